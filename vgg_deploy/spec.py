@@ -1,0 +1,96 @@
+"""What must be known beside the weights to rebuild a net and feed it: one record, carried by every file we write."""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+
+from vgg_deploy.archs import ARCHS, STRIDE
+from vgg_deploy.errors import InputError
+
+FILTERS = ("bilinear", "bicubic")
+LRN_READINGS = ("alexnet", "caffe")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image file becomes the net's input: decode to RGB 0-255, rescale, subtract the mean."""
+
+    mean: tuple[float, float, float] = (123.68, 116.779, 103.939)  # RGB, 0-255
+    filter: str = "bilinear"  # of the isotropic rescale
+    antialias: bool = True  # the filter widens when it shrinks, as in Pillow
+    rounding: str = "half-up"  # of the longer side, in integers
+    channel_order: str = "RGB"
+    input_range: str = "0-255"
+
+    def __post_init__(self):
+        if len(self.mean) != 3 or not all(0 <= m <= 255 for m in self.mean):
+            raise InputError(f"mean {self.mean} is not three values between 0 and 255 (R, G, B)")
+        if self.filter not in FILTERS:
+            raise InputError(f"resize filter {self.filter!r} is unknown; choose one of {', '.join(FILTERS)}")
+        fixed = (self.antialias, self.rounding, self.channel_order, self.input_range)
+        if fixed != (True, "half-up", "RGB", "0-255"):
+            raise InputError(f"preprocessing {fixed} was written by another version; this one reads (True, 'half-up', 'RGB', '0-255')")
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """A net and its classes; its weights lie beside it in the same file."""
+
+    arch: str  # a column of Table 1
+    classes: tuple[str, ...]  # ids in the order of the scores: folder names, wnids
+    names: tuple[str, ...] = ()  # what people call them; the ids when nothing better is known
+    width: float = 1.0  # multiplier of every layer's channels
+    crop: int = 224  # side of the training crop, pixels; fc6 is crop/32 wide
+    lrn: str = "alexnet"  # A-LRN only: "alexnet" sums alpha over the window, "caffe" divides it by the window
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    train_side: tuple[int, int] = (256, 256)  # S: shorter side in training, drawn from this closed range
+    recipe: str = ""  # how the weights came to be, for people
+
+    def __post_init__(self):
+        if self.arch not in ARCHS:
+            raise InputError(f"arch {self.arch!r} is not in Table 1; choose one of {', '.join(ARCHS)}")
+        if not self.classes:
+            raise InputError("a net needs at least one class")
+        if len(set(self.classes)) != len(self.classes):
+            raise InputError("class ids repeat; key classes by wnid or folder name, not by a name that two classes share")
+        if not self.names:
+            object.__setattr__(self, "names", self.classes)
+        if len(self.names) != len(self.classes):
+            raise InputError(f"{len(self.classes)} classes have {len(self.names)} names; give one name a class, or none")
+        if not 0 < self.width <= 4:
+            raise InputError(f"width {self.width} is not a multiplier between 0 and 4")
+        if self.crop < STRIDE or self.crop % STRIDE:
+            raise InputError(f"crop {self.crop} is not a multiple of {STRIDE}")
+        if self.lrn not in LRN_READINGS:
+            raise InputError(f"LRN reading {self.lrn!r} is unknown; choose one of {', '.join(LRN_READINGS)}")
+        if not self.crop <= self.train_side[0] <= self.train_side[1]:
+            raise InputError(f"S {list(self.train_side)} needs {self.crop} <= low <= high, or the {self.crop} crop does not fit")
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "NetSpec":
+        """Read what `to_json` wrote; `where` names the file in errors.
+
+        Raises: InputError for missing, unknown or invalid fields.
+        """
+        try:
+            given = json.loads(text)
+            pre = given["preprocessing"] = dict(given["preprocessing"])
+            pre["mean"] = tuple(map(float, pre["mean"]))
+            for key in ("classes", "names"):
+                given[key] = tuple(map(str, given[key]))
+            given["train_side"] = tuple(map(int, given["train_side"]))
+            unknown = (given.keys() - {f.name for f in fields(cls)}) | (pre.keys() - {f.name for f in fields(Preprocessing)})
+            if unknown:
+                raise InputError(f"unknown fields {sorted(unknown)}")
+            return cls(**{**given, "preprocessing": Preprocessing(**pre)})
+        except InputError as error:
+            raise InputError(f"{where}: {error.message}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{where}: its description of the net is damaged ({error!r}); write the file again") from None
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Ids for a net whose classes nobody named; such a net matches a data set by order."""
+    return tuple(str(i) for i in range(count))
