@@ -1,0 +1,1 @@
+"""Measures accuracy and latency of checkpoints and exported models."""

@@ -1,0 +1,1 @@
+"""Turns checkpoints into checked, self-describing ONNX files."""

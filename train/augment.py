@@ -1,0 +1,38 @@
+"""The random views of section 3.1: S per image, one crop, a flip, a colour shift. Pure functions of a generator."""
+
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from vgg_deploy.preprocess import rescale
+
+
+class View(NamedTuple):
+    """One training example before mean subtraction."""
+
+    crop: Tensor  # (3, crop, crop) uint8 RGB
+    shift: np.ndarray  # (3,) float32, added to every pixel of the crop
+
+
+def random_view(
+    image: Tensor, crop: int, side: tuple[int, int], filter: str, components: np.ndarray, sigma: float, rng: np.random.Generator
+) -> View:
+    """Draw one view of (3, H, W) uint8 RGB.
+
+    Args: side, closed range of S in pixels; components, (3, 3) columns of colour_components; sigma, their spread.
+    """
+    scaled = rescale(image, int(rng.integers(side[0], side[1] + 1)), filter)
+    top = int(rng.integers(scaled.shape[1] - crop + 1))
+    left = int(rng.integers(scaled.shape[2] - crop + 1))
+    cut = scaled[:, top : top + crop, left : left + crop]
+    if rng.random() < 0.5:
+        cut = cut.flip(2)
+    shift = components @ rng.normal(0, sigma, 3)
+    return View(cut.contiguous(), shift.astype(np.float32))
+
+
+def centre_crop(image: Tensor, crop: int) -> Tensor:
+    """The middle of (3, H, W); an odd rest is split as torchvision does."""
+    top, left = (int(round((size - crop) / 2)) for size in image.shape[1:])
+    return image[:, top : top + crop, left : left + crop]

@@ -1,0 +1,71 @@
+"""Everything one training run depends on, and the two recipes as values of it."""
+
+from dataclasses import dataclass
+
+from vgg_deploy.archs import STRIDE
+from vgg_deploy.errors import InputError
+from vgg_deploy.model import INITS
+
+PLATEAU = ()  # of `lr_drops`: divide when the validation error stops improving
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The defaults are the paper's (section 3.1); what it leaves open says so."""
+
+    arch: str = "D"
+    width: float = 1.0  # multiplier of all channels
+    crop: int = 224  # pixels
+    side: tuple[int, int] = (256, 256)  # S in pixels, a whole number drawn per image from this closed range (uniform: open)
+    batch: int = 256  # images an update
+    epochs: int = 74  # 370K updates of 256 on ILSVRC-2012
+    lr: float = 1e-2
+    lr_drops: tuple[int, ...] = PLATEAU  # or the epochs after which the rate is divided by 10
+    patience: int = 4  # epochs without a better validation top-1 error that make a plateau (open)
+    momentum: float = 0.9
+    weight_decay: float = 5e-4  # L2 on weights, not on biases (biases: open)
+    dropout: float = 0.5
+    colour_shift: float = 0.1  # standard deviation of the PCA coefficients
+    init: str = "paper-std"  # of layers that start random; one of model.INITS
+    lrn: str = "alexnet"
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.init not in INITS:
+            raise InputError(f"init {self.init!r} is unknown; choose one of {', '.join(INITS)}")
+        if self.crop < STRIDE or self.crop % STRIDE:
+            raise InputError(f"crop {self.crop} is not a multiple of {STRIDE}")
+        if not self.crop <= self.side[0] <= self.side[1]:
+            raise InputError(f"S {self.side[0]}:{self.side[1]} needs {self.crop} <= low <= high, or the {self.crop} crop does not fit")
+        for name in ("batch", "epochs", "patience"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)} is below 1")
+        if not self.lr > 0:
+            raise InputError(f"lr {self.lr} is not a positive number")
+
+
+LR_DROPS = 3  # divisions by 10 in a run at the most
+
+RECIPES = {
+    "paper": TrainConfig(),
+    # For two cores and the built-in pictures: the paper's D with an eighth of its channels at a small crop,
+    # scale jitter, and He's initialisation, with which depth needs no pre-training (the paper's later remark).
+    "small": TrainConfig(width=0.125, crop=96, side=(112, 224), batch=32, epochs=10, lr_drops=(7, 9), init="he"),
+}
+
+
+def learning_rate(config: TrainConfig, errors: list[float]) -> float:
+    """The rate of the next epoch, given the validation errors of the epochs so far."""
+    drops = _plateaus(errors, config.patience) if config.lr_drops == PLATEAU else sum(len(errors) >= e for e in config.lr_drops)
+    return config.lr / 10 ** min(drops, LR_DROPS)
+
+
+def _plateaus(errors: list[float], patience: int) -> int:
+    """How often `patience` epochs in a row brought no new best error."""
+    best, since, plateaus = float("inf"), 0, 0
+    for error in errors:
+        since = 0 if error < best else since + 1
+        best = min(best, error)
+        if since == patience:
+            plateaus, since = plateaus + 1, 0
+    return plateaus

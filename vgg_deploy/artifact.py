@@ -1,0 +1,80 @@
+"""What an exported file says of itself: carried in the ONNX metadata, repeated in the manifest beside it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vgg_deploy.errors import InputError
+from vgg_deploy.files import sha256
+from vgg_deploy.spec import NetSpec
+
+KEY = "vgg_deploy"  # of the metadata entry
+VERSION = 1
+
+# What the graph's input `image`, (N, 3, H, W) RGB, holds
+INPUT_FORMS = {
+    "uint8": "0-255 uint8; mean subtraction inside the graph",
+    "float32": "0-255 float32; mean subtraction inside the graph",
+    "normalised": "float32, (x / 255 - mean) / std with ImageNet's usual mean and std, done by the caller",
+}
+USUAL_MEAN = (0.485, 0.456, 0.406)  # RGB, 0-1: what torchvision, timm and most pipelines around them feed
+USUAL_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Where an exported file comes from and how it wants to be fed."""
+
+    spec: NetSpec
+    input: str  # one of INPUT_FORMS
+    precision: str  # "fp32", ...
+    source: str  # name of the file it was made from
+    source_sha256: str
+
+    def to_json(self) -> str:
+        fields = {"version": VERSION, "input": self.input, "precision": self.precision, "source": self.source}
+        return json.dumps({**fields, "source_sha256": self.source_sha256, "spec": json.loads(self.spec.to_json())}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "Artifact":
+        """Raises: InputError for what this version does not know."""
+        try:
+            held = json.loads(text)
+            if held["version"] != VERSION:
+                raise InputError(f"{where}: metadata version {held['version']!r}, this program reads {VERSION}; export it again")
+            if held["input"] not in INPUT_FORMS:
+                raise InputError(f"{where}: input form {held['input']!r} is unknown; choose one of {', '.join(INPUT_FORMS)}")
+            spec = NetSpec.from_json(json.dumps(held["spec"]), where)
+            return cls(spec, held["input"], held["precision"], held["source"], held["source_sha256"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{where}: its vgg_deploy metadata is damaged ({error!r}); export it again") from None
+
+
+def feed(images: np.ndarray, form: str) -> np.ndarray:
+    """(N, 3, H, W) uint8 RGB -> what a graph of this input form wants."""
+    if form == "uint8":
+        return images
+    if form == "float32":
+        return images.astype(np.float32)
+    mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (USUAL_MEAN, USUAL_STD))
+    return (images.astype(np.float32) / np.float32(255) - mean) / std
+
+
+def manifest_path(path: Path) -> Path:
+    """D.fp32.onnx -> D.fp32.json"""
+    return path.with_suffix(".json")
+
+
+def check_manifest(path: Path) -> None:
+    """Refuse a file that is not the one its manifest was written for; without a manifest there is nothing to compare."""
+    manifest = manifest_path(path)
+    if not manifest.is_file():
+        return
+    try:
+        wanted = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{manifest}: not a manifest of vgg-export ({error!r}); export {path.name} again") from None
+    if sha256(path) != wanted:
+        raise InputError(f"{path}: changed since it was exported and checked ({manifest.name} has another sha256); export it again")

@@ -1,0 +1,106 @@
+"""One file with a net's weights and everything needed to rebuild and feed it."""
+
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from zipfile import BadZipFile
+
+import torch
+from torch import Tensor
+
+from vgg_deploy.errors import InputError
+from vgg_deploy.files import whole_file
+from vgg_deploy.model import VGG
+from vgg_deploy.spec import NetSpec
+
+FORMAT = "vgg-deploy-checkpoint"
+VERSION = 1
+UNREADABLE = (pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, OSError)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds."""
+
+    spec: NetSpec
+    weights: dict[str, Tensor]  # as VGG(spec).state_dict()
+    training: dict = field(default_factory=dict)  # what `--resume` needs; empty in a file for deployment only
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the file beside its final name, flush, rename.
+
+    Raises: InputError if the place cannot be written; an older file of that name is kept.
+    """
+    held = {
+        "format": FORMAT,
+        "version": VERSION,
+        "spec": checkpoint.spec.to_json(),
+        "weights": checkpoint.weights,
+        "training": checkpoint.training,
+    }
+    with whole_file(path) as partial:
+        try:
+            torch.save(held, partial)
+        except RuntimeError as error:  # torch reports a full disk this way
+            raise InputError(f"{path}: writing failed ({error}); what was there before is untouched") from error
+
+
+def is_checkpoint(held: object) -> bool:
+    """Whether a loaded torch file is one of ours."""
+    return isinstance(held, dict) and held.get("format") == FORMAT
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a file of `save_checkpoint`; the weights are mapped from the file, not copied into memory.
+
+    Raises: InputError if the file is missing, truncated, foreign, from a newer version, or its weights do not fit.
+    """
+    held = load_untrusted(path)
+    if not is_checkpoint(held):
+        found = f"a dictionary with keys {list(held)[:4]}" if isinstance(held, dict) else f"a {type(held).__name__}"
+        raise InputError(f"{path}: holds {found}, not a VGG Deploy checkpoint; `python -m train` writes one")
+    if held.get("version") != VERSION:
+        raise InputError(f"{path}: format version {held.get('version')!r}, this program reads {VERSION}; use the version that wrote it")
+    try:
+        spec = NetSpec.from_json(held["spec"], str(path))
+        checkpoint = Checkpoint(spec, held["weights"], held["training"])
+    except KeyError as error:
+        raise InputError(f"{path}: the checkpoint has no {error}; it is damaged, take another one") from None
+    check_weights(checkpoint.weights, spec, str(path))
+    return checkpoint
+
+
+def load_untrusted(path: Path) -> object:
+    """A torch file's content with tensors mapped from disk; runs no code of the file."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a checkpoint such as runs/D/best.pt")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except UNREADABLE as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{path}: cannot be read as a torch file, it is truncated or something else ({reason[:120]})") from None
+
+
+def check_weights(weights: object, spec: NetSpec, where: str) -> None:
+    """Refuse weights that are not exactly those of `spec`'s net: names, shapes, finite float32."""
+    with torch.device("meta"):
+        wanted = VGG(spec).state_dict()
+    if not isinstance(weights, dict):
+        raise InputError(f"{where}: the weights are a {type(weights).__name__}, not a dictionary of tensors; the file is damaged")
+    for name in wanted.keys() ^ weights.keys():
+        kind = "is missing" if name in wanted else "is not a layer of it"
+        raise InputError(f"{where}: {name} {kind} (net {spec.arch}); the file is damaged or describes another net")
+    for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor) or tensor.shape != wanted[name].shape or tensor.dtype != torch.float32:
+            found = f"{tuple(tensor.shape)} {tensor.dtype}" if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise InputError(f"{where}: {name} is {found}, net {spec.arch} wants {tuple(wanted[name].shape)} torch.float32")
+
+
+def build(spec: NetSpec, weights: dict[str, Tensor]) -> VGG:
+    """The net in evaluation mode around the given tensors, which are used, not copied."""
+    with torch.device("meta"):
+        net = VGG(spec)
+    net.load_state_dict(weights, assign=True)
+    return net.eval().requires_grad_(False)
