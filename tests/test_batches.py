@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from vgg_deploy import batches
+from vgg_deploy.batches import size_batches
+from vgg_deploy.data import open_dataset
+from vgg_deploy.errors import InputError
+
+
+def collected(dataset, sides, batch=4, threads=2, **more):
+    return list(size_batches(dataset, sides, "bilinear", batch, threads, **more))
+
+
+def test_every_image_comes_once_at_every_side_unpadded(photos):
+    """Oracle: Pillow, one image at a time."""
+    dataset = open_dataset(photos, "val")
+    seen = {}
+    for found in collected(dataset, (48, 80)):
+        assert len(found.indices) <= 4
+        for index, image in zip(found.indices, found.images, strict=True):
+            assert (found.side, index) not in seen
+            seen[found.side, index] = image
+    assert len(seen) == 2 * len(dataset)
+    for (side, index), image in seen.items():
+        original = Image.open(dataset.path(index)).convert("RGB")
+        w, h = original.size
+        size = tuple(side if v == min(w, h) else int(side * v / min(w, h) + 0.5) for v in (w, h))
+        wanted = np.asarray(original.resize(size, Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+        assert image.shape == wanted.shape and min(image.shape[1:]) == side
+        assert np.abs(image.astype(int) - wanted).max() <= 1
+
+
+def test_batches_do_not_depend_on_threads(photos):
+    dataset = open_dataset(photos, "val")
+    one, four = (collected(dataset, (48,), threads=threads) for threads in (1, 4))
+    assert [b.indices.tolist() for b in one] == [b.indices.tolist() for b in four]
+
+
+def test_pictures_that_wait_are_bounded(photos, monkeypatch):
+    dataset = open_dataset(photos, "val")
+    monkeypatch.setattr(batches, "HELD_BYTES", 40_000)
+    found = collected(dataset, (64, 96), batch=1000)
+    assert sum(len(b.indices) for b in found) == 2 * len(dataset)
+    assert max(len(b.indices) for b in found) < len(dataset)
+
+
+def test_an_unreadable_image_stops_or_is_reported(photos_copy):
+    bad = photos_copy / "val" / "disc" / "002.jpeg"
+    bad.write_bytes(bad.read_bytes()[:60])
+    dataset = open_dataset(photos_copy, "val")
+    with pytest.raises(InputError, match="002.jpeg"):
+        collected(dataset, (48,))
+    reported = []
+    found = collected(dataset, (48,), on_bad=lambda index, error: reported.append((dataset.files[index], error.message)))
+    assert len(reported) == 1 and "002.jpeg" in reported[0][0] and "002.jpeg" in reported[0][1]
+    assert sum(len(b.indices) for b in found) == len(dataset) - 1

@@ -1,0 +1,285 @@
+"""The three commands as a user meets them: from pictures to tables, and what they say when something is wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import CLASSES, save_net, thin_net
+
+from bench.cli import main as vgg_bench
+from export.cli import main as vgg_export
+from train.__main__ import main as train
+from vgg_deploy.archs import ARCHS, macs
+from vgg_deploy.checkpoint import load_checkpoint
+from vgg_deploy.files import sha256
+
+ROOT = Path(__file__).parent.parent
+THIN = ["--width", "0.0625", "--crop", "32", "--side", "32:64", "--batch", "16", "--init", "he", "--workers", "0", "--threads", "2"]
+
+
+def run(command, *args, code=0):
+    result = CliRunner().invoke(command, [str(a) for a in args])
+    assert result.exit_code == code, f"{result.output}\n{result.exception!r}"
+    assert code == 0 or "Traceback" not in result.output
+    return " ".join(result.output.split())
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_from_pictures_to_tables(here, photos):
+    said = run(train, "--arch", "B", "--data", photos, *THIN, "--epochs", "2", "--lr", "0.003")
+    assert "4 classes; 96 training and 24 validation images" in said and "Done: lowest validation" in said
+    (folder,) = (here / "runs").iterdir()
+    metrics = pd.read_csv(folder / "metrics.csv")
+    assert metrics.epoch.tolist() == [1, 2] and metrics.step.tolist() == [6, 12] and metrics.notna().all(axis=None)
+    best = load_checkpoint(folder / "best.pt")
+    assert best.spec.classes == CLASSES and best.spec.train_side == (32, 64) and "paper recipe" in best.spec.recipe
+    assert best.training == {} and load_checkpoint(folder / "last.pt").training["step"] == 12
+
+    said = run(vgg_export, "--onnx")
+    assert "exporting the newest run" in said and "top-1 agreement" in said
+    manifest = json.loads((here / "exported" / "B.fp32.json").read_text())
+    assert manifest["sha256"] == sha256(here / "exported" / "B.fp32.onnx")
+    assert manifest["source_sha256"] == sha256(folder / "best.pt")
+    sizes = {(c["height"], c["width"]) for c in manifest["check"]}
+    assert len(sizes) >= 6 and (224, 224) in sizes and any(h != w for h, w in sizes) and max(c["batch"] for c in manifest["check"]) > 1
+    assert {p.name for p in (here / "exported").iterdir()} == {"B.fp32.onnx", "B.fp32.json", "export.json"}
+
+    said = run(vgg_bench, folder / "best.pt", "exported/B.fp32.onnx", "--scales", "48,32", "--data", photos, "--batch-sizes", "1,2", "--threads", "2")
+    accuracy, latency = (pd.read_csv(here / "results" / f"{name}.csv") for name in ("accuracy", "latency"))
+    assert accuracy[["model", "scales", "flips"]].values.tolist() == [
+        [model, scales, flips] for model in ("best.pt", "B.fp32.onnx") for scales in ("32", "48", "32+48") for flips in (False, True)
+    ]
+    assert (accuracy.images == 24).all() and (accuracy.agreement_pct == 100).all()
+    torch_rows, onnx_rows = (accuracy[accuracy.runtime == name].reset_index() for name in ("torch", "onnxruntime"))
+    assert torch_rows.top1_error_pct.equals(onnx_rows.top1_error_pct)
+    assert (accuracy.top1_low_pct <= accuracy.top1_error_pct).all() and (accuracy.top1_error_pct <= accuracy.top1_high_pct).all()
+    assert len(latency) == 2 * 2 * 2
+    samples = pd.read_csv(here / "results" / "latency_samples.csv")
+    for i, row in latency.iterrows():
+        ms = samples[samples.row == i].ms
+        assert len(ms) == row.runs and row.median_ms == pytest.approx(ms.median()) and row.p90_ms == pytest.approx(np.percentile(ms, 90))
+        work = row.batch * macs(ARCHS["B"], row.height_px, row.width_px, 4, 1 / 16, 32)
+        assert row.gmacs == pytest.approx(work / 1e9) and row.gflop_per_s == pytest.approx(2 * work / row.median_ms / 1e6)
+        assert row.images_per_s == pytest.approx(1000 * row.batch / row.median_ms)
+    environment = json.loads((here / "results" / "environment.json").read_text())
+    assert environment["threads"] == 2 and environment["versions"]["torch"] == torch.__version__.split("+")[0]
+    report = (here / "results" / "report.md").read_text()
+    assert "B.fp32.onnx" in report and "| 32+48 | yes |" in report
+
+
+def test_without_data_or_model_everything_is_the_newest_or_built_in(here):
+    said = run(train, "--arch", "A", *THIN, "--epochs", "1", "--images", "32")
+    assert said.startswith("No --data: a thin net learns the built-in pictures")
+    run(vgg_export, "--onnx")
+    said = run(vgg_bench, "--scales", "64", "--images", "20", "--measure", "accuracy")
+    assert said.startswith("No model named: measuring the newest export, exported/A.fp32.onnx")
+    assert "No --data: measuring on the built-in validation pictures" in said
+
+
+def test_all_trains_a_first_and_starts_the_others_from_it(here, photos):
+    said = run(train, "--arch", "all", "--data", photos, *THIN, "--epochs", "1", "--out", here / "all")
+    assert [word for word in said.split() if word in ("A,", "A-LRN,", "B,", "C,", "D,", "E,")] == ["A,", "A-LRN,", "B,", "C,", "D,", "E,"]
+    assert said.count(f"fc6, fc7, fc8 from {here / 'all' / 'A' / 'best.pt'}") == 4
+    assert all((here / "all" / arch / "best.pt").is_file() for arch in ARCHS)
+
+
+def test_d_alone_takes_the_newest_fitting_a_or_says_that_there_is_none(here, photos):
+    thin = [a for a in THIN if a not in ("--init", "he")]
+    said = run(train, "--arch", "D", "--data", photos, *thin, "--epochs", "1", "--out", here / "runs" / "one")
+    assert "No trained A that fits D" in said and "Glorot" in said
+    run(train, "--arch", "A", "--data", photos, *thin, "--epochs", "1", "--out", here / "runs" / "a")
+    said = run(train, "--arch", "D", "--data", photos, *thin, "--epochs", "1", "--out", here / "runs" / "two")
+    assert "fc6, fc7, fc8 from" in said and "runs/a/best.pt" in said
+
+
+def test_a_head_on_frozen_features(here, photos):
+    weights = save_net(thin_net("D"), here / "D.pt")
+    said = run(train, "--arch", "D", "--data", photos, *THIN, "--epochs", "2", "--weights", weights, "--freeze-features", "--out", here / "run")
+    assert "train features" not in said  # progress goes to the terminal, not to the output
+    before, after = load_checkpoint(weights), load_checkpoint(here / "run" / "best.pt")
+    for name, tensor in after.weights.items():
+        assert torch.equal(tensor, before.weights[name]) == name.startswith("conv"), name
+    assert after.spec.preprocessing == before.spec.preprocessing
+
+
+def start_training(folder, photos, *more):
+    command = [sys.executable, "-m", "train", "--arch", "A", "--data", str(photos), *THIN, "--out", str(folder), *more]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
+
+
+def test_ctrl_c_keeps_a_checkpoint_to_go_on_from(here, photos):
+    folder = here / "run"
+    process = start_training(folder, photos, "--epochs", "10000", "--workers", "1")
+    deadline = time.monotonic() + 120
+    while process.poll() is None and (not (folder / "best.pt").exists()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert f"go on with: python -m train --resume {folder}" in " ".join(output.split()) and "Traceback" not in output
+    held = load_checkpoint(folder / "last.pt")
+    assert held.training["step"] > 0
+    assert run(vgg_export, folder / "last.pt", "--onnx")
+    process = start_training(folder, photos)  # a second run into the same folder must not overwrite the first
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2 and "--resume" in output
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(here, photos, monkeypatch):
+    whole = ["--arch", "A", "--data", photos, *THIN, "--epochs", "4", "--lr", "0.003"]
+    run(train, *whole, "--out", here / "unbroken")
+    from train import loop
+
+    class Stop(Exception):
+        pass
+
+    save_best, calls = loop.Run.save_best, []
+
+    def interrupted(self, net):
+        calls.append(1)
+        save_best(self, net)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(loop.Run, "save_best", interrupted)
+    run(train, *whole, "--out", here / "broken", code=130)
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert 0 < load_checkpoint(here / "broken" / "last.pt").training["step"] < 24
+    run(train, "--resume", here / "broken", "--workers", "0", "--threads", "2")
+    one, two = (load_checkpoint(here / name / "last.pt").weights for name in ("unbroken", "broken"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    a, b = (pd.read_csv(here / name / "metrics.csv") for name in ("unbroken", "broken"))
+    assert a.val_top1_error_pct.tolist() == b.val_top1_error_pct.tolist() and a.step.tolist() == b.step.tolist()
+
+
+def test_a_diverging_run_stops_with_advice(here, photos):
+    said = run(train, "--arch", "A", "--data", photos, *THIN, "--epochs", "3", "--lr", "1e9", code=1)
+    assert "the loss is" in said and "Lower --lr" in said
+
+
+# --- Bad input: what is said, and the exit code 2 of a user's mistake ---
+
+
+@pytest.fixture
+def model(here):
+    return save_net(thin_net("A"), here / "A.pt")
+
+
+def bench_error(*args) -> str:
+    return run(vgg_bench, *args, "--measure", "accuracy", "--threads", "1", code=2)
+
+
+def test_missing_and_empty_data_folders(here, model):
+    assert "nowhere" in bench_error(model, "--data", here / "nowhere", "--scales", "64")
+    assert "nowhere" in run(train, "--data", here / "nowhere", code=2)
+    (here / "empty").mkdir()
+    assert "empty" in bench_error(model, "--data", here / "empty", "--scales", "64")
+    assert "empty" in run(train, "--data", here / "empty", code=2)
+
+
+def test_a_class_missing_in_val(model, photos_copy):
+    for file in (photos_copy / "val" / "disc").iterdir():
+        file.unlink()
+    (photos_copy / "val" / "disc").rmdir()
+    assert "disc" in bench_error(model, "--data", photos_copy, "--scales", "64")
+    assert "disc" in run(train, "--data", photos_copy, *THIN, code=2)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 not really", None])
+def test_a_corrupt_image_is_named_and_can_be_skipped(model, photos_copy, content):
+    bad = photos_copy / "val" / "disc" / "003.jpeg"
+    bad.write_bytes(bad.read_bytes()[:200] if content is None else content)
+    said = bench_error(model, "--data", photos_copy, "--scales", "64")
+    assert "003.jpeg" in said and "--on-error skip" in said
+    said = run(vgg_bench, model, "--data", photos_copy, "--scales", "64", "--measure", "accuracy", "--on-error", "skip")
+    assert "23 images, 1 left out" in said and "003.jpeg" in said
+
+
+def test_a_corrupt_training_image_is_named_and_can_be_skipped(here, photos_copy):
+    (photos_copy / "train" / "square" / "005.jpeg").write_bytes(b"")
+    args = ["--arch", "A", "--data", photos_copy, *THIN, "--epochs", "1", "--out"]
+    said = run(train, *args, here / "stop", "--workers", "1", code=2)
+    assert "005.jpeg" in said
+    said = run(train, *args, here / "skip", "--on-error", "skip")
+    assert "Left out" in said and "005.jpeg" in said and "Done" in said
+
+
+def test_a_text_file_among_images(model, photos_copy):
+    (photos_copy / "val" / "disc" / "notes.txt").write_text("holiday")
+    assert "notes.txt" in bench_error(model, "--data", photos_copy, "--scales", "64")
+    said = run(vgg_bench, model, "--data", photos_copy, "--scales", "64", "--measure", "accuracy", "--on-error", "skip")
+    assert "24 images, 1 left out" in said and "notes.txt" in said
+
+
+def test_a_scale_below_the_crop(model, photos):
+    assert "--scales 24: below the crop 32" in bench_error(model, "--data", photos, "--scales", "24,64")
+    assert "write 256,384,512" in bench_error(model, "--data", photos, "--scales", "256;384")
+    assert "-3 is below 1" in bench_error(model, "--data", photos, "--scales", "-3")
+
+
+def test_more_classes_in_the_data_than_in_the_net(here, photos):
+    path = save_net(thin_net("A", classes=("disc", "square")), here / "two.pt")
+    said = bench_error(path, "--data", photos, "--scales", "64")
+    assert "two.pt" in said and "stripes" in said
+
+
+def test_an_unknown_arch_or_option():
+    assert "'F' is not one of 'A', 'A-LRN', 'B', 'C', 'D', 'E', 'all'" in run(train, "--arch", "F", code=2)
+    assert "256:512" in run(train, "--side", "wide", code=2)
+    assert "add --onnx" in run(vgg_export, code=2)
+    assert "choose from accuracy, latency" in run(vgg_bench, "--measure", "speed", code=2)
+
+
+def test_unwritable_outputs(here, model, photos):
+    (here / "file").write_text("in the way")
+    assert "cannot be written" in run(vgg_export, model, "--onnx", "--out", here / "file", code=2)
+    assert "cannot be written" in run(vgg_bench, model, "--data", photos, "--scales", "64", "--out", here / "file", code=2)
+    assert "cannot be written" in run(train, "--data", photos, *THIN, "--out", here / "file" / "run", code=2)
+
+
+def test_files_that_are_no_model(here, photos):
+    (here / "notes.pt").write_text("no model")
+    (here / "notes.onnx").write_text("no model")
+    for name in ("notes.pt", "notes.onnx", "gone.onnx"):
+        assert name in bench_error(here / name, "--data", photos, "--scales", "64")
+    assert "notes.pt" in run(vgg_export, here / "notes.pt", "--onnx", code=2)
+    assert not (here / "exported").exists()
+
+
+def test_nothing_trained_or_exported_yet(here):
+    assert "train one with `python -m train`" in run(vgg_export, "--onnx", code=2)
+    assert "vgg-export --onnx" in run(vgg_bench, code=2)
+    assert "train one with `python -m train`" in run(train, "--resume", code=2)
+    assert "no run here" in run(train, "--resume", here / "elsewhere", code=2)
+
+
+def test_options_that_contradict_each_other(here, photos, model):
+    assert "--weights" in run(train, "--data", photos, "--freeze-features", code=2)
+    assert "leave --lr out" in run(train, "--resume", "--lr", "0.1", code=2)
+    assert "nothing to take from an A" in run(train, "--arch", "A", "--data", photos, *THIN, "--net-a", model, code=2)
+
+
+def test_models_that_want_different_pictures_are_not_put_in_one_table(here, photos, model):
+    from dataclasses import replace
+
+    from vgg_deploy.model import VGG
+
+    net = thin_net("A")
+    other = VGG(replace(net.spec, preprocessing=replace(net.spec.preprocessing, filter="bicubic")))
+    path = save_net(other, here / "bicubic.pt")
+    assert "bicubic" in bench_error(model, path, "--data", photos, "--scales", "64")

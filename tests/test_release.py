@@ -1,0 +1,126 @@
+"""What the export check catches, and what an export costs."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import save_net, thin_net
+
+from export import release
+from export.graph import Graph, onnx_graph
+from vgg_deploy.errors import CheckFailed
+from vgg_deploy.model import VGG
+
+
+def export(tmp_path, net=None):
+    source = save_net(net or thin_net("D"), tmp_path / "net.pt")
+    return release.export_onnx(source, tmp_path / "out", "uint8", None, 2, lambda text: None)
+
+
+def test_a_good_file_passes(tmp_path):
+    exported = export(tmp_path)
+    assert exported.path.is_file()
+    assert all(c.agree == c.batch and c.score_difference < 1e-4 * c.largest_score for c in exported.comparisons)
+
+
+def without_mean(graph: Graph) -> None:
+    graph.weights["subtract_mean.mean"] = np.zeros((1, 3, 1, 1), np.float32)
+
+
+def swapped_channels(graph: Graph) -> None:
+    graph.weights["conv1_1.weight"] = np.ascontiguousarray(graph.weights["conv1_1.weight"][:, ::-1])
+
+
+def zeroed_convolution(graph: Graph) -> None:
+    graph.weights["conv4_2.weight"] = np.zeros_like(graph.weights["conv4_2.weight"])
+
+
+def permuted_classes(graph: Graph) -> None:
+    for name in ("fc8.weight", "fc8.bias"):
+        graph.weights[name] = np.roll(graph.weights[name], 1, axis=0)
+
+
+def softmax_before_average(graph: Graph) -> None:
+    nodes = {node.name: node for node in graph.model.graph.node}
+    mean, softmax = nodes["mean_score"], nodes["softmax"]
+    softmax.input[0], softmax.output[0] = "score_map", "softmax.out"
+    mean.input[0], mean.output[0] = "softmax.out", "posterior"
+    del graph.model.graph.node[-2:]
+    graph.model.graph.node.extend([softmax, mean])
+
+
+def ceiling_pools(graph: Graph) -> None:
+    for node in graph.model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "ceil_mode":
+                attribute.i = 1
+
+
+def wrong_padding(graph: Graph) -> None:
+    node = next(n for n in graph.model.graph.node if n.name == "conv2_1")
+    next(a for a in node.attribute if a.name == "pads").ints[:] = [2, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "fault", [without_mean, swapped_channels, zeroed_convolution, permuted_classes, softmax_before_average, ceiling_pools, wrong_padding]
+)
+def test_a_planted_fault_fails_and_leaves_nothing(fault, tmp_path, monkeypatch):
+    export(tmp_path)
+    released = (tmp_path / "out" / "D.fp32.onnx").read_bytes()
+
+    def faulty(net, artifact):
+        graph = onnx_graph(net, artifact)
+        fault(graph)
+        return graph
+
+    monkeypatch.setattr(release, "onnx_graph", faulty)
+    with pytest.raises(CheckFailed, match="PyTorch") as failed:
+        export(tmp_path)
+    assert failed.value.exit_code == 1
+    # the good file of before is still there, whole, with its own manifest, and nothing else
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"D.fp32.onnx", "D.fp32.json"}
+    assert (tmp_path / "out" / "D.fp32.onnx").read_bytes() == released
+
+
+def test_nan_passes_no_tolerance(tmp_path):
+    net = thin_net("D")
+    spoilt = VGG(replace(net.spec))
+    weights = net.state_dict()
+    weights["fc7.bias"] = weights["fc7.bias"] * float("nan")
+    spoilt.load_state_dict(weights)
+    with pytest.raises(CheckFailed):
+        export(tmp_path, spoilt)
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_a_full_size_d_exports_within_2_gib(tmp_path):
+    """In a process of its own, whose peak the system counts."""
+    script = f"""
+import resource, torch
+from pathlib import Path
+from vgg_deploy.checkpoint import Checkpoint, save_checkpoint
+from vgg_deploy.model import VGG, initialise
+from vgg_deploy.spec import NetSpec, numbered
+if {{make}}:
+    net = VGG(NetSpec("D", numbered(1000)))
+    initialise(net, "he", torch.Generator().manual_seed(0))
+    save_checkpoint(Path("{tmp_path}/D.pt"), Checkpoint(net.spec, net.state_dict()))
+else:
+    from export.release import export_onnx
+    done = export_onnx(Path("{tmp_path}/D.pt"), Path("{tmp_path}"), "uint8", None, 2, lambda text: None)
+    print(done.size, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    for make in (True, False):
+        done = subprocess.run([sys.executable, "-c", script.format(make=make)], capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+        assert done.returncode == 0, done.stderr
+    size, peak = map(int, done.stdout.split())
+    assert size == pytest.approx(4 * 138_357_544, rel=1e-4)
+    assert peak < 2 * 2**30, f"peak {peak / 2**20:.0f} MiB"
+    manifest = json.loads((tmp_path / "D.fp32.json").read_text())
+    assert manifest["bytes"] == size and len(manifest["check"]) >= 5
+    for file in tmp_path.glob("D.*"):
+        file.unlink()

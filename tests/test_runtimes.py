@@ -1,0 +1,130 @@
+import importlib.metadata
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import save_net, thin_net
+from onnx import helper
+
+from export.graph import onnx_graph
+from export.onnx_file import write_onnx
+from vgg_deploy.artifact import KEY, Artifact, manifest_path
+from vgg_deploy.errors import InputError
+from vgg_deploy.files import sha256
+from vgg_deploy.runtimes import OnnxRuntime, open_runtime
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return save_net(thin_net("B"), tmp_path / "B.pt")
+
+
+def write(tmp_path, form="uint8", net=None):
+    net = net or thin_net("B")
+    path = tmp_path / f"{net.spec.arch}.{form}.onnx"
+    write_onnx(path, onnx_graph(net, Artifact(net.spec, form, "fp32", "B.pt", "0" * 64)))
+    return path
+
+
+@pytest.fixture(params=["torch", "uint8", "float32", "normalised"])
+def runtime(request, tmp_path, checkpoint):
+    """Every runtime that this machine has, opened as a user would."""
+    return open_runtime(checkpoint if request.param == "torch" else write(tmp_path, request.param), threads=2)
+
+
+@pytest.mark.parametrize("size", [(1, 32, 32), (3, 64, 97), (2, 130, 45)])
+def test_contract(runtime, size):
+    """Oracle: the net's own convolutions in float64, the average and the softmax written out in NumPy."""
+    images = np.random.default_rng(1).integers(0, 256, (size[0], 3, *size[1:]), np.uint8)
+    before = images.copy()
+    scores = runtime(images)
+    net = thin_net("B").double()
+    mean = np.array(net.spec.preprocessing.mean).reshape(1, 3, 1, 1)
+    with torch.inference_mode():
+        score_map = net(torch.from_numpy(images - mean)).numpy()
+    logits = score_map.sum((2, 3)) / (score_map.shape[2] * score_map.shape[3])
+    posterior = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert scores.score_map.dtype == scores.posterior.dtype == np.float32
+    assert scores.score_map.shape == (size[0], 4, size[1] // 32, size[2] // 32)
+    np.testing.assert_allclose(scores.score_map, score_map, atol=2e-5 * np.abs(score_map).max())
+    np.testing.assert_allclose(scores.posterior, posterior, atol=1e-4)
+    np.testing.assert_allclose(scores.posterior.sum(1), 1, atol=1e-6)
+    np.testing.assert_array_equal(images, before)
+    assert runtime.spec == thin_net("B").spec
+    assert (runtime.device, runtime.threads, runtime.precision) == ("cpu", 2, "fp32")
+
+
+def refusal(path, **more) -> str:
+    with pytest.raises(InputError) as refused:
+        open_runtime(path, **more)
+    assert refused.value.exit_code == 2
+    return refused.value.message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU whose absence is tested")
+def test_a_device_that_is_not_there_is_an_error_not_another_device(tmp_path, checkpoint):
+    assert "device cuda" in refusal(checkpoint, device="cuda") and "--device cpu" in refusal(checkpoint, device="cuda")
+    path = write(tmp_path)
+    message = refusal(path, device="cuda")
+    assert "device cuda" in message and "--device cpu" in message
+
+
+def test_files_that_are_no_model(tmp_path):
+    path = tmp_path / "text.onnx"
+    path.write_text("hello")
+    assert "not a model that ONNX Runtime can load" in refusal(path)
+    path.write_bytes(write(tmp_path).read_bytes()[:-1000])
+    assert str(path) in refusal(path)
+    assert "no such file" in refusal(tmp_path / "gone.onnx")
+
+
+def test_an_onnx_file_of_somebody_else_has_no_preprocessing(tmp_path):
+    model = onnx.load(write(tmp_path))
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "other.onnx")
+    assert "its preprocessing is unknown" in refusal(tmp_path / "other.onnx")
+
+
+def with_metadata(tmp_path, **changes):
+    model = onnx.load(write(tmp_path))
+    held = json.loads(model.metadata_props[0].value)
+    helper.set_model_props(model, {KEY: json.dumps({**held, **changes})})
+    onnx.save(model, tmp_path / "changed.onnx")
+    return tmp_path / "changed.onnx"
+
+
+def test_metadata_that_does_not_fit_the_graph_is_refused(tmp_path):
+    assert "promises input" in refusal(with_metadata(tmp_path, input="float32"))
+    spec = json.loads(thin_net("B", classes=("a", "b", "c")).spec.to_json())
+    assert "promises posterior and score_map of 3 classes" in refusal(with_metadata(tmp_path, spec=spec))
+    assert "metadata version 9" in refusal(with_metadata(tmp_path, version=9))
+    assert "input form 'yuv'" in refusal(with_metadata(tmp_path, input="yuv"))
+    assert "damaged" in refusal(with_metadata(tmp_path, spec=3))
+
+
+def test_a_file_changed_since_its_export_is_refused(tmp_path):
+    path = write(tmp_path)
+    manifest_path(path).write_text(json.dumps({"sha256": sha256(path)}))
+    open_runtime(path)
+    model = onnx.load(path)
+    model.graph.initializer[3].raw_data = bytes(len(model.graph.initializer[3].raw_data))
+    onnx.save(model, path)
+    assert "changed since it was exported" in refusal(path)
+    manifest_path(path).write_text("[]")
+    assert "not a manifest" in refusal(path)
+
+
+def test_two_onnxruntime_wheels_are_named(tmp_path, monkeypatch):
+    """Two distributions as pip would leave them; the real search finds them."""
+    for name in ("onnxruntime", "onnxruntime_gpu"):
+        folder = tmp_path / "site" / f"{name}-1.0.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n")
+    path = write(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    importlib.metadata.MetadataPathFinder.invalidate_caches()
+    with pytest.raises(InputError, match="onnxruntime 1.0 and onnxruntime-gpu .* are both installed") as refused:
+        OnnxRuntime(path)
+    assert "pip uninstall" in refused.value.message

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from vgg_deploy.scoring import average, error_pct, ranks, wilson_pct
+
+
+def test_ranks_are_places_in_a_full_stable_sort():
+    rng = np.random.default_rng(0)
+    posteriors = rng.integers(0, 5, (200, 12)) / 8  # many ties
+    labels = rng.integers(0, 12, 200)
+    for row, label, rank in zip(posteriors, labels, ranks(posteriors, labels), strict=True):
+        order = sorted(range(12), key=lambda c: (-row[c], c))  # ties: lower class first
+        assert order.index(label) == rank
+
+
+def test_errors_by_hand():
+    posteriors = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3], [0.2, 0.2, 0.6]])
+    places = ranks(posteriors, np.array([0, 1, 2, 0]))
+    assert places.tolist() == [0, 1, 2, 1]
+    assert error_pct(places, 1) == 75.0
+    assert error_pct(places, 2) == 25.0
+    assert error_pct(places, 5) == 0.0
+
+
+def test_a_posterior_that_is_not_finite_is_no_ordinary_mistake():
+    with pytest.raises(FloatingPointError, match="1 of 2 images .* image 1"):
+        ranks(np.array([[0.5, 0.5], [np.nan, 1.0]]), np.array([0, 0]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "images", "low", "high"),
+    # closed form worked out by hand: (p + z2/2n -+ z sqrt(p(1-p)/n + z2/4n2)) / (1 + z2/n), z = 1.959964
+    [(10, 100, 5.5229, 17.4366), (0, 50, 0.0, 7.1348), (50, 50, 92.8652, 100.0)],
+)
+def test_wilson_interval(wrong, images, low, high):
+    found = wilson_pct(100 * wrong / images, images)
+    assert found.low == pytest.approx(low, abs=1e-3)
+    assert found.high == pytest.approx(high, abs=1e-3)
+
+
+def test_wilson_interval_covers_19_times_of_20():
+    rng = np.random.default_rng(0)
+    hits = [wilson_pct(100 * wrong / 200, 200) for wrong in rng.binomial(200, 0.27, 4000)]
+    covered = np.mean([low <= 27 <= high for low, high in hits])
+    assert 0.935 < covered < 0.965
+
+
+def test_average_is_of_posteriors_not_of_logits():
+    a, b = np.array([[0.9, 0.1]], np.float32), np.array([[0.2, 0.8]], np.float32)
+    np.testing.assert_allclose(average([a, b]), [[0.55, 0.45]], atol=1e-7)

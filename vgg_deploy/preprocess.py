@@ -1,0 +1,98 @@
+"""Image files to pixels at a test or training scale: decode, rescale. Pure functions, safe to call from many threads.
+
+Pillow does both: its fixed-point arithmetic gives the same pixels on every machine, it reads the odd files of ImageNet,
+and it lets other threads run while it works. torchvision's decoders give the same pixels but are deprecated;
+torch's uint8 resize is faster but differs by a grey level or two.
+"""
+
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from vgg_deploy.errors import InputError
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # told by a file's header, never by its name
+MOST_ASPECT = 100  # longer side over shorter; a sliver rescaled to a side of 256 would fill the memory
+WAYS_OUT = "remove it or pass --on-error skip"
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+# what Pillow's decoders are seen to raise for damaged files
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, Image.DecompressionBombError)
+
+# Pillow warns of broken EXIF blocks, which ImageNet has and nothing here reads; what it cannot decode it raises.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def decode(path: str | Path) -> Tensor:
+    """Pixels of an image file, as `Image.open(path).convert("RGB")` gives them.
+
+    Returns: (3, H, W) uint8 RGB. Grey becomes three equal channels, CMYK is converted, alpha is dropped rather than
+        blended, 16 bits are cut to the upper 8, of an animation the first frame is taken. The EXIF rotation is not
+        applied, as in every published ImageNet number.
+    Raises: InputError, naming the file, if it is missing, empty, damaged, cut short, not an image of FORMATS, of more
+        than 178 megapixels (Pillow's limit) or longer than MOST_ASPECT times its width.
+    """
+    with _opened(path) as image:
+        image.info.pop("transparency", None)  # else Pillow would fit it to the new mode, in vain
+        if image.mode == "I;16":  # a 16-bit grey PNG; convert() would clip it at 255
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return torch.from_numpy(np.stack([np.asarray(plane) for plane in image.convert("RGB").split()]))
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) of an image file in pixels, from its header alone; what follows may still be damaged.
+
+    Raises: InputError as `decode` does.
+    """
+    with _opened(path) as image:
+        return image.height, image.width
+
+
+def rescaled_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """(height, width) after the isotropic rescale: the shorter side is `side`, the longer one is rounded half up.
+
+    In integers, because one pixel can change the size of the score map, and floats and other libraries disagree on it.
+    """
+    shorter, longer = sorted((height, width))
+    longer = (2 * longer * side + shorter) // (2 * shorter)
+    return (side, longer) if height <= width else (longer, side)
+
+
+def rescale(image: Tensor, side: int, filter: str = "bilinear") -> Tensor:
+    """Resize so that the shorter side is `side` and the aspect ratio stays; smaller images are enlarged, never padded.
+
+    Args: image, (3, H, W) uint8; side, S or Q in pixels; filter, "bilinear" or "bicubic".
+    Returns: (3, h, w) uint8, min(h, w) == side; `image` itself where nothing changes. The filter widens when it
+        shrinks (antialias), and values are rounded to uint8: Pillow's resize, bit for bit.
+    Source: sections 3.1 and 3.2 of the paper, which leave filter and rounding open.
+    """
+    height, width = rescaled_size(image.shape[1], image.shape[2], side)
+    if (height, width) == tuple(image.shape[1:]):
+        return image
+    planes = [Image.fromarray(plane).resize((width, height), RESAMPLING[filter]) for plane in image.numpy()]
+    return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]))
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    """An image whose header is sound; Pillow's complaints inside the block become InputErrors too."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if max(image.size) > MOST_ASPECT * min(image.size):
+                raise InputError(f"{path}: {image.width}x{image.height} pixels is a sliver, expected sides within 1:{MOST_ASPECT}; {WAYS_OUT}")
+            yield image
+    except UnidentifiedImageError:
+        found = "is not an image" if Path(path).stat().st_size else "is empty (0 bytes)"
+        raise InputError(f"{path}: {found}, expected one of {', '.join(FORMATS)}; {WAYS_OUT}") from None
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: {error}; {WAYS_OUT}") from None
+    except DAMAGED as error:
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+        raise InputError(f"{path}: damaged or cut short ({error}); {WAYS_OUT}") from None
