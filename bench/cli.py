@@ -47,7 +47,7 @@ def main(models, sides, data, measure, flips, batches, accuracy_batch, images, d
     from vgg_deploy.files import write_text
     from vgg_deploy.machine import available_cores
     from vgg_deploy.places import newest_exports
-    from vgg_deploy.scenes import open_scenes
+    from vgg_deploy.scenes import built_in
 
     threads = threads or available_cores()
     if not models:
@@ -59,7 +59,7 @@ def main(models, sides, data, measure, flips, batches, accuracy_batch, images, d
     if "accuracy" in wanted:
         if data is None:
             click.echo("No --data: measuring on the built-in validation pictures")
-            dataset = open_dataset(open_scenes(0, images or BUILT_IN_IMAGES), "val")
+            dataset = built_in("val", images or BUILT_IN_IMAGES)
         else:
             dataset = open_dataset(data, "val", on_error=on_error)
             dataset = dataset.subset(images) if images and images < len(dataset) else dataset

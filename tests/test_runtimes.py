@@ -124,7 +124,6 @@ def test_two_onnxruntime_wheels_are_named(tmp_path, monkeypatch):
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n")
     path = write(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    importlib.metadata.MetadataPathFinder.invalidate_caches()
     with pytest.raises(InputError, match="onnxruntime 1.0 and onnxruntime-gpu .* are both installed") as refused:
         OnnxRuntime(path)
     assert "pip uninstall" in refused.value.message

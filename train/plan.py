@@ -12,7 +12,7 @@ from vgg_deploy.archs import ARCHS, parameters
 from vgg_deploy.data import Dataset, open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.places import RUNS, newest_run
-from vgg_deploy.scenes import open_scenes
+from vgg_deploy.scenes import built_in
 from vgg_deploy.spec import Preprocessing
 
 BUILT_IN = "the built-in pictures"
@@ -62,8 +62,7 @@ def resume_run(named: str, machine: Machine) -> None:
 def open_sets(data: Path | None, images: int | None, on_error: str) -> tuple[Dataset, Dataset]:
     """Training and validation images of a folder, or the built-in ones."""
     if data is None:
-        root = open_scenes(images or TRAIN_SCENES, VAL_SCENES)
-        return open_dataset(root, "train"), open_dataset(root, "val")
+        return built_in("train", images or TRAIN_SCENES), built_in("val", VAL_SCENES)
     train, val = (open_dataset(data, split, on_error=on_error) for split in ("train", "val"))
     for dataset in (train, val):
         for name in dataset.skipped:

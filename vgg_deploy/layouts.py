@@ -34,14 +34,14 @@ def stated_convention(default: Convention, metadata: Mapping[str, str], where: s
     Raises: InputError for values this program cannot honour.
     """
     stated = default
-    if "input_range" in metadata:
-        if metadata["input_range"] != "0-255":
-            raise InputError(f"{where}: its metadata states input_range {metadata['input_range']!r}; only '0-255' can be read, convert the weights")
+    if (scale := metadata.get("input_range")) is not None:
+        if scale != "0-255":
+            raise InputError(f"{where}: its metadata states input_range {scale!r}; only '0-255' can be read, convert the weights")
         stated = replace(stated, scale=(1.0, 1.0, 1.0))
-    if "channel_order" in metadata:
-        if metadata["channel_order"] not in ("RGB", "BGR"):
-            raise InputError(f"{where}: its metadata states channel_order {metadata['channel_order']!r}; write RGB or BGR")
-        stated = replace(stated, channel_order=metadata["channel_order"])
+    if (order := metadata.get("channel_order")) is not None:
+        if order not in ("RGB", "BGR"):
+            raise InputError(f"{where}: its metadata states channel_order {order!r}; write RGB or BGR")
+        stated = replace(stated, channel_order=order)
     for key, step in (("mean_rgb", 1), ("mean_bgr", -1)):
         if key in metadata:
             stated = replace(stated, mean=_parse_mean(metadata[key], key, where)[::step])
@@ -54,7 +54,7 @@ def _parse_mean(text: str, key: str, where: str) -> tuple[float, ...]:
     except ValueError:
         mean = ()
     if len(mean) != 3 or not all(0 <= m <= 255 for m in mean):
-        raise InputError(f"{where}: its metadata states {key} {text!r}; write three numbers between 0 and 255, as in 103.939,116.779,123.68")
+        raise InputError(f"{where}: its metadata states {key} {text!r}; write three numbers of 0-255, as in 103.939,116.779,123.68")
     return mean
 
 

@@ -11,6 +11,7 @@ from vgg_deploy.spec import NetSpec
 
 # Section 2.1 of the paper says variance 1e-2; its trained nets and its own remarks fit a standard deviation of 1e-2.
 INITS = ("paper-std", "paper-var", "glorot", "he")
+INPUT_STD = 64.0  # about the standard deviation of photos' pixels, 0-255
 
 
 class VGG(nn.Sequential):
@@ -73,11 +74,13 @@ def initialise(net: nn.Module, init: str, generator: torch.Generator | None = No
     """Draw every convolution's weights anew and set biases to zero.
 
     Args: init, one of INITS: Gaussian with standard deviation 0.01 (paper-std) or variance 0.01 (paper-var),
-        Glorot & Bengio's uniform rule, or He et al.'s Gaussian with fan-in.
+        Glorot & Bengio's uniform rule, or He et al.'s Gaussian with fan-in. The last two assume inputs of unit
+        variance; pixels have INPUT_STD, which all layers take off together, for a small first layer alone would move
+        INPUT_STD^2 times faster than the others under one learning rate.
     """
-    for module in net.modules():
-        if not isinstance(module, nn.Conv2d):
-            continue
+    convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+    share = INPUT_STD ** (-1 / len(convs))
+    for module in convs:
         fan_in, fan_out = (module.weight[0].numel(), module.weight[:, 0].numel())
         match init:
             case "paper-std":
@@ -85,10 +88,10 @@ def initialise(net: nn.Module, init: str, generator: torch.Generator | None = No
             case "paper-var":
                 module.weight.normal_(0, 0.1, generator=generator)
             case "glorot":
-                bound = math.sqrt(6 / (fan_in + fan_out))
+                bound = share * math.sqrt(6 / (fan_in + fan_out))
                 module.weight.uniform_(-bound, bound, generator=generator)
             case "he":
-                module.weight.normal_(0, math.sqrt(2 / fan_in), generator=generator)
+                module.weight.normal_(0, share * math.sqrt(2 / fan_in), generator=generator)
             case _:
                 raise ValueError(f"init {init!r} is not one of {INITS}")
         module.bias.zero_()

@@ -22,8 +22,8 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # told by a file's header, neve
 MOST_ASPECT = 100  # longer side over shorter; a sliver rescaled to a side of 256 would fill the memory
 WAYS_OUT = "remove it or pass --on-error skip"
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-# what Pillow's decoders are seen to raise for damaged files
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, Image.DecompressionBombError)
+# what Pillow's decoders raise for damaged files
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error)
 
 # Pillow warns of broken EXIF blocks, which ImageNet has and nothing here reads; what it cannot decode it raises.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -88,8 +88,8 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
                 raise InputError(f"{path}: {image.width}x{image.height} pixels is a sliver, expected sides within 1:{MOST_ASPECT}; {WAYS_OUT}")
             yield image
     except UnidentifiedImageError:
-        found = "is not an image" if Path(path).stat().st_size else "is empty (0 bytes)"
-        raise InputError(f"{path}: {found}, expected one of {', '.join(FORMATS)}; {WAYS_OUT}") from None
+        found = "not an image of a known format" if Path(path).stat().st_size else "empty (0 bytes)"
+        raise InputError(f"{path}: is {found}, expected one of {', '.join(FORMATS)}; {WAYS_OUT}") from None
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: {error}; {WAYS_OUT}") from None
     except DAMAGED as error:

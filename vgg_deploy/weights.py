@@ -39,6 +39,7 @@ def read_foreign(path: Path, arch: str | None = None) -> Foreign:
 
     Args: path, a state dict (.pth, .pt, .bin, .tar), .safetensors or .npz; no code of the file is run.
         arch, to tell A-LRN from A, whose weights look alike.
+    The input convention is the one its layer names come with, unless the metadata of a .safetensors states another.
     Raises: InputError if the file is missing, damaged or no VGG, if a tensor is missing, surplus, misshapen or not
         finite, or if it is another net than `arch`.
     """
@@ -54,19 +55,19 @@ def read_foreign(path: Path, arch: str | None = None) -> Foreign:
         layout = FEATURES
     convention = stated_convention(layout.convention, metadata, str(path))
     sources = layout.sources(ARCHS[arch])
-    width, crop, classes = measure(tensors, sources, ARCHS[arch])
+    width = _width(tensors, sources, ARCHS[arch])
     convs = sum(ARCHS[arch].stages(width), [])
+    crop = class_count = None
     if layout.head:
-        convs += ARCHS[arch].head(classes, width, crop)
+        crop, class_count = _crop(tensors, sources), tensors[sources[-1].bias].numel()
+        convs += ARCHS[arch].head(class_count, width, crop)
     weights = {}
     for conv, source in zip(convs, sources, strict=True):
         weight, bias = _layer(tensors, source, conv, f"{path}: net {arch} of width {width:g}")
         if conv.name == "conv1_1":
             weight = _for_our_input(weight, convention)
         weights[f"{conv.name}.weight"], weights[f"{conv.name}.bias"] = weight.float().contiguous(), bias.float().contiguous()
-    if not layout.head:
-        crop = classes = None
-    return Foreign(arch, width, crop, classes, Preprocessing(convention.mean), weights, layout.label)
+    return Foreign(arch, width, crop, class_count, Preprocessing(convention.mean), weights, layout.label)
 
 
 def open_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
@@ -117,7 +118,7 @@ def _float_tensor(value: object, name: str, path: Path) -> Tensor:
     if not plain or not value.is_floating_point():
         traits = " ".join(str(getattr(value, trait)) for trait in ("dtype", "layout", "device") if hasattr(value, trait))
         found = f"{type(value).__name__} {traits}".strip()
-        raise InputError(f"{path}: {name} is a {found}, not a plain tensor of floating point numbers; save the state dict of the float net alone")
+        raise InputError(f"{path}: {name} is a {found}, not a plain tensor of floating point numbers; save the float net's state dict")
     return value.detach().float()
 
 
@@ -126,36 +127,30 @@ def _head_is_nan(tensors: Tensors) -> bool:
     return all(bool(tensors[name].isnan().all()) for source in reversed(TORCHVISION.head) for name in (source.bias, source.weight))
 
 
-def measure(tensors: Tensors, sources: list[Source], arch: Arch) -> tuple[float, int, int]:
-    """(width, crop, classes) that fit most of a file's channel counts; what they do not fit, the check of each shape finds.
+def _width(tensors: Tensors, sources: list[Source], arch: Arch) -> float:
+    """The multiplier behind a file's channel counts: each allows an interval, the middle of what they share is taken.
 
-    Without fully connected layers, crop and classes mean nothing.
+    The most typical count goes first, and one that shares nothing with those before it is left out: the check of each
+    layer's shape will name it.
     """
-    trunk = sum(arch.stages(), [])
-    counts = [(tensors[source.bias].numel(), conv.c_out) for source, conv in zip(sources, trunk)]
-    if len(sources) == len(trunk):
-        return _width(counts), 224, 1
-    fc6, fc8 = sources[-3], sources[-1]
-    hidden = tensors[fc6.bias].numel()
-    cells = tensors[fc6.weight].numel() // max(1, hidden * counts[-1][0])
-    side = math.isqrt(cells)
-    crop = STRIDE * side if side > 0 and side**2 == cells else 224
-    return _width([*counts, (hidden, HIDDEN)]), crop, tensors[fc8.bias].numel()
-
-
-def _width(counts: list[tuple[int, int]]) -> float:
-    """The multiplier behind (found, full) channel counts: each allows an interval, the middle of what they share is taken.
-
-    The most typical count goes first, and one that shares nothing with those before it is left out.
-    """
-    typical = statistics.median(found / full for found, full in counts)
+    full = [conv.c_out for stage in arch.stages() for conv in stage] + [HIDDEN, HIDDEN]  # without fc8, whose outputs are the classes
+    counts = [(tensors[source.bias].numel(), channels) for source, channels in zip(sources, full, strict=False)]
+    typical = statistics.median(found / channels for found, channels in counts)
     low, high = 0.0, math.inf
-    for found, full in sorted(counts, key=lambda count: abs(count[0] / count[1] - typical)):
-        lower = (found - 0.5) / full if found > 1 else 0.0  # a net keeps at least one channel
-        upper = (found + 0.5) / full
+    for found, channels in sorted(counts, key=lambda count: abs(count[0] / count[1] - typical)):
+        lower = (found - 0.5) / channels if found > 1 else 0.0  # a net keeps at least one channel
+        upper = (found + 0.5) / channels
         if max(low, lower) <= min(high, upper):
             low, high = max(low, lower), min(high, upper)
     return (low + high) / 2
+
+
+def _crop(tensors: Tensors, sources: list[Source]) -> int:
+    """Side of the training crop, from the inputs of fc6: conv5's channels times a square. 224 if they are no square."""
+    conv5, fc6 = sources[-4], sources[-3]
+    window = tensors[fc6.weight].numel() // max(1, tensors[fc6.bias].numel() * tensors[conv5.bias].numel())
+    side = math.isqrt(window)
+    return STRIDE * side if side > 0 and side**2 == window else 224
 
 
 def _layer(tensors: Tensors, source: Source, conv: Conv, where: str) -> tuple[Tensor, Tensor]:

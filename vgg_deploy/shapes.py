@@ -1,0 +1,79 @@
+"""The classes of the built-in pictures: outlines that a mirror or a turn does not change into another class.
+
+Colour says nothing about them and short pieces of edge say little: most are told apart by how parts lie to each other,
+which is what depth is for.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+Outline = list[tuple[float, float]]  # points in the unit disc; several outlines of a shape fill by the even-odd rule
+
+
+def _polar(radius: Callable[[float], float], points: int) -> Outline:
+    angles = [2 * math.pi * i / points for i in range(points)]
+    return [(radius(a) * math.sin(a), -radius(a) * math.cos(a)) for a in angles]
+
+
+def _circle(radius: float) -> Outline:
+    return _polar(lambda a: radius, 64)
+
+
+def _regular(corners: int) -> Outline:
+    return _polar(lambda a: 1.0, corners)
+
+
+def _star(tips: int, inner: float) -> Outline:
+    angles = [math.pi * i / tips for i in range(2 * tips)]
+    radii = [1.0 if i % 2 == 0 else inner for i in range(2 * tips)]
+    return [(r * math.sin(a), -r * math.cos(a)) for r, a in zip(radii, angles, strict=True)]
+
+
+def _cross(arm: float) -> Outline:
+    a = arm
+    return [(-a, -1), (a, -1), (a, -a), (1, -a), (1, a), (a, a), (a, 1), (-a, 1), (-a, a), (-1, a), (-1, -a), (-a, -a)]
+
+
+def _gear(teeth: int) -> Outline:
+    steps = 4 * teeth
+    radii = [1.0 if i % 4 < 2 else 0.74 for i in range(steps)]
+    return [(r * math.sin(2 * math.pi * (i + 0.5) / steps), -r * math.cos(2 * math.pi * (i + 0.5) / steps)) for i, r in enumerate(radii)]
+
+
+def _crescent() -> Outline:
+    outer = [(math.sin(a), -math.cos(a)) for a in np.linspace(0.25 * math.pi, 1.75 * math.pi, 40)]
+    inner = [(0.42 + 0.76 * math.sin(a), -0.76 * math.cos(a)) for a in np.linspace(1.62 * math.pi, 0.38 * math.pi, 32)]
+    return outer + inner
+
+
+def _heart() -> Outline:
+    angles = np.linspace(0, 2 * math.pi, 48, endpoint=False)
+    xs = 16 * np.sin(angles) ** 3
+    ys = -(13 * np.cos(angles) - 5 * np.cos(2 * angles) - 2 * np.cos(3 * angles) - np.cos(4 * angles))
+    return [(float(x) / 17, float(y) / 17) for x, y in zip(xs, ys, strict=True)]
+
+
+def _arrow() -> Outline:
+    return [(0, -1), (0.72, -0.18), (0.26, -0.18), (0.26, 1), (-0.26, 1), (-0.26, -0.18), (-0.72, -0.18)]
+
+
+def _hourglass() -> Outline:
+    return [(-0.75, -0.95), (0.75, -0.95), (0.12, 0), (0.75, 0.95), (-0.75, 0.95), (-0.12, 0)]
+
+
+SHAPES: dict[str, list[Outline]] = {
+    "arrow": [_arrow()],
+    "crescent": [_crescent()],
+    "cross": [_cross(0.3)],
+    "disc": [_circle(1)],
+    "flower": [_polar(lambda a: 0.68 + 0.32 * math.cos(6 * a), 96)],
+    "gear": [_gear(9), _circle(0.3)],
+    "heart": [_heart()],
+    "hourglass": [_hourglass()],
+    "ring": [_circle(1), _circle(0.6)],
+    "square": [_regular(4)],
+    "star": [_star(5, 0.4)],
+    "triangle": [_regular(3)],
+}
