@@ -13,9 +13,10 @@ from export.check import Comparison, check_pictures, compare, judge, reference_s
 from export.graph import IR_VERSION, OPSET, onnx_graph
 from export.onnx_file import write_onnx
 from vgg_deploy.artifact import Artifact, manifest_path
+from vgg_deploy.classes import ClassList
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.files import sha256, whole_file, write_text
-from vgg_deploy.nets import ClassList, open_net
+from vgg_deploy.nets import open_net
 from vgg_deploy.runtimes import OnnxRuntime
 
 

@@ -9,6 +9,8 @@ from vgg_deploy.checkpoint import Checkpoint, save_checkpoint
 from vgg_deploy.model import VGG, initialise
 from vgg_deploy.spec import NetSpec, Preprocessing
 
+torch.set_num_threads(1)  # the nets are small, and two threads each would only wait for each other
+
 CLASSES = ("disc", "square", "stripes", "triangle")
 
 

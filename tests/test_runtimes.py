@@ -1,4 +1,3 @@
-import importlib.metadata
 import json
 
 import numpy as np

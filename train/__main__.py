@@ -59,7 +59,6 @@ def main(arch, data, out, resume, weights, net_a, freeze_features, images, devic
     Without --data a thin net learns the built-in pictures by a small recipe that fits two cores.
     """
     from train.plan import resume_run, train_archs  # here, so that --help and usage errors need no PyTorch
-
     from train.session import Machine
     from vgg_deploy.machine import available_cores, pick_device
 

@@ -90,6 +90,7 @@ def train_batches(views: Views, begin: int, workers: int, pin: bool) -> Iterator
 
 
 def _ignore_interrupt(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; the main process alone decides what it means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; the main process alone decides what they mean."""
+    for interrupt in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(interrupt, signal.SIG_IGN)
     torch.set_num_threads(1)

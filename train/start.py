@@ -36,7 +36,7 @@ def load_what_fits(net: VGG, path: Path) -> str:
     """
     held = weights_of(path)[0]
     own = net.state_dict()
-    copied = []
+    copied = set()
     for name, tensor in held.items():
         if name.startswith("fc8") and own[name].shape != tensor.shape:
             continue
@@ -44,9 +44,9 @@ def load_what_fits(net: VGG, path: Path) -> str:
             wanted = tuple(own[name].shape) if name in own else "no such layer"
             raise InputError(f"{path}: {name} is {tuple(tensor.shape)}, net {net.spec.arch} wants {wanted}; give the --arch, --width and --crop it has")
         own[name].copy_(tensor)
-        copied.append(name.split(".")[0])
+        copied.add(name.split(".")[0])
     fresh = [name for name, module in net.named_children() if name not in copied and hasattr(module, "weight")]
-    return f"{len(set(copied))} layers from {path}" + (f", {', '.join(fresh)} start random" if fresh else "")
+    return f"{len(copied)} layers from {path}" + (f", {', '.join(fresh)} start random" if fresh else "")
 
 
 def weights_of(path: Path) -> tuple[dict, Preprocessing]:

@@ -1,9 +1,8 @@
 """One file with a net's weights and everything needed to rebuild and feed it."""
 
-import pickle
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
@@ -15,7 +14,6 @@ from vgg_deploy.spec import NetSpec
 
 FORMAT = "vgg-deploy-checkpoint"
 VERSION = 1
-UNREADABLE = (pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, OSError)
 
 
 @dataclass(frozen=True)
@@ -77,10 +75,10 @@ def load_untrusted(path: Path) -> object:
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a checkpoint such as runs/D/best.pt")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except UNREADABLE as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path}: cannot be read as a torch file, it is truncated or something else ({reason[:120]})") from None
+        # files of before torch 1.6 are no archives and cannot be mapped
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # torch raises almost anything for a damaged file
+        raise InputError(f"{path}: cannot be read as a torch file, it is truncated or something else ({type(error).__name__})") from None
 
 
 def check_weights(weights: object, spec: NetSpec, where: str) -> None:

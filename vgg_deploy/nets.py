@@ -4,12 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from vgg_deploy.checkpoint import build, is_checkpoint, load_checkpoint, load_untrusted
+from vgg_deploy.classes import ClassList
 from vgg_deploy.errors import InputError
 from vgg_deploy.model import VGG
 from vgg_deploy.spec import NetSpec, numbered
 from vgg_deploy.weights import Foreign, read_foreign
-
-ClassList = tuple[tuple[str, ...], tuple[str, ...]]  # ids in the order of the scores, and people's names for them
 
 
 def open_net(path: Path, classes: ClassList | None = None) -> VGG:

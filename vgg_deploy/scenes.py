@@ -63,7 +63,7 @@ def render(split: str, index: int) -> Image.Image:
     _clutter(image, ground, rng)
     outlines = SHAPES[CLASSES[index % len(CLASSES)]]
     for diameter in _diameters(rng):
-        _place(image, outlines, diameter * shorter, rng)
+        _place(image, outlines, diameter * shorter, ground, rng)
     return _photographed(image, rng)
 
 
@@ -117,14 +117,13 @@ def _clutter(image: Image.Image, ground: Colour, rng: np.random.Generator) -> No
                 draw.polygon([(x + d * math.cos(a), y + d * math.sin(a)) for a, d in zip(angles, radii, strict=True)], colour)
 
 
-def _place(image: Image.Image, outlines: list[Outline], diameter: float, rng: np.random.Generator) -> None:
-    """Put one object somewhere inside, textured, turned, a little stretched, set off from what it covers."""
+def _place(image: Image.Image, outlines: list[Outline], diameter: float, ground: Colour, rng: np.random.Generator) -> None:
+    """Put one object somewhere inside, textured, turned, a little stretched, brighter than the ground."""
     side = max(8, round(diameter))
     left, top = (int(rng.integers(0, max(1, room - side + 1))) for room in image.size)
     mask = _mask(outlines, side, rng)
-    under = np.asarray(image.crop((left, top, left + side, top + side)).convert("L"), float).mean()
     colour = _colour(rng)
-    while _luma(colour) - under < 60:
+    while _luma(colour) < _luma(ground) + 60:
         colour = _colour(rng)
     mixed = [_near(colour, 30, rng), _near(colour, 30, rng)]
     image.paste(_texture((side, side), mixed, max(4, side // 4), rng), (left, top), mask)

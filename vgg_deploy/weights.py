@@ -14,7 +14,7 @@ from torch import Tensor
 from vgg_deploy.archs import ARCHS, HIDDEN, STRIDE, Arch, Conv
 from vgg_deploy.checkpoint import is_checkpoint
 from vgg_deploy.errors import InputError
-from vgg_deploy.layouts import FEATURES, TORCHVISION, Convention, Layout, Source, recognise, stated_convention
+from vgg_deploy.layouts import FEATURES, TORCHVISION, Convention, Source, recognise, stated_convention
 from vgg_deploy.spec import Preprocessing
 
 Shape = tuple[int, ...]
