@@ -82,11 +82,16 @@ def train_batches(views: Views, begin: int, workers: int, pin: bool) -> Iterator
     """Batches of step `begin` and on, to the end of the last epoch, without a gap between epochs."""
     config = views.config
     sampler = EpochBatches(len(views.dataset), config.batch, config.epochs, config.seed, begin)
-    return iter(
-        DataLoader(
-            views, batch_sampler=sampler, num_workers=workers, collate_fn=collate, pin_memory=pin, worker_init_fn=_ignore_interrupt
-        )
+    loader = DataLoader(
+        views,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        worker_init_fn=_ignore_interrupt,
+        generator=torch.Generator(),  # its own, or it would draw from the one that dropout goes on with after a resume
     )
+    return iter(loader)
 
 
 def _ignore_interrupt(worker: int) -> None:
