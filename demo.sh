@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The whole way on the built-in pictures: train a thin D, export it, measure it.
+# The whole way on the built-in pictures: train a thin A, export it, measure it.
 set -euo pipefail
 cd "$(dirname "$0")"
 SECONDS=0
 step() { printf '\n== %s\n' "$*"; "$@"; }
 
-step python -m train --arch D
+step python -m train --arch A
 step vgg-export --onnx
 step vgg-bench --scales 256,384,512
 

@@ -87,4 +87,4 @@ def main(models, sides, data, measure, flips, batches, accuracy_batch, images, d
     click.echo(f"Tables, raw times and environment: {out}/ (report.md, {', '.join(f'{m}.csv' for m in wanted)}, environment.json)")
 
 
-BUILT_IN_IMAGES = 500
+BUILT_IN_IMAGES = 300

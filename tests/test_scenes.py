@@ -54,7 +54,7 @@ def test_more_pictures_keep_those_there_and_replace_those_lost():
 
 def test_sizes_and_shapes_are_those_of_photos():
     sizes = [render("train", i).size for i in range(40)]
-    assert all(160 <= min(size) <= 320 and max(size) / min(size) < 1.8 for size in sizes)
+    assert all(112 <= min(size) <= 192 and max(size) / min(size) < 1.8 for size in sizes)
     assert len({min(size) for size in sizes}) > 25
     assert {np.sign(w - h) for w, h in sizes} == {-1, 0, 1}
 

@@ -1,5 +1,6 @@
 """python -m train: options to a config, one call a net."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def main(arch, data, out, resume, weights, net_a, freeze_features, images, devic
 
     Without --data a thin net learns the built-in pictures by a small recipe that fits two cores.
     """
+    # waiting threads must sleep, not spin: the loader's processes need the same cores (read when torch is imported)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from train.plan import resume_run, train_archs  # here, so that --help and usage errors need no PyTorch
     from train.session import Machine
     from vgg_deploy.machine import available_cores, pick_device

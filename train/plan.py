@@ -16,7 +16,7 @@ from vgg_deploy.scenes import built_in
 from vgg_deploy.spec import Preprocessing
 
 BUILT_IN = "the built-in pictures"
-TRAIN_SCENES, VAL_SCENES = 4000, 500
+TRAIN_SCENES, VAL_SCENES = 4000, 300
 
 
 def train_archs(

@@ -42,7 +42,7 @@ def decode(path: str | Path) -> Tensor:
         image.info.pop("transparency", None)  # else Pillow would fit it to the new mode, in vain
         if image.mode == "I;16":  # a 16-bit grey PNG; convert() would clip it at 255
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        return torch.from_numpy(np.stack([np.asarray(plane) for plane in image.convert("RGB").split()]))
+        return _planes(image.convert("RGB"))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -75,8 +75,13 @@ def rescale(image: Tensor, side: int, filter: str = "bilinear") -> Tensor:
     height, width = rescaled_size(image.shape[1], image.shape[2], side)
     if (height, width) == tuple(image.shape[1:]):
         return image
-    planes = [Image.fromarray(plane).resize((width, height), RESAMPLING[filter]) for plane in image.numpy()]
-    return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]))
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    return _planes(Image.fromarray(pixels).resize((width, height), RESAMPLING[filter]))
+
+
+def _planes(image: Image.Image) -> Tensor:
+    """(3, H, W) view of an RGB image's pixels, which stay interleaved in memory as the next rescale wants them."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 @contextmanager

@@ -22,13 +22,15 @@ from vgg_deploy.progress import progress
 from vgg_deploy.shapes import SHAPES, Outline
 
 Colour = tuple[int, int, int]  # RGB, 0-255
+Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 VERSION = 1  # of the pictures; raise it when they change, so that no cache mixes two kinds
 CLASSES = tuple(sorted(SHAPES))
 SPLITS = ("train", "val")
 ASPECTS = (1.0, 4 / 3, 3 / 2, 16 / 9)  # longer over shorter side
-SHORTER = (160, 320)  # pixels
-LARGE, SMALL = (0.35, 0.7), (0.16, 0.35)  # diameters of one object and of the others, parts of the shorter side
+SHORTER = (112, 192)  # pixels
+OBJECTS = (3, 7)  # of the picture's class
+DIAMETERS = (0.15, 0.55)  # parts of the shorter side, log-uniform
 FINE = 3  # outlines are drawn so many times larger and then reduced, for smooth edges
 
 
@@ -62,15 +64,28 @@ def render(split: str, index: int) -> Image.Image:
     image, ground = _background(size, rng)
     _clutter(image, ground, rng)
     outlines = SHAPES[CLASSES[index % len(CLASSES)]]
+    taken: list[Box] = []
     for diameter in _diameters(rng):
-        _place(image, outlines, diameter * shorter, ground, rng)
+        if box := _free_place(round(diameter * shorter), image.size, taken, rng):
+            taken.append(box)
+            _draw_object(image, outlines, box, ground, rng)
     return _photographed(image, rng)
 
 
 def _diameters(rng: np.random.Generator) -> list[float]:
-    """One large object and some small ones, log-uniform, so that crops and wholes at any scale hold one."""
-    ranges = [LARGE] + [SMALL] * int(rng.integers(2, 5))
-    return [math.exp(rng.uniform(math.log(low), math.log(high))) for low, high in ranges]
+    """Sizes of the objects, the largest first."""
+    low, high = (math.log(d) for d in DIAMETERS)
+    return sorted(np.exp(rng.uniform(low, high, rng.integers(OBJECTS[0], OBJECTS[1] + 1))), reverse=True)
+
+
+def _free_place(side: int, size: tuple[int, int], taken: list[Box], rng: np.random.Generator) -> Box | None:
+    """A square inside the picture that touches no other; None where a few tries find none."""
+    for _ in range(12):
+        left, top = (int(rng.integers(0, room - side + 1)) for room in size)
+        box = (left, top, left + side, top + side)
+        if all(box[0] >= b[2] or b[0] >= box[2] or box[1] >= b[3] or b[1] >= box[3] for b in taken):
+            return box
+    return None
 
 
 def _colour(rng: np.random.Generator) -> Colour:
@@ -117,16 +132,15 @@ def _clutter(image: Image.Image, ground: Colour, rng: np.random.Generator) -> No
                 draw.polygon([(x + d * math.cos(a), y + d * math.sin(a)) for a, d in zip(angles, radii, strict=True)], colour)
 
 
-def _place(image: Image.Image, outlines: list[Outline], diameter: float, ground: Colour, rng: np.random.Generator) -> None:
-    """Put one object somewhere inside, textured, turned, a little stretched, brighter than the ground."""
-    side = max(8, round(diameter))
-    left, top = (int(rng.integers(0, max(1, room - side + 1))) for room in image.size)
+def _draw_object(image: Image.Image, outlines: list[Outline], box: Box, ground: Colour, rng: np.random.Generator) -> None:
+    """One object, textured, turned, a little stretched, brighter than the ground."""
+    side = box[2] - box[0]
     mask = _mask(outlines, side, rng)
     colour = _colour(rng)
     while _luma(colour) < _luma(ground) + 60:
         colour = _colour(rng)
     mixed = [_near(colour, 30, rng), _near(colour, 30, rng)]
-    image.paste(_texture((side, side), mixed, max(4, side // 4), rng), (left, top), mask)
+    image.paste(_texture((side, side), mixed, max(4, side // 4), rng), box[:2], mask)
 
 
 def _mask(outlines: list[Outline], side: int, rng: np.random.Generator) -> Image.Image:

@@ -43,9 +43,13 @@ def _gear(teeth: int) -> Outline:
 
 
 def _crescent() -> Outline:
-    outer = [(math.sin(a), -math.cos(a)) for a in np.linspace(0.25 * math.pi, 1.75 * math.pi, 40)]
-    inner = [(0.42 + 0.76 * math.sin(a), -0.76 * math.cos(a)) for a in np.linspace(1.62 * math.pi, 0.38 * math.pi, 32)]
-    return outer + inner
+    """The unit disc without a disc of radius r at distance d."""
+    d, r = 0.45, 0.75
+    tip = (1 + d * d - r * r) / (2 * d)  # where the two circles meet
+    outer, inner = math.acos(tip), math.acos((tip - d) / r)
+    back = [(math.cos(a), math.sin(a)) for a in np.linspace(outer, 2 * math.pi - outer, 40)]
+    front = [(d + r * math.cos(a), r * math.sin(a)) for a in np.linspace(2 * math.pi - inner, inner, 32)]
+    return back + front
 
 
 def _heart() -> Outline:
@@ -55,23 +59,13 @@ def _heart() -> Outline:
     return [(float(x) / 17, float(y) / 17) for x, y in zip(xs, ys, strict=True)]
 
 
-def _arrow() -> Outline:
-    return [(0, -1), (0.72, -0.18), (0.26, -0.18), (0.26, 1), (-0.26, 1), (-0.26, -0.18), (-0.72, -0.18)]
-
-
-def _hourglass() -> Outline:
-    return [(-0.75, -0.95), (0.75, -0.95), (0.12, 0), (0.75, 0.95), (-0.75, 0.95), (-0.12, 0)]
-
-
 SHAPES: dict[str, list[Outline]] = {
-    "arrow": [_arrow()],
     "crescent": [_crescent()],
     "cross": [_cross(0.3)],
     "disc": [_circle(1)],
     "flower": [_polar(lambda a: 0.68 + 0.32 * math.cos(6 * a), 96)],
     "gear": [_gear(9), _circle(0.3)],
     "heart": [_heart()],
-    "hourglass": [_hourglass()],
     "ring": [_circle(1), _circle(0.6)],
     "square": [_regular(4)],
     "star": [_star(5, 0.4)],
