@@ -51,7 +51,7 @@ RECIPES = {
     # For two cores and the built-in pictures: an eighth of the channels at a small crop, scale jitter, and He's draw,
     # with which depth needs no pre-training (the authors' later remark). No dropout: a net this thin has none to spare.
     "small": TrainConfig(
-        width=0.125, crop=96, side=(96, 224), batch=32, epochs=14, lr=0.015, lr_drops=(11, 13), dropout=0.0, init="he"
+        width=0.125, crop=96, side=(96, 256), batch=32, epochs=11, lr=0.005, lr_drops=(9, 10), dropout=0.0, init="he"
     ),
 }
 
