@@ -4,12 +4,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from bench.accuracy import AccuracyRow
 from bench.latency import LatencyRow
 from vgg_deploy.files import whole_file
+from vgg_deploy.progress import results
 
 
 def frame(rows: list) -> pd.DataFrame:
@@ -61,7 +61,7 @@ def show(title: str, heads: list[str], texts: list[list[str]], best: int | None)
         table.add_column(head, justify="left" if i < 2 else "right", overflow="fold")
     for i, text in enumerate(texts):
         table.add_row(*text, style="bold green" if i == best else "")
-    Console().print(table)
+    results().print(table)
 
 
 def markdown(title: str, heads: list[str], texts: list[list[str]]) -> str:

@@ -55,10 +55,11 @@ def summary(exported) -> dict:
 
 def show(exported) -> None:
     """The comparisons, then a line a file."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from vgg_deploy.progress import results
+
+    console = results()
     for e in exported:
         table = Table(title=f"{e.path.name} against PyTorch", title_justify="left")
         for column in ("picture (H x W)", "batch", "score map", "largest score", "largest difference", "of posteriors", "top-1 agrees"):
@@ -71,5 +72,5 @@ def show(exported) -> None:
         row = summary(e)
         console.print(
             f"{e.path}  {row['precision']}  {row['bytes'] / 1e6:.1f} MB  input {row['input']}  largest difference "
-            f"{row['largest_score_difference']:.1e}  top-1 agreement {row['top1_agreement']}", soft_wrap=True, highlight=False
+            f"{row['largest_score_difference']:.1e}  top-1 agreement {row['top1_agreement']}"
         )  # fmt: skip

@@ -13,6 +13,11 @@ LOG_EVERY = 10.0  # seconds between lines where there is no terminal
 console = Console(stderr=True, highlight=False)
 
 
+def results() -> Console:
+    """Standard output; where it is no terminal, wide enough for every table."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 150)
+
+
 class Bar:
     """One running task. `advance` is cheap enough to call for every image."""
 
