@@ -63,12 +63,13 @@ def main(models, sides, data, measure, flips, batches, accuracy_batch, images, d
         else:
             dataset = open_dataset(data, "val", on_error=on_error)
             dataset = dataset.subset(images) if images and images < len(dataset) else dataset
-        click.echo(f"{len(opened)} models on {device}, {threads} threads; {len(dataset)} images of {dataset.root}")
+        click.echo(f"{len(opened)} model{'s' if len(opened) > 1 else ''} on {device}, {threads} threads; {len(dataset)} images of {dataset.root}")
         rows, skipped = measure_accuracy(opened, dataset, sides, flips, accuracy_batch, threads, on_error)
         for message in (*dataset.skipped, *skipped):
             click.echo(f"Left out: {message}", err=True)
         best = min(range(len(rows)), key=lambda i: rows[i].top1_error_pct)
-        title = f"Accuracy, dense evaluation, {rows[0].images} images" + (f", {len(skipped) + len(dataset.skipped)} left out" if skipped or dataset.skipped else "")
+        left_out = len(skipped) + len(dataset.skipped)
+        title = f"Accuracy, dense evaluation, {rows[0].images} images" + (f", {left_out} left out" if left_out else "")
         tables.show(title, *tables.accuracy_cells(rows), best)
         tables.write_csv(rows, out / "accuracy.csv")
         document.append(tables.markdown(title, *tables.accuracy_cells(rows)))

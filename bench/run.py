@@ -42,7 +42,10 @@ def open_models(paths: list[Path], device: str, threads: int) -> list[Model]:
     for model in models[1:]:
         filter = model.runtime.spec.preprocessing.filter
         if filter != first.filter:
-            raise InputError(f"{model.path}: wants pictures rescaled by {filter}, {models[0].path} by {first.filter}; rows of one table share their pictures, bench them apart")
+            raise InputError(
+                f"{model.path}: wants pictures rescaled by {filter}, {models[0].path} by {first.filter}; "
+                "rows of one table share their pictures, bench them apart"
+            )
     return models
 
 
@@ -54,7 +57,9 @@ def check_sides(models: list[Model], sides: tuple[int, ...]) -> None:
             raise InputError(f"--scales {min(sides)}: below the crop {crop} of {model.path}, so no window fits; the smallest Q is {crop}")
 
 
-def measure_accuracy(models: list[Model], dataset: Dataset, sides: tuple[int, ...], flips: bool, batch: int, threads: int, on_error: str) -> tuple[list[AccuracyRow], list[str]]:
+def measure_accuracy(
+    models: list[Model], dataset: Dataset, sides: tuple[int, ...], flips: bool, batch: int, threads: int, on_error: str
+) -> tuple[list[AccuracyRow], list[str]]:
     """Dense evaluation of every model at every Q.
 
     Returns: the rows, and what was wrong with images left out.
@@ -73,7 +78,9 @@ def measure_accuracy(models: list[Model], dataset: Dataset, sides: tuple[int, ..
     return accuracy_rows(described, measured, [every[measured.kept] for every in labels]), measured.skipped
 
 
-def measure_latencies(models: list[Model], sides: tuple[int, ...], batches: tuple[int, ...], warn: Callable[[str], None]) -> tuple[list[LatencyRow], pd.DataFrame]:
+def measure_latencies(
+    models: list[Model], sides: tuple[int, ...], batches: tuple[int, ...], warn: Callable[[str], None]
+) -> tuple[list[LatencyRow], pd.DataFrame]:
     """Every model at every Q x Q and batch size.
 
     Returns: the rows, and every counted time (columns: row, run, ms).

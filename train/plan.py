@@ -28,7 +28,8 @@ def train_archs(
         refuse_unless_given(weights)
     recipe = "paper" if data or weights else "small"
     if data is None:
-        say(f"No --data: {'a thin net learns' if recipe == 'small' else 'training on'} {BUILT_IN} by the {recipe} recipe; with --data FOLDER the paper's recipe is used.")
+        learner = "a thin net learns" if recipe == "small" else "training on"
+        say(f"No --data: {learner} {BUILT_IN} by the {recipe} recipe; with --data FOLDER the paper's recipe is used.")
     base = replace(RECIPES[recipe], **{name: value for name, value in options.items() if value is not None})
     train, val = open_sets(data, images, machine.on_error)
     sources = Sources(train, val, str(data.resolve()) if data else BUILT_IN, recipe, weights, net_a, freeze, images)
@@ -97,5 +98,8 @@ def _announce(config: TrainConfig, sources: Sources, machine: Machine) -> None:
         f"Net {config.arch}, width {config.width:g}, crop {config.crop}, {count:,} parameters, {len(sources.train.classes)} classes; "
         f"{len(sources.train)} training and {len(sources.val)} validation images of {sources.data}"
     )
-    say(f"{config.epochs} epochs of batch {config.batch}, {s}, LR {config.lr:g} divided by 10 {drops}, momentum {config.momentum:g}, weight decay {config.weight_decay:g}")
+    say(
+        f"{config.epochs} epochs of batch {config.batch}, {s}, LR {config.lr:g} divided by 10 {drops}, "
+        f"momentum {config.momentum:g}, weight decay {config.weight_decay:g}"
+    )
     say(f"On {machine.device}, {machine.threads} threads, {machine.workers} loader processes")

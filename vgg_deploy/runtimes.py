@@ -87,7 +87,10 @@ class OnnxRuntime:
                 ) from None
             raise InputError(f"{path}: not a model that ONNX Runtime can load ({_first_line(error)}); export it again") from None
         if self.session.get_providers()[0] != provider:  # it falls back with a mere line in the log
-            raise InputError(f"device {device}: ONNX Runtime fell back to {self.session.get_providers()[0]}; install onnxruntime-gpu for this CUDA, or use --device cpu")
+            raise InputError(
+                f"device {device}: ONNX Runtime fell back to {self.session.get_providers()[0]}; "
+                "install onnxruntime-gpu for this CUDA, or use --device cpu"
+            )
         metadata = self.session.get_modelmeta().custom_metadata_map
         if KEY not in metadata:
             raise InputError(f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; export it with vgg-export --onnx")
