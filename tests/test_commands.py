@@ -216,7 +216,7 @@ def test_a_corrupt_training_image_is_named_and_can_be_skipped(here, photos_copy)
     said = run(train, *args, here / "stop", "--workers", "1", code=2)
     assert "005.jpeg" in said
     said = run(train, *args, here / "skip", "--on-error", "skip")
-    assert "Left out" in said and "005.jpeg" in said and "Done" in said
+    assert said.count("Left out (1 so far)") == 1 and "005.jpeg" in said and "Done" in said
 
 
 def test_a_text_file_among_images(model, photos_copy):
@@ -283,3 +283,26 @@ def test_models_that_want_different_pictures_are_not_put_in_one_table(here, phot
     other = VGG(replace(net.spec, preprocessing=replace(net.spec.preprocessing, filter="bicubic")))
     path = save_net(other, here / "bicubic.pt")
     assert "bicubic" in bench_error(model, path, "--data", photos, "--scales", "64")
+
+
+def test_foreign_weights_are_exported_and_benched_as_they_are(here, photos):
+    """Caffe-layout arrays, which want BGR: the exported net agrees with the net they came from."""
+    net = thin_net("B")
+    arrays = {name.replace(".weight", "_W").replace(".bias", "_b"): tensor.numpy() for name, tensor in net.state_dict().items()}
+    np.savez(here / "B.npz", **{**arrays, "conv1_1_W": arrays["conv1_1_W"][:, ::-1]})
+    (here / "list.txt").write_text("\n".join(f"{name} the {name}" for name in CLASSES))
+    run(vgg_export, here / "B.npz", "--onnx", "--classes", here / "list.txt")
+    manifest = json.loads((here / "exported" / "B.fp32.json").read_text())
+    assert manifest["spec"]["classes"] == list(CLASSES) and manifest["spec"]["names"][0] == "the disc"
+    assert manifest["spec"]["preprocessing"]["mean"] == [123.68, 116.779, 103.939]
+    run(vgg_bench, here / "B.npz", "exported/B.fp32.onnx", "--scales", "64", "--data", photos, "--measure", "accuracy", "--threads", "1")
+    assert (pd.read_csv(here / "results" / "accuracy.csv").agreement_pct == 100).all()
+    (here / "short.txt").write_text("disc\nsquare")
+    assert "scores 4 classes, --classes lists 2" in run(vgg_export, here / "B.npz", "--onnx", "--classes", here / "short.txt", code=2)
+
+
+def test_convolutions_alone_are_no_net_but_say_what_to_do(here):
+    arrays = {name: tensor.numpy() for name, tensor in thin_net("B").state_dict().items() if name.startswith("conv")}
+    np.savez(here / "trunk.npz", **arrays)
+    said = run(vgg_export, here / "trunk.npz", "--onnx", code=2)
+    assert "without fc6-fc8" in said and "--freeze-features" in said

@@ -121,8 +121,9 @@ def _examples(net: VGG, config: TrainConfig, sources: Sources, machine: Machine,
     pre = net.spec.preprocessing
     views = Views(sources.train, config, pre, colours.components())
     mean = torch.tensor(pre.mean, dtype=torch.float32, device=machine.device).view(1, 3, 1, 1)
+    unreadable: set[str] = set()
     for batch in train_batches(views, begin, machine.workers, pin=machine.device == "cuda"):
-        _report(batch, machine)
+        _report(batch, unreadable, machine)
         if not len(batch.labels):
             raise InputError(f"{sources.train.root}: not one image of a batch of {config.batch} could be read")
         crops, shifts, labels = (t.to(machine.device, non_blocking=True) for t in batch[:3])
@@ -130,11 +131,14 @@ def _examples(net: VGG, config: TrainConfig, sources: Sources, machine: Machine,
         yield Examples(inputs.contiguous(memory_format=torch.channels_last), labels)
 
 
-def _report(batch: TrainBatch, machine: Machine) -> None:
+def _report(batch: TrainBatch, known: set[str], machine: Machine) -> None:
+    """Every unreadable image is an error, or is named and counted once."""
     for message in batch.unreadable:
         if machine.on_error == "stop":
             raise InputError(message)
-        say(f"Left out: {message}")
+        if message not in known:
+            known.add(message)
+            say(f"Left out ({len(known)} so far): {message}")
 
 
 def _frozen(net: VGG, config: TrainConfig, sources: Sources, machine: Machine, begin: int) -> tuple[Iterator[Examples], Callable[[], Errors]]:
