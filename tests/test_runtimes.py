@@ -79,6 +79,23 @@ def test_files_that_are_no_model(tmp_path):
     assert "no such file" in refusal(tmp_path / "gone.onnx")
 
 
+def test_a_file_with_damaged_bytes_is_refused_or_loads(tmp_path):
+    """300 random damages of the graph's own bytes: never another exception than the one with a message."""
+    path, rng = write(tmp_path), np.random.default_rng(0)
+    whole = path.read_bytes()
+    refused = 0
+    for _ in range(300):
+        spoilt = bytearray(whole)
+        for at in rng.integers(0, 6000, 4):
+            spoilt[at] = rng.integers(0, 256)
+        path.write_bytes(spoilt)
+        try:
+            open_runtime(path)
+        except InputError as error:
+            refused += "export it again" in error.message or "vgg-export" in error.message
+    assert refused > 100
+
+
 def test_an_onnx_file_of_somebody_else_has_no_preprocessing(tmp_path):
     model = onnx.load(write(tmp_path))
     del model.metadata_props[:]

@@ -97,7 +97,10 @@ def _places_by_name(truth: Path, lines: list[str], ids: list[str], images: list[
         name, _, value = line.replace("\t", " ").rpartition(" ")
         name = name.strip().rpartition("/")[2]  # some lists have val/ before the name
         if value not in place and not (value.isdecimal() and int(value) < len(ids)):
-            raise InputError(f"{where}: class {value!r} is neither a wnid of the synset list nor a position from 0 to {len(ids) - 1}; correct the line or the list")
+            raise InputError(
+                f"{where}: class {value!r} is neither a wnid of the synset list nor a position from 0 to "
+                f"{len(ids) - 1}; correct the line or the list"
+            )
         if name not in present:
             raise InputError(f"{where}: there is no image {name!r}; restore it or remove the line")
         if name in given:

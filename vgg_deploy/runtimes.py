@@ -9,9 +9,13 @@ import torch
 
 from vgg_deploy.artifact import KEY, Artifact, check_manifest, feed
 from vgg_deploy.errors import InputError
+from vgg_deploy.machine import pick_device
 from vgg_deploy.model import VGG, posterior
 from vgg_deploy.nets import open_net
 from vgg_deploy.spec import NetSpec
+
+# ONNX Runtime's exceptions have no base class of their own
+LOAD_FAILURES = ("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented", "RuntimeException")
 
 
 class Scores(NamedTuple):
@@ -41,10 +45,8 @@ class TorchRuntime:
     runtime, precision = "torch", "fp32"
 
     def __init__(self, net: VGG, device: str = "cpu", threads: int = 1):
-        if device == "cuda" and not torch.cuda.is_available():
-            raise InputError("device cuda: this PyTorch sees no CUDA GPU; use --device cpu, or install a driver and a CUDA build of torch")
         torch.set_num_threads(threads)
-        self.spec, self.device, self.threads = net.spec, device, threads
+        self.spec, self.device, self.threads = net.spec, pick_device(device), threads
         # channels_last is the layout that PyTorch's CPU and GPU convolutions run fastest in
         self.net = net.eval().to(device, memory_format=torch.channels_last)
         self.mean = torch.tensor(net.spec.preprocessing.mean, dtype=torch.float32, device=device).view(1, 3, 1, 1)
@@ -78,8 +80,11 @@ class OnnxRuntime:
             ort.preload_dlls()
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
-            self.session = ort.InferenceSession(str(path), options, providers=[provider])
-        except (failures.InvalidProtobuf, failures.NoSuchFile, failures.InvalidGraph, failures.InvalidArgument, failures.Fail) as error:
+            self.session = ort.InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
+            metadata = self.session.get_modelmeta().custom_metadata_map
+            inputs = {i.name: i.type for i in self.session.get_inputs()}
+            outputs = {o.name: o.shape for o in self.session.get_outputs()}
+        except (*(getattr(failures, name) for name in LOAD_FAILURES), UnicodeDecodeError) as error:  # the last from damaged names
             if device != "cpu":
                 raise InputError(
                     f"device {device}: ONNX Runtime cannot run {path} on {provider} ({_first_line(error)}); "
@@ -91,26 +96,23 @@ class OnnxRuntime:
                 f"device {device}: ONNX Runtime fell back to {self.session.get_providers()[0]}; "
                 "install onnxruntime-gpu for this CUDA, or use --device cpu"
             )
-        metadata = self.session.get_modelmeta().custom_metadata_map
         if KEY not in metadata:
             raise InputError(f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; export it with vgg-export --onnx")
         self.artifact = Artifact.from_json(metadata[KEY], str(path))
         self.spec, self.precision = self.artifact.spec, self.artifact.precision
         self.device, self.threads = device, threads
-        self._check_interface(path)
+        self._check_interface(path, inputs, outputs)
 
     def __call__(self, images: np.ndarray) -> Scores:
         return Scores(*self.session.run(["posterior", "score_map"], {"image": feed(images, self.artifact.input)}))
 
-    def _check_interface(self, path: Path) -> None:
+    def _check_interface(self, path: Path, inputs: dict[str, str], outputs: dict[str, list]) -> None:
         """The graph's own input and outputs against what the metadata claims."""
-        inputs = {i.name: i.type for i in self.session.get_inputs()}
         wanted = {"image": "tensor(uint8)" if self.artifact.input == "uint8" else "tensor(float)"}
         if inputs != wanted:
             raise InputError(f"{path}: its metadata promises input {wanted}, the graph has {inputs}; export it again")
-        outputs = {o.name: o.shape for o in self.session.get_outputs()}
         classes = len(self.spec.classes)
-        if set(outputs) != {"posterior", "score_map"} or any(shape[1] != classes for shape in outputs.values()):
+        if set(outputs) != {"posterior", "score_map"} or any(shape[1:2] != [classes] for shape in outputs.values()):
             raise InputError(f"{path}: its metadata promises posterior and score_map of {classes} classes, the graph gives {outputs}; export it again")
 
 
