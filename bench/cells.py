@@ -1,63 +1,137 @@
-"""The smallest units of an accuracy measurement: posteriors of one model at one Q, mirrored or not.
+"""Fills cells: one decode of an image for every scale, protocol and net that still wants it."""
 
-Every row of an accuracy table is an average over cells, so each is computed once however many rows use it.
-"""
-
+import time
+from collections import defaultdict
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from vgg_deploy.batches import size_batches
+from bench.models import Model
+from bench.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
+from bench.store import StoredCell, open_cell
+from vgg_deploy.archs import ARCHS, macs
+from vgg_deploy.batches import Scale, size_batches
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import progress
 from vgg_deploy.runtimes import Runtime
-
-
-class Cell(NamedTuple):
-    """Dense evaluation (section 3.2) of whole images."""
-
-    model: int  # position among the models of the run
-    side: int  # Q, pixels
-    mirrored: bool
+from vgg_deploy.views import VIEW_SETS, cut
 
 
 class Measured(NamedTuple):
     """Posteriors of one data set."""
 
-    cells: dict[Cell, np.ndarray]  # each (images, classes) float32, rows as `kept`
-    kept: np.ndarray  # positions in the data set that could be read
+    cells: dict[Cell, StoredCell]
+    kept: np.ndarray  # (images,) bool: those that could be read
     skipped: list[str]  # what was wrong with the others
+    reused: int  # images of cells that were there before
+    scored: int  # pictures that went through a net
 
 
-def measure_cells(
-    runtimes: list[Runtime], dataset: Dataset, sides: tuple[int, ...], flips: bool, batch: int, threads: int, on_error: str
-) -> Measured:
-    """Run every model on every image at every Q; each image is decoded once.
+def open_cells(models: list[Model], cells: list[Cell], dataset: Dataset, data_sha256: str, folder: Path, dtype: str, threads: int) -> dict[Cell, StoredCell]:
+    """Every cell as far as earlier runs got."""
+    return {
+        cell: open_cell(
+            folder,
+            {**models[cell.model].identity, "side": cell.side, "views": cell.views, "mirrored": cell.mirrored, "data_sha256": data_sha256},
+            len(dataset),
+            len(models[cell.model].runtime.spec.classes),
+            dtype,
+            threads,
+        )
+        for cell in cells
+    }
 
-    Args: batch, most images a call; threads, decoders; on_error, "stop" or "skip" for unreadable images.
+
+def fill_cells(models: list[Model], stored: dict[Cell, StoredCell], dataset: Dataset, batch: int, threads: int, on_error: str) -> Measured:
+    """Score what is not there yet. However it ends, what was scored is kept.
+
+    Args: batch, most pictures a call; threads, decoders; on_error, "stop" or "skip" for unreadable images.
     Raises: InputError for the first unreadable image, unless they are skipped.
     """
-    views = (False, True) if flips else (False,)
-    cells = {
-        Cell(m, side, mirrored): np.zeros((len(dataset), len(runtime.spec.classes)), np.float32)
-        for m, runtime in enumerate(runtimes)
-        for side in sides
-        for mirrored in views
-    }
+    groups: dict[Scale, dict[tuple[int, bool], list[Cell]]] = defaultdict(lambda: defaultdict(list))
+    for cell in stored:
+        scale = Scale(cell.side, models[cell.model].runtime.spec.preprocessing.filter)
+        groups[scale][cell.model, cell.mirrored].append(cell)
+    wanted = {scale: ~np.all([stored[c].finished for cells in by_net.values() for c in cells], axis=0) for scale, by_net in groups.items()}
+    reused = sum(int(cell.finished.sum()) for cell in stored.values())
     skipped: dict[int, str] = {}
     on_bad = (lambda index, error: skipped.setdefault(index, error.message)) if on_error == "skip" else None
-    work = len(dataset) * len(runtimes) * len(views) * sum(side * side for side in sides)
-    filter = runtimes[0].spec.preprocessing.filter
-    with progress(f"accuracy on {len(dataset)} images", work) as bar:
-        for found in size_batches(dataset, sides, filter, batch, threads, on_bad):
-            for mirrored in views:
-                # a copy: runtimes want the pixels in order
-                images = np.ascontiguousarray(found.images[..., ::-1]) if mirrored else found.images
-                for m, runtime in enumerate(runtimes):
-                    cells[Cell(m, found.side, mirrored)][found.indices] = runtime(images).posterior
-                    bar.advance(len(found.indices) * found.side**2, f"Q {found.side}")
-    kept = np.setdiff1d(np.arange(len(dataset)), list(skipped))
-    if not len(kept):
+    costs = {cell: _picture_macs(models[cell.model].runtime, cell) for cell in stored}
+    work = sum(costs[cell] * int((~kept.finished).sum()) for cell, kept in stored.items())
+    scored = 0
+    try:
+        with progress(f"scores of {len(dataset)} images", work or 1) as bar:
+            for found in size_batches(dataset, wanted, batch, threads, on_bad):
+                for (m, mirrored), cells in groups[found.scale].items():
+                    open_ones = [c for c in cells if not stored[c].finished[found.indices].all()]
+                    for fill, kind in ((_fill_whole, WHOLE_IMAGE), (_fill_crops, VIEW_SETS)):
+                        parts = {c: stored[c] for c in open_ones if c.views in kind}
+                        if parts:
+                            todo = ~np.all([part.finished[found.indices] for part in parts.values()], axis=0)
+                            images = np.ascontiguousarray(found.images[todo])
+                            scored += fill(models[m].runtime, images, found.indices[todo], mirrored, parts, batch)
+                            bar.advance(int(todo.sum()) * sum(costs[c] for c in parts), f"{models[m].name} Q {found.scale.side}")
+    finally:
+        for cell in stored.values():
+            cell.save()
+    kept = np.ones(len(dataset), bool)
+    kept[list(skipped)] = False
+    if not kept.any():
         raise InputError(f"{dataset.root}: none of its {len(dataset)} images can be read")
-    return Measured({cell: values[kept] for cell, values in cells.items()}, kept, list(skipped.values()))
+    return Measured(stored, kept, list(skipped.values()), reused, scored)
+
+
+def _fill_whole(runtime: Runtime, images: np.ndarray, indices: np.ndarray, mirrored: bool, cells: dict[Cell, StoredCell], batch: int) -> int:
+    """Dense evaluation of (N, 3, h, w) uint8; both readings of the softmax come from one pass. Returns: pictures scored."""
+    begun = time.perf_counter()
+    scores = runtime(np.ascontiguousarray(images[..., ::-1]) if mirrored else images)
+    seconds = time.perf_counter() - begun
+    off = np.abs(scores.posterior - softmax(scores.score_map.mean(axis=(2, 3), dtype=np.float64))).max(axis=1)
+    for cell, stored in cells.items():
+        posteriors = scores.posterior if cell.views == DENSE else softmax(scores.score_map).mean(axis=(2, 3))
+        _note_inconsistency(stored, off, indices)
+        stored.write(indices, posteriors, seconds)
+    return len(images)
+
+
+def _fill_crops(runtime: Runtime, images: np.ndarray, indices: np.ndarray, mirrored: bool, cells: dict[Cell, StoredCell], batch: int) -> int:
+    """Mean posteriors of the crops of (N, 3, h, w) uint8; a crop that several sets share is scored once."""
+    crop, filter = runtime.spec.crop, runtime.spec.preprocessing.filter
+    sets = {cell: VIEW_SETS[cell.views](*images.shape[2:], crop) for cell in cells}
+    distinct = list(dict.fromkeys(view for views in sets.values() for view in views))
+    place = {view: i for i, view in enumerate(distinct)}
+    pictures = cut(images, distinct, crop, filter)
+    pictures = np.ascontiguousarray(pictures[..., ::-1]) if mirrored else pictures
+    begun = time.perf_counter()
+    posteriors = np.concatenate([runtime(pictures[i : i + batch]).posterior for i in range(0, len(pictures), batch)])
+    seconds = time.perf_counter() - begun
+    posteriors = posteriors.reshape(len(images), len(distinct), -1)
+    for cell, stored in cells.items():
+        alone = seconds * len(set(sets[cell])) / len(distinct)
+        stored.write(indices, posteriors[:, [place[view] for view in sets[cell]]].mean(axis=1, dtype=np.float64), alone)
+    return len(pictures)
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Over axis 1."""
+    with np.errstate(invalid="ignore"):  # NaN and infinite scores stay NaN, and are reported as such
+        e = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+
+
+def _note_inconsistency(stored: StoredCell, off: np.ndarray, indices: np.ndarray) -> None:
+    """Keep the worst image; NaN is reported where posteriors are looked at."""
+    off = np.nan_to_num(off, nan=0.0)
+    worst = int(off.argmax())
+    if off[worst] > stored.inconsistency:
+        stored.inconsistency, stored.inconsistent_image = float(off[worst]), int(indices[worst])
+
+
+def _picture_macs(runtime: Runtime, cell: Cell) -> float:
+    """Work of one image in a cell, for the estimate; images are taken as square."""
+    spec = runtime.spec
+    side = cell.side if cell.views in WHOLE_IMAGE else spec.crop
+    return views_per_image(cell, spec.crop) * macs(ARCHS[spec.arch], side, side, len(spec.classes), spec.width, spec.crop)
+

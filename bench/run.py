@@ -7,88 +7,89 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.accuracy import AccuracyRow, accuracy_rows
-from bench.cells import measure_cells
+from bench.accuracy import ClassIndex, Scored, score_row
+from bench.cells import Measured, fill_cells, open_cells
+from bench.compare import Comparison, compare, compare_all
+from bench.faults import Fault, flip_faults, origin_faults, posterior_faults
 from bench.latency import LONGEST_S, LatencyRow, measure_latency
-from vgg_deploy.data import Dataset, labels_for
-from vgg_deploy.errors import CheckFailed, InputError
+from bench.models import Model
+from bench.protocols import Row
+from bench.store import only_one
+from vgg_deploy.data import Dataset, labels_for, matched_classes
+from vgg_deploy.errors import CheckFailed
 from vgg_deploy.progress import progress
-from vgg_deploy.runtimes import Runtime, open_runtime
 
 
 @dataclass(frozen=True)
-class Model:
-    """An opened file and how the tables call it."""
+class Storage:
+    """Where cells are kept, and how."""
 
-    path: Path
-    name: str
-    runtime: Runtime
-
-    @property
-    def described(self) -> dict:
-        """The columns that every row of this model begins with."""
-        return {"model": self.name, "runtime": self.runtime.runtime, "precision": self.runtime.precision}
+    folder: Path
+    dtype: str  # "float32", "float16"
 
 
-def open_models(paths: list[Path], device: str, threads: int) -> list[Model]:
-    """Open every file.
+@dataclass(frozen=True, eq=False)
+class Accuracy:
+    """Everything that a data set says of the models."""
 
-    Raises: InputError for a file that is no model, or models that want differently rescaled pictures.
-    """
-    short = [path.name for path in paths]
-    names = [path.name if short.count(path.name) == 1 else str(path) for path in paths]
-    models = [Model(path, name, open_runtime(path, device, threads)) for path, name in zip(paths, names, strict=True)]
-    first = models[0].runtime.spec.preprocessing
-    for model in models[1:]:
-        filter = model.runtime.spec.preprocessing.filter
-        if filter != first.filter:
-            raise InputError(
-                f"{model.path}: wants pictures rescaled by {filter}, {models[0].path} by {first.filter}; "
-                "rows of one table share their pictures, bench them apart"
-            )
-    return models
-
-
-def check_sides(models: list[Model], sides: tuple[int, ...]) -> None:
-    """Raises: InputError for a Q below a model's crop, where the score map is empty."""
-    for model in models:
-        crop = model.runtime.spec.crop
-        if min(sides) < crop:
-            raise InputError(f"--scales {min(sides)}: below the crop {crop} of {model.path}, so no window fits; the smallest Q is {crop}")
+    scored: list[Scored]  # a row each, in the order asked for; rows of faulty models are missing
+    pairs: list[tuple[Scored, Scored, Comparison]]  # the first model's row, another's, and how they compare
+    classes: ClassIndex
+    files: list[str]  # of the images that the rows hold
+    positions: np.ndarray  # of these images in the data set
+    faults: list[Fault]
+    measured: Measured
 
 
 def measure_accuracy(
-    models: list[Model], dataset: Dataset, sides: tuple[int, ...], flips: bool, batch: int, threads: int, on_error: str
-) -> tuple[list[AccuracyRow], list[str]]:
-    """Dense evaluation of every model at every Q.
+    models: list[Model], rows: list[Row], dataset: Dataset, storage: Storage, batch: int, threads: int, on_error: str, gated: bool = False
+) -> Accuracy:
+    """Score what the rows need and is not stored yet, and do the rows' arithmetic.
 
-    Returns: the rows, and what was wrong with images left out.
-    Raises: CheckFailed if a model gives NaN or infinite posteriors.
+    Args: batch, most pictures a call; gated, whether faults are for the gate to judge.
+    Raises: CheckFailed for a fault of a model's posteriors unless gated; InputError for unusable images.
     """
-    labels = [labels_for(dataset, model.runtime.spec, str(model.path)) for model in models]
-    measured = measure_cells([model.runtime for model in models], dataset, sides, flips, batch, threads, on_error)
-    for cell, posteriors in measured.cells.items():
-        if not np.isfinite(posteriors).all():
-            bad = measured.kept[~np.isfinite(posteriors).all(axis=1)]
-            raise CheckFailed(
-                f"{models[cell.model].path} at Q={cell.side}: NaN or infinite posteriors on {len(bad)} of {len(posteriors)} images, "
-                f"the first is {dataset.files[bad[0]]}; the file overflows or is damaged"
-            )
-    described = [model.described for model in models]
-    return accuracy_rows(described, measured, [every[measured.kept] for every in labels]), measured.skipped
+    matched = [matched_classes(dataset, model.runtime.spec, str(model.path)) for model in models]
+    # an id's name as the data set knows it, else as a net does
+    known = dict(zip(dataset.classes, dataset.names, strict=True))
+    classes = ClassIndex.of(
+        matched,
+        [
+            tuple(known.get(id, name) for id, name in zip(ids, model.runtime.spec.names, strict=True))
+            for ids, model in zip(matched, models, strict=True)
+        ],
+    )
+    wanted = list(dict.fromkeys(cell for row in rows for cell, _ in row.cells()))
+    with only_one(storage.folder):
+        data_sha256 = dataset.content_sha256(threads)
+        stored = open_cells(models, wanted, dataset, data_sha256, storage.folder, storage.dtype, threads)
+        measured = fill_cells(models, stored, dataset, batch, threads, on_error)
+    faults = posterior_faults(models, measured, dataset.files)
+    if faults and not gated:
+        raise CheckFailed(faults[0].what)
+    broken = {fault.model for fault in faults}
+    positions = np.flatnonzero(measured.kept)
+    labels = labels_for(dataset, matched[0])[positions]
+    labels = classes.of_model[0][labels]
+    sound = [row for row in rows if not broken & {m.model for m in row.members}]
+    scored = [score_row(row, models, measured, labels, classes) for row in sound]
+    pairs = [(reference, other, compare(reference, other)) for reference, other in compare_all(scored)]
+    if gated:
+        faults += flip_faults(models, measured) + origin_faults(models)
+    return Accuracy(scored, pairs, classes, [dataset.files[i] for i in positions], positions, faults, measured)
 
 
 def measure_latencies(
-    models: list[Model], sides: tuple[int, ...], batches: tuple[int, ...], warn: Callable[[str], None]
+    models: list[Model], sides_of: Callable[[Model], tuple[int, ...]], batches: tuple[int, ...], warn: Callable[[str], None]
 ) -> tuple[list[LatencyRow], pd.DataFrame]:
     """Every model at every Q x Q and batch size.
 
     Returns: the rows, and every counted time (columns: row, run, ms).
     """
     rows, samples = [], []
-    with progress("latency", len(models) * len(sides) * len(batches)) as bar:
+    with progress("latency", sum(len(sides_of(model)) for model in models) * len(batches)) as bar:
         for model in models:
-            for side in sides:
+            for side in sides_of(model):
                 for batch in batches:
                     row, ms = measure_latency(model.runtime, model.described, side, batch)
                     samples.append(pd.DataFrame({"row": len(rows), "run": np.arange(len(ms)), "ms": ms}))

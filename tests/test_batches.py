@@ -3,13 +3,14 @@ import pytest
 from PIL import Image
 
 from vgg_deploy import batches
-from vgg_deploy.batches import size_batches
+from vgg_deploy.batches import Scale, size_batches
 from vgg_deploy.data import open_dataset
 from vgg_deploy.errors import InputError
 
 
 def collected(dataset, sides, batch=4, threads=2, **more):
-    return list(size_batches(dataset, sides, "bilinear", batch, threads, **more))
+    wanted = {Scale(side, "bilinear"): np.ones(len(dataset), bool) for side in sides}
+    return list(size_batches(dataset, wanted, batch, threads, **more))
 
 
 def test_every_image_comes_once_at_every_side_unpadded(photos):
@@ -19,8 +20,8 @@ def test_every_image_comes_once_at_every_side_unpadded(photos):
     for found in collected(dataset, (48, 80)):
         assert len(found.indices) <= 4
         for index, image in zip(found.indices, found.images, strict=True):
-            assert (found.side, index) not in seen
-            seen[found.side, index] = image
+            assert (found.scale.side, index) not in seen
+            seen[found.scale.side, index] = image
     assert len(seen) == 2 * len(dataset)
     for (side, index), image in seen.items():
         original = Image.open(dataset.path(index)).convert("RGB")
@@ -55,3 +56,16 @@ def test_an_unreadable_image_stops_or_is_reported(photos_copy):
     found = collected(dataset, (48,), on_bad=lambda index, error: reported.append((dataset.files[index], error.message)))
     assert len(reported) == 1 and "002.jpeg" in reported[0][0] and "002.jpeg" in reported[0][1]
     assert sum(len(b.indices) for b in found) == len(dataset) - 1
+
+
+def test_only_what_is_wanted_is_rescaled_or_decoded(photos_copy):
+    dataset = open_dataset(photos_copy, "val")
+    wanted = {scale: np.zeros(len(dataset), bool) for scale in (Scale(48, "bilinear"), Scale(48, "bicubic"))}
+    wanted[Scale(48, "bilinear")][[3, 7]] = wanted[Scale(48, "bicubic")][7] = True
+    dataset.path(5).unlink()  # not looked at
+    found = {(b.scale, int(i)): image for b in size_batches(dataset, wanted, 4, 2) for i, image in zip(b.indices, b.images, strict=True)}
+    assert {(scale.filter, i) for scale, i in found} == {("bilinear", 3), ("bilinear", 7), ("bicubic", 7)}
+    original = Image.open(dataset.path(7)).convert("RGB")
+    for name, resampling in (("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
+        image = found[Scale(48, name), 7]
+        np.testing.assert_array_equal(image.transpose(1, 2, 0), np.asarray(original.resize(image.shape[:0:-1], resampling)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vgg_deploy.data import Dataset, labels_for, open_dataset
+from vgg_deploy.data import Dataset, labels_for, matched_classes, open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.preprocess import decode
 from vgg_deploy.spec import NetSpec, numbered
@@ -354,20 +354,20 @@ def test_the_fingerprint_does_not_depend_on_where_the_data_lie(tmp_path):
 
 def test_labels_for_a_net_that_knows_the_ids(tmp_path):
     dataset = open_dataset(in_folders(tmp_path), "val")
-    same = labels_for(dataset, NetSpec("A", dataset.classes), "a.pt")
+    same = labels_for(dataset, matched_classes(dataset, NetSpec("A", dataset.classes), "a.pt"))
     np.testing.assert_array_equal(same, dataset.labels)
     spec = NetSpec("A", ("n09", "n03", "n01", "n05", "n02"))
-    labels = labels_for(dataset, spec, "a.pt")
+    labels = labels_for(dataset, matched_classes(dataset, spec, "a.pt"))
     assert labels.dtype == np.int64
     assert [spec.classes[label] for label in labels] == [dataset.classes[label] for label in dataset.labels]
 
 
 def test_labels_for_a_net_with_numbered_classes(tmp_path):
     dataset = open_dataset(in_folders(tmp_path), "val")
-    np.testing.assert_array_equal(labels_for(dataset, NetSpec("A", numbered(3)), "a.pt"), dataset.labels)
+    np.testing.assert_array_equal(labels_for(dataset, matched_classes(dataset, NetSpec("A", numbered(3)), "a.pt")), dataset.labels)
     for count in (2, 4):
         with pytest.raises(InputError) as caught:
-            labels_for(dataset, NetSpec("A", numbered(count)), "a.pt")
+            labels_for(dataset, matched_classes(dataset, NetSpec("A", numbered(count)), "a.pt"))
         assert caught.value.exit_code == 2
         assert caught.value.message.startswith(f"a.pt: its {count} classes are numbered") and f"{tmp_path} has 3; use data" in caught.value.message
 
@@ -377,17 +377,17 @@ def test_numbered_folders_meet_numbered_classes_by_number(tmp_path):
     for name in range(11):
         picture(tmp_path / f"val/{name}/0.png", name)
     dataset = open_dataset(tmp_path, "val")
-    labels = labels_for(dataset, NetSpec("A", numbered(11)), "a.pt")
+    labels = labels_for(dataset, matched_classes(dataset, NetSpec("A", numbered(11)), "a.pt"))
     assert [decode(dataset.path(i)).max().item() for i in range(11)] == labels.tolist()
     (tmp_path / "val/0").rename(tmp_path / "val/11")
     with pytest.raises(InputError, match="a.pt: its 11 classes lack 1 of the 11 of .*: 11; use a net trained on these classes"):
-        labels_for(open_dataset(tmp_path, "val"), NetSpec("A", numbered(11)), "a.pt")
+        labels_for(open_dataset(tmp_path, "val"), matched_classes(open_dataset(tmp_path, "val"), NetSpec("A", numbered(11)), "a.pt"))
 
 
 def test_labels_for_a_net_that_lacks_classes(tmp_path):
     dataset = open_dataset(in_folders(tmp_path), "val")
     with pytest.raises(InputError) as caught:
-        labels_for(dataset, NetSpec("A", ("n02", "cat")), "runs/a.pt")
+        labels_for(dataset, matched_classes(dataset, NetSpec("A", ("n02", "cat")), "runs/a.pt"))
     assert caught.value.exit_code == 2
     assert caught.value.message == (
         f"runs/a.pt: its 2 classes lack 2 of the 3 of {tmp_path}: n01, n03; "

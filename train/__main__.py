@@ -37,7 +37,7 @@ def parse_drops(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/<arch>-S<side>-<time>]")
 @click.option("--resume", is_flag=False, flag_value="newest", metavar="[RUN]", help="Go on with a run folder, or with the newest.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Start from this checkpoint, torchvision, timm or Caffe-layout file.")
-@click.option("--net-a", type=click.Path(path_type=Path), help="Start B-E from this trained A.  [default with --data: the newest run of A that fits]")
+@click.option("--net-a", type=click.Path(path_type=Path), help="Start B-E from this trained A.  [default: the newest run of A that fits]")
 @click.option("--freeze-features", is_flag=True, help="Train fc6-fc8 only, on features of --weights computed once.")
 @click.option("--init", type=click.Choice(INIT_NAMES), help="How layers that start random are drawn.")
 @click.option("--side", "side", callback=parse_side, metavar="S|LOW:HIGH", help="Shorter image side in training, pixels.")

@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from vgg_deploy.preprocess import rescale
+from vgg_deploy.views import centre
 
 
 class View(NamedTuple):
@@ -33,6 +34,6 @@ def random_view(
 
 
 def centre_crop(image: Tensor, crop: int) -> Tensor:
-    """The middle of (3, H, W); an odd rest is split as torchvision does."""
-    top, left = (int(round((size - crop) / 2)) for size in image.shape[1:])
+    """The middle of (3, H, W)."""
+    ((top, left, _),) = centre(*image.shape[1:], crop)
     return image[:, top : top + crop, left : left + crop]

@@ -13,7 +13,7 @@ from train.config import TrainConfig
 from train.loader import EpochBatches
 from train.loop import Errors, Examples
 from vgg_deploy.archs import STRIDE
-from vgg_deploy.batches import size_batches
+from vgg_deploy.batches import Scale, size_batches
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
@@ -46,7 +46,7 @@ def _compute(net: VGG, dataset: Dataset, side: int, device: str, threads: int, s
     channels = [m for m in trunk if hasattr(m, "out_channels")][-1].out_channels
     features = open_memmap(path, "w+", np.float16, (len(dataset), channels, crop // STRIDE, crop // STRIDE))
     with progress(f"{split} features of net {net.spec.arch}", len(dataset)) as bar:
-        for batch in size_batches(dataset, (side,), pre.filter, 16, threads):
+        for batch in size_batches(dataset, {Scale(side, pre.filter): np.ones(len(dataset), bool)}, 16, threads):
             crops = torch.stack([centre_crop(torch.from_numpy(image), crop) for image in batch.images])
             pixels = (crops.to(device).float() - mean).contiguous(memory_format=torch.channels_last)
             features[batch.indices] = trunk(pixels).half().cpu().numpy()

@@ -34,7 +34,7 @@ def train_archs(
     train, val = open_sets(data, images, machine.on_error)
     sources = Sources(train, val, str(data.resolve()) if data else BUILT_IN, recipe, weights, net_a, freeze, images)
     if arch != "all":
-        config, sources = _choose_start(replace(base, arch=arch), sources, out.parent if out else RUNS)
+        config, sources = _choose_start(replace(base, arch=arch), sources, machine, out.parent if out else RUNS)
         _announce(config, sources, machine)
         train_net(config, sources, machine, None, out)
         return
@@ -71,17 +71,23 @@ def open_sets(data: Path | None, images: int | None, on_error: str) -> tuple[Dat
     return (train.subset(images) if images and images < len(train) else train), val
 
 
-def _choose_start(config: TrainConfig, sources: Sources, runs: Path) -> tuple[TrainConfig, Sources]:
-    """B-E of the paper's recipe start from the newest A that fits; where there is none, from Glorot's draw."""
+def _choose_start(config: TrainConfig, sources: Sources, machine: Machine, runs: Path) -> tuple[TrainConfig, Sources]:
+    """B-E start from the newest A that fits. Where there is none, the paper's recipe takes Glorot's draw; the small one
+    trains an A first, which takes minutes."""
     if config.arch in ("A", "A-LRN"):
         if sources.net_a:
             raise InputError(f"--net-a starts B, C, D and E; net {config.arch} has nothing to take from an A")
         return config, sources
-    if sources.recipe != "paper" or sources.net_a or sources.weights or config.init != RECIPES["paper"].init:
+    if sources.net_a or sources.weights or config.init != RECIPES[sources.recipe].init:
         return config, sources
     found = newest_fitting_a(runs, describe(config, sources.train, Preprocessing(), ""))
     if found:
         return config, replace(sources, net_a=found)
+    if sources.recipe == "small":
+        say(f"No trained A that fits {config.arch} in {runs}: training A first, then {config.arch} from its layers (section 3.1)")
+        config_a = replace(config, arch="A")
+        _announce(config_a, sources, machine)
+        return config, replace(sources, net_a=train_net(config_a, sources, machine, None, None).best)
     say(
         f"No trained A that fits {config.arch} in {runs}: all layers start from Glorot's draw, which needs no pre-training "
         "(the authors' later remark). For the paper's chain: --arch all."

@@ -14,7 +14,7 @@ from train.loader import TrainBatch, Views, steps_per_epoch, train_batches
 from train.loop import Errors, Examples, State, fit, sgd
 from train.run import Run
 from train.statistics import Colours, measure_colours
-from vgg_deploy.batches import size_batches
+from vgg_deploy.batches import Scale, size_batches
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.model import VGG
@@ -88,7 +88,7 @@ def train_net(config: TrainConfig, sources: Sources, machine: Machine, run: Run 
         batches, validate = _frozen(net, config, sources, machine, state.step)
     else:
         batches = _examples(net, config, sources, machine, colours, state.step)
-        validate = _dense_validation(net, sources.val, config, machine)
+        validate = _dense_validation(net, sources.val, machine)
     if not fit(net, trainee, batches, steps, validate, config, run, optimiser, state):
         say(f"Stopped at step {state.step}; go on with: python -m train --resume {run.folder}")
         raise KeyboardInterrupt
@@ -142,7 +142,7 @@ def _report(batch: TrainBatch, known: set[str], machine: Machine) -> None:
 
 
 def _frozen(net: VGG, config: TrainConfig, sources: Sources, machine: Machine, begin: int) -> tuple[Iterator[Examples], Callable[[], Errors]]:
-    side = sum(config.side) // 2
+    side = net.spec.test_side
     train, val = (
         frozen.pool5_features(net, dataset, side, machine.device, machine.threads, split)
         for dataset, split in ((sources.train, "train"), (sources.val, "val"))
@@ -151,17 +151,17 @@ def _frozen(net: VGG, config: TrainConfig, sources: Sources, machine: Machine, b
     return batches, frozen.feature_validation(net, val, sources.val.labels, machine.device)
 
 
-def _dense_validation(net: VGG, dataset: Dataset, config: TrainConfig, machine: Machine) -> Callable[[], Errors]:
-    """Errors by dense evaluation at the paper's single scale: Q = S, or the middle of the jitter range."""
+def _dense_validation(net: VGG, dataset: Dataset, machine: Machine) -> Callable[[], Errors]:
+    """Errors by dense evaluation at the paper's single scale."""
 
     def validate() -> Errors:
         runtime = TorchRuntime(net, machine.device, machine.threads)
         place = np.full(len(dataset), -1)
         skipped = []
-        side = sum(config.side) // 2
+        scale = Scale(net.spec.test_side, net.spec.preprocessing.filter)
         on_bad = (lambda index, error: skipped.append(index)) if machine.on_error == "skip" else None
         with progress("validation", len(dataset)) as bar:
-            for batch in size_batches(dataset, (side,), net.spec.preprocessing.filter, 32, machine.threads, on_bad):
+            for batch in size_batches(dataset, {scale: np.ones(len(dataset), bool)}, 32, machine.threads, on_bad):
                 place[batch.indices] = ranks(runtime(batch.images).posterior, dataset.labels[batch.indices])
                 bar.advance(len(batch.indices))
         place = np.delete(place, skipped)

@@ -1,7 +1,7 @@
 """Pictures of a data set as batches of equal size: decoded once, rescaled to every Q, never padded."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -15,44 +15,52 @@ from vgg_deploy.preprocess import decode, rescale
 HELD_BYTES = 512 * 2**20  # pixels waiting for others of their size; more than this and the fullest batch goes as it is
 
 
+class Scale(NamedTuple):
+    """One way to rescale an image."""
+
+    side: int  # of the shorter side, S or Q, pixels
+    filter: str
+
+
 class Batch(NamedTuple):
     """Whole images of one size."""
 
-    side: int  # Q, pixels
+    scale: Scale
     indices: np.ndarray  # (N,) positions in the data set
-    images: np.ndarray  # (N, 3, h, w) uint8 RGB, min(h, w) == side
+    images: np.ndarray  # (N, 3, h, w) uint8 RGB, min(h, w) == scale.side
 
 
 def size_batches(
     dataset: Dataset,
-    sides: tuple[int, ...],
-    filter: str,
+    wanted: Mapping[Scale, np.ndarray],
     batch: int,
     threads: int,
     on_bad: Callable[[int, InputError], None] | None = None,
 ) -> Iterator[Batch]:
-    """Every image at every side, once; batches depend on the order of the data set only, not on timing.
+    """Every wanted image at every scale that wants it, once; an image is decoded once for all of them.
 
-    Args: batch, most images a batch; threads, decoders working ahead; on_bad, called with the position and the
-        error of an unreadable image, which is then left out. Without it the error is raised.
+    Batches depend on the order of the data set only, not on timing.
+    Args: wanted, for each scale (images,) bool; batch, most images a batch; threads, decoders working ahead; on_bad,
+        called with the position and the error of an unreadable image, which is then left out. Without it the error
+        is raised.
     """
-    waiting: dict[tuple[int, int, int], list[tuple[int, Tensor]]] = {}
+    waiting: dict[tuple[Scale, int, int], list[tuple[int, Tensor]]] = {}
     held = 0
 
-    def release(key: tuple[int, int, int]) -> Batch:
+    def release(key: tuple[Scale, int, int]) -> Batch:
         nonlocal held
         indices, images = zip(*waiting.pop(key), strict=True)
         held -= sum(image.numel() for image in images)
         return Batch(key[0], np.array(indices), np.stack([image.numpy() for image in images]))
 
-    for index, scaled in _decoded(dataset, sides, filter, threads):
+    for index, scaled in _decoded(dataset, wanted, threads):
         if isinstance(scaled, InputError):
             if on_bad is None:
                 raise scaled
             on_bad(index, scaled)
             continue
-        for side, image in zip(sides, scaled, strict=True):
-            key = (side, *image.shape[1:])
+        for scale, image in scaled.items():
+            key = (scale, *image.shape[1:])
             waiting.setdefault(key, []).append((index, image))
             held += image.numel()
             if len(waiting[key]) == batch:
@@ -63,20 +71,20 @@ def size_batches(
         yield release(next(iter(waiting)))
 
 
-def _decoded(dataset: Dataset, sides: tuple[int, ...], filter: str, threads: int) -> Iterator[tuple[int, list[Tensor] | InputError]]:
-    """(position, one uint8 image a side) in order, decoded ahead by a pool of threads."""
+def _decoded(dataset: Dataset, wanted: Mapping[Scale, np.ndarray], threads: int) -> Iterator[tuple[int, dict[Scale, Tensor] | InputError]]:
+    """(position, one uint8 image a scale) in order, decoded ahead by a pool of threads."""
 
-    def scaled(index: int) -> list[Tensor] | InputError:
+    def scaled(index: int) -> dict[Scale, Tensor] | InputError:
         try:
             image = decode(dataset.path(index))
-            return [rescale(image, side, filter) for side in sides]
+            return {scale: rescale(image, *scale) for scale, images in wanted.items() if images[index]}
         except InputError as error:
             return error
 
     jobs: deque[tuple[int, Future]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for index in range(len(dataset)):
+            for index in np.flatnonzero(np.any(list(wanted.values()), axis=0)).tolist():
                 jobs.append((index, pool.submit(scaled, index)))
                 if len(jobs) > 4 * threads:
                     done, job = jobs.popleft()

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 
 from vgg_deploy.classes import CLASS_INDEX, keras_names, read_synsets, some
 from vgg_deploy.errors import InputError
+from vgg_deploy.files import sha256
 from vgg_deploy.ilsvrc import flat_images
 from vgg_deploy.listing import SUFFIXES, entries, is_image
+from vgg_deploy.progress import progress
 from vgg_deploy.spec import NetSpec, numbered
 
 
@@ -37,6 +40,15 @@ class Dataset:
         digest.update(self.labels.tobytes())
         for file in self.files:
             digest.update(f"{file}\0{_size_and_time(self.root / file)}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def content_sha256(self, threads: int) -> str:
+        """Hex sha256 of the files' bytes in their order; names and labels do not count. Reads every file."""
+        with ThreadPoolExecutor(threads) as pool, progress(f"sha256 of {len(self)} images", len(self)) as bar:
+            digest = hashlib.sha256()
+            for one in pool.map(_content, map(self.path, range(len(self)))):
+                digest.update(one)
+                bar.advance()
         return digest.hexdigest()
 
     def subset(self, count: int) -> "Dataset":
@@ -86,17 +98,16 @@ def open_dataset(root: Path, split: str, on_error: str = "stop") -> Dataset:
     )
 
 
-def labels_for(dataset: Dataset, spec: NetSpec, where: str) -> np.ndarray:
-    """Labels of a data set as positions among a net's scores: (images,) int64.
+def matched_classes(dataset: Dataset, spec: NetSpec, where: str) -> tuple[str, ...]:
+    """A net's classes, in the order of its scores, by the ids that the data set uses.
 
     Classes meet by id, so the data may have fewer than the net. A net with numbered classes meets data whose ids are no
     such numbers by order. Args: where, the net's file, for errors.
     Raises: InputError for classes that the net does not have.
     """
-    place = {id: i for i, id in enumerate(spec.classes)}
-    unknown = [id for id in dataset.classes if id not in place]
+    unknown = [id for id in dataset.classes if id not in set(spec.classes)]
     if not unknown:
-        return np.array([place[id] for id in dataset.classes], np.int64)[dataset.labels]
+        return spec.classes
     if spec.classes != numbered(len(spec.classes)) or len(unknown) < len(dataset.classes):
         raise InputError(
             f"{where}: its {len(spec.classes)} classes lack {len(unknown)} of the {len(dataset.classes)} of {dataset.root}: "
@@ -107,7 +118,13 @@ def labels_for(dataset: Dataset, spec: NetSpec, where: str) -> np.ndarray:
             f"{where}: its {len(spec.classes)} classes are numbered and have no ids, so they can only be matched by order, but "
             f"{dataset.root} has {len(dataset.classes)}; use data with all {len(spec.classes)} classes, or a net that knows its ids"
         )
-    return dataset.labels
+    return dataset.classes
+
+
+def labels_for(dataset: Dataset, classes: tuple[str, ...]) -> np.ndarray:
+    """Labels of a data set as positions among `matched_classes`: (images,) int64."""
+    place = {id: i for i, id in enumerate(classes)}
+    return np.array([place[id] for id in dataset.classes], np.int64)[dataset.labels]
 
 
 def _split_folder(root: Path, split: str) -> Path:
@@ -165,6 +182,14 @@ def _about_strays(folder: Path, strays: list[str]) -> str:
     if is_image(strays[0]):
         return f"{folder / strays[0]}: lies beside the class folders and has no class{more}; move it or pass --on-error skip"
     return f"{folder / strays[0]}: is not an image, expected {', '.join(SUFFIXES)}{more}; remove it or pass --on-error skip"
+
+
+def _content(path: Path) -> bytes:
+    """sha256 of a file; one that cannot be read is left to the decoder to report."""
+    try:
+        return bytes.fromhex(sha256(path))
+    except OSError:
+        return b"unreadable"
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

@@ -33,6 +33,7 @@ class Runtime(Protocol):
     precision: str  # "fp32", ...
     device: str  # "cpu", "cuda"
     threads: int
+    artifact: Artifact | None  # where an exported file comes from; None: these are the weights themselves
 
     def __call__(self, images: np.ndarray) -> Scores:
         """(N, 3, H, W) uint8 RGB -> scores in host memory on return, so that a wall clock may time the call."""
@@ -42,7 +43,7 @@ class Runtime(Protocol):
 class TorchRuntime:
     """The PyTorch net itself: the reference that every exported file is compared with."""
 
-    runtime, precision = "torch", "fp32"
+    runtime, precision, artifact = "torch", "fp32", None
 
     def __init__(self, net: VGG, device: str = "cpu", threads: int = 1):
         torch.set_num_threads(threads)

@@ -65,6 +65,21 @@ class NetSpec:
         if not self.crop <= self.train_side[0] <= self.train_side[1]:
             raise InputError(f"S {list(self.train_side)} needs {self.crop} <= low <= high, or the {self.crop} crop does not fit")
 
+    @property
+    def test_side(self) -> int:
+        """Q of single-scale testing: S, or the middle of its range (section 4.1)."""
+        return sum(self.train_side) // 2
+
+    @property
+    def test_sides(self) -> tuple[int, ...]:
+        """Q of multi-scale testing: S - 32, S, S + 32, or ends and middle of the range (section 4.2).
+
+        Ascending; where S is the crop itself S - 32 is left out, as no crop would fit.
+        """
+        low, high = self.train_side
+        around = (low - STRIDE, low, low + STRIDE) if low == high else (low, self.test_side, high)
+        return tuple(side for side in dict.fromkeys(around) if side >= self.crop)
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
 

@@ -1,0 +1,109 @@
+"""Two models on the same images: is the difference more than chance, and where do they differ."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bench.accuracy import ClassIndex, Scored
+from vgg_deploy.scoring import Interval
+
+Z = 1.959964  # 95 %
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row against the reference's row of the same protocol; field names are the columns of comparisons.csv."""
+
+    reference: str
+    model: str
+    runtime: str
+    precision: str
+    protocol: str
+    scales: str
+    flips: bool
+    images: int
+    agreement_pct: float  # images with the same best class
+    only_reference_right: int
+    only_model_right: int
+    top1_difference_pct: float  # the model's error minus the reference's
+    top1_low_pct: float  # 95 % interval of the paired difference
+    top1_high_pct: float
+    top1_p: float  # McNemar's exact test: chance of such a split if both were equally good
+    top5_difference_pct: float
+    top5_low_pct: float
+    top5_high_pct: float
+    top5_p: float
+
+
+def compare(reference: Scored, other: Scored) -> Comparison:
+    """Both rows must be of the same images."""
+    top1, top5 = (_split(reference.ranks < k, other.ranks < k) for k in (1, 5))
+    interval1, interval5 = paired_interval_pct(*top1, len(other.ranks)), paired_interval_pct(*top5, len(other.ranks))
+    r = other.record
+    return Comparison(
+        reference.record.model, r.model, r.runtime, r.precision, r.protocol, r.scales, r.flips, r.images,
+        agreement_pct=float(100 * np.mean(reference.best == other.best)),
+        only_reference_right=top1[0], only_model_right=top1[1],
+        top1_difference_pct=r.top1_error_pct - reference.record.top1_error_pct,
+        top1_low_pct=interval1.low, top1_high_pct=interval1.high, top1_p=mcnemar_p(*top1),
+        top5_difference_pct=r.top5_error_pct - reference.record.top5_error_pct,
+        top5_low_pct=interval5.low, top5_high_pct=interval5.high, top5_p=mcnemar_p(*top5),
+    )  # fmt: skip
+
+
+def compare_all(scored: list[Scored]) -> list[tuple[Scored, Scored]]:
+    """(reference, other) for every row whose protocol the first model was measured in too."""
+    of_first = {_protocol(s): s for s in scored if [m.model for m in s.row.members] == [0]}
+    pairs = [(of_first.get(_protocol(s)), s) for s in scored]
+    return [(reference, other) for reference, other in pairs if reference is not None and reference is not other]
+
+
+def differing_images(reference: Scored, other: Scored, files: list[str], classes: ClassIndex) -> pd.DataFrame:
+    """One line for each image with another best class. Args: files, of the images that the rows hold."""
+    at = np.flatnonzero(reference.best != other.best)
+    return pd.DataFrame(
+        {
+            "reference": reference.record.model,
+            "model": other.record.model,
+            "protocol": other.record.protocol,
+            "scales": other.record.scales,
+            "flips": other.record.flips,
+            "image": [files[i] for i in at],
+            "label": [classes.ids[reference.labels[i]] for i in at],
+            "reference_best": [classes.ids[reference.best[i]] for i in at],
+            "reference_posterior": reference.confidence[at],
+            "model_best": [classes.ids[other.best[i]] for i in at],
+            "model_posterior": other.confidence[at],
+        }
+    )
+
+
+def paired_interval_pct(only_first: int, only_second: int, images: int) -> Interval:
+    """95 % interval of second error minus first error in percentage points (Agresti and Min's adjusted Wald interval).
+
+    Args: images that only the first or only the second model has right; images in all.
+    """
+    first, second, n = only_first + 0.5, only_second + 0.5, images + 2
+    middle = (first - second) / n
+    half = Z * math.sqrt(first + second - (first - second) ** 2 / n) / n
+    return Interval(100 * max(-1.0, middle - half), 100 * min(1.0, middle + half))
+
+
+def mcnemar_p(only_first: int, only_second: int) -> float:
+    """Two-sided exact p: a fair coin thrown once for every image that just one of the two has right."""
+    n, fewer = only_first + only_second, min(only_first, only_second)
+    log_tail = [math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2) for i in range(fewer + 1)]
+    return min(1.0, 2 * math.fsum(map(math.exp, log_tail)))
+
+
+def _split(first: np.ndarray, second: np.ndarray) -> tuple[int, int]:
+    """Images that only the first has right, and only the second."""
+    return int((first & ~second).sum()), int((second & ~first).sum())
+
+
+def _protocol(scored: Scored) -> tuple[str, str, bool]:
+    """By each net's S the sizes may differ between nets; "single" and "multi" are compared all the same."""
+    kind = scored.row.scales.split()[0]
+    return scored.row.protocol, kind, scored.row.flips
