@@ -72,25 +72,31 @@ def score_row(row: Row, models: list[Model], measured: Measured, labels: np.ndar
     """
     first = row.members[0].model
     order = {m.model: _into_order_of(first, m.model, models, classes) for m in row.members}
+    count = len(classes.of_model[first])
     own_place = np.full(len(classes.ids), -1)
-    own_place[classes.of_model[first]] = np.arange(len(classes.of_model[first]))
+    own_place[classes.of_model[first]] = np.arange(count)
     kept = np.flatnonzero(measured.kept)
     found_ranks, best, confidence = (np.zeros(len(kept), kind) for kind in (np.int64, np.int64, np.float32))
     for part in chunks(len(kept)):
-        total = np.zeros((part.stop - part.start, len(own_place[own_place >= 0])))
+        total = np.zeros((part.stop - part.start, count))
         for cell, weight in row.cells():
-            total += weight * measured.cells[cell].posteriors[kept[part]][:, order[cell.model]].astype(np.float64)
+            held = measured.cells[cell].posteriors
+            values = held[part] if len(kept) == len(held) else held[kept[part]]
+            columns = order[cell.model]
+            total += np.multiply(values if columns is None else values[:, columns], weight, dtype=np.float64)
         found_ranks[part] = ranks(total, own_place[labels[part]])
         best[part] = classes.of_model[first][total.argmax(axis=1)]
         confidence[part] = total.max(axis=1)
     return Scored(row, _record(row, models, measured, found_ranks, confidence), found_ranks, best, labels, confidence)
 
 
-def _into_order_of(first: int, model: int, models: list[Model], classes: ClassIndex) -> np.ndarray:
-    """Columns of a net's posteriors in the order of the first net's classes."""
+def _into_order_of(first: int, model: int, models: list[Model], classes: ClassIndex) -> np.ndarray | None:
+    """Columns of a net's posteriors in the order of the first net's classes; None where they are in this order."""
     wanted, held = classes.of_model[first], classes.of_model[model]
     if set(wanted) != set(held):
         raise InputError(f"{models[model].path}: has other classes than {models[first].path}; only nets of the same classes can be fused")
+    if np.array_equal(wanted, held):
+        return None
     place = np.zeros(len(classes.ids), np.int64)
     place[held] = np.arange(len(held))
     return place[wanted]

@@ -1,4 +1,4 @@
-"""vgg-bench: options in, tables and files out."""
+"""vgg-bench: options in, tables, reports and a verdict out."""
 
 import json
 from pathlib import Path
@@ -6,56 +6,89 @@ from pathlib import Path
 import click
 
 MEASURES = ("accuracy", "latency")
+BUILT_IN_IMAGES = 300
 
 
-def parse_sizes(ctx, param, text: str) -> tuple[int, ...]:
+def parse_sizes(ctx, param, text: str | None) -> tuple[int, ...] | None:
     """256,384 -> (256, 384), ascending and unique"""
+    if text is None:
+        return None
     try:
         sizes = tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not a list of whole numbers; write {param.default}") from None
+        raise click.BadParameter(f"{text!r} is not a list of whole numbers; write {EXAMPLES[param.name]}") from None
     if sizes[0] < 1:
         raise click.BadParameter(f"{sizes[0]} is below 1")
     return sizes
 
 
+EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
+
+
 @click.command(context_settings={"show_default": True})
 @click.argument("models", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--scales", "sides", default="256,384,512", callback=parse_sizes, help="Q: shorter image side at test time, pixels.")
+@click.option("--scales", "sides", callback=parse_sizes, help="Q: shorter image side at test time, pixels.  [default: by each net's S, as in the paper]")
+@click.option("--protocols", help="dense, multicrop, multicrop+dense, centre, ten, googlenet; dense-softmax-first, multicrop+dense-softmax-first: "
+              "softmax before the score map is averaged.  [default: dense]")  # fmt: skip
+@click.option("--fuse", multiple=True, metavar="NAME,NAME", help="Also the mean posterior of these models, named as in the tables; may be repeated.")
+@click.option("--paper-tables", is_flag=True, help="Tables 3-7 of the paper, its numbers beside these models'.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with val/<class>/* or an ILSVRC validation set. Without it: built-in pictures.")
 @click.option("--measure", default="accuracy,latency", help="What to measure, comma-separated.")
-@click.option("--flips/--no-flips", default=True, help="Also average with the mirrored image.")
+@click.option("--flips/--no-flips", default=True, help="Also average with the mirrored image (ten and googlenet always do).")
+@click.option("--max-top1-drop", type=click.FloatRange(0), help="Gate: most points of top-1 accuracy that a model may lose against the first.")
+@click.option("--max-top5-drop", type=click.FloatRange(0), help="Gate: the same for top-5.")
+@click.option("--min-agreement", type=click.FloatRange(0, 100), help="Gate: least images in per cent with the first model's best class.")
 @click.option("--batch-sizes", "batches", default="1,8", callback=parse_sizes, help="Of the latency table.")
-@click.option("--accuracy-batch", default=16, type=click.IntRange(1), help="Most images a call when measuring accuracy.")
+@click.option("--accuracy-batch", default=16, type=click.IntRange(1), help="Most pictures a call when measuring accuracy.")
 @click.option("--images", type=click.IntRange(1), help="Use so many images, spread evenly.")
 @click.option("--device", default="cpu", type=click.Choice(("cpu", "cuda")), help="Where every model runs; never another one instead.")
 @click.option("--threads", type=click.IntRange(1), help="On the CPU.  [default: the cores this process may use]")
 @click.option("--on-error", type=click.Choice(("stop", "skip")), default="stop", help="What an unreadable image does.")
-@click.option("--out", default="results", type=click.Path(path_type=Path), help="Folder of the tables.")
-def main(models, sides, data, measure, flips, batches, accuracy_batch, images, device, threads, on_error, out):
+@click.option("--cells", default="cells", type=click.Path(path_type=Path), help="Folder of stored posteriors; what is there is not computed again.")
+@click.option("--cell-type", default="float32", type=click.Choice(("float32", "float16")), help="Of stored posteriors; float16 halves the space and "
+              "rounds to 3 digits.")  # fmt: skip
+@click.option("--out", default="results", type=click.Path(path_type=Path), help="Folder of tables and reports.")
+def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max_top1_drop, max_top5_drop, min_agreement,
+         batches, accuracy_batch, images, device, threads, on_error, cells, cell_type, out):  # fmt: skip
     """Measure MODELS (checkpoints and ONNX files): error and latency at each test scale.
 
-    Without MODELS: what vgg-export wrote last. E.g. vgg-bench runs/D/best.pt exported/D.fp32.onnx --scales 256,384
+    Without MODELS: what vgg-export wrote last. With a limit (--max-top1-drop ...) the first model is the reference, and the
+    command ends with 1 if another falls behind it. E.g. vgg-bench runs/D/best.pt exported/D.fp32.onnx --scales 256,384
     """
     wanted = tuple(part.strip() for part in measure.split(","))
     if not set(wanted) <= set(MEASURES):
         raise click.BadParameter(f"{measure!r}; choose from {', '.join(MEASURES)}", param_hint="--measure")
-    from bench import tables
+    if paper_tables and (sides or protocols or fuse):
+        raise click.UsageError("--paper-tables fixes scales, protocols and fusions; leave --scales, --protocols and --fuse out")
+    from bench import outputs
     from bench.environment import describe_environment
-    from bench.run import check_sides, measure_accuracy, measure_latencies, open_models
+    from bench.gate import Limits
+    from bench.models import check_sides, open_models
+    from bench.paper import paper_rows
+    from bench.run import Storage, measure_accuracy, measure_latencies
+    from bench.selection import select_rows
     from vgg_deploy.data import open_dataset
+    from vgg_deploy.errors import CheckFailed
     from vgg_deploy.files import write_text
     from vgg_deploy.machine import available_cores
     from vgg_deploy.places import newest_exports
     from vgg_deploy.scenes import built_in
 
+    limits = Limits(max_top1_drop, max_top5_drop, min_agreement)
+    if limits and "accuracy" not in wanted:
+        raise click.UsageError("a limit is judged on accuracy; add accuracy to --measure")
     threads = threads or available_cores()
     if not models:
         models = newest_exports()
         click.echo(f"No model named: measuring the newest export, {', '.join(map(str, models))}")
+    if limits and len(models) < 2:
+        raise click.UsageError("a limit compares models with the first; name the reference and at least one more")
     opened = open_models(list(models), device, threads)
-    check_sides(opened, sides)
-    document = ["# vgg-bench\n"]
+    rows = list(dict.fromkeys(row for _, row in paper_rows(opened))) if paper_tables else select_rows(opened, protocols, sides, flips, fuse)
+    if sides:
+        check_sides(opened, sides)
+    environment = describe_environment(threads)
+    sections, checks = [], []
     if "accuracy" in wanted:
         if data is None:
             click.echo("No --data: measuring on the built-in validation pictures")
@@ -64,28 +97,20 @@ def main(models, sides, data, measure, flips, batches, accuracy_batch, images, d
             dataset = open_dataset(data, "val", on_error=on_error)
             dataset = dataset.subset(images) if images and images < len(dataset) else dataset
         click.echo(f"{len(opened)} model{'s' if len(opened) > 1 else ''} on {device}, {threads} threads; {len(dataset)} images of {dataset.root}")
-        rows, skipped = measure_accuracy(opened, dataset, sides, flips, accuracy_batch, threads, on_error)
-        for message in (*dataset.skipped, *skipped):
+        accuracy = measure_accuracy(opened, rows, dataset, Storage(cells, cell_type), accuracy_batch, threads, on_error, gated=bool(limits))
+        for message in (*dataset.skipped, *accuracy.measured.skipped):
             click.echo(f"Left out: {message}", err=True)
-        best = min(range(len(rows)), key=lambda i: rows[i].top1_error_pct)
-        left_out = len(skipped) + len(dataset.skipped)
-        title = f"Accuracy, dense evaluation, {rows[0].images} images" + (f", {left_out} left out" if left_out else "")
-        tables.show(title, *tables.accuracy_cells(rows), best)
-        tables.write_csv(rows, out / "accuracy.csv")
-        document.append(tables.markdown(title, *tables.accuracy_cells(rows)))
+        if accuracy.scored:
+            if paper_tables:
+                sections += outputs.paper_section(opened, accuracy, str(dataset.root), out)
+            sections += outputs.accuracy_section(accuracy, len(accuracy.measured.skipped) + len(dataset.skipped), out)
     if "latency" in wanted:
-        timed, samples = measure_latencies(opened, sides, batches, lambda text: click.echo(f"Unsteady: {text}", err=True))
-        fastest = max(range(len(timed)), key=lambda i: timed[i].images_per_s)
-        title = f"Latency, uint8 pictures to scores, {device}, {threads} threads"
-        tables.show(title, *tables.latency_cells(timed), fastest)
-        tables.write_csv(timed, out / "latency.csv")
-        tables.write_frame(samples, out / "latency_samples.csv")
-        document.append(tables.markdown(title, *tables.latency_cells(timed)))
-    environment = describe_environment(threads)
+        sections += outputs.latency_section(*measure_latencies(opened, lambda m: sides or m.runtime.spec.test_sides, batches,
+                                                               lambda text: click.echo(f"Unsteady: {text}", err=True)), out)  # fmt: skip
     write_text(out / "environment.json", json.dumps(environment, indent=2) + "\n")
-    document.append(f"## Environment\n\n```json\n{json.dumps(environment, indent=2)}\n```\n")
-    write_text(out / "report.md", "\n".join(document))
-    click.echo(f"Tables, raw times and environment: {out}/ (report.md, {', '.join(f'{m}.csv' for m in wanted)}, environment.json)")
-
-
-BUILT_IN_IMAGES = 300
+    outputs.write_report_md(sections, environment, out)
+    click.echo(f"Tables, raw times and environment: {out}/ (report.md, {', '.join(dict.fromkeys(s.file for s in sections))}, environment.json)")
+    if limits:
+        checks = outputs.judge(opened, accuracy, limits, out)
+        if not all(check.passed for check in checks):
+            raise CheckFailed(f"the gate is closed; {out / 'gate.json'} and {out / 'gate.xml'} tell more")

@@ -25,7 +25,7 @@ METHODS = {"dense": "dense", "multicrop": "multi-crop", "multicrop+dense": "mult
 
 def paper_numbers() -> pd.DataFrame:
     """The printed tables, a row each; a figure that the paper does not give is missing."""
-    return pd.read_csv(NUMBERS, dtype={"table": int, "label": str, "nets": str, "protocol": str, "scales": str}, keep_default_na=False, na_values={"top1": "", "top5": "", "top5_test": ""})
+    return pd.read_csv(NUMBERS, keep_default_na=False, na_values={figure: "" for figure in ("top1", "top5", "top5_test")})
 
 
 def paper_rows(models: list[Model]) -> list[tuple[int, Row]]:
@@ -73,7 +73,8 @@ def _line(described: dict, figures: dict, row: Row | None, records: dict[Row, Ac
     line = {**described, "model": "", "runtime": ""}
     record = records.get(row)
     if record:
-        line |= {"Q": record.scales.split()[1] if "|" not in record.scales else "by S", "model": record.model, "runtime": f"{record.runtime} {record.precision}"}
+        sides = "by S" if "|" in record.scales else record.scales.split()[1]
+        line |= {"Q": sides, "model": record.model, "runtime": f"{record.runtime} {record.precision}"}
     for k in (1, 5):
         printed = figures.get(f"top{k}_paper", float("nan"))
         error, low, high = ((getattr(record, f"top{k}_{part}_pct") if record else float("nan")) for part in ("error", "low", "high"))

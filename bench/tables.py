@@ -1,15 +1,27 @@
 """Records as tables: on the terminal, as CSV for pandas, as Markdown for people."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from rich.table import Table
 
-from bench.accuracy import AccuracyRow
+from bench.accuracy import Scored
+from bench.compare import Comparison
 from bench.latency import LatencyRow
 from vgg_deploy.files import whole_file
 from vgg_deploy.progress import results
+
+
+class Texts(NamedTuple):
+    """A table for people."""
+
+    title: str
+    heads: list[str]
+    rows: list[list[str]]
+    best: int | None = None  # the row that stands out
 
 
 def frame(rows: list) -> pd.DataFrame:
@@ -17,31 +29,68 @@ def frame(rows: list) -> pd.DataFrame:
     return pd.DataFrame([asdict(row) for row in rows])
 
 
-def write_csv(rows: list, path: Path) -> None:
-    write_frame(frame(rows), path)
-
-
 def write_frame(data: pd.DataFrame, path: Path) -> None:
     with whole_file(path) as partial:
         data.to_csv(partial, index=False)
 
 
-def accuracy_cells(rows: list[AccuracyRow]) -> tuple[list[str], list[list[str]]]:
-    """Heads and texts of the accuracy table."""
-    heads = ["model", "runtime", "Q", "flips", "images", "top-1 error %", "95 %", "top-5 error %", "95 %", "agrees with 1st"]
+def headline(scored: list[Scored]) -> list[Scored]:
+    """Rows for people: where a row comes with and without flips, the one with."""
+    flipped = {(s.row.members, s.row.protocol) for s in scored if s.row.flips}
+    return [s for s in scored if s.row.flips or (s.row.members, s.row.protocol) not in flipped]
+
+
+def widest(scored: list[Scored]) -> list[Scored]:
+    """Of every model and protocol the last row: all scales together."""
+    return list({(tuple(m.model for m in s.row.members), s.row.protocol): s for s in scored}.values())
+
+
+def accuracy_texts(scored: list[Scored], title: str) -> Texts:
+    """Rows of the accuracy table; the lowest top-1 error stands out, of equal ones the cheapest."""
+    heads = ["model", "runtime", "protocol", "Q", "views", "top-1 error %", "95 %", "top-5 error %", "95 %", "ECE %", "ms/image"]
     texts = [
         [
-            r.model, f"{r.runtime} {r.precision}", r.scales, "yes" if r.flips else "no", str(r.images),
+            r.model, f"{r.runtime} {r.precision}", r.protocol if r.flips or r.protocol == "centre" else f"{r.protocol}, no flips", r.scales, str(r.views),
             f"{r.top1_error_pct:.2f}", f"{r.top1_low_pct:.1f}-{r.top1_high_pct:.1f}",
-            f"{r.top5_error_pct:.2f}", f"{r.top5_low_pct:.1f}-{r.top5_high_pct:.1f}", f"{r.agreement_pct:.2f} %",
+            f"{r.top5_error_pct:.2f}", f"{r.top5_low_pct:.1f}-{r.top5_high_pct:.1f}", f"{r.ece_pct:.1f}", number(r.ms_per_image, 1),
         ]
-        for r in rows
+        for r in (s.record for s in scored)
     ]  # fmt: skip
-    return heads, texts
+    best = min(range(len(scored)), key=lambda i: (scored[i].record.top1_error_pct, scored[i].record.views)) if scored else None
+    return Texts(title, heads, texts, best)
 
 
-def latency_cells(rows: list[LatencyRow]) -> tuple[list[str], list[list[str]]]:
-    """Heads and texts of the latency table."""
+def comparison_texts(comparisons: list[Comparison]) -> Texts:
+    """Each row against the first model's."""
+    heads = ["model", "protocol", "Q", "agrees", "right: only 1st, only it", "top-1 difference", "95 %", "p", "top-5 difference", "95 %"]
+    texts = [
+        [
+            c.model, c.protocol, c.scales, f"{c.agreement_pct:.2f} %", f"{c.only_reference_right}, {c.only_model_right}",
+            f"{c.top1_difference_pct:+.2f}", f"{c.top1_low_pct:+.2f} to {c.top1_high_pct:+.2f}", f"{c.top1_p:.3g}",
+            f"{c.top5_difference_pct:+.2f}", f"{c.top5_low_pct:+.2f} to {c.top5_high_pct:+.2f}",
+        ]
+        for c in comparisons
+    ]  # fmt: skip
+    return Texts(f"Against {comparisons[0].reference} on the same images: error minus its error, percentage points", heads, texts)
+
+
+def paper_texts(title: str, table: pd.DataFrame) -> Texts:
+    """One table of the paper; a figure that is not there is a dash."""
+    heads = ["net", "S", "Q", "method", "model", *(f"top-{k} {what}" for k in (1, 5) for what in ("paper", "measured", "95 %", "differs")), "top-5 test, paper"]
+    texts = []
+    for line in table.to_dict("records"):
+        texts.append([line["net"], line["S"], line["Q"], line["method"], f"{line['model']} {line['runtime']}".strip()])
+        for k in ("top1", "top5"):
+            printed, measured, low, high, differs = (line[f"{k}_{part}"] for part in ("paper", "measured", "low", "high", "difference"))
+            interval = "" if math.isnan(low) else f"{low:.1f}-{high:.1f}"
+            texts[-1] += [number(printed, 1), number(measured, 2), interval, number(differs, 1, "+")]
+        texts[-1].append(number(line["top5_test_paper"], 1))
+    errors = table.top1_measured
+    return Texts(title, heads, texts, int(errors.argmin()) if errors.notna().any() else None)
+
+
+def latency_texts(rows: list[LatencyRow], title: str) -> Texts:
+    """Rows of the latency table; the highest throughput stands out."""
     heads = ["model", "runtime", "H x W", "batch", "runs", "first ms", "median ms", "p90 ms", "p99 ms", "spread %", "images/s", "GFLOP/s"]
     texts = [
         [
@@ -51,20 +100,26 @@ def latency_cells(rows: list[LatencyRow]) -> tuple[list[str], list[list[str]]]:
         ]
         for r in rows
     ]  # fmt: skip
-    return heads, texts
+    return Texts(title, heads, texts, max(range(len(rows)), key=lambda i: rows[i].images_per_s))
 
 
-def show(title: str, heads: list[str], texts: list[list[str]], best: int | None) -> None:
-    """One table on the terminal; row `best` stands out."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for i, head in enumerate(heads):
-        table.add_column(head, justify="left" if i < 2 else "right", overflow="fold")
-    for i, text in enumerate(texts):
-        table.add_row(*text, style="bold green" if i == best else "")
+def number(value: float, digits: int, sign: str = "") -> str:
+    return "-" if math.isnan(value) else f"{value:{sign}.{digits}f}"
+
+
+def show(texts: Texts) -> None:
+    """One table on the terminal."""
+    table = Table(title=texts.title, title_justify="left", title_style="bold")
+    for head in texts.heads:
+        left = head in ("model", "runtime", "protocol", "net", "method")
+        table.add_column(head, justify="left" if left else "right", overflow="fold", no_wrap=left)
+    for i, row in enumerate(texts.rows):
+        table.add_row(*row, style="bold green" if i == texts.best else "")
     results().print(table)
 
 
-def markdown(title: str, heads: list[str], texts: list[list[str]]) -> str:
-    """The same table in a document."""
-    lines = [heads, ["---"] * len(heads), *texts]
-    return f"## {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+def markdown(texts: Texts) -> str:
+    """The same table in a document; the row that stands out in bold."""
+    rows = [[f"**{cell}**" if cell else cell for cell in row] if i == texts.best else row for i, row in enumerate(texts.rows)]
+    lines = [texts.heads, ["---"] * len(texts.heads), *rows]
+    return f"## {texts.title}\n\n" + "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
