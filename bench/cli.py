@@ -65,6 +65,7 @@ def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max
     from bench.gate import Limits
     from bench.models import check_sides, open_models
     from bench.paper import paper_rows
+    from bench.report.contents import write_report
     from bench.run import Storage, measure_accuracy, measure_latencies
     from bench.selection import select_rows
     from vgg_deploy.data import open_dataset
@@ -88,7 +89,7 @@ def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max
     if sides:
         check_sides(opened, sides)
     environment = describe_environment(threads)
-    sections, checks = [], []
+    sections, tables_of_paper, dataset, accuracy, timed = [], [], None, None, None
     if "accuracy" in wanted:
         if data is None:
             click.echo("No --data: measuring on the built-in validation pictures")
@@ -102,14 +103,17 @@ def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max
             click.echo(f"Left out: {message}", err=True)
         if accuracy.scored:
             if paper_tables:
-                sections += outputs.paper_section(opened, accuracy, str(dataset.root), out)
-            sections += outputs.accuracy_section(accuracy, len(accuracy.measured.skipped) + len(dataset.skipped), out)
+                tables_of_paper = outputs.paper_section(opened, accuracy, str(dataset.root), out)
+            sections += tables_of_paper + outputs.accuracy_section(accuracy, len(accuracy.measured.skipped) + len(dataset.skipped), out)
     if "latency" in wanted:
-        sections += outputs.latency_section(*measure_latencies(opened, lambda m: sides or m.runtime.spec.test_sides, batches,
-                                                               lambda text: click.echo(f"Unsteady: {text}", err=True)), out)  # fmt: skip
+        unsteady = lambda text: click.echo(f"Unsteady: {text}", err=True)  # noqa: E731
+        timed = measure_latencies(opened, lambda model: sides or model.runtime.spec.test_sides, batches, unsteady)
+        sections += outputs.latency_section(*timed, out)
     write_text(out / "environment.json", json.dumps(environment, indent=2) + "\n")
     outputs.write_report_md(sections, environment, out)
-    click.echo(f"Tables, raw times and environment: {out}/ (report.md, {', '.join(dict.fromkeys(s.file for s in sections))}, environment.json)")
+    write_report(out / "report.html", opened, dataset, accuracy, timed, tables_of_paper, environment)
+    files = ", ".join(dict.fromkeys(section.file for section in sections))
+    click.echo(f"Report: {out / 'report.html'}; tables, raw times and environment beside it: report.md, {files}, environment.json")
     if limits:
         checks = outputs.judge(opened, accuracy, limits, out)
         if not all(check.passed for check in checks):

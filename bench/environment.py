@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("vgg-deploy", "torch", "torchvision", "onnx", "onnxruntime-gpu", "numpy", "pillow")
+PACKAGES = ("vgg-deploy", "torch", "torchvision", "onnx", "onnxruntime-gpu", "numpy", "pillow", "pandas", "plotly")
 
 
 def describe_environment(threads: int) -> dict:

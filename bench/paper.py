@@ -11,7 +11,7 @@ from bench.protocols import Member, Row, rows_of
 from vgg_deploy.spec import NetSpec
 
 # ILSVRC-2012: errors on the 50,000 validation images, top5_test on the 100,000 test images. `nets` are arch@S.
-# The submission's D@256-512 was fine-tuned in its fully connected layers only.
+# The submission's D@256-512 was fine-tuned in its fully connected layers only. GoogLeNet's one figure stands for both sets.
 NUMBERS = Path(__file__).parent / "paper_tables.csv"
 TITLES = {
     3: "Table 3: single test scale, dense evaluation",

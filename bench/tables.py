@@ -75,18 +75,23 @@ def comparison_texts(comparisons: list[Comparison]) -> Texts:
 
 
 def paper_texts(title: str, table: pd.DataFrame) -> Texts:
-    """One table of the paper; a figure that is not there is a dash."""
-    heads = ["net", "S", "Q", "method", "model", *(f"top-{k} {what}" for k in (1, 5) for what in ("paper", "measured", "95 %", "differs")), "top-5 test, paper"]
-    texts = []
+    """One table of the paper; a figure that is not there is a dash, a column without any is left out."""
+    columns = {"net": [], "S": [], "Q": [], "method": [], "model": []}
     for line in table.to_dict("records"):
-        texts.append([line["net"], line["S"], line["Q"], line["method"], f"{line['model']} {line['runtime']}".strip()])
-        for k in ("top1", "top5"):
-            printed, measured, low, high, differs = (line[f"{k}_{part}"] for part in ("paper", "measured", "low", "high", "difference"))
-            interval = "" if math.isnan(low) else f"{low:.1f}-{high:.1f}"
-            texts[-1] += [number(printed, 1), number(measured, 2), interval, number(differs, 1, "+")]
-        texts[-1].append(number(line["top5_test_paper"], 1))
+        for name in ("net", "S", "Q", "method"):
+            columns[name].append(line[name])
+        columns["model"].append(f"{line['model']} {line['runtime']}".strip())
+        for k in ("1", "5"):
+            printed, measured, low, high, differs = (line[f"top{k}_{part}"] for part in ("paper", "measured", "low", "high", "difference"))
+            columns.setdefault(f"top-{k} paper", []).append(number(printed, 1))
+            columns.setdefault("here, 95 %" if k == "1" else "here, 95 % ", []).append(
+                "-" if math.isnan(measured) else f"{measured:.2f} ({low:.1f}-{high:.1f})"
+            )
+            columns.setdefault("differs" if k == "1" else "differs ", []).append(number(differs, 1, "+"))
+        columns.setdefault("top-5 test, paper", []).append(number(line["top5_test_paper"], 1))
+    kept = {head: cells for head, cells in columns.items() if any(cell not in ("", "-") for cell in cells)}
     errors = table.top1_measured
-    return Texts(title, heads, texts, int(errors.argmin()) if errors.notna().any() else None)
+    return Texts(title, list(kept), [list(row) for row in zip(*kept.values(), strict=True)], int(errors.argmin()) if errors.notna().any() else None)
 
 
 def latency_texts(rows: list[LatencyRow], title: str) -> Texts:
@@ -110,9 +115,10 @@ def number(value: float, digits: int, sign: str = "") -> str:
 def show(texts: Texts) -> None:
     """One table on the terminal."""
     table = Table(title=texts.title, title_justify="left", title_style="bold")
-    for head in texts.heads:
+    for i, head in enumerate(texts.heads):
         left = head in ("model", "runtime", "protocol", "net", "method")
-        table.add_column(head, justify="left" if left else "right", overflow="fold", no_wrap=left)
+        # heads may wrap, cells not
+        table.add_column(head.strip(), justify="left" if left else "right", min_width=max((len(row[i]) for row in texts.rows), default=0))
     for i, row in enumerate(texts.rows):
         table.add_row(*row, style="bold green" if i == texts.best else "")
     results().print(table)

@@ -1,0 +1,1 @@
+"""report.html: everything that was measured, in one file that needs no server and no network."""

@@ -1,0 +1,91 @@
+"""What the report says, in which order: from measured records to the chapters of the page."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from bench.accuracy import Scored
+from bench.by_class import class_accuracy, confusions
+from bench.latency import LatencyRow
+from bench.models import Model
+from bench.outputs import Section
+from bench.report import figures
+from bench.report.drawing import Drawing
+from bench.report.maps import photos
+from bench.report.page import Card, Chapter, write_page
+from bench.run import Accuracy
+from bench.tables import accuracy_texts, comparison_texts, headline, latency_texts, widest, write_frame
+from vgg_deploy.data import Dataset
+
+
+def write_report(
+    path: Path, models: list[Model], dataset: Dataset | None, accuracy: Accuracy | None, timed: tuple[list[LatencyRow], pd.DataFrame] | None,
+    paper: list[Section], environment: dict,
+) -> None:  # fmt: skip
+    """report.html, and beside it per_class.csv and confusions.csv."""
+    chapters, cards = [], []
+    if accuracy and accuracy.scored:
+        cards += [_card(s) for s in _best_of_each_model(accuracy.scored)]
+        chapters += _accuracy_chapters(models, dataset, accuracy, path.parent)
+    if timed:
+        rows, samples = timed
+        drawing = Drawing("latency", "Every counted call by picture size and batch", figures.latency(rows, samples))
+        note = "From uint8 pictures in host memory to scores in host memory. Points are calls; the box holds the middle half."
+        chapters.append(Chapter("speed", "Latency", note, [drawing], tables=[Section(latency_texts(rows, "Latency"), "latency.csv")]))
+    if paper:
+        note = "The paper's errors on ILSVRC-2012 validation, and what was measured here. Differences mean something on the same images only."
+        chapters.append(Chapter("paper", "The paper's tables", note, tables=paper))
+    chapters.append(Chapter("environment", "Environment", facts=_facts(environment)))
+    subtitle = f"{len(accuracy.files)} images of {dataset.root}, {environment['when']}" if accuracy else environment["when"]
+    write_page(path, "VGG benchmark: " + ", ".join(m.name for m in models), subtitle, cards, chapters)
+
+
+def _accuracy_chapters(models: list[Model], dataset: Dataset, accuracy: Accuracy, out: Path) -> list[Chapter]:
+    shown, records = headline(accuracy.scored), [s.record for s in headline(accuracy.scored)]
+    # one row speaks for each model: its first protocol at all scales
+    first_protocol = accuracy.scored[0].row.protocol
+    speaking = [s for s in widest(shown) if s.row.protocol == first_protocol]
+    per_class, wrong = ([table(s, accuracy.classes) for s in speaking] for table in (class_accuracy, confusions))
+    for name, parts in (("per_class", per_class), ("confusions", wrong)):
+        write_frame(pd.concat(parts, ignore_index=True), out / f"{name}.csv")
+    row = f"{first_protocol}, Q {speaking[0].record.scales}"
+    tables = [Section(accuracy_texts(accuracy.scored, f"Accuracy on {len(accuracy.files)} images"), "accuracy.csv")]
+    if accuracy.pairs:
+        tables.append(Section(comparison_texts([c for _, _, c in accuracy.pairs]), "comparisons.csv"))
+    overview = [Drawing("errors", "Top-1 error by test scale and protocol, 95 % intervals", figures.errors(records))]
+    if cheap := figures.pareto([s.record for s in accuracy.scored]):
+        overview.insert(0, Drawing("pareto", "Error against time: lower left is better", cheap))
+    classes = [Drawing("per-class", f"Accuracy by class ({row})", figures.per_class(per_class))]
+    if pairs := figures.confused(wrong[0]):
+        classes.append(Drawing("confused", f"Most confused pairs of {speaking[0].record.model} ({row})", pairs))
+    seen = photos(models[0], speaking[0], speaking[0].row.members[0].sides, dataset, accuracy.positions, accuracy.classes)
+    return [
+        Chapter("accuracy", "Accuracy", "Top-1 and top-5 error with Wilson's 95 % interval; time is that of all views of one image.", overview, tables=tables),
+        Chapter("classes", "Classes", "", classes),
+        Chapter(
+            "calibration", "Calibration", f"Is a posterior of 0.8 right 8 times of 10? ({row})",
+            [Drawing("reliability", "Reliability diagram", figures.calibration(speaking))],
+        ),
+        Chapter(
+            "maps", "Score maps",
+            f"Dense evaluation of {models[0].name}: the class posterior at every position of the score map, laid over the photo where the "
+            "window that it sees has its centre. First the most confident mistakes, with the map of the true class below, then right answers.",
+            photos=seen,
+        ),
+    ]  # fmt: skip
+
+
+def _best_of_each_model(scored: list[Scored]) -> list[Scored]:
+    names = dict.fromkeys(s.record.model for s in scored)
+    return [min((s for s in scored if s.record.model == name), key=lambda s: (s.record.top1_error_pct, s.record.views)) for name in names]
+
+
+def _card(scored: Scored) -> Card:
+    r = scored.record
+    return Card(f"{r.top1_error_pct:.2f} %", "lowest top-1 error", f"{r.model}, {r.runtime} {r.precision}: {r.protocol}, Q {r.scales}, {r.views} views")
+
+
+def _facts(environment: dict) -> list[tuple[str, str]]:
+    """Nested values as JSON."""
+    return [(name.replace("_", " "), value if isinstance(value, str) else json.dumps(value)) for name, value in environment.items()]
