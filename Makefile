@@ -21,4 +21,4 @@ install:        ## a virtual environment with everything the project needs
 	fi
 
 clean:          ## remove the environment and what runs left here
-	rm -rf $(VENV) runs exported results build *.egg-info
+	rm -rf $(VENV) runs exported results cells build *.egg-info

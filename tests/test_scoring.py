@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vgg_deploy.scoring import average, error_pct, ranks, wilson_pct
+from vgg_deploy.scoring import error_pct, ranks, wilson_pct
 
 
 def test_ranks_are_places_in_a_full_stable_sort():
@@ -43,8 +43,3 @@ def test_wilson_interval_covers_19_times_of_20():
     hits = [wilson_pct(100 * wrong / 200, 200) for wrong in rng.binomial(200, 0.27, 4000)]
     covered = np.mean([low <= 27 <= high for low, high in hits])
     assert 0.935 < covered < 0.965
-
-
-def test_average_is_of_posteriors_not_of_logits():
-    a, b = np.array([[0.9, 0.1]], np.float32), np.array([[0.2, 0.8]], np.float32)
-    np.testing.assert_allclose(average([a, b]), [[0.55, 0.45]], atol=1e-7)

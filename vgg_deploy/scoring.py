@@ -39,8 +39,3 @@ def wilson_pct(error_pct: float, images: int, z: float = 1.959964) -> Interval:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return Interval(100 * max(0.0, centre - half), 100 * min(1.0, centre + half))
-
-
-def average(posteriors: list[np.ndarray]) -> np.ndarray:
-    """Mean of posteriors over flips, scales or nets (section 3.2): arrays (N, classes) -> (N, classes) float64."""
-    return np.mean(posteriors, axis=0, dtype=np.float64)

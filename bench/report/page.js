@@ -56,7 +56,7 @@ async function start() {
   document.documentElement.dataset.theme = dark.matches ? "dark" : "light";
   for (const plot of plots()) {
     const { data, layout } = figures[plot.id];
-    await Plotly.newPlot(plot, data, layout, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d"] });
+    await Plotly.newPlot(plot, data, layout, { responsive: true, displayModeBar: false });
   }
   await setTheme(document.documentElement.dataset.theme);
   dark.addEventListener("change", (event) => setTheme(event.matches ? "dark" : "light"));
