@@ -98,7 +98,12 @@ def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max
             dataset = open_dataset(data, "val", on_error=on_error)
             dataset = dataset.subset(images) if images and images < len(dataset) else dataset
         click.echo(f"{len(opened)} model{'s' if len(opened) > 1 else ''} on {device}, {threads} threads; {len(dataset)} images of {dataset.root}")
-        accuracy = measure_accuracy(opened, rows, dataset, Storage(cells, cell_type), accuracy_batch, threads, on_error, gated=bool(limits))
+        storage = Storage(cells, cell_type)
+        try:
+            accuracy = measure_accuracy(opened, rows, dataset, storage, accuracy_batch, threads, on_error, gated=bool(limits))
+        except KeyboardInterrupt:
+            click.echo(f"Interrupted; what was scored is kept in {cells}, the same command goes on from there", err=True)
+            raise SystemExit(130) from None
         for message in (*dataset.skipped, *accuracy.measured.skipped):
             click.echo(f"Left out: {message}", err=True)
         if accuracy.scored:

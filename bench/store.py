@@ -78,6 +78,7 @@ def open_cell(folder: Path, identity: dict, images: int, classes: int, dtype: st
     if not there.exists():
         _create(there, (images, classes), dtype)
     try:
+        np.load(there, mmap_mode="r")  # opened for writing, a file that was cut short would be filled up with zeros
         posteriors = np.load(there, mmap_mode="r+")
     except (ValueError, OSError) as error:
         raise InputError(f"{there}: not a stored cell ({error}); delete it, and it is computed again") from None
@@ -120,9 +121,9 @@ def _partial(path: Path) -> Path:
 def _create(path: Path, shape: tuple[int, int], dtype: str) -> None:
     """A file of zeros whose room on the disk is sure: a hole in it would kill the process when the disk fills up."""
     try:
-        made = open_memmap(path, "w+", dtype, shape)
+        open_memmap(path, "w+", dtype, shape)
         with open(path, "rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, made.nbytes + 4096)
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
         path.unlink(missing_ok=True)
         need = shape[0] * shape[1] * np.dtype(dtype).itemsize / 1e6
