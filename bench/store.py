@@ -80,7 +80,7 @@ def open_cell(folder: Path, identity: dict, images: int, classes: int, dtype: st
     try:
         np.load(there, mmap_mode="r")  # opened for writing, a file that was cut short would be filled up with zeros
         posteriors = np.load(there, mmap_mode="r+")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError, SyntaxError, TypeError) as error:
         raise InputError(f"{there}: not a stored cell ({error}); delete it, and it is computed again") from None
     if posteriors.shape != (images, classes) or posteriors.dtype != dtype:
         raise InputError(f"{there}: holds {posteriors.dtype} {posteriors.shape}, expected {dtype} {(images, classes)}; delete it")
