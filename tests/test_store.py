@@ -112,7 +112,8 @@ def command(net, data, cells, *more):
     args = ["--data", data, "--scales", "160", "--protocols", "dense", "--measure", "accuracy", "--accuracy-batch", "2", "--threads", "1"]
     args += ["--no-flips", "--cells", cells, "--out", cells.parent / "results", *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", code, str(net), *map(str, args)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [sys.executable, "-c", code, str(net), *map(str, args)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @pytest.fixture
