@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from bench.models import Model
 from bench.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
 from bench.store import StoredCell, open_cell
 from vgg_deploy.archs import ARCHS, macs
-from vgg_deploy.batches import Scale, size_batches
+from vgg_deploy.batches import Batch, Scale, size_batches
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import progress
@@ -65,14 +66,10 @@ def fill_cells(models: list[Model], stored: dict[Cell, StoredCell], dataset: Dat
         with progress(f"scores of {len(dataset)} images", work or 1) as bar:
             for found in size_batches(dataset, wanted, batch, threads, on_bad):
                 for (m, mirrored), cells in groups[found.scale].items():
-                    open_ones = [c for c in cells if not stored[c].finished[found.indices].all()]
-                    for fill, kind in ((_fill_whole, WHOLE_IMAGE), (_fill_crops, VIEW_SETS)):
-                        parts = {c: stored[c] for c in open_ones if c.views in kind}
-                        if parts:
-                            todo = ~np.all([part.finished[found.indices] for part in parts.values()], axis=0)
-                            images = np.ascontiguousarray(found.images[todo])
-                            scored += fill(models[m].runtime, images, found.indices[todo], mirrored, parts, batch)
-                            bar.advance(int(todo.sum()) * sum(costs[c] for c in parts), f"{models[m].name} Q {found.scale.side}")
+                    parts = {c: stored[c] for c in cells if not stored[c].finished[found.indices].all()}
+                    for filled, images, pictures in _fill(models[m].runtime, found, mirrored, parts, batch):
+                        scored += pictures
+                        bar.advance(images * sum(costs[c] for c in filled), f"{models[m].name} Q {found.scale.side}")
     finally:
         for cell in stored.values():
             cell.save()
@@ -81,6 +78,21 @@ def fill_cells(models: list[Model], stored: dict[Cell, StoredCell], dataset: Dat
     if not kept.any():
         raise InputError(f"{dataset.root}: none of its {len(dataset)} images can be read")
     return Measured(stored, kept, list(skipped.values()), reused, scored)
+
+
+def _fill(
+    runtime: Runtime, found: Batch, mirrored: bool, cells: dict[Cell, StoredCell], batch: int
+) -> Iterator[tuple[dict[Cell, StoredCell], int, int]]:
+    """Score whole images and crops of one batch. Yields: cells, images and pictures of each call."""
+    for fill, kind in ((_fill_whole, WHOLE_IMAGE), (_fill_crops, VIEW_SETS)):
+        parts = {c: stored for c, stored in cells.items() if c.views in kind}
+        if not parts:
+            continue
+        todo = np.flatnonzero(~np.all([stored.finished[found.indices] for stored in parts.values()], axis=0))
+        # so few images a time that an interruption loses one call's worth of pictures
+        step = max(1, batch // max(views_per_image(c, runtime.spec.crop) for c in parts))
+        for some in (todo[i : i + step] for i in range(0, len(todo), step)):
+            yield parts, len(some), fill(runtime, np.ascontiguousarray(found.images[some]), found.indices[some], mirrored, parts, batch)
 
 
 def _fill_whole(runtime: Runtime, images: np.ndarray, indices: np.ndarray, mirrored: bool, cells: dict[Cell, StoredCell], batch: int) -> int:

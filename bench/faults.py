@@ -8,6 +8,7 @@ import numpy as np
 from bench.cells import Measured
 from bench.models import Model
 from bench.store import chunks
+from vgg_deploy.spec import NetSpec, numbered
 
 CONSISTENT = 1e-3  # a posterior further from the softmax of the mean score than rounding in fp16 explains
 
@@ -76,10 +77,17 @@ def origin_faults(models: list[Model]) -> list[Fault]:
             )
             faults.append(Fault(m, OTHER_ORIGIN, what, []))
         other, first = model.runtime.spec, reference.runtime.spec
-        for name in [f.name for f in fields(first) if getattr(first, f.name) != getattr(other, f.name)]:
+        for name in _differing(first, other):
             what = f"{model.path}: its {name} is {_short(getattr(other, name))}, that of {reference.path} {_short(getattr(first, name))}; export it again"
             faults.append(Fault(m, OTHER_NET, what, []))
     return faults
+
+
+def _differing(first: NetSpec, other: NetSpec) -> list[str]:
+    """Fields that tell another net; texts for people may differ, and ids that one of the two does not know."""
+    differing = [f.name for f in fields(first) if getattr(first, f.name) != getattr(other, f.name)]
+    unknown = any(spec.classes == numbered(len(first.classes)) for spec in (first, other)) and len(first.classes) == len(other.classes)
+    return [name for name in differing if name not in ("names", "recipe", *(("classes",) if unknown else ()))]
 
 
 def _rows_not_finite(posteriors: np.ndarray) -> np.ndarray:

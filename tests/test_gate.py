@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 import torch
 from conftest import CLASSES, save_net, thin_net
-from onnx import helper, numpy_helper
 from test_commands import run
-from test_release import permuted_classes, softmax_before_average, swapped_channels, without_mean, zeroed_convolution
+from test_release import overflowing, permuted_classes, softmax_before_average, swapped_channels, without_mean, zeroed_convolution
 
 from bench import cells as cells_module
 from bench.cli import main as vgg_bench
@@ -142,23 +141,6 @@ def test_classes_permuted_together_with_their_weights_are_the_same_net(reference
     assert (comparisons.agreement_pct == 100).all() and accuracy.groupby("flips").top1_error_pct.nunique().max() == 1
 
 
-def overflowing(graph) -> None:
-    """What fp16 does: activations of conv1_1 beyond 65504 become infinite. Planted as nodes, for a CPU computes fp16 in fp32."""
-    nodes = graph.model.graph.node
-    at, relu = next((i, n) for i, n in enumerate(nodes) if n.name == "relu1_1")
-    scaled, clipped = f"{relu.output[0]}.scaled", relu.output[0]
-    relu.output[0] = scaled
-    for name, value in (("big", 1e6), ("limit", 65504.0), ("infinity", np.inf)):
-        graph.model.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
-    planted = [
-        helper.make_node("Mul", [scaled, "big"], ["grown"], "grow"),
-        helper.make_node("Greater", ["grown", "limit"], ["over"], "compare"),
-        helper.make_node("Where", ["over", "infinity", "grown"], [clipped], "overflow"),
-    ]
-    for i, node in enumerate(planted, start=1):
-        nodes.insert(at + i, node)
-
-
 def test_an_overflow(gate, reference, tmp_path):
     said, found, _ = gate(faulty_file(reference, tmp_path, overflowing), code=1)
     assert breaches(found) == {"finite posteriors"} and "NaN or infinite posteriors on 24 of 24 images" in said
@@ -182,8 +164,18 @@ def test_a_stale_export(gate, tmp_path):
     assert "made from the reference" in breaches(found) and f"made from a file with sha256 {sha256(old)[:12]}" in said and "it is stale" in said
 
 
-def test_int8_file_of_the_same_checkpoint_may_be_gated_against_onnx(reference, photos, tmp_path):
-    """Two exports of one checkpoint: origin is the checkpoint, not the first file."""
+def test_foreign_weights_without_ids_against_their_export_with_ids(photos, tmp_path):
+    """The export was told the class list, the weights know numbers only: the same net all the same."""
+    arrays = {name.replace(".weight", "_W").replace(".bias", "_b"): tensor.numpy() for name, tensor in thin_net("B").state_dict().items()}
+    np.savez(tmp_path / "B.npz", **arrays)
+    listed = (CLASSES, tuple(f"the {c}" for c in CLASSES))
+    exported = release.export_onnx(tmp_path / "B.npz", tmp_path / "out", "uint8", listed, 1, lambda text: None)
+    args = ["--data", photos, "--measure", "accuracy", "--scales", "48", "--cells", tmp_path / "c", "--out", tmp_path / "r", *GATE]
+    assert "Gate: all" in run(vgg_bench, tmp_path / "B.npz", exported.path, *args)
+
+
+def test_two_exports_of_one_checkpoint_may_be_gated_against_each_other(reference, photos, tmp_path):
+    """Their origin is the checkpoint, not the first file."""
     first = faulty_file(reference, tmp_path, None)
     second = tmp_path / "second.onnx"
     model = onnx.load(first)

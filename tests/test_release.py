@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import save_net, thin_net
+from onnx import helper, numpy_helper
 
 from export import release
 from export.graph import Graph, onnx_graph
@@ -65,8 +66,26 @@ def wrong_padding(graph: Graph) -> None:
     next(a for a in node.attribute if a.name == "pads").ints[:] = [2, 2, 0, 0]
 
 
+def overflowing(graph: Graph) -> None:
+    """What fp16 does: activations of conv1_1 beyond 65504 become infinite. Planted as nodes, for a CPU computes fp16 in fp32."""
+    nodes = graph.model.graph.node
+    at, relu = next((i, n) for i, n in enumerate(nodes) if n.name == "relu1_1")
+    scaled, clipped = f"{relu.output[0]}.scaled", relu.output[0]
+    relu.output[0] = scaled
+    for name, value in (("big", 1e6), ("limit", 65504.0), ("infinity", np.inf)):
+        graph.model.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
+    planted = [
+        helper.make_node("Mul", [scaled, "big"], ["grown"], "grow"),
+        helper.make_node("Greater", ["grown", "limit"], ["over"], "compare"),
+        helper.make_node("Where", ["over", "infinity", "grown"], [clipped], "overflow"),
+    ]
+    for i, node in enumerate(planted, start=1):
+        nodes.insert(at + i, node)
+
+
 @pytest.mark.parametrize(
-    "fault", [without_mean, swapped_channels, zeroed_convolution, permuted_classes, softmax_before_average, ceiling_pools, wrong_padding]
+    "fault",
+    [without_mean, swapped_channels, zeroed_convolution, permuted_classes, softmax_before_average, ceiling_pools, wrong_padding, overflowing],
 )
 def test_a_planted_fault_fails_and_leaves_nothing(fault, tmp_path, monkeypatch):
     export(tmp_path)
@@ -84,6 +103,14 @@ def test_a_planted_fault_fails_and_leaves_nothing(fault, tmp_path, monkeypatch):
     # the good file of before is still there, whole, with its own manifest, and nothing else
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"D.fp32.onnx", "D.fp32.json"}
     assert (tmp_path / "out" / "D.fp32.onnx").read_bytes() == released
+
+
+@pytest.mark.parametrize("other", [thin_net("D", seed=9), thin_net("C")], ids=["another checkpoint", "another arch"])
+def test_the_graph_of_another_net_fails(other, tmp_path, monkeypatch):
+    monkeypatch.setattr(release, "onnx_graph", lambda net, artifact: onnx_graph(other, artifact))
+    with pytest.raises(CheckFailed, match="PyTorch"):
+        export(tmp_path)
+    assert not any((tmp_path / "out").iterdir())
 
 
 def test_nan_passes_no_tolerance(tmp_path):
