@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from vgg_deploy.errors import CheckFailed, interruptible
+
 MEASURES = ("accuracy", "latency")
 BUILT_IN_IMAGES = 300
 
@@ -48,6 +50,7 @@ EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
 @click.option("--cell-type", default="float32", type=click.Choice(("float32", "float16")), help="Of stored posteriors; float16 halves the space and "
               "rounds to 3 digits.")  # fmt: skip
 @click.option("--out", default="results", type=click.Path(path_type=Path), help="Folder of tables and reports.")
+@interruptible("tables that were written stay")
 def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max_top1_drop, max_top5_drop, min_agreement,
          batches, accuracy_batch, images, device, threads, on_error, cells, cell_type, out):  # fmt: skip
     """Measure MODELS (checkpoints and ONNX files): error and latency at each test scale.
@@ -69,7 +72,6 @@ def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max
     from bench.run import Storage, measure_accuracy, measure_latencies
     from bench.selection import select_rows
     from vgg_deploy.data import open_dataset
-    from vgg_deploy.errors import CheckFailed
     from vgg_deploy.files import write_text
     from vgg_deploy.machine import available_cores
     from vgg_deploy.places import newest_exports
@@ -99,11 +101,8 @@ def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max
             dataset = dataset.subset(images) if images and images < len(dataset) else dataset
         click.echo(f"{len(opened)} model{'s' if len(opened) > 1 else ''} on {device}, {threads} threads; {len(dataset)} images of {dataset.root}")
         storage = Storage(cells, cell_type)
-        try:
+        with interruptible(f"what was scored is kept in {cells}, the same command goes on from there"):
             accuracy = measure_accuracy(opened, rows, dataset, storage, accuracy_batch, threads, on_error, gated=bool(limits))
-        except KeyboardInterrupt:
-            click.echo(f"Interrupted; what was scored is kept in {cells}, the same command goes on from there", err=True)
-            raise SystemExit(130) from None
         for message in (*dataset.skipped, *accuracy.measured.skipped):
             click.echo(f"Left out: {message}", err=True)
         if accuracy.scored:

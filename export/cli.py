@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from vgg_deploy.errors import interruptible
+
 
 @click.command(context_settings={"show_default": True})
 @click.argument("model", required=False, type=click.Path(path_type=Path))
@@ -14,6 +16,7 @@ import click
 @click.option("--classes", type=click.Path(path_type=Path), help="Class list of foreign weights: a synset list or a class_index.json.")
 @click.option("--out", default="exported", type=click.Path(path_type=Path), help="Folder of the files.")
 @click.option("--threads", type=click.IntRange(1), help="Of the check.  [default: the cores this process may use]")
+@interruptible("no half-written file is left, and an older one is untouched")
 def main(model, to_onnx, form, classes, out, threads):
     """Export MODEL, a checkpoint or foreign weights, e.g. vgg-export runs/D/best.pt --onnx
 

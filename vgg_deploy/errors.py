@@ -1,4 +1,7 @@
-"""The two ways a command ends badly; click prints the message and exits with the code, without a traceback."""
+"""The ways a command ends before its time; click prints the message and exits with the code, without a traceback."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from click import ClickException
 
@@ -13,3 +16,18 @@ class CheckFailed(ClickException):
     """The inputs were fine, but a result is not good enough (parity, accuracy)."""
 
     exit_code = 1
+
+
+class Interrupted(ClickException):
+    """Ctrl-C; the code is the shell's own."""
+
+    exit_code = 130
+
+
+@contextmanager
+def interruptible(kept: str) -> Iterator[None]:
+    """Let Ctrl-C end the block with a sentence that says what is `kept`."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; {kept}") from None
