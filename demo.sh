@@ -9,5 +9,5 @@ step python -m train --arch A
 step vgg-export --onnx
 step vgg-bench --scales 256,384,512
 
-printf '\nDone in %d:%02d. The net: runs/, the ONNX file and its manifest: exported/, tables and report: results/report.md\n' \
+printf '\nDone in %d:%02d. The net: runs/, the ONNX file and its manifest: exported/, tables and report: results/report.html\n' \
     $((SECONDS / 60)) $((SECONDS % 60))

@@ -8,7 +8,7 @@ import click
 from vgg_deploy.errors import CheckFailed, interruptible
 
 MEASURES = ("accuracy", "latency")
-BUILT_IN_IMAGES = 300
+BUILT_IN_IMAGES = 200
 
 
 def parse_sizes(ctx, param, text: str | None) -> tuple[int, ...] | None:

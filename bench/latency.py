@@ -11,7 +11,7 @@ from vgg_deploy.runtimes import Runtime
 WARM_UP = 2  # calls after the first, not counted
 FEWEST, MOST = 5, 1000  # calls counted
 STEADY_PCT = 3.0  # the median's 95 % interval, as a part of it, at which measuring stops
-LONGEST_S = 20.0  # or when this much time is spent on one row
+LONGEST_S = 10.0  # or when this much time is spent on one row
 
 
 @dataclass(frozen=True)
