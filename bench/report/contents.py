@@ -83,7 +83,8 @@ def _best_of_each_model(scored: list[Scored]) -> list[Scored]:
 
 def _card(scored: Scored) -> Card:
     r = scored.record
-    return Card(f"{r.top1_error_pct:.2f} %", "lowest top-1 error", f"{r.model}, {r.runtime} {r.precision}: {r.protocol}, Q {r.scales}, {r.views} view{'s' if r.views > 1 else ''}")
+    views = f"{r.views} view{'s' if r.views > 1 else ''}"
+    return Card(f"{r.top1_error_pct:.2f} %", "lowest top-1 error", f"{r.model}, {r.runtime} {r.precision}: {r.protocol}, Q {r.scales}, {views}")
 
 
 def _facts(environment: dict) -> list[tuple[str, str]]:
