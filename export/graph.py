@@ -11,10 +11,11 @@ import onnx
 from onnx import TensorProto, helper
 from torch import nn
 
+from export.precision import FLOAT, Precision
+from export.quantization import LAST, Mapping, Quantization, input_mapping, quantize_weight
 from vgg_deploy.artifact import KEY, USUAL_MEAN, USUAL_STD, Artifact
 from vgg_deploy.model import VGG
 
-OPSET = 20
 IR_VERSION = 10  # what ONNX Runtime and TensorRT of that opset's age read
 
 
@@ -29,25 +30,59 @@ class _Line:
     """Nodes in a row, each fed by the one before."""
 
     def __init__(self, value: str):
-        self.value, self.nodes, self.weights = value, [], {}
+        self.value, self.dtype, self.nodes, self.weights = value, FLOAT, [], {}
 
     def add(self, op: str, name: str, output: str | None = None, **given) -> None:
-        """Append `op`; arrays among `given` become inputs `<name>.<key>`, everything else attributes."""
+        """Append `op`; arrays among `given` become inputs `<name>.<key>`, strings inputs, everything else attributes."""
         arrays = {f"{name}.{key}": value for key, value in given.items() if isinstance(value, np.ndarray)}
-        attributes = {key: value for key, value in given.items() if not isinstance(value, np.ndarray)}
+        inputs = [value if isinstance(value, str) else f"{name}.{key}" for key, value in given.items() if isinstance(value, str | np.ndarray)]
+        attributes = {key: value for key, value in given.items() if not isinstance(value, str | np.ndarray)}
         self.weights.update(arrays)
         output = output or f"{name}.out"
-        self.nodes.append(helper.make_node(op, [self.value, *arrays], [output], name, **attributes))
+        self.nodes.append(helper.make_node(op, [self.value, *inputs], [output], name, **attributes))
         self.value = output
 
+    def cast(self, dtype: np.dtype, name: str) -> None:
+        """Go on in another type, if it is another."""
+        if dtype != self.dtype:
+            self.add("Cast", name, to=helper.np_dtype_to_tensor_dtype(dtype))
+            self.dtype = dtype
 
-def onnx_graph(net: VGG, artifact: Artifact) -> Graph:
-    """Input `image` (N, 3, H, W); outputs `posterior` (N, classes) and `score_map` (N, classes, h, w), float32."""
+    def dequantized(self, name: str, **arrays: np.ndarray) -> str:
+        """A stored 8-bit array as a value of its own, beside the row."""
+        self.weights.update({f"{name}.{key}": value for key, value in arrays.items()})
+        axis = {"axis": 0} if arrays["scale"].ndim else {}
+        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}.{key}" for key in arrays], [f"{name}.out"], name, **axis))
+        return f"{name}.out"
+
+
+def onnx_graph(net: VGG, artifact: Artifact, precision: Precision, quantization: Quantization | None = None) -> Graph:
+    """Input `image` (N, 3, H, W); outputs `posterior` (N, classes) and `score_map` (N, classes, h, w), float32.
+
+    Args: quantization, for a precision that has one.
+    """
     line = _Line("image")
     _input(line, artifact)
     layers = [(name, module) for name, module in net.named_children() if not isinstance(module, nn.Dropout)]
-    for name, module in layers:
-        _layer(line, name, module, output="score_map" if name == layers[-1][0] else None)
+    mappings = {name: input_mapping(name, t, precision) for name, t in quantization.thresholds.items()} if quantization else {}
+    for i, (name, module) in enumerate(layers):
+        following = next((n for n, m in layers[i:] if isinstance(m, nn.Conv2d)), None)
+        if isinstance(module, nn.MaxPool2d) and precision.ahead_of_pool and following in mappings:
+            _quantize(line, following, mappings[following])
+        match module:
+            case nn.Conv2d() if name in mappings:
+                _quantized_conv(line, name, module, precision, mappings[name], quantization.per_channel)
+            case nn.Conv2d():
+                _conv(line, name, module, FLOAT if name == LAST else precision.trunk, "score_map" if name == LAST else None)
+            case nn.ReLU():
+                line.add("Relu", name)
+            case nn.MaxPool2d():
+                line.add("MaxPool", name, kernel_shape=[module.kernel_size] * 2, strides=[module.stride] * 2, ceil_mode=0)
+            case nn.LocalResponseNorm():  # ONNX divides alpha by the size, as torch does; squares overflow half precision
+                line.cast(FLOAT, f"{name}.to_float")
+                line.add("LRN", name, alpha=module.alpha, beta=module.beta, bias=module.k, size=module.size)
+            case _:
+                raise TypeError(f"layer {name} is a {type(module).__name__}, which no VGG of Table 1 has")
     line.add("ReduceMean", "mean_score", axes=np.array([2, 3], np.int64), keepdims=0)
     line.add("Softmax", "softmax", output="posterior", axis=1)
 
@@ -62,7 +97,7 @@ def onnx_graph(net: VGG, artifact: Artifact) -> Graph:
             helper.make_tensor_value_info("score_map", TensorProto.FLOAT, ["batch", classes, "map_height", "map_width"]),
         ],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="vgg-deploy")
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", precision.opset)], ir_version=IR_VERSION, producer_name="vgg-deploy")
     helper.set_model_props(model, {KEY: artifact.to_json()})
     return Graph(model, line.weights)
 
@@ -80,17 +115,40 @@ def _input(line: _Line, artifact: Artifact) -> None:
         line.add("Sub", "subtract_mean", mean=mean)
 
 
-def _layer(line: _Line, name: str, module: nn.Module, output: str | None) -> None:
-    match module:
-        case nn.Conv2d():
-            weight, bias = (p.detach().cpu().contiguous().numpy() for p in (module.weight, module.bias))
-            pads = [*module.padding, *module.padding]
-            line.add("Conv", name, output, weight=weight, bias=bias, kernel_shape=module.kernel_size, pads=pads, strides=module.stride)
-        case nn.ReLU():
-            line.add("Relu", name, output)
-        case nn.MaxPool2d():
-            line.add("MaxPool", name, output, kernel_shape=[module.kernel_size] * 2, strides=[module.stride] * 2, ceil_mode=0)
-        case nn.LocalResponseNorm():  # ONNX divides alpha by the size, as torch does
-            line.add("LRN", name, output, alpha=module.alpha, beta=module.beta, bias=module.k, size=module.size)
-        case _:
-            raise TypeError(f"layer {name} is a {type(module).__name__}, which no VGG of Table 1 has")
+def _conv(line: _Line, name: str, module: nn.Conv2d, dtype: np.dtype, output: str | None) -> None:
+    line.cast(dtype, f"{name}.to_{dtype.name}")
+    weight, bias = (_array(p).astype(dtype, copy=False) for p in (module.weight, module.bias))
+    line.add("Conv", name, output, weight=weight, bias=bias, **_geometry(module))
+
+
+def _quantized_conv(line: _Line, name: str, module: nn.Conv2d, precision: Precision, mapping: Mapping, per_channel: bool) -> None:
+    """Q and DQ at the input, DQ at the stored weight, a bias in the trunk's type: what TensorRT takes as an 8-bit convolution."""
+    if line.dtype != mapping.format.dtype:  # else its Q stands ahead of the pool
+        line.cast(precision.trunk, f"{name}.to_{precision.trunk.name}")
+        _quantize(line, name, mapping)
+    scale, zero_point = _parameters(mapping, precision.trunk)
+    line.add("DequantizeLinear", f"{name}.dequantize", scale=scale, zero_point=zero_point)
+    line.dtype = precision.trunk
+    held, scales = quantize_weight(_array(module.weight), precision, per_channel)
+    dequantized = line.dequantized(f"{name}.weight", quantized=held, scale=scales, zero_point=np.zeros(scales.shape, held.dtype))
+    line.add("Conv", name, weight=dequantized, bias=_array(module.bias).astype(precision.trunk, copy=False), **_geometry(module))
+
+
+def _quantize(line: _Line, conv: str, mapping: Mapping) -> None:
+    """The Q of a convolution's input."""
+    scale, zero_point = _parameters(mapping, line.dtype)
+    line.add("QuantizeLinear", f"{conv}.quantize", scale=scale, zero_point=zero_point)
+    line.dtype = mapping.format.dtype
+
+
+def _parameters(mapping: Mapping, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and zero point of rank 0: TensorRT takes a scale of shape (1,) without a word and computes in floats."""
+    return np.array(mapping.scale, dtype), np.array(mapping.zero_point, mapping.format.dtype)
+
+
+def _array(parameter: nn.Parameter) -> np.ndarray:
+    return parameter.detach().cpu().contiguous().numpy()
+
+
+def _geometry(module: nn.Conv2d) -> dict:
+    return {"kernel_shape": module.kernel_size, "pads": [*module.padding, *module.padding], "strides": module.stride}

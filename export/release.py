@@ -1,23 +1,45 @@
-"""From a checkpoint to a checked file with its manifest; nothing gets its final name before it has passed."""
+"""From a checkpoint to checked files with their manifests; nothing gets its final name before it has passed."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import onnx
 
-from export.check import Comparison, check_pictures, compare, judge, reference_scores
-from export.graph import IR_VERSION, OPSET, onnx_graph
+from export.calibration import Calibration, calibrate, calibration_pictures
+from export.check import Comparison, check_pictures, compare, judge_cost, judge_exact, reference_scores
+from export.graph import IR_VERSION, onnx_graph
+from export.lint import lint
 from export.onnx_file import write_onnx
+from export.precision import BF16, HALF, PRECISIONS, Precision
+from export.quantization import LAST, Quantization, ReducedNet
+from export.ranges import Range, clip, measure_ranges
+from export.twin import check_twin, float32_twin
+from vgg_deploy.archs import ARCHS
 from vgg_deploy.artifact import Artifact, manifest_path
 from vgg_deploy.classes import ClassList
-from vgg_deploy.errors import CheckFailed
+from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.nets import open_net
-from vgg_deploy.runtimes import OnnxRuntime
+from vgg_deploy.runtimes import OnnxRuntime, Scores
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to write."""
+
+    precisions: tuple[str, ...]  # names of PRECISIONS
+    form: str = "uint8"  # one of INPUT_FORMS
+    keep: tuple[str, ...] = ()  # convolutions that are not quantized
+    per_channel: bool = True  # scales of quantized weights
+    calibration: Path | None = None  # folder of pictures; None: the built-in ones
+    calibration_images: int = 512
+    method: str = "max"  # one of METHODS
 
 
 @dataclass(frozen=True)
@@ -27,35 +49,106 @@ class Exported:
     path: Path
     artifact: Artifact
     size: int  # bytes
-    comparisons: list[Comparison]
+    comparisons: list[Comparison]  # with the float32 net
+    kept: tuple[str, ...]  # convolutions of a quantized file that are not
 
 
-def export_onnx(source: Path, folder: Path, form: str, classes: ClassList | None, threads: int, on_step: Callable[[str], None]) -> Exported:
-    """Write `<arch>.fp32.onnx` and its manifest from a checkpoint or from foreign weights.
+def export_onnx(source: Path, folder: Path, wanted: Wanted, classes: ClassList | None, threads: int, on_step: Callable[[str], None]) -> list[Exported]:
+    """Write `<arch>.<precision>.onnx` and its manifest for every precision, from a checkpoint or from foreign weights.
 
-    Args: form, one of INPUT_FORMS; classes, for foreign weights; on_step, told what begins.
-    Raises: InputError for unusable input or output; CheckFailed if the file is not the net, and then leaves no file.
+    Args: classes, for foreign weights; on_step, told what begins.
+    Raises: InputError for unusable input or output; CheckFailed if a file is not the net, and then leaves no such file.
     """
+    basis = _basis(source, folder, wanted, classes, threads, on_step)
+    return [_release(source, folder, wanted, PRECISIONS[name], classes, basis, threads, on_step) for name in wanted.precisions]
+
+
+@dataclass(frozen=True, eq=False)
+class _Basis:
+    """What every file of one export is made and checked with."""
+
+    source_sha256: str
+    pictures: list[np.ndarray]  # batches (N, 3, H, W) uint8 of the check
+    reference: list[Scores]  # the float32 net's
+    ranges: dict[str, Range]  # on the calibration pictures, or for half precision alone on those of the check
+    calibration: Calibration | None
+
+
+def _basis(source: Path, folder: Path, wanted: Wanted, classes: ClassList | None, threads: int, on_step: Callable[[str], None]) -> _Basis:
     on_step(f"reading {source}")
     net = open_net(source, classes)
-    artifact = Artifact(net.spec, form, "fp32", source.name, sha256(source))
-    path = folder / f"{net.spec.arch}.fp32.onnx"
-    with whole_file(path) as partial:
+    check_names("--keep", wanted.keep, net.spec.arch)
+    digest, pictures, calibration, ranges = sha256(source), check_pictures(net.spec.crop), None, {}
+    precisions = [PRECISIONS[name] for name in wanted.precisions]
+    if wanted.calibration or any(p.activations for p in precisions):
+        chosen = calibration_pictures(wanted.calibration, wanted.calibration_images, net)
+        calibration = calibrate(net, digest, chosen, folder / f"{net.spec.arch}.calibration.json", threads, on_step)
+        ranges = calibration.ranges
+    elif any(p.trunk == HALF for p in precisions):
+        ranges = measure_ranges(net, iter(pictures))
+    on_step("PyTorch's scores of the check pictures")
+    return _Basis(digest, pictures, reference_scores(net, pictures), ranges, calibration)
+
+
+def _release(source: Path, folder: Path, wanted: Wanted, precision: Precision, classes, basis: _Basis, threads: int, on_step) -> Exported:
+    """One file, written, checked, named."""
+    net = open_net(source, classes)
+    artifact = Artifact(net.spec, wanted.form, precision.name, source.name, basis.source_sha256)
+    quantization = _quantization(wanted, precision, basis.ranges)
+    path = folder / f"{net.spec.arch}.{precision.name}.onnx"
+    with ExitStack() as files:
+        partial = files.enter_context(whole_file(path))
         on_step(f"writing {path}")
-        write_onnx(partial, onnx_graph(net, artifact))
-        on_step("PyTorch's scores of the check pictures")
-        pictures = check_pictures(net.spec.crop)
-        reference = reference_scores(net, pictures)
-        del net  # its weights and ONNX Runtime's need not be in memory together
-        on_step("checking the file in onnx and ONNX Runtime")
+        write_onnx(partial, onnx_graph(net, artifact, precision, quantization))
+        on_step(f"checking {path.name} in onnx and ONNX Runtime")
         check_file(partial)
-        comparisons = compare(OnnxRuntime(partial, threads=threads, optimisation="EXTENDED"), pictures, reference)
-        judge(comparisons, artifact.precision, path)
-        exported = Exported(path, artifact, partial.stat().st_size, comparisons)
+        runnable = partial
+        if precision.name != "fp32":
+            twin = files.enter_context(_twin_of(partial, path, ReducedNet(net, precision, quantization), basis, threads))
+            runnable = twin if precision.trunk == BF16 else partial  # no CPU kernel runs bfloat16
+        del net  # its weights and ONNX Runtime's need not be in memory together
+        comparisons = compare(OnnxRuntime(runnable, threads=threads, optimisation="ENABLE_EXTENDED"), basis.pictures, basis.reference)
+        if precision.name == "fp32":
+            judge_exact(comparisons, path)
+        judge_cost(comparisons, precision.name, path)
+        exported = Exported(path, artifact, partial.stat().st_size, comparisons, (*wanted.keep, LAST) if quantization else ())
         manifest_path(path).unlink(missing_ok=True)  # of an older file; it must not speak for the new one
-        manifest = json.dumps(_manifest(exported, sha256(partial)), indent=2, ensure_ascii=False) + "\n"
-    write_text(manifest_path(path), manifest)
+        manifest = _manifest(exported, sha256(partial), basis, quantization, wanted.method)
+    write_text(manifest_path(path), json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return exported
+
+
+def _quantization(wanted: Wanted, precision: Precision, ranges: dict[str, Range]) -> Quantization | None:
+    if not precision.activations:
+        return None
+    thresholds = clip(ranges, wanted.method, precision)
+    return Quantization({name: t for name, t in thresholds.items() if name not in wanted.keep}, wanted.per_channel)
+
+
+@contextmanager
+def _twin_of(partial: Path, path: Path, reduced: ReducedNet, basis: _Basis, threads: int) -> Iterator[Path]:
+    """Lint a reduced file, write its float32 twin beside it for as long as it is needed, and check that."""
+    model = onnx.load(partial)
+    findings = lint(model, reduced.precision, set(reduced.thresholds), basis.ranges)
+    if findings:
+        raise CheckFailed(f"{path.name}: {'; '.join(findings)}. Nothing was written")
+    form = Artifact.from_json(model.metadata_props[0].value, path.name).input
+    twin = partial.with_name(f"{partial.name}.twin")
+    try:
+        write_onnx(twin, float32_twin(model))
+        del model
+        check_twin(twin, reduced, form, basis.pictures, threads, path.name)
+        yield twin
+    finally:
+        twin.unlink(missing_ok=True)
+
+
+def check_names(option: str, names: tuple[str, ...], arch: str) -> None:
+    """Raises: InputError for a layer that the net does not have."""
+    convs = [conv.name for stage in (*ARCHS[arch].stages(), ARCHS[arch].head(1)) for conv in stage]
+    for name in names:
+        if name not in convs:
+            raise InputError(f"{option} {name}: net {arch} has no such layer; choose from {', '.join(convs)}")
 
 
 def check_file(path: Path) -> None:
@@ -69,15 +162,27 @@ def check_file(path: Path) -> None:
         raise CheckFailed(f"onnx refuses the graph: {error}") from error
 
 
-def _manifest(exported: Exported, digest: str) -> dict:
-    return {
+def _manifest(exported: Exported, digest: str, basis: _Basis, quantization: Quantization | None, method: str) -> dict:
+    manifest = {
         "file": exported.path.name,
         "sha256": digest,
         "bytes": exported.size,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "opset": OPSET,
+        "opset": PRECISIONS[exported.artifact.precision].opset,
         "ir_version": IR_VERSION,
         **json.loads(exported.artifact.to_json()),
         "check": [asdict(c) for c in exported.comparisons],
         "versions": {name: version(name) for name in ("torch", "onnx", "onnxruntime-gpu")},
     }
+    if basis.ranges and exported.artifact.precision != "fp32":
+        manifest["ranges"] = {name: {"input_max": r.input_max, "output_max": r.output_max} for name, r in basis.ranges.items()}
+    if quantization:
+        c = basis.calibration
+        manifest["quantization"] = {
+            "thresholds": quantization.thresholds,
+            "weights": "per-channel" if quantization.per_channel else "per-tensor",
+            "kept": exported.kept,
+            "method": method,
+            "calibration": {"data": c.data, "data_sha256": c.data_sha256, "images": c.images, "side": c.side},
+        }
+    return manifest

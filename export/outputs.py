@@ -1,0 +1,51 @@
+"""What vgg-export shows, and the same for machines."""
+
+from rich.table import Table
+
+from export.release import Exported
+from vgg_deploy.progress import results
+
+
+def summary(exported: Exported) -> dict:
+    """One row of the table and of export.json."""
+    comparisons = exported.comparisons
+    return {
+        "file": exported.path.name,
+        "arch": exported.artifact.spec.arch,
+        "precision": exported.artifact.precision,
+        "input": exported.artifact.input,
+        "bytes": exported.size,
+        "largest_score_difference": max(c.score_difference for c in comparisons),
+        "score_error": max(c.score_error for c in comparisons),
+        "largest_posterior_difference": max(c.posterior_difference for c in comparisons),
+        "top1_agreement": f"{sum(c.agree for c in comparisons)}/{sum(c.batch for c in comparisons)}",
+        "sizes_checked": len({(c.height, c.width) for c in comparisons}),
+        "kept": list(exported.kept),
+    }
+
+
+def show(exported: list[Exported]) -> None:
+    """Every size that a float32 file was checked at, then a line a file."""
+    console = results()
+    for e in exported:
+        if e.artifact.precision == "fp32":
+            console.print(_sizes(e))
+    table = Table(title="Exported, against PyTorch in float32", title_justify="left")
+    for column in ("file", "MB", "input", "largest difference", "RMS %", "of posteriors", "top-1 agrees", "not quantized"):
+        table.add_column(column, justify="left" if column in ("file", "input", "not quantized") else "right")
+    for e in exported:
+        row = summary(e)
+        table.add_row(str(e.path), f"{row['bytes'] / 1e6:.1f}", row["input"], f"{row['largest_score_difference']:.1e}",
+                      f"{100 * row['score_error']:.2g}", f"{row['largest_posterior_difference']:.1e}",
+                      row["top1_agreement"].replace("/", " of "), ", ".join(row["kept"]))  # fmt: skip
+    console.print(table)
+
+
+def _sizes(exported: Exported) -> Table:
+    table = Table(title=f"{exported.path.name} against PyTorch", title_justify="left")
+    for column in ("picture (H x W)", "batch", "score map", "largest score", "largest difference", "of posteriors", "top-1 agrees"):
+        table.add_column(column, justify="right")
+    for c in exported.comparisons:
+        table.add_row(f"{c.height} x {c.width}", str(c.batch), f"{c.map[0]} x {c.map[1]}", f"{c.largest_score:.3g}",
+                      f"{c.score_difference:.1e}", f"{c.posterior_difference:.1e}", f"{c.agree} of {c.batch}")  # fmt: skip
+    return table

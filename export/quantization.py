@@ -1,0 +1,124 @@
+"""Rounding to 8 bits: how weights and activations are mapped, in NumPy for files and in PyTorch to see what it costs."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from export.precision import Format, Precision
+from vgg_deploy.model import VGG
+
+FIRST, LAST = "conv1_1", "fc8"  # the only one that sees negative values; the one whose scores decide, never quantized
+SMALLEST_SCALE = 2.0**-20  # half precision still holds it to 6 %; what is smaller than 127 of it hardly counts
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Which convolutions of a net are quantized, and how far their inputs reach."""
+
+    thresholds: dict[str, float]  # convolution -> largest magnitude of its input that is kept; others are clipped to it
+    per_channel: bool = True  # one weight scale an output channel, else one a layer
+
+
+class Mapping(NamedTuple):
+    """ONNX's QuantizeLinear: round(x / scale) + zero_point, saturated."""
+
+    scale: float
+    zero_point: int
+    format: Format
+
+
+def input_mapping(conv: str, threshold: float, precision: Precision) -> Mapping:
+    """How a convolution's input is held: symmetric; an unsigned format has its zero below or, for FIRST, in the middle."""
+    format = precision.activations
+    centred = format.dtype.kind == "u" and conv == FIRST
+    scale = threshold / (format.largest // 2 if centred else format.largest)
+    return Mapping(float(precision.trunk.type(max(scale, SMALLEST_SCALE))), 128 if centred else 0, format)
+
+
+def quantize_weight(weight: np.ndarray, precision: Precision, per_channel: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest values, halves to even; symmetric, so that int8's -128 is not used.
+
+    Args: weight, (out, in, kh, kw) float32.
+    Returns: the values, and their scales in the trunk's type, (out,) or rank 0.
+    """
+    format = precision.weights
+    largest = np.abs(weight).max((1, 2, 3)) if per_channel else np.abs(weight).max()
+    scales = np.maximum(largest / np.float32(format.largest), np.float32(SMALLEST_SCALE)).astype(precision.trunk)
+    values = weight / _beside(scales)
+    if format.dtype.kind == "i":
+        values = np.rint(values)
+    return np.clip(values, -format.largest, format.largest).astype(format.dtype), np.asarray(scales)
+
+
+def rounded_weight(conv: nn.Conv2d, precision: Precision, per_channel: bool) -> Tensor:
+    """The weights of a convolution as a quantized file's DequantizeLinear gives them, in float32."""
+    held, scales = quantize_weight(conv.weight.detach().numpy(), precision, per_channel)
+    return torch.from_numpy(held.astype(np.float32) * _beside(scales))
+
+
+def held_as(values: Tensor, precision: Precision) -> Tensor:
+    """Rounded to the trunk's type, in float32."""
+    match precision.trunk.name:
+        case "float16":
+            return values.half().float()
+        case "bfloat16":
+            return values.bfloat16().float()
+    return values
+
+
+def _beside(scales: np.ndarray) -> np.ndarray:
+    """Float32, in a shape that multiplies weights."""
+    return scales.astype(np.float32).reshape(-1, 1, 1, 1) if scales.ndim else scales.astype(np.float32)
+
+
+def rounded_input(values: Tensor, mapping: Mapping) -> Tensor:
+    """Through 8 bits and back; `values` is left as it was."""
+    scale, zero_point, format = mapping
+    values = values / scale
+    if format.dtype.kind not in "iu":  # float8 has no kind of its own
+        return values.clamp_(-format.largest, format.largest).to(torch.float8_e4m3fn).float().mul_(scale)
+    limits = np.iinfo(format.dtype)
+    return values.round_().clamp_(int(limits.min) - zero_point, int(limits.max) - zero_point).mul_(scale)
+
+
+def layer_as(layer: nn.Module, images: Tensor, precision: Precision, mapping: Mapping | None, per_channel: bool) -> Tensor:
+    """One layer with what a file of this precision stores of it; the arithmetic is float32.
+
+    Args: mapping, of the input of a convolution that is quantized.
+    """
+    if not isinstance(layer, nn.Conv2d):
+        return layer(images)
+    if mapping is None:
+        weight = held_as(layer.weight, precision)
+    else:
+        weight, images = rounded_weight(layer, precision, per_channel), rounded_input(images, mapping)
+    return F.conv2d(images, weight, held_as(layer.bias, precision), padding=layer.padding)
+
+
+class ReducedNet:
+    """What a file of a precision says, computed in float32 by PyTorch: the reference that the file is checked against."""
+
+    def __init__(self, net: VGG, precision: Precision, quantization: Quantization | None):
+        self.net, self.spec, self.precision = net, net.spec, precision
+        self.thresholds = quantization.thresholds if quantization else {}
+        self.per_channel = quantization is None or quantization.per_channel
+
+    @torch.inference_mode()
+    def steps(self, images: Tensor) -> Generator[tuple[str, Tensor], Tensor, None]:
+        """The output of one convolution after the other: (name, (N, C, h, w)); the last is the score map.
+
+        Whoever drives it may send another tensor in the place of each, to go on from there: errors of one step then do not
+        reach the next. Args: images, (N, 3, H, W) float RGB minus mean.
+        """
+        for name, layer in self.net.named_children():
+            if not isinstance(layer, nn.Conv2d):
+                images = layer(images)
+                continue
+            mapping = input_mapping(name, self.thresholds[name], self.precision) if name in self.thresholds else None
+            images = layer(images) if name == LAST else layer_as(layer, images, self.precision, mapping, self.per_channel)
+            images = (yield name, images).clone()
