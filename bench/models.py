@@ -6,9 +6,7 @@ from pathlib import Path
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
-from vgg_deploy.runtimes import Runtime, open_runtime
-
-PACKAGES = {"torch": "torch", "onnxruntime": "onnxruntime-gpu"}  # of each runtime, whose version can change posteriors
+from vgg_deploy.runtimes import PACKAGES, Runtime, open_runtime
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """vgg-export: options in, files and tables out."""
 
-import json
 from pathlib import Path
 
 import click
@@ -26,6 +25,13 @@ def parse_precisions(ctx, param, text: str) -> tuple[str, ...]:
     return names
 
 
+def parse_scales(ctx, param, text: str | None) -> tuple[int, ...] | None:
+    try:
+        return text and tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of whole numbers; write 256,384,512") from None
+
+
 @click.command(context_settings={"show_default": True})
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option("--onnx", "to_onnx", is_flag=True, help="Write ONNX files: dynamic batch, height and width.")
@@ -39,35 +45,69 @@ def parse_precisions(ctx, param, text: str) -> tuple[str, ...]:
               "is more accurate, a tensor is faster in TensorRT.")  # fmt: skip
 @click.option("--keep", default="", callback=parse_names, help="Layers that are not quantized, e.g. conv1_1,fc6. fc8 never is.")
 @click.option("--sensitivity", is_flag=True, help="Also tell what quantizing each layer alone costs (sensitivity.csv).")
+@click.option("--trt", "to_trt", is_flag=True, help="Build TensorRT engines from the ONNX files: those of --onnx, MODEL.onnx, or the last written.")
+@click.option("--trt-flavour", "flavour_name", type=click.Choice(("tensorrt", "rtx")), help="TensorRT for data-centre GPUs, or for RTX, which needs no GPU "
+              "to build.  [default: the one installed]")  # fmt: skip
+@click.option("--target", "targets", default="", callback=parse_names, help="GPUs of an RTX engine, e.g. sm80,sm89.  [default: all that run the precision]")
+@click.option("--scales", "sides", callback=parse_scales, help="Q that engines take, pixels, e.g. 256,384,512.  [default: by the net's S, as in the paper]")
+@click.option("--max-batch", default=32, type=click.IntRange(1), help="Largest batch of engines and of Triton.")
+@click.option("--profiles", default="per-scale", type=click.Choice(("per-scale", "covering")), help="Optimization profiles: one a scale, or one for all.")
+@click.option("--data", type=click.Path(path_type=Path), help="Photos whose aspect ratios engines must take.  [default: up to 2:1, tuned for 4:3]")
+@click.option("--triton", type=click.Path(path_type=Path), help="Also write a Triton Inference Server model repository there.")
 @click.option("--input", "form", default="uint8", type=click.Choice(("uint8", "float32", "normalised")),
               help="What the graph takes: RGB 0-255 as uint8 or float32, or float32 (x/255 - mean)/std.")  # fmt: skip
 @click.option("--classes", type=click.Path(path_type=Path), help="Class list of foreign weights: a synset list or a class_index.json.")
 @click.option("--out", default="exported", type=click.Path(path_type=Path), help="Folder of the files.")
 @click.option("--threads", type=click.IntRange(1), help="Of calibration and check.  [default: the cores this process may use]")
 @interruptible("no half-written file is left, and an older one is untouched")
-def main(model, to_onnx, precisions, calibration, calibration_images, method, quantize_weights, keep, sensitivity, form, classes, out, threads):
-    """Export MODEL, a checkpoint or foreign weights, e.g. vgg-export runs/D/best.pt --onnx
+def main(model, to_onnx, precisions, calibration, calibration_images, method, quantize_weights, keep, sensitivity, to_trt, flavour_name, targets,
+         sides, max_batch, profiles, data, triton, form, classes, out, threads):  # fmt: skip
+    """Export MODEL, a checkpoint or foreign weights, e.g. vgg-export runs/D/best.pt --onnx --trt --precision fp16
 
     Without MODEL: best.pt of the newest run. Every file is compared with PyTorch before it gets its name.
     """
-    if not to_onnx:
-        raise click.UsageError("nothing to write; add --onnx")
+    if not (to_onnx or to_trt):
+        raise click.UsageError("nothing to write; add --onnx, --trt or both")
+    is_onnx = model is not None and model.suffix == ".onnx"
+    if to_onnx and is_onnx:
+        raise click.UsageError(f"{model}: is an ONNX file already; leave --onnx out to build its engine")
+    if not to_onnx and model is not None and not is_onnx:
+        raise click.UsageError(f"{model}: engines are built from ONNX files; add --onnx, or name the .onnx file")
+    if sensitivity and not to_onnx:
+        raise click.UsageError("--sensitivity is measured on weights; add --onnx")
     import torch
 
     from export import outputs
+    from export.engines import Engines, build_engines, plan_engines
     from export.release import Wanted, export_onnx
+    from export.sensitivity import report_sensitivity
+    from export.triton import write_repository
     from vgg_deploy.classes import read_class_list
     from vgg_deploy.files import write_text
     from vgg_deploy.machine import available_cores
-    from vgg_deploy.places import LAST_EXPORT, newest_run
+    from vgg_deploy.places import LAST_EXPORT, newest_exports, newest_run
     from vgg_deploy.progress import console
 
-    if model is None:
-        model = newest_run() / "best.pt"
-        click.echo(f"No model named: exporting the newest run, {model}")
-    listed = read_class_list(classes) if classes else None
     torch.set_num_threads(threads := threads or available_cores())
-    wanted = Wanted(precisions, form, keep, quantize_weights == "per-channel", calibration, calibration_images, method)
-    exported = export_onnx(model, out, wanted, listed, threads, console.print)
-    outputs.show(exported)
-    write_text(out / LAST_EXPORT, json.dumps([outputs.summary(e) for e in exported], indent=2, ensure_ascii=False) + "\n")
+    say, exported, engines = console.print, [], []
+    wanted_engines = Engines(flavour_name, targets, sides, max_batch, profiles, data)
+    flavour = plan_engines(wanted_engines, precisions if to_onnx else ()) if to_trt else None
+    if to_onnx:
+        if model is None:
+            model = newest_run() / "best.pt"
+            click.echo(f"No model named: exporting the newest run, {model}")
+        listed = read_class_list(classes) if classes else None
+        wanted = Wanted(precisions, form, keep, quantize_weights == "per-channel", calibration, calibration_images, method)
+        exported = export_onnx(model, out, wanted, listed, threads, say)
+        files = [e.path for e in exported]
+        if sensitivity:
+            report_sensitivity(model, out, wanted, listed, threads, say)
+        outputs.show(exported)
+    else:
+        files = [model] if is_onnx else [path for path in newest_exports(out) if path.suffix == ".onnx"]
+    if to_trt:
+        engines = build_engines(files, flavour, wanted_engines, say)
+        outputs.show_engines(engines)
+    write_text(out / LAST_EXPORT, outputs.listing(exported, engines, out))
+    if triton:
+        write_repository(triton, [*files, *(e.path for e in engines)], max_batch, say)

@@ -1,8 +1,14 @@
 """What vgg-export shows, and the same for machines."""
 
+import json
+import os
+from pathlib import Path
+
 from rich.table import Table
 
+from export.engine import BuiltEngine
 from export.release import Exported
+from vgg_deploy.engines import Profile
 from vgg_deploy.progress import results
 
 
@@ -22,6 +28,49 @@ def summary(exported: Exported) -> dict:
         "sizes_checked": len({(c.height, c.width) for c in comparisons}),
         "kept": list(exported.kept),
     }
+
+
+def engine_summary(engine: BuiltEngine) -> dict:
+    """One row of the table and of export.json."""
+    m = engine.manifest
+    return {
+        "file": engine.path.name,
+        "arch": m.artifact.spec.arch,
+        "precision": m.artifact.precision,
+        "input": m.artifact.input,
+        "bytes": m.bytes,
+        "onnx": m.onnx,
+        "flavour": f"{m.flavour} {m.version}",
+        "targets": list(m.targets),
+        "profiles": [profile_text(p) for p in m.profiles],
+        "activation_bytes": list(m.activation_bytes),
+        "build_seconds": m.build_seconds,
+    }
+
+
+def profile_text(profile: Profile) -> str:
+    """Least, tuned and largest batch x height x width."""
+    return " / ".join("x".join(map(str, shape)) for shape in profile)
+
+
+def listing(exported: list[Exported], engines: list[BuiltEngine], folder: Path) -> str:
+    """export.json: what this command wrote; files of other folders by their path from here."""
+    rows = [summary(e) for e in exported]
+    rows += [{**engine_summary(e), "file": os.path.relpath(e.path, folder)} for e in engines]
+    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+
+
+def show_engines(engines: list[BuiltEngine]) -> None:
+    """A line a profile."""
+    table = Table(title=f"Engines, {engine_summary(engines[0])['flavour']}" if engines else "Engines", title_justify="left")
+    for column in ("file", "MB", "build s", "targets", "profile: least / tuned / largest, batch x height x width", "activations MB"):
+        table.add_column(column, justify="right" if column in ("MB", "build s", "activations MB") else "left", no_wrap=column == "file")
+    for e in engines:
+        m = e.manifest
+        for i, profile in enumerate(m.profiles):
+            first = (str(e.path), f"{m.bytes / 1e6:.1f}", f"{m.build_seconds:.1f}", ", ".join(m.targets)) if i == 0 else ("",) * 4
+            table.add_row(*first, profile_text(profile), f"{m.activation_bytes[i] / 1e6:,.0f}" if i < len(m.activation_bytes) else "")
+    results().print(table)
 
 
 def show(exported: list[Exported]) -> None:

@@ -1,15 +1,29 @@
 """Which layers suffer: the error that quantizing one convolution alone causes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
+from rich.table import Table
 from torch import nn
 
-from export.precision import Precision
+from export.calibration import BATCH, calibration_pictures, read_calibration
+from export.precision import PRECISIONS, Precision
 from export.quantization import Quantization, input_mapping, layer_as
+from export.ranges import clip
+from export.release import Wanted
+from vgg_deploy.batches import Scale, size_batches
+from vgg_deploy.classes import ClassList
+from vgg_deploy.errors import InputError
+from vgg_deploy.files import whole_file
 from vgg_deploy.model import VGG
+from vgg_deploy.nets import open_net
+from vgg_deploy.progress import progress, results
+
+PICTURES = 64  # of the calibration's
 
 
 @dataclass(frozen=True)
@@ -24,9 +38,38 @@ class Sensitivity:
     pictures: int
 
 
+def report_sensitivity(source: Path, folder: Path, wanted: Wanted, classes: ClassList | None, threads: int, on_step: Callable[[str], None]) -> None:
+    """Measure, show and save `<arch>.sensitivity.csv`, for every quantized precision that was asked for; kept layers too.
+
+    The calibration must have been done.
+    """
+    precisions = [PRECISIONS[name] for name in wanted.precisions if PRECISIONS[name].activations]
+    if not precisions:
+        raise InputError("--sensitivity: nothing is quantized; add int8, int8-cpu or fp8 to --precision")
+    net = open_net(source, classes)
+    ranges = read_calibration(folder / f"{net.spec.arch}.calibration.json").ranges
+    pictures = calibration_pictures(wanted.calibration, wanted.calibration_images, net).subset(PICTURES)
+    on_step(f"sensitivity on {len(pictures)} of the calibration's pictures")
+    scale = Scale(net.spec.test_side, net.spec.preprocessing.filter)
+    batches = [b.images for b in size_batches(pictures, {scale: np.ones(len(pictures), bool)}, BATCH, threads)]
+    found = []
+    with progress("sensitivity", len(precisions) * len(pictures)) as bar:
+        for precision in precisions:
+            quantization = Quantization(clip(ranges, wanted.method, precision), wanted.per_channel)
+            found += measure_sensitivity(net, precision, quantization, batches, bar.advance)
+    with whole_file(folder / f"{net.spec.arch}.sensitivity.csv") as partial:
+        pd.DataFrame([asdict(f) for f in found]).to_csv(partial, index=False)
+    table = Table(title=f"What quantizing one layer alone costs, {len(pictures)} pictures, worst first", title_justify="left")
+    for column in ("precision", "layer", "clipped at", "SQNR of scores dB", "top-1 agrees %"):
+        table.add_column(column, justify="left" if column in ("precision", "layer") else "right")
+    for f in sorted(found, key=lambda f: (f.precision, f.sqnr_db)):
+        table.add_row(f.precision, f.layer, f"{f.threshold:.4g}", f"{f.sqnr_db:.1f}", f"{f.agreement_pct:.1f}")
+    results().print(table)
+
+
 @torch.inference_mode()
 def measure_sensitivity(
-    net: VGG, precision: Precision, quantization: Quantization, batches: list[np.ndarray], on_batch: Callable[[], None]
+    net: VGG, precision: Precision, quantization: Quantization, batches: list[np.ndarray], advance: Callable[[int], None]
 ) -> list[Sensitivity]:
     """Every quantized convolution alone. What lies before it is computed once for all.
 
@@ -44,7 +87,7 @@ def measure_sensitivity(
                 found[name].append(_rest(layers[i + 1 :], one))
             images = layer(images)
         exact.append(images.mean((2, 3)))
-        on_batch()
+        advance(len(batch))
     wanted = torch.cat(exact)
     return [_judged(name, precision, quantization.thresholds[name], torch.cat(scores), wanted) for name, scores in found.items()]
 

@@ -60,7 +60,7 @@ def check_twin(path: Path, reduced: ReducedNet, form: str, pictures: list[np.nda
         steps = reduced.steps(torch.from_numpy(batch).float() - mean)
         conv, expected = next(steps)
         names = [output.name for output in session.get_outputs()]
-        given = dict(zip(names, session.run(names, {"image": feed(batch, form)}), strict=True))
+        given = dict(zip(names, session.run(names, {"image": feed(torch.from_numpy(batch), form).numpy()}), strict=True))
         while True:
             found = torch.from_numpy(given["score_map" if conv == LAST else f"{conv}.out"])
             if found.shape != expected.shape:

@@ -4,7 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
@@ -52,14 +53,14 @@ class Artifact:
             raise InputError(f"{where}: its vgg_deploy metadata is damaged ({error!r}); export it again") from None
 
 
-def feed(images: np.ndarray, form: str) -> np.ndarray:
-    """(N, 3, H, W) uint8 RGB -> what a graph of this input form wants."""
+def feed(pixels: Tensor, form: str) -> Tensor:
+    """(N, 3, H, W) uint8 RGB -> what a graph of this input form wants, on the same device."""
     if form == "uint8":
-        return images
+        return pixels
     if form == "float32":
-        return images.astype(np.float32)
-    mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (USUAL_MEAN, USUAL_STD))
-    return (images.astype(np.float32) / np.float32(255) - mean) / std
+        return pixels.float()
+    mean, std = (torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) for v in (USUAL_MEAN, USUAL_STD))
+    return (pixels.float() / 255 - mean) / std
 
 
 def manifest_path(path: Path) -> Path:

@@ -1,16 +1,17 @@
 """Progress with an estimate: a bar on a terminal, a line every few seconds in a log."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LOG_EVERY = 10.0  # seconds between lines where there is no terminal
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def results() -> Console:
@@ -69,3 +70,26 @@ def progress(label: str, total: float, begun: float = 0) -> Iterator[Bar]:
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes}:{seconds:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+
+
+@contextmanager
+def elapsed(label: str) -> Iterator[None]:
+    """Show how long the block has been running, where nobody can say how long it will."""
+    if console.is_terminal:
+        with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as shown:
+            shown.add_task(label)
+            yield
+        return
+    done, begun = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not done.wait(LOG_EVERY):
+            print(f"{label}  {_clock(time.monotonic() - begun)} so far", file=sys.stderr, flush=True)
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()

@@ -1,0 +1,55 @@
+"""Engines from ONNX files: which flavour, which shapes, one build after the other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.engine import BuiltEngine, build_engine, read_described
+from export.profiles import COMMON, PROFILE_RULES, aspects_of
+from export.targets import pick_targets
+from vgg_deploy.data import open_dataset
+from vgg_deploy.errors import InputError
+from vgg_deploy.flavours import Flavour, pick_flavour
+
+
+@dataclass(frozen=True)
+class Engines:
+    """What to build."""
+
+    flavour: str | None  # "tensorrt", "rtx"; None: the installed one
+    targets: tuple[str, ...]  # "sm80", ...; none: all that run the precision
+    sides: tuple[int, ...] | None  # Q; None: by the net's S
+    max_batch: int
+    profiles: str  # one of PROFILE_RULES
+    data: Path | None  # photos whose aspect ratios count
+
+
+def plan_engines(wanted: Engines, precisions: tuple[str, ...]) -> Flavour:
+    """Refuse what could not be built before anything is exported for it.
+
+    Raises: InputError for a flavour that is not there, or a precision that a target does not run.
+    """
+    flavour = pick_flavour(wanted.flavour)
+    trt = flavour.load()
+    for precision in precisions:
+        pick_targets(flavour, trt, wanted.targets, precision)
+    return flavour
+
+
+def build_engines(files: list[Path], flavour: Flavour, wanted: Engines, on_step: Callable[[str], None]) -> list[BuiltEngine]:
+    """An engine beside every ONNX file.
+
+    Raises: InputError, CheckFailed as `build_engine` does; engines built before that stay.
+    """
+    aspects = aspects_of(open_dataset(wanted.data, "val")) if wanted.data else COMMON
+    source = f"of {wanted.data}" if wanted.data else "by rule, without --data"
+    on_step(f"shapes {source}: tuned for {aspects.usual[0]}x{aspects.usual[1]}, room up to {aspects.longest[0]}x{aspects.longest[1]} either way")
+    built = []
+    for file in files:
+        spec = read_described(file)[0].spec
+        sides = wanted.sides or spec.test_sides
+        if min(sides) < spec.crop:
+            raise InputError(f"--scales {min(sides)}: below the crop {spec.crop} of {file}, so no window fits; the smallest Q is {spec.crop}")
+        profiles = PROFILE_RULES[wanted.profiles](sides, wanted.max_batch, spec.crop, aspects)
+        built.append(build_engine(file, flavour, profiles, wanted.targets, on_step))
+    return built

@@ -1,0 +1,54 @@
+"""What every runtime is: a net ready to run. Who holds one can call it."""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vgg_deploy.archs import map_side
+from vgg_deploy.artifact import Artifact
+from vgg_deploy.spec import NetSpec
+
+
+class Scores(NamedTuple):
+    """What a net says of a batch."""
+
+    posterior: np.ndarray  # (N, classes) float32; softmax of the spatial mean of the scores
+    score_map: np.ndarray  # (N, classes, h, w) float32 logits
+
+
+class Runtime(Protocol):
+    """Takes pictures and gives scores; everything else describes it."""
+
+    spec: NetSpec
+    runtime: str  # one of RUNTIMES: "torch", "onnxruntime", ...
+    precision: str  # "fp32", ...
+    device: str  # "cpu", "cuda"
+    threads: int
+    artifact: Artifact | None  # where an exported file comes from; None: these are the weights themselves
+
+    def __call__(self, images: np.ndarray) -> Scores:
+        """(N, 3, H, W) uint8 RGB -> scores in host memory on return, so that a wall clock may time the call."""
+        ...
+
+
+class DeviceRuntime(Runtime, Protocol):
+    """A runtime on a GPU, which can also be fed with what lies there already."""
+
+    def on_device(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) uint8 RGB on the device -> (posterior, score_map) on it, float32, queued on PyTorch's current stream."""
+        ...
+
+
+def empty_scores(spec: NetSpec, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Room for what a net says of `pixels`, beside them on the device: (posterior, score_map)."""
+    count, _, height, width = pixels.shape
+    classes = len(spec.classes)
+    sides = (map_side(height, spec.crop), map_side(width, spec.crop))
+    return torch.empty((count, classes), device=pixels.device), torch.empty((count, classes, *sides), device=pixels.device)
+
+
+def to_host(scores: tuple[Tensor, Tensor]) -> Scores:
+    """Waits for the device."""
+    return Scores(*(tensor.contiguous().cpu().numpy() for tensor in scores))

@@ -1,0 +1,57 @@
+"""The PyTorch net itself: in float32 the reference that every exported file is compared with."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vgg_deploy.machine import pick_device
+from vgg_deploy.model import VGG, posterior
+from vgg_deploy.runtimes.contract import Scores, to_host
+
+TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class _Forward(nn.Module):
+    """Mean subtraction to posterior. As in exported graphs, the mean, LRN, fc8 and what follows are float32."""
+
+    def __init__(self, net: VGG, dtype: torch.dtype, memory_format: torch.memory_format):
+        super().__init__()
+        self.net, self.dtype, self.memory_format = net, dtype, memory_format
+        self.register_buffer("mean", torch.tensor(net.spec.preprocessing.mean, dtype=torch.float32).view(1, 3, 1, 1))
+        for name, layer in net.named_children():
+            layer.to(torch.float32 if name == "fc8" else dtype, memory_format=memory_format)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        images = (pixels.float() - self.mean).contiguous(memory_format=self.memory_format)
+        for name, layer in self.net.named_children():
+            wide = name == "fc8" or isinstance(layer, nn.LocalResponseNorm)  # whose squares overflow half precision
+            images = layer(images.float() if wide else images.to(self.dtype))
+        return posterior(images), images
+
+
+class TorchRuntime:
+    """Weights in PyTorch, eagerly or compiled."""
+
+    artifact = None
+
+    def __init__(
+        self, net: VGG, device: str = "cpu", threads: int = 1, precision: str = "fp32", compiled: bool = False,
+        memory_format: torch.memory_format = torch.channels_last,
+    ):  # fmt: skip
+        """Takes `net` over: its layers are moved and converted.
+
+        Args: precision, one of TYPES; memory_format, channels_last is what PyTorch's convolutions run fastest in.
+        """
+        torch.set_num_threads(threads)
+        self.runtime = "torch-compile" if compiled else "torch"
+        self.spec, self.device, self.threads, self.precision = net.spec, pick_device(device), threads, precision
+        self.forward = _Forward(net.eval(), TYPES[precision], memory_format).to(device)
+        if compiled:  # for any size at once: PyTorch gives up after some eight single ones, without a word
+            self.forward = torch.compile(self.forward, dynamic=True)
+
+    @torch.inference_mode()
+    def on_device(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return self.forward(pixels)
+
+    def __call__(self, images: np.ndarray) -> Scores:
+        return to_host(self.on_device(torch.from_numpy(images).to(self.device)))
