@@ -22,7 +22,7 @@ from bench.environment import describe_environment
 from bench.models import Model, open_models
 from bench.protocols import rows_of
 from bench.run import Storage, measure_accuracy
-from export.release import export_onnx
+from export.release import Wanted, export_onnx
 from vgg_deploy.batches import Scale, size_batches
 from vgg_deploy.checkpoint import Checkpoint, save_checkpoint
 from vgg_deploy.data import Dataset, open_dataset
@@ -52,7 +52,7 @@ def random_net(dataset: Dataset, width: float, path: Path) -> Path:
     net = VGG(spec)
     initialise(net, "he", torch.Generator().manual_seed(0))
     save_checkpoint(path, Checkpoint(spec, net.state_dict()))
-    return export_onnx(path, path.parent, "uint8", None, available_cores(), lambda text: None).path
+    return export_onnx(path, path.parent, Wanted(("fp32",)), None, available_cores(), lambda text: None)[0].path
 
 
 def cells_against_rows(model: Model, dataset: Dataset, threads: int, folder: Path) -> list[Result]:

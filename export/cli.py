@@ -75,24 +75,25 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, qu
         raise click.UsageError(f"{model}: engines are built from ONNX files; add --onnx, or name the .onnx file")
     if sensitivity and not to_onnx:
         raise click.UsageError("--sensitivity is measured on weights; add --onnx")
-    import torch
-
     from export import outputs
     from export.engines import Engines, build_engines, plan_engines
-    from export.release import Wanted, export_onnx
-    from export.sensitivity import report_sensitivity
     from export.triton import write_repository
-    from vgg_deploy.classes import read_class_list
     from vgg_deploy.files import write_text
     from vgg_deploy.machine import available_cores
     from vgg_deploy.places import LAST_EXPORT, newest_exports, newest_run
     from vgg_deploy.progress import console
 
-    torch.set_num_threads(threads := threads or available_cores())
     say, exported, engines = console.print, [], []
     wanted_engines = Engines(flavour_name, targets, sides, max_batch, profiles, data)
     flavour = plan_engines(wanted_engines, precisions if to_onnx else ()) if to_trt else None
     if to_onnx:
+        import torch  # engines are built without it, in less memory
+
+        from export.release import Wanted, export_onnx
+        from export.sensitivity import report_sensitivity
+        from vgg_deploy.classes import read_class_list
+
+        torch.set_num_threads(threads := threads or available_cores())
         if model is None:
             model = newest_run() / "best.pt"
             click.echo(f"No model named: exporting the newest run, {model}")

@@ -7,7 +7,6 @@ from pathlib import Path
 from export.engine import BuiltEngine, build_engine, read_described
 from export.profiles import COMMON, PROFILE_RULES, aspects_of
 from export.targets import pick_targets
-from vgg_deploy.data import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.flavours import Flavour, pick_flavour
 
@@ -41,7 +40,7 @@ def build_engines(files: list[Path], flavour: Flavour, wanted: Engines, on_step:
 
     Raises: InputError, CheckFailed as `build_engine` does; engines built before that stay.
     """
-    aspects = aspects_of(open_dataset(wanted.data, "val")) if wanted.data else COMMON
+    aspects = aspects_of(wanted.data) if wanted.data else COMMON
     source = f"of {wanted.data}" if wanted.data else "by rule, without --data"
     on_step(f"shapes {source}: tuned for {aspects.usual[0]}x{aspects.usual[1]}, room up to {aspects.longest[0]}x{aspects.longest[1]} either way")
     built = []

@@ -1,15 +1,20 @@
 """What vgg-export shows, and the same for machines."""
 
+from __future__ import annotations
+
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from export.engine import BuiltEngine
-from export.release import Exported
 from vgg_deploy.engines import Profile
 from vgg_deploy.progress import results
+
+if TYPE_CHECKING:  # it needs PyTorch, engines do not
+    from export.release import Exported
 
 
 def summary(exported: Exported) -> dict:

@@ -8,10 +8,10 @@ the smallest scale begins at the crop, so that crops run too. Batches go from on
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from vgg_deploy.data import Dataset
 from vgg_deploy.engines import Profile, Shape
-from vgg_deploy.preprocess import image_size, rescaled_size
+from vgg_deploy.geometry import rescaled_size
 from vgg_deploy.progress import progress
 
 
@@ -26,8 +26,12 @@ class Aspects:
 COMMON = Aspects((3, 4), (1, 2))  # without data: cameras' 4:3 landscape, and room to 2:1 either way
 
 
-def aspects_of(dataset: Dataset) -> Aspects:
-    """The commonest size, and the longest one; reads the headers of all images."""
+def aspects_of(data: Path) -> Aspects:
+    """The commonest size of a validation set, and the longest one; reads the headers of all images."""
+    from vgg_deploy.data import open_dataset  # here, so that building an engine needs no PyTorch
+    from vgg_deploy.preprocess import image_size
+
+    dataset = open_dataset(data, "val")
     sizes: Counter[tuple[int, int]] = Counter()
     with progress(f"sizes of {len(dataset)} images", len(dataset)) as bar:
         for i in range(len(dataset)):

@@ -100,13 +100,15 @@ def _release(source: Path, folder: Path, wanted: Wanted, precision: Precision, c
         partial = files.enter_context(whole_file(path))
         on_step(f"writing {path}")
         write_onnx(partial, onnx_graph(net, artifact, precision, quantization))
+        reduced = ReducedNet(net, precision, quantization) if precision.name != "fp32" else None
+        del net  # with `reduced`: its weights and ONNX Runtime's need not be in memory together
         on_step(f"checking {path.name} in onnx and ONNX Runtime")
         check_file(partial)
         runnable = partial
-        if precision.name != "fp32":
-            twin = files.enter_context(_twin_of(partial, path, ReducedNet(net, precision, quantization), basis, threads))
+        if reduced:
+            twin = files.enter_context(_twin_of(partial, path, reduced, basis, threads))
             runnable = twin if precision.trunk == BF16 else partial  # no CPU kernel runs bfloat16
-        del net  # its weights and ONNX Runtime's need not be in memory together
+        del reduced
         comparisons = compare(OnnxRuntime(runnable, threads=threads, optimisation="ENABLE_EXTENDED"), basis.pictures, basis.reference)
         if precision.name == "fp32":
             judge_exact(comparisons, path)
@@ -138,6 +140,7 @@ def _twin_of(partial: Path, path: Path, reduced: ReducedNet, basis: _Basis, thre
         write_onnx(twin, float32_twin(model))
         del model
         check_twin(twin, reduced, form, basis.pictures, threads, path.name)
+        del reduced  # what follows needs the room
         yield twin
     finally:
         twin.unlink(missing_ok=True)

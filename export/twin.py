@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from export.graph import Graph
 from export.precision import FLOAT
 from export.quantization import LAST, ReducedNet
-from vgg_deploy.artifact import feed
 from vgg_deploy.errors import CheckFailed
+from vgg_deploy.runtimes.contract import feed
 
 EXACT = 1e-4  # of a convolution's largest output; rounding in another order gives about 1e-6
 REDUCED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)

@@ -50,7 +50,7 @@ def test_from_pictures_to_tables(here, photos):
     assert best.training == {} and load_checkpoint(folder / "last.pt").training["step"] == 12
 
     said = run(vgg_export, "--onnx")
-    assert "exporting the newest run" in said and "top-1 agreement" in said
+    assert "exporting the newest run" in said and "top-1 agrees" in said
     manifest = json.loads((here / "exported" / "B.fp32.json").read_text())
     assert manifest["sha256"] == sha256(here / "exported" / "B.fp32.onnx")
     assert manifest["source_sha256"] == sha256(folder / "best.pt")

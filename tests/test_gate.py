@@ -18,6 +18,7 @@ from bench.cli import main as vgg_bench
 from export import release
 from export.graph import onnx_graph
 from export.onnx_file import write_onnx
+from export.precision import PRECISIONS
 from vgg_deploy.artifact import Artifact
 from vgg_deploy.files import sha256
 
@@ -44,7 +45,7 @@ def gate(reference, photos, tmp_path):
 def faulty_file(reference, tmp_path, fault, net=None):
     """An ONNX file that says that it was made from the reference, written past the export check."""
     net = net or thin_net("D")
-    graph = onnx_graph(net, Artifact(net.spec, "uint8", "fp32", reference.name, sha256(reference)))
+    graph = onnx_graph(net, Artifact(net.spec, "uint8", "fp32", reference.name, sha256(reference)), PRECISIONS["fp32"])
     if fault:
         fault(graph)
     write_onnx(tmp_path / "faulty.onnx", graph)
@@ -117,7 +118,7 @@ def test_weights_of_the_wrong_arch(gate, reference, tmp_path):
     assert {"same description", "agreement"} <= breaches(found) and "its arch is C, that of" in said
     impostor = thin_net("C")
     impostor.spec = replace(impostor.spec)
-    graph = onnx_graph(impostor, Artifact(thin_net("D").spec, "uint8", "fp32", "D.pt", sha256(reference)))
+    graph = onnx_graph(impostor, Artifact(thin_net("D").spec, "uint8", "fp32", "D.pt", sha256(reference)), PRECISIONS["fp32"])
     write_onnx(tmp_path / "impostor.onnx", graph)
     said, found, _ = gate(tmp_path / "impostor.onnx", code=1)
     assert "agreement" in breaches(found) and "same description" not in breaches(found)
@@ -159,7 +160,7 @@ def test_a_reference_that_overflows_closes_the_gate(photos, tmp_path):
 def test_a_stale_export(gate, tmp_path):
     """The file is sound, but was made from an earlier checkpoint."""
     old = save_net(thin_net("D", seed=5), tmp_path / "old.pt")
-    exported = release.export_onnx(old, tmp_path / "out", "uint8", None, 1, lambda text: None)
+    exported = release.export_onnx(old, tmp_path / "out", release.Wanted(("fp32",)), None, 1, lambda text: None)[0]
     said, found, _ = gate(exported.path, code=1)
     assert "made from the reference" in breaches(found) and f"made from a file with sha256 {sha256(old)[:12]}" in said and "it is stale" in said
 
@@ -169,7 +170,7 @@ def test_foreign_weights_without_ids_against_their_export_with_ids(photos, tmp_p
     arrays = {name.replace(".weight", "_W").replace(".bias", "_b"): tensor.numpy() for name, tensor in thin_net("B").state_dict().items()}
     np.savez(tmp_path / "B.npz", **arrays)
     listed = (CLASSES, tuple(f"the {c}" for c in CLASSES))
-    exported = release.export_onnx(tmp_path / "B.npz", tmp_path / "out", "uint8", listed, 1, lambda text: None)
+    exported = release.export_onnx(tmp_path / "B.npz", tmp_path / "out", release.Wanted(("fp32",)), listed, 1, lambda text: None)[0]
     args = ["--data", photos, "--measure", "accuracy", "--scales", "48", "--cells", tmp_path / "c", "--out", tmp_path / "r", *GATE]
     assert "Gate: all" in run(vgg_bench, tmp_path / "B.npz", exported.path, *args)
 

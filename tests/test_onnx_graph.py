@@ -7,13 +7,14 @@ from conftest import thin_net
 
 from export.graph import onnx_graph
 from export.onnx_file import write_onnx
+from export.precision import PRECISIONS
 from vgg_deploy.archs import ARCHS
 from vgg_deploy.artifact import KEY, USUAL_MEAN, USUAL_STD, Artifact
 from vgg_deploy.model import posterior
 
 
 def written(net, path, form="uint8"):
-    write_onnx(path, onnx_graph(net, Artifact(net.spec, form, "fp32", "net.pt", "0" * 64)))
+    write_onnx(path, onnx_graph(net, Artifact(net.spec, form, "fp32", "net.pt", "0" * 64), PRECISIONS["fp32"]))
     return path
 
 
@@ -116,7 +117,7 @@ def test_names_and_shapes_are_clean(tmp_path):
 def test_the_streamed_file_is_what_protobuf_itself_would_write(tmp_path):
     """Oracle: the same model put together in memory by onnx's own helpers."""
     net = thin_net("A-LRN")
-    graph = onnx_graph(net, Artifact(net.spec, "uint8", "fp32", "net.pt", "0" * 64))
+    graph = onnx_graph(net, Artifact(net.spec, "uint8", "fp32", "net.pt", "0" * 64), PRECISIONS["fp32"])
     write_onnx(tmp_path / "net.onnx", graph)
     whole = onnx.ModelProto()
     whole.CopyFrom(graph.model)

@@ -13,7 +13,7 @@ from bench.models import open_models
 from bench.protocols import DENSE, PROTOCOLS, Row, rows_of
 from bench.run import Storage, measure_accuracy
 from bench.selection import select_rows
-from export.release import export_onnx
+from export.release import Wanted, export_onnx
 from vgg_deploy.data import open_dataset
 from vgg_deploy.spec import NetSpec
 from vgg_deploy.views import VIEW_SETS, centre, corners_and_centre, offset, regular_grid
@@ -137,7 +137,7 @@ def test_every_protocol_equals_the_naive_evaluation(odd_photos, tmp_path, filter
 
 
 def test_an_onnx_file_too(odd_photos, tmp_path):
-    exported = export_onnx(save_net(thin_net("D"), tmp_path / "D.pt"), tmp_path, "uint8", None, 1, lambda text: None)
+    exported = export_onnx(save_net(thin_net("D"), tmp_path / "D.pt"), tmp_path, Wanted(("fp32",)), None, 1, lambda text: None)[0]
     dataset, accuracy = measure([exported.path], odd_photos, tmp_path, ("dense", "multicrop"), (45,))
     naive = Naive(thin_net("D"))
     for scored in accuracy.scored:

@@ -15,7 +15,7 @@ from test_commands import run
 
 from bench.cli import main as vgg_bench
 from bench.report.maps import choose
-from export.release import export_onnx
+from export.release import Wanted, export_onnx
 
 SPITEFUL = "</script><b onmouseover=alert(1)>"  # a folder may be called so; "/" apart
 PLOTS = {"pareto", "errors", "per-class", "confused", "reliability", "latency"}
@@ -32,7 +32,7 @@ def report(photos, tmp_path_factory):
     index = {str(i): [id, SPITEFUL if id == evil else id] for i, id in enumerate(net.spec.classes)}
     (folder / "data" / "class_index.json").write_text(json.dumps(index))
     source = save_net(net, folder / "B.pt")
-    exported = export_onnx(source, folder, "uint8", None, 1, lambda text: None).path
+    exported = export_onnx(source, folder, Wanted(("fp32",)), None, 1, lambda text: None)[0].path
     args = ["--data", folder / "data", "--scales", "48,80", "--protocols", "dense,multicrop,centre", "--batch-sizes", "1,2", "--threads", "1"]
     run(vgg_bench, source, exported, *args, "--cells", folder / "cells", "--out", folder / "results")
     return folder / "results" / "report.html"

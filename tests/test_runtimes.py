@@ -9,6 +9,7 @@ from onnx import helper
 
 from export.graph import onnx_graph
 from export.onnx_file import write_onnx
+from export.precision import PRECISIONS
 from vgg_deploy.artifact import KEY, Artifact, manifest_path
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
@@ -23,7 +24,7 @@ def checkpoint(tmp_path):
 def write(tmp_path, form="uint8", net=None):
     net = net or thin_net("B")
     path = tmp_path / f"{net.spec.arch}.{form}.onnx"
-    write_onnx(path, onnx_graph(net, Artifact(net.spec, form, "fp32", "B.pt", "0" * 64)))
+    write_onnx(path, onnx_graph(net, Artifact(net.spec, form, "fp32", "B.pt", "0" * 64), PRECISIONS["fp32"]))
     return path
 
 

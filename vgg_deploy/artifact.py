@@ -4,9 +4,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
 from vgg_deploy.spec import NetSpec
@@ -51,16 +48,6 @@ class Artifact:
             return cls(spec, held["input"], held["precision"], held["source"], held["source_sha256"])
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{where}: its vgg_deploy metadata is damaged ({error!r}); export it again") from None
-
-
-def feed(pixels: Tensor, form: str) -> Tensor:
-    """(N, 3, H, W) uint8 RGB -> what a graph of this input form wants, on the same device."""
-    if form == "uint8":
-        return pixels
-    if form == "float32":
-        return pixels.float()
-    mean, std = (torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) for v in (USUAL_MEAN, USUAL_STD))
-    return (pixels.float() / 255 - mean) / std
 
 
 def manifest_path(path: Path) -> Path:

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.geometry import rescaled_size
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # told by a file's header, never by its name
 MOST_ASPECT = 100  # longer side over shorter; a sliver rescaled to a side of 256 would fill the memory
@@ -52,16 +53,6 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     with _opened(path) as image:
         return image.height, image.width
-
-
-def rescaled_size(height: int, width: int, side: int) -> tuple[int, int]:
-    """(height, width) after the isotropic rescale: the shorter side is `side`, the longer one is rounded half up.
-
-    In integers, because one pixel can change the size of the score map, and floats and other libraries disagree on it.
-    """
-    shorter, longer = sorted((height, width))
-    longer = (2 * longer * side + shorter) // (2 * shorter)
-    return (side, longer) if height <= width else (longer, side)
 
 
 def rescale(image: Tensor, side: int, filter: str = "bilinear") -> Tensor:

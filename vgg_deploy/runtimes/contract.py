@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vgg_deploy.archs import map_side
-from vgg_deploy.artifact import Artifact
+from vgg_deploy.artifact import USUAL_MEAN, USUAL_STD, Artifact
 from vgg_deploy.spec import NetSpec
 
 
@@ -39,6 +39,16 @@ class DeviceRuntime(Runtime, Protocol):
     def on_device(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) uint8 RGB on the device -> (posterior, score_map) on it, float32, queued on PyTorch's current stream."""
         ...
+
+
+def feed(pixels: Tensor, form: str) -> Tensor:
+    """(N, 3, H, W) uint8 RGB -> what a graph of this input form wants, on the same device."""
+    if form == "uint8":
+        return pixels
+    if form == "float32":
+        return pixels.float()
+    mean, std = (torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) for v in (USUAL_MEAN, USUAL_STD))
+    return (pixels.float() / 255 - mean) / std
 
 
 def empty_scores(spec: NetSpec, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vgg_deploy.artifact import KEY, Artifact, check_manifest, feed
+from vgg_deploy.artifact import KEY, Artifact, check_manifest
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.errors import InputError
-from vgg_deploy.runtimes.contract import Scores, empty_scores, to_host
+from vgg_deploy.runtimes.contract import Scores, empty_scores, feed, to_host
 
 # ONNX Runtime's exceptions have no base class of their own
 LOAD_FAILURES = ("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented", "RuntimeException")
@@ -56,6 +56,10 @@ class OnnxRuntime:
                 raise InputError(
                     f"device {device}: ONNX Runtime cannot run {path} on {provider} ({_first_line(error)}); "
                     "use --device cpu, or install onnxruntime-gpu with the CUDA and cuDNN it was built for"
+                ) from None
+            if "Could not find an implementation" in str(error):
+                raise InputError(
+                    f"{path}: ONNX Runtime has no CPU kernels for its types ({_first_line(error)}); add --device cuda, or use another precision"
                 ) from None
             raise InputError(f"{path}: not a model that ONNX Runtime can load ({_first_line(error)}); export it again") from None
         if self.session.get_providers()[0] != provider:  # it falls back with a mere line in the log
