@@ -12,7 +12,7 @@ import torch
 
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.model import VGG, posterior
-from vgg_deploy.runtimes import Runtime, Scores
+from vgg_deploy.runtimes import Scores
 from vgg_deploy.scenes import render
 
 # Largest difference of a float32 file's score, as a part of the largest: rounding in another order gives about 1e-6,
@@ -64,9 +64,9 @@ def reference_scores(net: VGG, pictures: list[np.ndarray]) -> list[Scores]:
     return [Scores(posterior(m).numpy(), m.numpy()) for m in maps]
 
 
-def compare(runtime: Runtime, pictures: list[np.ndarray], reference: list[Scores]) -> list[Comparison]:
-    """Run the file on the same pictures."""
-    return [_compare(runtime(batch), wanted, batch) for batch, wanted in zip(pictures, reference, strict=True)]
+def compare(found: list[Scores], reference: list[Scores], pictures: list[np.ndarray]) -> list[Comparison]:
+    """What a file says of the pictures, against PyTorch."""
+    return [_compare(*each) for each in zip(found, reference, pictures, strict=True)]
 
 
 def _compare(found: Scores, wanted: Scores, batch: np.ndarray) -> Comparison:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from export.precision import FLOAT, Precision
-from export.quantization import LAST, Mapping, Quantization, input_mapping, quantize_weight
+from export.quantization import LAST, Mapping, Quantization, input_mapping, quantize_weight, weight_scales
 from vgg_deploy.artifact import KEY, USUAL_MEAN, USUAL_STD, Artifact
 from vgg_deploy.model import VGG
 
@@ -129,7 +129,9 @@ def _quantized_conv(line: _Line, name: str, module: nn.Conv2d, precision: Precis
     scale, zero_point = _parameters(mapping, precision.trunk)
     line.add("DequantizeLinear", f"{name}.dequantize", scale=scale, zero_point=zero_point)
     line.dtype = precision.trunk
-    held, scales = quantize_weight(_array(module.weight), precision, per_channel)
+    weight = _array(module.weight)
+    scales = weight_scales(weight, precision, per_channel)
+    held = quantize_weight(weight, scales, precision)
     dequantized = line.dequantized(f"{name}.weight", quantized=held, scale=scales, zero_point=np.zeros(scales.shape, held.dtype))
     line.add("Conv", name, weight=dequantized, bias=_array(module.bias).astype(precision.trunk, copy=False), **_geometry(module))
 

@@ -1,6 +1,6 @@
 """Rounding to 8 bits: how weights and activations are mapped, in NumPy for files and in PyTorch to see what it costs."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,9 @@ class Quantization:
     per_channel: bool = True  # one weight scale an output channel, else one a layer
 
 
+CHUNK = 512  # output channels whose weights are converted at a time
+
+
 class Mapping(NamedTuple):
     """ONNX's QuantizeLinear: round(x / scale) + zero_point, saturated."""
 
@@ -40,25 +43,32 @@ def input_mapping(conv: str, threshold: float, precision: Precision) -> Mapping:
     return Mapping(float(precision.trunk.type(max(scale, SMALLEST_SCALE))), 128 if centred else 0, format)
 
 
-def quantize_weight(weight: np.ndarray, precision: Precision, per_channel: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest values, halves to even; symmetric, so that int8's -128 is not used.
+def weight_scales(weight: np.ndarray, precision: Precision, per_channel: bool) -> np.ndarray:
+    """(out, in, kh, kw) float32 -> scales in the trunk's type, (out,) or rank 0."""
+    axes = (1, 2, 3) if per_channel else None
+    largest = np.maximum(weight.max(axes), -weight.min(axes)) / np.float32(precision.weights.largest)
+    return np.maximum(largest, np.float32(SMALLEST_SCALE)).astype(precision.trunk)
 
-    Args: weight, (out, in, kh, kw) float32.
-    Returns: the values, and their scales in the trunk's type, (out,) or rank 0.
-    """
+
+def quantize_weight(weight: np.ndarray, scales: np.ndarray, precision: Precision) -> np.ndarray:
+    """Nearest values, halves to even; symmetric, so that int8's -128 is not used."""
     format = precision.weights
-    largest = np.abs(weight).max((1, 2, 3)) if per_channel else np.abs(weight).max()
-    scales = np.maximum(largest / np.float32(format.largest), np.float32(SMALLEST_SCALE)).astype(precision.trunk)
-    values = weight / _beside(scales)
-    if format.dtype.kind == "i":
-        values = np.rint(values)
-    return np.clip(values, -format.largest, format.largest).astype(format.dtype), np.asarray(scales)
+    held = np.empty(weight.shape, format.dtype)
+    for rows in _chunks(len(weight)):  # fc6 of a full-width net has 411 MB
+        values = weight[rows] / _beside(scales, rows)
+        if format.dtype.kind == "i":
+            np.rint(values, out=values)
+        held[rows] = np.clip(values, -format.largest, format.largest, out=values).astype(format.dtype)
+    return held
 
 
-def rounded_weight(conv: nn.Conv2d, precision: Precision, per_channel: bool) -> Tensor:
-    """The weights of a convolution as a quantized file's DequantizeLinear gives them, in float32."""
-    held, scales = quantize_weight(conv.weight.detach().numpy(), precision, per_channel)
-    return torch.from_numpy(held.astype(np.float32) * _beside(scales))
+def _chunks(rows: int) -> Iterator[slice]:
+    return (slice(start, start + CHUNK) for start in range(0, rows, CHUNK))
+
+
+def _beside(scales: np.ndarray, rows: slice) -> np.ndarray:
+    """Float32 scales of some output channels, in a shape that multiplies weights."""
+    return scales[rows].astype(np.float32).reshape(-1, 1, 1, 1) if scales.ndim else scales.astype(np.float32)
 
 
 def held_as(values: Tensor, precision: Precision) -> Tensor:
@@ -69,11 +79,6 @@ def held_as(values: Tensor, precision: Precision) -> Tensor:
         case "bfloat16":
             return values.bfloat16().float()
     return values
-
-
-def _beside(scales: np.ndarray) -> np.ndarray:
-    """Float32, in a shape that multiplies weights."""
-    return scales.astype(np.float32).reshape(-1, 1, 1, 1) if scales.ndim else scales.astype(np.float32)
 
 
 def rounded_input(values: Tensor, mapping: Mapping) -> Tensor:
@@ -93,11 +98,18 @@ def layer_as(layer: nn.Module, images: Tensor, precision: Precision, mapping: Ma
     """
     if not isinstance(layer, nn.Conv2d):
         return layer(images)
-    if mapping is None:
-        weight = held_as(layer.weight, precision)
-    else:
-        weight, images = rounded_weight(layer, precision, per_channel), rounded_input(images, mapping)
-    return F.conv2d(images, weight, held_as(layer.bias, precision), padding=layer.padding)
+    if mapping is not None:
+        images, weight = rounded_input(images, mapping), layer.weight.detach().numpy()
+        scales = weight_scales(weight, precision, per_channel)
+    parts = []
+    for rows in _chunks(layer.out_channels):
+        if mapping is None:
+            held = held_as(layer.weight[rows], precision)
+        else:
+            own = scales[rows] if scales.ndim else scales
+            held = torch.from_numpy(quantize_weight(weight[rows], own, precision).astype(np.float32) * _beside(scales, rows))
+        parts.append(F.conv2d(images, held, held_as(layer.bias[rows], precision), padding=layer.padding))
+    return torch.cat(parts, 1)
 
 
 class ReducedNet:

@@ -1,12 +1,12 @@
 """From a checkpoint to checked files with their manifests; nothing gets its final name before it has passed."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -96,20 +96,21 @@ def _release(source: Path, folder: Path, wanted: Wanted, precision: Precision, c
     artifact = Artifact(net.spec, wanted.form, precision.name, source.name, basis.source_sha256)
     quantization = _quantization(wanted, precision, basis.ranges)
     path = folder / f"{net.spec.arch}.{precision.name}.onnx"
-    with ExitStack() as files:
-        partial = files.enter_context(whole_file(path))
+    with whole_file(path) as partial:
         on_step(f"writing {path}")
         write_onnx(partial, onnx_graph(net, artifact, precision, quantization))
-        reduced = ReducedNet(net, precision, quantization) if precision.name != "fp32" else None
-        del net  # with `reduced`: its weights and ONNX Runtime's need not be in memory together
         on_step(f"checking {path.name} in onnx and ONNX Runtime")
+        twin_scores = None
+        if precision.name != "fp32":
+            twin_scores = _lint_and_check_twin(partial, path, ReducedNet(net, precision, quantization), basis, threads)
+        del net  # its weights and ONNX Runtime's need not be in memory together
         check_file(partial)
-        runnable = partial
-        if reduced:
-            twin = files.enter_context(_twin_of(partial, path, reduced, basis, threads))
-            runnable = twin if precision.trunk == BF16 else partial  # no CPU kernel runs bfloat16
-        del reduced
-        comparisons = compare(OnnxRuntime(runnable, threads=threads, optimisation="ENABLE_EXTENDED"), basis.pictures, basis.reference)
+        if precision.trunk == BF16:  # no CPU kernel runs it
+            found = twin_scores
+        else:
+            runtime = OnnxRuntime(partial, threads=threads, optimisation="ENABLE_EXTENDED")
+            found = [runtime(batch) for batch in basis.pictures]
+        comparisons = compare(found, basis.reference, basis.pictures)
         if precision.name == "fp32":
             judge_exact(comparisons, path)
         judge_cost(comparisons, precision.name, path)
@@ -127,23 +128,18 @@ def _quantization(wanted: Wanted, precision: Precision, ranges: dict[str, Range]
     return Quantization({name: t for name, t in thresholds.items() if name not in wanted.keep}, wanted.per_channel)
 
 
-@contextmanager
-def _twin_of(partial: Path, path: Path, reduced: ReducedNet, basis: _Basis, threads: int) -> Iterator[Path]:
-    """Lint a reduced file, write its float32 twin beside it for as long as it is needed, and check that."""
+def _lint_and_check_twin(partial: Path, path: Path, reduced: ReducedNet, basis: _Basis, threads: int) -> list[Scores]:
+    """What a reduced file's float32 twin says of the check pictures.
+
+    Raises: CheckFailed if the lint or the twin finds something.
+    """
     model = onnx.load(partial)
     findings = lint(model, reduced.precision, set(reduced.thresholds), basis.ranges)
     if findings:
         raise CheckFailed(f"{path.name}: {'; '.join(findings)}. Nothing was written")
     form = Artifact.from_json(model.metadata_props[0].value, path.name).input
-    twin = partial.with_name(f"{partial.name}.twin")
-    try:
-        write_onnx(twin, float32_twin(model))
-        del model
-        check_twin(twin, reduced, form, basis.pictures, threads, path.name)
-        del reduced  # what follows needs the room
-        yield twin
-    finally:
-        twin.unlink(missing_ok=True)
+    with TemporaryDirectory(prefix=f".{path.name}.", suffix=".twin", dir=partial.parent) as folder:
+        return check_twin(float32_twin(model, Path(folder)), reduced, form, basis.pictures, threads, path.name)
 
 
 def check_names(option: str, names: tuple[str, ...], arch: str) -> None:

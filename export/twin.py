@@ -14,53 +14,66 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export.graph import Graph
 from export.precision import FLOAT
 from export.quantization import LAST, ReducedNet
 from vgg_deploy.errors import CheckFailed
-from vgg_deploy.runtimes.contract import feed
+from vgg_deploy.runtimes.contract import Scores, feed
 
 EXACT = 1e-4  # of a convolution's largest output; rounding in another order gives about 1e-6
+SMALL, PAGE = 1024, 65536  # bytes
 REDUCED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
-def float32_twin(model: onnx.ModelProto) -> Graph:
-    """With the output of every convolution as one more output of the graph.
+def float32_twin(model: onnx.ModelProto, folder: Path) -> Path:
+    """With the output of every convolution as one more output of the graph. Takes `model` apart.
 
-    Takes the stored values out of `model` and changes its casts; it is of no other use afterwards.
+    Weights lie in a file of their own, from which ONNX Runtime maps them into memory without a copy.
     """
-    weights = {}
-    while model.graph.initializer:
-        tensor = model.graph.initializer.pop()
-        values = numpy_helper.to_array(tensor)
-        weights[tensor.name] = np.asarray(values.astype(FLOAT)) if tensor.data_type in REDUCED else values
-    for node in model.graph.node:
-        if node.op_type == "Conv" and node.output[0] not in {output.name for output in model.graph.output}:
-            model.graph.output.append(helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None))
+    graph, heads = model.graph, []
+    outputs = {output.name for output in graph.output}
+    with open(folder / "weights", "wb") as file:
+        while graph.initializer:
+            tensor = graph.initializer.pop()
+            values = numpy_helper.to_array(tensor)
+            if tensor.data_type in REDUCED:
+                values = values.astype(FLOAT)
+            if values.nbytes < SMALL:  # ONNX Runtime wants to see some of these, the axes of the mean among them
+                heads.append(numpy_helper.from_array(np.asarray(values), tensor.name))
+                continue
+            file.write(bytes(-file.tell() % PAGE))
+            head = TensorProto(name=tensor.name, dims=values.shape, data_type=helper.np_dtype_to_tensor_dtype(values.dtype))
+            head.data_location = TensorProto.EXTERNAL
+            for key, value in (("location", "weights"), ("offset", file.tell()), ("length", values.nbytes)):
+                head.external_data.add(key=key, value=str(value))
+            file.write(values.reshape(-1).view(np.uint8).data)
+            heads.append(head)
+    graph.initializer.extend(heads)
+    for node in graph.node:
+        if node.op_type == "Conv" and node.output[0] not in outputs:
+            graph.output.append(helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None))
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i in REDUCED:
                 attribute.i = TensorProto.FLOAT
-    return Graph(model, weights)
+    path = folder / "twin.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
 
 
 @torch.inference_mode()
-def check_twin(path: Path, reduced: ReducedNet, form: str, pictures: list[np.ndarray], threads: int, name: str) -> None:
+def check_twin(twin: Path, reduced: ReducedNet, form: str, pictures: list[np.ndarray], threads: int, name: str) -> list[Scores]:
     """Every convolution of a twin against what PyTorch makes of the same input.
 
-    Args: path, of the twin; form, of its input; pictures, batches (N, 3, H, W) uint8; name, of the file it is the twin of.
+    Args: form, of the input; pictures, batches (N, 3, H, W) uint8; name, of the file it is the twin of.
+    Returns: what the twin says of every batch.
     Raises: CheckFailed, naming the convolution.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # as written, so that nothing is fused
-    options.log_severity_level = 4
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session, scores = _session(twin, threads), []
     mean = torch.tensor(reduced.spec.preprocessing.mean).view(1, 3, 1, 1)
+    names = [output.name for output in session.get_outputs()]
     for batch in pictures:
+        given = dict(zip(names, session.run(names, {"image": feed(torch.from_numpy(batch), form).numpy()}), strict=True))
         steps = reduced.steps(torch.from_numpy(batch).float() - mean)
         conv, expected = next(steps)
-        names = [output.name for output in session.get_outputs()]
-        given = dict(zip(names, session.run(names, {"image": feed(torch.from_numpy(batch), form).numpy()}), strict=True))
         while True:
             found = torch.from_numpy(given["score_map" if conv == LAST else f"{conv}.out"])
             if found.shape != expected.shape:
@@ -75,3 +88,16 @@ def check_twin(path: Path, reduced: ReducedNet, form: str, pictures: list[np.nda
                 conv, expected = steps.send(found)
             except StopIteration:
                 break
+        scores.append(Scores(given["posterior"], given["score_map"]))
+    return scores
+
+
+def _session(twin: Path, threads: int) -> ort.InferenceSession:
+    """As written, nothing fused."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.enable_cpu_mem_arena = False
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    return ort.InferenceSession(twin, options, providers=["CPUExecutionProvider"])
