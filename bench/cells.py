@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.models import Model
 from bench.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
+from bench.shape_log import ShapeLog
 from bench.store import StoredCell, open_cell
 from vgg_deploy.archs import ARCHS, macs
 from vgg_deploy.batches import Batch, Scale, size_batches
@@ -45,10 +46,12 @@ def open_cells(models: list[Model], cells: list[Cell], dataset: Dataset, data_sh
     }
 
 
-def fill_cells(models: list[Model], stored: dict[Cell, StoredCell], dataset: Dataset, batch: int, threads: int, on_error: str) -> Measured:
+def fill_cells(
+    models: list[Model], logs: list[ShapeLog], stored: dict[Cell, StoredCell], dataset: Dataset, batch: int, threads: int, on_error: str
+) -> Measured:
     """Score what is not there yet. However it ends, what was scored is kept.
 
-    Args: batch, most pictures a call; threads, decoders; on_error, "stop" or "skip" for unreadable images.
+    Args: logs, of each model's runtime; batch, most pictures a call; threads, decoders; on_error, "stop" or "skip" for unreadable images.
     Raises: InputError for the first unreadable image, unless they are skipped.
     """
     groups: dict[Scale, dict[tuple[int, bool], list[Cell]]] = defaultdict(lambda: defaultdict(list))
@@ -67,7 +70,7 @@ def fill_cells(models: list[Model], stored: dict[Cell, StoredCell], dataset: Dat
             for found in size_batches(dataset, wanted, batch, threads, on_bad):
                 for (m, mirrored), cells in groups[found.scale].items():
                     parts = {c: stored[c] for c in cells if not stored[c].finished[found.indices].all()}
-                    for filled, images, pictures in _fill(models[m].runtime, found, mirrored, parts, batch):
+                    for filled, images, pictures in _fill(logs[m], found, mirrored, parts, batch):
                         scored += pictures
                         bar.advance(images * sum(costs[c] for c in filled), f"{models[m].name} Q {found.scale.side}")
     finally:
@@ -81,7 +84,7 @@ def fill_cells(models: list[Model], stored: dict[Cell, StoredCell], dataset: Dat
 
 
 def _fill(
-    runtime: Runtime, found: Batch, mirrored: bool, cells: dict[Cell, StoredCell], batch: int
+    runtime: ShapeLog, found: Batch, mirrored: bool, cells: dict[Cell, StoredCell], batch: int
 ) -> Iterator[tuple[dict[Cell, StoredCell], int, int]]:
     """Score whole images and crops of one batch. Yields: cells, images and pictures of each call."""
     for fill, kind in ((_fill_whole, WHOLE_IMAGE), (_fill_crops, VIEW_SETS)):
@@ -90,12 +93,12 @@ def _fill(
             continue
         todo = np.flatnonzero(~np.all([stored.finished[found.indices] for stored in parts.values()], axis=0))
         # so few images a time that an interruption loses one call's worth of pictures
-        step = max(1, batch // max(views_per_image(c, runtime.spec.crop) for c in parts))
+        step = max(1, batch // max(views_per_image(c, runtime.runtime.spec.crop) for c in parts))
         for some in (todo[i : i + step] for i in range(0, len(todo), step)):
             yield parts, len(some), fill(runtime, np.ascontiguousarray(found.images[some]), found.indices[some], mirrored, parts, batch)
 
 
-def _fill_whole(runtime: Runtime, images: np.ndarray, indices: np.ndarray, mirrored: bool, cells: dict[Cell, StoredCell], batch: int) -> int:
+def _fill_whole(runtime: ShapeLog, images: np.ndarray, indices: np.ndarray, mirrored: bool, cells: dict[Cell, StoredCell], batch: int) -> int:
     """Dense evaluation of (N, 3, h, w) uint8; both readings of the softmax come from one pass. Returns: pictures scored."""
     begun = time.perf_counter()
     scores = runtime(np.ascontiguousarray(images[..., ::-1]) if mirrored else images)
@@ -108,9 +111,10 @@ def _fill_whole(runtime: Runtime, images: np.ndarray, indices: np.ndarray, mirro
     return len(images)
 
 
-def _fill_crops(runtime: Runtime, images: np.ndarray, indices: np.ndarray, mirrored: bool, cells: dict[Cell, StoredCell], batch: int) -> int:
+def _fill_crops(runtime: ShapeLog, images: np.ndarray, indices: np.ndarray, mirrored: bool, cells: dict[Cell, StoredCell], batch: int) -> int:
     """Mean posteriors of the crops of (N, 3, h, w) uint8; a crop that several sets share is scored once."""
-    crop, filter = runtime.spec.crop, runtime.spec.preprocessing.filter
+    spec = runtime.runtime.spec
+    crop, filter = spec.crop, spec.preprocessing.filter
     sets = {cell: VIEW_SETS[cell.views](*images.shape[2:], crop) for cell in cells}
     distinct = list(dict.fromkeys(view for views in sets.values() for view in views))
     place = {view: i for i, view in enumerate(distinct)}

@@ -24,6 +24,19 @@ def parse_sizes(ctx, param, text: str | None) -> tuple[int, ...] | None:
     return sizes
 
 
+def parse_list(ctx, param, text: str) -> tuple[str, ...]:
+    """torch,torch-compile -> ("torch", "torch-compile"), each once and known"""
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for name in names:
+        if name not in KNOWN[param.name]:
+            raise click.BadParameter(f"{name!r} is none; choose from {', '.join(KNOWN[param.name])}")
+    return names
+
+
+KNOWN = {
+    "runtime_names": ("torch", "torch-compile", "onnxruntime", "onnxruntime-tensorrt", "tensorrt", "tensorrt-rtx"),
+    "precisions": ("fp32", "fp16", "bf16"),
+}
 EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
 
 
@@ -44,6 +57,11 @@ EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
 @click.option("--accuracy-batch", default=16, type=click.IntRange(1), help="Most pictures a call when measuring accuracy.")
 @click.option("--images", type=click.IntRange(1), help="Use so many images, spread evenly.")
 @click.option("--device", default="cpu", type=click.Choice(("cpu", "cuda")), help="Where every model runs; never another one instead.")
+@click.option("--runtimes", "runtime_names", default="", callback=parse_list, help="Ways to run the files, each where it fits: torch, torch-compile; "
+              "onnxruntime, onnxruntime-tensorrt; tensorrt, tensorrt-rtx.  [default: torch, onnxruntime, the engine's own]")  # fmt: skip
+@click.option("--torch-precision", "precisions", default="fp32", callback=parse_list, help="Of checkpoints in PyTorch: fp32, fp16, bf16.")
+@click.option("--cuda-graphs", is_flag=True, help="Replay recorded kernels, a recording a shape (torch and TensorRT on a GPU).")
+@click.option("--side-by-side", is_flag=True, help="Also run all models in turn (A B A B) and give the ratio of their times.")
 @click.option("--threads", type=click.IntRange(1), help="On the CPU.  [default: the cores this process may use]")
 @click.option("--on-error", type=click.Choice(("stop", "skip")), default="stop", help="What an unreadable image does.")
 @click.option("--cells", default="cells", type=click.Path(path_type=Path), help="Folder of stored posteriors; what is there is not computed again.")
@@ -52,7 +70,7 @@ EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
 @click.option("--out", default="results", type=click.Path(path_type=Path), help="Folder of tables and reports.")
 @interruptible("tables that were written stay")
 def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max_top1_drop, max_top5_drop, min_agreement,
-         batches, accuracy_batch, images, device, threads, on_error, cells, cell_type, out):  # fmt: skip
+         batches, accuracy_batch, images, device, runtime_names, precisions, cuda_graphs, side_by_side, threads, on_error, cells, cell_type, out):  # fmt: skip
     """Measure MODELS (checkpoints and ONNX files): error and latency at each test scale.
 
     Without MODELS: what vgg-export wrote last. With a limit (--max-top1-drop ...) the first model is the reference, and the
@@ -66,11 +84,12 @@ def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max
     from bench import outputs
     from bench.environment import describe_environment
     from bench.gate import Limits
-    from bench.models import check_sides, open_models
+    from bench.models import Ways, check_sides, open_models, runnable
     from bench.paper import paper_rows
     from bench.report.contents import write_report
     from bench.run import Storage, measure_accuracy, measure_latencies
     from bench.selection import select_rows
+    from bench.turns import measure_turns
     from vgg_deploy.data import open_dataset
     from vgg_deploy.files import write_text
     from vgg_deploy.machine import available_cores
@@ -82,11 +101,15 @@ def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max
         raise click.UsageError("a limit is judged on accuracy; add accuracy to --measure")
     threads = threads or available_cores()
     if not models:
-        models = newest_exports()
+        models, others = runnable(newest_exports(), device)
         click.echo(f"No model named: measuring the newest export, {', '.join(map(str, models))}")
+        if others:
+            click.echo(f"Not on the CPU, add --device cuda where there is a GPU: {', '.join(map(str, others))}")
     if limits and len(models) < 2:
         raise click.UsageError("a limit compares models with the first; name the reference and at least one more")
-    opened = open_models(list(models), device, threads)
+    opened = open_models(list(models), Ways(device, threads, runtime_names, precisions or ("fp32",), cuda_graphs))
+    if side_by_side and len(opened) < 2:
+        raise click.UsageError("--side-by-side compares with the first model; name at least two, or several --runtimes or --torch-precision")
     rows = list(dict.fromkeys(row for _, row in paper_rows(opened))) if paper_tables else select_rows(opened, protocols, sides, flips, fuse)
     if sides:
         check_sides(opened, sides)
@@ -113,6 +136,9 @@ def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max
         unsteady = lambda text: click.echo(f"Unsteady: {text}", err=True)  # noqa: E731
         timed = measure_latencies(opened, lambda model: sides or model.runtime.spec.test_sides, batches, unsteady)
         sections += outputs.latency_section(*timed, out)
+    if side_by_side:
+        turns = measure_turns(opened, lambda model: sides or model.runtime.spec.test_sides, batches)
+        sections += outputs.side_by_side_section(*turns, out)
     write_text(out / "environment.json", json.dumps(environment, indent=2) + "\n")
     outputs.write_report_md(sections, environment, out)
     write_report(out / "report.html", opened, dataset, accuracy, timed, tables_of_paper, environment)

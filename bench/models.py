@@ -6,7 +6,8 @@ from pathlib import Path
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
-from vgg_deploy.runtimes import PACKAGES, Runtime, open_runtime
+from vgg_deploy.runtimes import PACKAGES, Runtime, open_runtime, runtimes_for
+from vgg_deploy.runtimes.graphs import GraphedRuntime
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,56 @@ class Model:
         }
 
 
-def open_models(paths: list[Path], device: str, threads: int) -> list[Model]:
-    """Open every file.
+@dataclass(frozen=True)
+class Ways:
+    """How files are opened; by default each by its usual runtime."""
 
-    Raises: InputError for a file that is no model.
+    device: str = "cpu"
+    threads: int = 1
+    runtimes: tuple[str, ...] = ()  # names of PACKAGES; a file takes those that open it
+    precisions: tuple[str, ...] = ("fp32",)  # of weights in PyTorch
+    cuda_graphs: bool = False
+
+
+def open_models(paths: list[Path], ways: Ways) -> list[Model]:
+    """Open every file in every way.
+
+    Raises: InputError for a file that is no model, or that none of the runtimes opens.
     """
-    short = [path.name for path in paths]
-    names = [path.name if short.count(path.name) == 1 else str(path) for path in paths]
+    opened = []
+    for path in paths:
+        for runtime in [name for name in ways.runtimes if name in runtimes_for(path)] if ways.runtimes else [None]:
+            opened += [(path, _opened(path, ways, runtime, precision)) for precision in (ways.precisions if _is_weights(path) else ("fp32",))]
+        if not any(known == path for known, _ in opened):
+            raise InputError(f"--runtimes {','.join(ways.runtimes)}: none of them opens {path}; choose from {', '.join(runtimes_for(path))}")
+    names = _names(opened)
     if len(set(names)) < len(names):
         raise InputError(f"{next(n for n in names if names.count(n) > 1)}: is named twice; name every model once")
-    return [Model(path, name, open_runtime(path, device, threads), sha256(path)) for path, name in zip(paths, names, strict=True)]
+    digests = {path: sha256(path) for path, _ in opened}
+    return [Model(path, name, runtime, digests[path]) for (path, runtime), name in zip(opened, names, strict=True)]
+
+
+def _opened(path: Path, ways: Ways, runtime: str | None, precision: str) -> Runtime:
+    one = open_runtime(path, ways.device, ways.threads, runtime, precision)
+    return GraphedRuntime(one) if ways.cuda_graphs else one
+
+
+def _is_weights(path: Path) -> bool:
+    return "torch" in runtimes_for(path)
+
+
+def _names(opened: list[tuple[Path, Runtime]]) -> list[str]:
+    """File names, with their folder or their way where that alone would name several."""
+    paths = list(dict.fromkeys(path for path, _ in opened))
+    short = {path: path.name if [p.name for p in paths].count(path.name) == 1 else str(path) for path in paths}
+    ways = {path: len({(r.runtime, r.precision) for p, r in opened if p == path}) for path in paths}
+    return [f"{short[path]} {r.runtime} {r.precision}" if ways[path] > 1 else short[path] for path, r in opened]
+
+
+def runnable(paths: list[Path], device: str) -> tuple[list[Path], list[Path]]:
+    """Files that a device can run, and the others: engines need a GPU, and so do bfloat16 graphs."""
+    others = [path for path in paths if device == "cpu" and (path.suffix == ".engine" or path.name.endswith(".bf16.onnx"))]
+    return [path for path in paths if path not in others], others
 
 
 def check_sides(models: list[Model], sides: tuple[int, ...]) -> None:

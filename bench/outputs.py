@@ -21,10 +21,13 @@ from bench.tables import (
     latency_texts,
     markdown,
     paper_texts,
+    shapes_line,
     show,
+    turn_texts,
     widest,
     write_frame,
 )
+from bench.turns import TurnRow
 from vgg_deploy.files import write_text
 
 
@@ -39,6 +42,9 @@ class Section:
 def accuracy_section(accuracy: Accuracy, left_out: int, out: Path) -> list[Section]:
     """accuracy.csv, and against the first model comparisons.csv and differences.csv."""
     records = [s.record for s in accuracy.scored]
+    if accuracy.shapes:
+        write_frame(frame(accuracy.shapes), out / "shapes.csv")
+        print(shapes_line(accuracy.shapes))
     write_frame(frame(records), out / "accuracy.csv")
     shown = headline(accuracy.scored)
     title = f"Accuracy, {len(accuracy.files)} images" + (f", {left_out} left out" if left_out else "")
@@ -69,11 +75,20 @@ def paper_section(models: list[Model], accuracy: Accuracy, data: str, out: Path)
 
 def latency_section(rows: list[LatencyRow], samples: pd.DataFrame, out: Path) -> list[Section]:
     """latency.csv and latency_samples.csv."""
-    write_frame(frame(rows), out / "latency.csv")
+    write_frame(pd.DataFrame([row.record() for row in rows]), out / "latency.csv")
     write_frame(samples, out / "latency_samples.csv")
     texts = latency_texts(rows, f"Latency, uint8 pictures to scores, {rows[0].device}, {rows[0].threads} threads")
     show(texts)
     return [Section(texts, "latency.csv")]
+
+
+def side_by_side_section(rows: list[TurnRow], samples: pd.DataFrame, out: Path) -> list[Section]:
+    """side_by_side.csv and side_by_side_samples.csv"""
+    write_frame(frame(rows), out / "side_by_side.csv")
+    write_frame(samples, out / "side_by_side_samples.csv")
+    texts = turn_texts(rows)
+    show(texts)
+    return [Section(texts, "side_by_side.csv")]
 
 
 def judge(models: list[Model], accuracy: Accuracy, limits: Limits, out: Path) -> list[Check]:

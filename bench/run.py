@@ -14,6 +14,7 @@ from bench.faults import Fault, flip_faults, origin_faults, posterior_faults
 from bench.latency import LONGEST_S, LatencyRow, measure_latency
 from bench.models import Model
 from bench.protocols import Row
+from bench.shape_log import ShapeLog, ShapeRow
 from bench.store import only_one
 from vgg_deploy.data import Dataset, labels_for, matched_classes
 from vgg_deploy.errors import CheckFailed
@@ -39,6 +40,7 @@ class Accuracy:
     positions: np.ndarray  # of these images in the data set
     faults: list[Fault]
     measured: Measured
+    shapes: list[ShapeRow]  # what each new input shape cost at first, of what was scored in this run
 
 
 def measure_accuracy(
@@ -63,7 +65,9 @@ def measure_accuracy(
     with only_one(storage.folder):
         data_sha256 = dataset.content_sha256(threads)
         stored = open_cells(models, wanted, dataset, data_sha256, storage.folder, storage.dtype, threads)
-        measured = fill_cells(models, stored, dataset, batch, threads, on_error)
+        logs = [ShapeLog(model.runtime) for model in models]
+        measured = fill_cells(models, logs, stored, dataset, batch, threads, on_error)
+    shapes = [row for log, model in zip(logs, models, strict=True) for row in log.rows(model.described)]
     faults = posterior_faults(models, measured, dataset.files)
     if faults and not gated:
         raise CheckFailed(faults[0].what)
@@ -76,7 +80,7 @@ def measure_accuracy(
     pairs = [(reference, other, compare(reference, other)) for reference, other in compare_all(scored)]
     if gated:
         faults += [f for f in flip_faults(models, measured) if f.model not in broken] + origin_faults(models)
-    return Accuracy(scored, pairs, classes, [dataset.files[i] for i in positions], positions, faults, measured)
+    return Accuracy(scored, pairs, classes, [dataset.files[i] for i in positions], positions, faults, measured, shapes)
 
 
 def measure_latencies(
@@ -84,17 +88,20 @@ def measure_latencies(
 ) -> tuple[list[LatencyRow], pd.DataFrame]:
     """Every model at every Q x Q and batch size.
 
-    Returns: the rows, and every counted time (columns: row, run, ms).
+    Returns: the rows, and every counted time (columns: row, run, clock, ms); clock is "end to end" or "device".
     """
     rows, samples = [], []
     with progress("latency", sum(len(sides_of(model)) for model in models) * len(batches)) as bar:
         for model in models:
             for side in sides_of(model):
                 for batch in batches:
-                    row, ms = measure_latency(model.runtime, model.described, side, batch)
-                    samples.append(pd.DataFrame({"row": len(rows), "run": np.arange(len(ms)), "ms": ms}))
+                    row, *clocks = measure_latency(model.runtime, model.described, side, batch)
+                    for clock, ms in zip(("end to end", "device"), clocks, strict=True):
+                        samples.append(pd.DataFrame({"row": len(rows), "run": np.arange(len(ms)), "clock": clock, "ms": ms}))
                     rows.append(row)
                     bar.advance(1, f"{model.name} {side} x {side} batch {batch}")
+                    if row.device_times.throttled:
+                        warn(f"{model.name} at {side} x {side}, batch {batch}: the GPU was throttled ({row.device_times.throttled})")
                     if row.median_interval_pct > 10:
                         warn(
                             f"{model.name} at {side} x {side}, batch {batch}: after {row.runs} calls and up to {LONGEST_S:.0f} s the median is "

@@ -11,6 +11,8 @@ from rich.table import Table
 from bench.accuracy import Scored
 from bench.compare import Comparison
 from bench.latency import LatencyRow
+from bench.shape_log import ShapeRow
+from bench.turns import TurnRow
 from vgg_deploy.files import whole_file
 from vgg_deploy.progress import results
 
@@ -95,7 +97,7 @@ def paper_texts(title: str, table: pd.DataFrame) -> Texts:
 
 
 def latency_texts(rows: list[LatencyRow], title: str) -> Texts:
-    """Rows of the latency table; the highest throughput stands out."""
+    """Rows of the latency table; the highest throughput stands out. A GPU's own clock has columns where there is one."""
     heads = ["model", "runtime", "H x W", "batch", "runs", "first ms", "median ms", "p90 ms", "p99 ms", "spread %", "images/s", "GFLOP/s"]
     texts = [
         [
@@ -105,7 +107,36 @@ def latency_texts(rows: list[LatencyRow], title: str) -> Texts:
         ]
         for r in rows
     ]  # fmt: skip
+    if any(r.device == "cuda" for r in rows):
+        heads += ["device ms", "device p99", "device images/s", "TFLOP/s", "of roofline %", "MHz", "W", "GPU MiB"]
+        for r, text in zip(rows, texts, strict=True):
+            d = r.device_times
+            text += [number(d.device_median_ms, 3), number(d.device_p99_ms, 3), number(d.device_images_per_s, 0), number(d.device_tflop_per_s, 1),
+                     number(d.roofline_pct, 0), number(d.sm_mhz, 0), number(d.power_w, 0), number(d.used_mib, 0)]  # fmt: skip
     return Texts(title, heads, texts, max(range(len(rows)), key=lambda i: rows[i].images_per_s))
+
+
+def turn_texts(rows: list[TurnRow]) -> Texts:
+    """Models against the first, called in turn."""
+    heads = ["model", "runtime", "H x W", "batch", "rounds", "median ms", "first model's", "times as fast", "95 %", "slowest to fastest round"]
+    texts = [
+        [
+            r.model, f"{r.runtime} {r.precision} {r.device}", f"{r.height_px} x {r.width_px}", str(r.batch), str(r.rounds), f"{r.median_ms:.2f}",
+            f"{r.reference_median_ms:.2f}", f"{r.speedup:.2f}", f"{r.speedup_low:.2f}-{r.speedup_high:.2f}", f"{r.slowest_round:.2f}-{r.fastest_round:.2f}",
+        ]
+        for r in rows
+    ]  # fmt: skip
+    return Texts(f"In turn with {rows[0].reference}, {rows[0].threads} threads", heads, texts, max(range(len(rows)), key=lambda i: rows[i].speedup))
+
+
+def shapes_line(rows: list[ShapeRow]) -> str:
+    """What the first runs of new input shapes took beyond warm ones."""
+    parts = []
+    for model in dict.fromkeys((r.model, r.runtime) for r in rows):
+        own = [r for r in rows if (r.model, r.runtime) == model]
+        extra = sum(r.first_ms - r.warm_median_ms for r in own if r.warm_calls)
+        parts.append(f"{model[0]} {len(own)} shapes, first runs {sum(r.first_ms for r in own) / 1000:.1f} s ({extra / 1000:+.1f} s beyond warm ones)")
+    return f"Input shapes (shapes.csv): {'; '.join(parts)}"
 
 
 def number(value: float, digits: int, sign: str = "") -> str:

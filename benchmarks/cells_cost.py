@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from bench.environment import describe_environment
-from bench.models import Model, open_models
+from bench.models import Model, Ways, open_models
 from bench.protocols import rows_of
 from bench.run import Storage, measure_accuracy
 from export.release import Wanted, export_onnx
@@ -106,9 +106,9 @@ def main(data, images, repeats, out):
         folder = Path(scratch)
         for name in ("thin", "full"):
             (folder / name).mkdir()
-        (thin,) = open_models([random_net(dataset, 1 / 8, folder / "thin" / "D.pt")], "cpu", threads)
+        (thin,) = open_models([random_net(dataset, 1 / 8, folder / "thin" / "D.pt")], Ways(threads=threads))
         results = cells_against_rows(thin, dataset.subset(max(1, images // 4)), threads, folder)
-        (full,) = open_models([random_net(dataset, 1, folder / "full" / "D.pt")], "cpu", threads)
+        (full,) = open_models([random_net(dataset, 1, folder / "full" / "D.pt")], Ways(threads=threads))
         results += [bench_against_bare(full, dataset, side, threads, repeats, folder) for side in SIDES[:2]]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     table = pd.DataFrame([asdict(r) for r in results])

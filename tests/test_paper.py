@@ -9,7 +9,7 @@ from conftest import save_net, thin_net
 from test_commands import run
 
 from bench.cli import main as vgg_bench
-from bench.models import open_models
+from bench.models import Ways, open_models
 from bench.paper import fill_tables, nets_of, paper_numbers, paper_rows
 
 
@@ -39,7 +39,7 @@ def nets(tmp_path, *wanted):
 
 def test_nets_fill_their_rows_and_the_submission(tmp_path):
     seven = [("D", 256, 256), ("D", 384, 384), ("D", 256, 512), ("C", 256, 256), ("C", 384, 384), ("E", 256, 256), ("E", 384, 384)]
-    models = open_models(nets(tmp_path, *seven, ("E", 256, 512)), "cpu", 1)
+    models = open_models(nets(tmp_path, *seven, ("E", 256, 512)), Ways())
     rows = paper_rows(models)
     printed = paper_numbers().query("nets != ''")
     known = {(t, " ".join(sorted(n.split())), p, s) for t, n, p, s in printed[["table", "nets", "protocol", "scales"]].itertuples(index=False)}
@@ -75,7 +75,7 @@ def test_tables_of_two_jittered_nets(tmp_path, photos):
 
 def test_nets_that_the_paper_has_not_get_rows_of_their_own(tmp_path):
     (path,) = nets(tmp_path, ("B", 240, 320))
-    models = open_models([path], "cpu", 1)
+    models = open_models([path], Ways())
     tables = fill_tables(models, {})
     assert tables[3].iloc[-1][["net", "S", "method"]].tolist() == ["B", "[240;320]", "dense"] and len(tables[3]) == 13
     assert len(tables[5]) == 6 + 3 and len(tables[6]) == 4

@@ -9,7 +9,7 @@ from conftest import CLASSES, save_net, thin_net
 from PIL import Image
 from torchvision.transforms import functional as tv
 
-from bench.models import open_models
+from bench.models import Ways, open_models
 from bench.protocols import DENSE, PROTOCOLS, Row, rows_of
 from bench.run import Storage, measure_accuracy
 from bench.selection import select_rows
@@ -113,7 +113,7 @@ def averaged(row: Row, measured) -> np.ndarray:
 
 
 def measure(paths, data, tmp_path, protocols, sides, fuse=(), batch=5):
-    models, dataset = open_models(paths, "cpu", 1), open_dataset(data, "val")
+    models, dataset = open_models(paths, Ways()), open_dataset(data, "val")
     rows = select_rows(models, ",".join(protocols), sides, True, fuse)
     return dataset, measure_accuracy(models, rows, dataset, Storage(tmp_path / "cells", "float32"), batch, 2, "stop")
 

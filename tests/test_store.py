@@ -19,7 +19,7 @@ from test_commands import run
 
 from bench import store
 from bench.cli import main as vgg_bench
-from bench.models import open_models
+from bench.models import Ways, open_models
 from bench.run import Storage, measure_accuracy
 from bench.selection import select_rows
 from bench.store import only_one, open_cell
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def measure(paths, data, folder, protocols="dense", sides=(48,), flips=False, dtype="float32", on_error="stop"):
-    models, dataset = open_models(paths, "cpu", 1), open_dataset(data, "val")
+    models, dataset = open_models(paths, Ways()), open_dataset(data, "val")
     rows = select_rows(models, protocols, sides, flips, ())
     return measure_accuracy(models, rows, dataset, Storage(folder, dtype), 5, 2, on_error)
 
@@ -281,7 +281,7 @@ def test_unreadable_images_are_told_every_time_and_scored_when_repaired(net, pho
 
 
 def test_times_of_other_threads_are_not_mixed(net, photos, tmp_path):
-    models, dataset = open_models([net], "cpu", 1), open_dataset(photos, "val")
+    models, dataset = open_models([net], Ways()), open_dataset(photos, "val")
     rows = select_rows(models, "dense", (48,), False, ())
     first, second = (measure_accuracy(models, rows, dataset, Storage(tmp_path / "c", "float32"), 5, threads, "stop") for threads in (1, 2))
     assert first.scored[0].record.ms_per_image > 0 and np.isnan(second.scored[0].record.ms_per_image)

@@ -54,8 +54,8 @@ def errors(rows: list[AccuracyRow]) -> go.Figure:
 
 
 def latency(rows: list[LatencyRow], samples: pd.DataFrame) -> go.Figure:
-    """Every counted call, a box for each model, size and batch."""
-    figure = go.Figure()
+    """Every counted call from host memory to host memory, a box for each model, size and batch."""
+    figure, samples = go.Figure(), samples[samples.clock == "end to end"]
     for model, group in _grouped(list(enumerate(rows)), lambda pair: _name(pair[1])).items():
         found = [(f"{r.height_px} x {r.width_px}<br>batch {r.batch}", samples.ms[samples.row == i]) for i, r in group]
         figure.add_box(

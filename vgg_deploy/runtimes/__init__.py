@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from vgg_deploy.engines import read_engine_manifest
 from vgg_deploy.errors import InputError
+from vgg_deploy.flavours import FLAVOURS
 from vgg_deploy.nets import open_net
 from vgg_deploy.runtimes.contract import Runtime, Scores
 from vgg_deploy.runtimes.engine import EngineRuntime
@@ -22,12 +24,15 @@ PACKAGES = {  # the package of each runtime, whose version can change scores
 
 
 def runtimes_for(path: Path) -> tuple[str, ...]:
-    """Names of the runtimes that open a file, by its suffix; the first is the usual one."""
+    """Names of the runtimes that open a file, by its suffix; the first is the usual one.
+
+    Raises: InputError for an engine without a manifest.
+    """
     match Path(path).suffix:
         case ".onnx":
             return ("onnxruntime", "onnxruntime-tensorrt")
         case ".engine":
-            return ("tensorrt", "tensorrt-rtx")  # the one that built it
+            return (FLAVOURS[read_engine_manifest(path).flavour].runtime,)
     return ("torch", "torch-compile")
 
 
