@@ -12,6 +12,7 @@ from vgg_deploy.progress import progress
 
 ROUNDS = 30
 WARM_UP = 2
+PAUSE_S = 0.05  # before each call: the threads of the runtime before still spin for a while, on the same cores
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def measure_turns(models: list[Model], sides_of: Callable[[Model], tuple[int, ..
                 ms = np.empty((WARM_UP + ROUNDS, len(models)))
                 for turn in ms:
                     for m, model in enumerate(models):
+                        time.sleep(PAUSE_S)
                         begun = time.perf_counter()
                         model.runtime(images)
                         turn[m] = 1000 * (time.perf_counter() - begun)

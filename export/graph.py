@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from export.precision import FLOAT, Precision
-from export.quantization import LAST, Mapping, Quantization, input_mapping, quantize_weight, weight_scales
+from export.quantization import LAST, Mapping, Quantization, quantize_weight, weight_scales
 from vgg_deploy.artifact import KEY, USUAL_MEAN, USUAL_STD, Artifact
 from vgg_deploy.model import VGG
 
@@ -64,15 +64,17 @@ def onnx_graph(net: VGG, artifact: Artifact, precision: Precision, quantization:
     line = _Line("image")
     _input(line, artifact)
     layers = [(name, module) for name, module in net.named_children() if not isinstance(module, nn.Dropout)]
-    mappings = {name: input_mapping(name, t, precision) for name, t in quantization.thresholds.items()} if quantization else {}
+    mappings = quantization.mappings(precision) if quantization else {}
     for i, (name, module) in enumerate(layers):
         following = next((n for n, m in layers[i:] if isinstance(m, nn.Conv2d)), None)
-        if isinstance(module, nn.MaxPool2d) and precision.ahead_of_pool and following in mappings:
+        if isinstance(module, nn.MaxPool2d) and precision.fused and following in mappings:
             _quantize(line, following, mappings[following])
         match module:
-            case nn.Conv2d() if name in mappings:
+            case nn.Conv2d() if name in mappings and name != LAST:
                 _quantized_conv(line, name, module, precision, mappings[name], quantization.per_channel)
             case nn.Conv2d():
+                if name in mappings:
+                    _rounded(line, name, precision, mappings[name])
                 _conv(line, name, module, FLOAT if name == LAST else precision.trunk, "score_map" if name == LAST else None)
             case nn.ReLU():
                 line.add("Relu", name)
@@ -123,17 +125,22 @@ def _conv(line: _Line, name: str, module: nn.Conv2d, dtype: np.dtype, output: st
 
 def _quantized_conv(line: _Line, name: str, module: nn.Conv2d, precision: Precision, mapping: Mapping, per_channel: bool) -> None:
     """Q and DQ at the input, DQ at the stored weight, a bias in the trunk's type: what TensorRT takes as an 8-bit convolution."""
-    if line.dtype != mapping.format.dtype:  # else its Q stands ahead of the pool
-        line.cast(precision.trunk, f"{name}.to_{precision.trunk.name}")
-        _quantize(line, name, mapping)
-    scale, zero_point = _parameters(mapping, precision.trunk)
-    line.add("DequantizeLinear", f"{name}.dequantize", scale=scale, zero_point=zero_point)
-    line.dtype = precision.trunk
+    _rounded(line, name, precision, mapping)
     weight = _array(module.weight)
     scales = weight_scales(weight, precision, per_channel)
     held = quantize_weight(weight, scales, precision)
     dequantized = line.dequantized(f"{name}.weight", quantized=held, scale=scales, zero_point=np.zeros(scales.shape, held.dtype))
     line.add("Conv", name, weight=dequantized, bias=_array(module.bias).astype(precision.trunk, copy=False), **_geometry(module))
+
+
+def _rounded(line: _Line, conv: str, precision: Precision, mapping: Mapping) -> None:
+    """Q and DQ of a convolution's input."""
+    if line.dtype != mapping.format.dtype:  # else its Q stands ahead of the pool
+        line.cast(precision.trunk, f"{conv}.to_{precision.trunk.name}")
+        _quantize(line, conv, mapping)
+    scale, zero_point = _parameters(mapping, precision.trunk)
+    line.add("DequantizeLinear", f"{conv}.dequantize", scale=scale, zero_point=zero_point)
+    line.dtype = precision.trunk
 
 
 def _quantize(line: _Line, conv: str, mapping: Mapping) -> None:

@@ -27,9 +27,9 @@ class Precision:
     trunk: np.dtype  # of activations, weights and biases where nothing is quantized
     activations: Format | None = None  # of the inputs of quantized convolutions
     weights: Format | None = None
-    # Where Q stands: right after ReLU, ahead of the pool, which is how ONNX Runtime's CPU kernels fuse;
-    # TensorRT wants it at the convolution itself.
-    ahead_of_pool: bool = False
+    # Whether Q stands right after each ReLU, ahead of the pool, and at fc8 too, so that every 8-bit convolution also ends in
+    # 8 bits: only so do ONNX Runtime's CPU kernels fuse. TensorRT wants Q at the convolution itself.
+    fused: bool = False
     opset: int = 20
 
 
@@ -42,7 +42,7 @@ PRECISIONS = {
         Precision("fp16", HALF),
         Precision("bf16", BF16, opset=22),  # the first whose convolutions may be bfloat16
         Precision("int8", HALF, INT8, INT8),
-        Precision("int8-cpu", FLOAT, UINT8, INT8, ahead_of_pool=True),
+        Precision("int8-cpu", FLOAT, UINT8, INT8, fused=True),
         Precision("fp8", HALF, FP8, FP8),
     )
 }

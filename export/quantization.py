@@ -22,6 +22,12 @@ class Quantization:
 
     thresholds: dict[str, float]  # convolution -> largest magnitude of its input that is kept; others are clipped to it
     per_channel: bool = True  # one weight scale an output channel, else one a layer
+    last_input: float | None = None  # the same of LAST, whose input alone is rounded where the precision is fused
+
+    def mappings(self, precision: Precision) -> dict[str, "Mapping"]:
+        """How the inputs of convolutions are held."""
+        reach = self.thresholds if self.last_input is None else {**self.thresholds, LAST: self.last_input}
+        return {name: input_mapping(name, threshold, precision) for name, threshold in reach.items()}
 
 
 CHUNK = 512  # output channels whose weights are converted at a time
@@ -117,20 +123,26 @@ class ReducedNet:
 
     def __init__(self, net: VGG, precision: Precision, quantization: Quantization | None):
         self.net, self.spec, self.precision = net, net.spec, precision
-        self.thresholds = quantization.thresholds if quantization else {}
+        self.mappings = quantization.mappings(precision) if quantization else {}
         self.per_channel = quantization is None or quantization.per_channel
 
     @torch.inference_mode()
     def steps(self, images: Tensor) -> Generator[tuple[str, Tensor], Tensor, None]:
-        """The output of one convolution after the other: (name, (N, C, h, w)); the last is the score map.
+        """The output of one convolution after the other, and of LRN: (name, (N, C, h, w)); the last is the score map.
 
         Whoever drives it may send another tensor in the place of each, to go on from there: errors of one step then do not
         reach the next. Args: images, (N, 3, H, W) float RGB minus mean.
         """
         for name, layer in self.net.named_children():
+            if isinstance(layer, nn.LocalResponseNorm):
+                images = (yield name, layer(images)).clone()
+                continue
             if not isinstance(layer, nn.Conv2d):
                 images = layer(images)
                 continue
-            mapping = input_mapping(name, self.thresholds[name], self.precision) if name in self.thresholds else None
-            images = layer(images) if name == LAST else layer_as(layer, images, self.precision, mapping, self.per_channel)
+            mapping = self.mappings.get(name)
+            if name == LAST:
+                images = layer(rounded_input(images, mapping) if mapping else images)
+            else:
+                images = layer_as(layer, images, self.precision, mapping, self.per_channel)
             images = (yield name, images).clone()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from export.precision import Precision
-from export.quantization import LAST, input_mapping, rounded_input
+from export.quantization import input_mapping, rounded_input
 from vgg_deploy.errors import InputError
 from vgg_deploy.model import VGG
 
@@ -65,7 +65,7 @@ def measure_ranges(net: VGG, batches: Iterator[np.ndarray]) -> dict[str, Range]:
 
 
 def clip(ranges: dict[str, Range], method: str, precision: Precision) -> dict[str, float]:
-    """Thresholds of every convolution but the last, by one of METHODS.
+    """Thresholds of every convolution, by one of METHODS.
 
     max keeps everything; percentile clips the rest above PERCENTILE; mse takes the threshold of the least squared error;
     entropy the one of the least Kullback-Leibler divergence, for int8.
@@ -74,8 +74,6 @@ def clip(ranges: dict[str, Range], method: str, precision: Precision) -> dict[st
         raise InputError(f"--calibration-method entropy: compares with evenly spaced levels, {precision.name} has none; choose max, percentile or mse")
     thresholds = {}
     for name, seen in ranges.items():
-        if name == LAST:
-            continue
         if seen.input_max == 0:
             raise InputError(f"{name}: saw only zeros during calibration, so it has no range; calibrate with real pictures, or keep it: --keep {name}")
         match method:

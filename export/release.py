@@ -125,7 +125,9 @@ def _quantization(wanted: Wanted, precision: Precision, ranges: dict[str, Range]
     if not precision.activations:
         return None
     thresholds = clip(ranges, wanted.method, precision)
-    return Quantization({name: t for name, t in thresholds.items() if name not in wanted.keep}, wanted.per_channel)
+    last = thresholds.pop(LAST)
+    quantized = {name: t for name, t in thresholds.items() if name not in wanted.keep}
+    return Quantization(quantized, wanted.per_channel, last if precision.fused else None)
 
 
 def _lint_and_check_twin(partial: Path, path: Path, reduced: ReducedNet, basis: _Basis, threads: int) -> list[Scores]:
@@ -134,7 +136,7 @@ def _lint_and_check_twin(partial: Path, path: Path, reduced: ReducedNet, basis: 
     Raises: CheckFailed if the lint or the twin finds something.
     """
     model = onnx.load(partial)
-    findings = lint(model, reduced.precision, set(reduced.thresholds), basis.ranges)
+    findings = lint(model, reduced.precision, set(reduced.mappings) - {LAST}, basis.ranges)
     if findings:
         raise CheckFailed(f"{path.name}: {'; '.join(findings)}. Nothing was written")
     form = Artifact.from_json(model.metadata_props[0].value, path.name).input

@@ -12,7 +12,7 @@ from torch import nn
 
 from export.calibration import BATCH, calibration_pictures, read_calibration
 from export.precision import PRECISIONS, Precision
-from export.quantization import Quantization, input_mapping, layer_as
+from export.quantization import LAST, Quantization, input_mapping, layer_as
 from export.ranges import clip
 from export.release import Wanted
 from vgg_deploy.batches import Scale, size_batches
@@ -55,7 +55,9 @@ def report_sensitivity(source: Path, folder: Path, wanted: Wanted, classes: Clas
     found = []
     with progress("sensitivity", len(precisions) * len(pictures)) as bar:
         for precision in precisions:
-            quantization = Quantization(clip(ranges, wanted.method, precision), wanted.per_channel)
+            thresholds = clip(ranges, wanted.method, precision)
+            del thresholds[LAST]
+            quantization = Quantization(thresholds, wanted.per_channel)
             found += measure_sensitivity(net, precision, quantization, batches, bar.advance)
     with whole_file(folder / f"{net.spec.arch}.sensitivity.csv") as partial:
         pd.DataFrame([asdict(f) for f in found]).to_csv(partial, index=False)

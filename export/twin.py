@@ -25,7 +25,7 @@ REDUCED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 def float32_twin(model: onnx.ModelProto, folder: Path) -> Path:
-    """With the output of every convolution as one more output of the graph. Takes `model` apart.
+    """With the output of every convolution and of LRN as one more output of the graph. Takes `model` apart.
 
     Weights lie in a file of their own, from which ONNX Runtime maps them into memory without a copy.
     """
@@ -49,7 +49,7 @@ def float32_twin(model: onnx.ModelProto, folder: Path) -> Path:
             heads.append(head)
     graph.initializer.extend(heads)
     for node in graph.node:
-        if node.op_type == "Conv" and node.output[0] not in outputs:
+        if node.op_type in ("Conv", "LRN") and node.output[0] not in outputs:
             graph.output.append(helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None))
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i in REDUCED:

@@ -32,7 +32,8 @@ class EngineRuntime:
         if here not in self.manifest.targets:
             raise InputError(f"{path}: was built for {', '.join(self.manifest.targets)}, this GPU ({torch.cuda.get_device_name()}) is {here}; {REBUILD}")
         self.log = collecting_logger(trt)
-        self.engine = trt.Runtime(self.log).deserialize_cuda_engine(path.read_bytes())
+        loader = trt.Runtime(self.log)
+        self.engine = loader.deserialize_cuda_engine(path.read_bytes())
         if self.engine is None:
             raise InputError(f"{path}: TensorRT does not load it ({errors_of(self.log)}); {REBUILD}")
         stream = torch.cuda.current_stream().cuda_stream
