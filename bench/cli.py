@@ -114,7 +114,7 @@ def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max
     if sides:
         check_sides(opened, sides)
     environment = describe_environment(threads)
-    sections, tables_of_paper, dataset, accuracy, timed = [], [], None, None, None
+    sections, tables_of_paper, in_turn, dataset, accuracy, timed = [], [], [], None, None, None
     if "accuracy" in wanted:
         if data is None:
             click.echo("No --data: measuring on the built-in validation pictures")
@@ -138,10 +138,11 @@ def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max
         sections += outputs.latency_section(*timed, out)
     if side_by_side:
         turns = measure_turns(opened, lambda model: sides or model.runtime.spec.test_sides, batches)
-        sections += outputs.side_by_side_section(*turns, out)
+        in_turn = outputs.side_by_side_section(*turns, out)
+        sections += in_turn
     write_text(out / "environment.json", json.dumps(environment, indent=2) + "\n")
     outputs.write_report_md(sections, environment, out)
-    write_report(out / "report.html", opened, dataset, accuracy, timed, tables_of_paper, environment)
+    write_report(out / "report.html", opened, dataset, accuracy, timed, in_turn, tables_of_paper, environment)
     files = ", ".join(dict.fromkeys(section.file for section in sections))
     click.echo(f"Report: {out / 'report.html'}; tables, raw times and environment beside it: report.md, {files}, environment.json")
     if limits:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image, ImageDraw
 
 from vgg_deploy.checkpoint import Checkpoint, save_checkpoint
@@ -85,3 +86,17 @@ def photos_copy(photos, tmp_path):
     import shutil
 
     return shutil.copytree(photos, tmp_path / "photos")
+
+
+def run(command, *args, code=0) -> str:
+    """A command as a user gives it; what it says, with its line breaks and tables' spaces taken out."""
+    result = CliRunner().invoke(command, [str(a) for a in args])
+    assert result.exit_code == code, f"{result.output}\n{result.exception!r}"
+    assert code == 0 or "Traceback" not in result.output
+    return " ".join(result.output.split())
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
-from conftest import CLASSES, save_net, thin_net
+from conftest import CLASSES, run, save_net, thin_net
 
 from bench.cli import main as vgg_bench
 from export.cli import main as vgg_export
@@ -24,19 +23,6 @@ from vgg_deploy.files import sha256
 
 ROOT = Path(__file__).parent.parent
 THIN = ["--width", "0.0625", "--crop", "32", "--side", "32:64", "--batch", "16", "--init", "he", "--workers", "0", "--threads", "2"]
-
-
-def run(command, *args, code=0):
-    result = CliRunner().invoke(command, [str(a) for a in args])
-    assert result.exit_code == code, f"{result.output}\n{result.exception!r}"
-    assert code == 0 or "Traceback" not in result.output
-    return " ".join(result.output.split())
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_from_pictures_to_tables(here, photos):

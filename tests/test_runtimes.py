@@ -1,4 +1,6 @@
+import importlib.util
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -7,13 +9,20 @@ import torch
 from conftest import save_net, thin_net
 from onnx import helper
 
+from export.engine import build_engine
 from export.graph import onnx_graph
 from export.onnx_file import write_onnx
 from export.precision import PRECISIONS
 from vgg_deploy.artifact import KEY, Artifact, manifest_path
+from vgg_deploy.engines import Profile, Shape
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
+from vgg_deploy.flavours import FLAVOURS
+from vgg_deploy.runtimes import PACKAGES as runtime_names
 from vgg_deploy.runtimes import OnnxRuntime, open_runtime
+from vgg_deploy.runtimes.graphs import GraphedRuntime
+
+PROFILE = Profile(Shape(1, 32, 32), Shape(2, 64, 96), Shape(4, 160, 160))
 
 
 @pytest.fixture
@@ -28,10 +37,39 @@ def write(tmp_path, form="uint8", net=None):
     return path
 
 
-@pytest.fixture(params=["torch", "uint8", "float32", "normalised"])
+def on_gpu(*modules: str):
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    reason = f"{', '.join(missing)} is not installed" if missing else "PyTorch sees no CUDA GPU here"
+    return pytest.mark.skipif(bool(missing) or not torch.cuda.is_available(), reason=reason)
+
+
+@pytest.fixture(
+    params=[
+        ("torch", "cpu", None),
+        pytest.param(("torch-compile", "cpu", None), marks=pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")),
+        ("onnxruntime", "cpu", "uint8"),
+        ("onnxruntime", "cpu", "float32"),
+        ("onnxruntime", "cpu", "normalised"),
+        pytest.param(("torch", "cuda", None), marks=on_gpu()),
+        pytest.param(("torch-compile", "cuda", None), marks=on_gpu()),
+        pytest.param(("graphs", "cuda", None), marks=on_gpu()),
+        pytest.param(("onnxruntime", "cuda", "uint8"), marks=on_gpu()),
+        pytest.param(("onnxruntime-tensorrt", "cuda", "uint8"), marks=on_gpu()),
+        pytest.param(("tensorrt", "cuda", "uint8"), marks=on_gpu("tensorrt")),
+        pytest.param(("tensorrt-rtx", "cuda", "uint8"), marks=on_gpu("tensorrt_rtx")),
+    ],
+    ids=lambda way: "-".join(filter(None, way)),
+)
 def runtime(request, tmp_path, checkpoint):
-    """Every runtime that this machine has, opened as a user would."""
-    return open_runtime(checkpoint if request.param == "torch" else write(tmp_path, request.param), threads=2)
+    """Every runtime on every device, opened as a user would; those that this machine lacks are skipped with the reason."""
+    name, device, form = request.param
+    if form is None:
+        return GraphedRuntime(open_runtime(checkpoint, device, 2)) if name == "graphs" else open_runtime(checkpoint, device, 2, name)
+    path = write(tmp_path, form)
+    if name.startswith("onnxruntime"):
+        return open_runtime(path, device, 2, name)
+    flavour = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}[name]
+    return open_runtime(build_engine(path, FLAVOURS[flavour], [PROFILE], (), lambda text: None).path, device, 2)
 
 
 @pytest.mark.parametrize("size", [(1, 32, 32), (3, 64, 97), (2, 130, 45)])
@@ -53,7 +91,11 @@ def test_contract(runtime, size):
     np.testing.assert_allclose(scores.posterior.sum(1), 1, atol=1e-6)
     np.testing.assert_array_equal(images, before)
     assert runtime.spec == thin_net("B").spec
-    assert (runtime.device, runtime.threads, runtime.precision) == ("cpu", 2, "fp32")
+    assert (runtime.threads, runtime.precision) == (2, "fp32") and runtime.runtime in runtime_names
+    if runtime.device == "cuda":
+        on_device = runtime.on_device(torch.from_numpy(images).cuda())
+        np.testing.assert_array_equal(on_device[0].cpu().numpy(), scores.posterior)
+        np.testing.assert_array_equal(on_device[1].cpu().numpy(), scores.score_map)
 
 
 def refusal(path, **more) -> str:

@@ -21,7 +21,7 @@ from vgg_deploy.data import Dataset
 
 def write_report(
     path: Path, models: list[Model], dataset: Dataset | None, accuracy: Accuracy | None, timed: tuple[list[LatencyRow], pd.DataFrame] | None,
-    paper: list[Section], environment: dict,
+    in_turn: list[Section], paper: list[Section], environment: dict,
 ) -> None:  # fmt: skip
     """report.html, and beside it per_class.csv and confusions.csv."""
     chapters, cards = [], []
@@ -33,6 +33,9 @@ def write_report(
         drawing = Drawing("latency", "Every counted call by picture size and batch", figures.latency(rows, samples))
         note = "From uint8 pictures in host memory to scores in host memory. Points are calls; the box holds the middle half."
         chapters.append(Chapter("speed", "Latency", note, [drawing], tables=[Section(latency_texts(rows, "Latency"), "latency.csv")]))
+    if in_turn:
+        note = "Models called one after the other, round after round, so that what disturbs one disturbs all. The ratio is the median of the rounds'."
+        chapters.append(Chapter("in-turn", "Side by side", note, tables=in_turn))
     if paper:
         note = "The paper's errors on ILSVRC-2012 validation, and what was measured here. Differences mean something on the same images only."
         chapters.append(Chapter("paper", "The paper's tables", note, tables=paper))

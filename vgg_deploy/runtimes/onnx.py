@@ -43,7 +43,7 @@ class OnnxRuntime:
         if device != "cpu":
             ort.preload_dlls()
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        settings = {}
+        settings = {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}  # float32 means float32 here
         if runtime == "onnxruntime-tensorrt":
             settings = {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1", "trt_engine_cache_path": str(cache_folder() / "onnxruntime-tensorrt")}
         try:

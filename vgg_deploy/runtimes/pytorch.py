@@ -43,6 +43,7 @@ class TorchRuntime:
         Args: precision, one of TYPES; memory_format, channels_last is what PyTorch's convolutions run fastest in.
         """
         torch.set_num_threads(threads)
+        torch.backends.cudnn.allow_tf32 = False  # on by default; float32 means float32 here
         self.runtime = "torch-compile" if compiled else "torch"
         self.spec, self.device, self.threads, self.precision = net.spec, pick_device(device), threads, precision
         self.forward = _Forward(net.eval(), TYPES[precision], memory_format).to(device)
