@@ -103,6 +103,8 @@ def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max
     if not models:
         models, others = runnable(newest_exports(), device)
         click.echo(f"No model named: measuring the newest export, {', '.join(map(str, models))}")
+        if not models:
+            raise click.UsageError(f"none of the newest exports runs on the CPU ({', '.join(map(str, others))}); add --device cuda, or name a model")
         if others:
             click.echo(f"Not on the CPU, add --device cuda where there is a GPU: {', '.join(map(str, others))}")
     if limits and len(models) < 2:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("vgg-deploy", "torch", "torchvision", "onnx", "onnxruntime-gpu", "numpy", "pillow", "pandas", "plotly")
+PACKAGES = ("vgg-deploy", "torch", "torchvision", "onnx", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "numpy", "pillow", "pandas", "plotly")
 
 
 def describe_environment(threads: int) -> dict:
@@ -32,6 +32,7 @@ def describe_environment(threads: int) -> dict:
         "threads": threads,
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda,
         "versions": versions,
     }
 

@@ -106,9 +106,11 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, qu
         outputs.show(exported)
     else:
         files = [model] if is_onnx else [path for path in newest_exports(out) if path.suffix == ".onnx"]
+        if not files:
+            raise click.UsageError(f"{out / LAST_EXPORT}: lists no ONNX files to build engines from; add --onnx, or name one")
     if to_trt:
         engines = build_engines(files, flavour, wanted_engines, say)
         outputs.show_engines(engines)
-    write_text(out / LAST_EXPORT, outputs.listing(exported, engines, out))
+    write_text(out / LAST_EXPORT, outputs.listing(exported, files, engines, out))
     if triton:
         write_repository(triton, [*files, *(e.path for e in engines)], max_batch, say)

@@ -58,9 +58,11 @@ def profile_text(profile: Profile) -> str:
     return " / ".join("x".join(map(str, shape)) for shape in profile)
 
 
-def listing(exported: list[Exported], engines: list[BuiltEngine], folder: Path) -> str:
-    """export.json: what this command wrote; files of other folders by their path from here."""
+def listing(exported: list[Exported], sources: list[Path], engines: list[BuiltEngine], folder: Path) -> str:
+    """export.json: what this command wrote, and the ONNX files that engines were built from; other folders' by their path from here."""
+    written = {e.path for e in exported}
     rows = [summary(e) for e in exported]
+    rows += [{"file": os.path.relpath(path, folder)} for path in sources if path not in written]
     rows += [{**engine_summary(e), "file": os.path.relpath(e.path, folder)} for e in engines]
     return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
 

@@ -46,8 +46,14 @@ def test_onnx_files_engines_and_a_triton_repository(here, model, photos):
 
     said = run(vgg_export, "exported/A.fp16.onnx", "--trt", "--trt-flavour", "rtx", "--target", "sm89", "--profiles", "covering", "--scales", "32,64")
     assert "the last build took" in said
-    (row,) = json.loads((here / "exported" / "export.json").read_text())
+    source, row = json.loads((here / "exported" / "export.json").read_text())
     assert row["targets"] == ["sm89"] and len(row["profiles"]) == 1 and row["file"] == "A.fp16.rtx.engine"
+    assert source == {"file": "A.fp16.onnx"}
+    run(vgg_export, "--trt", "--trt-flavour", "rtx", "--target", "sm80", "--scales", "32")  # the same ONNX file again
+    assert json.loads((here / "exported" / "A.fp16.rtx.json").read_text())["targets"] == ["sm80"]
+    (here / "exported" / "export.json").write_text('[{"file": "A.fp16.rtx.engine"}]')
+    assert "lists no ONNX files" in run(vgg_export, "--trt", "--trt-flavour", "rtx", code=2)
+    assert "none of the newest exports runs on the CPU" in run(vgg_bench, code=2)
 
 
 @needs_rtx
