@@ -86,14 +86,15 @@ def show(exported: list[Exported]) -> None:
     for e in exported:
         if e.artifact.precision == "fp32":
             console.print(_sizes(e))
+    quantized = any(e.kept for e in exported)
     table = Table(title="Exported, against PyTorch in float32", title_justify="left")
-    for column in ("file", "MB", "input", "largest difference", "RMS %", "of posteriors", "top-1 agrees", "not quantized"):
+    for column in ("file", "MB", "input", "largest difference", "RMS %", "of posteriors", "top-1 agrees", *(("not quantized",) if quantized else ())):
         table.add_column(column, justify="left" if column in ("file", "input", "not quantized") else "right")
     for e in exported:
         row = summary(e)
         table.add_row(str(e.path), f"{row['bytes'] / 1e6:.1f}", row["input"], f"{row['largest_score_difference']:.1e}",
                       f"{100 * row['score_error']:.2g}", f"{row['largest_posterior_difference']:.1e}",
-                      row["top1_agreement"].replace("/", " of "), ", ".join(row["kept"]))  # fmt: skip
+                      row["top1_agreement"].replace("/", " of "), *((", ".join(row["kept"]),) if quantized else ()))  # fmt: skip
     console.print(table)
 
 
