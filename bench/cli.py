@@ -57,8 +57,9 @@ EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
 @click.option("--accuracy-batch", default=16, type=click.IntRange(1), help="Most pictures a call when measuring accuracy.")
 @click.option("--images", type=click.IntRange(1), help="Use so many images, spread evenly.")
 @click.option("--device", default="cpu", type=click.Choice(("cpu", "cuda")), help="Where every model runs; never another one instead.")
-@click.option("--runtimes", "runtime_names", default="", callback=parse_list, help="Ways to run the files, each where it fits: torch, torch-compile; "
-              "onnxruntime, onnxruntime-tensorrt; tensorrt, tensorrt-rtx.  [default: torch, onnxruntime, the engine's own]")  # fmt: skip
+@click.option("--runtimes", "runtime_names", default="", show_default=False, callback=parse_list,
+              help="Ways to run the files, each where it fits: torch, torch-compile; onnxruntime, onnxruntime-tensorrt; tensorrt, tensorrt-rtx.  "
+              "[default: torch, onnxruntime, the engine's own]")  # fmt: skip
 @click.option("--torch-precision", "precisions", default="fp32", callback=parse_list, help="Of checkpoints in PyTorch: fp32, fp16, bf16.")
 @click.option("--cuda-graphs", is_flag=True, help="Replay recorded kernels, a recording a shape (torch and TensorRT on a GPU).")
 @click.option("--side-by-side", is_flag=True, help="Also run all models in turn (A B A B) and give the ratio of their times.")
@@ -71,7 +72,7 @@ EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
 @interruptible("tables that were written stay")
 def main(models, sides, protocols, fuse, paper_tables, data, measure, flips, max_top1_drop, max_top5_drop, min_agreement,
          batches, accuracy_batch, images, device, runtime_names, precisions, cuda_graphs, side_by_side, threads, on_error, cells, cell_type, out):  # fmt: skip
-    """Measure MODELS (checkpoints and ONNX files): error and latency at each test scale.
+    """Measure MODELS (checkpoints, ONNX files, engines): error and latency at each test scale.
 
     Without MODELS: what vgg-export wrote last. With a limit (--max-top1-drop ...) the first model is the reference, and the
     command ends with 1 if another falls behind it. E.g. vgg-bench runs/D/best.pt exported/D.fp32.onnx --scales 256,384

@@ -43,12 +43,13 @@ def parse_scales(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--calibration-method", "method", default="mse", type=click.Choice(METHOD_NAMES), help="Where to clip activations.")
 @click.option("--quantize-weights", default="per-channel", type=click.Choice(("per-channel", "per-tensor")), help="Scales of weights: an output channel "
               "is more accurate, a tensor is faster in TensorRT.")  # fmt: skip
-@click.option("--keep", default="", callback=parse_names, help="Layers that are not quantized, e.g. conv1_1,fc6. fc8 never is.")
+@click.option("--keep", default="", show_default=False, callback=parse_names, help="Layers that are not quantized, e.g. conv1_1,fc6. fc8 never is.")
 @click.option("--sensitivity", is_flag=True, help="Also tell what quantizing each layer alone costs (sensitivity.csv).")
 @click.option("--trt", "to_trt", is_flag=True, help="Build TensorRT engines from the ONNX files: those of --onnx, MODEL.onnx, or the last written.")
 @click.option("--trt-flavour", "flavour_name", type=click.Choice(("tensorrt", "rtx")), help="TensorRT for data-centre GPUs, or for RTX, which needs no GPU "
               "to build.  [default: the one installed]")  # fmt: skip
-@click.option("--target", "targets", default="", callback=parse_names, help="GPUs of an RTX engine, e.g. sm80,sm89.  [default: all that run the precision]")
+@click.option("--target", "targets", default="", show_default=False, callback=parse_names,
+              help="GPUs of an RTX engine, e.g. sm80,sm89.  [default: all that run the precision]")  # fmt: skip
 @click.option("--scales", "sides", callback=parse_scales, help="Q that engines take, pixels, e.g. 256,384,512.  [default: by the net's S, as in the paper]")
 @click.option("--max-batch", default=32, type=click.IntRange(1), help="Largest batch of engines and of Triton.")
 @click.option("--profiles", default="per-scale", type=click.Choice(("per-scale", "covering")), help="Optimization profiles: one a scale, or one for all.")

@@ -8,9 +8,10 @@ from types import ModuleType
 from typing import Any
 
 import onnx
+from google.protobuf.message import DecodeError
 
 from export.targets import pick_targets
-from vgg_deploy.artifact import KEY, Artifact, check_manifest, manifest_path
+from vgg_deploy.artifact import KEPT, KEY, Artifact, check_manifest, manifest_path
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.engines import EngineManifest, Profile, read_engine_manifest
 from vgg_deploy.errors import CheckFailed, InputError
@@ -119,7 +120,7 @@ def check_types(found: dict[str, str], precision: str, kept: tuple[str, ...], pa
 
 
 def read_described(path: Path) -> tuple[Artifact, tuple[str, ...]]:
-    """What an ONNX file says of itself, and its convolutions of another type than its precision's: fc8, and those not quantized.
+    """What an ONNX file says of itself, and the convolutions that it was asked to keep in another type than its precision's.
 
     Raises: InputError if it is no file of vgg-export.
     """
@@ -127,17 +128,12 @@ def read_described(path: Path) -> tuple[Artifact, tuple[str, ...]]:
         raise InputError(f"{path}: no such file; export one with vgg-export --onnx")
     try:
         model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's own, of many kinds
+    except (DecodeError, OSError) as error:
         raise InputError(f"{path}: not an ONNX file ({error}); export it with vgg-export --onnx") from None
     held = {entry.key: entry.value for entry in model.metadata_props}
-    if KEY not in held:
+    if KEY not in held or KEPT not in held:
         raise InputError(f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; export it with vgg-export --onnx")
-    artifact = Artifact.from_json(held[KEY], str(path))
-    convs = {node.name: node for node in model.graph.node if node.op_type == "Conv"}
-    quantized = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    if artifact.precision in ("int8", "int8-cpu", "fp8"):
-        return artifact, tuple(name for name, node in convs.items() if node.input[0] not in quantized)
-    return artifact, ("fc8",)
+    return Artifact.from_json(held[KEY], str(path)), tuple(held[KEPT].split(","))
 
 
 def _config(trt: ModuleType, builder: Any, flavour: Flavour, profiles: list[Profile], targets: tuple[str, ...]) -> Any:

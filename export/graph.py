@@ -13,7 +13,7 @@ from torch import nn
 
 from export.precision import FLOAT, Precision
 from export.quantization import LAST, Mapping, Quantization, quantize_weight, weight_scales
-from vgg_deploy.artifact import KEY, USUAL_MEAN, USUAL_STD, Artifact
+from vgg_deploy.artifact import KEPT, KEY, USUAL_MEAN, USUAL_STD, Artifact
 from vgg_deploy.model import VGG
 
 IR_VERSION = 10  # what ONNX Runtime and TensorRT of that opset's age read
@@ -100,7 +100,9 @@ def onnx_graph(net: VGG, artifact: Artifact, precision: Precision, quantization:
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", precision.opset)], ir_version=IR_VERSION, producer_name="vgg-deploy")
-    helper.set_model_props(model, {KEY: artifact.to_json()})
+    quantized = {name for name in mappings if name != LAST}
+    kept = [name for name, module in layers if isinstance(module, nn.Conv2d) and name not in quantized] if quantization else [LAST]
+    helper.set_model_props(model, {KEY: artifact.to_json(), KEPT: ",".join(kept)})
     return Graph(model, line.weights)
 
 

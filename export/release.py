@@ -21,7 +21,7 @@ from export.quantization import LAST, Quantization, ReducedNet
 from export.ranges import Range, clip, measure_ranges
 from export.twin import check_twin, float32_twin
 from vgg_deploy.archs import ARCHS
-from vgg_deploy.artifact import Artifact, manifest_path
+from vgg_deploy.artifact import KEY, Artifact, manifest_path
 from vgg_deploy.classes import ClassList
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.files import sha256, whole_file, write_text
@@ -139,7 +139,7 @@ def _lint_and_check_twin(partial: Path, path: Path, reduced: ReducedNet, basis: 
     findings = lint(model, reduced.precision, set(reduced.mappings) - {LAST}, basis.ranges)
     if findings:
         raise CheckFailed(f"{path.name}: {'; '.join(findings)}. Nothing was written")
-    form = Artifact.from_json(model.metadata_props[0].value, path.name).input
+    form = Artifact.from_json({entry.key: entry.value for entry in model.metadata_props}[KEY], path.name).input
     with TemporaryDirectory(prefix=f".{path.name}.", suffix=".twin", dir=partial.parent) as folder:
         return check_twin(float32_twin(model, Path(folder)), reduced, form, basis.pictures, threads, path.name)
 

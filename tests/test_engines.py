@@ -155,6 +155,18 @@ def test_a_scale_of_shape_1_is_found(exported, tmp_path):
 
 
 @needs_rtx
+def test_a_convolution_in_floats_that_nobody_asked_for_is_found(exported, tmp_path):
+    """Its Q and DQ taken out of the graph, so that TensorRT would run it in half precision."""
+    model = onnx.load(exported["int8"])
+    conv = next(node for node in model.graph.node if node.name == "conv3_1")
+    conv.input[0] = next(node for node in model.graph.node if node.name == "conv3_1.quantize").input[0]
+    path = tmp_path / "D.int8.onnx"
+    onnx.save(model, path)
+    with pytest.raises(CheckFailed, match="conv3_1 in HALF, expected INT8"):
+        build_engine(path, RTX, PROFILES, ("sm80",), lambda text: None)
+
+
+@needs_rtx
 def test_types_are_read_from_the_network(exported):
     """Every convolution that the ONNX graph feeds from a Q is int8 for TensorRT, and only those."""
     import tensorrt_rtx as trt

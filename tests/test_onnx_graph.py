@@ -130,7 +130,8 @@ def test_the_streamed_file_is_what_protobuf_itself_would_write(tmp_path):
 def test_metadata_tells_everything_needed_to_feed_the_net(tmp_path):
     net = thin_net("B", names=("Scheibe", "Quadrat", "Streifen", "Dreieck"))
     model = onnx.load(written(net, tmp_path / "net.onnx"))
-    (entry,) = model.metadata_props
+    entry, kept = model.metadata_props
+    assert (kept.key, kept.value) == ("vgg_deploy.kept", "fc8")
     assert entry.key == KEY
     artifact = Artifact.from_json(entry.value, "net.onnx")
     assert artifact.spec == net.spec

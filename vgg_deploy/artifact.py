@@ -9,6 +9,7 @@ from vgg_deploy.files import sha256
 from vgg_deploy.spec import NetSpec
 
 KEY = "vgg_deploy"  # of the metadata entry
+KEPT = "vgg_deploy.kept"  # of another: convolutions that were asked to be in another type than the precision's
 VERSION = 1
 
 # What the graph's input `image`, (N, 3, H, W) RGB, holds
