@@ -14,6 +14,13 @@ LOG_EVERY = 10.0  # seconds between lines where there is no terminal
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def mute() -> None:
+    """Show nothing from now on: of the processes of a job one shows how far all are."""
+    global LOG_EVERY
+    LOG_EVERY = 1e6
+    console.quiet = True
+
+
 def results() -> Console:
     """Standard output; where it is no terminal, wide enough for every table."""
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 150)
