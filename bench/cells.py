@@ -11,12 +11,13 @@ import numpy as np
 from bench.models import Model
 from bench.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
 from bench.shape_log import ShapeLog
-from bench.store import StoredCell, open_cell
+from bench.store import StoredCell, Tally, open_cell
 from vgg_deploy.archs import ARCHS, macs
 from vgg_deploy.batches import Batch, Scale, size_batches
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import progress
+from vgg_deploy.ranks import ALONE, Ranks
 from vgg_deploy.runtimes import Runtime
 from vgg_deploy.views import VIEW_SETS, cut
 
@@ -31,39 +32,59 @@ class Measured(NamedTuple):
     scored: int  # pictures that went through a net
 
 
-def open_cells(models: list[Model], cells: list[Cell], dataset: Dataset, data_sha256: str, folder: Path, dtype: str, threads: int) -> dict[Cell, StoredCell]:
-    """Every cell as far as earlier runs got."""
-    return {
-        cell: open_cell(
-            folder,
-            {**models[cell.model].identity, "side": cell.side, "views": cell.views, "mirrored": cell.mirrored, "data_sha256": data_sha256},
-            len(dataset),
-            len(models[cell.model].runtime.spec.classes),
-            dtype,
-            threads,
-        )
-        for cell in cells
-    }
+class Share(NamedTuple):
+    """What one process of a job tells when its images are scored."""
+
+    tallies: list[Tally]  # a cell each
+    skipped: dict[int, str]
+    scored: int
+
+
+def open_cells(
+    models: list[Model], cells: list[Cell], dataset: Dataset, data_sha256: str, folder: Path, dtype: str, threads: int, ranks: Ranks = ALONE
+) -> dict[Cell, StoredCell]:
+    """Every cell as far as earlier runs got. All processes have the same files mapped; the main process makes them."""
+
+    def opened() -> dict[Cell, StoredCell]:
+        return {
+            cell: open_cell(
+                folder,
+                {**models[cell.model].identity, "side": cell.side, "views": cell.views, "mirrored": cell.mirrored, "data_sha256": data_sha256},
+                len(dataset),
+                len(models[cell.model].runtime.spec.classes),
+                dtype,
+                threads,
+                ranks,
+            )
+            for cell in cells
+        }
+
+    stored: dict[Cell, StoredCell] = {}
+    ranks.from_main(lambda: stored.update(opened()))
+    return ranks.together(lambda: stored if ranks.main else opened())
 
 
 def fill_cells(
-    models: list[Model], logs: list[ShapeLog], stored: dict[Cell, StoredCell], dataset: Dataset, batch: int, threads: int, on_error: str
-) -> Measured:
-    """Score what is not there yet. However it ends, what was scored is kept.
+    models: list[Model], logs: list[ShapeLog], stored: dict[Cell, StoredCell], dataset: Dataset, batch: int, threads: int, on_error: str,
+    ranks: Ranks = ALONE,
+) -> Measured:  # fmt: skip
+    """Score what is not there yet, each process its share of the images. However it ends, what was scored is kept.
 
     Args: logs, of each model's runtime; batch, most pictures a call; threads, decoders; on_error, "stop" or "skip" for unreadable images.
+    Returns: in the main process everything, in another one what it knows of its share.
     Raises: InputError for the first unreadable image, unless they are skipped.
     """
     groups: dict[Scale, dict[tuple[int, bool], list[Cell]]] = defaultdict(lambda: defaultdict(list))
     for cell in stored:
         scale = Scale(cell.side, models[cell.model].runtime.spec.preprocessing.filter)
         groups[scale][cell.model, cell.mirrored].append(cell)
-    wanted = {scale: ~np.all([stored[c].finished for cells in by_net.values() for c in cells], axis=0) for scale, by_net in groups.items()}
+    mine = ranks.mine(len(dataset))
+    wanted = {scale: mine & ~np.all([stored[c].finished for cells in by_net.values() for c in cells], axis=0) for scale, by_net in groups.items()}
     reused = sum(int(cell.finished.sum()) for cell in stored.values())
     skipped: dict[int, str] = {}
     on_bad = (lambda index, error: skipped.setdefault(index, error.message)) if on_error == "skip" else None
     costs = {cell: _picture_macs(models[cell.model].runtime, cell) for cell in stored}
-    work = sum(costs[cell] * int((~kept.finished).sum()) for cell, kept in stored.items())
+    work = sum(costs[cell] * int((mine & ~kept.finished).sum()) for cell, kept in stored.items())
     scored = 0
     try:
         with progress(f"scores of {len(dataset)} images", work or 1) as bar:
@@ -73,14 +94,39 @@ def fill_cells(
                     for filled, images, pictures in _fill(logs[m], found, mirrored, parts, batch):
                         scored += pictures
                         bar.advance(images * sum(costs[c] for c in filled), f"{models[m].name} Q {found.scale.side}")
+        skipped, scored = _put_together(stored, Share([cell.tally for cell in stored.values()], skipped, scored), ranks)
     finally:
-        for cell in stored.values():
-            cell.save()
+        if ranks.main:
+            for cell in stored.values():
+                cell.save()
     kept = np.ones(len(dataset), bool)
     kept[list(skipped)] = False
+    if ranks.main:
+        _check_whole(stored, kept, dataset)
+    return Measured(stored, kept, list(skipped.values()), reused, scored)
+
+
+def _put_together(stored: dict[Cell, StoredCell], share: Share, ranks: Ranks) -> tuple[dict[int, str], int]:
+    """Wait until every process has scored its share. Returns: unreadable images, by position, and pictures scored, of all of them."""
+    for cell in stored.values() if not ranks.main else ():
+        cell.posteriors.flush()
+    shares = ranks.gather(share)
+    if ranks.main and ranks.world > 1:
+        for cell, (_, *others) in zip(stored.values(), zip(*(one.tallies for one in shares), strict=True), strict=True):
+            cell.take_over(others)
+    return dict(sorted(bad for one in shares for bad in one.skipped.items())), sum(one.scored for one in shares)
+
+
+def _check_whole(stored: dict[Cell, StoredCell], kept: np.ndarray, dataset: Dataset) -> None:
+    """Raises: InputError if no image could be read, or if rows that another process wrote did not arrive."""
     if not kept.any():
         raise InputError(f"{dataset.root}: none of its {len(dataset)} images can be read")
-    return Measured(stored, kept, list(skipped.values()), reused, scored)
+    for cell in stored.values():
+        if lost := int((kept & ~cell.finished).sum()):
+            raise InputError(
+                f"{cell.path.parent}: lost {lost} rows of {cell.path.name} that several machines wrote at once, as network folders may; "
+                "run the command again on one machine, it computes what is missing"
+            )
 
 
 def _fill(

@@ -1,6 +1,7 @@
 """A whole benchmark: models and data in, records and raw times out."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bench.store import only_one
 from vgg_deploy.data import Dataset, labels_for, matched_classes
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.progress import progress
+from vgg_deploy.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,40 @@ class Accuracy:
 def measure_accuracy(
     models: list[Model], rows: list[Row], dataset: Dataset, storage: Storage, batch: int, threads: int, on_error: str, gated: bool = False
 ) -> Accuracy:
-    """Score what the rows need and is not stored yet, and do the rows' arithmetic.
+    """Score what the rows need and is not stored yet, and do the rows' arithmetic, in a process alone.
 
-    Args: batch, most pictures a call; gated, whether faults are for the gate to judge.
-    Raises: CheckFailed for a fault of a model's posteriors unless gated; InputError for unusable images.
+    Args and errors: those of `score_cells` and `accuracy_of`.
+    """
+    return accuracy_of(models, rows, dataset, *score_cells(models, rows, dataset, storage, batch, threads, on_error), gated)
+
+
+def score_cells(
+    models: list[Model], rows: list[Row], dataset: Dataset, storage: Storage, batch: int, threads: int, on_error: str, ranks: Ranks = ALONE
+) -> tuple[Measured, list[ShapeRow]]:
+    """Score what the rows need and is not stored yet, each process of a job its share of the images.
+
+    Args: batch, most pictures a call; threads, of each process; on_error, "stop" or "skip" for unreadable images.
+    Returns: posteriors, and what each new input shape cost at first; whole in the main process only.
+    Raises: InputError for unusable images, or classes that a net does not have.
+    """
+    ranks.from_main(lambda: [matched_classes(dataset, model.runtime.spec, str(model.path)) for model in models])  # before hours of work
+    wanted = list(dict.fromkeys(cell for row in rows for cell, _ in row.cells()))
+    logs = [ShapeLog(model.runtime) for model in models]
+    with ExitStack() as until_all_are_done:
+        ranks.from_main(lambda: until_all_are_done.enter_context(only_one(storage.folder)))
+        data_sha256 = ranks.from_main(lambda: dataset.content_sha256(threads * ranks.local_world))
+        stored = open_cells(models, wanted, dataset, data_sha256, storage.folder, storage.dtype, threads, ranks)
+        measured = fill_cells(models, logs, stored, dataset, batch, threads, on_error, ranks)
+    for log, of_all in zip(logs, zip(*ranks.gather([log.ms for log in logs]), strict=True), strict=True):
+        log.merge(of_all)
+    return measured, [row for log, model in zip(logs, models, strict=True) for row in log.rows(model.described)]
+
+
+def accuracy_of(models: list[Model], rows: list[Row], dataset: Dataset, measured: Measured, shapes: list[ShapeRow], gated: bool = False) -> Accuracy:
+    """The rows' arithmetic, of all posteriors.
+
+    Args: measured, shapes, of `score_cells`; gated, whether faults are for the gate to judge.
+    Raises: CheckFailed for a fault of a model's posteriors unless gated; InputError for fusions of nets with different classes.
     """
     matched = [matched_classes(dataset, model.runtime.spec, str(model.path)) for model in models]
     # an id's name as the data set knows it, else as a net does
@@ -61,13 +93,6 @@ def measure_accuracy(
             for ids, model in zip(matched, models, strict=True)
         ],
     )
-    wanted = list(dict.fromkeys(cell for row in rows for cell, _ in row.cells()))
-    with only_one(storage.folder):
-        data_sha256 = dataset.content_sha256(threads)
-        stored = open_cells(models, wanted, dataset, data_sha256, storage.folder, storage.dtype, threads)
-        logs = [ShapeLog(model.runtime) for model in models]
-        measured = fill_cells(models, logs, stored, dataset, batch, threads, on_error)
-    shapes = [row for log, model in zip(logs, models, strict=True) for row in log.rows(model.described)]
     faults = posterior_faults(models, measured, dataset.files)
     if faults and not gated:
         raise CheckFailed(faults[0].what)

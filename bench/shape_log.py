@@ -36,6 +36,12 @@ class ShapeLog:
         self.ms.setdefault((len(images), *images.shape[2:]), []).append(1000 * (time.perf_counter() - begun))
         return scores
 
+    def merge(self, of_all: tuple[dict[tuple[int, ...], list[float]], ...]) -> None:
+        """Take the times of all processes of a job, this one's among them. The slowest first run counts: the others wait for it."""
+        for shape in set().union(*of_all):
+            lists = [ms[shape] for ms in of_all if shape in ms]
+            self.ms[shape] = [max(ms[0] for ms in lists), *(one for ms in lists for one in ms[1:])]
+
     def rows(self, described: dict) -> list[ShapeRow]:
         return [
             ShapeRow(**described, batch=batch, height_px=height, width_px=width, first_ms=ms[0], warm_calls=len(ms) - 1,

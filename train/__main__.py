@@ -1,13 +1,14 @@
-"""python -m train: options to a config, one call a net."""
+"""python -m train: options to a config, one call a net or a chain."""
 
 import os
-import sys
 from pathlib import Path
 
 import click
 
 ARCH_NAMES = ("A", "A-LRN", "B", "C", "D", "E")
+CHAIN_NAMES = ("paper", "glorot", "one-scale")
 INIT_NAMES = ("paper-std", "paper-var", "glorot", "he")
+PRECISION_NAMES = ("fp32", "bf16", "fp16")
 
 
 def parse_side(ctx, param, text: str | None) -> tuple[int, int] | None:
@@ -32,10 +33,14 @@ def parse_drops(ctx, param, text: str | None) -> tuple[int, ...] | None:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--arch", default="D", type=click.Choice((*ARCH_NAMES, "all")), help="Net of Table 1; all: A, then the others from it.")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder with train/<class>/* and val/<class>/*. Without it: built-in pictures.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/<arch>-S<side>-<time>]")
-@click.option("--resume", is_flag=False, flag_value="newest", metavar="[RUN]", help="Go on with a run folder, or with the newest.")
+@click.option("--arch", default="D", type=click.Choice((*ARCH_NAMES, "all")), help="Net of Table 1, or all of them.")
+@click.option("--chain", type=click.Choice(CHAIN_NAMES), help="Train in stages that start from each other: paper, section 3.1 at S=256, 384 and [256;512]; "
+              "glorot, the same without an A first; one-scale, A and the others from it.  [default for all: one-scale]")  # fmt: skip
+@click.option("--stage", help="Of the chain: only this one, e.g. D-384.")
+@click.option("--plan", "plan_only", is_flag=True, help="Show the chain's stages and the time they take; train nothing.")
+@click.option("--data", type=click.Path(), help="Folder with train/<class>/* and val/<class>/*, or tar shards. Without it: built-in pictures.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run or chain.  [default: runs/<arch>-S<side>-<time>, runs/<chain>]")
+@click.option("--resume", is_flag=False, flag_value="newest", metavar="[RUN]", help="Go on with the folder of a run or chain, or with the newest.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Start from this checkpoint, torchvision, timm or Caffe-layout file.")
 @click.option("--net-a", type=click.Path(path_type=Path), help="Start B-E from this trained A.  [default: the newest run of A that fits]")
 @click.option("--freeze-features", is_flag=True, help="Train fc6-fc8 only, on features of --weights computed once.")
@@ -45,38 +50,70 @@ def parse_drops(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--width", type=float, help="Multiplier of every layer's channels.")
 @click.option("--lrn", type=click.Choice(("alexnet", "caffe")), help="A-LRN: alpha as in AlexNet's formula, or divided by the window.")
 @click.option("--epochs", type=int, help="Passes over the training images.")
-@click.option("--batch", type=int, help="Images an update.")
+@click.option("--batch", type=int, help="Images an update, of all processes together.")
 @click.option("--lr", type=float, help="First learning rate.")
 @click.option("--lr-drops", callback=parse_drops, metavar="plateau|E,E", help="When the rate is divided by 10: on a plateau, or after these epochs.")
+@click.option("--most-drops", type=int, help="How often at the most.")
+@click.option("--patience", type=int, help="Epochs without a better validation top-1 error that make a plateau.")
+@click.option("--fine-tune-epochs", type=click.IntRange(1), help="Of a chain's stages at 384 and jitter.  [default: half of --epochs]")
+@click.option("--fine-tune-lr", type=float, help="First learning rate of these stages.  [default: a tenth of --lr]")
+@click.option("--weight-decay", type=float, help="L2 on weights.")
+@click.option("--bias-decay", type=float, help="L2 on biases.")
+@click.option("--bias-lr", type=float, help="Learning rate of biases, times that of weights.")
+@click.option("--dropout", type=float, help="Share of fc6's and fc7's outputs that an update leaves out.")
+@click.option("--precision", type=click.Choice(PRECISION_NAMES), help="Of convolutions and products; weights and updates stay float32.")
+@click.option("--compile", "compiled", is_flag=True, help="Run updates through torch.compile.")
 @click.option("--images", type=click.IntRange(1), help="Use so many training images, spread evenly (built-in: render so many).")
-@click.option("--seed", type=int, help="Of weights, order and augmentation.")
+@click.option("--seed", type=int, help="Of weights, order, augmentation and dropout.")
 @click.option("--device", type=click.Choice(("cpu", "cuda")), help="[default: cuda if there is one]")
-@click.option("--threads", type=click.IntRange(1), help="Of PyTorch on the CPU.  [default: the cores this process may use]")
-@click.option("--workers", type=click.IntRange(0), help="Loader processes.  [default: as --threads]")
+@click.option("--threads", type=click.IntRange(1), help="Of PyTorch on the CPU, each process.  [default: this process's share of the cores]")
+@click.option("--workers", type=click.IntRange(0), help="Loader processes, each process.  [default: as --threads]")
+@click.option("--checkpoint-every", type=click.IntRange(1), default=1000, help="Updates between checkpoints; an epoch's end makes one in any case.")
+@click.option("--tensorboard", is_flag=True, help="Also write losses and errors for TensorBoard, into the run's folder.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw some augmented crops to this PNG, to check by eye; train nothing.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="RUN", help="Draw the curves of a run's or chain's folder; train nothing.")
 @click.option("--on-error", type=click.Choice(("stop", "skip")), default="stop", help="What an unreadable image does.")
-def main(arch, data, out, resume, weights, net_a, freeze_features, images, device, threads, workers, on_error, **recipe):
+def main(arch, chain, stage, plan_only, data, out, resume, weights, net_a, freeze_features, fine_tune_epochs, fine_tune_lr, compiled, images, device,
+         threads, workers, checkpoint_every, tensorboard, picture, plot, on_error, **recipe):  # fmt: skip
     """Train a net of Table 1 by the paper's recipe: python -m train --arch D --data /data/imagenet
 
-    Without --data a thin net learns the built-in pictures by a small recipe that fits two cores.
+    Without --data a thin net learns the built-in pictures by a small recipe that fits two cores. On several GPUs or
+    machines: torchrun --nproc-per-node 8 -m train --arch D --data /data/imagenet --out runs/D
     """
+    chain = chain or ("one-scale" if arch == "all" else None)
+    if (stage or plan_only) and not (chain or resume):
+        raise click.UsageError("--stage and --plan belong to a chain; add --chain paper")
+    if chain and (weights or net_a or freeze_features):
+        raise click.UsageError("a chain's stages start from each other; leave --weights, --net-a and --freeze-features out")
+    if chain in ("paper", "glorot") and recipe["side"]:
+        raise click.UsageError(f"the chain {chain} fixes S by its stages; leave --side out")
+    if chain == "glorot" and recipe["init"] not in (None, "glorot"):
+        raise click.UsageError("the chain glorot fixes how layers are drawn; leave --init out")
+    if plot:
+        from train.curves import draw_curves
+
+        click.echo(f"Curves: {draw_curves(plot)}")
+        return
     # waiting threads must sleep, not spin: the loader's processes need the same cores (read when torch is imported)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from train.plan import resume_run, train_archs  # here, so that --help and usage errors need no PyTorch
+    from train.chain import FineTune
+    from train.command import Request, go_on, train
     from train.session import Machine
     from vgg_deploy.machine import available_cores, pick_device
+    from vgg_deploy.ranks import joined
 
-    threads = threads or available_cores()
-    machine = Machine(pick_device(device), threads, threads if workers is None else workers, on_error)
-    try:
-        if resume:
-            given = {name for name, value in {**recipe, "weights": weights, "net-a": net_a, "out": out}.items() if value is not None}
-            if given:
-                raise click.UsageError(f"--resume goes on with the run's own recipe; leave {', '.join('--' + g.replace('_', '-') for g in sorted(given))} out")
-            resume_run(resume, machine)
-        else:
-            train_archs(arch, data, out, weights, net_a, freeze_features, images, recipe, machine)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    device = pick_device(device)
+    with joined(device) as ranks:
+        threads = threads or max(1, available_cores() // ranks.local_world)
+        place = Machine(device, threads, threads if workers is None else workers, on_error, compiled, checkpoint_every, tensorboard, ranks)
+        if not resume:
+            train(Request(arch, chain, stage, plan_only, data, out, weights, net_a, freeze_features, images, FineTune(fine_tune_epochs, fine_tune_lr),
+                          recipe, picture), place)  # fmt: skip
+            return
+        given = {**recipe, "weights": weights, "net-a": net_a, "out": out, "data": data, "chain": chain, "stage": stage, "images": images}
+        if given := sorted(name for name, value in given.items() if value is not None):
+            raise click.UsageError(f"--resume goes on with the run's own recipe; leave {', '.join('--' + g.replace('_', '-') for g in given)} out")
+        go_on(resume, place)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.model import INITS
 
 PLATEAU = ()  # of `lr_drops`: divide when the validation error stops improving
+PRECISIONS = ("fp32", "bf16", "fp16")  # of convolutions and matrix products; weights and their updates are float32
 
 
 @dataclass(frozen=True)
@@ -17,34 +18,45 @@ class TrainConfig:
     width: float = 1.0  # multiplier of all channels
     crop: int = 224  # pixels
     side: tuple[int, int] = (256, 256)  # S in pixels, a whole number drawn per image from this closed range (uniform: open)
-    batch: int = 256  # images an update
+    batch: int = 256  # images an update, of all processes together
     epochs: int = 74  # 370K updates of 256 on ILSVRC-2012
     lr: float = 1e-2
     lr_drops: tuple[int, ...] = PLATEAU  # or the epochs after which the rate is divided by 10
+    most_drops: int = 3  # divisions by 10 in a run at the most
     patience: int = 4  # epochs without a better validation top-1 error that make a plateau (open)
     momentum: float = 0.9
-    weight_decay: float = 5e-4  # L2 on weights, not on biases (biases: open)
+    weight_decay: float = 5e-4  # L2 on weights
+    bias_decay: float = 0.0  # L2 on biases (open)
+    bias_lr: float = 1.0  # times the rate of the weights (open)
     dropout: float = 0.5
     colour_shift: float = 0.1  # standard deviation of the PCA coefficients
     init: str = "paper-std"  # of layers that start random; one of model.INITS
     lrn: str = "alexnet"
+    precision: str = "fp32"
     seed: int = 0
 
     def __post_init__(self):
-        if self.init not in INITS:
-            raise InputError(f"init {self.init!r} is unknown; choose one of {', '.join(INITS)}")
+        for name, value, known in (("init", self.init, INITS), ("precision", self.precision, PRECISIONS)):
+            if value not in known:
+                raise InputError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
         if self.crop < STRIDE or self.crop % STRIDE:
             raise InputError(f"crop {self.crop} is not a multiple of {STRIDE}")
         if not self.crop <= self.side[0] <= self.side[1]:
             raise InputError(f"S {self.side[0]}:{self.side[1]} needs {self.crop} <= low <= high, or the {self.crop} crop does not fit")
-        for name in ("batch", "epochs", "patience"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)} is below 1")
+        for name, least in {"batch": 1, "epochs": 1, "patience": 1, "most_drops": 0, "bias_decay": 0, "bias_lr": 0, "weight_decay": 0}.items():
+            if getattr(self, name) < least:
+                raise InputError(f"{name} {getattr(self, name)} is below {least}")
         if not self.lr > 0:
             raise InputError(f"lr {self.lr} is not a positive number")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout {self.dropout} is not in [0;1)")
 
+    @property
+    def s(self) -> str:
+        """S in the paper's words."""
+        low, high = self.side
+        return f"S={low}" if low == high else f"S in [{low};{high}]"
 
-LR_DROPS = 3  # divisions by 10 in a run at the most
 
 RECIPES = {
     "paper": TrainConfig(),
@@ -59,7 +71,7 @@ RECIPES = {
 def learning_rate(config: TrainConfig, errors: list[float]) -> float:
     """The rate of the next epoch, given the validation errors of the epochs so far."""
     drops = _plateaus(errors, config.patience) if config.lr_drops == PLATEAU else sum(len(errors) >= e for e in config.lr_drops)
-    return config.lr / 10 ** min(drops, LR_DROPS)
+    return config.lr / 10 ** min(drops, config.most_drops)
 
 
 def _plateaus(errors: list[float], patience: int) -> int:

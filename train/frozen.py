@@ -1,7 +1,7 @@
 """Training fc6-fc8 alone on features of a fixed trunk, computed once and kept on disk."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.lib.format import open_memmap
 from train.augment import centre_crop
 from train.config import TrainConfig
 from train.loader import EpochBatches
-from train.loop import Errors, Examples
+from train.loop import Errors, Signals, Validate
+from train.update import Examples
 from vgg_deploy.archs import STRIDE
 from vgg_deploy.batches import Scale, size_batches
 from vgg_deploy.cache import cache_folder
@@ -40,7 +41,7 @@ def pool5_features(net: VGG, dataset: Dataset, side: int, device: str, threads: 
 
 @torch.inference_mode()
 def _compute(net: VGG, dataset: Dataset, side: int, device: str, threads: int, split: str, path: Path) -> None:
-    trunk = net.trunk.eval().to(device, memory_format=torch.channels_last)
+    trunk = net.trunk.eval()
     crop, pre = net.spec.crop, net.spec.preprocessing
     mean = torch.tensor(pre.mean, device=device).view(1, 3, 1, 1)
     channels = [m for m in trunk if hasattr(m, "out_channels")][-1].out_channels
@@ -54,7 +55,7 @@ def _compute(net: VGG, dataset: Dataset, side: int, device: str, threads: int, s
     features.flush()
 
 
-def feature_batches(features: np.ndarray, labels: np.ndarray, config: TrainConfig, begin: int, device: str) -> Iterator[Examples]:
+def feature_batches(features: np.ndarray, labels: np.ndarray, config: TrainConfig, begin: int, device: str) -> Generator[Examples, None, None]:
     """Batches of step `begin` and on, in the same order as the images would come."""
     for keys in EpochBatches(len(labels), config.batch, config.epochs, config.seed, begin):
         chosen = np.sort([index for _, index in keys])
@@ -62,11 +63,11 @@ def feature_batches(features: np.ndarray, labels: np.ndarray, config: TrainConfi
         yield Examples(inputs, torch.from_numpy(labels[chosen]).to(device))
 
 
-def feature_validation(net: VGG, features: np.ndarray, labels: np.ndarray, device: str) -> Callable[[], Errors]:
+def feature_validation(net: VGG, features: np.ndarray, labels: np.ndarray, device: str) -> Validate:
     """A function that gives the head's present errors on centre crops."""
 
     @torch.inference_mode()
-    def validate() -> Errors:
+    def validate(signals: Signals) -> Errors | None:
         head = net.head.eval()
         wrong = np.zeros(2)
         for first in range(0, len(labels), 256):

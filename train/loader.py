@@ -28,10 +28,14 @@ class TrainBatch(NamedTuple):
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Lists of (epoch, image): every image once an epoch in a new order, the last short batch dropped."""
+    """Lists of (epoch, image): every image once an epoch in a new order, the last short batch dropped.
 
-    def __init__(self, images: int, batch: int, epochs: int, seed: int, begin: int):
+    Each process of a job takes its rows of every batch, so that all together see what one alone would.
+    """
+
+    def __init__(self, images: int, batch: int, epochs: int, seed: int, begin: int, rank: int = 0, world: int = 1):
         self.images, self.batch, self.epochs, self.seed, self.begin = images, batch, epochs, seed, begin
+        self.mine = slice(rank * batch // world, (rank + 1) * batch // world)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         steps = steps_per_epoch(self.images, self.batch)
@@ -39,7 +43,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             order = np.random.default_rng((self.seed, epoch)).permutation(self.images)
             first = self.begin % steps if epoch == self.begin // steps else 0
             for step in range(first, steps):
-                yield [(epoch, int(i)) for i in order[step * self.batch : (step + 1) * self.batch]]
+                yield [(epoch, int(i)) for i in order[step * self.batch : (step + 1) * self.batch][self.mine]]
 
 
 def steps_per_epoch(images: int, batch: int) -> int:
@@ -72,30 +76,33 @@ def collate(examples: list) -> TrainBatch:
     read = [e for e in examples if not isinstance(e, str)]
     unreadable = [e for e in examples if isinstance(e, str)]
     if not read:
-        return TrainBatch(torch.empty(0), torch.empty(0), torch.empty(0), unreadable)
+        return TrainBatch(torch.empty(0), torch.empty(0), torch.empty(0, dtype=torch.int64), unreadable)
     crops = torch.stack([view.crop for view, _ in read])
     shifts = torch.from_numpy(np.stack([view.shift for view, _ in read]))
     return TrainBatch(crops, shifts, torch.tensor([label for _, label in read]), unreadable)
 
 
-def train_batches(views: Views, begin: int, workers: int, pin: bool) -> Iterator[TrainBatch]:
-    """Batches of step `begin` and on, to the end of the last epoch, without a gap between epochs."""
+def train_batches(views: Views, begin: int, workers: int, pin: bool, rank: int = 0, world: int = 1) -> Iterator[TrainBatch]:
+    """This process's batches of step `begin` and on, to the end of the last epoch, without a gap between epochs."""
     config = views.config
-    sampler = EpochBatches(len(views.dataset), config.batch, config.epochs, config.seed, begin)
+    sampler = EpochBatches(len(views.dataset), config.batch, config.epochs, config.seed, begin, rank, world)
     loader = DataLoader(
         views,
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin,
-        worker_init_fn=_ignore_interrupt,
-        generator=torch.Generator(),  # its own, or it would draw from the one that dropout goes on with after a resume
+        worker_init_fn=_outlive_signals,
+        generator=torch.Generator(),  # its own: nothing of a run may hang on how often a shared one was asked
     )
     return iter(loader)
 
 
-def _ignore_interrupt(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; the main process alone decides what they mean."""
-    for interrupt in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(interrupt, signal.SIG_IGN)
+def _outlive_signals(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; the main process alone decides what they mean.
+
+    A second SIGTERM acts as usual: with two Python ends the workers it still has when it exits.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     torch.set_num_threads(1)

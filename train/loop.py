@@ -5,25 +5,21 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, NoReturn
 
+import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 
 from train.config import TrainConfig, learning_rate
-from train.run import Run
-from vgg_deploy.errors import CheckFailed
-from vgg_deploy.model import VGG
+from train.health import Health
+from train.run import Run, State
+from train.update import Examples, Updater
+from vgg_deploy.errors import CheckFailed, InputError, Interrupted
 from vgg_deploy.progress import progress
 
-
-class Examples(NamedTuple):
-    """One update's input, ready for `trainee`, on its device."""
-
-    inputs: Tensor  # (N, ...) float32
-    labels: Tensor  # (N,) int64
+LOG_STEPS = 20  # between rows of steps.csv; as often a GPU is asked for its losses, for asking makes it wait
 
 
 class Errors(NamedTuple):
@@ -33,123 +29,212 @@ class Errors(NamedTuple):
     top5: float
 
 
-@dataclass
-class State:
-    """How far a run has come; everything here goes into last.pt."""
+class Signals:
+    """The first Ctrl-C or SIGTERM is noted, so that a step is never cut in two; a second one acts as usual."""
 
-    step: int = 0
-    errors: list[float] = field(default_factory=list)  # validation top-1 error after each epoch
-    elapsed_s: float = 0.0
+    def __init__(self):
+        self.noted = 0
+
+    @contextmanager
+    def watched(self) -> Iterator["Signals"]:
+        before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+        def note(signum, frame):
+            self.noted = signum
+            for s, handler in before.items():
+                signal.signal(s, handler)
+
+        for s in before:
+            signal.signal(s, note)
+        try:
+            yield self
+        finally:
+            for s, handler in before.items():
+                signal.signal(s, handler)
+
+
+Validate = Callable[[Signals], Errors | None]  # None when a signal came before the end
+
+
+class Keeper(NamedTuple):
+    """Where the main process leaves what a run comes to; the other processes have none."""
+
+    run: Run
+    every: int  # updates between checkpoints
+    board: object | None = None  # train.board.Board
 
 
 def fit(
-    net: VGG,
-    trainee: nn.Module,
-    batches: Iterator[Examples],
-    steps_an_epoch: int,
-    validate: Callable[[], Errors],
-    config: TrainConfig,
-    run: Run,
-    optimiser: torch.optim.Optimizer,
-    state: State,
-) -> bool:
-    """Train `trainee`, which is `net` or a part of it, until the last epoch or an interrupt.
+    updater: Updater, batches: Iterator[Examples], steps_an_epoch: int, validate: Validate, config: TrainConfig, state: State, keeper: Keeper | None,
+    health: Health,
+) -> None:  # fmt: skip
+    """Train until the last epoch.
 
-    Returns: whether it came to the end; after an interrupt last.pt holds the step it stopped at.
-    Raises: CheckFailed if the loss is no longer finite; the last good checkpoints stay.
+    Raises: Interrupted after a signal, when last.pt holds the step it stopped at; CheckFailed if the loss is no longer
+        finite: the last good checkpoints stay.
     """
-    def save_last() -> None:
-        state.elapsed_s += time.monotonic() - begun[0]
-        begun[0] = time.monotonic()
-        held = {**state.__dict__, "optimiser": optimiser.state_dict(), "rng": torch.get_rng_state()}
-        run.save_last(net, held)
-
-    begun = [time.monotonic()]
-    with _interrupt_noted() as interrupted:
-        for epoch in range(state.step // steps_an_epoch, config.epochs):
+    with Signals().watched() as signals:
+        clock = _Clock(state)
+        while (epoch := len(state.errors)) < config.epochs:
             lr = learning_rate(config, state.errors)
-            for group in optimiser.param_groups:
-                group["lr"] = lr
-            trainee.train()
-            first = state.step - epoch * steps_an_epoch
-            running, images, epoch_begun = torch.zeros(4, dtype=torch.float64), 0, time.monotonic()
-            with progress(f"epoch {epoch + 1}/{config.epochs}", steps_an_epoch, first) as bar:
-                for _ in range(first, steps_an_epoch):
-                    examples = next(batches)
-                    logits = trainee(examples.inputs).flatten(1)
-                    loss = cross_entropy(logits, examples.labels)
-                    optimiser.zero_grad(set_to_none=True)
-                    loss.backward()
-                    optimiser.step()
-                    state.step += 1
-                    running += _tally(loss.detach(), logits.detach(), examples.labels)
-                    images += len(examples.labels)
-                    loss_so_far, top1, top5 = (running[:3] / running[3]).tolist()
-                    if not math.isfinite(loss_so_far):
-                        raise CheckFailed(
-                            f"the loss is {loss_so_far} at step {state.step} (LR {lr:g}); {run.folder} keeps the last good checkpoints. "
-                            "Lower --lr, or choose another --init (he and glorot are made for deep nets)"
-                        )
-                    speed = images / (time.monotonic() - epoch_begun)
-                    bar.advance(1, f"loss {loss_so_far:.3f}  top-1 {top1:.1f} %  top-5 {top5:.1f} % error  {speed:.0f} images/s")
-                    if interrupted:
-                        break
-            if interrupted:
-                save_last()
-                return False
-            errors = validate()
+            stopped = _epoch(updater, batches, steps_an_epoch, config, state, keeper, signals, clock, lr, health)
+            errors = None if stopped else validate(signals)
+            if errors is None:
+                _save(updater, state, keeper, clock)
+                raise Interrupted(f"stopped at step {state.step}" + _way_on(keeper), _strongest(updater, signals))
             state.errors.append(errors.top1)
+            row = _row(epoch, lr, errors, state, clock)
+            state.rows.append(row)
+            state.tally, state.epoch_s = [0.0] * 4, 0.0
             best = errors.top1 <= min(state.errors)
-            if best:
-                run.save_best(net)
-            save_last()
-            print(
-                f"epoch {epoch + 1:>{len(str(config.epochs))}}/{config.epochs}  LR {lr:g}  loss {loss_so_far:.3f}  error: training "
-                f"top-1 {top1:.1f} %  validation top-1 {errors.top1:.1f} %  top-5 {errors.top5:.1f} %{'  (best)' if best else ''}",
-                flush=True,
-            )
-            run.add_row(
-                {
-                    "epoch": epoch + 1, "step": state.step, "lr": lr, "train_loss": round(loss_so_far, 5),
-                    "train_top1_error_pct": round(top1, 3), "train_top5_error_pct": round(top5, 3),
-                    "val_top1_error_pct": round(errors.top1, 3), "val_top5_error_pct": round(errors.top5, 3),
-                    "images_per_s": round(speed, 1), "elapsed_s": round(state.elapsed_s, 1),
-                }  # fmt: skip
-            )
-    return True
+            if keeper and best:
+                keeper.run.save_best(updater.net)
+            _save(updater, state, keeper, clock)
+            _tell(row, config, best)
+            if keeper:
+                keeper.run.add_epoch(row)
+                if keeper.board:
+                    keeper.board.epoch(row)
+            health.after_epoch(row)
 
 
-def sgd(trainee: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    """Momentum SGD with weight decay on weights only; the decay is L2 in the gradient, as in the paper's Caffe."""
-    weights = [p for name, p in trainee.named_parameters() if p.requires_grad and name.endswith("weight")]
-    biases = [p for name, p in trainee.named_parameters() if p.requires_grad and name.endswith("bias")]
-    groups = [{"params": weights, "weight_decay": config.weight_decay}, {"params": biases, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+def _epoch(updater, batches, steps_an_epoch, config, state, keeper, signals, clock, lr, health) -> bool:
+    """The updates of one epoch, or what is left of them. Returns: whether a signal came first, to any process."""
+    first = state.step - len(state.errors) * steps_an_epoch
+    window = _Window(updater, state, lr, keeper, health)
+    with progress(f"epoch {len(state.errors) + 1}/{config.epochs}", steps_an_epoch, first) as bar:
+        for _ in range(first, steps_an_epoch):
+            examples = next(batches)
+            images, interrupted = updater.ranks.sum(np.array([len(examples.labels), signals.noted > 0]))
+            if interrupted:
+                window.close()
+                return True
+            if not images:
+                raise InputError(f"not one image of a batch of {config.batch} could be read")
+            window.add(updater.step(examples, state.step, int(images), lr))
+            state.step += 1
+            due = state.step % LOG_STEPS == 0 or state.step % steps_an_epoch == 0
+            if updater.device.type == "cpu" or due:
+                window.look()
+            if due:
+                window.close()
+            bar.advance(1, window.note())
+            if keeper and state.step % keeper.every == 0 and state.step % steps_an_epoch:
+                window.close()
+                _save(updater, state, keeper, clock)
+    return False
 
 
-def _tally(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Sums over a batch: loss, top-1 and top-5 errors in per cent, images."""
-    best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-    n = len(labels)
-    wrong = [100 * (n - best[:, :k].sum().item()) for k in (1, 5)]
-    return torch.tensor([loss.item() * n, *wrong, n], dtype=torch.float64)
+class _Window:
+    """The updates since the last row of steps.csv."""
+
+    def __init__(self, updater: Updater, state: State, lr: float, keeper: Keeper | None, health: Health):
+        self.updater, self.state, self.lr, self.keeper, self.health = updater, state, lr, keeper, health
+        self.unseen: list[Tensor] = []
+        self.sums, self.begun = np.zeros(4), time.monotonic()
+
+    def add(self, tally: Tensor) -> None:
+        self.unseen.append(tally)
+
+    def look(self) -> None:
+        """Fetch the tallies of all processes; stop at the first loss that is not finite."""
+        if not self.unseen:
+            return
+        tallies = self.updater.ranks.sum(torch.stack(self.unseen).cpu().numpy())
+        first = self.state.step - len(tallies)
+        self.unseen = []
+        for step, tally in enumerate(tallies, start=first + 1):
+            loss = tally[0] / tally[3]
+            if not math.isfinite(loss):
+                self.updater.ranks.together(partial(_diverged, loss, step, self.lr, self.keeper))
+            self.health.after_step(step, loss)
+        self.sums += tallies.sum(0)
+        self.state.tally = (np.array(self.state.tally) + tallies.sum(0)).tolist()
+
+    def close(self) -> None:
+        """Write the row and begin the next."""
+        self.look()
+        if not self.sums[3]:
+            return
+        now = time.monotonic()
+        self.state.epoch_s += now - self.begun
+        if self.keeper:
+            loss, top1, _ = self.sums[:3] / self.sums[3]
+            row = {
+                "step": self.state.step, "epoch": len(self.state.errors) + 1, "lr": self.lr, "train_loss": round(loss, 5),
+                "train_top1_error_pct": round(100 * top1, 3), "images_per_s": round(self.sums[3] / (now - self.begun), 1),
+            }  # fmt: skip
+            self.keeper.run.add_step(row)
+            if self.keeper.board:
+                self.keeper.board.step(row)
+        self.sums, self.begun = np.zeros(4), now
+
+    def note(self) -> str:
+        """For the progress bar: the epoch so far."""
+        *sums, images = self.state.tally
+        if not images:
+            return ""
+        loss, top1, top5 = (s / images for s in sums)
+        seconds = self.state.epoch_s + time.monotonic() - self.begun
+        return f"loss {loss:.3f}  top-1 {100 * top1:.1f} %  top-5 {100 * top5:.1f} % error  {images / seconds:.0f} images/s"
 
 
-@contextmanager
-def _interrupt_noted() -> Iterator[list]:
-    """Collect the first Ctrl-C (or SIGTERM) so that a step is never cut in two; a second one acts as usual."""
-    noted: list = []
+class _Clock:
+    """Adds to `elapsed_s` what passed since it was last asked."""
 
-    def note(signum, frame):
-        noted.append(signum)
-        for s, handler in before.items():
-            signal.signal(s, handler)
+    def __init__(self, state: State):
+        self.state, self.since = state, time.monotonic()
 
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    for s in before:
-        signal.signal(s, note)
-    try:
-        yield noted
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
+    def read(self) -> float:
+        now = time.monotonic()
+        self.state.elapsed_s += now - self.since
+        self.since = now
+        return self.state.elapsed_s
+
+
+def _save(updater: Updater, state: State, keeper: Keeper | None, clock: _Clock) -> None:
+    """Write last.pt, unless the last update spoilt the weights: the loss tells it only at the next."""
+    clock.read()
+    if keeper is None:
+        return
+    if not updater.weights_are_finite():
+        _diverged(math.nan, state.step + 1, updater.optimiser.param_groups[0]["lr"], keeper)
+    keeper.run.save_last(updater.net, {**state.__dict__, **updater.state()})
+
+
+def _diverged(loss: float, step: int, lr: float, keeper: Keeper | None) -> NoReturn:
+    kept = keeper.run.folder if keeper else "the run's folder"
+    raise CheckFailed(
+        f"the loss is {loss} at step {step} (LR {lr:g}); {kept} keeps the last good checkpoints. "
+        "Lower --lr, or choose another --init (he and glorot are made for deep nets)"
+    )
+
+
+def _way_on(keeper: Keeper | None) -> str:
+    return f"; go on with: python -m train --resume {keeper.run.folder}" if keeper else ""
+
+
+def _strongest(updater: Updater, signals: Signals) -> int:
+    """The signal to name in the exit code, the same in every process: a scheduler's before a Ctrl-C."""
+    return max(updater.ranks.gather(signals.noted))
+
+
+def _row(epoch: int, lr: float, errors: Errors, state: State, clock: _Clock) -> dict:
+    """Of metrics.csv."""
+    *sums, images = state.tally
+    loss, top1, top5 = (s / images for s in sums)
+    return {
+        "epoch": epoch + 1, "step": state.step, "lr": lr, "train_loss": round(loss, 5),
+        "train_top1_error_pct": round(100 * top1, 3), "train_top5_error_pct": round(100 * top5, 3),
+        "val_top1_error_pct": round(errors.top1, 3), "val_top5_error_pct": round(errors.top5, 3),
+        "images_per_s": round(images / state.epoch_s, 1), "elapsed_s": round(clock.read(), 1),
+    }  # fmt: skip
+
+
+def _tell(row: dict, config: TrainConfig, best: bool) -> None:
+    print(
+        f"epoch {row['epoch']:>{len(str(config.epochs))}}/{config.epochs}  LR {row['lr']:g}  loss {row['train_loss']:.3f}  error: training "
+        f"top-1 {row['train_top1_error_pct']:.1f} %  validation top-1 {row['val_top1_error_pct']:.1f} %  "
+        f"top-5 {row['val_top5_error_pct']:.1f} %{'  (best)' if best else ''}",
+        flush=True,
+    )

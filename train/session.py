@@ -1,29 +1,31 @@
 """One net from data to best.pt: what the command does, without the command line."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
 
 from train import frozen, start
 from train.config import TrainConfig
+from train.health import Health
 from train.loader import TrainBatch, Views, steps_per_epoch, train_batches
-from train.loop import Errors, Examples, State, fit, sgd
-from train.run import Run
+from train.loop import Keeper, Validate, fit
+from train.run import Run, State
 from train.statistics import Colours, measure_colours
-from vgg_deploy.batches import Scale, size_batches
+from train.trainee import shape_for_training
+from train.update import Examples, Updater
+from train.validation import dense_validation
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.model import VGG
-from vgg_deploy.progress import progress
-from vgg_deploy.runtimes import TorchRuntime
-from vgg_deploy.scoring import error_pct, ranks
-from vgg_deploy.spec import Preprocessing
+from vgg_deploy.ranks import ALONE, Ranks
+from vgg_deploy.spec import NetSpec, Preprocessing
 
 say = Console(highlight=False, soft_wrap=True).print
+CHECKPOINT_EVERY = 1000  # updates
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,13 @@ class Machine:
     """Where and how the work is done; none of it changes the result beyond rounding."""
 
     device: str
-    threads: int
-    workers: int
+    threads: int  # of this process
+    workers: int  # loader processes of this process
     on_error: str  # "stop" or "skip" for unreadable images
+    compiled: bool = False  # by torch.compile
+    checkpoint_every: int = CHECKPOINT_EVERY
+    tensorboard: bool = False
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)
@@ -51,52 +57,78 @@ class Sources:
 
     def as_json(self) -> dict:
         """What a resumed run needs to open the same files."""
-        weights = str(self.weights.resolve()) if self.weights else None
-        return {"data": self.data, "recipe": self.recipe, "weights": weights, "freeze": self.freeze, "images": self.images}
+        weights, net_a = (str(path.resolve()) if path else None for path in (self.weights, self.net_a))
+        return {"data": self.data, "recipe": self.recipe, "weights": weights, "net_a": net_a, "freeze": self.freeze, "images": self.images}
 
 
-def train_net(config: TrainConfig, sources: Sources, machine: Machine, run: Run | None, folder: Path | None) -> Run:
-    """Train one net, or go on with `run`; returns the folder with its checkpoints.
+@dataclass
+class Beginning:
+    """Where the main process begins."""
 
-    Raises: InputError for data or files that do not fit, KeyboardInterrupt after an interrupt that was saved.
+    net: VGG
+    run: Run
+    state: State = field(default_factory=State)
+    held: dict | None = None  # the updater's state in a checkpoint
+
+    @property
+    def shared(self) -> tuple[NetSpec, State, Run, bool]:
+        """What the other processes must know; they get the weights when they first meet."""
+        return self.net.spec, self.state, self.run, self.held is not None
+
+
+def train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: Path | None, resume: bool = False) -> Run:
+    """Train one net in a new folder, or go on with the run in it; returns the run with its checkpoints.
+
+    Raises: InputError for data or files that do not fit, Interrupted after a signal, when the work was saved.
     """
-    torch.manual_seed(config.seed)
+    ranks = machine.ranks
+    _check_share(config, sources, ranks)
     torch.set_num_threads(machine.threads)
-    colours = measure_colours(sources.train, machine.threads)
-    state, optimiser_state = State(), None
-    if run:
-        held = run.load_last()
-        net = VGG(held.spec, config.dropout)
-        net.load_state_dict(held.weights)
-        _check_classes(held.spec.classes, sources.train, run)
-        state = State(held.training["step"], held.training["errors"], held.training["elapsed_s"])
-        optimiser_state = held.training["optimiser"]
-        torch.set_rng_state(held.training["rng"])
-        run.forget_rows_after(len(state.errors))
-        say(f"Going on with {run.folder} at step {state.step}.")
-    else:
-        net = _first_net(config, sources, colours)
-        run = Run.create(folder, config, sources.as_json())
-    net.to(machine.device, memory_format=torch.channels_last)
-    trainee = net.head if sources.freeze else net
-    optimiser = sgd(trainee, config)
-    if optimiser_state:
-        optimiser.load_state_dict(optimiser_state)
+    torch.backends.cudnn.allow_tf32 = False  # on by default; float32 means float32 here
+    torch.backends.cudnn.benchmark = True  # one input size, thousands of times
+    colours = ranks.from_main(lambda: measure_colours(sources.train, machine.threads * ranks.local_world))
+    begun: list[Beginning] = []
+    ranks.from_main(lambda: begun.append(_beginning(config, sources, colours, folder, resume)))
+    spec, state, run, resumed = ranks.from_main(lambda: begun[0].shared)
+    net = shape_for_training(begun[0].net if begun else VGG(spec), machine.device)
+    updater = Updater(net, sources.freeze, config, ranks, machine.compiled)
+    if resumed:
+        updater.load_state(begun[0].held if begun else None)
+    keeper = _keeper(run, state, machine) if ranks.main else None
     say(f"Checkpoints and metrics.csv go to {run.folder}")
-    steps = steps_per_epoch(len(sources.train), config.batch)
     if sources.freeze:
         batches, validate = _frozen(net, config, sources, machine, state.step)
     else:
         batches = _examples(net, config, sources, machine, colours, state.step)
-        validate = _dense_validation(net, sources.val, machine)
-    if not fit(net, trainee, batches, steps, validate, config, run, optimiser, state):
-        say(f"Stopped at step {state.step}; go on with: python -m train --resume {run.folder}")
-        raise KeyboardInterrupt
+        validate = dense_validation(net, sources.val, machine.threads, machine.on_error, ranks)
+    health = Health(len(spec.classes), config.init, say)
+    with closing(batches):  # ends the loader's processes
+        fit(updater, batches, steps_per_epoch(len(sources.train), config.batch), validate, config, state, keeper, health)
     say(f"Done: lowest validation top-1 error {min(state.errors):.1f} %, {run.best}")
     return run
 
 
-def _first_net(config: TrainConfig, sources: Sources, colours: Colours) -> VGG:
+def _check_share(config: TrainConfig, sources: Sources, ranks: Ranks) -> None:
+    def check() -> None:
+        if config.batch % ranks.world:
+            raise InputError(f"--batch {config.batch} cannot be shared evenly by {ranks.world} processes; give a multiple of {ranks.world}")
+        if sources.freeze and ranks.world > 1:
+            raise InputError("--freeze-features computes features once and trains on them in one process; start it without torchrun")
+
+    ranks.from_main(check)
+
+
+def _beginning(config: TrainConfig, sources: Sources, colours: Colours, folder: Path | None, resume: bool) -> Beginning:
+    if not resume:
+        return _first(config, sources, colours, Run.create(folder, config, sources.as_json()))
+    run = Run(folder)
+    if run.last.exists():
+        return _go_on(run, sources)
+    say(f"{folder} has no checkpoint yet: beginning at step 0.")
+    return _first(config, sources, colours, run)
+
+
+def _first(config: TrainConfig, sources: Sources, colours: Colours, run: Run) -> Beginning:
     mean = Preprocessing(mean=tuple(round(float(m), 3) for m in colours.mean))
     preprocessing = start.weights_of(sources.weights)[1] if sources.weights else mean
     spec = start.describe(config, sources.train, preprocessing, f"{sources.recipe} recipe, {config.epochs} epochs of {len(sources.train)} images")
@@ -108,24 +140,43 @@ def _first_net(config: TrainConfig, sources: Sources, colours: Colours) -> VGG:
     else:
         say(f"Start: all layers {config.init}, seed {config.seed}")
     say(f"Mean RGB subtracted: {', '.join(f'{m:.2f}' for m in preprocessing.mean)}" + ("" if sources.weights else f" (of {colours.images} training images)"))
-    return net
+    run.begin_from(State())
+    return Beginning(net, run)
 
 
-def _check_classes(classes: tuple[str, ...], dataset: Dataset, run: Run) -> None:
-    if classes != dataset.classes:
-        raise InputError(f"{run.last}: was trained on other classes than {dataset.root} has; resume with the --data it was begun with")
+def _go_on(run: Run, sources: Sources) -> Beginning:
+    held, state = run.load_last()
+    if held.spec.classes != sources.train.classes:
+        raise InputError(f"{run.last}: was trained on other classes than {sources.train.root} has; resume with the --data it was begun with")
+    net = VGG(held.spec)
+    net.load_state_dict(held.weights)
+    run.begin_from(state)
+    say(f"Going on with {run.folder} at step {state.step}.")
+    return Beginning(net, run, state, held.training)
 
 
-def _examples(net: VGG, config: TrainConfig, sources: Sources, machine: Machine, colours: Colours, begin: int) -> Iterator[Examples]:
+def _keeper(run: Run, state: State, machine: Machine) -> Keeper:
+    if not machine.tensorboard:
+        return Keeper(run, machine.checkpoint_every)
+    from train.board import Board
+
+    return Keeper(run, machine.checkpoint_every, Board(run.folder, state.step))
+
+
+def _examples(net: VGG, config: TrainConfig, sources: Sources, machine: Machine, colours: Colours, begin: int) -> Generator[Examples, None, None]:
     """Augmented batches with the mean subtracted, on the device; reports or refuses unreadable images."""
-    pre = net.spec.preprocessing
+    pre, crop = net.spec.preprocessing, net.spec.crop
     views = Views(sources.train, config, pre, colours.components())
     mean = torch.tensor(pre.mean, dtype=torch.float32, device=machine.device).view(1, 3, 1, 1)
     unreadable: set[str] = set()
-    for batch in train_batches(views, begin, machine.workers, pin=machine.device == "cuda"):
+    ranks = machine.ranks
+    for batch in train_batches(views, begin, machine.workers, machine.device == "cuda", ranks.rank, ranks.world):
         _report(batch, unreadable, machine)
         if not len(batch.labels):
-            raise InputError(f"{sources.train.root}: not one image of a batch of {config.batch} could be read")
+            if ranks.world == 1:
+                raise InputError(f"{sources.train.root}: not one image of a batch of {config.batch} could be read")
+            yield Examples(torch.zeros(0, 3, crop, crop, device=machine.device), batch.labels.to(machine.device))
+            continue
         crops, shifts, labels = (t.to(machine.device, non_blocking=True) for t in batch[:3])
         inputs = crops.float() - mean + shifts[:, :, None, None]
         yield Examples(inputs.contiguous(memory_format=torch.channels_last), labels)
@@ -141,7 +192,7 @@ def _report(batch: TrainBatch, known: set[str], machine: Machine) -> None:
             say(f"Left out ({len(known)} so far): {message}")
 
 
-def _frozen(net: VGG, config: TrainConfig, sources: Sources, machine: Machine, begin: int) -> tuple[Iterator[Examples], Callable[[], Errors]]:
+def _frozen(net: VGG, config: TrainConfig, sources: Sources, machine: Machine, begin: int) -> tuple[Generator[Examples, None, None], Validate]:
     side = net.spec.test_side
     train, val = (
         frozen.pool5_features(net, dataset, side, machine.device, machine.threads, split)
@@ -149,22 +200,3 @@ def _frozen(net: VGG, config: TrainConfig, sources: Sources, machine: Machine, b
     )
     batches = frozen.feature_batches(train, sources.train.labels, config, begin, machine.device)
     return batches, frozen.feature_validation(net, val, sources.val.labels, machine.device)
-
-
-def _dense_validation(net: VGG, dataset: Dataset, machine: Machine) -> Callable[[], Errors]:
-    """Errors by dense evaluation at the paper's single scale."""
-
-    def validate() -> Errors:
-        runtime = TorchRuntime(net, machine.device, machine.threads)
-        place = np.full(len(dataset), -1)
-        skipped = []
-        scale = Scale(net.spec.test_side, net.spec.preprocessing.filter)
-        on_bad = (lambda index, error: skipped.append(index)) if machine.on_error == "skip" else None
-        with progress("validation", len(dataset)) as bar:
-            for batch in size_batches(dataset, {scale: np.ones(len(dataset), bool)}, 32, machine.threads, on_bad):
-                place[batch.indices] = ranks(runtime(batch.images).posterior, dataset.labels[batch.indices])
-                bar.advance(len(batch.indices))
-        place = np.delete(place, skipped)
-        return Errors(error_pct(place, 1), error_pct(place, 5))
-
-    return validate

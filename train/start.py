@@ -11,6 +11,7 @@ from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.model import FROM_A, VGG, initialise, start_from_a
 from vgg_deploy.nets import open_net
+from vgg_deploy.places import newest_first
 from vgg_deploy.spec import NetSpec, Preprocessing
 from vgg_deploy.weights import read_foreign
 
@@ -79,11 +80,8 @@ def fits(spec_a: NetSpec, spec: NetSpec) -> bool:
 
 def newest_fitting_a(runs: Path, spec: NetSpec) -> Path | None:
     """best.pt of the newest run that trained a fitting A."""
-    found = sorted(runs.glob("*/best.pt"), key=lambda p: p.stat().st_mtime, reverse=True)
-    for path in found:
+    for path in newest_first(runs, "best.pt"):
         held = load_checkpoint(path).spec
         if held.arch == "A" and fits(held, spec):
             return path
     return None
-
-

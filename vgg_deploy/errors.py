@@ -1,5 +1,6 @@
 """The ways a command ends before its time; click prints the message and exits with the code, without a traceback."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,9 +20,11 @@ class CheckFailed(ClickException):
 
 
 class Interrupted(ClickException):
-    """Ctrl-C; the code is the shell's own."""
+    """Ctrl-C or a scheduler's SIGTERM; the code is the shell's own: 128 and the signal."""
 
-    exit_code = 130
+    def __init__(self, message: str, signum: int = signal.SIGINT):
+        super().__init__(message)
+        self.exit_code = 128 + signum
 
 
 @contextmanager

@@ -70,23 +70,25 @@ def posterior(score_map: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def initialise(net: nn.Module, init: str, generator: torch.Generator | None = None) -> None:
+def initialise(net: VGG, init: str, generator: torch.Generator | None = None) -> None:
     """Draw every convolution's weights anew and set biases to zero.
 
-    Args: init, one of INITS: Gaussian with standard deviation 0.01 (paper-std) or variance 0.01 (paper-var),
-        Glorot & Bengio's uniform rule, or He et al.'s Gaussian with fan-in. The last two assume inputs of unit
-        variance; pixels have INPUT_STD, which all layers take off together, for a small first layer alone would move
-        INPUT_STD^2 times faster than the others under one learning rate.
+    Args: init, one of INITS: Gaussian with standard deviation 0.01 (paper-std) or variance 0.01 (paper-var), at a
+        net's full width; a thin net's sums have fewer terms, so its layers but the first draw that much wider and pass
+        on what the full net's would. Glorot & Bengio's uniform rule, or He et al.'s Gaussian with fan-in: these assume
+        inputs of unit variance; pixels have INPUT_STD, which all layers take off together, for a small first layer
+        alone would move INPUT_STD^2 times faster than the others under one learning rate.
     """
     convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
     share = INPUT_STD ** (-1 / len(convs))
-    for module in convs:
+    for place, module in enumerate(convs):
+        thinner = 1.0 if place == 0 else net.spec.width**-0.5
         fan_in, fan_out = (module.weight[0].numel(), module.weight[:, 0].numel())
         match init:
             case "paper-std":
-                module.weight.normal_(0, 0.01, generator=generator)
+                module.weight.normal_(0, 0.01 * thinner, generator=generator)
             case "paper-var":
-                module.weight.normal_(0, 0.1, generator=generator)
+                module.weight.normal_(0, 0.1 * thinner, generator=generator)
             case "glorot":
                 bound = share * math.sqrt(6 / (fan_in + fan_out))
                 module.weight.uniform_(-bound, bound, generator=generator)

@@ -11,11 +11,16 @@ LAST_EXPORT = "export.json"  # lists the files of the last vgg-export
 
 
 def newest_run(runs: Path = RUNS, holding: str = "best.pt") -> Path:
-    """The folder below `runs` whose file `holding` was written last."""
-    found = sorted(runs.glob(f"*/{holding}"), key=lambda p: p.stat().st_mtime)
+    """The folder below `runs`, of a run or of a chain's stage, whose file `holding` was written last."""
+    found = newest_first(runs, holding)
     if not found:
         raise InputError(f"{runs.resolve()}: no run with a {holding} here; train one with `python -m train`, or name a file")
-    return found[-1].parent
+    return found[0].parent
+
+
+def newest_first(runs: Path, holding: str) -> list[Path]:
+    """These files of all runs and stages of chains."""
+    return sorted((*runs.glob(f"*/{holding}"), *runs.glob(f"*/*/{holding}")), key=lambda p: p.stat().st_mtime, reverse=True)
 
 
 def newest_exports(exported: Path = EXPORTED) -> list[Path]:

@@ -44,7 +44,7 @@ class Bar:
         elif now - self.last >= LOG_EVERY:
             self.last = now
             left = (now - self.start) * (self.total / self.done - 1) if self.done else 0
-            print(f"{self.label}  {100 * self.done / self.total:3.0f} %  {_clock(left)} left  {self.note}", file=sys.stderr, flush=True)
+            print(f"{self.label}  {100 * self.done / self.total:3.0f} %  {clock(left)} left  {self.note}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def progress(label: str, total: float, begun: float = 0) -> Iterator[Bar]:
         yield bar
         seconds = time.monotonic() - bar.start
         if seconds >= LOG_EVERY:
-            print(f"{label}  done in {_clock(seconds)}  {bar.note}", file=sys.stderr, flush=True)
+            print(f"{label}  done in {clock(seconds)}  {bar.note}", file=sys.stderr, flush=True)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -74,7 +74,7 @@ def progress(label: str, total: float, begun: float = 0) -> Iterator[Bar]:
         yield bar
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes}:{seconds:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
@@ -91,7 +91,7 @@ def elapsed(label: str) -> Iterator[None]:
 
     def tell() -> None:
         while not done.wait(LOG_EVERY):
-            print(f"{label}  {_clock(time.monotonic() - begun)} so far", file=sys.stderr, flush=True)
+            print(f"{label}  {clock(time.monotonic() - begun)} so far", file=sys.stderr, flush=True)
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()

@@ -3,17 +3,23 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import numpy as np
+from click import ClickException
 
 from vgg_deploy import progress
-from vgg_deploy.errors import CheckFailed, InputError
+from vgg_deploy.errors import CheckFailed, InputError, Interrupted
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
-LOST = "another process of this job ended; its own message is above or in its log. torchrun --max-restarts begins again from the last checkpoint"
+LOST = "another process of this job ended; its own message is above or in its log. torchrun --max-restarts begins again from what was kept"
+TRANSPORTS = ("gloo", "Gloo", "NCCL", "nccl", "Connection", "ProcessGroup", "TCPStore", "Broken pipe")  # in PyTorch's errors when a process is gone
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Ranks:
         import torch
 
         total = torch.from_numpy(np.array(values))
-        with _told_when_lost():
+        with told_when_lost():
             torch.distributed.all_reduce(total)
         return total.numpy()
 
@@ -52,9 +58,19 @@ class Ranks:
         import torch
 
         held: list = [None] * self.world
-        with _told_when_lost():
+        with told_when_lost():
             torch.distributed.all_gather_object(held, value)
         return held
+
+    def spread(self, tensor: "Tensor") -> None:
+        """Fill every process's tensor, of one shape and on the process's device, with the main process's values."""
+        if self.world > 1:
+            import torch
+
+            sent = tensor.contiguous()
+            with told_when_lost():
+                torch.distributed.broadcast(sent, 0)
+            tensor.copy_(sent)
 
     def from_main(self, make: Callable[[], T]) -> T:
         """Make something in the main process only and give it to all.
@@ -63,25 +79,44 @@ class Ranks:
         """
         if self.world == 1:
             return make()
-        made, error = None, None
-        if self.main:
-            try:
-                made = make()
-            except (InputError, CheckFailed) as raised:
-                error = raised
+        made, error = _tried(make) if self.main else (None, None)
         made, code = self.gather((made, error.exit_code if error else 0))[0]
+        if code:
+            self._end(error, code)
+        return made
+
+    def together(self, do: Callable[[], T]) -> T:
+        """Do the same in every process; each gets its own result.
+
+        Raises: what `do` raises, in the first process where it fails; the others end in silence with the same code.
+        """
+        if self.world == 1:
+            return do()
+        done, error = _tried(do)
+        codes = self.gather(error.exit_code if error else 0)
+        if any(codes):
+            first = next(rank for rank, code in enumerate(codes) if code)
+            self._end(error if first == self.rank else None, codes[first])
+        return done
+
+    def _end(self, error: ClickException | None, code: int) -> NoReturn:
+        """The process with the error tells it. Nobody ends before: torchrun stops all processes once it sees that one is gone."""
         if error:
             raise error
-        if code:
-            sys.exit(code)
-        return made
+        with suppress(CheckFailed):
+            self.gather(None)  # fails when the one that tells has left
+        sys.exit(code)
+
+
+ALONE = Ranks()
 
 
 @contextmanager
-def joined(device: str = "cpu") -> Iterator[Ranks]:
+def joined(device: str = "cpu", patience: timedelta | None = None) -> Iterator[Ranks]:
     """Meet the other processes for the length of the block, by the environment that torchrun sets.
 
-    Only the main process shows progress and prints results; errors are told by whoever has them.
+    Only the main process shows progress and prints results; errors are told by whoever has them, before the others see
+    it leave. Args: patience, how long one waits for another, by default PyTorch's own 10 to 30 minutes; one that is gone is noticed at once.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield Ranks()
@@ -93,21 +128,53 @@ def joined(device: str = "cpu") -> Iterator[Ranks]:
         if ranks.local >= torch.cuda.device_count():
             raise InputError(f"process {ranks.local} of this machine finds {torch.cuda.device_count()} GPUs; start as many processes as there are GPUs")
         torch.cuda.set_device(ranks.local)
-    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=patience)
     stdout = sys.stdout
     if not ranks.main:
         progress.mute()
         sys.stdout = open(os.devnull, "w")
     try:
         yield ranks
+    except ClickException as error:
+        if ranks.main or not isinstance(error, Interrupted):  # Ctrl-C reaches all of them
+            error.show()
+        sys.exit(error.exit_code)
     finally:
         sys.stdout = stdout
         torch.distributed.destroy_process_group()
 
 
+def hide_other_gpus() -> None:
+    """Leave this process the GPU of its place on this machine, before CUDA starts: every runtime then takes that one.
+
+    Raises: InputError where there are more processes than GPUs.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return
+    import torch
+
+    local = int(os.environ["LOCAL_RANK"])
+    there = torch.cuda.device_count()  # asks the driver's library; CUDA itself would keep what it sees now
+    if local >= there:
+        raise InputError(f"process {local} of this machine finds {there} GPUs; start as many processes as there are GPUs")
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(there)))
+    os.environ["CUDA_VISIBLE_DEVICES"] = shown.split(",")[local]
+
+
+def _tried(do: Callable[[], T]) -> tuple[T | None, ClickException | None]:
+    """The result or the error."""
+    try:
+        return do(), None
+    except ClickException as error:
+        return None, error
+
+
 @contextmanager
-def _told_when_lost() -> Iterator[None]:
+def told_when_lost() -> Iterator[None]:
+    """Tell what it means when the block's talk with the other processes ends; other errors pass."""
     try:
         yield
     except RuntimeError as error:
+        if not any(word in str(error) for word in TRANSPORTS):
+            raise
         raise CheckFailed(f"{LOST} ({str(error).splitlines()[0]})") from None

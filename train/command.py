@@ -1,0 +1,70 @@
+"""What a command asks for, sent where it is done."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from train.chain import FineTune
+from train.frozen import refuse_unless_given
+from train.plan import BUILT_IN, open_sets, recipe_for, resume_run, train_one
+from train.session import Machine, Sources, say
+from train.stages import CHAIN_FILE, Chain, resume_chain, train_chain
+from vgg_deploy.places import RUNS, newest_run
+
+
+class Request(NamedTuple):
+    """The options, as their help tells."""
+
+    arch: str
+    chain: str | None
+    stage: str | None
+    plan_only: bool
+    data: str | None
+    out: Path | None
+    weights: Path | None
+    net_a: Path | None
+    freeze: bool
+    images: int | None
+    fine_tune: FineTune
+    options: dict  # fields of TrainConfig that were given
+    picture: Path | None
+
+
+def train(request: Request, machine: Machine) -> None:
+    """Train one net or a chain, or draw what its training would see."""
+    if request.freeze:
+        refuse_unless_given(request.weights)
+    recipe, base = recipe_for(request.data, request.weights, request.options)
+    train, val = open_sets(request.data, request.images, machine.on_error, machine.ranks)
+    data = str(Path(request.data).resolve()) if request.data and "://" not in request.data else request.data
+    sources = Sources(train, val, data or BUILT_IN, recipe, request.weights, request.net_a, request.freeze, request.images)
+    if request.picture:
+        draw(base, sources, machine, request.picture)
+    elif request.chain:
+        chain = Chain(request.chain, request.arch, base, request.fine_tune)
+        train_chain(chain, sources, request.out, request.stage, request.plan_only, machine)
+    else:
+        train_one(replace(base, arch=request.arch), sources, request.out, machine)
+
+
+def go_on(named: str, machine: Machine) -> None:
+    """Resume a run or a chain. Args: named, its folder, or "newest"."""
+    folder = newest_run(RUNS, holding="last.pt") if named == "newest" else Path(named)
+    if named == "newest" and (folder.parent / CHAIN_FILE).is_file():
+        folder = folder.parent
+    if (folder / CHAIN_FILE).is_file():
+        resume_chain(folder, machine)
+    else:
+        resume_run(folder, machine)
+
+
+def draw(config, sources: Sources, machine: Machine, picture: Path) -> None:
+    """Some images beside random views of them."""
+    from train.loader import Views
+    from train.picture import draw_views
+    from train.statistics import measure_colours
+    from vgg_deploy.spec import Preprocessing
+
+    colours = measure_colours(sources.train, machine.threads)
+    draw_views(Views(sources.train, config, Preprocessing(), colours.components()), 6, picture)
+    say(f"Views of training images, as a net gets them: {picture}")

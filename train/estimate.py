@@ -1,0 +1,76 @@
+"""How long a stage will take, from a few real updates and a few real images."""
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from train.config import TrainConfig
+from train.loader import Views, steps_per_epoch
+from train.session import Machine, Sources
+from train.start import describe, random_net
+from train.trainee import shape_for_training
+from train.update import Examples, Updater
+from vgg_deploy.archs import ARCHS, macs
+from vgg_deploy.progress import elapsed
+from vgg_deploy.ranks import ALONE
+from vgg_deploy.spec import Preprocessing
+
+TRIAL_BATCH = 8  # images of a timed update on a CPU; a GPU takes its whole share
+TRIAL_IMAGES = 8  # decoded and augmented
+PASSES = 3  # an update costs about three times the forward pass
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of this machine, all processes of the job together."""
+
+    s_per_gmac: float  # of forward passes within updates
+    s_per_image: float  # decoding and augmentation, at S=256
+
+    def seconds_an_epoch(self, config: TrainConfig, sources: Sources) -> float:
+        """Updates, or the loader where it is slower, and dense validation at Q = S."""
+        arch, images = ARCHS[config.arch], steps_per_epoch(len(sources.train), config.batch) * config.batch
+        classes = len(sources.train.classes)
+        gmacs = macs(arch, config.crop, config.crop, classes, config.width, config.crop) / 1e9
+        test_side = round(sum(config.side) / 2)
+        dense = macs(arch, test_side, round(test_side * 4 / 3), classes, config.width, config.crop) / 1e9
+        return images * max(gmacs * self.s_per_gmac, self.s_per_image) + len(sources.val) * dense * self.s_per_gmac / PASSES
+
+
+def measure_speed(base: TrainConfig, sources: Sources, machine: Machine) -> Speed:
+    """Time two updates of net A and the views of a few images."""
+    torch.set_num_threads(machine.threads)
+    config = replace(base, arch="A", init="he")
+    share = config.batch // machine.ranks.world
+    trial = replace(config, batch=share if machine.device == "cuda" else min(share, TRIAL_BATCH))
+    with elapsed("timing a few updates"):
+        gmacs_s, image_s = _update_seconds(trial, sources, machine), _image_seconds(config, sources, machine)
+    together = np.mean(machine.ranks.gather((gmacs_s, image_s)), axis=0) / machine.ranks.world
+    return Speed(*together.tolist())
+
+
+def _update_seconds(config: TrainConfig, sources: Sources, machine: Machine) -> float:
+    """Seconds a GMAC of forward pass."""
+    spec = describe(config, sources.train, Preprocessing(), "")
+    net = shape_for_training(random_net(spec, config), machine.device)
+    updater = Updater(net, False, config, ALONE, compiled=False)
+    inputs = torch.zeros(config.batch, 3, config.crop, config.crop, device=machine.device).contiguous(memory_format=torch.channels_last)
+    examples = Examples(inputs, torch.zeros(config.batch, dtype=torch.int64, device=machine.device))
+    updater.step(examples, 0, config.batch, 1e-6).cpu()
+    begun = time.perf_counter()
+    for step in (1, 2):
+        updater.step(examples, step, config.batch, 1e-6).cpu()
+    seconds = (time.perf_counter() - begun) / 2
+    gmacs = macs(ARCHS["A"], config.crop, config.crop, len(spec.classes), config.width, config.crop) / 1e9
+    return seconds / (config.batch * gmacs)
+
+
+def _image_seconds(config: TrainConfig, sources: Sources, machine: Machine) -> float:
+    views = Views(sources.train, config, Preprocessing(), np.zeros((3, 3)))
+    chosen = [i * len(sources.train) // TRIAL_IMAGES for i in range(TRIAL_IMAGES)]
+    begun = time.perf_counter()
+    for index in chosen:
+        views[0, index]
+    return (time.perf_counter() - begun) / TRIAL_IMAGES / max(1, machine.workers)

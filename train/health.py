@@ -1,0 +1,30 @@
+"""Signs of a training that will come to nothing, told while little time is lost."""
+
+import math
+from collections.abc import Callable
+
+STALLED = 0.02  # share of ln(classes) that a loss must have gained by the end of the first epoch
+WILD = 3.0  # times ln(classes): a first loss above it comes from scores too large to have been meant
+
+
+class Health:
+    """Compares losses with ln(classes), the loss of equal scores."""
+
+    def __init__(self, classes: int, init: str, say: Callable[[str], None]):
+        self.chance, self.init, self.say = math.log(classes), init, say
+
+    def after_step(self, step: int, loss: float) -> None:
+        """The first loss belongs to the weights as they were drawn. Args: step, counted from 1."""
+        if step == 1 and loss > WILD * self.chance:
+            self.say(
+                f"Warning: the first loss is {loss:.4g}; equal scores for all classes would give {self.chance:.2f}. These first weights "
+                f"(init {self.init}) are too large for this learning rate, expect it to diverge: Ctrl-C, and choose --init paper-std, glorot or he"
+            )
+
+    def after_epoch(self, row: dict) -> None:
+        """Args: row, of metrics.csv."""
+        if row["epoch"] == 1 and row["train_loss"] > (1 - STALLED) * self.chance:
+            self.say(
+                f"Warning: after one epoch the loss is {row['train_loss']:.3f}, where guessing gives {self.chance:.3f}: it does not learn yet. Deep nets "
+                "stall from small random weights; start from a trained A (--chain paper, --net-a), or choose --init glorot or he"
+            )

@@ -1,0 +1,137 @@
+"""A chain of stages: planned, shown, run one after another, gone on with where it was cut off."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.table import Table
+
+from train.chain import INIT_OF, FineTune, Stage, config_of, goes_on, stage_named, stages_of
+from train.config import TrainConfig
+from train.estimate import Speed, measure_speed
+from train.loader import steps_per_epoch
+from train.plan import sources_of
+from train.run import Run
+from train.session import Machine, Sources, say, train_net
+from vgg_deploy.errors import InputError
+from vgg_deploy.files import write_text
+from vgg_deploy.places import RUNS
+from vgg_deploy.progress import clock, results
+
+CHAIN_FILE = "chain.json"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Everything a chain depends on but the files."""
+
+    chain: str  # a key of CHAINS
+    arch: str  # whose stages, with those they start from; or "all"
+    base: TrainConfig
+    fine_tune: FineTune
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return stages_of(self.chain, self.arch)
+
+    def config(self, stage: Stage) -> TrainConfig:
+        return config_of(stage, replace(self.base, init=INIT_OF.get(self.chain, self.base.init)), self.fine_tune)
+
+
+def train_chain(chain: Chain, sources: Sources, out: Path | None, only: str | None, plan_only: bool, machine: Machine) -> None:
+    """Run what is not done yet of the chain in `out`, by default runs/<chain>; or of it the one stage `only`.
+
+    Raises: InputError if the folder holds another chain, or a stage's start is not trained yet.
+    """
+    folder = out or RUNS / chain.chain
+    machine.ranks.from_main(lambda: _same_or_new(folder, chain, sources, write=not plan_only))
+    chosen = (stage_named(chain.chain, only),) if only else chain.stages
+    shown = chain.stages if not only else chosen
+    speed = measure_speed(chain.base, sources, machine)
+    machine.ranks.from_main(lambda: _show(chain, shown, folder, sources, speed))
+    if plan_only:
+        return
+    for stage in chosen:
+        run, config = Run(folder / stage.name), chain.config(stage)
+        state = machine.ranks.from_main(lambda run=run, config=config: _state(run, config))
+        if state == "done":
+            continue
+        say(f"\nStage {stage.name}: net {config.arch}, {config.s}, {state}")
+        begun = machine.ranks.from_main(lambda run=run: run.exists)
+        train_net(config, _start(stage, folder, sources, machine), machine, run.folder, resume=begun)
+    say(f"The chain's nets are in {folder}")
+
+
+def resume_chain(folder: Path, machine: Machine) -> None:
+    """Go on with a chain by what its chain.json tells."""
+    path = folder / CHAIN_FILE
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in held["config"].items()}
+        chain = Chain(held["chain"], held["arch"], TrainConfig(**fields), FineTune(**held["fine_tune"]))
+        begun = dict(held["sources"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: damaged ({error!r}); give the options again, they write it anew once it is removed") from None
+    train_chain(chain, sources_of(begun, machine), folder, None, False, machine)
+
+
+def _same_or_new(folder: Path, chain: Chain, sources: Sources, write: bool) -> None:
+    """Note what the folder is of; refuse another recipe in it."""
+    wanted = {
+        "chain": chain.chain, "arch": chain.arch, "config": dataclasses.asdict(chain.base), "fine_tune": chain.fine_tune._asdict(),
+        "sources": sources.as_json(), "stages": [{"name": s.name, "arch": s.arch, "start": s.start} for s in stages_of(chain.chain, "all")],
+    }  # fmt: skip
+    wanted = json.loads(json.dumps(wanted))
+    path = folder / CHAIN_FILE
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        held = None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); remove it to begin a chain here") from None
+    if held:
+        other = [name for name in ("chain", "sources", "fine_tune") if held.get(name) != wanted[name]]
+        other += [name for name, value in wanted["config"].items() if name != "arch" and held.get("config", {}).get(name) != value]
+        if other:
+            raise InputError(f"{folder}: holds a chain begun with other options ({', '.join(other)}); give the same ones, or another --out")
+    if write:
+        write_text(path, json.dumps(wanted, indent=2) + "\n")
+
+
+def _start(stage: Stage, folder: Path, sources: Sources, machine: Machine) -> Sources:
+    """The trained net a stage begins with."""
+    if not stage.start:
+        return sources
+    best = Run(folder / stage.start).best
+    if not machine.ranks.from_main(best.is_file):
+        raise InputError(f"stage {stage.name} starts from {stage.start}, but {best} is not there; train that first: --stage {stage.start}")
+    return replace(sources, weights=best) if goes_on(stage) else replace(sources, net_a=best)
+
+
+def _state(run: Run, config: TrainConfig) -> str:
+    """How far a stage has come."""
+    done = run.epochs_done()
+    if done >= config.epochs:
+        return "done"
+    return f"{done} of {config.epochs} epochs done" if run.exists else "to do"
+
+
+def _show(chain: Chain, stages: tuple[Stage, ...], folder: Path, sources: Sources, speed: Speed) -> None:
+    """The plan as a table."""
+    table = Table(title=f"The chain {chain.chain!r} in {folder}: {len(sources.train)} training images, batch {chain.base.batch}", title_justify="left")
+    for column in ("stage", "starts from", "S", "LR", "epochs", "updates", "about", "state"):
+        table.add_column(column, justify="right" if column in ("LR", "epochs", "updates", "about") else "left")
+    left = 0.0
+    for stage in stages:
+        config = chain.config(stage)
+        state = _state(Run(folder / stage.name), config)
+        to_do = config.epochs - min(Run(folder / stage.name).epochs_done(), config.epochs)
+        seconds = speed.seconds_an_epoch(config, sources)
+        left += to_do * seconds
+        updates = config.epochs * steps_per_epoch(len(sources.train), config.batch)
+        s = config.s.removeprefix("S=").removeprefix("S in ")
+        start = stage.start or f"{config.init} draw"
+        table.add_row(stage.name, start, s, f"{config.lr:g}", str(config.epochs), f"{updates:,}", clock(config.epochs * seconds), state)
+    results().print(table)
+    say(f"About {clock(left)} to go, judged by a few timed updates of net A")

@@ -1,0 +1,108 @@
+"""One update of the weights: forward, backward, step; on one process or on all processes of a job."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+
+from train.config import TrainConfig
+from train.trainee import Trainee, dropout_masks
+from vgg_deploy.model import VGG
+from vgg_deploy.ranks import Ranks, told_when_lost
+
+TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Examples(NamedTuple):
+    """One process's input of one update, on its device."""
+
+    inputs: Tensor  # (N, ...) float32, ready for the trainee
+    labels: Tensor  # (N,) int64
+
+
+class Updater:
+    """The trainee with its optimiser."""
+
+    def __init__(self, net: VGG, head_only: bool, config: TrainConfig, ranks: Ranks, compiled: bool):
+        """Args: net, on its device, laid out by `shape_for_training`; head_only, train fc6-fc8 on pool5; compiled, by torch.compile."""
+        self.net, self.config, self.ranks = net, config, ranks
+        self.device = net.fc8.weight.device
+        self.trainee: nn.Module = Trainee(net, head_only)
+        self.optimiser = sgd(self.trainee, config)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
+        self.forward: nn.Module = self.trainee
+        if ranks.world > 1:
+            with told_when_lost():
+                self.forward = DistributedDataParallel(
+                    self.trainee,
+                    device_ids=[self.device] if self.device.type == "cuda" else None,
+                    broadcast_buffers=False,
+                    gradient_as_bucket_view=True,
+                )
+        if compiled:
+            self.forward = torch.compile(self.forward)
+
+    def step(self, examples: Examples, number: int, images: int, lr: float) -> Tensor:
+        """Change the weights once.
+
+        Args: number, of the step in the run, from 0; images, in the batches of all processes together; lr, learning rate.
+        Returns: (4,) float64 on the device: sums over this process's images of loss, top-1 and top-5 errors, and how many.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr * group["rate"]
+        share = self.config.batch // self.ranks.world
+        masks = dropout_masks(self.net, self.config, number, self.ranks.rank * share, len(examples.labels), self.device)
+        self.optimiser.zero_grad(set_to_none=True)
+        with told_when_lost():
+            with self._mixed():
+                logits = self.forward(examples.inputs, masks)
+            loss = cross_entropy(logits.float(), examples.labels, reduction="sum")
+            # DDP averages over processes; their batches may differ in size where unreadable images were left out
+            self.scaler.scale(loss * (self.ranks.world / images)).backward()
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+        return _tally(loss.detach(), logits.detach(), examples.labels)
+
+    def state(self) -> dict:
+        """What a later process needs to go on."""
+        return {"optimiser": self.optimiser.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state(self, state: dict | None) -> None:
+        """Go on from what the main process was given; the other processes get it from there."""
+        if self.ranks.main:
+            self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(self.ranks.from_main(lambda: state["scaler"]))
+        for weights in self.trainee.parameters():
+            kept = self.optimiser.state[weights]
+            begun = self.ranks.from_main(lambda kept=kept: "momentum_buffer" in kept)
+            if begun:
+                self.ranks.spread(kept.setdefault("momentum_buffer", torch.empty_like(weights)))
+
+    def weights_are_finite(self) -> bool:
+        return all(bool(weights.isfinite().all()) for weights in self.trainee.parameters())
+
+    @contextmanager
+    def _mixed(self) -> Iterator[None]:
+        dtype = TYPES.get(self.config.precision)
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            yield
+
+
+def sgd(trainee: nn.Module, config: TrainConfig) -> torch.optim.SGD:
+    """Momentum SGD; the decay is L2 in the gradient, as in the paper's Caffe. Each group's "rate" multiplies the learning rate."""
+    by_kind = {kind: [p for name, p in trainee.named_parameters() if p.requires_grad and name.endswith(kind)] for kind in ("weight", "bias")}
+    groups = [
+        {"params": by_kind["weight"], "weight_decay": config.weight_decay, "rate": 1.0},
+        {"params": by_kind["bias"], "weight_decay": config.bias_decay, "rate": config.bias_lr},
+    ]
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+
+
+def _tally(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+    n = torch.full((), len(labels), dtype=torch.float64, device=loss.device)
+    return torch.stack([loss.double(), *(n - hits[:, :k].any(1).sum() for k in (1, 5)), n])
