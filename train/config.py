@@ -33,6 +33,8 @@ class TrainConfig:
     init: str = "paper-std"  # of layers that start random; one of model.INITS
     lrn: str = "alexnet"
     precision: str = "fp32"
+    streams: int = 16  # of tar shards: so many are read at once, by all processes together, and each batch takes the same from every one
+    shuffle_buffer: int = 4096  # of tar shards: images held to be drawn from, in all streams together
     seed: int = 0
 
     def __post_init__(self):
@@ -43,7 +45,7 @@ class TrainConfig:
             raise InputError(f"crop {self.crop} is not a multiple of {STRIDE}")
         if not self.crop <= self.side[0] <= self.side[1]:
             raise InputError(f"S {self.side[0]}:{self.side[1]} needs {self.crop} <= low <= high, or the {self.crop} crop does not fit")
-        for name, least in {"batch": 1, "epochs": 1, "patience": 1, "most_drops": 0, "bias_decay": 0, "bias_lr": 0, "weight_decay": 0}.items():
+        for name, least in {"batch": 1, "epochs": 1, "patience": 1, "most_drops": 0, "bias_decay": 0, "bias_lr": 0, "weight_decay": 0, "streams": 1, "shuffle_buffer": 0}.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} {getattr(self, name)} is below {least}")
         if not self.lr > 0:

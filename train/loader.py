@@ -1,17 +1,20 @@
 """Training batches: decoded and augmented by worker processes, the same for a seed however many workers there are."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
-from train.augment import random_view
+from train.augment import View, random_view
 from train.config import TrainConfig
+from train.lanes import Lane, Lanes
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.preprocess import decode
@@ -62,13 +65,50 @@ class Views(TorchDataset):
 
     def __getitem__(self, key: tuple[int, int]):
         epoch, index = key
+        return self.draw(epoch, index, partial(self.dataset.decode, index))
+
+    def draw(self, epoch: int, index: int, decoded: Callable[[], Tensor]) -> tuple[View, int] | str:
+        """A view and its label, or what is wrong with the image: an exception would lose its plain message on the way out of a worker."""
         rng = np.random.default_rng((self.config.seed, epoch, index, 1))
         try:
-            image = decode(self.dataset.path(index))
+            image = decoded()
         except InputError as error:
-            return error.message  # an exception would lose its plain message on the way out of the worker
+            return error.message
         view = random_view(image, self.config.crop, self.config.side, self.filter, self.components, self.config.colour_shift, rng)
         return view, int(self.dataset.labels[index])
+
+
+class StreamedViews(IterableDataset):
+    """This process's or loader process's rows of every batch, read from shards in a stream: a TrainBatch a step.
+
+    An error is yielded as its message, for the same reason as in `Views.draw`.
+    """
+
+    def __init__(self, views: Views, begin: int, rank: int, world: int):
+        self.views, self.begin, self.rank, self.world = views, begin, rank, world
+
+    def __iter__(self) -> Iterator[TrainBatch | str]:
+        worker = get_worker_info()
+        mine = range(self.views.config.streams // self.world * self.rank, self.views.config.streams // self.world * (self.rank + 1))
+        try:
+            yield from self._batches(_share(mine, worker.id, worker.num_workers) if worker else mine)
+        except InputError as error:
+            yield error.message
+
+    def _batches(self, mine: range) -> Iterator[TrainBatch]:
+        dataset, config = self.views.dataset, self.views.config
+        lanes, steps = Lanes(dataset.packed, config.streams, config.shuffle_buffer, config.seed), steps_per_epoch(len(dataset), config.batch)
+        share = config.batch // config.streams
+        for epoch in range(self.begin // steps, config.epochs):
+            first = self.begin % steps if epoch == self.begin // steps else 0
+            running = [Lane(lanes, lane, epoch, first * share, steps * share, dataset.where) for lane in mine]
+            for _ in range(first, steps):
+                yield collate([self._example(epoch, *next(lane)) for lane in running for _ in range(share)])
+
+    def _example(self, epoch: int, index: int, data: bytes | InputError) -> tuple[View, int] | str:
+        if isinstance(data, InputError):
+            return data.message
+        return self.views.draw(epoch, index, partial(decode, BytesIO(data), self.views.dataset.where(index)))
 
 
 def collate(examples: list) -> TrainBatch:
@@ -84,18 +124,44 @@ def collate(examples: list) -> TrainBatch:
 
 def train_batches(views: Views, begin: int, workers: int, pin: bool, rank: int = 0, world: int = 1) -> Iterator[TrainBatch]:
     """This process's batches of step `begin` and on, to the end of the last epoch, without a gap between epochs."""
+    # its own generator: nothing of a run may hang on how often a shared one was asked
+    common = {"worker_init_fn": _outlive_signals, "generator": torch.Generator()}
     config = views.config
+    if views.dataset.packed:
+        workers = min(workers, config.streams // world)
+        parts = DataLoader(StreamedViews(views, begin, rank, world), batch_size=None, num_workers=workers, collate_fn=_as_it_is, **common)
+        return _joined(iter(parts), max(workers, 1), pin)
     sampler = EpochBatches(len(views.dataset), config.batch, config.epochs, config.seed, begin, rank, world)
-    loader = DataLoader(
-        views,
-        batch_sampler=sampler,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=pin,
-        worker_init_fn=_outlive_signals,
-        generator=torch.Generator(),  # its own: nothing of a run may hang on how often a shared one was asked
-    )
-    return iter(loader)
+    return iter(DataLoader(views, batch_sampler=sampler, num_workers=workers, collate_fn=collate, pin_memory=pin, **common))
+
+
+def check_streams(config: TrainConfig, world: int) -> None:
+    """Raises: InputError if a batch is not made of whole shares of the streams, or a process does not read whole streams."""
+    if config.batch % config.streams:
+        raise InputError(f"--batch {config.batch} cannot take the same from each of {config.streams} streams; give a multiple, or another --streams")
+    if config.streams % world:
+        raise InputError(f"--streams {config.streams} cannot be shared evenly by {world} processes; give a multiple of {world}")
+
+
+def _share(lanes: range, worker: int, workers: int) -> range:
+    """Lanes that lie together, so that the workers' parts in their order are a batch."""
+    return lanes[len(lanes) * worker // workers : len(lanes) * (worker + 1) // workers]
+
+
+def _joined(parts: Iterator[TrainBatch | str], workers: int, pin: bool) -> Iterator[TrainBatch]:
+    """Whole batches from the workers' parts, which come in turn."""
+    while part := next(parts, None):
+        found = [part, *(next(parts) for _ in range(workers - 1))] if isinstance(part, TrainBatch) else [part]
+        for broken in found:
+            if isinstance(broken, str):
+                raise InputError(broken)
+        read = [p for p in found if len(p.labels)] or found[:1]
+        tensors = [torch.cat(column) if len(read) > 1 else column[0] for column in list(zip(*read))[:3]]
+        yield TrainBatch(*(t.pin_memory() if pin else t for t in tensors), [message for p in found for message in p.unreadable])
+
+
+def _as_it_is(part: TrainBatch | str) -> TrainBatch | str:
+    return part
 
 
 def _outlive_signals(worker: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,6 @@ from vgg_deploy.cache import cache_folder
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
-from vgg_deploy.preprocess import decode
 from vgg_deploy.progress import progress
 
 MOST_IMAGES = 20_000  # spread evenly; the mean of so many is known to about 0.3 grey levels
@@ -36,16 +36,16 @@ class Colours(NamedTuple):
 def measure_colours(dataset: Dataset, threads: int) -> Colours:
     """Mean and covariance over the training images; every image counts alike, whatever its size.
 
-    The result is cached for this exact data set. Unreadable images are left to the training to report.
+    The result is cached for these exact images. Unreadable images are left to the training to report.
     """
-    cached = cache_folder() / "colours" / f"{dataset.fingerprint()[:32]}.json"
+    sample = dataset.subset(MOST_IMAGES)
+    cached = cache_folder() / "colours" / f"{sample.fingerprint()[:32]}.json"
     if cached.is_file():
         held = json.loads(cached.read_text())
         return Colours(np.array(held["mean"]), np.array(held["covariance"]), held["images"])
-    sample = dataset.subset(MOST_IMAGES) if len(dataset) > MOST_IMAGES else dataset
     mean, second, images = np.zeros(3), np.zeros((3, 3)), 0
     with progress(f"mean colour of {len(sample)} images", len(sample)) as bar, ThreadPoolExecutor(threads) as pool:
-        for moments in pool.map(_moments, map(sample.path, range(len(sample)))):
+        for moments in pool.map(partial(_moments, sample), range(len(sample))):
             bar.advance()
             if moments is not None:
                 mean, second, images = mean + moments[0], second + moments[1], images + 1
@@ -57,9 +57,9 @@ def measure_colours(dataset: Dataset, threads: int) -> Colours:
     return colours
 
 
-def _moments(path) -> tuple[np.ndarray, np.ndarray] | None:
+def _moments(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray] | None:
     try:
-        pixels = decode(path).flatten(1).numpy().astype(np.float32)
+        pixels = dataset.decode(index).flatten(1).numpy().astype(np.float32)
     except InputError:
         return None
     return pixels.mean(1, dtype=np.float64), (pixels @ pixels.T / pixels.shape[1]).astype(np.float64)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
-from vgg_deploy.preprocess import decode, rescale
+from vgg_deploy.preprocess import rescale
 
 HELD_BYTES = 512 * 2**20  # pixels waiting for others of their size; more than this and the fullest batch goes as it is
 
@@ -76,7 +76,7 @@ def _decoded(dataset: Dataset, wanted: Mapping[Scale, np.ndarray], threads: int)
 
     def scaled(index: int) -> dict[Scale, Tensor] | InputError:
         try:
-            image = decode(dataset.path(index))
+            image = dataset.decode(index)
             return {scale: rescale(image, *scale) for scale, images in wanted.items() if images[index]}
         except InputError as error:
             return error

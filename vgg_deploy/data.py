@@ -1,52 +1,91 @@
-"""Folders of images and what their classes are: one folder a class, or ILSVRC's flat validation set with its lists."""
+"""Images and what their classes are: one folder a class, ILSVRC's flat validation set with its lists, or tar shards."""
 
 import hashlib
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vgg_deploy.classes import CLASS_INDEX, keras_names, read_synsets, some
 from vgg_deploy.errors import InputError
-from vgg_deploy.files import sha256
+from vgg_deploy.folders import list_classes
 from vgg_deploy.ilsvrc import flat_images
+from vgg_deploy.index import Names
 from vgg_deploy.listing import SUFFIXES, entries, is_image
 from vgg_deploy.progress import progress
+from vgg_deploy.shards import Packed, are_shards, open_shards
 from vgg_deploy.spec import NetSpec, numbered
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled image files. Nothing is decoded yet."""
+    """Labelled images. Nothing is decoded yet."""
 
-    root: Path
-    files: tuple[str, ...]  # relative to root, with "/"; by class, then by name
+    root: Path | str  # folder, or URL of shards
+    files: Sequence[str]  # relative to root, with "/"; by class, then by name; of shards SHARD/NAME in the shards' order
     labels: np.ndarray  # (files,) int64, index into classes
     classes: tuple[str, ...]  # folder names or wnids, sorted
     names: tuple[str, ...]  # what people call them; the ids where nothing says better
     skipped: tuple[str, ...] = ()  # relative to root: files left out because they are no images by their names
+    packed: Packed | None = None  # where the images lie in tar shards; without it each is a file
 
     def path(self, index: int) -> Path:
+        """Of an image that is a file."""
         return self.root / self.files[index]
 
     def __len__(self) -> int:
         return len(self.files)
 
+    def decode(self, index: int) -> "Tensor":
+        """(3, H, W) uint8 RGB, see `preprocess.decode`. Raises: InputError, naming the image, if it cannot be read."""
+        from vgg_deploy.preprocess import decode  # here, so that listing needs no PyTorch
+
+        return decode(*self._source(index))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels, from the image's header. Raises: as `decode`."""
+        from vgg_deploy.preprocess import image_size
+
+        return image_size(*self._source(index))
+
+    def read(self, index: int) -> bytes:
+        """An image as it is stored. Raises: InputError, naming it, if it cannot be read."""
+        if self.packed:
+            return self.packed.read(index, self.where(index))
+        try:
+            return self.path(index).read_bytes()
+        except OSError as error:
+            raise InputError(f"{self.path(index)}: cannot be read ({error.strerror}); check the path and its permissions") from None
+
+    def where(self, index: int) -> str:
+        """An image's name for messages."""
+        return f"{self.root}/{self.files[index]}"
+
     def fingerprint(self) -> str:
-        """Hex sha256 of names, sizes, times of change and labels, as a key for caches; asks the disk for every file."""
+        """Hex sha256 of names, labels and what tells that an image has changed, as a key for caches.
+
+        That is size and time of change of a file, for which the disk is asked, and the checksum in the index of shards.
+        """
         digest = hashlib.sha256(repr(self.classes).encode())
         digest.update(self.labels.tobytes())
-        for file in self.files:
-            digest.update(f"{file}\0{_size_and_time(self.root / file)}\n".encode("utf-8", "surrogateescape"))
+        for index, file in enumerate(self.files):
+            mark = self.packed.mark(index) if self.packed else _size_and_time(self.root / file)
+            digest.update(f"{file}\0{mark}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def content_sha256(self, threads: int) -> str:
-        """Hex sha256 of the files' bytes in their order; names and labels do not count. Reads every file."""
+        """Hex sha256 of the images' bytes in their order; names and labels do not count, nor how they are stored. Reads every image."""
         with ThreadPoolExecutor(threads) as pool, progress(f"sha256 of {len(self)} images", len(self)) as bar:
             digest = hashlib.sha256()
-            for one in pool.map(_content, map(self.path, range(len(self)))):
+            for one in pool.map(self._content, range(len(self))):
                 digest.update(one)
                 bar.advance()
         return digest.hexdigest()
@@ -57,30 +96,48 @@ class Dataset:
             raise InputError(f"{count} images were asked for; ask for at least one")
         count = min(count, len(self))
         kept = np.arange(count) * len(self) // count
-        return replace(self, files=tuple(self.files[i] for i in kept), labels=self.labels[kept])
+        files = self.files.take(kept) if isinstance(self.files, Names) else tuple(self.files[i] for i in kept)
+        return replace(self, files=files, labels=self.labels[kept], packed=self.packed.take(kept) if self.packed else None)
+
+    def _source(self, index: int) -> tuple[Path | BytesIO, str | None]:
+        """What an image is decoded from, and its name where that is not the path."""
+        if self.packed is None:
+            return self.path(index), None
+        return BytesIO(self.read(index)), self.where(index)
+
+    def _content(self, index: int) -> bytes:
+        """sha256 of an image's bytes; one that cannot be read is left to the decoder to report."""
+        try:
+            return hashlib.sha256(self.read(index)).digest()
+        except InputError:
+            return b"unreadable"
 
 
-def open_dataset(root: Path, split: str, on_error: str = "stop") -> Dataset:
+def open_dataset(root: Path | str, split: str, on_error: str = "stop") -> Dataset:
     """The images of one split, "train" or "val".
 
     Layouts: ROOT/SPLIT/CLASS/*.JPEG, where a class's index is the rank of its folder name; or, for val, ROOT/val/*.JPEG
     with a ground truth (*ground_truth*.txt or val.txt) and a synset list (synsets.txt or synset_words.txt) in ROOT, see
     `ilsvrc`. The index is the rank of the wnid whatever the lists' order, as in torchvision and Keras. Where ROOT
     has neither train nor val, ROOT itself is taken for val; its lists may then lie in the folder above it.
-    class_index.json (Keras' form) or synset_words.txt in the same places tells the names.
+    class_index.json (Keras' form) or synset_words.txt in the same places tells the names. Or tar shards beside a
+    shards.json, see `shards`; ROOT may then be any URL that fsspec opens.
 
     Args: on_error, "stop" or "skip": whether a file without an image's suffix is an error or is listed in `skipped`.
         Hidden files are passed over in any case.
     Raises: InputError for anything missing, empty, left over or contradictory, naming the file.
     """
+    if are_shards(root):
+        return _of_shards(root, split)
     root = Path(root)
     folder = _split_folder(root, split)
     lists = (folder, root if folder != root else root.resolve().parent)
     folders = [entry.name for entry in entries(folder) if entry.is_dir()]
     if folders:
-        classes, files, labels, strays = _by_folders(folder, folders)
+        classes, files, labels, strays = list_classes(folder, folders)
     elif split == "val":
-        classes, files, labels, strays = flat_images(folder, lists)
+        classes, flat, places, strays = flat_images(folder, lists)
+        files, labels = Names.of(flat), np.array(places, np.int64)
     else:
         raise InputError(f"{folder}: has no class folders, expected {folder}/CLASS/image files")
     if split == "val" and folder != root:
@@ -88,14 +145,12 @@ def open_dataset(root: Path, split: str, on_error: str = "stop") -> Dataset:
     if strays and on_error == "stop":
         raise InputError(_about_strays(folder, strays))
     prefix = "" if folder == root else f"{split}/"
-    return Dataset(
-        root,
-        tuple(prefix + file for file in files),
-        np.array(labels, np.int64),
-        classes,
-        _names(lists, classes),
-        tuple(prefix + file for file in strays),
-    )
+    return Dataset(root, files.prefixed(prefix), labels, classes, _names(lists, classes), tuple(prefix + file for file in strays))
+
+
+def _of_shards(root: Path | str, split: str) -> Dataset:
+    opened = open_shards(root, split)
+    return Dataset(root, opened.files, opened.labels, opened.classes, opened.names, packed=opened.packed)
 
 
 def matched_classes(dataset: Dataset, spec: NetSpec, where: str) -> tuple[str, ...]:
@@ -137,23 +192,6 @@ def _split_folder(root: Path, split: str) -> Path:
     raise InputError(f"{root}: has no folder {split!r}, expected {root / split}/CLASS/image files; check --data")
 
 
-def _by_folders(folder: Path, classes: list[str]) -> tuple[tuple[str, ...], list[str], list[int], list[str]]:
-    """Classes, files, labels and strays of FOLDER/CLASS/image files; the files relative to FOLDER."""
-    files, labels = [], []
-    # lists and readmes may lie beside class folders, but an image there has no class
-    strays = [entry.name for entry in entries(folder) if is_image(entry.name) and not entry.is_dir()]
-    for label, name in enumerate(classes):
-        inside = [f"{name}/{entry.name}" for entry in entries(folder / name)]
-        images = [file for file in inside if is_image(file)]
-        strays += [file for file in inside if not is_image(file)]
-        if not images:
-            nested = f"; it holds {inside[0]}, but expected are image files right in the class folders" if inside else ""
-            raise InputError(f"{folder / name}: this class folder has no images{nested}; add images or remove the folder")
-        files += images
-        labels += [label] * len(images)
-    return tuple(classes), files, labels, strays
-
-
 def _compare_with_train(root: Path, folder: Path, classes: tuple[str, ...]) -> None:
     """A class that only one split has would shift the index of others, or could never be right."""
     if not (root / "train").is_dir():
@@ -182,14 +220,6 @@ def _about_strays(folder: Path, strays: list[str]) -> str:
     if is_image(strays[0]):
         return f"{folder / strays[0]}: lies beside the class folders and has no class{more}; move it or pass --on-error skip"
     return f"{folder / strays[0]}: is not an image, expected {', '.join(SUFFIXES)}{more}; remove it or pass --on-error skip"
-
-
-def _content(path: Path) -> bytes:
-    """sha256 of a file; one that cannot be read is left to the decoder to report."""
-    try:
-        return bytes.fromhex(sha256(path))
-    except OSError:
-        return b"unreadable"
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -30,28 +31,29 @@ DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, Typ
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def decode(path: str | Path) -> Tensor:
-    """Pixels of an image file, as `Image.open(path).convert("RGB")` gives them.
+def decode(file: str | Path | BytesIO, name: str | None = None) -> Tensor:
+    """Pixels of an image file, as `Image.open(file).convert("RGB")` gives them.
 
+    Args: file, its path or what it holds; name, for messages, by default the path.
     Returns: (3, H, W) uint8 RGB. Grey becomes three equal channels, CMYK is converted, alpha is dropped rather than
         blended, 16 bits are cut to the upper 8, of an animation the first frame is taken. The EXIF rotation is not
         applied, as in every published ImageNet number.
     Raises: InputError, naming the file, if it is missing, empty, damaged, cut short, not an image of FORMATS, of more
         than 178 megapixels (Pillow's limit) or longer than MOST_ASPECT times its width.
     """
-    with _opened(path) as image:
+    with _opened(file, name) as image:
         image.info.pop("transparency", None)  # else Pillow would fit it to the new mode, in vain
         if image.mode == "I;16":  # a 16-bit grey PNG; convert() would clip it at 255
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         return _planes(image.convert("RGB"))
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
+def image_size(file: str | Path | BytesIO, name: str | None = None) -> tuple[int, int]:
     """(height, width) of an image file in pixels, from its header alone; what follows may still be damaged.
 
-    Raises: InputError as `decode` does.
+    Args and errors: those of `decode`.
     """
-    with _opened(path) as image:
+    with _opened(file, name) as image:
         return image.height, image.width
 
 
@@ -76,15 +78,16 @@ def _planes(image: Image.Image) -> Tensor:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
+def _opened(file: str | Path | BytesIO, name: str | None) -> Iterator[Image.Image]:
     """An image whose header is sound; Pillow's complaints inside the block become InputErrors too."""
+    path = file if name is None else name
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(file, formats=FORMATS) as image:
             if max(image.size) > MOST_ASPECT * min(image.size):
                 raise InputError(f"{path}: {image.width}x{image.height} pixels is a sliver, expected sides within 1:{MOST_ASPECT}; {WAYS_OUT}")
             yield image
     except UnidentifiedImageError:
-        found = "not an image of a known format" if Path(path).stat().st_size else "empty (0 bytes)"
+        found = "not an image of a known format" if _bytes(file) else "empty (0 bytes)"
         raise InputError(f"{path}: is {found}, expected one of {', '.join(FORMATS)}; {WAYS_OUT}") from None
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: {error}; {WAYS_OUT}") from None
@@ -92,3 +95,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         if isinstance(error, OSError) and error.errno:
             raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
         raise InputError(f"{path}: damaged or cut short ({error}); {WAYS_OUT}") from None
+
+
+def _bytes(file: str | Path | BytesIO) -> int:
+    return file.getbuffer().nbytes if isinstance(file, BytesIO) else Path(file).stat().st_size

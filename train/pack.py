@@ -1,0 +1,40 @@
+"""python -m train.pack: a folder of images into tar shards, or an index for shards that are there."""
+
+from pathlib import Path
+
+import click
+
+from vgg_deploy.errors import interruptible
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("source", required=False)
+@click.argument("target", required=False, type=click.Path(path_type=Path))
+@click.option("--images-per-shard", default=1000, type=click.IntRange(1), help="Of ImageNet 1000 are about 110 MB.")
+@click.option("--seed", default=0, type=click.IntRange(0), help="Of the order of the training images.")
+@click.option("--on-error", type=click.Choice(("stop", "skip")), default="stop", help="What a file that is no image by its name does.")
+@click.option("--index", type=click.Path(path_type=Path), metavar="FOLDER", help="Instead: describe the WebDataset shards train*.tar and val*.tar of this folder.")
+@click.option("--classes", type=click.Path(path_type=Path), help="With --index: the classes in the order of their numbers, one id a line or Keras' JSON. "
+              "[default: numbered]")  # fmt: skip
+@interruptible("shards that were written stay; remove them before you begin again")
+def main(source, target, images_per_shard, seed, on_error, index, classes):
+    """Write the images of SOURCE (train/<class>/*, val/...) as tar shards into the folder TARGET.
+
+    Shards are in WebDataset's convention, KEY.jpg and KEY.cls, the training images in a random order. Train from them in the
+    folder, or copied to any store that fsspec opens: python -m train --data s3://bucket/shards
+    """
+    if bool(index) == bool(source) or bool(source) != bool(target):
+        raise click.UsageError("name SOURCE and TARGET, or --index FOLDER alone")
+    if classes and not index:
+        raise click.UsageError("--classes belongs to --index; a folder's classes are its own")
+    from train.packing import index_shards, pack
+
+    made = index_shards(index, classes) if index else pack(source, target, images_per_shard, seed, on_error)
+    for split, packing in made.items():
+        mixed = f", each of {packing.fewest_classes} classes or more" if split == "train" else ""
+        click.echo(f"{split}: {packing.images} images in {len(packing.shards)} shards{mixed}")
+    click.echo(f"Use them: python -m train --data {index or target}")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m train.pack")
