@@ -14,6 +14,10 @@ class View(NamedTuple):
 
     crop: Tensor  # (3, crop, crop) uint8 RGB
     shift: np.ndarray  # (3,) float32, added to every pixel of the crop
+    side: int  # S that was drawn
+    top: int  # of the crop in the image at S
+    left: int
+    mirrored: bool
 
 
 def random_view(
@@ -23,14 +27,16 @@ def random_view(
 
     Args: side, closed range of S in pixels; components, (3, 3) columns of colour_components; sigma, their spread.
     """
-    scaled = rescale(image, int(rng.integers(side[0], side[1] + 1)), filter)
+    s = int(rng.integers(side[0], side[1] + 1))
+    scaled = rescale(image, s, filter)
     top = int(rng.integers(scaled.shape[1] - crop + 1))
     left = int(rng.integers(scaled.shape[2] - crop + 1))
     cut = scaled[:, top : top + crop, left : left + crop]
-    if rng.random() < 0.5:
+    mirrored = bool(rng.random() < 0.5)
+    if mirrored:
         cut = cut.flip(2)
     shift = components @ rng.normal(0, sigma, 3)
-    return View(cut.contiguous(), shift.astype(np.float32))
+    return View(cut.contiguous(), shift.astype(np.float32), s, top, left, mirrored)
 
 
 def centre_crop(image: Tensor, crop: int) -> Tensor:

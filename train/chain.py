@@ -7,6 +7,8 @@ from typing import NamedTuple
 from train.config import TrainConfig
 from vgg_deploy.errors import InputError
 
+CHAIN_FILE = "chain.json"  # in a chain's folder, beside those of its stages
+
 # S of a stage's nets at the paper's crop of 224; another crop takes them in proportion
 PAPER_CROP = 224
 SIDES = {"256": (256, 256), "384": (384, 384), "jitter": (256, 512)}
