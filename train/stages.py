@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from train.chain import INIT_OF, FineTune, Stage, config_of, goes_on, stage_named, stages_of
+from train.chain import CHAIN_FILE, INIT_OF, FineTune, Stage, config_of, goes_on, stage_named, stages_of
 from train.config import TrainConfig
+from train.curves import draw_curves
 from train.estimate import Speed, measure_speed
 from train.loader import steps_per_epoch
 from train.plan import sources_of
@@ -18,8 +19,6 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.places import RUNS
 from vgg_deploy.progress import clock, results
-
-CHAIN_FILE = "chain.json"
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,7 @@ def train_chain(chain: Chain, sources: Sources, out: Path | None, only: str | No
         begun = machine.ranks.from_main(lambda run=run: run.exists)
         train_net(config, _start(stage, folder, sources, machine), machine, run.folder, resume=begun)
     say(f"The chain's nets are in {folder}")
+    machine.ranks.from_main(lambda: say(f"The chain's curves: {draw_curves(folder)}"))
 
 
 def resume_chain(folder: Path, machine: Machine) -> None:
