@@ -154,11 +154,11 @@ def hide_other_gpus() -> None:
     import torch
 
     local = int(os.environ["LOCAL_RANK"])
-    there = torch.cuda.device_count()  # asks the driver's library; CUDA itself would keep what it sees now
-    if local >= there:
-        raise InputError(f"process {local} of this machine finds {there} GPUs; start as many processes as there are GPUs")
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(there)))
-    os.environ["CUDA_VISIBLE_DEVICES"] = shown.split(",")[local]
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = [str(place) for place in range(local + 1)] if shown is None else shown.split(",")
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible[local] if local < len(visible) else ""
+    if local and not torch.cuda.is_available():  # asked only now: CUDA keeps what it sees first
+        raise InputError(f"process {local} of this machine finds no GPU of its own; start as many processes as there are GPUs")
 
 
 def _tried(do: Callable[[], T]) -> tuple[T | None, ClickException | None]:
