@@ -13,8 +13,8 @@ import torch
 PACKAGES = ("vgg-deploy", "torch", "torchvision", "onnx", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "numpy", "pillow", "pandas", "plotly")
 
 
-def describe_environment(threads: int) -> dict:
-    """Everything by name, ready for JSON; what is not there is missing, not guessed."""
+def describe_environment(threads: int, processes: int = 1) -> dict:
+    """Everything by name, ready for JSON; what is not there is missing, not guessed. Args: threads, of each process of the job."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -23,18 +23,23 @@ def describe_environment(threads: int) -> dict:
             continue
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([*_program(Path(sys.argv[0])), *sys.argv[1:]]),
         "host": platform.node(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "cpu": _cpu_name(),
         "cores_allowed": sorted(os.sched_getaffinity(0)),
         "threads": threads,
+        "processes": processes,
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda,
         "versions": versions,
     }
+
+
+def _program(path: Path) -> list[str]:
+    return ["python", "-m", path.parent.name] if path.name == "__main__.py" else [path.name]
 
 
 def _cpu_name() -> str:
