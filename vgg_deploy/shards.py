@@ -34,7 +34,6 @@ SHARDS = "shards.json"
 FORMAT = 1
 COLUMNS = ("labels", "shard", "begin", "size", "crc32")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of a file beside shards.json
-READ_OVER = 2**18  # bytes between two images that are read rather than jumped, so that a stream stays one
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,17 +206,13 @@ def _check(index: Index, shards: list[tuple[str, int, int]], classes: int, where
 
 
 def _forward(file: BinaryIO, gap: int, to: int) -> None:
-    """Go on to a later place: short ways by reading, long ones by a jump where the store can."""
-    if gap > READ_OVER:
-        try:
-            file.seek(to)
-            return
-        except (OSError, ValueError, NotImplementedError):
-            pass  # a stream without places
-    while gap:
-        data = file.read(min(gap, 2**20))
-        if not data:
-            return
+    """Go on to a later place; by reading where the store has no places. Stores read ahead, so a short way is no new request."""
+    try:
+        file.seek(to)
+        return
+    except (OSError, ValueError, NotImplementedError):
+        pass
+    while gap and (data := file.read(min(gap, 2**20))):
         gap -= len(data)
 
 
