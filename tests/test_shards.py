@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CLASSES, run, save_net, thin_net, thin_spec
+from conftest import CLASSES, run, thin_net, thin_spec
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
@@ -316,8 +316,8 @@ def test_a_batch_must_fit_the_streams_and_they_the_processes(packed, here):
 # --- The commands ---
 
 
-def test_train_and_bench_from_a_url(here, photos, in_memory, monkeypatch):
-    args = ["--arch", "A", "--data", in_memory, *THIN, "--epochs", "2", "--lr", "0.003", "--shuffle-buffer", "64"]
+def test_train_and_bench_from_a_url(here, in_memory, monkeypatch):
+    args = ["--arch", "A", "--data", in_memory, *THIN, "--threads", "1", "--epochs", "1", "--lr", "0.003", "--shuffle-buffer", "64"]
     said = run(train, *args, "--out", here / "whole")
     assert "96 training and 24 validation images of memory://bucket" in said and "Done" in said
     assert "From 10 tar shards in 16 streams, shuffled among 64 images" in said
@@ -325,21 +325,18 @@ def test_train_and_bench_from_a_url(here, photos, in_memory, monkeypatch):
 
     def interrupted(self, *more):
         calls.append(1)
-        if len(calls) == 8:
+        if len(calls) == 4:
             signal.raise_signal(signal.SIGINT)
         return step(self, *more)
 
     monkeypatch.setattr(Updater, "step", interrupted)
     run(train, *args, "--out", here / "broken", code=130)
-    run(train, "--resume", here / "broken", "--workers", "0", "--threads", "2")
+    run(train, "--resume", here / "broken", "--workers", "0", "--threads", "1")
     a, b = (pd.read_csv(here / name / "metrics.csv") for name in ("whole", "broken"))
     assert a.train_loss.tolist() == b.train_loss.tolist() and a.val_top1_error_pct.tolist() == b.val_top1_error_pct.tolist()
-    rows = []
-    for data in (in_memory, photos):
-        run(vgg_bench, here / "whole/best.pt", "--data", data, "--scales", "48", "--measure", "accuracy", "--threads", "2", "--out", here / "results")
-        rows.append(pd.read_csv(here / "results/accuracy.csv").drop(columns=["ms_per_image"], errors="ignore"))
-    pd.testing.assert_frame_equal(*rows)
-    assert len(list((here / "cells").glob("*.npy"))) == 2  # the same images: the folder's posteriors are those of the shards
+    bench = ["--data", in_memory, "--scales", "48", "--no-flips", "--measure", "accuracy", "--threads", "1"]
+    assert "24 images of memory://bucket" in run(vgg_bench, here / "whole/best.pt", *bench)
+    assert pd.read_csv(here / "results/accuracy.csv").top1_error_pct.item() == pytest.approx(a.val_top1_error_pct.item(), abs=1e-2)
 
 
 def test_a_url_that_is_not_there_or_breaks_is_named(here, in_memory):
