@@ -64,6 +64,9 @@ def parse_drops(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--precision", type=click.Choice(PRECISION_NAMES), help="Of convolutions and products; weights and updates stay float32.")
 @click.option("--compile", "compiled", is_flag=True, help="Run updates through torch.compile.")
 @click.option("--images", type=click.IntRange(1), help="Use so many training images, spread evenly (built-in: render so many).")
+@click.option("--shuffle-buffer", type=int, help="Of tar shards, images: a training image moves by up to this number, over --streams, from where the "
+              "shuffled shards have it; as many are held in memory, by all processes together.  [default: 4096]")  # fmt: skip
+@click.option("--streams", type=int, help="Of tar shards: parts of the data read at once, by all processes together; divides --batch.  [default: 16]")
 @click.option("--seed", type=int, help="Of weights, order, augmentation and dropout.")
 @click.option("--device", type=click.Choice(("cpu", "cuda")), help="[default: cuda if there is one]")
 @click.option("--threads", type=click.IntRange(1), help="Of PyTorch on the CPU, each process.  [default: this process's share of the cores]")
@@ -104,6 +107,10 @@ def main(arch, chain, stage, plan_only, data, out, resume, weights, net_a, freez
 
     device = pick_device(device)
     with joined(device) as ranks:
+        if tensorboard:
+            from train.board import check_installed
+
+            ranks.from_main(check_installed)
         threads = threads or max(1, available_cores() // ranks.local_world)
         place = Machine(device, threads, threads if workers is None else workers, on_error, compiled, checkpoint_every, tensorboard, ranks)
         if not resume:

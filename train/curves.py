@@ -73,7 +73,8 @@ def curves(histories: list[History], title: str) -> Figure:
     equal = _equal_scores(loss, {history.classes for history in histories})
     for axes, name in ((loss, "training loss, nats"), (error, "error, %")):
         axes.set(ylabel=name, ylim=(0, axes.get_ylim()[1]))
-    _label_ends(loss, begin, 14, [End(last.train_loss, f"epoch means  {last.train_loss:.2f}", TRAINING), *(End(y, "running", RUNNING) for y in running), *equal])
+    means = End(last.train_loss, f"epoch means  {last.train_loss:.2f}", TRAINING)
+    _label_ends(loss, begin, 14, [means, *(End(y, "running", RUNNING) for y in running), *equal])
     _label_ends(error, begin, 20, [
         End(last.train_top1_error_pct, f"training top-1  {last.train_top1_error_pct:.1f}", TRAINING),
         End(last.val_top1_error_pct, f"validation top-1  {last.val_top1_error_pct:.1f}", TOP1),
@@ -193,7 +194,7 @@ def _equal_scores(axes: Axes, classes: set[int | None]) -> list[End]:
 
 def _log_rates(axes: Axes, histories: list[History]) -> None:
     """A logarithmic axis that names the rates there were."""
-    rates = sorted({float(f"{rate:.6g}") for history in histories for rate in history.steps.lr})
+    rates = sorted({float(f"{rate:.6g}") for history in histories for rate in (*history.epochs.lr, *history.steps.lr)})
     axes.set_yscale("log")
     axes.set_ylim(rates[0] / 2, rates[-1] * 2)
     axes.yaxis.set_minor_locator(NullLocator())

@@ -1,7 +1,7 @@
 """One net from data to best.pt: what the command does, without the command line."""
 
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,8 +10,9 @@ from rich.console import Console
 
 from train import frozen, start
 from train.config import TrainConfig
+from train.curves import draw_curves
 from train.health import Health
-from train.loader import TrainBatch, Views, steps_per_epoch, train_batches
+from train.loader import TrainBatch, Views, check_streams, steps_per_epoch, train_batches
 from train.loop import Keeper, Validate, fit
 from train.run import Run, State
 from train.statistics import Colours, measure_colours
@@ -94,7 +95,7 @@ def train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: P
     updater = Updater(net, sources.freeze, config, ranks, machine.compiled)
     if resumed:
         updater.load_state(begun[0].held if begun else None)
-    keeper = _keeper(run, state, machine) if ranks.main else None
+    keeper = _keeper(run, machine) if ranks.main else None
     say(f"Checkpoints and metrics.csv go to {run.folder}")
     if sources.freeze:
         batches, validate = _frozen(net, config, sources, machine, state.step)
@@ -102,9 +103,11 @@ def train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: P
         batches = _examples(net, config, sources, machine, colours, state.step)
         validate = dense_validation(net, sources.val, machine.threads, machine.on_error, ranks)
     health = Health(len(spec.classes), config.init, say)
-    with closing(batches):  # ends the loader's processes
+    board = keeper.board if keeper else None
+    with closing(batches), closing(board) if board else nullcontext():  # ends the loader's processes
         fit(updater, batches, steps_per_epoch(len(sources.train), config.batch), validate, config, state, keeper, health)
     say(f"Done: lowest validation top-1 error {min(state.errors):.1f} %, {run.best}")
+    ranks.from_main(lambda: say(f"Curves: {draw_curves(run.folder)}"))
     return run
 
 
@@ -112,6 +115,8 @@ def _check_share(config: TrainConfig, sources: Sources, ranks: Ranks) -> None:
     def check() -> None:
         if config.batch % ranks.world:
             raise InputError(f"--batch {config.batch} cannot be shared evenly by {ranks.world} processes; give a multiple of {ranks.world}")
+        if sources.train.packed and not sources.freeze:
+            check_streams(config, ranks.world)
         if sources.freeze and ranks.world > 1:
             raise InputError("--freeze-features computes features once and trains on them in one process; start it without torchrun")
 
@@ -155,12 +160,13 @@ def _go_on(run: Run, sources: Sources) -> Beginning:
     return Beginning(net, run, state, held.training)
 
 
-def _keeper(run: Run, state: State, machine: Machine) -> Keeper:
+def _keeper(run: Run, machine: Machine) -> Keeper:
     if not machine.tensorboard:
         return Keeper(run, machine.checkpoint_every)
     from train.board import Board
 
-    return Keeper(run, machine.checkpoint_every, Board(run.folder, state.step))
+    say(f"Losses and errors for TensorBoard: tensorboard --logdir {run.folder}")
+    return Keeper(run, machine.checkpoint_every, Board(run))
 
 
 def _examples(net: VGG, config: TrainConfig, sources: Sources, machine: Machine, colours: Colours, begin: int) -> Generator[Examples, None, None]:
