@@ -2,14 +2,18 @@
 
 import json
 import os
+import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from vgg_deploy import folders
 from vgg_deploy.data import Dataset, labels_for, matched_classes, open_dataset
 from vgg_deploy.errors import InputError
+from vgg_deploy.index import Index, Names, read_index, write_index
 from vgg_deploy.preprocess import decode
 from vgg_deploy.spec import NetSpec, numbered
 
@@ -393,3 +397,146 @@ def test_labels_for_a_net_that_lacks_classes(tmp_path):
         f"runs/a.pt: its 2 classes lack 2 of the 3 of {tmp_path}: n01, n03; "
         "use a net trained on these classes, or data of the net's classes (n02, cat)"
     )
+
+
+# --- The listing that is kept ---
+
+
+@pytest.fixture
+def kept(own_cache, monkeypatch):
+    """Listings of any size are kept, as if the folders had not changed for a minute; the folder they are kept in."""
+    monkeypatch.setattr(folders, "WORTH_KEEPING", 1)
+    now = time.time_ns
+    monkeypatch.setattr(folders.time, "time_ns", lambda: now() + 60 * 10**9)
+    shutil.rmtree(own_cache / "listings", ignore_errors=True)
+    return own_cache / "listings"
+
+
+@pytest.fixture
+def never_listed(monkeypatch):
+    """A function after which looking into class folders is an error."""
+
+    def fail(*args):
+        raise AssertionError("listed again")
+
+    return lambda: monkeypatch.setattr(folders, "_listed", fail)
+
+
+def same(a: Dataset, b: Dataset) -> bool:
+    return a.files == b.files and a.labels.tolist() == b.labels.tolist() and (a.root, a.classes, a.names, a.skipped) == (b.root, b.classes, b.names, b.skipped)
+
+
+def test_the_second_start_does_not_look_into_the_class_folders(tmp_path, kept, never_listed):
+    in_folders(tmp_path)
+    first = {split: open_dataset(tmp_path, split) for split in ("train", "val")}
+    assert len(list(kept.glob("*.index"))) == 2
+    never_listed()
+    for split in ("train", "val"):
+        again = open_dataset(tmp_path, split)
+        assert_labels_tell_what_is_shown(again)
+        assert same(again, first[split]) and again.fingerprint() == first[split].fingerprint()
+    assert open_dataset(tmp_path / "val", "val").files == tuple(file.removeprefix("val/") for file in first["val"].files)
+
+
+def test_every_change_of_files_is_noticed(tmp_path, kept, never_listed):
+    """Also where a copying tool sets the folder's time back, and oracle: the files that Path.glob finds."""
+    in_folders(tmp_path, "val", "train")
+    folder = tmp_path / "val/n02"
+    stamp = folder.stat().st_mtime_ns
+
+    def changed() -> None:
+        os.utime(folder, ns=(stamp, stamp))
+        found = open_dataset(tmp_path, "val")
+        assert found.files == sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("val/*/*.png"))
+        assert_labels_tell_what_is_shown(found)
+
+    changed()
+    picture(folder / "9.png", 20)
+    changed()
+    (folder / "9.png").rename(folder / "8.png")
+    changed()
+    (folder / "8.png").unlink()
+    changed()
+    (tmp_path / "train/n00").mkdir()
+    picture(tmp_path / "train/n00/0.png", 0)
+    refused(tmp_path, "train has 1 classes that val lacks: n00")
+    shutil.rmtree(tmp_path / "train/n00")
+    shutil.copytree(folder, tmp_path / "copy")
+    shutil.rmtree(folder)
+    (tmp_path / "copy/0.png").unlink()
+    (tmp_path / "copy").rename(folder)
+    changed()
+    (tmp_path / "val/n01").rename(tmp_path / "away")
+    refused(tmp_path, "train has 1 classes that val lacks: n01")
+    (tmp_path / "away").rename(tmp_path / "val/n01")
+    changed()
+    never_listed()
+    changed_not = open_dataset(tmp_path, "val")  # that last listing was kept in its turn
+    assert_labels_tell_what_is_shown(changed_not)
+
+
+def test_strays_are_refused_again(tmp_path, kept, never_listed):
+    in_folders(tmp_path, "val")
+    (tmp_path / "val/n02/notes.txt").write_text("not a picture")
+    first = open_dataset(tmp_path, "val", on_error="skip")
+    never_listed()
+    refused(tmp_path, f"{tmp_path}/val/n02/notes.txt: is not an image")
+    picture(tmp_path / "val/0.png", 10)
+    assert open_dataset(tmp_path, "val", on_error="skip").skipped == ("val/0.png", *first.skipped)
+
+
+def test_a_damaged_listing_is_made_again(tmp_path, kept):
+    first = open_dataset(in_folders(tmp_path, "val"), "val")
+    (path,) = kept.glob("*.index")
+    whole = path.read_bytes()
+    for data in (b"", whole[:20], whole[:-1], whole + b"x", whole[:100] + bytes([whole[100] ^ 1]) + whole[101:], whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]):
+        path.write_bytes(data)
+        assert same(open_dataset(tmp_path, "val"), first) and path.read_bytes() == whole
+
+
+def test_a_folder_that_has_just_changed_is_not_trusted(tmp_path, kept, monkeypatch):
+    """A later change might fall into the same tick of the file system's clock."""
+    now = time.time_ns
+    monkeypatch.setattr(folders.time, "time_ns", lambda: now() - 60 * 10**9)
+    in_folders(tmp_path, "val")
+    open_dataset(tmp_path, "val")
+    assert not kept.exists()
+    monkeypatch.setattr(folders.time, "time_ns", lambda: now() + folders.YOUNG_NS)
+    open_dataset(tmp_path, "val")
+    assert kept.exists()
+
+
+def test_small_folders_leave_nothing_in_the_cache(tmp_path, kept, monkeypatch):
+    monkeypatch.setattr(folders, "WORTH_KEEPING", 10)
+    open_dataset(in_folders(tmp_path, "val"), "val")
+    assert not kept.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path, kept, monkeypatch, capsys):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("VGG_DEPLOY_CACHE", str(tmp_path / "file"))
+    assert len(open_dataset(in_folders(tmp_path / "data", "val"), "val")) == 9
+    assert "val is not kept, the next start takes as long again:" in capsys.readouterr().err
+
+
+NAMES = ("a", "", "ü/ß.png", os.fsdecode(b"broken\xff.png"), "a", "last one")
+
+
+def test_names_are_a_sequence_of_strings(tmp_path):
+    """Oracle: a tuple; in memory, and mapped from a file, in another order."""
+    order = np.array([5, 0, 3, 3, 1])
+    write_index(tmp_path / "x.index", Index({"a": [1, "ü"]}, {"n": np.arange(6), "m": -np.arange(6)}, Names.of(NAMES)))
+    write_index(tmp_path / "y.index", Index({}, {}, Names.of(NAMES).take(order)))
+    held = read_index(tmp_path / "x.index")
+    assert held.head == {"a": [1, "ü"]} and held.columns["n"].tolist() == list(range(6)) and held.columns["m"].tolist() == [-i for i in range(6)]
+    shuffled = tuple(NAMES[i] for i in order)
+    for names, wanted in ((Names.of(NAMES), NAMES), (held.names, NAMES), (read_index(tmp_path / "y.index").names, shuffled), (Names.of(()), ())):
+        assert names == wanted and tuple(names) == wanted and len(names) == len(wanted) and list(reversed(names)) == list(reversed(wanted))
+        assert names[1:4] == wanted[1:4] and names[::2] == wanted[::2] and names[:-1] == wanted[:-1] and set(names) == set(wanted)
+        assert names.prefixed("p/") == tuple(f"p/{name}" for name in wanted) and names != (*wanted, "x") and names != ("x",) * max(len(wanted), 1)
+        for i in range(-len(wanted), len(wanted)):
+            assert names[i] == wanted[i]
+        for i in (len(wanted), -len(wanted) - 1):
+            with pytest.raises(IndexError):
+                names[i]
+    assert names.take(order[:0]) == () and held.names.take(order) == shuffled and NAMES[0] in held.names and "b" not in held.names

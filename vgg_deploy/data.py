@@ -77,7 +77,7 @@ class Dataset:
         digest = hashlib.sha256(repr(self.classes).encode())
         digest.update(self.labels.tobytes())
         for index, file in enumerate(self.files):
-            mark = self.packed.mark(index) if self.packed else _size_and_time(self.root / file)
+            mark = self.packed.mark(index) if self.packed else _size_and_time(f"{self.root}/{file}")
             digest.update(f"{file}\0{mark}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -222,7 +222,7 @@ def _about_strays(folder: Path, strays: list[str]) -> str:
     return f"{folder / strays[0]}: is not an image, expected {', '.join(SUFFIXES)}{more}; remove it or pass --on-error skip"
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def _size_and_time(path: str) -> tuple[int, int]:
     """Bytes and nanoseconds; a file that cannot be asked is left to the decoder to report."""
     try:
         found = os.stat(path)
