@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.preprocess import FORMATS, MOST_ASPECT, decode, image_size, rescale, rescaled_size
+from vgg_deploy.preprocess import FORMATS, MOST_ASPECT, decode, image_size, rescale, rescale_part, rescaled_size
 from vgg_deploy.spec import FILTERS
 
 
@@ -289,3 +289,17 @@ def test_rescale_is_the_antialiased_bilinear_filter(shape, side):
 def test_rescale_returns_the_image_itself_when_the_size_stays():
     image = torch.from_numpy(photo(64, 90)).permute(2, 0, 1)
     assert rescale(image, 64) is image
+
+
+@pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
+def test_a_part_of_a_rescaled_image_is_that_part(filter):
+    """Oracle: the whole rescaled image, cut."""
+    rng = np.random.default_rng(3)
+    for height, width, side in [(375, 500, 256), (500, 375, 512), (97, 211, 256), (256, 256, 256), (300, 301, 299)]:
+        pixels = np.asarray(Image.fromarray(rng.integers(0, 256, (height // 4, width // 4, 3), np.uint8)).resize((width, height)))
+        image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+        whole = rescale(image, side, filter)
+        for top, left in [(0, 0), (whole.shape[1] - 224, whole.shape[2] - 224), (7, 11)]:
+            part = rescale_part(image, side, top, left, 224, filter)
+            off = (part.int() - whole[:, top : top + 224, left : left + 224].int()).abs()
+            assert part.shape == (3, 224, 224) and off.max() <= 2 and (off > 0).float().mean() < 0.05

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from vgg_deploy.preprocess import rescale
+from vgg_deploy.geometry import rescaled_size
+from vgg_deploy.preprocess import rescale_part
 from vgg_deploy.views import centre
 
 
@@ -28,10 +29,10 @@ def random_view(
     Args: side, closed range of S in pixels; components, (3, 3) columns of colour_components; sigma, their spread.
     """
     s = int(rng.integers(side[0], side[1] + 1))
-    scaled = rescale(image, s, filter)
-    top = int(rng.integers(scaled.shape[1] - crop + 1))
-    left = int(rng.integers(scaled.shape[2] - crop + 1))
-    cut = scaled[:, top : top + crop, left : left + crop]
+    height, width = rescaled_size(image.shape[1], image.shape[2], s)
+    top = int(rng.integers(height - crop + 1))
+    left = int(rng.integers(width - crop + 1))
+    cut = rescale_part(image, s, top, left, crop, filter)
     mirrored = bool(rng.random() < 0.5)
     if mirrored:
         cut = cut.flip(2)
