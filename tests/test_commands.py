@@ -94,12 +94,15 @@ def test_d_alone_takes_the_newest_fitting_a_or_says_that_there_is_none(here, pho
 
 
 def test_b_alone_on_the_built_in_pictures_trains_its_a_first(here):
-    said = run(train, "--arch", "B", *THIN, "--epochs", "1", "--images", "32")
+    thin = [a for a in THIN if a not in ("--init", "he")]
+    said = run(train, "--arch", "B", *thin, "--epochs", "1", "--images", "32")
     assert "training A first, then B from its layers" in said and said.count("Done: lowest validation") == 2
     (run_a,) = (here / "runs").glob("A-*")
     assert f"fc6, fc7, fc8 from {run_a.relative_to(here)}/best.pt" in said
-    said = run(train, "--arch", "B", *THIN, "--epochs", "1", "--images", "32", "--out", here / "runs" / "again")
+    said = run(train, "--arch", "B", *thin, "--epochs", "1", "--images", "32", "--out", here / "runs" / "again")
     assert "training A first" not in said and f"fc6, fc7, fc8 from {run_a}/best.pt" in said
+    said = run(train, "--arch", "B", *THIN, "--epochs", "1", "--images", "32", "--out", here / "runs" / "drawn")
+    assert "all layers he, seed 0" in said
 
 
 def test_a_head_on_frozen_features(here, photos):

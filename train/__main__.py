@@ -44,7 +44,7 @@ def parse_drops(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--weights", type=click.Path(path_type=Path), help="Start from this checkpoint, torchvision, timm or Caffe-layout file.")
 @click.option("--net-a", type=click.Path(path_type=Path), help="Start B-E from this trained A.  [default: the newest run of A that fits]")
 @click.option("--freeze-features", is_flag=True, help="Train fc6-fc8 only, on features of --weights computed once.")
-@click.option("--init", type=click.Choice(INIT_NAMES), help="How layers that start random are drawn.")
+@click.option("--init", type=click.Choice(INIT_NAMES), help="How layers that start random are drawn; named, it also keeps B-E from the newest A.")
 @click.option("--side", "side", callback=parse_side, metavar="S|LOW:HIGH", help="Shorter image side in training, pixels.")
 @click.option("--crop", type=int, help="Training crop, pixels, a multiple of 32.")
 @click.option("--width", type=float, help="Multiplier of every layer's channels.")

@@ -44,7 +44,7 @@ def train(request: Request, machine: Machine) -> None:
         chain = Chain(request.chain, request.arch, base, request.fine_tune)
         train_chain(chain, sources, request.out, request.stage, request.plan_only, machine)
     else:
-        train_one(replace(base, arch=request.arch), sources, request.out, machine)
+        train_one(replace(base, arch=request.arch), sources, request.out, machine, request.options["init"])
 
 
 def go_on(named: str, machine: Machine) -> None:

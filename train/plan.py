@@ -29,14 +29,17 @@ def recipe_for(data: str | None, weights: Path | None, options: dict) -> tuple[s
     return recipe, replace(RECIPES[recipe], **{name: value for name, value in options.items() if value is not None})
 
 
-def train_one(config: TrainConfig, sources: Sources, out: Path | None, machine: Machine) -> None:
-    """Train one net from scratch, from an A, or from a file."""
+def train_one(config: TrainConfig, sources: Sources, out: Path | None, machine: Machine, init: str | None) -> None:
+    """Train one net from scratch, from an A, or from a file. Args: init, the draw that was asked for by name, which no A then replaces."""
     if out is None and machine.ranks.world > 1:
         raise InputError("--out is missing: a job of several processes needs a folder to go on from when it is restarted")
     if out and restarted() and Run(out).exists:
         resume_run(out, machine)
         return
-    config, sources = _choose_start(config, sources, machine, out.parent if out else RUNS)
+    if sources.net_a and config.arch in ("A", "A-LRN"):
+        raise InputError(f"--net-a starts B, C, D and E; net {config.arch} has nothing to take from an A")
+    if not (init or sources.net_a or sources.weights):
+        config, sources = _choose_start(config, sources, machine, out.parent if out else RUNS)
     announce(config, sources, machine)
     train_net(config, sources, machine, out)
 
@@ -88,10 +91,6 @@ def _choose_start(config: TrainConfig, sources: Sources, machine: Machine, runs:
     """B-E start from the newest A that fits. Where there is none, the paper's recipe takes Glorot's draw; the small one
     trains an A first, which takes minutes."""
     if config.arch in ("A", "A-LRN"):
-        if sources.net_a:
-            raise InputError(f"--net-a starts B, C, D and E; net {config.arch} has nothing to take from an A")
-        return config, sources
-    if sources.net_a or sources.weights or config.init != RECIPES[sources.recipe].init:
         return config, sources
     found = machine.ranks.from_main(lambda: newest_fitting_a(runs, describe(config, sources.train, Preprocessing(), "")))
     if found:
@@ -109,7 +108,7 @@ def _choose_start(config: TrainConfig, sources: Sources, machine: Machine, runs:
 
 
 def announce(config: TrainConfig, sources: Sources, machine: Machine) -> None:
-    """The plan of one net in three lines."""
+    """The plan of one net in a few lines."""
     count = parameters(ARCHS[config.arch], len(sources.train.classes), config.width, config.crop)
     drops = "on a plateau" if config.lr_drops == PLATEAU else f"after epochs {', '.join(map(str, config.lr_drops))}"
     say(
@@ -120,5 +119,7 @@ def announce(config: TrainConfig, sources: Sources, machine: Machine) -> None:
         f"{config.epochs} epochs of batch {config.batch}, {config.s}, LR {config.lr:g} divided by 10 {drops}, "
         f"momentum {config.momentum:g}, weight decay {config.weight_decay:g}"
     )
+    if sources.train.packed and not sources.freeze:
+        say(f"From {len(sources.train.packed.shards)} tar shards in {config.streams} streams, shuffled among {config.shuffle_buffer} images")
     jobs = f"{machine.ranks.world} processes, each with " if machine.ranks.world > 1 else ""
     say(f"On {machine.device}, {config.precision}, {jobs}{machine.threads} threads and {machine.workers} loader processes")
