@@ -31,7 +31,7 @@ from vgg_deploy.batches import Scale, size_batches
 from vgg_deploy.data import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.index import Index, read_index, write_index
-from vgg_deploy.shards import Packed
+from vgg_deploy.shards import Packed, Unreachable
 
 THIN = ["--width", "0.0625", "--crop", "32", "--side", "32:64", "--batch", "16", "--init", "he", "--workers", "0", "--threads", "2"]
 SMALL = TrainConfig(arch="A", crop=32, side=(32, 64), batch=16, epochs=2, streams=8, shuffle_buffer=40)
@@ -274,10 +274,10 @@ def test_batches_do_not_depend_on_workers_processes_or_where_they_begin(packed, 
     views = views_of(packed)
     whole = list(train_batches(views, 0, 0, pin=False))
     assert len(whole) == 12 and all(len(batch.labels) == 16 for batch in whole)
-    assert_same(whole, train_batches(views, 0, 2, pin=False))
-    assert_same(whole, train_batches(views_of(in_memory), 0, 1, pin=False))
+    assert_same(whole, list(train_batches(views, 0, 2, pin=False)))
+    assert_same(whole, list(train_batches(views_of(in_memory), 0, 1, pin=False)))
     for begin in (1, 6, 9):
-        assert_same(whole[begin:], train_batches(views, begin, 2 if begin == 9 else 0, pin=False))
+        assert_same(whole[begin:], list(train_batches(views, begin, 2 if begin == 9 else 0, pin=False)))
     for world in (2, 4):
         parts = [train_batches(views, 0, 0, False, rank, world) for rank in range(world)]
         joined = [type(whole[0])(*(torch.cat(column) for column in list(zip(*rows))[:3]), []) for rows in zip(*parts, strict=True)]
@@ -349,8 +349,15 @@ def test_a_url_that_is_not_there_or_breaks_is_named(here, in_memory):
         with pytest.raises(InputError) as caught:
             list(train_batches(views, 0, workers, pin=False))
         assert caught.value.message.startswith("memory://bucket/train-000004.tar: cannot be read (FileNotFoundError") and "Traceback" not in caught.value.message
-    with pytest.raises(InputError, match="memory://bucket/train-000004.tar: cannot be read"):
-        views.dataset.read(45)
+    everything = {Scale(48, "bilinear"): np.ones(96, bool)}
+    for ask in (
+        lambda: views.dataset.read(45),
+        lambda: views.dataset.content_sha256(2),
+        lambda: measure_colours(views.dataset.subset(90), 2),
+        lambda: list(size_batches(views.dataset, everything, 4, 2, on_bad=lambda *_: None)),  # unlike a damaged image it is never left out
+    ):
+        with pytest.raises(Unreachable, match="memory://bucket/train-000004.tar: cannot be read"):
+            ask()
 
 
 def test_a_stream_that_breaks_off_is_named(in_memory, monkeypatch):

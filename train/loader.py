@@ -130,7 +130,7 @@ def train_batches(views: Views, begin: int, workers: int, pin: bool, rank: int =
     if views.dataset.packed:
         workers = min(workers, config.streams // world)
         parts = DataLoader(StreamedViews(views, begin, rank, world), batch_size=None, num_workers=workers, collate_fn=_as_it_is, **common)
-        return _joined(iter(parts), max(workers, 1), pin)
+        return _joined(parts, max(workers, 1), pin)
     sampler = EpochBatches(len(views.dataset), config.batch, config.epochs, config.seed, begin, rank, world)
     return iter(DataLoader(views, batch_sampler=sampler, num_workers=workers, collate_fn=collate, pin_memory=pin, **common))
 
@@ -148,16 +148,20 @@ def _share(lanes: range, worker: int, workers: int) -> range:
     return lanes[len(lanes) * worker // workers : len(lanes) * (worker + 1) // workers]
 
 
-def _joined(parts: Iterator[TrainBatch | str], workers: int, pin: bool) -> Iterator[TrainBatch]:
+def _joined(loader: DataLoader, workers: int, pin: bool) -> Iterator[TrainBatch]:
     """Whole batches from the workers' parts, which come in turn."""
-    while part := next(parts, None):
-        found = [part, *(next(parts) for _ in range(workers - 1))] if isinstance(part, TrainBatch) else [part]
-        for broken in found:
-            if isinstance(broken, str):
-                raise InputError(broken)
-        read = [p for p in found if len(p.labels)] or found[:1]
-        tensors = [torch.cat(column) if len(read) > 1 else column[0] for column in list(zip(*read))[:3]]
-        yield TrainBatch(*(t.pin_memory() if pin else t for t in tensors), [message for p in found for message in p.unreadable])
+    parts = iter(loader)
+    try:
+        while part := next(parts, None):
+            found = [part, *(next(parts) for _ in range(workers - 1))] if isinstance(part, TrainBatch) else [part]
+            for broken in found:
+                if isinstance(broken, str):
+                    raise InputError(broken)
+            read = [p for p in found if len(p.labels)] or found[:1]
+            tensors = [torch.cat(column) if len(read) > 1 else column[0] for column in list(zip(*read))[:3]]
+            yield TrainBatch(*(t.pin_memory() if pin else t for t in tensors), [message for p in found for message in p.unreadable])
+    finally:
+        del parts  # an error keeps this frame, and what it holds, for as long as it lives itself; the workers must end before
 
 
 def _as_it_is(part: TrainBatch | str) -> TrainBatch | str:

@@ -12,6 +12,7 @@ from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.progress import progress
+from vgg_deploy.shards import Unreachable
 
 MOST_IMAGES = 20_000  # spread evenly; the mean of so many is known to about 0.3 grey levels
 
@@ -60,6 +61,8 @@ def measure_colours(dataset: Dataset, threads: int) -> Colours:
 def _moments(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray] | None:
     try:
         pixels = dataset.decode(index).flatten(1).numpy().astype(np.float32)
+    except Unreachable:
+        raise
     except InputError:
         return None
     return pixels.mean(1, dtype=np.float64), (pixels @ pixels.T / pixels.shape[1]).astype(np.float64)

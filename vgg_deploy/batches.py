@@ -11,6 +11,7 @@ from torch import Tensor
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.preprocess import rescale
+from vgg_deploy.shards import Unreachable
 
 HELD_BYTES = 512 * 2**20  # pixels waiting for others of their size; more than this and the fullest batch goes as it is
 
@@ -42,7 +43,7 @@ def size_batches(
     Batches depend on the order of the data set only, not on timing.
     Args: wanted, for each scale (images,) bool; batch, most images a batch; threads, decoders working ahead; on_bad,
         called with the position and the error of an unreadable image, which is then left out. Without it the error
-        is raised.
+        is raised, and so is that of a store that cannot be reached.
     """
     waiting: dict[tuple[Scale, int, int], list[tuple[int, Tensor]]] = {}
     held = 0
@@ -55,7 +56,7 @@ def size_batches(
 
     for index, scaled in _decoded(dataset, wanted, threads):
         if isinstance(scaled, InputError):
-            if on_bad is None:
+            if on_bad is None or isinstance(scaled, Unreachable):
                 raise scaled
             on_bad(index, scaled)
             continue

@@ -18,7 +18,7 @@ from vgg_deploy.ilsvrc import flat_images
 from vgg_deploy.index import Names
 from vgg_deploy.listing import SUFFIXES, entries, is_image
 from vgg_deploy.progress import progress
-from vgg_deploy.shards import Packed, are_shards, open_shards
+from vgg_deploy.shards import Packed, Unreachable, are_shards, open_shards
 from vgg_deploy.spec import NetSpec, numbered
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ class Dataset:
         """sha256 of an image's bytes; one that cannot be read is left to the decoder to report."""
         try:
             return hashlib.sha256(self.read(index)).digest()
+        except Unreachable:
+            raise
         except InputError:
             return b"unreadable"
 

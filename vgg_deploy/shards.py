@@ -36,6 +36,10 @@ COLUMNS = ("labels", "shard", "begin", "size", "crc32")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of a file beside shards.json
 
 
+class Unreachable(InputError):
+    """A store that does not answer; unlike a damaged image it is nothing to be passed over."""
+
+
 @dataclass(frozen=True, eq=False)
 class Packed:
     """Where images lie in shards; ascending by shard, then by place."""
@@ -55,7 +59,7 @@ class Packed:
         return int(self.size[index]), int(self.crc32[index])
 
     def read(self, index: int, name: str) -> bytes:
-        """One image as it is stored. Args: name, for messages. Raises: InputError, naming it or its shard."""
+        """One image as it is stored. Args: name, for messages. Raises: InputError, naming it; Unreachable, naming its shard."""
         begin = int(self.begin[index])
         with reached(self.shards[self.shard[index]]) as (files, path):
             data = files.cat_file(path, start=begin, end=begin + int(self.size[index]))
@@ -66,7 +70,7 @@ class Packed:
 
         Args: indices, ascending within a shard, one shard after another; where, an image's name for messages.
         Yields: an InputError in place of an image that is damaged.
-        Raises: InputError for a shard that cannot be opened or stops giving bytes.
+        Raises: Unreachable for a shard that cannot be opened or stops giving bytes.
         """
         file, opened, place = None, -1, 0
         try:
@@ -153,7 +157,7 @@ def open_shards(root: Path | str, split: str) -> Opened:
 
 @contextmanager
 def reached(url: str) -> Iterator[tuple["AbstractFileSystem", str]]:
-    """The file system and the path that a URL means there; what goes wrong with it in the block becomes an InputError.
+    """The file system and the path that a URL means there; what goes wrong with it in the block becomes Unreachable.
 
     Asked for anew each time: fsspec keeps connections, and makes others in a forked process.
     """
@@ -164,7 +168,7 @@ def reached(url: str) -> Iterator[tuple["AbstractFileSystem", str]]:
     except InputError:
         raise
     except Exception as error:  # every kind of store has errors of its own
-        raise InputError(f"{url}: cannot be read ({type(error).__name__}: {error}); check --data and the connection") from error
+        raise Unreachable(f"{url}: cannot be read ({type(error).__name__}: {error}); check --data and the connection") from error
 
 
 def _index(url: str, sha256: str) -> Index:
