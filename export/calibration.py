@@ -9,13 +9,14 @@ import numpy as np
 
 from export.ranges import BINS, Range, measure_ranges
 from vgg_deploy.batches import Scale, size_batches
-from vgg_deploy.data import Dataset
+from vgg_deploy.data import Dataset, open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.listing import entries, is_image
 from vgg_deploy.model import VGG
 from vgg_deploy.progress import progress
 from vgg_deploy.scenes import built_in
+from vgg_deploy.shards import are_shards
 
 BATCH = 8
 VERSION = 1
@@ -33,8 +34,8 @@ class Calibration:
     ranges: dict[str, Range]
 
 
-def calibration_pictures(folder: Path | None, count: int, net: VGG) -> Dataset:
-    """`count` pictures spread evenly over a folder and those in it; of a data set the training half.
+def calibration_pictures(folder: Path | str | None, count: int, net: VGG) -> Dataset:
+    """`count` pictures spread evenly over a folder and those in it; of a data set, also in tar shards, the training half.
 
     Without a folder the built-in training pictures, for a net that was trained on them.
     Raises: InputError for a folder without images, or none for a net of other pictures.
@@ -44,6 +45,9 @@ def calibration_pictures(folder: Path | None, count: int, net: VGG) -> Dataset:
         if set(pictures.classes) != set(net.spec.classes):
             raise InputError("--calibration DIR is missing: quantizing needs pictures like those that the net was trained on, some hundred of them")
         return pictures
+    if are_shards(folder):
+        return open_dataset(folder, "train").subset(count)
+    folder = Path(folder)
     start = folder / "train" if (folder / "train").is_dir() else folder
     files = [str(path.relative_to(folder)) for path in _images(start)]
     if not files:

@@ -37,7 +37,7 @@ def parse_scales(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--onnx", "to_onnx", is_flag=True, help="Write ONNX files: dynamic batch, height and width.")
 @click.option("--precision", "precisions", default="fp32", callback=parse_precisions,
               help="fp32, fp16, bf16; int8 and fp8 for TensorRT, int8-cpu for ONNX Runtime on CPUs. Comma-separated, a file each.")  # fmt: skip
-@click.option("--calibration", type=click.Path(path_type=Path), help="Folder of pictures like those that the net will see, to quantize by (of a data "
+@click.option("--calibration", type=click.Path(), help="Folder or tar shards of pictures like those that the net will see, to quantize by (of a data "
               "set its train half).  [default: the built-in ones, for nets trained on them]")  # fmt: skip
 @click.option("--calibration-images", default=512, type=click.IntRange(1), help="Of the folder, spread evenly.")
 @click.option("--calibration-method", "method", default="mse", type=click.Choice(METHOD_NAMES), help="Where to clip activations.")
@@ -53,7 +53,7 @@ def parse_scales(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--scales", "sides", callback=parse_scales, help="Q that engines take, pixels, e.g. 256,384,512.  [default: by the net's S, as in the paper]")
 @click.option("--max-batch", default=32, type=click.IntRange(1), help="Largest batch of engines and of Triton.")
 @click.option("--profiles", default="per-scale", type=click.Choice(("per-scale", "covering")), help="Optimization profiles: one a scale, or one for all.")
-@click.option("--data", type=click.Path(path_type=Path), help="Photos whose aspect ratios engines must take.  [default: up to 2:1, tuned for 4:3]")
+@click.option("--data", type=click.Path(), help="Photos whose aspect ratios engines must take.  [default: up to 2:1, tuned for 4:3]")
 @click.option("--triton", type=click.Path(path_type=Path), help="Also write a Triton Inference Server model repository there.")
 @click.option("--input", "form", default="uint8", type=click.Choice(("uint8", "float32", "normalised")),
               help="What the graph takes: RGB 0-255 as uint8 or float32, or float32 (x/255 - mean)/std.")  # fmt: skip

@@ -20,7 +20,7 @@ class Engines:
     sides: tuple[int, ...] | None  # Q; None: by the net's S
     max_batch: int
     profiles: str  # one of PROFILE_RULES
-    data: Path | None  # photos whose aspect ratios count
+    data: Path | str | None  # photos whose aspect ratios count
 
 
 def plan_engines(wanted: Engines, precisions: tuple[str, ...]) -> Flavour:

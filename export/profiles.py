@@ -26,16 +26,15 @@ class Aspects:
 COMMON = Aspects((3, 4), (1, 2))  # without data: cameras' 4:3 landscape, and room to 2:1 either way
 
 
-def aspects_of(data: Path) -> Aspects:
+def aspects_of(data: Path | str) -> Aspects:
     """The commonest size of a validation set, and the longest one; reads the headers of all images."""
     from vgg_deploy.data import open_dataset  # here, so that building an engine needs no PyTorch
-    from vgg_deploy.preprocess import image_size
 
     dataset = open_dataset(data, "val")
     sizes: Counter[tuple[int, int]] = Counter()
     with progress(f"sizes of {len(dataset)} images", len(dataset)) as bar:
         for i in range(len(dataset)):
-            sizes[image_size(dataset.path(i))] += 1
+            sizes[dataset.size(i)] += 1
             bar.advance()
     return Aspects(sizes.most_common(1)[0][0], max(sizes, key=lambda size: max(size) / min(size)))
 

@@ -37,7 +37,7 @@ class Wanted:
     form: str = "uint8"  # one of INPUT_FORMS
     keep: tuple[str, ...] = ()  # convolutions that are not quantized
     per_channel: bool = True  # scales of quantized weights
-    calibration: Path | None = None  # folder of pictures; None: the built-in ones
+    calibration: Path | str | None = None  # folder or shards of pictures; None: the built-in ones
     calibration_images: int = 512
     method: str = "max"  # one of METHODS
 

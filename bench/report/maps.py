@@ -16,7 +16,7 @@ from bench.models import Model
 from bench.report.drawing import Drawing
 from vgg_deploy.archs import STRIDE
 from vgg_deploy.data import Dataset
-from vgg_deploy.preprocess import decode, rescale
+from vgg_deploy.preprocess import rescale
 
 MISTAKES, RIGHT = 3, 3  # photos shown, where there are so many
 SHOWN_SIDE = 256  # pixels of the photo in the report
@@ -48,7 +48,7 @@ def photos(model: Model, scored: Scored, sides: tuple[int, ...], dataset: Datase
 
 
 def _photo(model: Model, scored: Scored, i: int, sides: tuple[int, ...], dataset: Dataset, position: int, classes: ClassIndex) -> Photo:
-    image, names = decode(dataset.path(position)), [classes.names[c] for c in classes.of_model[0]]
+    image, names = dataset.decode(position), [classes.names[c] for c in classes.of_model[0]]
     own = {c: k for k, c in enumerate(classes.of_model[0])}
     label, best = own[scored.labels[i]], own[scored.best[i]]
     shown_classes = [best] if label == best else [best, label]
