@@ -36,8 +36,8 @@ def ways(arch: str, width: float, folder: Path, device: str):
     del net
     exported = export_onnx(source, folder, Wanted(("fp32", "fp16")), None, threads, print)
     for precision in TYPES:
-        yield f"{arch} eager NHWC", lambda p=precision: TorchRuntime(open_net(source), device, threads, p)
-        yield f"{arch} eager NCHW", lambda p=precision: TorchRuntime(open_net(source), device, threads, p, memory_format=torch.contiguous_format)
+        yield f"{arch} eager NHWC", lambda p=precision: TorchRuntime(open_net(source), device, threads, p, layout=torch.channels_last)
+        yield f"{arch} eager NCHW", lambda p=precision: TorchRuntime(open_net(source), device, threads, p, layout=torch.contiguous_format)
         yield f"{arch} compiled", lambda p=precision: TorchRuntime(open_net(source), device, threads, p, compiled=True)
     for e in exported:
         yield f"{arch} ONNX", lambda path=e.path: open_runtime(path, device, threads)

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from bench.environment import describe_environment
 from bench.gpu import matmul_ceiling
 from train.config import TrainConfig
-from train.trainee import shape_for_training
+from train.trainee import shape_for_training, shaped
 from train.update import Examples, Updater
 from vgg_deploy.archs import ARCHS, macs
 from vgg_deploy.machine import available_cores, pick_device
@@ -43,9 +43,9 @@ def ours(arch: str, batch: int, device: str, precision: str, compiled: bool) -> 
     config = TrainConfig(arch=arch, batch=batch, lr=LR, precision=precision)
     net = VGG(NetSpec(arch, numbered(CLASSES)))
     initialise(net, "he", torch.Generator().manual_seed(0))
-    updater = Updater(shape_for_training(net, device), False, config, ALONE, compiled)
+    updater = Updater(shape_for_training(net, device, precision), False, config, ALONE, compiled)
     inputs, labels = pictures(batch, device)
-    examples, steps = Examples(inputs.contiguous(memory_format=torch.channels_last), labels), iter(range(10**9))
+    examples, steps = Examples(shaped(inputs, precision), labels), iter(range(10**9))
     return lambda: updater.step(examples, next(steps), batch, LR)
 
 
@@ -86,7 +86,7 @@ def ways_of(arch: str, batch: int, device: str) -> dict[tuple[str, str], Step]:
     """(name, precision) -> a step; the plain float32 loop first."""
     precisions = ("fp32", "bf16", "fp16") if device == "cuda" else ("fp32",)
     ways = {("plain loop", p): plain(arch, batch, device, p) for p in precisions}
-    ways |= {("ours", p): ours(arch, batch, device, p, compiled=False) for p in (("bf16", "fp16") if device == "cuda" else precisions)}
+    ways |= {("ours", p): ours(arch, batch, device, p, compiled=False) for p in precisions}
     if device == "cuda":
         ways |= {("ours, compiled", p): ours(arch, batch, device, p, compiled=True) for p in ("bf16", "fp16")}
     return ways

@@ -10,7 +10,7 @@ from train.config import TrainConfig
 from train.loader import Views, steps_per_epoch
 from train.session import Machine, Sources
 from train.start import describe, random_net
-from train.trainee import shape_for_training
+from train.trainee import shape_for_training, shaped
 from train.update import Examples, Updater
 from vgg_deploy.archs import ARCHS, macs
 from vgg_deploy.progress import elapsed
@@ -54,9 +54,9 @@ def measure_speed(base: TrainConfig, sources: Sources, machine: Machine) -> Spee
 def _update_seconds(config: TrainConfig, sources: Sources, machine: Machine) -> float:
     """Seconds a GMAC of forward pass."""
     spec = describe(config, sources.train, Preprocessing(), "")
-    net = shape_for_training(random_net(spec, config), machine.device)
+    net = shape_for_training(random_net(spec, config), machine.device, config.precision)
     updater = Updater(net, False, config, ALONE, compiled=False)
-    inputs = torch.zeros(config.batch, 3, config.crop, config.crop, device=machine.device).contiguous(memory_format=torch.channels_last)
+    inputs = shaped(torch.zeros(config.batch, 3, config.crop, config.crop, device=machine.device), config.precision)
     examples = Examples(inputs, torch.zeros(config.batch, dtype=torch.int64, device=machine.device))
     updater.step(examples, 0, config.batch, 1e-6).cpu()
     begun = time.perf_counter()

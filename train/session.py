@@ -16,7 +16,7 @@ from train.loader import TrainBatch, Views, check_streams, steps_per_epoch, trai
 from train.loop import Keeper, Validate, fit
 from train.run import Run, State
 from train.statistics import Colours, measure_colours
-from train.trainee import shape_for_training
+from train.trainee import shape_for_training, shaped
 from train.update import Examples, Updater
 from train.validation import dense_validation
 from vgg_deploy.data import Dataset
@@ -91,7 +91,7 @@ def train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: P
     begun: list[Beginning] = []
     ranks.from_main(lambda: begun.append(_beginning(config, sources, colours, folder, resume)))
     spec, state, run, resumed = ranks.from_main(lambda: begun[0].shared)
-    net = shape_for_training(begun[0].net if begun else VGG(spec), machine.device)
+    net = shape_for_training(begun[0].net if begun else VGG(spec), machine.device, config.precision)
     updater = Updater(net, sources.freeze, config, ranks, machine.compiled)
     if resumed:
         updater.load_state(begun[0].held if begun else None)
@@ -101,7 +101,7 @@ def train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: P
         batches, validate = _frozen(net, config, sources, machine, state.step)
     else:
         batches = _examples(net, config, sources, machine, colours, state.step)
-        validate = dense_validation(net, sources.val, machine.threads, machine.on_error, ranks)
+        validate = dense_validation(net, config.precision, sources.val, machine.threads, machine.on_error, ranks)
     health = Health(len(spec.classes), config.init, say)
     board = keeper.board if keeper else None
     with closing(batches), closing(board) if board else nullcontext():  # ends the loader's processes
@@ -185,7 +185,7 @@ def _examples(net: VGG, config: TrainConfig, sources: Sources, machine: Machine,
             continue
         crops, shifts, labels = (t.to(machine.device, non_blocking=True) for t in batch[:3])
         inputs = crops.float() - mean + shifts[:, :, None, None]
-        yield Examples(inputs.contiguous(memory_format=torch.channels_last), labels)
+        yield Examples(shaped(inputs, config.precision), labels)
 
 
 def _report(batch: TrainBatch, known: set[str], machine: Machine) -> None:

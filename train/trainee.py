@@ -5,7 +5,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, relu
 
 from train.config import TrainConfig
-from vgg_deploy.model import VGG
+from vgg_deploy.model import VGG, memory_format
+
+TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast
 
 
 class Trainee(nn.Module):
@@ -51,8 +53,18 @@ def dropout_masks(net: VGG, config: TrainConfig, step: int, first: int, count: i
     return masks
 
 
-def shape_for_training(net: VGG, device: torch.device | str) -> VGG:
+def shape_for_training(net: VGG, device: str, precision: str) -> VGG:
     """Move a net and lay the trunk's weights out as its convolutions run fastest; fc6-fc8 stay rows for matrix products."""
     net.to(device)
-    net.trunk.to(memory_format=torch.channels_last)
+    net.trunk.to(memory_format=memory_format(device, precision))
     return net
+
+
+def shaped(images: Tensor, precision: str) -> Tensor:
+    """(N, 3, H, W) laid out as `shape_for_training` lays the weights."""
+    return images.contiguous(memory_format=memory_format(images.device.type, precision))
+
+
+def mixed(device: str, precision: str) -> torch.autocast:
+    """A block in which convolutions and products run in this precision. Weights and their updates are float32."""
+    return torch.autocast(device, TYPES.get(precision), enabled=precision in TYPES)

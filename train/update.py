@@ -1,7 +1,5 @@
 """One update of the weights: forward, backward, step; on one process or on all processes of a job."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -10,11 +8,9 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from train.config import TrainConfig
-from train.trainee import Trainee, dropout_masks
+from train.trainee import Trainee, dropout_masks, mixed
 from vgg_deploy.model import VGG
 from vgg_deploy.ranks import Ranks, told_when_lost
-
-TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Examples(NamedTuple):
@@ -58,7 +54,7 @@ class Updater:
         masks = dropout_masks(self.net, self.config, number, self.ranks.rank * share, len(examples.labels), self.device)
         self.optimiser.zero_grad(set_to_none=True)
         with told_when_lost():
-            with self._mixed():
+            with mixed(self.device.type, self.config.precision):
                 logits = self.forward(examples.inputs, masks)
             loss = cross_entropy(logits.float(), examples.labels, reduction="sum")
             # DDP averages over processes; their batches may differ in size where unreadable images were left out
@@ -84,12 +80,6 @@ class Updater:
 
     def weights_are_finite(self) -> bool:
         return all(bool(weights.isfinite().all()) for weights in self.trainee.parameters())
-
-    @contextmanager
-    def _mixed(self) -> Iterator[None]:
-        dtype = TYPES.get(self.config.precision)
-        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            yield
 
 
 def sgd(trainee: nn.Module, config: TrainConfig) -> torch.optim.SGD:

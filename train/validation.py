@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from train.loop import Errors, Signals, Validate
+from train.trainee import mixed, shaped
 from vgg_deploy.batches import Scale, size_batches
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
@@ -17,10 +18,10 @@ from vgg_deploy.scoring import ranks as places
 BATCH = 32
 
 
-def dense_validation(net: VGG, dataset: Dataset, threads: int, on_error: str, ranks: Ranks) -> Validate:
+def dense_validation(net: VGG, precision: str, dataset: Dataset, threads: int, on_error: str, ranks: Ranks) -> Validate:
     """A function that gives the net's present errors at the paper's single test scale, each process scoring its share.
 
-    Args: threads, decoders; on_error, "stop" or "skip" for unreadable images.
+    Args: precision, that of the updates; threads, decoders; on_error, "stop" or "skip" for unreadable images.
     """
 
     @torch.inference_mode()
@@ -31,10 +32,12 @@ def dense_validation(net: VGG, dataset: Dataset, threads: int, on_error: str, ra
         on_bad: Callable | None = (lambda index, error: None) if on_error == "skip" else None
         mean = torch.tensor(net.spec.preprocessing.mean, device=net.fc8.weight.device).view(1, 3, 1, 1)
         counts = np.zeros(4)  # images, beyond top-1, beyond top-5, signals
-        with progress("validation", int(mine.sum())) as bar:
+        # sizes of photos vary: a search for each one's fastest kernels would never pay
+        few_sizes = torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False)
+        with few_sizes, mixed(mean.device.type, precision), progress("validation", int(mine.sum())) as bar:
             for batch in size_batches(dataset, {scale: mine}, BATCH, threads, on_bad):
                 pixels = torch.from_numpy(batch.images).to(mean.device).float() - mean
-                found = posterior(net(pixels.contiguous(memory_format=torch.channels_last))).cpu().numpy()
+                found = posterior(net(shaped(pixels, precision)).float()).cpu().numpy()
                 place = _places(found, dataset.labels[batch.indices])
                 counts[:3] += len(place), (place >= 1).sum(), (place >= 5).sum()
                 bar.advance(len(batch.indices))

@@ -14,6 +14,13 @@ INITS = ("paper-std", "paper-var", "glorot", "he")
 INPUT_STD = 64.0  # about the standard deviation of photos' pixels, 0-255
 
 
+class Norm(nn.LocalResponseNorm):
+    """Never in half precision, which the squares of activations overflow."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return super().forward(values.float() if values.dtype in (torch.float16, torch.bfloat16) else values)
+
+
 class VGG(nn.Sequential):
     """One net of Table 1, layers named as in the released weights: conv1_1 ... conv5_x, fc6, fc7, fc8.
 
@@ -31,7 +38,7 @@ class VGG(nn.Sequential):
                 if arch.lrn and conv.name == "conv1_1":
                     # torch divides alpha by the window size 5; AlexNet's formula, which the paper points to, does not
                     alpha = {"alexnet": 5e-4, "caffe": 1e-4}[spec.lrn]
-                    layers["norm1"] = nn.LocalResponseNorm(5, alpha=alpha, beta=0.75, k=2.0)
+                    layers["norm1"] = Norm(5, alpha=alpha, beta=0.75, k=2.0)
             layers[f"pool{s}"] = nn.MaxPool2d(2)  # floor: a rest of one pixel right or below is dropped
         for fc in arch.head(len(spec.classes), spec.width, spec.crop):
             layers[fc.name] = nn.Conv2d(fc.c_in, fc.c_out, fc.kernel)
@@ -62,6 +69,12 @@ class VGG(nn.Sequential):
         layers = list(self.named_children())
         at = [name for name, _ in layers].index("fc6")
         return layers[:at], layers[at:]
+
+
+def memory_format(device: str, precision: str) -> torch.memory_format:
+    """How images and weights should lie in memory: channels last for CPUs and for the matrix units of half precision;
+    cuDNN's float32 without TF32 has its fast kernels for planes."""
+    return torch.contiguous_format if device == "cuda" and precision == "fp32" else torch.channels_last
 
 
 def posterior(score_map: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from vgg_deploy.machine import pick_device
-from vgg_deploy.model import VGG, posterior
+from vgg_deploy.model import VGG, memory_format, posterior
 from vgg_deploy.runtimes.contract import Scores, to_host
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -36,17 +36,17 @@ class TorchRuntime:
 
     def __init__(
         self, net: VGG, device: str = "cpu", threads: int = 1, precision: str = "fp32", compiled: bool = False,
-        memory_format: torch.memory_format = torch.channels_last,
+        layout: torch.memory_format | None = None,
     ):  # fmt: skip
         """Takes `net` over: its layers are moved and converted.
 
-        Args: precision, one of TYPES; memory_format, channels_last is what PyTorch's convolutions run fastest in.
+        Args: precision, one of TYPES; layout, by default the one that is usually fastest.
         """
         torch.set_num_threads(threads)
         torch.backends.cudnn.allow_tf32 = False  # on by default; float32 means float32 here
         self.runtime = "torch-compile" if compiled else "torch"
         self.spec, self.device, self.threads, self.precision = net.spec, pick_device(device), threads, precision
-        self.forward = _Forward(net.eval(), TYPES[precision], memory_format).to(device)
+        self.forward = _Forward(net.eval(), TYPES[precision], layout or memory_format(self.device, precision)).to(device)
         if compiled:  # for any size at once: PyTorch gives up after some eight single ones, without a word
             self.forward = torch.compile(self.forward, dynamic=True)
 
