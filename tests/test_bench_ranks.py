@@ -1,5 +1,6 @@
 """Accuracy measured by several processes: real ones, on the CPU, as torchrun or a scheduler starts them."""
 
+import json
 import os
 import signal
 import socket
@@ -72,6 +73,9 @@ def test_two_processes_count_exactly_what_one_does(here, model, photos_copy):
     assert (here / "of two" / "comparisons.csv").read_bytes() == (here / "of one" / "comparisons.csv").read_bytes()
     files = sorted(path.name for path in (here / "one").iterdir() if path.suffix == ".npy")
     assert len(files) == 16 and files == sorted(path.name for path in (here / "two").iterdir() if path.suffix == ".npy")
+    for manifest in (here / "two").glob("*.json"):  # nothing was scored twice
+        told = json.loads(manifest.read_text())
+        assert (told["timed"], told["processes"], told["finished"]) == (21, 2, 21)
     for name in files:
         np.testing.assert_allclose(*(np.load(here / folder / name) for folder in ("one", "two")), atol=1e-6)
 
