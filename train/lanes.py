@@ -7,6 +7,7 @@ number from every lane. Which processes read which lanes therefore changes nothi
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -28,9 +29,14 @@ class Lanes:
         """Images of a lane; fewer than `streams` are left over, others each epoch."""
         return len(self.packed.shard) // self.streams
 
+    @cached_property
+    def bounds(self) -> np.ndarray:
+        """Where each shard's images begin, and the end."""
+        return np.concatenate([[0], np.flatnonzero(np.diff(self.packed.shard)) + 1, [len(self.packed.shard)]])
+
     def reading(self, lane: int, epoch: int) -> np.ndarray:
         """(length,) int64: the lane's images in the order in which they lie in the shuffled shards."""
-        bounds = np.concatenate([[0], np.flatnonzero(np.diff(self.packed.shard)) + 1, [len(self.packed.shard)]])
+        bounds = self.bounds
         order = np.random.default_rng((self.seed, epoch)).permutation(len(bounds) - 1)
         ends = np.cumsum(np.diff(bounds)[order])
         first, last = lane * self.length, (lane + 1) * self.length
@@ -56,7 +62,7 @@ class Lane:
         due = np.empty(len(order), np.int64)  # when the image in a place of the reading is given out
         due[order] = np.arange(len(order))
         needed = np.flatnonzero((due >= begin) & (due < end))
-        self.due, self.next = iter(due[needed].tolist()), begin
+        self.due, self.next = iter(due[needed]), begin  # not as a list, whose numbers would take five times the memory
         self.stream = lanes.packed.stream(lanes.reading(lane, epoch)[needed], where)
         self.held: dict[int, tuple[int, bytes | InputError]] = {}  # by when they are due; fewer than buffer / streams
 
@@ -65,6 +71,6 @@ class Lane:
 
     def __next__(self) -> tuple[int, bytes | InputError]:
         while self.next not in self.held:
-            self.held[next(self.due)] = next(self.stream)
+            self.held[int(next(self.due))] = next(self.stream)
         self.next += 1
         return self.held.pop(self.next - 1)

@@ -74,7 +74,7 @@ class Packed:
         """
         file, opened, place = None, -1, 0
         try:
-            for index in indices.tolist():
+            for index in map(int, indices):
                 if opened != self.shard[index]:
                     if file:
                         file.close()
