@@ -13,8 +13,9 @@ from bench.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
 from bench.shape_log import ShapeLog
 from bench.store import StoredCell, Tally, open_cell
 from vgg_deploy.archs import ARCHS, macs
-from vgg_deploy.batches import Batch, Scale, size_batches
+from vgg_deploy.batches import Batch, size_batches
 from vgg_deploy.data import Dataset
+from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import progress
 from vgg_deploy.ranks import ALONE, Ranks

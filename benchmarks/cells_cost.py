@@ -23,9 +23,10 @@ from bench.models import Model, Ways, open_models
 from bench.protocols import rows_of
 from bench.run import Storage, measure_accuracy
 from export.release import Wanted, export_onnx
-from vgg_deploy.batches import Scale, size_batches
+from vgg_deploy.batches import size_batches
 from vgg_deploy.checkpoint import Checkpoint, save_checkpoint
 from vgg_deploy.data import Dataset, open_dataset
+from vgg_deploy.decoding import Scale
 from vgg_deploy.machine import available_cores
 from vgg_deploy.model import VGG, initialise
 from vgg_deploy.scenes import built_in

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from export.ranges import BINS, Range, measure_ranges
-from vgg_deploy.batches import Scale, size_batches
+from vgg_deploy.batches import size_batches
 from vgg_deploy.data import Dataset, open_dataset
+from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.listing import entries, is_image

@@ -64,14 +64,14 @@ def reference_scores(net: VGG, pictures: list[np.ndarray]) -> list[Scores]:
     return [Scores(posterior(m).numpy(), m.numpy()) for m in maps]
 
 
-def compare(found: list[Scores], reference: list[Scores], pictures: list[np.ndarray]) -> list[Comparison]:
-    """What a file says of the pictures, against PyTorch."""
-    return [_compare(*each) for each in zip(found, reference, pictures, strict=True)]
+def compare(found: list[Scores], reference: list[Scores], pictures: list[np.ndarray], by: str = "PyTorch") -> list[Comparison]:
+    """What a file says of the pictures, against a reference. Args: by, who said that."""
+    return [_compare(*each, by) for each in zip(found, reference, pictures, strict=True)]
 
 
-def _compare(found: Scores, wanted: Scores, batch: np.ndarray) -> Comparison:
+def _compare(found: Scores, wanted: Scores, batch: np.ndarray, by: str) -> Comparison:
     if found.score_map.shape != wanted.score_map.shape:
-        raise CheckFailed(f"score map of a {batch.shape} batch is {found.score_map.shape}, PyTorch's is {wanted.score_map.shape}")
+        raise CheckFailed(f"score map of a {batch.shape} batch is {found.score_map.shape}, {by}'s is {wanted.score_map.shape}")
     return Comparison(
         *(batch.shape[0], *batch.shape[2:]),
         map=wanted.score_map.shape[2:],
@@ -95,14 +95,14 @@ def _largest(values: np.ndarray) -> float:
     return float(np.abs(values).max())
 
 
-def judge_exact(comparisons: list[Comparison], path: Path) -> None:
+def judge_exact(comparisons: list[Comparison], path: Path, by: str = "PyTorch") -> None:
     """Raises: CheckFailed with the worst case if a float32 file differs by more than rounding."""
     for c in comparisons:
         of_largest = c.score_difference / c.largest_score
         if of_largest <= EXACT and c.inconsistency <= OWN_POSTERIOR:
             continue
         raise CheckFailed(
-            f"{path.name} differs from PyTorch on pictures of {c.height}x{c.width} (batch {c.batch}): scores by {of_largest:.1e} of the largest "
+            f"{path.name} differs from {by} on pictures of {c.height}x{c.width} (batch {c.batch}): scores by {of_largest:.1e} of the largest "
             f"(allowed {EXACT:.0e}), posteriors by {c.inconsistency:.1e} from the softmax of their own mean scores, "
             f"{c.agree} of {c.batch} best classes agree. Nothing was written"
         )

@@ -55,6 +55,8 @@ def parse_scales(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--profiles", default="per-scale", type=click.Choice(("per-scale", "covering")), help="Optimization profiles: one a scale, or one for all.")
 @click.option("--data", type=click.Path(), help="Photos whose aspect ratios engines must take.  [default: up to 2:1, tuned for 4:3]")
 @click.option("--triton", type=click.Path(path_type=Path), help="Also write a Triton Inference Server model repository there.")
+@click.option("--ncnn", "to_ncnn", is_flag=True, help="Write ncnn's files from the float32 ONNX file: that of --onnx, MODEL.onnx, or the last written. "
+              "Float32 on CPUs, with Winograd's convolution.")  # fmt: skip
 @click.option("--input", "form", default="uint8", type=click.Choice(("uint8", "float32", "normalised")),
               help="What the graph takes: RGB 0-255 as uint8 or float32, or float32 (x/255 - mean)/std.")  # fmt: skip
 @click.option("--classes", type=click.Path(path_type=Path), help="Class list of foreign weights: a synset list or a class_index.json.")
@@ -62,20 +64,22 @@ def parse_scales(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--threads", type=click.IntRange(1), help="Of calibration and check.  [default: the cores this process may use]")
 @interruptible("no half-written file is left, and an older one is untouched")
 def main(model, to_onnx, precisions, calibration, calibration_images, method, quantize_weights, keep, sensitivity, to_trt, flavour_name, targets,
-         sides, max_batch, profiles, data, triton, form, classes, out, threads):  # fmt: skip
+         sides, max_batch, profiles, data, triton, to_ncnn, form, classes, out, threads):  # fmt: skip
     """Export MODEL, a checkpoint or foreign weights, e.g. vgg-export runs/D/best.pt --onnx --trt --precision fp16
 
     Without MODEL: best.pt of the newest run. Every file is compared with PyTorch before it gets its name.
     """
-    if not (to_onnx or to_trt):
-        raise click.UsageError("nothing to write; add --onnx, --trt or both")
+    if not (to_onnx or to_trt or to_ncnn):
+        raise click.UsageError("nothing to write; add --onnx, --trt or --ncnn, or several of them")
     is_onnx = model is not None and model.suffix == ".onnx"
     if to_onnx and is_onnx:
-        raise click.UsageError(f"{model}: is an ONNX file already; leave --onnx out to build its engine")
+        raise click.UsageError(f"{model}: is an ONNX file already; leave --onnx out to make an engine or ncnn's files of it")
     if not to_onnx and model is not None and not is_onnx:
-        raise click.UsageError(f"{model}: engines are built from ONNX files; add --onnx, or name the .onnx file")
+        raise click.UsageError(f"{model}: engines and ncnn's files are made from ONNX files; add --onnx, or name the .onnx file")
     if sensitivity and not to_onnx:
         raise click.UsageError("--sensitivity is measured on weights; add --onnx")
+    if to_ncnn and to_onnx and "fp32" not in precisions:
+        raise click.UsageError("--ncnn is made from float32; add fp32 to --precision")
     from export import outputs
     from export.engines import Engines, build_engines, plan_engines
     from export.triton import write_repository
@@ -84,9 +88,15 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, qu
     from vgg_deploy.places import LAST_EXPORT, newest_exports, newest_run
     from vgg_deploy.progress import console
 
-    say, exported, engines = console.print, [], []
+    say, exported, engines, in_ncnn = console.print, [], [], []
+    threads = threads or available_cores()
     wanted_engines = Engines(flavour_name, targets, sides, max_batch, profiles, data)
     flavour = plan_engines(wanted_engines, precisions if to_onnx else ()) if to_trt else None
+    if to_ncnn:
+        from export.ncnn import export_ncnn
+        from vgg_deploy.runtimes.ncnn import load_ncnn
+
+        load_ncnn()  # missing, it is told before anything is written
     if to_onnx:
         import torch  # engines are built without it, in less memory
 
@@ -94,7 +104,7 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, qu
         from export.sensitivity import report_sensitivity
         from vgg_deploy.classes import read_class_list
 
-        torch.set_num_threads(threads := threads or available_cores())
+        torch.set_num_threads(threads)
         if model is None:
             model = newest_run() / "best.pt"
             click.echo(f"No model named: exporting the newest run, {model}")
@@ -108,10 +118,16 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, qu
     else:
         files = [model] if is_onnx else [path for path in newest_exports(out) if path.suffix == ".onnx"]
         if not files:
-            raise click.UsageError(f"{out / LAST_EXPORT}: lists no ONNX files to build engines from; add --onnx, or name one")
+            raise click.UsageError(f"{out / LAST_EXPORT}: lists no ONNX files to work from; add --onnx, or name one")
     if to_trt:
         engines = build_engines(files, flavour, wanted_engines, say)
         outputs.show_engines(engines)
-    write_text(out / LAST_EXPORT, outputs.listing(exported, files, engines, out))
+    if to_ncnn:
+        floats = [path for path in files if is_onnx or path.name.endswith(".fp32.onnx")]
+        if not floats:
+            raise click.UsageError(f"{out / LAST_EXPORT}: lists no float32 ONNX file; add --onnx, or name one")
+        in_ncnn = [export_ncnn(path, threads, say) for path in floats]
+        outputs.show(in_ncnn)
+    write_text(out / LAST_EXPORT, outputs.listing([*exported, *in_ncnn], files, engines, out))
     if triton:
         write_repository(triton, [*files, *(e.path for e in engines)], max_batch, say)

@@ -61,7 +61,7 @@ def profile_text(profile: Profile) -> str:
 def listing(exported: list[Exported], sources: list[Path], engines: list[BuiltEngine], folder: Path) -> str:
     """export.json: what this command wrote, and the ONNX files that engines were built from; other folders' by their path from here."""
     written = {e.path for e in exported}
-    rows = [summary(e) for e in exported]
+    rows = [{**summary(e), "file": os.path.relpath(e.path, folder)} for e in exported]
     rows += [{"file": os.path.relpath(path, folder)} for path in sources if path not in written]
     rows += [{**engine_summary(e), "file": os.path.relpath(e.path, folder)} for e in engines]
     return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
@@ -81,13 +81,13 @@ def show_engines(engines: list[BuiltEngine]) -> None:
 
 
 def show(exported: list[Exported]) -> None:
-    """Every size that a float32 file was checked at, then a line a file."""
+    """Every size that a float32 file was checked at, then a line a file. Args: exported, files with one reference."""
     console = results()
     for e in exported:
         if e.artifact.precision == "fp32":
             console.print(_sizes(e))
     quantized = any(e.kept for e in exported)
-    table = Table(title="Exported, against PyTorch in float32", title_justify="left")
+    table = Table(title=f"Exported, against {exported[0].reference} in float32", title_justify="left")
     for column in ("file", "MB", "input", "largest difference", "RMS %", "of posteriors", "top-1 agrees", *(("not quantized",) if quantized else ())):
         table.add_column(column, justify="left" if column in ("file", "input", "not quantized") else "right")
     for e in exported:
@@ -99,7 +99,7 @@ def show(exported: list[Exported]) -> None:
 
 
 def _sizes(exported: Exported) -> Table:
-    table = Table(title=f"{exported.path.name} against PyTorch", title_justify="left")
+    table = Table(title=f"{exported.path.name} against {exported.reference}", title_justify="left")
     for column in ("picture (H x W)", "batch", "score map", "largest score", "largest difference", "of posteriors", "top-1 agrees"):
         table.add_column(column, justify="right")
     for c in exported.comparisons:

@@ -51,6 +51,7 @@ class Exported:
     size: int  # bytes
     comparisons: list[Comparison]  # with the float32 net
     kept: tuple[str, ...]  # convolutions of a quantized file that are not
+    reference: str = "PyTorch"  # whom it was compared with
 
 
 def export_onnx(source: Path, folder: Path, wanted: Wanted, classes: ClassList | None, threads: int, on_step: Callable[[str], None]) -> list[Exported]:

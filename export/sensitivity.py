@@ -15,8 +15,9 @@ from export.precision import PRECISIONS, Precision
 from export.quantization import LAST, Quantization, input_mapping, layer_as
 from export.ranges import clip
 from export.release import Wanted
-from vgg_deploy.batches import Scale, size_batches
+from vgg_deploy.batches import size_batches
 from vgg_deploy.classes import ClassList
+from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.model import VGG

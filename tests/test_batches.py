@@ -3,8 +3,9 @@ import pytest
 from PIL import Image
 
 from vgg_deploy import batches
-from vgg_deploy.batches import Scale, size_batches
+from vgg_deploy.batches import size_batches
 from vgg_deploy.data import open_dataset
+from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import InputError
 
 

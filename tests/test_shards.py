@@ -27,8 +27,9 @@ from train.pack import main as pack
 from train.statistics import measure_colours
 from train.update import Updater
 from vgg_deploy import tars
-from vgg_deploy.batches import Scale, size_batches
+from vgg_deploy.batches import size_batches
 from vgg_deploy.data import open_dataset
+from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.index import Index, read_index, write_index
 from vgg_deploy.shards import Packed, Unreachable

@@ -10,8 +10,8 @@ from train import frozen, start
 from train.augment import centre_crop, random_view
 from train.config import RECIPES, TrainConfig, learning_rate
 from train.loader import EpochBatches, Views, collate, train_batches
-from train.update import sgd
 from train.statistics import Colours, measure_colours
+from train.update import sgd
 from vgg_deploy.data import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.model import FROM_A

@@ -14,9 +14,10 @@ from train.loader import EpochBatches
 from train.loop import Errors, Signals, Validate
 from train.update import Examples
 from vgg_deploy.archs import STRIDE
-from vgg_deploy.batches import Scale, size_batches
+from vgg_deploy.batches import size_batches
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.data import Dataset
+from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.model import VGG

@@ -1,6 +1,5 @@
 """Training batches: decoded and augmented by worker processes, the same for a seed however many workers there are."""
 
-import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from io import BytesIO
@@ -16,6 +15,7 @@ from train.augment import View, random_view
 from train.config import TrainConfig
 from train.lanes import Lane, Lanes
 from vgg_deploy.data import Dataset
+from vgg_deploy.decoding import outlive_signals
 from vgg_deploy.errors import InputError
 from vgg_deploy.preprocess import decode
 from vgg_deploy.spec import Preprocessing
@@ -125,7 +125,7 @@ def collate(examples: list) -> TrainBatch:
 def train_batches(views: Views, begin: int, workers: int, pin: bool, rank: int = 0, world: int = 1) -> Iterator[TrainBatch]:
     """This process's batches of step `begin` and on, to the end of the last epoch, without a gap between epochs."""
     # its own generator: nothing of a run may hang on how often a shared one was asked
-    common = {"worker_init_fn": _outlive_signals, "generator": torch.Generator()}
+    common = {"worker_init_fn": outlive_signals, "generator": torch.Generator()}
     config = views.config
     if views.dataset.packed:
         workers = min(workers, config.streams // world)
@@ -166,13 +166,3 @@ def _joined(loader: DataLoader, workers: int, pin: bool) -> Iterator[TrainBatch]
 
 def _as_it_is(part: TrainBatch | str) -> TrainBatch | str:
     return part
-
-
-def _outlive_signals(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; the main process alone decides what they mean.
-
-    A second SIGTERM acts as usual: with two Python ends the workers it still has when it exits.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    torch.set_num_threads(1)

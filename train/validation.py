@@ -7,8 +7,9 @@ import torch
 
 from train.loop import Errors, Signals, Validate
 from train.trainee import mixed, shaped
-from vgg_deploy.batches import Scale, size_batches
+from vgg_deploy.batches import size_batches
 from vgg_deploy.data import Dataset
+from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.model import VGG, posterior
 from vgg_deploy.progress import progress

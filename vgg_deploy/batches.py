@@ -1,26 +1,17 @@
 """Pictures of a data set as batches of equal size: decoded once, rescaled to every Q, never padded."""
 
-from collections import deque
+import math
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from vgg_deploy.data import Dataset
+from vgg_deploy.decoding import Chunks, Scale, decoded
 from vgg_deploy.errors import InputError
-from vgg_deploy.preprocess import rescale
 from vgg_deploy.shards import Unreachable
 
 HELD_BYTES = 512 * 2**20  # pixels waiting for others of their size; more than this and the fullest batch goes as it is
-
-
-class Scale(NamedTuple):
-    """One way to rescale an image."""
-
-    side: int  # of the shorter side, S or Q, pixels
-    filter: str
 
 
 class Batch(NamedTuple):
@@ -35,63 +26,40 @@ def size_batches(
     dataset: Dataset,
     wanted: Mapping[Scale, np.ndarray],
     batch: int,
-    threads: int,
+    workers: int,
     on_bad: Callable[[int, InputError], None] | None = None,
 ) -> Iterator[Batch]:
     """Every wanted image at every scale that wants it, once; an image is decoded once for all of them.
 
     Batches depend on the order of the data set only, not on timing.
-    Args: wanted, for each scale (images,) bool; batch, most images a batch; threads, decoders working ahead; on_bad,
+    Args: wanted, for each scale (images,) bool; batch, most images a batch; workers, decoding processes at the most; on_bad,
         called with the position and the error of an unreadable image, which is then left out. Without it the error
         is raised, and so is that of a store that cannot be reached.
     """
-    waiting: dict[tuple[Scale, int, int], list[tuple[int, Tensor]]] = {}
+    waiting: dict[tuple[Scale, int, int], list[tuple[int, np.ndarray]]] = {}
     held = 0
 
     def release(key: tuple[Scale, int, int]) -> Batch:
         nonlocal held
         indices, images = zip(*waiting.pop(key), strict=True)
-        held -= sum(image.numel() for image in images)
-        return Batch(key[0], np.array(indices), np.stack([image.numpy() for image in images]))
+        held -= sum(image.size for image in images)
+        return Batch(key[0], np.array(indices), np.stack(images))
 
-    for index, scaled in _decoded(dataset, wanted, threads):
-        if isinstance(scaled, InputError):
-            if on_bad is None or isinstance(scaled, Unreachable):
-                raise scaled
-            on_bad(index, scaled)
-            continue
-        for scale, image in scaled.items():
-            key = (scale, *image.shape[1:])
-            waiting.setdefault(key, []).append((index, image))
-            held += image.numel()
+    for chunk in decoded(Chunks(dataset, wanted), workers):
+        for index, error in chunk.unreadable:
+            if on_bad is None or isinstance(error, Unreachable):
+                raise error
+            on_bad(index, error)
+        begin = 0
+        for index, *key in chunk.images:
+            key, size = tuple(key), 3 * math.prod(key[1:])
+            image = chunk.pixels[begin : begin + size].numpy().reshape(3, *key[1:])
+            waiting.setdefault(key, []).append((index, image.copy()))  # so that none keeps its whole chunk in memory
+            held += size
+            begin += size
             if len(waiting[key]) == batch:
                 yield release(key)
         while held > HELD_BYTES:
             yield release(max(waiting, key=lambda k: len(waiting[k])))
     while waiting:
         yield release(next(iter(waiting)))
-
-
-def _decoded(dataset: Dataset, wanted: Mapping[Scale, np.ndarray], threads: int) -> Iterator[tuple[int, dict[Scale, Tensor] | InputError]]:
-    """(position, one uint8 image a scale) in order, decoded ahead by a pool of threads."""
-
-    def scaled(index: int) -> dict[Scale, Tensor] | InputError:
-        try:
-            image = dataset.decode(index)
-            return {scale: rescale(image, *scale) for scale, images in wanted.items() if images[index]}
-        except InputError as error:
-            return error
-
-    jobs: deque[tuple[int, Future]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for index in np.flatnonzero(np.any(list(wanted.values()), axis=0)).tolist():
-                jobs.append((index, pool.submit(scaled, index)))
-                if len(jobs) > 4 * threads:
-                    done, job = jobs.popleft()
-                    yield done, job.result()
-            while jobs:
-                done, job = jobs.popleft()
-                yield done, job.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)

@@ -5,19 +5,22 @@ from pathlib import Path
 from vgg_deploy.engines import read_engine_manifest
 from vgg_deploy.errors import InputError
 from vgg_deploy.flavours import FLAVOURS
+from vgg_deploy.ncnn_files import find_ncnn
 from vgg_deploy.nets import open_net
 from vgg_deploy.runtimes.contract import Runtime, Scores
 from vgg_deploy.runtimes.engine import EngineRuntime
+from vgg_deploy.runtimes.ncnn import NcnnRuntime
 from vgg_deploy.runtimes.onnx import OnnxRuntime
 from vgg_deploy.runtimes.pytorch import TYPES, TorchRuntime
 
-__all__ = ["PACKAGES", "TYPES", "EngineRuntime", "OnnxRuntime", "Runtime", "Scores", "TorchRuntime", "open_runtime", "runtimes_for"]
+__all__ = ["PACKAGES", "TYPES", "EngineRuntime", "NcnnRuntime", "OnnxRuntime", "Runtime", "Scores", "TorchRuntime", "open_runtime", "runtimes_for"]
 
 PACKAGES = {  # the package of each runtime, whose version can change scores
     "torch": "torch",
     "torch-compile": "torch",
     "onnxruntime": "onnxruntime-gpu",
     "onnxruntime-tensorrt": "onnxruntime-gpu",
+    "ncnn": "ncnn",
     "tensorrt": "tensorrt",
     "tensorrt-rtx": "tensorrt-rtx",
 }
@@ -31,26 +34,30 @@ def runtimes_for(path: Path) -> tuple[str, ...]:
     match Path(path).suffix:
         case ".onnx":
             return ("onnxruntime", "onnxruntime-tensorrt")
+        case ".param":
+            return ("ncnn",)
         case ".engine":
             return (FLAVOURS[read_engine_manifest(path).flavour].runtime,)
     return ("torch", "torch-compile")
 
 
 def open_runtime(path: Path, device: str = "cpu", threads: int = 1, runtime: str | None = None, precision: str = "fp32") -> Runtime:
-    """A file ready to run: .onnx in ONNX Runtime, .engine in TensorRT, everything else as weights in PyTorch.
+    """A file ready to run: .onnx in ONNX Runtime, .param in ncnn, .engine in TensorRT, everything else as weights in PyTorch.
 
     Args: runtime, one of `runtimes_for(path)`, else the usual one; precision, of weights in PyTorch. Other files have theirs.
     Raises: InputError if the file is no model, or its runtime or the device is not there; never another one instead.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; give a checkpoint (.pt), an exported model (.onnx) or an engine (.engine)")
+        raise InputError(f"{path}: no such file; give a checkpoint (.pt), an exported model (.onnx, .ncnn.param) or an engine (.engine)")
     runtime = runtime or runtimes_for(path)[0]
     if runtime not in runtimes_for(path):
         raise InputError(f"--runtimes {runtime}: does not open {path}; choose from {', '.join(runtimes_for(path))}")
     match path.suffix:
         case ".onnx":
             return OnnxRuntime(path, device, threads, runtime)
+        case ".param":
+            return NcnnRuntime(find_ncnn(path), device, threads)
         case ".engine":
             return EngineRuntime(path, device, threads)
     return TorchRuntime(open_net(path), device, threads, precision, compiled=runtime == "torch-compile")
