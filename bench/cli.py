@@ -37,7 +37,7 @@ def parse_list(ctx, param, text: str) -> tuple[str, ...]:
 
 KNOWN = {
     "measure": ("accuracy", "latency"),
-    "runtime_names": ("torch", "torch-compile", "onnxruntime", "onnxruntime-tensorrt", "tensorrt", "tensorrt-rtx"),
+    "runtime_names": ("torch", "torch-compile", "onnxruntime", "onnxruntime-tensorrt", "ncnn", "tensorrt", "tensorrt-rtx"),
     "precisions": ("fp32", "fp16", "bf16"),
 }
 EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
@@ -61,7 +61,7 @@ EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
 @click.option("--images", type=click.IntRange(1), help="Use so many images, spread evenly.")
 @click.option("--device", default="cpu", type=click.Choice(("cpu", "cuda")), help="Where every model runs; never another one instead.")
 @click.option("--runtimes", "runtime_names", default="", show_default=False, callback=parse_list,
-              help="Ways to run the files, each where it fits: torch, torch-compile; onnxruntime, onnxruntime-tensorrt; tensorrt, tensorrt-rtx.  "
+              help="Ways to run the files, each where it fits: torch, torch-compile; onnxruntime, onnxruntime-tensorrt; ncnn; tensorrt, tensorrt-rtx.  "
               "[default: torch, onnxruntime, the engine's own]")  # fmt: skip
 @click.option("--torch-precision", "precisions", default="fp32", callback=parse_list, help="Of checkpoints in PyTorch: fp32, fp16, bf16.")
 @click.option("--cuda-graphs", is_flag=True, help="Replay recorded kernels, a recording a shape (torch and TensorRT on a GPU).")

@@ -60,10 +60,11 @@ def named_models(request: Request) -> list[Path]:
     if not paths:
         paths, others = runnable(newest_exports(), request.device)
         click.echo(f"No model named: measuring the newest export, {', '.join(map(str, paths))}")
+        here, way_out = {"cpu": ("the CPU", "--device cuda where there is a GPU"), "cuda": ("the GPU", "--device cpu")}[request.device]
         if not paths:
-            raise click.UsageError(f"none of the newest exports runs on the CPU ({', '.join(map(str, others))}); add --device cuda, or name a model")
+            raise click.UsageError(f"none of the newest exports runs on {here} ({', '.join(map(str, others))}); add {way_out}, or name a model")
         if others:
-            click.echo(f"Not on the CPU, add --device cuda where there is a GPU: {', '.join(map(str, others))}")
+            click.echo(f"Not on {here}, add {way_out}: {', '.join(map(str, others))}")
     if Limits(*request.limits) and len(paths) < 2:
         raise click.UsageError("a limit compares models with the first; name the reference and at least one more")
     return paths

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("vgg-deploy", "torch", "torchvision", "onnx", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "numpy", "pillow", "pandas", "plotly")
+PACKAGES = ("vgg-deploy", "torch", "torchvision", "onnx", "onnxruntime-gpu", "ncnn", "tensorrt", "tensorrt-rtx", "numpy", "pillow", "pandas", "plotly")
 
 
 def describe_environment(threads: int, processes: int = 1) -> dict:

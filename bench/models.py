@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.files import sha256
+from vgg_deploy.ncnn_files import content_sha256
 from vgg_deploy.runtimes import PACKAGES, Runtime, open_runtime, runtimes_for
 from vgg_deploy.runtimes.graphs import GraphedRuntime
 
@@ -66,7 +66,7 @@ def open_models(paths: list[Path], ways: Ways) -> list[Model]:
     names = _names(opened)
     if len(set(names)) < len(names):
         raise InputError(f"{next(n for n in names if names.count(n) > 1)}: is named twice; name every model once")
-    digests = {path: sha256(path) for path, _ in opened}
+    digests = {path: content_sha256(path) for path, _ in opened}
     return [Model(path, name, runtime, digests[path]) for (path, runtime), name in zip(opened, names, strict=True)]
 
 
@@ -88,8 +88,9 @@ def _names(opened: list[tuple[Path, Runtime]]) -> list[str]:
 
 
 def runnable(paths: list[Path], device: str) -> tuple[list[Path], list[Path]]:
-    """Files that a device can run, and the others: engines need a GPU, and so do bfloat16 graphs."""
-    others = [path for path in paths if device == "cpu" and (path.suffix == ".engine" or path.name.endswith(".bf16.onnx"))]
+    """Files that a device can run, and the others: engines need a GPU, and so do bfloat16 graphs; ncnn's files need a CPU."""
+    elsewhere = {"cpu": (".engine", ".bf16.onnx"), "cuda": (".param",)}[device]
+    others = [path for path in paths if path.name.endswith(elsewhere)]
     return [path for path in paths if path not in others], others
 
 

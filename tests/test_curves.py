@@ -23,7 +23,7 @@ from train.history import read_histories
 from train.statistics import measure_colours
 from vgg_deploy.data import open_dataset
 from vgg_deploy.errors import InputError
-from vgg_deploy.preprocess import decode
+from vgg_deploy.preprocess import read_image
 
 TABLES = ("metrics.csv", "steps.csv")
 
@@ -196,7 +196,7 @@ def test_the_picture_holds_the_very_views_of_the_training(here, photos):
     for index in (0, 16, 32, 48, 64, 80):  # 6 of 96
         for epoch in range(6):
             rng = np.random.default_rng((5, epoch, index, 1))
-            view = random_view(decode(dataset.path(index)), 32, (32, 64), "bilinear", components, 0.1, rng)
+            view = random_view(read_image(dataset.path(index)), 32, (32, 64), "bilinear", components, 0.1, rng)
             shown = (view.crop + torch.from_numpy(view.shift)[:, None, None]).clamp(0, 255).round().byte().permute(1, 2, 0).numpy()
             found[index, epoch] = places(page, shown.repeat(6, 0).repeat(6, 1))
     assert all(len(at) == 1 for at in found.values())  # each once, at six times its size
@@ -218,7 +218,7 @@ def places(page: np.ndarray, part: np.ndarray) -> list[tuple[int, int]]:
 def test_a_view_tells_what_was_drawn():
     """Oracle: pixels that are their own coordinates in the image at S, which is the image itself."""
     rows, columns = np.mgrid[:40, :48]
-    image = torch.from_numpy(np.stack([rows, columns, 0 * rows]).astype(np.uint8))
+    image = Image.fromarray(np.dstack([rows, columns, 0 * rows]).astype(np.uint8))
     for seed in range(20):
         view = random_view(image, 32, (40, 40), "bilinear", np.zeros((3, 3)), 0.1, np.random.default_rng(seed))
         assert (view.side, view.top, view.left) == (40, view.crop[0].min(), view.crop[1].min())

@@ -71,7 +71,7 @@ def test_a_flavour_that_is_not_installed(here, model):
 
 
 def test_options_that_do_not_fit(here, model, photos):
-    assert "nothing to write; add --onnx, --trt or both" in run(vgg_export, model, code=2)
+    assert "nothing to write; add --onnx, --trt or --ncnn" in run(vgg_export, model, code=2)
     assert "add --onnx, or name the .onnx file" in run(vgg_export, model, "--trt", code=2)
     (here / "x.onnx").write_bytes(b"x")
     assert "leave --onnx out" in run(vgg_export, "x.onnx", "--onnx", code=2)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.preprocess import FORMATS, MOST_ASPECT, decode, image_size, rescale, rescale_part, rescaled_size
+from vgg_deploy.preprocess import FORMATS, MOST_ASPECT, decode, image_size, rescale, rescaled_part, rescaled_size
 from vgg_deploy.spec import FILTERS
 
 
@@ -300,6 +300,6 @@ def test_a_part_of_a_rescaled_image_is_that_part(filter):
         image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
         whole = rescale(image, side, filter)
         for top, left in [(0, 0), (whole.shape[1] - 224, whole.shape[2] - 224), (7, 11)]:
-            part = rescale_part(image, side, top, left, 224, filter)
+            part = rescaled_part(Image.fromarray(pixels), side, top, left, 224, filter)
             off = (part.int() - whole[:, top : top + 224, left : left + 224].int()).abs()
             assert part.shape == (3, 224, 224) and off.max() <= 2 and (off > 0).float().mean() < 0.05

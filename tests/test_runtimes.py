@@ -11,6 +11,7 @@ from onnx import helper
 
 from export.engine import build_engine
 from export.graph import onnx_graph
+from export.ncnn import export_ncnn
 from export.onnx_file import write_onnx
 from export.precision import PRECISIONS
 from vgg_deploy.artifact import KEY, Artifact, manifest_path
@@ -22,6 +23,7 @@ from vgg_deploy.runtimes import PACKAGES as runtime_names
 from vgg_deploy.runtimes import OnnxRuntime, open_runtime
 from vgg_deploy.runtimes.graphs import GraphedRuntime
 
+needs_ncnn = pytest.mark.skipif(importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed: pip install ncnn")
 PROFILE = Profile(Shape(1, 32, 32), Shape(2, 64, 96), Shape(4, 160, 160))
 
 
@@ -50,6 +52,8 @@ def on_gpu(*modules: str):
         ("onnxruntime", "cpu", "uint8"),
         ("onnxruntime", "cpu", "float32"),
         ("onnxruntime", "cpu", "normalised"),
+        pytest.param(("ncnn", "cpu", "uint8"), marks=needs_ncnn),
+        pytest.param(("ncnn", "cpu", "normalised"), marks=needs_ncnn),
         pytest.param(("torch", "cuda", None), marks=on_gpu()),
         pytest.param(("torch-compile", "cuda", None), marks=on_gpu()),
         pytest.param(("graphs", "cuda", None), marks=on_gpu()),
@@ -68,6 +72,8 @@ def runtime(request, tmp_path, checkpoint):
     path = write(tmp_path, form)
     if name.startswith("onnxruntime"):
         return open_runtime(path, device, 2, name)
+    if name == "ncnn":
+        return open_runtime(export_ncnn(path, 1, lambda text: None).path, device, 2)
     flavour = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}[name]
     return open_runtime(build_engine(path, FLAVOURS[flavour], [PROFILE], (), lambda text: None).path, device, 2)
 

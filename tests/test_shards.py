@@ -68,7 +68,8 @@ def views_of(data, config: TrainConfig = SMALL) -> Views:
 
 def assert_same(some, others) -> None:
     for a, b in zip(some, others, strict=True):
-        assert torch.equal(a.crops, b.crops) and torch.equal(a.shifts, b.shifts) and torch.equal(a.labels, b.labels) and a.unreadable == b.unreadable
+        assert torch.equal(a.crops, b.crops) and torch.equal(a.shifts, b.shifts) and torch.equal(a.labels, b.labels) and torch.equal(a.rows, b.rows)
+        assert a.unreadable == b.unreadable
 
 
 # --- Packing ---
@@ -281,8 +282,9 @@ def test_batches_do_not_depend_on_workers_processes_or_where_they_begin(packed, 
         assert_same(whole[begin:], list(train_batches(views, begin, 2 if begin == 9 else 0, pin=False)))
     for world in (2, 4):
         parts = [train_batches(views, 0, 0, False, rank, world) for rank in range(world)]
-        joined = [type(whole[0])(*(torch.cat(column) for column in list(zip(*rows))[:3]), []) for rows in zip(*parts, strict=True)]
-        assert_same(whole, joined)
+        joined = [type(whole[0])(*(torch.cat(column) for column in list(zip(*shares))[:4]), []) for shares in zip(*parts, strict=True)]
+        assert all(batch.rows.tolist() == [*range(16 // world)] * world for batch in joined)
+        assert_same(whole, [batch._replace(rows=torch.arange(16)) for batch in joined])
 
 
 def test_a_batch_takes_the_same_from_every_lane_and_views_are_those_of_the_image(packed):
@@ -384,6 +386,7 @@ def test_an_unreadable_image_is_left_out_by_name(here, photos_copy):
     for epoch in (batches[:6], batches[6:]):
         assert sorted(len(batch.labels) for batch in epoch) == [15, 16, 16, 16, 16, 16]
         assert [len(batch.unreadable) for batch in epoch] == [16 - len(batch.labels) for batch in epoch]
+    assert_same(batches, list(train_batches(views_of(here / "shards"), 0, 0, pin=False)))  # rows too: the missing one's is nobody's
 
 
 def test_a_shard_that_changed_since_it_was_indexed_is_named(packed_copy):

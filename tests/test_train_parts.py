@@ -45,7 +45,7 @@ def test_the_rate_drops_after_given_epochs():
 def test_crops_are_uniform_over_valid_offsets_and_half_are_mirrored():
     """Oracle: a picture whose pixels are their own coordinates, so that a crop tells where it was cut."""
     rows, columns = np.mgrid[:40, :48]
-    image = torch.from_numpy(np.stack([rows, columns, 0 * rows]).astype(np.uint8))
+    image = Image.fromarray(np.dstack([rows, columns, 0 * rows]).astype(np.uint8))
     rng = np.random.default_rng(0)
     views = [random_view(image, 32, (40, 40), "bilinear", NO_SHIFT, 0.1, rng).crop for _ in range(4000)]
     tops = np.bincount([int(v[0, 0, 0]) for v in views], minlength=9)
@@ -59,7 +59,7 @@ def test_crops_are_uniform_over_valid_offsets_and_half_are_mirrored():
 
 def test_s_is_drawn_per_image_from_the_closed_range():
     """Oracle: columns count up from 0, so a crop's step from column to column tells how much the picture was enlarged."""
-    image = torch.arange(40, dtype=torch.uint8).mul(4).expand(3, 40, 40).contiguous()
+    image = Image.fromarray(np.tile(4 * np.arange(40, dtype=np.uint8)[:, None], (40, 1, 3)))
     rng = np.random.default_rng(1)
     sides = []
     for _ in range(600):
@@ -73,7 +73,7 @@ def test_the_colour_shift_is_one_per_image_along_the_principal_axes():
     """Oracle: the covariance of many shifts is 0.1^2 times the covariance of the colours."""
     covariance = np.array([[3000.0, 2500, 2000], [2500, 2800, 2300], [2000, 2300, 2900]])
     components = Colours(np.zeros(3), covariance, 1).components()
-    image, rng = torch.zeros(3, 32, 32, dtype=torch.uint8), np.random.default_rng(2)
+    image, rng = Image.new("RGB", (32, 32)), np.random.default_rng(2)
     shifts = np.array([random_view(image, 32, (32, 32), "bilinear", components, 0.1, rng).shift for _ in range(20000)])
     np.testing.assert_allclose(np.cov(shifts.T), 0.01 * covariance, rtol=0.06)
     assert np.abs(shifts).max() < 40  # grey levels, not hundreds

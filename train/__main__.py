@@ -4,11 +4,15 @@ import os
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
+
+from vgg_deploy.errors import interruptible
 
 ARCH_NAMES = ("A", "A-LRN", "B", "C", "D", "E")
 CHAIN_NAMES = ("paper", "glorot", "one-scale")
 INIT_NAMES = ("paper-std", "paper-var", "glorot", "he")
 PRECISION_NAMES = ("fp32", "bf16", "fp16")
+FOR_RESUME = {"resume", "plan_only", "device", "threads", "workers", "compiled", "checkpoint_every", "tensorboard", "on_error"}  # none is of the recipe
 
 
 def parse_side(ctx, param, text: str | None) -> tuple[int, int] | None:
@@ -36,8 +40,8 @@ def parse_drops(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--arch", default="D", type=click.Choice((*ARCH_NAMES, "all")), help="Net of Table 1, or all of them.")
 @click.option("--chain", type=click.Choice(CHAIN_NAMES), help="Train in stages that start from each other: paper, section 3.1 at S=256, 384 and [256;512]; "
               "glorot, the same without an A first; one-scale, A and the others from it.  [default for all: one-scale]")  # fmt: skip
-@click.option("--stage", help="Of the chain: only this one, e.g. D-384.")
-@click.option("--plan", "plan_only", is_flag=True, help="Show the chain's stages and the time they take; train nothing.")
+@click.option("--stage", help="Of the chain: only this one, e.g. D-384; it starts from what is trained already.")
+@click.option("--plan", "plan_only", is_flag=True, help="Show the chain's stages, what is done and the time the rest takes; train nothing.")
 @click.option("--data", type=click.Path(), help="Folder with train/<class>/* and val/<class>/*, or tar shards. Without it: built-in pictures.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run or chain.  [default: runs/<arch>-S<side>-<time>, runs/<chain>]")
 @click.option("--resume", is_flag=False, flag_value="newest", metavar="[RUN]", help="Go on with the folder of a run or chain, or with the newest.")
@@ -76,7 +80,9 @@ def parse_drops(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw some augmented crops to this PNG, to check by eye; train nothing.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="RUN", help="Draw the curves of a run's or chain's folder; train nothing.")
 @click.option("--on-error", type=click.Choice(("stop", "skip")), default="stop", help="What an unreadable image does.")
-def main(arch, chain, stage, plan_only, data, out, resume, weights, net_a, freeze_features, fine_tune_epochs, fine_tune_lr, compiled, images, device,
+@click.pass_context
+@interruptible("what was saved before is kept")
+def main(ctx, arch, chain, stage, plan_only, data, out, resume, weights, net_a, freeze_features, fine_tune_epochs, fine_tune_lr, compiled, images, device,
          threads, workers, checkpoint_every, tensorboard, picture, plot, on_error, **recipe):  # fmt: skip
     """Train a net of Table 1 by the paper's recipe: python -m train --arch D --data /data/imagenet
 
@@ -84,8 +90,11 @@ def main(arch, chain, stage, plan_only, data, out, resume, weights, net_a, freez
     machines: torchrun --nproc-per-node 8 -m train --arch D --data /data/imagenet --out runs/D
     """
     chain = chain or ("one-scale" if arch == "all" else None)
-    if (stage or plan_only) and not (chain or resume):
-        raise click.UsageError("--stage and --plan belong to a chain; add --chain paper")
+    if resume and (given := _given(ctx) - FOR_RESUME):
+        flags = sorted(parameter.opts[0] for parameter in ctx.command.params if parameter.name in given)
+        raise click.UsageError(f"--resume goes on with the run's own recipe; leave {', '.join(flags)} out")
+    if (stage or plan_only or fine_tune_epochs or fine_tune_lr is not None) and not (chain or resume):
+        raise click.UsageError("--stage, --plan, --fine-tune-epochs and --fine-tune-lr belong to a chain; add --chain paper")
     if chain and (weights or net_a or freeze_features):
         raise click.UsageError("a chain's stages start from each other; leave --weights, --net-a and --freeze-features out")
     if chain in ("paper", "glorot") and recipe["side"]:
@@ -113,14 +122,16 @@ def main(arch, chain, stage, plan_only, data, out, resume, weights, net_a, freez
             ranks.from_main(check_installed)
         threads = threads or max(1, available_cores() // ranks.local_world)
         place = Machine(device, threads, threads if workers is None else workers, on_error, compiled, checkpoint_every, tensorboard, ranks)
-        if not resume:
+        if resume:
+            go_on(resume, plan_only, place)
+        else:
             train(Request(arch, chain, stage, plan_only, data, out, weights, net_a, freeze_features, images, FineTune(fine_tune_epochs, fine_tune_lr),
                           recipe, picture), place)  # fmt: skip
-            return
-        given = {**recipe, "weights": weights, "net-a": net_a, "out": out, "data": data, "chain": chain, "stage": stage, "images": images}
-        if given := sorted(name for name, value in given.items() if value is not None):
-            raise click.UsageError(f"--resume goes on with the run's own recipe; leave {', '.join('--' + g.replace('_', '-') for g in given)} out")
-        go_on(resume, place)
+
+
+def _given(ctx: click.Context) -> set[str]:
+    """Names of the parameters that the command line has."""
+    return {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
 
 
 if __name__ == "__main__":

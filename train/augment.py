@@ -3,10 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
+from PIL.Image import Image
 from torch import Tensor
 
 from vgg_deploy.geometry import rescaled_size
-from vgg_deploy.preprocess import rescale_part
+from vgg_deploy.preprocess import rescaled_part
 from vgg_deploy.views import centre
 
 
@@ -22,17 +23,17 @@ class View(NamedTuple):
 
 
 def random_view(
-    image: Tensor, crop: int, side: tuple[int, int], filter: str, components: np.ndarray, sigma: float, rng: np.random.Generator
+    image: Image, crop: int, side: tuple[int, int], filter: str, components: np.ndarray, sigma: float, rng: np.random.Generator
 ) -> View:
-    """Draw one view of (3, H, W) uint8 RGB.
+    """Draw one view of an RGB image.
 
     Args: side, closed range of S in pixels; components, (3, 3) columns of colour_components; sigma, their spread.
     """
     s = int(rng.integers(side[0], side[1] + 1))
-    height, width = rescaled_size(image.shape[1], image.shape[2], s)
+    height, width = rescaled_size(image.height, image.width, s)
     top = int(rng.integers(height - crop + 1))
     left = int(rng.integers(width - crop + 1))
-    cut = rescale_part(image, s, top, left, crop, filter)
+    cut = rescaled_part(image, s, top, left, crop, filter)
     mirrored = bool(rng.random() < 0.5)
     if mirrored:
         cut = cut.flip(2)

@@ -76,17 +76,23 @@ def config_of(stage: Stage, base: TrainConfig, fine_tune: FineTune) -> TrainConf
     """The recipe of one stage."""
     config = replace(base, arch=stage.arch)
     if stage.s:
-        config = replace(config, side=tuple(round(s * base.crop / PAPER_CROP) for s in SIDES[stage.s]))
+        config = replace(config, side=side_of(stage.s, base.crop))
     if not goes_on(stage):
         return config
-    epochs = fine_tune.epochs or math.ceil(base.epochs / 2)
+    epochs = math.ceil(base.epochs / 2) if fine_tune.epochs is None else fine_tune.epochs
     return replace(
         config,
         epochs=epochs,
-        lr=fine_tune.lr or base.lr / 10,
+        lr=base.lr / 10 if fine_tune.lr is None else fine_tune.lr,
         lr_drops=tuple(math.ceil(drop * epochs / base.epochs) for drop in base.lr_drops),
         most_drops=max(base.most_drops - 1, 0),  # so that the last rate is that of the stages before
     )
+
+
+def side_of(s: str, crop: int) -> tuple[int, int]:
+    """The range of S in pixels. Args: s, a key of SIDES."""
+    low, high = SIDES[s]
+    return round(low * crop / PAPER_CROP), round(high * crop / PAPER_CROP)
 
 
 def goes_on(stage: Stage) -> bool:

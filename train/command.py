@@ -4,12 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from train.chain import FineTune
+from train.chain import CHAIN_FILE, CHAINS, FineTune, side_of
 from train.frozen import refuse_unless_given
 from train.plan import BUILT_IN, open_sets, recipe_for, resume_run, train_one
 from train.session import Machine, Sources, say
-from train.stages import CHAIN_FILE, Chain, resume_chain, train_chain
-from vgg_deploy.places import RUNS, newest_run
+from train.stages import Chain, resume_chain, train_chain
+from vgg_deploy.errors import InputError
+from vgg_deploy.places import RUNS, newest_first, newest_run
 
 
 class Request(NamedTuple):
@@ -34,7 +35,7 @@ def train(request: Request, machine: Machine) -> None:
     """Train one net or a chain, or draw what its training would see."""
     if request.freeze:
         refuse_unless_given(request.weights)
-    recipe, base = recipe_for(request.data, request.weights, request.options)
+    recipe, base = machine.ranks.together(lambda: recipe_for(request.data, request.weights, _with_side(request)))
     train, val = open_sets(request.data, request.images, machine.on_error, machine.ranks)
     data = str(Path(request.data).resolve()) if request.data and "://" not in request.data else request.data
     sources = Sources(train, val, data or BUILT_IN, recipe, request.weights, request.net_a, request.freeze, request.images)
@@ -47,15 +48,32 @@ def train(request: Request, machine: Machine) -> None:
         train_one(replace(base, arch=request.arch), sources, request.out, machine, request.options["init"])
 
 
-def go_on(named: str, machine: Machine) -> None:
-    """Resume a run or a chain. Args: named, its folder, or "newest"."""
-    folder = newest_run(RUNS, holding="last.pt") if named == "newest" else Path(named)
-    if named == "newest" and (folder.parent / CHAIN_FILE).is_file():
-        folder = folder.parent
-    if (folder / CHAIN_FILE).is_file():
-        resume_chain(folder, machine)
+def _with_side(request: Request) -> dict:
+    """The recipe's options, with the S that goes with the crop where a chain's stages have an S of their own."""
+    first, crop = CHAINS[request.chain][0].s if request.chain else "", request.options["crop"]
+    return {**request.options, "side": side_of(first, crop)} if first and crop else request.options
+
+
+def go_on(named: str, plan_only: bool, machine: Machine) -> None:
+    """Resume a run or a chain. Args: named, its folder, or "newest"; plan_only, show what is left of a chain."""
+    folder, is_chain = machine.ranks.from_main(lambda: _begun(named))
+    if is_chain:
+        resume_chain(folder, plan_only, machine)
+    elif plan_only:
+        raise InputError(f"{folder}: is a run of one net, and --plan shows what is left of a chain")
     else:
         resume_run(folder, machine)
+
+
+def _begun(named: str) -> tuple[Path, bool]:
+    """The folder that is meant, and whether it is a chain's."""
+    if named != "newest":
+        return Path(named), (Path(named) / CHAIN_FILE).is_file()
+    newest_run(RUNS, holding="config.json")
+    folder = max((*newest_first(RUNS, "config.json"), *newest_first(RUNS, "last.pt")), key=lambda path: path.stat().st_mtime).parent
+    if (folder.parent / CHAIN_FILE).is_file():
+        folder = folder.parent
+    return folder, (folder / CHAIN_FILE).is_file()
 
 
 def draw(config, sources: Sources, machine: Machine, picture: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from train.config import TrainConfig
 from train.loader import Views, steps_per_epoch
-from train.session import Machine, Sources
+from train.session import Machine, Sources, settle
 from train.start import describe, random_net
 from train.trainee import shape_for_training, shaped
 from train.update import Examples, Updater
@@ -41,7 +41,7 @@ class Speed:
 
 def measure_speed(base: TrainConfig, sources: Sources, machine: Machine) -> Speed:
     """Time two updates of net A and the views of a few images."""
-    torch.set_num_threads(machine.threads)
+    settle(machine)
     config = replace(base, arch="A", init="he")
     share = config.batch // machine.ranks.world
     trial = replace(config, batch=share if machine.device == "cuda" else min(share, TRIAL_BATCH))
@@ -57,7 +57,8 @@ def _update_seconds(config: TrainConfig, sources: Sources, machine: Machine) -> 
     net = shape_for_training(random_net(spec, config), machine.device, config.precision)
     updater = Updater(net, False, config, ALONE, compiled=False)
     inputs = shaped(torch.zeros(config.batch, 3, config.crop, config.crop, device=machine.device), config.precision)
-    examples = Examples(inputs, torch.zeros(config.batch, dtype=torch.int64, device=machine.device))
+    labels = torch.zeros(config.batch, dtype=torch.int64, device=machine.device)
+    examples = Examples(inputs, labels, torch.arange(config.batch, device=machine.device))
     updater.step(examples, 0, config.batch, 1e-6).cpu()
     begun = time.perf_counter()
     for step in (1, 2):

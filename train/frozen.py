@@ -61,7 +61,7 @@ def feature_batches(features: np.ndarray, labels: np.ndarray, config: TrainConfi
     for keys in EpochBatches(len(labels), config.batch, config.epochs, config.seed, begin):
         chosen = np.sort([index for _, index in keys])
         inputs = torch.from_numpy(features[chosen].astype(np.float32)).to(device)
-        yield Examples(inputs, torch.from_numpy(labels[chosen]).to(device))
+        yield Examples(inputs, torch.from_numpy(labels[chosen]).to(device), torch.arange(len(chosen), device=device))
 
 
 def feature_validation(net: VGG, features: np.ndarray, labels: np.ndarray, device: str) -> Validate:

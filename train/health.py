@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 STALLED = 0.02  # share of ln(classes) that a loss must have gained by the end of the first epoch
-WILD = 3.0  # times ln(classes): a first loss above it comes from scores too large to have been meant
+WILD = 1e3  # times ln(classes), as a first loss: He's draw stays below 10, weights of variance 0.01 begin above 1e7
 
 
 class Health:
@@ -18,7 +18,7 @@ class Health:
         if step == 1 and loss > WILD * self.chance:
             self.say(
                 f"Warning: the first loss is {loss:.4g}; equal scores for all classes would give {self.chance:.2f}. These first weights "
-                f"(init {self.init}) are too large for this learning rate, expect it to diverge: Ctrl-C, and choose --init paper-std, glorot or he"
+                f"(init {self.init}) are far too large, expect it to diverge: Ctrl-C, and choose --init paper-std, glorot or he"
             )
 
     def after_epoch(self, row: dict) -> None:

@@ -1,5 +1,6 @@
 """Training batches: decoded and augmented by worker processes, the same for a seed however many workers there are."""
 
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from io import BytesIO
@@ -7,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
@@ -15,9 +17,8 @@ from train.augment import View, random_view
 from train.config import TrainConfig
 from train.lanes import Lane, Lanes
 from vgg_deploy.data import Dataset
-from vgg_deploy.decoding import outlive_signals
 from vgg_deploy.errors import InputError
-from vgg_deploy.preprocess import decode
+from vgg_deploy.preprocess import read_image
 from vgg_deploy.spec import Preprocessing
 
 
@@ -27,6 +28,7 @@ class TrainBatch(NamedTuple):
     crops: Tensor  # (N, 3, crop, crop) uint8 RGB
     shifts: Tensor  # (N, 3) float32, grey levels
     labels: Tensor  # (N,) int64
+    rows: Tensor  # (N,) int64, places in this process's share of the batch, unreadable images counted
     unreadable: list[str]  # what was wrong with images left out
 
 
@@ -65,13 +67,13 @@ class Views(TorchDataset):
 
     def __getitem__(self, key: tuple[int, int]):
         epoch, index = key
-        return self.draw(epoch, index, partial(self.dataset.decode, index))
+        return self.draw(epoch, index, partial(self.dataset.image, index))
 
-    def draw(self, epoch: int, index: int, decoded: Callable[[], Tensor]) -> tuple[View, int] | str:
+    def draw(self, epoch: int, index: int, opened: Callable[[], Image]) -> tuple[View, int] | str:
         """A view and its label, or what is wrong with the image: an exception would lose its plain message on the way out of a worker."""
         rng = np.random.default_rng((self.config.seed, epoch, index, 1))
         try:
-            image = decoded()
+            image = opened()
         except InputError as error:
             return error.message
         view = random_view(image, self.config.crop, self.config.side, self.filter, self.components, self.config.colour_shift, rng)
@@ -108,24 +110,26 @@ class StreamedViews(IterableDataset):
     def _example(self, epoch: int, index: int, data: bytes | InputError) -> tuple[View, int] | str:
         if isinstance(data, InputError):
             return data.message
-        return self.views.draw(epoch, index, partial(decode, BytesIO(data), self.views.dataset.where(index)))
+        return self.views.draw(epoch, index, partial(read_image, BytesIO(data), self.views.dataset.where(index)))
 
 
 def collate(examples: list) -> TrainBatch:
     """Stack what could be read."""
-    read = [e for e in examples if not isinstance(e, str)]
+    rows = [row for row, e in enumerate(examples) if not isinstance(e, str)]
     unreadable = [e for e in examples if isinstance(e, str)]
-    if not read:
-        return TrainBatch(torch.empty(0), torch.empty(0), torch.empty(0, dtype=torch.int64), unreadable)
+    if not rows:
+        none = torch.empty(0, dtype=torch.int64)
+        return TrainBatch(torch.empty(0), torch.empty(0), none, none, unreadable)
+    read = [examples[row] for row in rows]
     crops = torch.stack([view.crop for view, _ in read])
     shifts = torch.from_numpy(np.stack([view.shift for view, _ in read]))
-    return TrainBatch(crops, shifts, torch.tensor([label for _, label in read]), unreadable)
+    return TrainBatch(crops, shifts, torch.tensor([label for _, label in read]), torch.tensor(rows), unreadable)
 
 
 def train_batches(views: Views, begin: int, workers: int, pin: bool, rank: int = 0, world: int = 1) -> Iterator[TrainBatch]:
     """This process's batches of step `begin` and on, to the end of the last epoch, without a gap between epochs."""
     # its own generator: nothing of a run may hang on how often a shared one was asked
-    common = {"worker_init_fn": outlive_signals, "generator": torch.Generator()}
+    common = {"worker_init_fn": _outlive_signals, "generator": torch.Generator()}
     config = views.config
     if views.dataset.packed:
         workers = min(workers, config.streams // world)
@@ -157,8 +161,10 @@ def _joined(loader: DataLoader, workers: int, pin: bool) -> Iterator[TrainBatch]
             for broken in found:
                 if isinstance(broken, str):
                     raise InputError(broken)
+            begins = np.cumsum([0, *(len(p.labels) + len(p.unreadable) for p in found)])
+            found = [part._replace(rows=part.rows + begin) for part, begin in zip(found, begins)]
             read = [p for p in found if len(p.labels)] or found[:1]
-            tensors = [torch.cat(column) if len(read) > 1 else column[0] for column in list(zip(*read))[:3]]
+            tensors = [torch.cat(column) if len(read) > 1 else column[0] for column in list(zip(*read))[:4]]
             yield TrainBatch(*(t.pin_memory() if pin else t for t in tensors), [message for p in found for message in p.unreadable])
     finally:
         del parts  # an error keeps this frame, and what it holds, for as long as it lives itself; the workers must end before
@@ -166,3 +172,13 @@ def _joined(loader: DataLoader, workers: int, pin: bool) -> Iterator[TrainBatch]
 
 def _as_it_is(part: TrainBatch | str) -> TrainBatch | str:
     return part
+
+
+def _outlive_signals(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; the main process alone decides what they mean.
+
+    A second SIGTERM acts as usual: with two Python ends the workers it still has when it exits.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    torch.set_num_threads(1)

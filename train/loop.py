@@ -18,6 +18,7 @@ from train.run import Run, State
 from train.update import Examples, Updater
 from vgg_deploy.errors import CheckFailed, InputError, Interrupted
 from vgg_deploy.progress import progress
+from vgg_deploy.ranks import by_torchrun
 
 LOG_STEPS = 20  # between rows of steps.csv; as often a GPU is asked for its losses, for asking makes it wait
 
@@ -30,7 +31,10 @@ class Errors(NamedTuple):
 
 
 class Signals:
-    """The first Ctrl-C or SIGTERM is noted, so that a step is never cut in two; a second one acts as usual."""
+    """The first Ctrl-C or SIGTERM is noted, so that a step is never cut in two; a second one acts as usual.
+
+    Not so under torchrun: it passes on what its whole process group was sent already, and kills by itself what takes too long.
+    """
 
     def __init__(self):
         self.noted = 0
@@ -40,9 +44,9 @@ class Signals:
         before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
         def note(signum, frame):
-            self.noted = signum
+            self.noted = max(self.noted, signum)  # a scheduler's before a Ctrl-C
             for s, handler in before.items():
-                signal.signal(s, handler)
+                signal.signal(s, note if by_torchrun() else handler)
 
         for s in before:
             signal.signal(s, note)
@@ -78,10 +82,14 @@ def fit(
         while (epoch := len(state.errors)) < config.epochs:
             lr = learning_rate(config, state.errors)
             stopped = _epoch(updater, batches, steps_an_epoch, config, state, keeper, signals, clock, lr, health)
+            if not stopped:
+                updater.ranks.together(partial(_refuse_spoilt, updater, state, keeper))
             errors = None if stopped else validate(signals)
             if errors is None:
                 _save(updater, state, keeper, clock)
                 raise Interrupted(f"stopped at step {state.step}" + _way_on(keeper), _strongest(updater, signals))
+            if math.isnan(errors.top1):
+                updater.ranks.together(partial(_diverged, "validation gives no numbers", state.step, lr, keeper))
             state.errors.append(errors.top1)
             row = _row(epoch, lr, errors, state, clock)
             state.rows.append(row)
@@ -110,7 +118,7 @@ def _epoch(updater, batches, steps_an_epoch, config, state, keeper, signals, clo
                 window.close()
                 return True
             if not images:
-                raise InputError(f"not one image of a batch of {config.batch} could be read")
+                updater.ranks.from_main(partial(_refuse_empty, config.batch))
             window.add(updater.step(examples, state.step, int(images), lr))
             state.step += 1
             due = state.step % LOG_STEPS == 0 or state.step % steps_an_epoch == 0
@@ -146,7 +154,7 @@ class _Window:
         for step, tally in enumerate(tallies, start=first + 1):
             loss = tally[0] / tally[3]
             if not math.isfinite(loss):
-                self.updater.ranks.together(partial(_diverged, loss, step, self.lr, self.keeper))
+                self.updater.ranks.together(partial(_diverged, f"the loss is {loss}", step, self.lr, self.keeper))
             self.health.after_step(step, loss)
         self.sums += tallies.sum(0)
         self.state.tally = (np.array(self.state.tally) + tallies.sum(0)).tolist()
@@ -193,25 +201,34 @@ class _Clock:
 
 
 def _save(updater: Updater, state: State, keeper: Keeper | None, clock: _Clock) -> None:
-    """Write last.pt, unless the last update spoilt the weights: the loss tells it only at the next."""
+    """Write last.pt.
+
+    Raises: CheckFailed if the last update spoilt the weights: the loss tells it only at the next.
+    """
     clock.read()
     if keeper is None:
         return
-    if not updater.weights_are_finite():
-        _diverged(math.nan, state.step + 1, updater.optimiser.param_groups[0]["lr"], keeper)
+    _refuse_spoilt(updater, state, keeper)
     keeper.run.save_last(updater.net, {**state.__dict__, **updater.state()})
 
 
-def _diverged(loss: float, step: int, lr: float, keeper: Keeper | None) -> NoReturn:
-    kept = keeper.run.folder if keeper else "the run's folder"
-    raise CheckFailed(
-        f"the loss is {loss} at step {step} (LR {lr:g}); {kept} keeps the last good checkpoints. "
-        "Lower --lr, or choose another --init (he and glorot are made for deep nets)"
-    )
+def _refuse_spoilt(updater: Updater, state: State, keeper: Keeper | None) -> None:
+    if not updater.weights_are_finite():
+        _diverged("the loss is nan", state.step + 1, updater.optimiser.param_groups[0]["lr"], keeper)
+
+
+def _diverged(found: str, step: int, lr: float, keeper: Keeper | None) -> NoReturn:
+    last = keeper.run.last if keeper and keeper.run.last.exists() else None
+    kept = f"{last} is of before and sound: start from it with --weights, or from the beginning. " if last else ""
+    raise CheckFailed(f"{found} at step {step} (LR {lr:g}). {kept}Lower --lr, or choose another --init (he and glorot are made for deep nets)")
+
+
+def _refuse_empty(batch: int) -> NoReturn:
+    raise InputError(f"not one image of a batch of {batch} could be read")
 
 
 def _way_on(keeper: Keeper | None) -> str:
-    return f"; go on with: python -m train --resume {keeper.run.folder}" if keeper else ""
+    return f"; go on with: {keeper.run.way_on}" if keeper else ""
 
 
 def _strongest(updater: Updater, signals: Signals) -> int:

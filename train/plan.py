@@ -1,7 +1,7 @@
 """What a command trains: one net, or a run that goes on; said before it begins."""
 
-import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from train.config import PLATEAU, RECIPES, TrainConfig
@@ -12,7 +12,7 @@ from vgg_deploy.archs import ARCHS, parameters
 from vgg_deploy.data import Dataset, open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.places import RUNS
-from vgg_deploy.ranks import Ranks
+from vgg_deploy.ranks import Ranks, by_torchrun
 from vgg_deploy.scenes import built_in
 from vgg_deploy.spec import Preprocessing
 
@@ -31,9 +31,8 @@ def recipe_for(data: str | None, weights: Path | None, options: dict) -> tuple[s
 
 def train_one(config: TrainConfig, sources: Sources, out: Path | None, machine: Machine, init: str | None) -> None:
     """Train one net from scratch, from an A, or from a file. Args: init, the draw that was asked for by name, which no A then replaces."""
-    if out is None and machine.ranks.world > 1:
-        raise InputError("--out is missing: a job of several processes needs a folder to go on from when it is restarted")
-    if out and restarted() and Run(out).exists:
+    machine.ranks.from_main(partial(_need_folder, out))
+    if machine.ranks.from_main(lambda: out is not None and Run(out).of_job()):
         resume_run(out, machine)
         return
     if sources.net_a and config.arch in ("A", "A-LRN"):
@@ -44,14 +43,14 @@ def train_one(config: TrainConfig, sources: Sources, out: Path | None, machine: 
     train_net(config, sources, machine, out)
 
 
-def restarted() -> bool:
-    """Whether torchrun began this job again after a process was lost."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+def _need_folder(out: Path | None) -> None:
+    if out is None and by_torchrun():
+        raise InputError("--out is missing: a job of torchrun needs a folder to go on from when it is restarted")
 
 
 def resume_run(folder: Path, machine: Machine) -> None:
     """Go on with a run where it stopped, by the recipe it was begun with."""
-    config, begun = Run(folder).begun_with()
+    config, begun = machine.ranks.from_main(Run(folder).begun_with)
     train_net(config, sources_of(begun, machine), machine, folder, resume=True)
 
 

@@ -2,18 +2,26 @@
 
 import csv
 import dataclasses
+import fcntl
 import io
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+import click
+
+from train.chain import CHAIN_FILE
 from train.config import TrainConfig
 from vgg_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.model import VGG
 from vgg_deploy.places import RUNS
+from vgg_deploy.ranks import begun_again, job
 
 COLUMNS = (
     "epoch", "step", "lr", "train_loss", "train_top1_error_pct", "train_top5_error_pct",
@@ -29,6 +37,7 @@ class State:
     No generator's state is among it: order, views and dropout are drawn from the seed, the epoch, the image and the step.
     """
 
+    images: int  # in the training set: what makes an epoch
     step: int = 0
     errors: list[float] = field(default_factory=list)  # validation top-1 error after each epoch, per cent
     rows: list[dict] = field(default_factory=list)  # of metrics.csv
@@ -55,12 +64,49 @@ class Run:
         run = cls(folder)
         if run.exists:
             raise InputError(f"{folder}: holds a run already; go on with it by --resume {folder}, or give another --out")
-        write_text(folder / "config.json", json.dumps({"config": dataclasses.asdict(config), "sources": sources}, indent=2) + "\n")
+        write_text(folder / "config.json", json.dumps({"config": dataclasses.asdict(config), "sources": sources, "job": job()}, indent=2) + "\n")
         return run
 
     @property
     def exists(self) -> bool:
         return (self.folder / "config.json").exists()
+
+    def of_job(self) -> bool:
+        """Whether this very job of torchrun began the run, before a process was lost."""
+        try:
+            return begun_again(json.loads((self.folder / "config.json").read_text(encoding="utf-8")).get("job"))
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    @property
+    def way_on(self) -> str:
+        """The command that goes on with it, or with the chain that it is a stage of."""
+        chain = self.folder.parent
+        return f"python -m train --resume {chain if (chain / CHAIN_FILE).is_file() else self.folder}"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes out for the length of the block; the system lets go when a process is killed.
+
+        The lock is the process's own: loader processes that outlive it for a moment do not hold it.
+        Raises: InputError if another process trains here.
+        """
+        path = self.folder / ".lock"
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror}); make {self.folder} writable") from None
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            os.close(lock)
+            raise InputError(f"{self.folder}: another process is training here; wait for its end, or give another --out") from None
+        except OSError as error:
+            click.echo(f"{path}: this file system has no locks ({error.strerror}); see to it that no other process trains here")
+        try:
+            yield
+        finally:
+            os.close(lock)
 
     def begun_with(self) -> tuple[TrainConfig, dict]:
         """The config and the sources that `create` wrote."""
@@ -88,8 +134,8 @@ class Run:
         write_text(self.metrics, _csv(COLUMNS, state.rows))
         kept = []
         if state.step and self.steps.exists():
-            with open(self.steps, newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.DictReader(file) if None not in row.values() and int(row["step"]) <= state.step]
+            with open(self.steps, newline="", encoding="utf-8", errors="replace") as file:
+                kept = [row for row in csv.DictReader(file) if _whole(row) and int(row["step"]) <= state.step]
         write_text(self.steps, _csv(STEP_COLUMNS, kept))
 
     def add_epoch(self, row: dict) -> None:
@@ -105,13 +151,19 @@ class Run:
             with open(path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, columns).writerow(row)
         except OSError as error:
-            raise InputError(f"{path}: writing failed ({error.strerror}); make room and go on with --resume {self.folder}") from None
+            raise InputError(f"{path}: writing failed ({error.strerror}). Make room and go on with: {self.way_on}") from None
 
     def save_last(self, net: VGG, training: dict) -> None:
-        save_checkpoint(self.last, Checkpoint(net.spec, net.state_dict(), training))
+        self._save(self.last, Checkpoint(net.spec, net.state_dict(), training))
 
     def save_best(self, net: VGG) -> None:
-        save_checkpoint(self.best, Checkpoint(net.spec, net.state_dict()))
+        self._save(self.best, Checkpoint(net.spec, net.state_dict()))
+
+    def _save(self, path: Path, checkpoint: Checkpoint) -> None:
+        try:
+            save_checkpoint(path, checkpoint)
+        except InputError as error:
+            raise InputError(f"{error.message}. Make room and go on with: {self.way_on}") from None
 
     def load_last(self) -> tuple[Checkpoint, State]:
         """The checkpoint to go on from, its `training` without what is in the state.
@@ -121,9 +173,14 @@ class Run:
         checkpoint = load_checkpoint(self.last)
         try:
             state = State(**{entry.name: checkpoint.training[entry.name] for entry in dataclasses.fields(State)})
-        except KeyError as error:
+        except (KeyError, TypeError) as error:
             raise InputError(f"{self.last}: has no training state ({error}) for this version; start anew with --weights {self.last}") from None
         return checkpoint, state
+
+
+def _whole(row: dict) -> bool:
+    """Whether a row was written to its end: a machine that stops may leave half a line, or zeros."""
+    return None not in row.values() and None not in row and row["step"].isdecimal()
 
 
 def _csv(columns: tuple[str, ...], rows: list[dict]) -> str:

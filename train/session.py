@@ -1,8 +1,8 @@
 """One net from data to best.pt: what the command does, without the command line."""
 
 from collections.abc import Generator
-from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -68,7 +68,7 @@ class Beginning:
 
     net: VGG
     run: Run
-    state: State = field(default_factory=State)
+    state: State
     held: dict | None = None  # the updater's state in a checkpoint
 
     @property
@@ -82,19 +82,30 @@ def train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: P
 
     Raises: InputError for data or files that do not fit, Interrupted after a signal, when the work was saved.
     """
-    ranks = machine.ranks
-    _check_share(config, sources, ranks)
+    with ExitStack() as lock:
+        return _train_net(config, sources, machine, folder, resume, lock)
+
+
+def settle(machine: Machine) -> None:
+    """Set PyTorch as updates want it."""
     torch.set_num_threads(machine.threads)
     torch.backends.cudnn.allow_tf32 = False  # on by default; float32 means float32 here
     torch.backends.cudnn.benchmark = True  # one input size, thousands of times
+
+
+def _train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: Path | None, resume: bool, lock: ExitStack) -> Run:
+    ranks = machine.ranks
+    check_share(config, sources, ranks)
+    settle(machine)
     colours = ranks.from_main(lambda: measure_colours(sources.train, machine.threads * ranks.local_world))
     begun: list[Beginning] = []
-    ranks.from_main(lambda: begun.append(_beginning(config, sources, colours, folder, resume)))
+    ranks.from_main(lambda: begun.append(_beginning(config, sources, colours, folder, resume, lock)))
     spec, state, run, resumed = ranks.from_main(lambda: begun[0].shared)
     net = shape_for_training(begun[0].net if begun else VGG(spec), machine.device, config.precision)
     updater = Updater(net, sources.freeze, config, ranks, machine.compiled)
     if resumed:
         updater.load_state(begun[0].held if begun else None)
+    begun.clear()  # with the checkpoint's own tensors
     keeper = _keeper(run, machine) if ranks.main else None
     say(f"Checkpoints and metrics.csv go to {run.folder}")
     if sources.freeze:
@@ -111,7 +122,9 @@ def train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: P
     return run
 
 
-def _check_share(config: TrainConfig, sources: Sources, ranks: Ranks) -> None:
+def check_share(config: TrainConfig, sources: Sources, ranks: Ranks) -> None:
+    """Raises: InputError where images and batch cannot be shared by these processes."""
+
     def check() -> None:
         if config.batch % ranks.world:
             raise InputError(f"--batch {config.batch} cannot be shared evenly by {ranks.world} processes; give a multiple of {ranks.world}")
@@ -119,14 +132,16 @@ def _check_share(config: TrainConfig, sources: Sources, ranks: Ranks) -> None:
             check_streams(config, ranks.world)
         if sources.freeze and ranks.world > 1:
             raise InputError("--freeze-features computes features once and trains on them in one process; start it without torchrun")
+        steps_per_epoch(len(sources.train), config.batch)
 
     ranks.from_main(check)
 
 
-def _beginning(config: TrainConfig, sources: Sources, colours: Colours, folder: Path | None, resume: bool) -> Beginning:
+def _beginning(config: TrainConfig, sources: Sources, colours: Colours, folder: Path | None, resume: bool, lock: ExitStack) -> Beginning:
+    run = Run(folder) if resume else Run.create(folder, config, sources.as_json())
+    lock.enter_context(run.alone())
     if not resume:
-        return _first(config, sources, colours, Run.create(folder, config, sources.as_json()))
-    run = Run(folder)
+        return _first(config, sources, colours, run)
     if run.last.exists():
         return _go_on(run, sources)
     say(f"{folder} has no checkpoint yet: beginning at step 0.")
@@ -145,14 +160,20 @@ def _first(config: TrainConfig, sources: Sources, colours: Colours, run: Run) ->
     else:
         say(f"Start: all layers {config.init}, seed {config.seed}")
     say(f"Mean RGB subtracted: {', '.join(f'{m:.2f}' for m in preprocessing.mean)}" + ("" if sources.weights else f" (of {colours.images} training images)"))
-    run.begin_from(State())
-    return Beginning(net, run)
+    state = State(len(sources.train))
+    run.begin_from(state)
+    return Beginning(net, run, state)
 
 
 def _go_on(run: Run, sources: Sources) -> Beginning:
     held, state = run.load_last()
     if held.spec.classes != sources.train.classes:
         raise InputError(f"{run.last}: was trained on other classes than {sources.train.root} has; resume with the --data it was begun with")
+    if state.images != len(sources.train):
+        raise InputError(
+            f"{run.last}: was trained on {state.images} images, {sources.train.root} has {len(sources.train)} now: the order of an epoch would be "
+            f"another. Put back what was there, or begin a new run with --weights {run.last}"
+        )
     net = VGG(held.spec)
     net.load_state_dict(held.weights)
     run.begin_from(state)
@@ -181,11 +202,12 @@ def _examples(net: VGG, config: TrainConfig, sources: Sources, machine: Machine,
         if not len(batch.labels):
             if ranks.world == 1:
                 raise InputError(f"{sources.train.root}: not one image of a batch of {config.batch} could be read")
-            yield Examples(torch.zeros(0, 3, crop, crop, device=machine.device), batch.labels.to(machine.device))
+            none = batch.labels.to(machine.device)
+            yield Examples(torch.zeros(0, 3, crop, crop, device=machine.device), none, none)
             continue
-        crops, shifts, labels = (t.to(machine.device, non_blocking=True) for t in batch[:3])
+        crops, shifts, labels, rows = (t.to(machine.device, non_blocking=True) for t in batch[:4])
         inputs = crops.float() - mean + shifts[:, :, None, None]
-        yield Examples(shaped(inputs, config.precision), labels)
+        yield Examples(shaped(inputs, config.precision), labels, rows)
 
 
 def _report(batch: TrainBatch, known: set[str], machine: Machine) -> None:

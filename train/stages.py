@@ -7,14 +7,14 @@ from pathlib import Path
 
 from rich.table import Table
 
-from train.chain import CHAIN_FILE, INIT_OF, FineTune, Stage, config_of, goes_on, stage_named, stages_of
+from train.chain import CHAIN_FILE, INIT_OF, PAPER_CROP, FineTune, Stage, config_of, goes_on, stage_named, stages_of
 from train.config import TrainConfig
 from train.curves import draw_curves
 from train.estimate import Speed, measure_speed
 from train.loader import steps_per_epoch
 from train.plan import sources_of
 from train.run import Run
-from train.session import Machine, Sources, say, train_net
+from train.session import Machine, Sources, check_share, say, train_net
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.places import RUNS
@@ -44,11 +44,11 @@ def train_chain(chain: Chain, sources: Sources, out: Path | None, only: str | No
     Raises: InputError if the folder holds another chain, or a stage's start is not trained yet.
     """
     folder = out or RUNS / chain.chain
-    machine.ranks.from_main(lambda: _same_or_new(folder, chain, sources, write=not plan_only))
-    chosen = (stage_named(chain.chain, only),) if only else chain.stages
-    shown = chain.stages if not only else chosen
+    chosen = machine.ranks.from_main(lambda: _chosen(chain, only))
+    check_share(chain.base, sources, machine.ranks)
+    machine.ranks.from_main(lambda: _same_or_new(folder, chain, only, sources, write=not plan_only))
     speed = measure_speed(chain.base, sources, machine)
-    machine.ranks.from_main(lambda: _show(chain, shown, folder, sources, speed))
+    machine.ranks.from_main(lambda: _show(chain, chosen, folder, sources, speed))
     if plan_only:
         return
     for stage in chosen:
@@ -58,28 +58,37 @@ def train_chain(chain: Chain, sources: Sources, out: Path | None, only: str | No
             continue
         say(f"\nStage {stage.name}: net {config.arch}, {config.s}, {state}")
         begun = machine.ranks.from_main(lambda run=run: run.exists)
-        train_net(config, _start(stage, folder, sources, machine), machine, run.folder, resume=begun)
+        train_net(config, _start(stage, chain, folder, sources, machine), machine, run.folder, resume=begun)
     say(f"The chain's nets are in {folder}")
     machine.ranks.from_main(lambda: say(f"The chain's curves: {draw_curves(folder)}"))
 
 
-def resume_chain(folder: Path, machine: Machine) -> None:
-    """Go on with a chain by what its chain.json tells."""
-    path = folder / CHAIN_FILE
+def resume_chain(folder: Path, plan_only: bool, machine: Machine) -> None:
+    """Go on with a chain by what its chain.json tells: with all of its stages, or the one that was asked for."""
+    chain, only, begun = machine.ranks.from_main(lambda: _begun_with(folder / CHAIN_FILE))
+    train_chain(chain, sources_of(begun, machine), folder, only, plan_only, machine)
+
+
+def _begun_with(path: Path) -> tuple[Chain, str | None, dict]:
+    """Chain, its one stage, and the sources that `_same_or_new` wrote."""
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
         fields = {name: tuple(value) if isinstance(value, list) else value for name, value in held["config"].items()}
-        chain = Chain(held["chain"], held["arch"], TrainConfig(**fields), FineTune(**held["fine_tune"]))
-        begun = dict(held["sources"])
+        return Chain(held["chain"], held["arch"], TrainConfig(**fields), FineTune(**held["fine_tune"])), held["stage"], dict(held["sources"])
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: damaged ({error!r}); give the options again, they write it anew once it is removed") from None
-    train_chain(chain, sources_of(begun, machine), folder, None, False, machine)
 
 
-def _same_or_new(folder: Path, chain: Chain, sources: Sources, write: bool) -> None:
+def _chosen(chain: Chain, only: str | None) -> tuple[Stage, ...]:
+    return (stage_named(chain.chain, only),) if only else chain.stages
+
+
+def _same_or_new(folder: Path, chain: Chain, only: str | None, sources: Sources, write: bool) -> None:
     """Note what the folder is of; refuse another recipe in it."""
     wanted = {
-        "chain": chain.chain, "arch": chain.arch, "config": dataclasses.asdict(chain.base), "fine_tune": chain.fine_tune._asdict(),
+        "chain": chain.chain, "arch": chain.arch, "stage": only, "config": dataclasses.asdict(chain.base), "fine_tune": chain.fine_tune._asdict(),
         "sources": sources.as_json(), "stages": [{"name": s.name, "arch": s.arch, "start": s.start} for s in stages_of(chain.chain, "all")],
     }  # fmt: skip
     wanted = json.loads(json.dumps(wanted))
@@ -99,13 +108,22 @@ def _same_or_new(folder: Path, chain: Chain, sources: Sources, write: bool) -> N
         write_text(path, json.dumps(wanted, indent=2) + "\n")
 
 
-def _start(stage: Stage, folder: Path, sources: Sources, machine: Machine) -> Sources:
-    """The trained net a stage begins with."""
+def _start(stage: Stage, chain: Chain, folder: Path, sources: Sources, machine: Machine) -> Sources:
+    """The trained net a stage begins with.
+
+    Raises: InputError if that is not there, or not trained to its end.
+    """
     if not stage.start:
         return sources
-    best = Run(folder / stage.start).best
-    if not machine.ranks.from_main(best.is_file):
-        raise InputError(f"stage {stage.name} starts from {stage.start}, but {best} is not there; train that first: --stage {stage.start}")
+    run, config = Run(folder / stage.start), chain.config(stage_named(chain.chain, stage.start))
+
+    def check() -> None:
+        state = _state(run, config)
+        if state != "done" or not run.best.is_file():
+            raise InputError(f"stage {stage.name} starts from {stage.start}, which is not trained to its end ({state}); train that first: --stage {stage.start}")
+
+    machine.ranks.from_main(check)
+    best = run.best
     return replace(sources, weights=best) if goes_on(stage) else replace(sources, net_a=best)
 
 
@@ -134,4 +152,6 @@ def _show(chain: Chain, stages: tuple[Stage, ...], folder: Path, sources: Source
         start = stage.start or f"{config.init} draw"
         table.add_row(stage.name, start, s, f"{config.lr:g}", str(config.epochs), f"{updates:,}", clock(config.epochs * seconds), state)
     results().print(table)
+    if chain.base.crop != PAPER_CROP and any(stage.s for stage in stages):
+        say(f"Stages bear the S of the paper's crop of {PAPER_CROP}; for the crop of {chain.base.crop} it is taken in proportion")
     say(f"About {clock(left)} to go, judged by a few timed updates of net A")

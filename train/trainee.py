@@ -1,5 +1,6 @@
 """A net as training runs it: at the crop's own size, with dropout that depends on seed and step alone."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, relu
@@ -34,22 +35,24 @@ class Trainee(nn.Module):
         return linear(values, fc8.weight.flatten(1), fc8.bias)
 
 
-def dropout_masks(net: VGG, config: TrainConfig, step: int, first: int, count: int, device: torch.device) -> list[Tensor]:
+def dropout_masks(net: VGG, config: TrainConfig, step: int, rows: Tensor) -> list[Tensor]:
     """What fc6's and fc7's outputs are multiplied with: 0, or 1 / (1 - p).
 
-    Drawn anew for each step for the whole batch, of which a process takes its rows: so nothing has to be remembered
-    for a resumed run, and the number of processes does not matter.
-    Args: step, counted over the run; first, count, this process's rows. Returns: two (count, outputs) float tensors.
+    Drawn anew for each step for the whole batch, of which a process takes the rows of its images: so nothing has to be
+    remembered for a resumed run, and neither the number of processes nor an image left out changes another image's mask.
+    Args: step, counted over the run; rows, (N,) places of this process's images in the whole batch, on the net's device.
+    Returns: two (N, outputs) float tensors.
     """
     masks = []
     for place, name in enumerate(("fc6", "fc7")):
         outputs = net.get_submodule(name).out_channels
         if not config.dropout:
-            masks.append(torch.ones((), device=device))
+            masks.append(torch.ones((), device=rows.device))
             continue
-        seed = (config.seed * 2**32 + step) * 2 + place & 2**63 - 1
-        draw = torch.rand(config.batch, outputs, device=device, generator=torch.Generator(device).manual_seed(seed))
-        masks.append((draw[first : first + count] >= config.dropout) / (1 - config.dropout))
+        # mixed, because PyTorch's generator on the CPU looks at the lower 32 bits only
+        seed = int(np.random.SeedSequence((config.seed, step, place)).generate_state(1, np.uint64)[0]) >> 1
+        draw = torch.rand(config.batch, outputs, device=rows.device, generator=torch.Generator(rows.device).manual_seed(seed))
+        masks.append((draw[rows] >= config.dropout) / (1 - config.dropout))
     return masks
 
 

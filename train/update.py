@@ -18,6 +18,7 @@ class Examples(NamedTuple):
 
     inputs: Tensor  # (N, ...) float32, ready for the trainee
     labels: Tensor  # (N,) int64
+    rows: Tensor  # (N,) int64, places in this process's share of the batch
 
 
 class Updater:
@@ -36,7 +37,6 @@ class Updater:
                 self.forward = DistributedDataParallel(
                     self.trainee,
                     device_ids=[self.device] if self.device.type == "cuda" else None,
-                    broadcast_buffers=False,
                     gradient_as_bucket_view=True,
                 )
         if compiled:
@@ -51,7 +51,7 @@ class Updater:
         for group in self.optimiser.param_groups:
             group["lr"] = lr * group["rate"]
         share = self.config.batch // self.ranks.world
-        masks = dropout_masks(self.net, self.config, number, self.ranks.rank * share, len(examples.labels), self.device)
+        masks = dropout_masks(self.net, self.config, number, examples.rows + self.ranks.rank * share)
         self.optimiser.zero_grad(set_to_none=True)
         with told_when_lost():
             with mixed(self.device.type, self.config.precision):
@@ -74,9 +74,8 @@ class Updater:
         self.scaler.load_state_dict(self.ranks.from_main(lambda: state["scaler"]))
         for weights in self.trainee.parameters():
             kept = self.optimiser.state[weights]
-            begun = self.ranks.from_main(lambda kept=kept: "momentum_buffer" in kept)
-            if begun:
-                self.ranks.spread(kept.setdefault("momentum_buffer", torch.empty_like(weights)))
+            kept["momentum_buffer"] = kept["momentum_buffer"].clone()  # a mapped file would be held open, and its place on the disk
+            self.ranks.spread(kept["momentum_buffer"])
 
     def weights_are_finite(self) -> bool:
         return all(bool(weights.isfinite().all()) for weights in self.trainee.parameters())
@@ -89,7 +88,11 @@ def sgd(trainee: nn.Module, config: TrainConfig) -> torch.optim.SGD:
         {"params": by_kind["weight"], "weight_decay": config.weight_decay, "rate": 1.0},
         {"params": by_kind["bias"], "weight_decay": config.bias_decay, "rate": config.bias_lr},
     ]
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+    optimiser = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+    for weights in trainee.parameters():
+        # as the rule has it before the first step; PyTorch would leave memory as it finds it where float16 skips that step
+        optimiser.state[weights]["momentum_buffer"] = torch.zeros_like(weights)
+    return optimiser
 
 
 def _tally(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Errors on the validation images while a net trains: dense evaluation at one scale (section 3.2), without mirrored images."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,7 @@ from train.trainee import mixed, shaped
 from vgg_deploy.batches import size_batches
 from vgg_deploy.data import Dataset
 from vgg_deploy.decoding import Scale
-from vgg_deploy.errors import CheckFailed, InputError
+from vgg_deploy.errors import InputError
 from vgg_deploy.model import VGG, posterior
 from vgg_deploy.progress import progress
 from vgg_deploy.ranks import Ranks
@@ -20,7 +21,7 @@ BATCH = 32
 
 
 def dense_validation(net: VGG, precision: str, dataset: Dataset, threads: int, on_error: str, ranks: Ranks) -> Validate:
-    """A function that gives the net's present errors at the paper's single test scale, each process scoring its share.
+    """A function that gives the net's present errors (NaN for a net that has diverged) at the paper's single test scale, each process scoring its share.
 
     Args: precision, that of the updates; threads, decoders; on_error, "stop" or "skip" for unreadable images.
     """
@@ -39,8 +40,7 @@ def dense_validation(net: VGG, precision: str, dataset: Dataset, threads: int, o
             for batch in size_batches(dataset, {scale: mine}, BATCH, threads, on_bad):
                 pixels = torch.from_numpy(batch.images).to(mean.device).float() - mean
                 found = posterior(net(shaped(pixels, precision)).float()).cpu().numpy()
-                place = _places(found, dataset.labels[batch.indices])
-                counts[:3] += len(place), (place >= 1).sum(), (place >= 5).sum()
+                counts[:3] += len(batch.indices), *_beyond(found, dataset.labels[batch.indices])
                 bar.advance(len(batch.indices))
                 if signals.noted:
                     counts[3] = 1
@@ -50,11 +50,13 @@ def dense_validation(net: VGG, precision: str, dataset: Dataset, threads: int, o
     return validate
 
 
-def _places(posteriors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _beyond(posteriors: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """How many labels are not the first, and not among the first five; NaN where posteriors are."""
     try:
-        return places(posteriors, labels)
-    except FloatingPointError as error:
-        raise CheckFailed(f"validation: {error}; the training has diverged. last.pt is older and sound; lower --lr, or choose another --init") from None
+        place = places(posteriors, labels)
+    except FloatingPointError:
+        return math.nan, math.nan
+    return (place >= 1).sum(), (place >= 5).sum()
 
 
 def _errors(counts: np.ndarray, dataset: Dataset) -> Errors | None:

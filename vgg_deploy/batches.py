@@ -1,13 +1,12 @@
 """Pictures of a data set as batches of equal size: decoded once, rescaled to every Q, never padded."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from vgg_deploy.data import Dataset
-from vgg_deploy.decoding import Chunks, Scale, decoded
+from vgg_deploy.decoding import Scale, decoded
 from vgg_deploy.errors import InputError
 from vgg_deploy.shards import Unreachable
 
@@ -26,13 +25,13 @@ def size_batches(
     dataset: Dataset,
     wanted: Mapping[Scale, np.ndarray],
     batch: int,
-    workers: int,
+    threads: int,
     on_bad: Callable[[int, InputError], None] | None = None,
 ) -> Iterator[Batch]:
     """Every wanted image at every scale that wants it, once; an image is decoded once for all of them.
 
     Batches depend on the order of the data set only, not on timing.
-    Args: wanted, for each scale (images,) bool; batch, most images a batch; workers, decoding processes at the most; on_bad,
+    Args: wanted, for each scale (images,) bool; batch, most images a batch; threads, decoders working ahead; on_bad,
         called with the position and the error of an unreadable image, which is then left out. Without it the error
         is raised, and so is that of a store that cannot be reached.
     """
@@ -45,18 +44,16 @@ def size_batches(
         held -= sum(image.size for image in images)
         return Batch(key[0], np.array(indices), np.stack(images))
 
-    for chunk in decoded(Chunks(dataset, wanted), workers):
-        for index, error in chunk.unreadable:
-            if on_bad is None or isinstance(error, Unreachable):
-                raise error
-            on_bad(index, error)
-        begin = 0
-        for index, *key in chunk.images:
-            key, size = tuple(key), 3 * math.prod(key[1:])
-            image = chunk.pixels[begin : begin + size].numpy().reshape(3, *key[1:])
-            waiting.setdefault(key, []).append((index, image.copy()))  # so that none keeps its whole chunk in memory
-            held += size
-            begin += size
+    for index, scaled in decoded(dataset, wanted, threads):
+        if isinstance(scaled, InputError):
+            if on_bad is None or isinstance(scaled, Unreachable):
+                raise scaled
+            on_bad(index, scaled)
+            continue
+        for scale, image in scaled.items():
+            key = (scale, *image.shape[1:])
+            waiting.setdefault(key, []).append((index, image))
+            held += image.size
             if len(waiting[key]) == batch:
                 yield release(key)
         while held > HELD_BYTES:

@@ -39,9 +39,15 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     with whole_file(path) as partial:
         try:
-            torch.save(held, partial)
-        except RuntimeError as error:  # torch reports a full disk this way
-            raise InputError(f"{path}: writing failed ({error}); what was there before is untouched") from error
+            with open(partial, "wb") as file:
+                torch.save(held, file)
+        except RuntimeError as error:
+            raise _cause(error) from None
+
+
+def _cause(error: RuntimeError) -> Exception:
+    """What PyTorch's archive hides under an error of its own when the disk is full."""
+    return error.__context__ if isinstance(error.__context__, OSError) else error
 
 
 def is_checkpoint(held: object) -> bool:

@@ -22,6 +22,7 @@ from vgg_deploy.shards import Packed, Unreachable, are_shards, open_shards
 from vgg_deploy.spec import NetSpec, numbered
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
 
@@ -49,6 +50,12 @@ class Dataset:
         from vgg_deploy.preprocess import decode  # here, so that listing needs no PyTorch
 
         return decode(*self._source(index))
+
+    def image(self, index: int) -> "Image":
+        """RGB, see `preprocess.read_image`. Raises: as `decode`."""
+        from vgg_deploy.preprocess import read_image
+
+        return read_image(*self._source(index))
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels, from the image's header. Raises: as `decode`."""

@@ -32,10 +32,15 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode(file: str | Path | BytesIO, name: str | None = None) -> Tensor:
-    """Pixels of an image file, as `Image.open(file).convert("RGB")` gives them.
+    """(3, H, W) uint8 RGB pixels of an image file. Args and errors: those of `read_image`."""
+    return planes(read_image(file, name))
+
+
+def read_image(file: str | Path | BytesIO, name: str | None = None) -> Image.Image:
+    """An image file, as `Image.open(file).convert("RGB")` gives it.
 
     Args: file, its path or what it holds; name, for messages, by default the path.
-    Returns: (3, H, W) uint8 RGB. Grey becomes three equal channels, CMYK is converted, alpha is dropped rather than
+    Returns: RGB. Grey becomes three equal channels, CMYK is converted, alpha is dropped rather than
         blended, 16 bits are cut to the upper 8, of an animation the first frame is taken. The EXIF rotation is not
         applied, as in every published ImageNet number.
     Raises: InputError, naming the file, if it is missing, empty, damaged, cut short, not an image of FORMATS, of more
@@ -45,7 +50,7 @@ def decode(file: str | Path | BytesIO, name: str | None = None) -> Tensor:
         image.info.pop("transparency", None)  # else Pillow would fit it to the new mode, in vain
         if image.mode == "I;16":  # a 16-bit grey PNG; convert() would clip it at 255
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        return _planes(image.convert("RGB"))
+        return image.convert("RGB")
 
 
 def image_size(file: str | Path | BytesIO, name: str | None = None) -> tuple[int, int]:
@@ -65,30 +70,33 @@ def rescale(image: Tensor, side: int, filter: str = "bilinear") -> Tensor:
         shrinks (antialias), and values are rounded to uint8: Pillow's resize, bit for bit.
     Source: sections 3.1 and 3.2 of the paper, which leave filter and rounding open.
     """
-    height, width = rescaled_size(image.shape[1], image.shape[2], side)
-    if (height, width) == tuple(image.shape[1:]):
+    if rescaled_size(*image.shape[1:], side) == tuple(image.shape[1:]):
         return image
-    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    return _planes(Image.fromarray(pixels).resize((width, height), RESAMPLING[filter]))
+    return planes(resized(Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())), side, filter))
 
 
-def rescale_part(image: Tensor, side: int, top: int, left: int, crop: int, filter: str = "bilinear") -> Tensor:
+def resized(image: Image.Image, side: int, filter: str = "bilinear") -> Image.Image:
+    """What `rescale` does, without a detour over a tensor."""
+    height, width = rescaled_size(image.height, image.width, side)
+    return image if (width, height) == image.size else image.resize((width, height), RESAMPLING[filter])
+
+
+def rescaled_part(image: Image.Image, side: int, top: int, left: int, crop: int, filter: str = "bilinear") -> Tensor:
     """A square of what `rescale` gives, computing no more than it needs: at S=512 a crop of 224 is a sixth of a photo.
 
-    Args: top, left, crop, in pixels of the rescaled image. Returns: (3, crop, crop) uint8. Pillow takes the square's place as
-        float32, so that a few values in a hundred differ by a grey level or two: training may, testing uses `rescale`.
+    Args: image, RGB; top, left, crop, in pixels of the rescaled image. Returns: (3, crop, crop) uint8. Pillow takes the square's place
+        as float32, so that a few values in a hundred differ by a grey level or two: training may, testing uses `rescale`.
     """
-    height, width = rescaled_size(image.shape[1], image.shape[2], side)
-    if (height, width) == tuple(image.shape[1:]):
-        return image[:, top : top + crop, left : left + crop]
-    down, across = image.shape[1] / height, image.shape[2] / width
-    box = (left * across, top * down, min((left + crop) * across, image.shape[2]), min((top + crop) * down, image.shape[1]))
-    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    return _planes(Image.fromarray(pixels).resize((crop, crop), RESAMPLING[filter], box=box))
+    height, width = rescaled_size(image.height, image.width, side)
+    if (width, height) == image.size:
+        return planes(image.crop((left, top, left + crop, top + crop)))
+    across, down = image.width / width, image.height / height
+    box = (left * across, top * down, min((left + crop) * across, image.width), min((top + crop) * down, image.height))
+    return planes(image.resize((crop, crop), RESAMPLING[filter], box=box))
 
 
-def _planes(image: Image.Image) -> Tensor:
-    """(3, H, W) view of an RGB image's pixels, which stay interleaved in memory as the next rescale wants them."""
+def planes(image: Image.Image) -> Tensor:
+    """(3, H, W) view of an RGB image's pixels, which stay interleaved in memory."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 

@@ -2,11 +2,13 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn, TypeVar
+from uuid import uuid4
 
 import numpy as np
 from click import ClickException
@@ -16,6 +18,7 @@ from vgg_deploy.errors import CheckFailed, InputError, Interrupted
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.distributed import Store
 
 T = TypeVar("T")
 LOST = "another process of this job ended; its own message is above or in its log. torchrun --max-restarts begins again from what was kept"
@@ -118,17 +121,18 @@ def joined(device: str = "cpu", patience: timedelta | None = None) -> Iterator[R
     Only the main process shows progress and prints results; errors are told by whoever has them, before the others see
     it leave. Args: patience, how long one waits for another, by default PyTorch's own 10 to 30 minutes; one that is gone is noticed at once.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield Ranks()
+    ranks = _from_environment()
+    if ranks.world == 1:
+        yield ranks
         return
     import torch
 
-    ranks = Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
     if device == "cuda":
         if ranks.local >= torch.cuda.device_count():
             raise InputError(f"process {ranks.local} of this machine finds {torch.cuda.device_count()} GPUs; start as many processes as there are GPUs")
         torch.cuda.set_device(ranks.local)
-    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=patience)
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, store=_store(ranks), rank=ranks.rank, world_size=ranks.world, timeout=patience)
     stdout = sys.stdout
     if not ranks.main:
         progress.mute()
@@ -159,6 +163,61 @@ def hide_other_gpus() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = visible[local] if local < len(visible) else ""
     if local and not torch.cuda.is_available():  # asked only now: CUDA keeps what it sees first
         raise InputError(f"process {local} of this machine finds no GPU of its own; start as many processes as there are GPUs")
+
+
+def by_torchrun() -> bool:
+    """Whether torchrun started this process, alone or with others."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def job() -> str | None:
+    """torchrun's name of this job, the same when it begins it again after a process was lost; None without torchrun."""
+    return os.environ.get("TORCHELASTIC_RUN_ID")
+
+
+def begun_again(name: str | None) -> bool:
+    """Whether the job of that name is this one. "none" is what torchrun calls those that were given no --rdzv-id."""
+    return name is not None and name == job() and (name != "none" or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0)
+
+
+def _store(ranks: Ranks) -> "Store":
+    """Where these processes find each other.
+
+    torchrun keeps its store when it begins a job again, with the addresses of the processes before: so they agree on a
+    new name for this meeting. Its count of restarts would not do, it is every machine's own. A process asks under a name
+    that no other ever had, the main process answers every one it finds until all have heard it, those long gone included.
+    """
+    from torch.distributed import PrefixStore, rendezvous
+
+    store, *_ = next(rendezvous("env://"))
+    own = uuid4().hex
+    if ranks.main:
+        missing = set(range(1, ranks.world))
+        while missing:
+            for rank in list(missing):
+                if store.check([f"asks/{rank}"]):
+                    store.set(f"answer/{store.get(f'asks/{rank}').decode()}", own)
+                if store.check([f"heard/{own}/{rank}"]):
+                    missing.remove(rank)
+            time.sleep(0.02)
+        return PrefixStore(own, store)
+    store.set(f"asks/{ranks.rank}", own)
+    name = store.get(f"answer/{own}").decode()
+    store.set(f"heard/{name}/{ranks.rank}", "")
+    return PrefixStore(name, store)
+
+
+def _from_environment() -> Ranks:
+    """Raises: InputError for variables of another launcher."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return ALONE
+    try:
+        return Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} in the environment, but the other variables of torchrun are not as it sets them ({error!r}); "
+            "start by torchrun, or remove WORLD_SIZE"
+        ) from None
 
 
 def _tried(do: Callable[[], T]) -> tuple[T | None, ClickException | None]:
