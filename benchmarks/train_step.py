@@ -45,7 +45,7 @@ def ours(arch: str, batch: int, device: str, precision: str, compiled: bool) -> 
     initialise(net, "he", torch.Generator().manual_seed(0))
     updater = Updater(shape_for_training(net, device, precision), False, config, ALONE, compiled)
     inputs, labels = pictures(batch, device)
-    examples, steps = Examples(shaped(inputs, precision), labels), iter(range(10**9))
+    examples, steps = Examples(shaped(inputs, precision), labels, torch.arange(batch, device=device)), iter(range(10**9))
     return lambda: updater.step(examples, next(steps), batch, LR)
 
 
