@@ -1,5 +1,6 @@
 """Training batches: decoded and augmented by worker processes, the same for a seed however many workers there are."""
 
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from io import BytesIO
@@ -7,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
@@ -15,9 +17,9 @@ from train.augment import View, random_view
 from train.config import TrainConfig
 from train.lanes import Lane, Lanes
 from vgg_deploy.data import Dataset
-from vgg_deploy.decoding import outlive_signals
 from vgg_deploy.errors import InputError
-from vgg_deploy.preprocess import decode
+from vgg_deploy.preprocess import read_image
+from vgg_deploy.ranks import by_torchrun
 from vgg_deploy.spec import Preprocessing
 
 
@@ -66,13 +68,13 @@ class Views(TorchDataset):
 
     def __getitem__(self, key: tuple[int, int]):
         epoch, index = key
-        return self.draw(epoch, index, partial(self.dataset.decode, index))
+        return self.draw(epoch, index, partial(self.dataset.image, index))
 
-    def draw(self, epoch: int, index: int, decoded: Callable[[], Tensor]) -> tuple[View, int] | str:
+    def draw(self, epoch: int, index: int, opened: Callable[[], Image]) -> tuple[View, int] | str:
         """A view and its label, or what is wrong with the image: an exception would lose its plain message on the way out of a worker."""
         rng = np.random.default_rng((self.config.seed, epoch, index, 1))
         try:
-            image = decoded()
+            image = opened()
         except InputError as error:
             return error.message
         view = random_view(image, self.config.crop, self.config.side, self.filter, self.components, self.config.colour_shift, rng)
@@ -109,7 +111,7 @@ class StreamedViews(IterableDataset):
     def _example(self, epoch: int, index: int, data: bytes | InputError) -> tuple[View, int] | str:
         if isinstance(data, InputError):
             return data.message
-        return self.views.draw(epoch, index, partial(decode, BytesIO(data), self.views.dataset.where(index)))
+        return self.views.draw(epoch, index, partial(read_image, BytesIO(data), self.views.dataset.where(index)))
 
 
 def collate(examples: list) -> TrainBatch:
@@ -128,7 +130,7 @@ def collate(examples: list) -> TrainBatch:
 def train_batches(views: Views, begin: int, workers: int, pin: bool, rank: int = 0, world: int = 1) -> Iterator[TrainBatch]:
     """This process's batches of step `begin` and on, to the end of the last epoch, without a gap between epochs."""
     # its own generator: nothing of a run may hang on how often a shared one was asked
-    common = {"worker_init_fn": outlive_signals, "generator": torch.Generator()}
+    common = {"worker_init_fn": _outlive_signals, "generator": torch.Generator()}
     config = views.config
     if views.dataset.packed:
         workers = min(workers, config.streams // world)
@@ -171,3 +173,17 @@ def _joined(loader: DataLoader, workers: int, pin: bool) -> Iterator[TrainBatch]
 
 def _as_it_is(part: TrainBatch | str) -> TrainBatch | str:
     return part
+
+
+def _outlive_signals(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; the main process alone decides what they mean.
+
+    A second SIGTERM acts as usual: with two Python ends the workers it still has when it exits. torchrun sends a second
+    one while the main process saves, and ends what is left by itself.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if by_torchrun():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    torch.set_num_threads(1)
