@@ -1,12 +1,12 @@
 """From a checkpoint to checked files with their manifests; nothing gets its final name before it has passed."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -15,13 +15,13 @@ from export.calibration import Calibration, calibrate, calibration_pictures
 from export.check import Comparison, check_pictures, compare, judge_cost, judge_exact, reference_scores
 from export.graph import IR_VERSION, onnx_graph
 from export.lint import lint
-from export.onnx_file import write_onnx
+from export.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.precision import BF16, HALF, PRECISIONS, Precision
 from export.quantization import LAST, Quantization, ReducedNet
 from export.ranges import Range, clip, measure_ranges
 from export.twin import check_twin, float32_twin
 from vgg_deploy.archs import ARCHS
-from vgg_deploy.artifact import KEY, Artifact, manifest_path
+from vgg_deploy.artifact import KEY, Artifact, data_path, manifest_path
 from vgg_deploy.classes import ClassList
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.files import sha256, whole_file, write_text
@@ -40,6 +40,7 @@ class Wanted:
     calibration: Path | str | None = None  # folder or shards of pictures; None: the built-in ones
     calibration_images: int = 512
     method: str = "max"  # one of METHODS
+    external_data: bool = False  # weights in a file of their own beside the graph
 
 
 @dataclass(frozen=True)
@@ -97,29 +98,56 @@ def _release(source: Path, folder: Path, wanted: Wanted, precision: Precision, c
     artifact = Artifact(net.spec, wanted.form, precision.name, source.name, basis.source_sha256)
     quantization = _quantization(wanted, precision, basis.ranges)
     path = folder / f"{net.spec.arch}.{precision.name}.onnx"
-    with whole_file(path) as partial:
+    with _partials(path, wanted.external_data) as (partial, data):
         on_step(f"writing {path}")
-        write_onnx(partial, onnx_graph(net, artifact, precision, quantization))
-        on_step(f"checking {path.name} in onnx and ONNX Runtime")
-        twin_scores = None
-        if precision.name != "fp32":
-            twin_scores = _lint_and_check_twin(partial, path, ReducedNet(net, precision, quantization), basis, threads)
-        del net  # its weights and ONNX Runtime's need not be in memory together
-        check_file(partial)
-        if precision.trunk == BF16:  # no CPU kernel runs it
-            found = twin_scores
+        graph = onnx_graph(net, artifact, precision, quantization)
+        if data:
+            write_with_data(partial, graph, data, data_path(path).name)
         else:
-            runtime = OnnxRuntime(partial, threads=threads, optimisation="ENABLE_EXTENDED")
-            found = [runtime(batch) for batch in basis.pictures]
+            write_onnx(partial, graph)
+        del graph
+        on_step(f"checking {path.name} in onnx and ONNX Runtime")
+        model, twin_scores = read_referring(partial, data), None
+        with beside(partial, model, ".check.onnx") as referring:
+            check_file(referring)
+            if precision.name != "fp32":
+                twin_scores = _lint_and_check_twin(model, partial, path, ReducedNet(net, precision, quantization), basis, threads)
+            del net  # its weights and ONNX Runtime's need not be in memory together
+            if precision.trunk == BF16:  # no CPU kernel runs it
+                found = twin_scores
+            else:
+                found = _scores(OnnxRuntime(referring, threads=threads, optimisation="ENABLE_EXTENDED", arena=False), basis.pictures)
         comparisons = compare(found, basis.reference, basis.pictures)
         if precision.name == "fp32":
             judge_exact(comparisons, path)
         judge_cost(comparisons, precision.name, path)
-        exported = Exported(path, artifact, partial.stat().st_size, comparisons, (*wanted.keep, LAST) if quantization else ())
+        files = [file for file in (partial, data) if file]
+        exported = Exported(path, artifact, sum(f.stat().st_size for f in files), comparisons, (*wanted.keep, LAST) if quantization else ())
+        manifest = _manifest(exported, partial, data, basis, quantization, wanted.method)
         manifest_path(path).unlink(missing_ok=True)  # of an older file; it must not speak for the new one
-        manifest = _manifest(exported, sha256(partial), basis, quantization, wanted.method)
+        if data:
+            path.unlink(missing_ok=True)  # from here until both have their names there is no graph, rather than an old one over new weights
+    if not data:
+        data_path(path).unlink(missing_ok=True)  # of an older file
     write_text(manifest_path(path), json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return exported
+
+
+def _scores(runtime: OnnxRuntime, pictures: list[np.ndarray]) -> list[Scores]:
+    """Largest batches first: they need most memory, and fc6's weights are then not yet read."""
+    found = {i: runtime(pictures[i]) for i in sorted(range(len(pictures)), key=lambda i: pictures[i].size, reverse=True)}
+    return [found[i] for i in range(len(pictures))]
+
+
+@contextmanager
+def _partials(path: Path, external_data: bool) -> Iterator[tuple[Path, Path | None]]:
+    """Names to write a graph and, if it is external, its data to; the data gets its final name first."""
+    with whole_file(path) as partial:
+        if not external_data:
+            yield partial, None
+            return
+        with whole_file(data_path(path)) as data:
+            yield partial, data
 
 
 def _quantization(wanted: Wanted, precision: Precision, ranges: dict[str, Range]) -> Quantization | None:
@@ -131,18 +159,17 @@ def _quantization(wanted: Wanted, precision: Precision, ranges: dict[str, Range]
     return Quantization(quantized, wanted.per_channel, last if precision.fused else None)
 
 
-def _lint_and_check_twin(partial: Path, path: Path, reduced: ReducedNet, basis: _Basis, threads: int) -> list[Scores]:
-    """What a reduced file's float32 twin says of the check pictures.
+def _lint_and_check_twin(model: onnx.ModelProto, partial: Path, path: Path, reduced: ReducedNet, basis: _Basis, threads: int) -> list[Scores]:
+    """What a reduced file's float32 twin says of the check pictures. Changes `model`.
 
     Raises: CheckFailed if the lint or the twin finds something.
     """
-    model = onnx.load(partial)
     findings = lint(model, reduced.precision, set(reduced.mappings) - {LAST}, basis.ranges)
     if findings:
         raise CheckFailed(f"{path.name}: {'; '.join(findings)}. Nothing was written")
     form = Artifact.from_json({entry.key: entry.value for entry in model.metadata_props}[KEY], path.name).input
-    with TemporaryDirectory(prefix=f".{path.name}.", suffix=".twin", dir=partial.parent) as folder:
-        return check_twin(float32_twin(model, Path(folder)), reduced, form, basis.pictures, threads, path.name)
+    with float32_twin(model, partial) as twin:
+        return check_twin(twin, reduced, form, basis.pictures, threads, path.name)
 
 
 def check_names(option: str, names: tuple[str, ...], arch: str) -> None:
@@ -154,7 +181,7 @@ def check_names(option: str, names: tuple[str, ...], arch: str) -> None:
 
 
 def check_file(path: Path) -> None:
-    """onnx's own full check, shape inference included.
+    """onnx's own full check, shape inference included, of a graph whose weights are elsewhere: onnx would read them twice.
 
     Raises: CheckFailed with the checker's reason.
     """
@@ -164,11 +191,11 @@ def check_file(path: Path) -> None:
         raise CheckFailed(f"onnx refuses the graph: {error}") from error
 
 
-def _manifest(exported: Exported, digest: str, basis: _Basis, quantization: Quantization | None, method: str) -> dict:
+def _manifest(exported: Exported, partial: Path, data: Path | None, basis: _Basis, quantization: Quantization | None, method: str) -> dict:
     manifest = {
         "file": exported.path.name,
-        "sha256": digest,
-        "bytes": exported.size,
+        "sha256": sha256(partial),
+        "bytes": partial.stat().st_size,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "opset": PRECISIONS[exported.artifact.precision].opset,
         "ir_version": IR_VERSION,
@@ -176,6 +203,8 @@ def _manifest(exported: Exported, digest: str, basis: _Basis, quantization: Quan
         "check": [asdict(c) for c in exported.comparisons],
         "versions": {name: version(name) for name in ("torch", "onnx", "onnxruntime-gpu")},
     }
+    if data:
+        manifest["data"] = {"file": data_path(exported.path).name, "sha256": sha256(data), "bytes": data.stat().st_size}
     if basis.ranges and exported.artifact.precision != "fp32":
         manifest["ranges"] = {name: {"input_max": r.input_max, "output_max": r.output_max} for name, r in basis.ranges.items()}
     if quantization:

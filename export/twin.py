@@ -6,7 +6,11 @@ Convolutions are compared one by one, each fed with what the twin's own says bef
 quantizer may fall either way, and in a whole net that would grow.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO
 
 import numpy as np
 import onnx
@@ -14,49 +18,56 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from export.onnx_file import PAGE, beside, place, referring
 from export.precision import FLOAT
 from export.quantization import LAST, ReducedNet
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.runtimes.contract import Scores, feed
 
 EXACT = 1e-4  # of a convolution's largest output; rounding in another order gives about 1e-6
-SMALL, PAGE = 1024, 65536  # bytes
 REDUCED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+ROWS = 512  # of a weight that are converted at a time
 
 
-def float32_twin(model: onnx.ModelProto, folder: Path) -> Path:
-    """With the output of every convolution and of LRN as one more output of the graph. Takes `model` apart.
+@contextmanager
+def float32_twin(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
+    """With the output of every convolution and of LRN as one more output of the graph. Changes `model`.
 
-    Weights lie in a file of their own, from which ONNX Runtime maps them into memory without a copy.
+    Args: model, of `read_referring`; path, of the file that it is of.
+    Weights of half precision lie converted in a file of their own, others where they are; ONNX Runtime maps both without a copy.
     """
-    graph, heads = model.graph, []
+    graph = model.graph
     outputs = {output.name for output in graph.output}
-    with open(folder / "weights", "wb") as file:
-        while graph.initializer:
-            tensor = graph.initializer.pop()
-            values = numpy_helper.to_array(tensor)
-            if tensor.data_type in REDUCED:
-                values = values.astype(FLOAT)
-            if values.nbytes < SMALL:  # ONNX Runtime wants to see some of these, the axes of the mean among them
-                heads.append(numpy_helper.from_array(np.asarray(values), tensor.name))
-                continue
-            file.write(bytes(-file.tell() % PAGE))
-            head = TensorProto(name=tensor.name, dims=values.shape, data_type=helper.np_dtype_to_tensor_dtype(values.dtype))
-            head.data_location = TensorProto.EXTERNAL
-            for key, value in (("location", "weights"), ("offset", file.tell()), ("length", values.nbytes)):
-                head.external_data.add(key=key, value=str(value))
-            file.write(values.reshape(-1).view(np.uint8).data)
-            heads.append(head)
-    graph.initializer.extend(heads)
     for node in graph.node:
         if node.op_type in ("Conv", "LRN") and node.output[0] not in outputs:
             graph.output.append(helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None))
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i in REDUCED:
                 attribute.i = TensorProto.FLOAT
-    path = folder / "twin.onnx"
-    path.write_bytes(model.SerializeToString())
-    return path
+    with NamedTemporaryFile(prefix=f"{path.name}.", suffix=".twin.data", dir=path.parent) as file:
+        for tensor in graph.initializer:
+            if tensor.data_type not in REDUCED:
+                continue
+            if tensor.data_location != TensorProto.EXTERNAL:
+                tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(FLOAT), tensor.name))
+                continue
+            file.write(bytes(-file.tell() % PAGE))
+            start = file.tell()
+            _write_converted(file, tensor, path.parent)
+            tensor.data_type = TensorProto.FLOAT
+            referring(tensor, Path(file.name).name, start, file.tell() - start)
+        file.flush()
+        with beside(path, model, ".twin.onnx") as twin:
+            yield twin
+
+
+def _write_converted(file: BinaryIO, tensor: TensorProto, folder: Path) -> None:
+    """An external tensor's values as float32, some rows at a time."""
+    (location,) = (entry.value for entry in tensor.external_data if entry.key == "location")
+    offset, _ = place(tensor)
+    values = np.memmap(folder / location, helper.tensor_dtype_to_np_dtype(tensor.data_type), "r", offset, tuple(tensor.dims))
+    for start in range(0, len(values), ROWS):
+        file.write(np.ascontiguousarray(values[start : start + ROWS].astype(FLOAT)).reshape(-1).view(np.uint8).data)
 
 
 @torch.inference_mode()

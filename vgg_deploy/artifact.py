@@ -56,14 +56,25 @@ def manifest_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
+def data_path(path: Path) -> Path:
+    """D.fp32.onnx -> D.fp32.onnx.data, its weights where they lie outside"""
+    return path.with_name(f"{path.name}.data")
+
+
 def check_manifest(path: Path) -> None:
-    """Refuse a file that is not the one its manifest was written for; without a manifest there is nothing to compare."""
+    """Refuse a file that is not the one its manifest was written for, or whose weights outside are not; without a manifest there is nothing to compare."""
     manifest = manifest_path(path)
     if not manifest.is_file():
         return
     try:
-        wanted = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
+        held = json.loads(manifest.read_text(encoding="utf-8"))
+        wanted = {path: held["sha256"]}
+        if "data" in held:
+            wanted[data_path(path)] = held["data"]["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{manifest}: not a manifest of vgg-export ({error!r}); export {path.name} again") from None
-    if sha256(path) != wanted:
-        raise InputError(f"{path}: changed since it was exported and checked ({manifest.name} has another sha256); export it again")
+    for file, digest in wanted.items():
+        if not file.is_file():
+            raise InputError(f"{path}: its weights are in {file.name}, which is missing; keep both files in one folder")
+        if sha256(file) != digest:
+            raise InputError(f"{file}: changed since it was exported and checked ({manifest.name} has another sha256); export it again")

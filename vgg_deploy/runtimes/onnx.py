@@ -10,6 +10,7 @@ from torch import Tensor
 from vgg_deploy.artifact import KEY, Artifact, check_manifest
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.errors import InputError
+from vgg_deploy.onnx_wire import data_files
 from vgg_deploy.runtimes.contract import Scores, empty_scores, feed, to_host
 
 # ONNX Runtime's exceptions have no base class of their own
@@ -24,11 +25,16 @@ PROVIDERS = {  # by runtime and device
 class OnnxRuntime:
     """What the file wants as input stands in its own metadata."""
 
-    def __init__(self, path: Path, device: str = "cpu", threads: int = 1, runtime: str = "onnxruntime", optimisation: str = "ENABLE_ALL"):
+    def __init__(self, path: Path, device: str = "cpu", threads: int = 1, runtime: str = "onnxruntime", optimisation: str = "ENABLE_ALL", arena: bool = True):
         """Args: runtime, onnxruntime or onnxruntime-tensorrt, which builds an engine of its own for every new shape and keeps
         it in the cache folder; optimisation, ONNX Runtime's own word, ENABLE_ALL or ENABLE_EXTENDED. ENABLE_ALL also reorders weights for the
-        CPU's vector units, which is faster to run and takes four times the file's size in memory while loading."""
+        CPU's vector units, which is faster to run and takes four times the file's size in memory while loading; arena, keep memory of
+        activations for the next call.
+
+        Raises: InputError, before ONNX Runtime sees the file, if its weights are anywhere but beside it.
+        """
         refuse_two_onnxruntimes()
+        data_files(path)
         check_manifest(path)
         import onnxruntime as ort  # here, so that PyTorch users need not load it
         from onnxruntime.capi import onnxruntime_pybind11_state as failures
@@ -39,6 +45,7 @@ class OnnxRuntime:
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{optimisation}")
+        options.enable_cpu_mem_arena = arena
         options.log_severity_level = 4  # failures come back as exceptions
         if device != "cpu":
             ort.preload_dlls()
