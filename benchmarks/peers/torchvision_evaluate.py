@@ -1,0 +1,44 @@
+"""What `evaluate` of torchvision's reference script does (references/classification/train.py), with torchvision's own parts.
+
+The script is not in the package, so its steps are called here: ImageFolder, the transforms of its evaluation preset (Resize to Q,
+CenterCrop, PILToTensor, ConvertImageDtype, Normalize), a DataLoader in order, then the loop with cross-entropy, top-1 and top-5.
+"""
+
+import time
+
+from contract import Found, Task, peer_command
+
+
+def evaluate(task: Task) -> Found:
+    import torch
+    from foreign_nets import normalisation, torchvision_net
+    from torch import nn
+    from torch.utils.data import DataLoader, SequentialSampler
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import CenterCrop, Compose, ConvertImageDtype, InterpolationMode, Normalize, PILToTensor, Resize
+
+    from vgg_deploy.checkpoint import load_checkpoint
+
+    torch.set_num_threads(task.threads)
+    checkpoint = load_checkpoint(task.model)
+    net, spec, criterion = torchvision_net(checkpoint), checkpoint.spec, nn.CrossEntropyLoss()
+    steps = [Resize(task.side, InterpolationMode.BILINEAR), CenterCrop(spec.crop), PILToTensor(), ConvertImageDtype(torch.float)]
+    place = {id: i for i, id in enumerate(spec.classes)}
+    dataset = ImageFolder(task.data, Compose([*steps, Normalize(*normalisation(spec))]))
+    dataset.target_transform = lambda i: place[dataset.classes[i]]
+    loader = DataLoader(dataset, task.batch, sampler=SequentialSampler(dataset), num_workers=task.threads)
+    begun, loss, right, right5, predictions = time.perf_counter(), 0.0, 0, 0, []
+    with torch.inference_mode():
+        for images, target in loader:
+            output = net(images)
+            loss += criterion(output, target).item()
+            hits = output.topk(min(5, len(spec.classes)), 1).indices == target[:, None]
+            right, right5 = right + hits[:, 0].sum().item(), right5 + hits.sum().item()
+            predictions += output.argmax(1).tolist()
+    return Found(len(dataset), time.perf_counter() - begun, right, predictions)
+
+
+main = peer_command("torchvision evaluate", "torchvision", ("crop",), evaluate)
+
+if __name__ == "__main__":
+    main()
