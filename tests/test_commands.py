@@ -137,6 +137,18 @@ def test_ctrl_c_keeps_a_checkpoint_to_go_on_from(here, photos):
     assert process.returncode == 2 and "--resume" in output
 
 
+def test_a_killed_loader_process_is_told_and_ends_the_run(here, photos):
+    process = start_training(here / "run", photos, "--epochs", "10000", "--workers", "2")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not (here / "run" / "best.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(int(children.read_text().split()[-1]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "a loader process was killed" in output and "Traceback" not in output, output
+    assert load_checkpoint(here / "run" / "last.pt").training["step"] > 0
+
+
 def test_a_resumed_run_ends_where_an_unbroken_one_does(here, photos, monkeypatch):
     whole = ["--arch", "A", "--data", photos, *THIN, "--epochs", "4", "--lr", "0.003"]
     run(train, *whole, "--out", here / "unbroken")

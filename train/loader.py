@@ -1,9 +1,14 @@
 """Training batches: decoded and augmented by worker processes, the same for a seed however many workers there are."""
 
+import atexit
+import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
+from multiprocessing.synchronize import Event
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +22,8 @@ from train.augment import View, random_view
 from train.config import TrainConfig
 from train.lanes import Lane, Lanes
 from vgg_deploy.data import Dataset
-from vgg_deploy.errors import InputError
+from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.preprocess import read_image
-from vgg_deploy.ranks import by_torchrun
 from vgg_deploy.spec import Preprocessing
 
 
@@ -130,7 +134,8 @@ def collate(examples: list) -> TrainBatch:
 def train_batches(views: Views, begin: int, workers: int, pin: bool, rank: int = 0, world: int = 1) -> Iterator[TrainBatch]:
     """This process's batches of step `begin` and on, to the end of the last epoch, without a gap between epochs."""
     # its own generator: nothing of a run may hang on how often a shared one was asked
-    common = {"worker_init_fn": _outlive_signals, "generator": torch.Generator()}
+    atexit.register((ending := multiprocessing.Event()).set)
+    common = {"worker_init_fn": partial(_outlive_signals, ending=ending), "generator": torch.Generator()}
     config = views.config
     if views.dataset.packed:
         workers = min(workers, config.streams // world)
@@ -138,6 +143,19 @@ def train_batches(views: Views, begin: int, workers: int, pin: bool, rank: int =
         return _joined(parts, max(workers, 1), pin)
     sampler = EpochBatches(len(views.dataset), config.batch, config.epochs, config.seed, begin, rank, world)
     return iter(DataLoader(views, batch_sampler=sampler, num_workers=workers, collate_fn=collate, pin_memory=pin, **common))
+
+
+@contextmanager
+def told_when_a_worker_ends() -> Iterator[None]:
+    """Tell what it means when PyTorch finds, anywhere in the block, that one of its loader processes is gone."""
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        raise CheckFailed(
+            f"a loader process was killed ({str(error).partition('.')[0]}), perhaps for want of memory; lower --workers and go on with --resume"
+        ) from None
 
 
 def check_streams(config: TrainConfig, world: int) -> None:
@@ -175,15 +193,11 @@ def _as_it_is(part: TrainBatch | str) -> TrainBatch | str:
     return part
 
 
-def _outlive_signals(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; the main process alone decides what they mean.
+def _outlive_signals(worker: int, ending: Event) -> None:
+    """Begin a loader's process. Ctrl-C and a scheduler's SIGTERM reach all processes; the main one alone decides what they mean.
 
-    A second SIGTERM acts as usual: with two Python ends the workers it still has when it exits. torchrun sends a second
-    one while the main process saves, and ends what is left by itself.
+    Args: ending, set when the main process exits: from then on SIGTERM acts as usual, for Python ends by it what is left.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if by_torchrun():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    else:
-        signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    signal.signal(signal.SIGTERM, lambda signum, frame: os._exit(0) if ending.is_set() else None)
     torch.set_num_threads(1)

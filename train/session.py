@@ -12,7 +12,7 @@ from train import frozen, start
 from train.config import TrainConfig
 from train.curves import draw_curves
 from train.health import Health
-from train.loader import TrainBatch, Views, check_streams, steps_per_epoch, train_batches
+from train.loader import TrainBatch, Views, check_streams, steps_per_epoch, told_when_a_worker_ends, train_batches
 from train.loop import Keeper, Validate, fit
 from train.run import Run, State
 from train.statistics import Colours, measure_colours
@@ -115,7 +115,7 @@ def _train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: 
         validate = dense_validation(net, config.precision, sources.val, machine.threads, machine.on_error, ranks)
     health = Health(len(spec.classes), config.init, say)
     board = keeper.board if keeper else None
-    with closing(batches), closing(board) if board else nullcontext():  # ends the loader's processes
+    with told_when_a_worker_ends(), closing(batches), closing(board) if board else nullcontext():  # ends the loader's processes
         fit(updater, batches, steps_per_epoch(len(sources.train), config.batch), validate, config, state, keeper, health)
     say(f"Done: lowest validation top-1 error {min(state.errors):.1f} %, {run.best}")
     ranks.from_main(lambda: say(f"Curves: {draw_curves(run.folder)}"))
