@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from export.layers import convolve
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.model import VGG, posterior
 from vgg_deploy.runtimes import Scores
@@ -24,7 +24,6 @@ EXACT = 1e-4
 # finds broken ranges; how much accuracy is lost is for vgg-bench and real pictures to say
 COST = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "int8": 0.3, "int8-cpu": 0.3, "fp8": 0.5}
 OWN_POSTERIOR = 1e-5  # posterior against the softmax of the file's own mean score
-FULLY_CONNECTED = ("fc6", "fc7", "fc8")
 TIE = 1e-6  # posteriors this close have no order
 
 
@@ -68,16 +67,9 @@ def reference_scores(net: VGG, pictures: list[np.ndarray]) -> list[Scores]:
 
 
 def _score_map(net: VGG, images: Tensor) -> Tensor:
-    for name, layer in net.named_children():
-        images = _as_product(layer, images) if name in FULLY_CONNECTED else layer(images)
+    for layer in net.children():
+        images = convolve(images, layer.weight, layer.bias, layer.padding) if isinstance(layer, nn.Conv2d) else layer(images)
     return images
-
-
-def _as_product(layer: nn.Conv2d, images: Tensor) -> Tensor:
-    """A convolution without padding as one matrix product over windows; conv2d would first copy the weights, 411 MB of fc6, into another order."""
-    height, width = (side - kernel + 1 for side, kernel in zip(images.shape[2:], layer.kernel_size, strict=True))
-    scores = layer.weight.flatten(1) @ F.unfold(images, layer.kernel_size) + layer.bias[:, None]
-    return scores.unflatten(2, (height, width))
 
 
 def compare(found: list[Scores], reference: list[Scores], pictures: list[np.ndarray], by: str = "PyTorch") -> list[Comparison]:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from export.layers import convolve
 from export.precision import Format, Precision
 from vgg_deploy.model import VGG
 
@@ -114,7 +114,7 @@ def layer_as(layer: nn.Module, images: Tensor, precision: Precision, mapping: Ma
         else:
             own = scales[rows] if scales.ndim else scales
             held = torch.from_numpy(quantize_weight(weight[rows], own, precision).astype(np.float32) * _beside(scales, rows))
-        parts.append(F.conv2d(images, held, held_as(layer.bias[rows], precision), padding=layer.padding))
+        parts.append(convolve(images, held, held_as(layer.bias[rows], precision), layer.padding))
     return torch.cat(parts, 1)
 
 
@@ -142,7 +142,7 @@ class ReducedNet:
                 continue
             mapping = self.mappings.get(name)
             if name == LAST:
-                images = layer(rounded_input(images, mapping) if mapping else images)
+                images = convolve(rounded_input(images, mapping) if mapping else images, layer.weight, layer.bias, layer.padding)
             else:
                 images = layer_as(layer, images, self.precision, mapping, self.per_channel)
             images = (yield name, images).clone()

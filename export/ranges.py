@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from export.layers import convolve
 from export.precision import Precision
 from export.quantization import input_mapping, rounded_input
 from vgg_deploy.errors import InputError
@@ -50,17 +51,18 @@ class Range:
 
 @torch.inference_mode()
 def measure_ranges(net: VGG, batches: Iterator[np.ndarray]) -> dict[str, Range]:
-    """Inputs and outputs of every convolution. Args: batches, (N, 3, H, W) uint8 RGB."""
+    """Inputs and outputs of every convolution, one picture after the other. Args: batches, (N, 3, H, W) uint8 RGB."""
     mean = torch.tensor(net.spec.preprocessing.mean).view(1, 3, 1, 1)
     ranges = {name: Range() for name, layer in net.named_children() if isinstance(layer, nn.Conv2d)}
-    for batch in batches:
-        images = torch.from_numpy(batch).float() - mean
+    for picture in (picture for batch in batches for picture in batch):
+        images = torch.from_numpy(picture[None]).float() - mean
         for name, layer in net.named_children():
-            if name in ranges:
-                ranges[name].add(images)
-            images = layer(images)
-            if name in ranges:
-                ranges[name].output_max = max(ranges[name].output_max, _finite(images.abs()))
+            if not isinstance(layer, nn.Conv2d):
+                images = layer(images)
+                continue
+            ranges[name].add(images)
+            images = convolve(images, layer.weight, layer.bias, layer.padding)
+            ranges[name].output_max = max(ranges[name].output_max, _finite(images.abs()))
     return ranges
 
 
