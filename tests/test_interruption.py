@@ -17,7 +17,7 @@ from vgg_deploy.checkpoint import load_checkpoint
 
 # 6 updates an epoch, dropout as the paper's
 THIN = ["--width", "0.0625", "--crop", "32", "--side", "32:64", "--batch", "16", "--init", "he", "--lr", "0.003", "--threads", "1"]
-RUN = ["--arch", "A", *THIN, "--epochs", "6", "--checkpoint-every", "2"]
+RUN = ["--arch", "A", *THIN, "--epochs", "10", "--checkpoint-every", "2"]
 TIMES = ["images_per_s", "elapsed_s"]
 
 
@@ -44,7 +44,7 @@ def assert_same(folder, wanted, steps_too=True):
     a, b = (held.training["optimiser"]["state"] for held in (one, two))
     assert b and all(torch.equal(a[i]["momentum_buffer"], b[i]["momentum_buffer"]) for i in b)
     a, b = ({k: v for k, v in held.training.items() if k in ("step", "errors", "tally", "images")} for held in (one, two))
-    assert a == b and a["step"] == 36
+    assert a == b and a["step"] == 60
     one, two = (load_checkpoint(f / "best.pt").weights for f in (folder, wanted))
     assert all(torch.equal(one[name], two[name]) for name in two)
     for table in ("metrics.csv", "steps.csv")[: 1 + steps_too]:
@@ -75,24 +75,29 @@ def test_killed_at_ten_moments_a_run_ends_bit_for_bit_as_if_it_had_not_been(warm
     def writing(name):
         return lambda: any(folder.glob(f".{name}.*.partial"))
 
+    def late():
+        """Where no epoch is the best any more, so that the run does not end before it is killed ten times."""
+        return (folder / "metrics.csv").read_text().count("\n") > 5
+
     def after(seconds):
         end = time.monotonic() + seconds
         return lambda: time.monotonic() > end
 
     moments = (
         lambda: after(0.05), lambda: writing("last.pt"), lambda: changed(folder / "last.pt"), lambda: writing("best.pt"), lambda: changed(folder / "best.pt"),
-        lambda: changed(folder / "metrics.csv"), lambda: writing("last.pt"), lambda: changed(folder / "steps.csv"), lambda: after(0.5), lambda: writing("last.pt"),
+        lambda: changed(folder / "metrics.csv"), lambda: writing("last.pt"), lambda: changed(folder / "steps.csv"), lambda: after(0.1), lambda: writing("last.pt"),
     )  # fmt: skip
     for count, moment in enumerate(moments):
         begun = ["--resume", folder] if (folder / "config.json").exists() else [*RUN, "--data", photos, "--out", folder]
         training = warm.train(here, *begun, "--checkpoint-every", "2", "--threads", "1", "--workers", str(count % 2))
         until(lambda: "Checkpoints and metrics.csv go to" in training.log.read_text())
-        until(moment())
+        came = moment()
+        until(lambda came=came: came() or late())
         training.send(signal.SIGKILL)
         assert training.wait() == -signal.SIGKILL, training.said()
         half_written += any(folder.glob(".*.partial"))
     assert half_written, "no kill met a checkpoint that was being written"
-    assert 0 < step_of(folder) < 36
+    assert 0 < step_of(folder) < 60
     training = warm.train(here, "--resume", folder, "--checkpoint-every", "2", "--threads", "1", "--workers", "0")
     assert training.wait() == 0, training.said()
     assert_same(folder, unbroken)
@@ -108,7 +113,7 @@ def test_sigterm_saves_and_ends_with_143_also_when_the_whole_group_gets_it(warm,
     assert time.monotonic() - begun < 10
     said = training.said()
     assert f"stopped at step {step_of(folder)}; go on with: python -m train --resume {folder}" in said and "Traceback" not in said
-    assert 6 <= step_of(folder) < 36
+    assert 6 <= step_of(folder) < 60
     training = warm.train(here, "--resume", folder, "--threads", "1", "--workers", "0")
     assert training.wait() == 0, training.said()
     assert_same(folder, unbroken, steps_too=False)  # it has one row more, of the step it stopped at
@@ -131,7 +136,7 @@ def spoilt_saving(warm, photos, folder, here, **limit) -> str:
     kept = (folder / "last.pt").read_bytes()
     training = warm.train(here, "--resume", folder, "--checkpoint-every", "2", "--threads", "1", "--workers", "0", **limit)
     assert training.wait() == 2, training.said()
-    assert (folder / "last.pt").read_bytes() == kept and 0 < step_of(folder) < 36
+    assert (folder / "last.pt").read_bytes() == kept and 0 < step_of(folder) < 60
     assert not list(folder.glob(".*.partial")) and "Traceback" not in training.said()
     return training.said()
 
@@ -231,7 +236,7 @@ def test_the_printed_variance_diverges_and_is_told_at_once(photos, here, arch):
     """The paper's 10^-2 as a variance: the first loss is astronomic, the warning comes before anything is lost."""
     said = run(train, *RUN, "--arch", arch, "--init", "paper-var", "--lr", "0.01", "--data", photos, "--out", here / "run", "--workers", "0", code=1)
     assert "Warning: the first loss is" in said and "init paper-var" in said
-    assert said.index("Warning") < said.index("the loss is nan") and "epoch 1/6" not in said
+    assert said.index("Warning") < said.index("the loss is nan") and "epoch 1/10" not in said
 
 
 @pytest.mark.parametrize("init", ["paper-std", "glorot", "he"])
