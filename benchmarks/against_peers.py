@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ import click
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
-from models import USUAL, exports, random_weights
+from models import USUAL, exports, ncnn_export, random_weights
 from PIL import Image
 
 from bench.environment import describe_environment
@@ -64,7 +65,7 @@ class Way(NamedTuple):
 
 
 TORCH, FP32, INT8 = "ours, PyTorch fp32", "ours, ONNX Runtime fp32", "ours, ONNX Runtime int8"
-OURS = (Way(TORCH, "ours", "weights"), Way(FP32, "ours", "fp32"), Way(INT8, "ours", "int8-cpu"))
+OURS = (Way(TORCH, "ours", "weights"), Way(FP32, "ours", "fp32"), Way("ours, ncnn fp32", "ours", "ncnn"), Way(INT8, "ours", "int8-cpu"))
 OPENVINO = tuple(
     Way(f"OpenVINO {name}", "openvino_loop", file, ours, precision)
     for name, file, ours, precision in (("fp32", "fp32", FP32, "fp32"), ("bf16", "fp32", FP32, "bf16"), ("int8", "int8-cpu", INT8, "fp32"))
@@ -92,7 +93,7 @@ WAYS = {
 class Setting:
     """What all evaluations share."""
 
-    files: dict[str, Path]  # "weights", "fp32", "normalised", "int8-cpu"
+    files: dict[str, Path]  # "weights", "fp32", "normalised", "int8-cpu"; "ncnn" where it is installed
     data: Path
     side: int
     batch: int
@@ -121,11 +122,16 @@ def prepare(weights: Path | None, dataset: Dataset, photos: Path, arch: str, wid
         weights = random_weights(NetSpec(arch, ids, width=width, preprocessing=USUAL), kept)
     fp32, int8 = exports(weights, kept, Wanted(("fp32", "int8-cpu"), calibration=photos, calibration_images=16))
     (normalised,) = exports(weights, kept / "normalised", Wanted(("fp32",), form="normalised"))
-    return {"weights": weights, "fp32": fp32, "int8-cpu": int8, "normalised": normalised}
+    files = {"weights": weights, "fp32": fp32, "int8-cpu": int8, "normalised": normalised}
+    if find_spec("ncnn"):
+        files["ncnn"] = ncnn_export(fp32)
+    return files
 
 
 def evaluate(view: str, way: Way, setting: Setting) -> dict:
     """One process, and what it tells: `contract.Told`, and process_s, the whole of it with imports and loading."""
+    if way.file not in setting.files:
+        return {"version": "", "skipped": f"{way.file} is not installed: pip install {way.file}"}
     options = {"model": setting.files[way.file], "data": setting.data, "view": view, "side": setting.side, "batch": setting.batch,
                "threads": setting.threads, "calls": setting.calls, "precision": way.precision}  # fmt: skip
     command = [sys.executable, str(PEERS / f"{way.script}.py"), *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
@@ -136,12 +142,25 @@ def evaluate(view: str, way: Way, setting: Setting) -> dict:
     return {**json.loads(done.stdout.splitlines()[-1]), "process_s": time.perf_counter() - begun}
 
 
-def measure(views: tuple[str, ...], setting: Setting, rounds: int) -> pd.DataFrame:
+def chosen(views: tuple[str, ...], only: str | None) -> dict[str, tuple[Way, ...]]:
+    """The ways of each view; with `only` those whose names hold one of its words, and what they are compared with."""
+    if only is None:
+        return {view: WAYS[view] for view in views}
+    found = {}
+    for view in views:
+        named = [way for way in WAYS[view] if any(word in way.name for word in only.split(","))]
+        wanted = {LOOP, *(way.name for way in named), *(way.ours for way in named)}
+        wanted |= {way.ours for way in WAYS[view] if way.name in wanted}
+        found[view] = tuple(way for way in WAYS[view] if way.name in wanted)
+    return found
+
+
+def measure(ways: dict[str, tuple[Way, ...]], setting: Setting, rounds: int) -> pd.DataFrame:
     """Every evaluation of every round. A way that is skipped is asked once."""
     told, skipped = [], set()
     for turn in range(rounds):
-        for view in views:
-            for way in WAYS[view]:
+        for view in ways:
+            for way in ways[view]:
                 if (view, way.name) in skipped:
                     continue
                 one = evaluate(view, way, setting)
@@ -238,10 +257,11 @@ def picture(found: pd.DataFrame, side: int) -> Figure:
 @click.option("--calls", default=20, help="Of the view net.")
 @click.option("--rounds", default=3)
 @click.option("--views", default="crop,dense,net")
+@click.option("--only", help="Ways whose names hold one of these words, comma-separated, and what they are compared with.")
 @click.option("--short", is_flag=True, help="8 images, 5 calls, 1 round, crops and the net alone.")
 @click.option("--kept", default="exported/peers", type=click.Path(path_type=Path), help="Folder of the nets, for the next run.")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
-def main(data, weights, arch, width, images, enlarge, side, batch, threads, calls, rounds, views, short, kept, out):
+def main(data, weights, arch, width, images, enlarge, side, batch, threads, calls, rounds, views, only, short, kept, out):
     if short:
         images, calls, rounds, views = 8, 5, 1, "crop,net"
     if unknown := set(views.split(",")) - set(WAYS):
@@ -251,7 +271,7 @@ def main(data, weights, arch, width, images, enlarge, side, batch, threads, call
     with tempfile.TemporaryDirectory() as scratch:
         photos = lay_out(dataset, enlarge, Path(scratch) / "photos")
         files = prepare(weights, dataset, photos, arch, width, kept)
-        told = measure(tuple(views.split(",")), Setting(files, photos, side, batch, threads, calls), rounds)
+        told = measure(chosen(tuple(views.split(",")), only), Setting(files, photos, side, batch, threads, calls), rounds)
     found = summary(told)
     spec = load_checkpoint(files["weights"]).spec
     trained = f"weights {weights.name}" if weights else "random weights"

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import torch
 
+from export.ncnn import export_ncnn
 from export.release import Wanted, export_onnx
 from vgg_deploy.artifact import USUAL_MEAN, Artifact, manifest_path
 from vgg_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vgg_deploy.files import sha256
 from vgg_deploy.machine import available_cores
 from vgg_deploy.model import VGG, initialise
+from vgg_deploy.ncnn_files import SUFFIX
 from vgg_deploy.spec import NetSpec, Preprocessing
 
 USUAL = Preprocessing(mean=tuple(255 * m for m in USUAL_MEAN))  # so that an input normalised as is usual is the very same picture
@@ -38,9 +40,21 @@ def exports(source: Path, folder: Path, wanted: Wanted) -> list[Path]:
     return paths
 
 
+def ncnn_export(onnx: Path) -> Path:
+    """ncnn's files of a float32 ONNX file of ours; those that are there if they were made of the same weights."""
+    path, digest = onnx.with_suffix(SUFFIX), artifact_of(onnx).source_sha256
+    if not path.is_file() or not manifest_path(path).is_file() or artifact_of(path).source_sha256 != digest:
+        export_ncnn(onnx, available_cores(), lambda text: print(text, flush=True))
+    return path
+
+
+def artifact_of(path: Path) -> Artifact:
+    """What the manifest of an exported file says."""
+    return Artifact.from_json(manifest_path(path).read_text(), str(path))
+
+
 def _made_from(path: Path, digest: str) -> bool:
     manifest = manifest_path(path)
     if not path.is_file() or not manifest.is_file():
         return False
-    text = manifest.read_text()
-    return Artifact.from_json(text, str(manifest)).source_sha256 == digest and json.loads(text)["sha256"] == sha256(path)
+    return artifact_of(path).source_sha256 == digest and json.loads(manifest.read_text())["sha256"] == sha256(path)

@@ -44,8 +44,7 @@ from vgg_deploy.scenes import built_in
 from vgg_deploy.spec import NetSpec, numbered
 
 SIZE, BATCH, IMAGES = "size of one picture", "batch at 224 x 224", "images scored"
-SIDES, OBLONG = (224, 256, 320, 384, 448, 512, 640, 768), ((256, 341), (384, 512), (512, 683))
-BATCHES, COUNTS = (1, 2, 4, 8, 16), (200, 400, 800)
+SIZES = "224x224,256x256,320x320,384x384,448x448,512x512,640x640,768x768,256x341,384x512,512x683"
 SMALL = {"arch": "D", "width": 1 / 8, "crop": 96}  # the net of the third series, at Q 96
 GROUPS = ("stage 1", "stage 2", "stage 3", "stage 4", "stage 5", "fc6", "fc7, fc8")
 OTHER = "pools and the rest"
@@ -366,26 +365,33 @@ def call_points(files: list[Path], spec: NetSpec, series: dict[str, list[Shape]]
     return points, layers
 
 
+def whole_numbers(text: str, separator: str = ",") -> tuple[int, ...]:
+    return tuple(map(int, text.split(separator)))
+
+
 @click.command(context_settings={"show_default": True})
 @click.option("--arch", default="D")
 @click.option("--width", default=1.0)
+@click.option("--sizes", default=SIZES, help="Height x width, comma-separated.")
+@click.option("--batches", default="1,2,4,8,16")
+@click.option("--counts", default="200,400,800", help="Images scored.")
 @click.option("--threads", default=2)
 @click.option("--rounds", default=3)
 @click.option("--short", is_flag=True, help="Q up to 384, batches up to 4, 400 images, 2 rounds.")
 @click.option("--kept", default="exported/scaling", type=click.Path(path_type=Path), help="Folder of the nets, for the next run.")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
-def main(arch, width, threads, rounds, short, kept, out):
-    sides, oblong, batches, counts = (SIDES, OBLONG, BATCHES, COUNTS) if not short else ((224, 256, 384), OBLONG[:1], (1, 2, 4), (100, 200, 400))
-    rounds = min(rounds, 2) if short else rounds
+def main(arch, width, sizes, batches, counts, threads, rounds, short, kept, out):
+    if short:
+        sizes, batches, counts, rounds = "224x224,256x256,384x384,256x341", "1,2,4", "100,200,400", 2
     spec = NetSpec(arch, numbered(1000), width=width, preprocessing=USUAL)
     weights = random_weights(spec, kept)
     series = {
-        SIZE: [Shape(1, side, side) for side in sides] + [Shape(1, *size) for size in oblong],
-        BATCH: [Shape(batch, spec.crop, spec.crop) for batch in batches],
+        SIZE: [Shape(1, *whole_numbers(size, "x")) for size in sizes.split(",")],
+        BATCH: [Shape(batch, spec.crop, spec.crop) for batch in whole_numbers(batches)],
     }
     points, layers = call_points([*exports(weights, kept, Wanted(("fp32",))), weights], spec, series, rounds, threads)
     small = random_weights(NetSpec(**SMALL, classes=built_in("val", 1).classes, preprocessing=USUAL), kept / "small")
-    points += scoring_points(exports(small, kept / "small", Wanted(("fp32",)))[0], counts, threads, rounds)
+    points += scoring_points(exports(small, kept / "small", Wanted(("fp32",)))[0], whole_numbers(counts), threads, rounds)
     table = with_lines(points)
     excess = by_layers(table, spec, layers)
     described = json.dumps(describe_environment(threads), indent=2)

@@ -1,23 +1,188 @@
-"""The scripts of benchmarks/ run: a rehearsal on a thin net."""
+"""The scripts of benchmarks/ run: a rehearsal on a thin net, and their arithmetic."""
 
+import importlib
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import picture, save_net, thin_net
+
+from export.release import Wanted, export_onnx
+from vgg_deploy.archs import ARCHS, macs
+from vgg_deploy.checkpoint import load_checkpoint
+from vgg_deploy.runtimes import open_runtime
 
 ROOT = Path(__file__).parent.parent
+PEERS = ROOT / "benchmarks" / "peers"
+
+
+def rehearse(script: str, folder: Path, *options: str) -> None:
+    command = [sys.executable, ROOT / "benchmarks" / script, *options, "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_gpu_benchmark_in_rehearsal(tmp_path):
-    options = ["--device", "cpu", "--archs", "A", "--width", "0.0625", "--sides", "224", "--batches", "1", "--out", str(tmp_path)]
-    script = [sys.executable, ROOT / "benchmarks" / "gpu_speed.py", *options]
-    done = subprocess.run(script, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    rehearse("gpu_speed.py", tmp_path, "--device", "cpu", "--archs", "A", "--width", "0.0625", "--sides", "224", "--batches", "1")
     table = pd.read_csv(tmp_path / "cpu_speed.csv")
     found = set(zip(table.model, table.precision, strict=True))
     assert {("A eager NHWC", p) for p in ("fp32", "fp16", "bf16")} | {("A eager NCHW", "bf16"), ("A ONNX", "fp32"), ("A ONNX", "fp16")} <= found
     assert (table.median_ms > 0).all() and table.device_median_ms.isna().all()
     text = (tmp_path / "cpu_speed.md").read_text()
     assert "| A ONNX |" in text and '"versions"' in text
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A thin D of the crop 224, its exports, and six square photos in two of its four classes."""
+    folder, rng = tmp_path_factory.mktemp("peers"), np.random.default_rng(3)
+    weights = save_net(thin_net("D", crop=224), folder / "D.pt")
+    for kind in ("square", "triangle"):
+        (folder / "photos" / kind).mkdir(parents=True)
+        for i in range(3):
+            picture(kind, rng).resize((256, 256)).save(folder / "photos" / kind / f"{7 + 2 * i:03d}.png")
+    files = {"weights": weights}
+    for form, name in (("uint8", "fp32"), ("normalised", "normalised")):
+        files[name] = export_onnx(weights, folder / name, Wanted(("fp32",), form=form), None, 1, lambda text: None)[0].path
+    return {**files, "photos": folder / "photos"}
+
+
+def told_by(script: str, prepared: dict, file: str, monkeypatch, view: str = "crop") -> dict:
+    monkeypatch.syspath_prepend(PEERS)
+    options = ["--model", prepared[file], "--data", prepared["photos"], "--view", view, "--batch", "4", "--threads", "1", "--calls", "2"]
+    done = CliRunner().invoke(importlib.import_module(script).main, [str(option) for option in options])
+    assert done.exit_code == 0, f"{done.output}\n{done.exception!r}"
+    told = json.loads(done.output.splitlines()[-1])
+    if told["skipped"]:
+        pytest.skip(told["skipped"])
+    return told
+
+
+@pytest.fixture(scope="module")
+def scores(prepared):
+    """Of the photos, which are of the size of Q: PyTorch's, by cutting and sorting by hand."""
+    from PIL import Image
+
+    files = sorted(prepared["photos"].glob("*/*"))
+    pixels = np.stack([np.asarray(Image.open(file))[16:240, 16:240].transpose(2, 0, 1) for file in files])
+    net = load_checkpoint(prepared["weights"]).spec
+    found = open_runtime(prepared["weights"])(pixels).posterior
+    labels = np.array([net.classes.index(file.parent.name) for file in files])
+    return found.argmax(1), labels
+
+
+@pytest.mark.parametrize(
+    "script, file",
+    [("ours", "weights"), ("ours", "fp32"), ("timm_validate", "weights"), ("torchvision_evaluate", "weights"), ("timm_onnx_validate", "normalised"),
+     ("onnxruntime_loop", "fp32"), ("polygraphy_runner", "fp32"), ("openvino_loop", "fp32")],
+)  # fmt: skip
+def test_every_peer_finds_the_same_classes(script, file, prepared, scores, monkeypatch):
+    told, (best, labels) = told_by(script, prepared, file, monkeypatch), scores
+    assert told["predictions"] == best.tolist()
+    assert told["images"] == 6 and told["top1_error_pct"] == pytest.approx(100 * (best != labels).mean())
+    assert told["images_per_s"] == pytest.approx(6 / told["seconds"]) and told["version"] and told["peak_mib"] > 50
+
+
+@pytest.mark.parametrize("script", ["onnxruntime_loop", "polygraphy_runner", "openvino_loop"])
+def test_peers_score_whole_images_as_ours(script, prepared, monkeypatch):
+    ours = told_by("ours", prepared, "fp32", monkeypatch, "dense")
+    told = told_by(script, prepared, "fp32", monkeypatch, "dense")
+    assert told["predictions"] == ours["predictions"] and told["top1_error_pct"] == ours["top1_error_pct"]
+
+
+def test_benchmark_app_times_the_net_alone(prepared, monkeypatch):
+    told = told_by("openvino_benchmark_app", prepared, "fp32", monkeypatch, "net")
+    assert told["images"] >= 2 and told["seconds"] > 0 and told["top1_error_pct"] is None
+
+
+@pytest.mark.parametrize("name", ["torchvision_net", "timm_net"])
+def test_the_nets_of_torchvision_and_timm_are_ours(name, prepared, monkeypatch):
+    """The inverse of reading their weights: same scores for the same picture, normalised as theirs are."""
+    if name == "timm_net":
+        pytest.importorskip("timm", reason="timm is not installed")
+    monkeypatch.syspath_prepend(PEERS)
+    nets = importlib.import_module("foreign_nets")
+    checkpoint = load_checkpoint(prepared["weights"])
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 3, 224, 224), np.uint8)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in nets.normalisation(checkpoint.spec))
+    with torch.inference_mode():
+        theirs = getattr(nets, name)(checkpoint)((torch.from_numpy(pixels) / 255 - mean) / std)
+    ours = open_runtime(prepared["weights"])(pixels).score_map[:, :, 0, 0]
+    np.testing.assert_allclose(theirs.numpy(), ours, rtol=1e-4, atol=1e-4 * np.abs(ours).max())
+
+
+def test_a_peer_that_is_not_installed_is_a_reason(monkeypatch, prepared):
+    monkeypatch.syspath_prepend(PEERS)
+    contract = importlib.import_module("contract")
+    command = contract.peer_command("a peer", "no-such-package-1234", ("crop",), lambda task: pytest.fail("was run"))
+    done = CliRunner().invoke(command, ["--model", str(prepared["fp32"]), "--data", str(prepared["photos"])])
+    assert json.loads(done.output)["skipped"] == "no-such-package-1234 is not installed: pip install no-such-package-1234"
+
+
+def told_of(view: str, way: str, speeds: list[float], predictions: list[int], skipped: str = "") -> list[dict]:
+    told = {"version": "1", "images": len(predictions), "top1_error_pct": 50.0, "peak_mib": 10.0, "predictions": predictions, "skipped": skipped}
+    return [{"view": view, "way": way, "round": i, "images_per_s": speed, "process_s": 1.0, **told} for i, speed in enumerate(speeds)]
+
+
+def test_ratios_are_taken_within_rounds(monkeypatch):
+    """By hand: ours is 2, 3 and 1 times as fast in three rounds of a machine that slows down."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    peers = importlib.import_module("against_peers")
+    told = [
+        *told_of("crop", peers.FP32, [8, 6, 1], [1, 2]), *told_of("crop", peers.LOOP, [4, 2, 1], [1, 0]),
+        *told_of("crop", "OpenVINO bf16", [0], [], "no such instructions"),
+    ]  # fmt: skip
+    found = peers.summary(pd.DataFrame(told)).set_index("way")
+    loop = found.loc[peers.LOOP]
+    assert (loop.images_per_s, loop.ours_times_as_fast, loop.ours_times_as_fast_min, loop.ours_times_as_fast_max) == (2, 2, 1, 3)
+    assert (found.loc[peers.FP32].of_loop, loop.of_loop, loop.same_best_class) == (2, 1, 1)
+    text = peers.tables(found.reset_index(), 256)
+    assert "| ONNX Runtime loop fp32 | 1 | 2.00 | 1.00-4.00 | 1.00 | 1.00-1.00 | 2.00 | 1.00-3.00 | 50.00 | 1 of 2 |" in text
+    assert "- OpenVINO bf16, not measured: no such instructions" in text
+
+
+def test_the_comparison_with_peers_in_rehearsal(tmp_path):
+    rehearse("against_peers.py", tmp_path, "--width", "0.0625", "--images", "4", "--calls", "2", "--rounds", "1", "--views", "net", "--only", "loop",
+             "--threads", "1", "--kept", str(tmp_path / "kept"))  # fmt: skip
+    table = pd.read_csv(tmp_path / "peers.csv")
+    assert table.way.tolist() == ["ours, ONNX Runtime fp32", "ONNX Runtime loop fp32"] and (table.images_per_s > 0).all()
+    assert (tmp_path / "peers.png").read_bytes()[:4] == b"\x89PNG" and "| ONNX Runtime loop fp32 |" in (tmp_path / "peers.md").read_text()
+
+
+def test_the_work_of_groups_is_the_work(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    scaling, spec = importlib.import_module("scaling"), thin_net("D", crop=224).spec
+    for shape in (scaling.Shape(1, 224, 224), scaling.Shape(3, 257, 341)):
+        whole = shape.batch * macs(ARCHS["D"], shape.height, shape.width, 4, spec.width, 224)
+        assert sum(scaling.group_work(spec, shape).values()) == scaling.work(spec, shape) == whole
+
+
+def test_lines_and_what_lies_off_them(monkeypatch):
+    """By hand: 2 s + 3 s a GMAC and 100 MiB + 5 MiB a GMAC at 1, 2 and 3 GMAC."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    scaling = importlib.import_module("scaling")
+    points = [scaling.Point(scaling.SIZE, "torch", 1, 224, 224, x, 1, 2 + 3 * x, 0, 9, 100 + 5 * x) for x in (1, 2, 3)]
+    table = scaling.with_lines(points)
+    slope = (1 * 5 + 2 * 8 + 3 * 11) / 14
+    assert table.slope_s_per_gmac[0] == pytest.approx(slope) and table.deviation_pct[0] == pytest.approx(100 * (5 / slope - 1))
+    assert (table.line_intercept_s[0], table.line_slope_s_per_gmac[0]) == pytest.approx((2, 3)) and np.allclose(table.line_deviation_pct, 0)
+    assert (table.memory_intercept_mib[0], table.memory_slope_mib_per_gmac[0]) == pytest.approx((100, 5)) and np.allclose(table.memory_deviation_pct, 0)
+
+
+def test_the_scaling_law_in_rehearsal(tmp_path):
+    rehearse("scaling.py", tmp_path, "--width", "0.0625", "--sizes", "224x224,224x288", "--batches", "1,2", "--counts", "8,16", "--rounds", "1",
+             "--threads", "1", "--kept", str(tmp_path / "kept"))  # fmt: skip
+    table, layers = pd.read_csv(tmp_path / "scaling.csv"), pd.read_csv(tmp_path / "scaling_layers.csv")
+    assert table.groupby("series").size().to_dict() == {"batch at 224 x 224": 4, "images scored": 2, "size of one picture": 4}
+    one, two = table[(table.series == "batch at 224 x 224") & (table.runtime == "torch")].gmacs
+    assert two == pytest.approx(2 * one) and (table.median_s > 0).all() and (table.peak_mib > 100).all()
+    per_call = layers[(layers.series == "size of one picture") & (layers.runtime == "onnxruntime") & (layers.width == 288)]
+    assert per_call.group.nunique() == 8 and (per_call.seconds > 0).all()  # the profiler's names were all understood
+    assert (tmp_path / "scaling.png").read_bytes()[:4] == b"\x89PNG" and "ms a GMAC" in (tmp_path / "scaling.md").read_text()

@@ -1,5 +1,6 @@
 """One checkpoint of ours as the nets of torchvision and timm: the inverse of how their weights are read."""
 
+import torch
 from torch import Tensor, nn
 
 from vgg_deploy.archs import ARCHS, HIDDEN, thin
@@ -16,11 +17,11 @@ def torchvision_net(checkpoint: Checkpoint) -> nn.Module:
     from torchvision.models import vgg
 
     spec = checkpoint.spec
-    net = vgg.VGG(vgg.make_layers(configuration(spec)), len(spec.classes), init_weights=False)
-    convs = ARCHS[spec.arch].head(len(spec.classes), spec.width)
-    for place, conv in zip((0, 3, 6), convs, strict=True):
-        if spec.width != 1:
-            net.classifier[place] = nn.Linear(conv.kernel**2 * conv.c_in, conv.c_out)
+    with torch.device("meta"):  # the weights are given, not drawn
+        net = vgg.VGG(vgg.make_layers(configuration(spec)), len(spec.classes), init_weights=False)
+        for place, conv in zip((0, 3, 6), ARCHS[spec.arch].head(len(spec.classes), spec.width), strict=True):
+            if spec.width != 1:
+                net.classifier[place] = nn.Linear(conv.kernel**2 * conv.c_in, conv.c_out)
     return filled(net, checkpoint, TORCHVISION)
 
 
@@ -29,12 +30,13 @@ def timm_net(checkpoint: Checkpoint) -> nn.Module:
     import timm
     from timm.models.vgg import VGG, ConvMlp
 
-    spec = checkpoint.spec
-    if spec.width == 1:
-        names = {"A": "vgg11", "B": "vgg13", "D": "vgg16", "E": "vgg19"}
-        return filled(timm.create_model(names[spec.arch], num_classes=len(spec.classes)), checkpoint, TIMM)
-    net, hidden = VGG(configuration(spec), len(spec.classes)), thin(HIDDEN, spec.width)
-    net.pre_logits, net.head.fc = ConvMlp(net.num_features, hidden, 7), nn.Linear(hidden, len(spec.classes))
+    spec, cfg = checkpoint.spec, configuration(checkpoint.spec)
+    with torch.device("meta"):
+        if spec.width == 1:
+            net = timm.create_model(f"vgg{len(cfg) - cfg.count('M') + 3}", num_classes=len(spec.classes))
+        else:
+            net, hidden = VGG(cfg, len(spec.classes)), thin(HIDDEN, spec.width)
+            net.pre_logits, net.head.fc = ConvMlp(net.num_features, hidden, 7), nn.Linear(hidden, len(spec.classes))
     return filled(net, checkpoint, TIMM)
 
 
