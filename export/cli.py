@@ -44,6 +44,7 @@ def parse_scales(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--quantize-weights", default="per-channel", type=click.Choice(("per-channel", "per-tensor")), help="Scales of weights: an output channel "
               "is more accurate, a tensor is faster in TensorRT.")  # fmt: skip
 @click.option("--keep", default="", show_default=False, callback=parse_names, help="Layers that are not quantized, e.g. conv1_1,fc6. fc8 never is.")
+@click.option("--external-data", is_flag=True, help="Weights in a file of their own beside the graph, D.fp32.onnx.data.")
 @click.option("--sensitivity", is_flag=True, help="Also tell what quantizing each layer alone costs (sensitivity.csv).")
 @click.option("--trt", "to_trt", is_flag=True, help="Build TensorRT engines from the ONNX files: those of --onnx, MODEL.onnx, or the last written.")
 @click.option("--trt-flavour", "flavour_name", type=click.Choice(("tensorrt", "rtx")), help="TensorRT for data-centre GPUs, or for RTX, which needs no GPU "
@@ -63,8 +64,8 @@ def parse_scales(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--out", default="exported", type=click.Path(path_type=Path), help="Folder of the files.")
 @click.option("--threads", type=click.IntRange(1), help="Of calibration and check.  [default: the cores this process may use]")
 @interruptible("no half-written file is left, and an older one is untouched")
-def main(model, to_onnx, precisions, calibration, calibration_images, method, quantize_weights, keep, sensitivity, to_trt, flavour_name, targets,
-         sides, max_batch, profiles, data, triton, to_ncnn, form, classes, out, threads):  # fmt: skip
+def main(model, to_onnx, precisions, calibration, calibration_images, method, quantize_weights, keep, external_data, sensitivity, to_trt, flavour_name,
+         targets, sides, max_batch, profiles, data, triton, to_ncnn, form, classes, out, threads):  # fmt: skip
     """Export MODEL, a checkpoint or foreign weights, e.g. vgg-export runs/D/best.pt --onnx --trt --precision fp16
 
     Without MODEL: best.pt of the newest run. Every file is compared with PyTorch before it gets its name.
@@ -76,6 +77,8 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, qu
         raise click.UsageError(f"{model}: is an ONNX file already; leave --onnx out to make an engine or ncnn's files of it")
     if not to_onnx and model is not None and not is_onnx:
         raise click.UsageError(f"{model}: engines and ncnn's files are made from ONNX files; add --onnx, or name the .onnx file")
+    if external_data and not to_onnx:
+        raise click.UsageError("--external-data is how ONNX files are written; add --onnx")
     if sensitivity and not to_onnx:
         raise click.UsageError("--sensitivity is measured on weights; add --onnx")
     if to_ncnn and to_onnx and "fp32" not in precisions:
@@ -101,7 +104,6 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, qu
         import torch  # engines are built without it, in less memory
 
         from export.release import Wanted, export_onnx
-        from export.sensitivity import report_sensitivity
         from vgg_deploy.classes import read_class_list
 
         torch.set_num_threads(threads)
@@ -109,10 +111,12 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, qu
             model = newest_run() / "best.pt"
             click.echo(f"No model named: exporting the newest run, {model}")
         listed = read_class_list(classes) if classes else None
-        wanted = Wanted(precisions, form, keep, quantize_weights == "per-channel", calibration, calibration_images, method)
+        wanted = Wanted(precisions, form, keep, quantize_weights == "per-channel", calibration, calibration_images, method, external_data)
         exported = export_onnx(model, out, wanted, listed, threads, say)
         files = [e.path for e in exported]
         if sensitivity:
+            from export.sensitivity import report_sensitivity  # pandas, 55 MB of memory
+
             report_sensitivity(model, out, wanted, listed, threads, say)
         outputs.show(exported)
     else:

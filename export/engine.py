@@ -17,6 +17,7 @@ from vgg_deploy.engines import EngineManifest, Profile, read_engine_manifest
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.flavours import Flavour, collecting_logger, errors_of
+from vgg_deploy.onnx_wire import data_files
 from vgg_deploy.progress import elapsed
 
 # What TensorRT says, and what helps. Warnings among them are errors here.
@@ -130,6 +131,7 @@ def read_described(path: Path) -> tuple[Artifact, tuple[str, ...]]:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
         raise InputError(f"{path}: not an ONNX file ({error}); export it with vgg-export --onnx") from None
+    data_files(path)  # before anything follows the file to its weights
     held = {entry.key: entry.value for entry in model.metadata_props}
     if KEY not in held or KEPT not in held:
         raise InputError(f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; export it with vgg-export --onnx")

@@ -10,6 +10,7 @@ from vgg_deploy.artifact import Artifact, check_manifest
 from vgg_deploy.engines import check_engine
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file, write_text
+from vgg_deploy.onnx_wire import data_files
 
 QUEUE_DELAY_US = 2000  # how long a request may wait for others of its size to be batched with
 PIXEL_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "normalised": "TYPE_FP32"}
@@ -58,12 +59,14 @@ def _write_model(folder: Path, file: Path, artifact: Artifact, platform: str, mo
     name = f"{artifact.spec.arch}_{artifact.precision}_{'plan' if profiles else 'onnx'}".replace("-", "_")
     write_text(folder / name / "config.pbtxt", configuration(name, artifact, platform, max_batch, profiles))
     write_text(folder / name / "labels.txt", "".join(f"{label}\n" for label in map(_one_line, artifact.spec.names)))
-    with whole_file(folder / name / "1" / model_file) as partial:
-        partial.unlink()
-        try:
-            os.link(file, partial)  # no second copy of the weights where both lie on one disk
-        except OSError:
-            shutil.copyfile(file, partial)
+    weights = data_files(file) if file.suffix == ".onnx" else []
+    for source, target in ((file, model_file), *((data, data.name) for data in weights)):
+        with whole_file(folder / name / "1" / target) as partial:
+            partial.unlink()
+            try:
+                os.link(source, partial)  # no second copy of the weights where both lie on one disk
+            except OSError:
+                shutil.copyfile(source, partial)
 
 
 def _one_line(name: str) -> str:
