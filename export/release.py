@@ -1,5 +1,6 @@
 """From a checkpoint to checked files with their manifests; nothing gets its final name before it has passed."""
 
+import ctypes
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -89,7 +90,16 @@ def _basis(source: Path, folder: Path, wanted: Wanted, classes: ClassList | None
     elif any(p.trunk == HALF for p in precisions):
         ranges = measure_ranges(net, iter(pictures))
     on_step("PyTorch's scores of the check pictures")
-    return _Basis(digest, pictures, reference_scores(net, pictures), ranges, calibration)
+    reference = reference_scores(net, pictures)
+    _trim()
+    return _Basis(digest, pictures, reference, ranges, calibration)
+
+
+def _trim() -> None:
+    """Have glibc give the memory back that PyTorch's activations took, some 100 MB; other C libraries do it by themselves."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
 
 
 def _release(source: Path, folder: Path, wanted: Wanted, precision: Precision, classes, basis: _Basis, threads: int, on_step) -> Exported:
