@@ -4,13 +4,19 @@ BIN    := $(VENV)/bin
 # What the environment was made from; it is made anew only when this changes
 NEEDS  := cat pyproject.toml constraints.txt
 
-.PHONY: demo test install clean
+.PHONY: demo test bench install clean
 
 demo: install   ## train, export and benchmark a small net on the built-in pictures
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ./demo.sh
 
 test: install   ## the whole test suite
 	$(BIN)/python -m pytest
+
+bench: install  ## the short set of benchmarks; tables and plots go to results/bench
+	$(BIN)/python benchmarks/train_step.py --archs A --rounds 3 --out results/bench
+	$(BIN)/python benchmarks/against_peers.py --short --out results/bench
+	$(BIN)/python benchmarks/scaling.py --short --out results/bench
+	$(BIN)/python benchmarks/cpu_fp32.py --sizes 224x224 --batches 1 --rounds 5 --out results/bench
 
 install:        ## a virtual environment with everything the project needs
 	@if $(NEEDS) | cmp -s - $(VENV)/made-from; then echo "Using the environment in $(VENV)"; else \

@@ -10,7 +10,6 @@ runs all of them once; times are without imports and loading. A peer that is not
 """
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -115,16 +114,19 @@ def lay_out(dataset: Dataset, enlarge: int | None, folder: Path) -> Path:
     return folder
 
 
-def prepare(weights: Path | None, dataset: Dataset, photos: Path, arch: str, width: float, kept: Path) -> dict[str, Path]:
-    """The files of `Setting`, from trained weights or from random ones of 1,000 classes, those of the images first."""
+def prepare(wanted: set[str], weights: Path | None, dataset: Dataset, photos: Path, arch: str, width: float, kept: Path) -> dict[str, Path]:
+    """The wanted files of `Setting`, from trained weights or from random ones of 1,000 classes, those of the images first."""
     if weights is None:
         ids = (*dataset.classes, *(f"unused {i:04d}" for i in range(len(dataset.classes), CLASSES)))
         weights = random_weights(NetSpec(arch, ids, width=width, preprocessing=USUAL), kept)
-    fp32, int8 = exports(weights, kept, Wanted(("fp32", "int8-cpu"), calibration=photos, calibration_images=16))
-    (normalised,) = exports(weights, kept / "normalised", Wanted(("fp32",), form="normalised"))
-    files = {"weights": weights, "fp32": fp32, "int8-cpu": int8, "normalised": normalised}
-    if find_spec("ncnn"):
-        files["ncnn"] = ncnn_export(fp32)
+    precisions = tuple(name for name in ("fp32", "int8-cpu") if name in wanted)
+    calibration = photos if "int8-cpu" in wanted else None
+    exported = exports(weights, kept, Wanted(precisions, calibration=calibration, calibration_images=16))
+    files = {"weights": weights, **dict(zip(precisions, exported, strict=True))}
+    if "normalised" in wanted:
+        (files["normalised"],) = exports(weights, kept / "normalised", Wanted(("fp32",), form="normalised"))
+    if "ncnn" in wanted and find_spec("ncnn"):
+        files["ncnn"] = ncnn_export(files["fp32"])
     return files
 
 
@@ -216,7 +218,7 @@ def table(rows: pd.DataFrame) -> str:
 def cells(row: dict) -> list[str]:
     """Of a table's line, under HEADS."""
     ours = [f"{row['ours_times_as_fast']:.2f}", f"{row['ours_times_as_fast_min']:.2f}-{row['ours_times_as_fast_max']:.2f}"] if row["ours"] else ["", ""]
-    accuracy = ["", ""] if math.isnan(row["top1_error_pct"]) else [f"{row['top1_error_pct']:.2f}", f"{row['same_best_class']:.0f} of {row['images']:.0f}"]
+    accuracy = ["", ""] if pd.isna(row["top1_error_pct"]) else [f"{row['top1_error_pct']:.2f}", f"{row['same_best_class']:.0f} of {row['images']:.0f}"]
     return [
         row["way"], row["version"], f"{row['images_per_s']:.2f}", f"{row['images_per_s_min']:.2f}-{row['images_per_s_max']:.2f}",
         f"{row['of_loop']:.2f}", f"{row['of_loop_min']:.2f}-{row['of_loop_max']:.2f}", *ours, *accuracy, f"{row['peak_mib']:.0f}", f"{row['process_s']:.1f}",
@@ -259,7 +261,7 @@ def picture(found: pd.DataFrame, side: int) -> Figure:
 @click.option("--views", default="crop,dense,net")
 @click.option("--only", help="Ways whose names hold one of these words, comma-separated, and what they are compared with.")
 @click.option("--short", is_flag=True, help="8 images, 5 calls, 1 round, crops and the net alone.")
-@click.option("--kept", default="exported/peers", type=click.Path(path_type=Path), help="Folder of the nets, for the next run.")
+@click.option("--kept", default="build/peers", type=click.Path(path_type=Path), help="Folder of the nets, for the next run.")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(data, weights, arch, width, images, enlarge, side, batch, threads, calls, rounds, views, only, short, kept, out):
     if short:
@@ -270,8 +272,9 @@ def main(data, weights, arch, width, images, enlarge, side, batch, threads, call
     dataset = (open_dataset(data, "val") if data else built_in("val", images)).subset(images)
     with tempfile.TemporaryDirectory() as scratch:
         photos = lay_out(dataset, enlarge, Path(scratch) / "photos")
-        files = prepare(weights, dataset, photos, arch, width, kept)
-        told = measure(chosen(tuple(views.split(",")), only), Setting(files, photos, side, batch, threads, calls), rounds)
+        ways = chosen(tuple(views.split(",")), only)
+        files = prepare({way.file for found in ways.values() for way in found}, weights, dataset, photos, arch, width, kept)
+        told = measure(ways, Setting(files, photos, side, batch, threads, calls), rounds)
     found = summary(told)
     spec = load_checkpoint(files["weights"]).spec
     trained = f"weights {weights.name}" if weights else "random weights"

@@ -378,7 +378,7 @@ def whole_numbers(text: str, separator: str = ",") -> tuple[int, ...]:
 @click.option("--threads", default=2)
 @click.option("--rounds", default=3)
 @click.option("--short", is_flag=True, help="Q up to 384, batches up to 4, 400 images, 2 rounds.")
-@click.option("--kept", default="exported/scaling", type=click.Path(path_type=Path), help="Folder of the nets, for the next run.")
+@click.option("--kept", default="build/scaling", type=click.Path(path_type=Path), help="Folder of the nets, for the next run.")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(arch, width, sizes, batches, counts, threads, rounds, short, kept, out):
     if short:

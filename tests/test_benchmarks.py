@@ -127,7 +127,8 @@ def test_a_peer_that_is_not_installed_is_a_reason(monkeypatch, prepared):
 
 
 def told_of(view: str, way: str, speeds: list[float], predictions: list[int], skipped: str = "") -> list[dict]:
-    told = {"version": "1", "images": len(predictions), "top1_error_pct": 50.0, "peak_mib": 10.0, "predictions": predictions, "skipped": skipped}
+    told = {"version": "1", "images": len(predictions), "top1_error_pct": 50.0 if predictions else None, "peak_mib": 10.0}
+    told |= {"predictions": predictions, "skipped": skipped}
     return [{"view": view, "way": way, "round": i, "images_per_s": speed, "process_s": 1.0, **told} for i, speed in enumerate(speeds)]
 
 
@@ -139,6 +140,8 @@ def test_ratios_are_taken_within_rounds(monkeypatch):
         *told_of("crop", peers.FP32, [8, 6, 1], [1, 2]), *told_of("crop", peers.LOOP, [4, 2, 1], [1, 0]),
         *told_of("crop", "OpenVINO bf16", [0], [], "no such instructions"),
     ]  # fmt: skip
+    alone = peers.summary(pd.DataFrame([*told_of("net", peers.FP32, [8], []), *told_of("net", peers.LOOP, [4], [])]))
+    assert "| ONNX Runtime loop fp32 | 1 | 4.00 | 4.00-4.00 | 1.00 | 1.00-1.00 | 2.00 | 2.00-2.00 |  |  | 10 | 1.0 |" in peers.tables(alone, 256)
     found = peers.summary(pd.DataFrame(told)).set_index("way")
     loop = found.loc[peers.LOOP]
     assert (loop.images_per_s, loop.ours_times_as_fast, loop.ours_times_as_fast_min, loop.ours_times_as_fast_max) == (2, 2, 1, 3)
