@@ -30,6 +30,9 @@ from vgg_deploy.nets import open_net
 from vgg_deploy.runtimes import OnnxRuntime, Scores
 
 
+M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What to write."""
@@ -62,6 +65,7 @@ def export_onnx(source: Path, folder: Path, wanted: Wanted, classes: ClassList |
     Args: classes, for foreign weights; on_step, told what begins.
     Raises: InputError for unusable input or output; CheckFailed if a file is not the net, and then leaves no such file.
     """
+    _return_large_blocks()
     basis = _basis(source, folder, wanted, classes, threads, on_step)
     return [_release(source, folder, wanted, PRECISIONS[name], classes, basis, threads, on_step) for name in wanted.precisions]
 
@@ -90,16 +94,14 @@ def _basis(source: Path, folder: Path, wanted: Wanted, classes: ClassList | None
     elif any(p.trunk == HALF for p in precisions):
         ranges = measure_ranges(net, iter(pictures))
     on_step("PyTorch's scores of the check pictures")
-    reference = reference_scores(net, pictures)
-    _trim()
-    return _Basis(digest, pictures, reference, ranges, calibration)
+    return _Basis(digest, pictures, reference_scores(net, pictures), ranges, calibration)
 
 
-def _trim() -> None:
-    """Have glibc give the memory back that PyTorch's activations took, some 100 MB; other C libraries do it by themselves."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)
+def _return_large_blocks() -> None:
+    """Have glibc give large blocks, activations above all, back to the system when they are freed; it would keep some 150 MB for later."""
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if set_option:
+        set_option(M_MMAP_THRESHOLD, 2**20)
 
 
 def _release(source: Path, folder: Path, wanted: Wanted, precision: Precision, classes, basis: _Basis, threads: int, on_step) -> Exported:
