@@ -29,7 +29,6 @@ from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.nets import open_net
 from vgg_deploy.runtimes import OnnxRuntime, Scores
 
-
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 

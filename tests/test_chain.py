@@ -66,7 +66,9 @@ def test_s_goes_with_the_crop(photos, here, crop, sides):
     """256 : 384 : 512 to 224 as the paper's; a crop wider than 256 too."""
     s1, s2, s3 = sides
     said = run(train, "--arch", "D", "--chain", "paper", "--plan", "--data", photos, "--width", "0.0625", "--crop", crop, "--batch", "4", "--threads", "2")
-    for row in (f"A-256 │ paper-std draw │ {s1} │ 0.01 │ 74", f"D-384 │ D-256 │ {s2} │ 0.001 │ 37", f"D-jitter │ D-384 │ [{s1};{s3}] │ 0.001 │ 37"):
+    for row in (
+        f"A-256 │ paper-std draw │ {s1} │ 0.01 │ 74", f"D-384 │ D-256 │ {s2} │ 0.001 │ 37", f"D-jitter │ D-384 │ [{s1};{s3}] │ 0.001 │ 37",
+    ):  # fmt: skip
         assert row in said
     assert "taken in proportion" in said
 

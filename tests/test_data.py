@@ -489,7 +489,8 @@ def test_a_damaged_listing_is_made_again(tmp_path, kept):
     first = open_dataset(in_folders(tmp_path, "val"), "val")
     (path,) = kept.glob("*.index")
     whole = path.read_bytes()
-    for data in (b"", whole[:20], whole[:-1], whole + b"x", whole[:100] + bytes([whole[100] ^ 1]) + whole[101:], whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]):
+    flipped = [whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :] for i in (100, len(whole) - 9)]
+    for data in (b"", whole[:20], whole[:-1], whole + b"x", *flipped):
         path.write_bytes(data)
         assert same(open_dataset(tmp_path, "val"), first) and path.read_bytes() == whole
 

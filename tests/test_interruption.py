@@ -85,12 +85,13 @@ def test_killed_at_ten_moments_a_run_ends_bit_for_bit_as_if_it_had_not_been(warm
 
     moments = (
         lambda: after(0.05), lambda: writing("last.pt"), lambda: changed(folder / "last.pt"), lambda: writing("best.pt"), lambda: changed(folder / "best.pt"),
-        lambda: changed(folder / "metrics.csv"), lambda: writing("last.pt"), lambda: changed(folder / "steps.csv"), lambda: after(0.1), lambda: writing("last.pt"),
+        lambda: changed(folder / "metrics.csv"), lambda: writing("last.pt"), lambda: changed(folder / "steps.csv"), lambda: after(0.1),
+        lambda: writing("last.pt"),
     )  # fmt: skip
     for count, moment in enumerate(moments):
         begun = ["--resume", folder] if (folder / "config.json").exists() else [*RUN, "--data", photos, "--out", folder]
         training = warm.train(here, *begun, "--checkpoint-every", "2", "--threads", "1", "--workers", str(count % 2))
-        until(lambda: "Checkpoints and metrics.csv go to" in training.log.read_text())
+        until(lambda log=training.log: "Checkpoints and metrics.csv go to" in log.read_text())
         came = moment()
         until(lambda came=came: came() or late())
         training.send(signal.SIGKILL)
@@ -122,7 +123,7 @@ def test_sigterm_saves_and_ends_with_143_also_when_the_whole_group_gets_it(warm,
 def test_a_second_sigterm_ends_at_once(warm, photos, here):
     slow = ["--arch", "A", *THIN, "--width", "0.5", "--crop", "96", "--side", "96", "--batch", "96", "--epochs", "50", "--workers", "1"]
     training = warm.train(here, *slow, "--data", photos, "--out", here / "run")
-    until(lambda: "Checkpoints and metrics.csv go to" in training.log.read_text())
+    until(lambda log=training.log: "Checkpoints and metrics.csv go to" in log.read_text())
     time.sleep(0.5)
     end = time.monotonic() + 30
     while training.alive() and time.monotonic() < end:
@@ -192,7 +193,7 @@ def test_resume_alone_finds_a_run_that_was_killed_before_its_first_checkpoint(wa
     for name in ("old", "new"):
         training = warm.train(here, *RUN, "--epochs", "1", "--data", photos, "--out", here / "runs" / name, "--workers", "0")
         if name == "new":
-            until(lambda: "Checkpoints and metrics.csv go to" in training.log.read_text())
+            until(lambda log=training.log: "Checkpoints and metrics.csv go to" in log.read_text())
             training.send(signal.SIGKILL)
         assert training.wait() in (0, -signal.SIGKILL), training.said()
     (here / "runs" / "new" / "last.pt").unlink(missing_ok=True)
@@ -219,11 +220,14 @@ def test_tables_survive_a_machine_that_stopped_within_a_line(stopped):
         assert Run(stopped).steps.read_text().split() == rows.split()
 
 
-@pytest.mark.parametrize("more", [["--lr", "1e6"], ["--lr", "1e9", "--epochs", "1", "--batch", "96"], ["--lr", "1e6", "--batch", "48", "--checkpoint-every", "1"]])
+@pytest.mark.parametrize(
+    "more", [["--lr", "1e6"], ["--lr", "1e9", "--epochs", "1", "--batch", "96"], ["--lr", "1e6", "--batch", "48", "--checkpoint-every", "1"]]
+)
 def test_a_loss_that_is_no_number_stops_with_step_rate_and_advice(photos, here, more):
     """Found by the next step's loss, at an epoch's end, before validation, or by the checkpoint that is due."""
     said = run(train, *RUN, "--data", photos, "--out", here / "run", "--workers", "0", *more, code=1)
-    assert ("the loss is nan at step" in said or "validation gives no numbers at step 1 " in said) and f"(LR {float(more[1]):g})" in said and "Lower --lr, or choose another --init" in said
+    assert "the loss is nan at step" in said or "validation gives no numbers at step 1 " in said
+    assert f"(LR {float(more[1]):g})" in said and "Lower --lr, or choose another --init" in said
     for kept in ("last.pt", "best.pt"):
         if (here / "run" / kept).exists():
             weights = load_checkpoint(here / "run" / kept).weights

@@ -80,9 +80,6 @@ def until(true, seconds: float = 60) -> None:
 
 
 def _serve() -> None:
-    import PIL.JpegImagePlugin  # what a training imports late, and would take seconds for
-    import torch._dynamo
-    import torch.utils.serialization.config
 
     import train.command  # noqa: F401
     from train.__main__ import main

@@ -45,9 +45,10 @@ class TrainConfig:
             raise InputError(f"crop {self.crop} is not a multiple of {STRIDE}")
         if not self.crop <= self.side[0] <= self.side[1]:
             raise InputError(f"S {self.side[0]}:{self.side[1]} needs {self.crop} <= low <= high, or the {self.crop} crop does not fit")
-        for name, least in {"batch": 1, "epochs": 1, "patience": 1, "most_drops": 0, "bias_decay": 0, "bias_lr": 0, "weight_decay": 0, "streams": 1, "shuffle_buffer": 0}.items():
-            if getattr(self, name) < least:
-                raise InputError(f"{name} {getattr(self, name)} is below {least}")
+        for least, names in enumerate((("most_drops", "bias_decay", "bias_lr", "weight_decay", "shuffle_buffer"), ("batch", "epochs", "patience", "streams"))):
+            for name in names:
+                if getattr(self, name) < least:
+                    raise InputError(f"{name} {getattr(self, name)} is below {least}")
         if not self.lr > 0:
             raise InputError(f"lr {self.lr} is not a positive number")
         if not 0 <= self.dropout < 1:

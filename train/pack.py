@@ -13,7 +13,7 @@ from vgg_deploy.errors import interruptible
 @click.option("--images-per-shard", default=1000, type=click.IntRange(1), help="Of ImageNet 1000 are about 110 MB.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of the order of the training images.")
 @click.option("--on-error", type=click.Choice(("stop", "skip")), default="stop", help="What a file that is no image by its name does.")
-@click.option("--index", type=click.Path(path_type=Path), metavar="FOLDER", help="Instead: describe the WebDataset shards train*.tar and val*.tar of this folder.")
+@click.option("--index", type=click.Path(path_type=Path), metavar="FOLDER", help="Instead: index WebDataset shards, train*.tar and val*.tar, of this folder.")
 @click.option("--classes", type=click.Path(path_type=Path), help="With --index: the classes in the order of their numbers, one id a line or Keras' JSON. "
               "[default: numbered]")  # fmt: skip
 @interruptible("shards that were written stay; remove them before you begin again")

@@ -120,7 +120,7 @@ def _start(stage: Stage, chain: Chain, folder: Path, sources: Sources, machine: 
     def check() -> None:
         state = _state(run, config)
         if state != "done" or not run.best.is_file():
-            raise InputError(f"stage {stage.name} starts from {stage.start}, which is not trained to its end ({state}); train that first: --stage {stage.start}")
+            raise InputError(f"stage {stage.name} starts from {stage.start}, not trained to its end ({state}); train that first: --stage {stage.start}")
 
     machine.ranks.from_main(check)
     best = run.best
