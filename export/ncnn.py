@@ -8,17 +8,19 @@ from importlib.metadata import version
 from math import prod
 from pathlib import Path
 
-import onnx
+import numpy as np
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
 from export.check import check_pictures, compare, judge_exact
 from export.engine import read_described
+from export.onnx_file import place, read_referring
 from export.release import Exported
 from vgg_deploy.artifact import check_manifest, manifest_path
-from vgg_deploy.errors import InputError
+from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.ncnn_files import SUFFIX, NcnnFiles, NcnnGraph, array_bytes, ncnn_graph, weights_path
+from vgg_deploy.onnx_wire import data_files
 from vgg_deploy.runtimes import NcnnRuntime, OnnxRuntime
 
 REFERENCE = "ONNX Runtime"
@@ -57,13 +59,15 @@ def export_ncnn(source: Path, threads: int, on_step: Callable[[str], None]) -> E
 
 
 def _write_weights(source: Path, graph: NcnnGraph, path: Path) -> None:
-    """The arrays of the ONNX file in ncnn's order.
+    """The arrays of the ONNX file in ncnn's order, one at a time.
 
     Raises: InputError if one is missing, or has another shape or type than the net that the file says it is.
     """
+    outside = data_files(source)
+    data = outside[0] if outside else None
     try:
-        held = {tensor.name: tensor for tensor in onnx.load(source, load_external_data=False).graph.initializer}
-    except (DecodeError, OSError) as error:
+        held = {tensor.name: tensor for tensor in read_referring(source, data).graph.initializer}
+    except (DecodeError, ValueError, CheckFailed) as error:
         raise InputError(f"{source}: not an ONNX file ({error}); export it with vgg-export --onnx") from None
     with open(path, "wb") as file:
         for wanted in graph.arrays:
@@ -71,9 +75,16 @@ def _write_weights(source: Path, graph: NcnnGraph, path: Path) -> None:
             if tensor is None or tensor.data_type != TensorProto.FLOAT:
                 raise InputError(f"{source}: holds no float32 {wanted.name}, which its net has; export it again")
             shape = (prod(tensor.dims),) if len(wanted.shape) == 1 else tuple(tensor.dims)  # the mean is stored as (1, 3, 1, 1)
-            if shape != wanted.shape or len(tensor.raw_data) != 4 * prod(shape):
+            if shape != wanted.shape:
                 raise InputError(f"{source}: {wanted.name} is {shape}, its net has {wanted.shape}; export it again")
-            file.write(array_bytes(wanted, numpy_helper.to_array(tensor)))
+            file.write(array_bytes(wanted, _array(tensor, data or source)))
+
+
+def _array(tensor: TensorProto, file: Path) -> np.ndarray:
+    """The values of a float32 tensor, which may be a place in a file."""
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return numpy_helper.to_array(tensor)
+    return np.memmap(file, "<f4", "r", place(tensor)[0], tuple(tensor.dims))
 
 
 def _manifest(exported: Exported, source: Path, files: dict[str, Path]) -> dict:

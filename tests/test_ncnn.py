@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import CLASSES, run, save_net, thin_net
+from onnx import numpy_helper
 
 from bench.cli import main as vgg_bench
 from bench.models import Ways, open_models, runnable
@@ -54,7 +55,7 @@ def exported(folder, net, form="uint8"):
 def test_every_net_and_form(tmp_path, arch, form, more):
     """Oracle: the net itself in float64, on sizes that the export did not check."""
     net = thin_net(arch, **more)
-    runtime = open_runtime(exported(tmp_path, net, form), threads=2)
+    runtime = open_runtime(exported(tmp_path, net, form))
     crop, mean = net.spec.crop, torch.tensor(net.spec.preprocessing.mean).double().view(1, 3, 1, 1)
     for n, h, w in ((1, crop, crop), (2, crop + 17, crop + 64), (3, crop + 40, crop + 5)):
         images = np.random.default_rng(h).integers(0, 256, (n, h, w, 3), np.uint8).transpose(0, 3, 1, 2)  # not contiguous
@@ -146,6 +147,9 @@ def test_only_float32_files_of_ours_are_taken(tmp_path):
     model.graph.initializer.add().CopyFrom(tensor)
     model.graph.initializer[-1].dims[0] += 1
     onnx.save(model, tmp_path / "other.onnx")
+    assert "fc8.bias: 16 bytes are stored, its shape [5] takes 20" in refused(tmp_path / "other.onnx")
+    model.graph.initializer[-1].CopyFrom(numpy_helper.from_array(np.zeros(5, np.float32), "fc8.bias"))
+    onnx.save(model, tmp_path / "other.onnx")
     assert "fc8.bias is (5,), its net has (4,)" in refused(tmp_path / "other.onnx")
     (tmp_path / "text.onnx").write_text("hello")
     assert "not an ONNX file" in refused(tmp_path / "text.onnx")
@@ -220,7 +224,7 @@ def test_same_text_other_weights_is_another_model(tmp_path):
 
 
 def test_from_checkpoint_to_tables(here, photos):
-    said = run(vgg_export, save_net(thin_net("A", classes=CLASSES), here / "A.pt"), "--onnx", "--ncnn", "--precision", "fp16,fp32")
+    said = run(vgg_export, save_net(thin_net("A", classes=CLASSES), here / "A.pt"), "--onnx", "--ncnn", "--precision", "fp16,fp32", "--threads", 1)
     assert "A.fp32.ncnn.param against ONNX Runtime" in said and "A.fp32.onnx against PyTorch" in said
     names = {f"A.fp32.{ending}" for ending in ("onnx", "json", "ncnn.param", "ncnn.bin", "ncnn.json")}
     assert {p.name for p in (here / "exported").iterdir()} == names | {"A.fp16.onnx", "A.fp16.json", "export.json"}
@@ -229,13 +233,13 @@ def test_from_checkpoint_to_tables(here, photos):
     assert {name: f["sha256"] for name, f in manifest["files"].items()} == {n: sha256(here / "exported" / n) for n in manifest["files"]}
     assert len(manifest["check"]) == 8 and all(c["agree"] == c["batch"] for c in manifest["check"])
 
-    run(vgg_bench, "--data", photos, "--scales", "32,64", "--measure", "accuracy")
+    run(vgg_bench, "--data", photos, "--scales", "32,64", "--measure", "accuracy", "--threads", 1)
     table = pd.read_csv("results/accuracy.csv").set_index(["model", "scales"]).top1_error_pct
     assert set(table.index.get_level_values(0)) == {"A.fp16.onnx", "A.fp32.onnx", "A.fp32.ncnn.param"}
     assert (table["A.fp32.ncnn.param"] == table["A.fp32.onnx"]).all()
 
     (here / "exported" / "A.fp32.ncnn.param").unlink()
-    run(vgg_export, "exported/A.fp32.onnx", "--ncnn")
+    run(vgg_export, "exported/A.fp32.onnx", "--ncnn", "--threads", 1)
     assert [row["file"] for row in json.loads((here / "exported" / "export.json").read_text())] == ["A.fp32.ncnn.param", "A.fp32.onnx"]
     assert "--ncnn is made from float32" in run(vgg_export, "A.pt", "--onnx", "--ncnn", "--precision", "fp16", code=2)
     assert "is fp16" in run(vgg_export, "exported/A.fp16.onnx", "--ncnn", code=2)
