@@ -1,5 +1,6 @@
 """vgg-bench: options in, tables, reports and a verdict out."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -84,6 +85,8 @@ def main(**options):
     """
     request = Request(**options)
     refuse_contradictions(request)
+    # waiting threads must sleep, not spin: decoders and other runtimes need the same cores (read when torch is imported)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from bench.command import bench
     from vgg_deploy.ranks import hide_other_gpus, joined
 

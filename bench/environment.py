@@ -30,6 +30,7 @@ def describe_environment(threads: int, processes: int = 1) -> dict:
         "cpu": _cpu_name(),
         "cores_allowed": sorted(os.sched_getaffinity(0)),
         "threads": threads,
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "processes": processes,
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
