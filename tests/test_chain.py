@@ -134,7 +134,7 @@ def test_a_stage_whose_start_is_not_trained_to_its_end(photos, here):
     run(train, *stage, "A-256")
     (half / "metrics.csv").write_text("\n".join((half / "metrics.csv").read_text().split("\n")[:2]) + "\n")
     said = run(train, *stage, "D-256", code=2)
-    assert "starts from A-256, which is not trained to its end (1 of 2 epochs done)" in said
+    assert "starts from A-256, not trained to its end (1 of 2 epochs done)" in said
     assert "it has A-256, A-LRN-256, B-256" in run(train, *stage, "F-256", code=2)
 
 
