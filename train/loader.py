@@ -150,8 +150,8 @@ def told_when_a_worker_ends() -> Iterator[None]:
     """Tell what it means when PyTorch finds, anywhere in the block, that one of its loader processes is gone."""
     try:
         yield
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+    except (RuntimeError, OSError, EOFError) as error:  # the pipe or the shared memory of a process that is gone fails in many ways
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in ("DataLoader worker", "shared memory", "ancdata")):
             raise
         raise CheckFailed(
             f"a loader process was killed ({str(error).partition('.')[0]}), perhaps for want of memory; lower --workers and go on with --resume"
