@@ -9,6 +9,7 @@ from PIL import Image
 from train import frozen, start
 from train.augment import centre_crop, random_view
 from train.config import RECIPES, TrainConfig, learning_rate
+from train.health import Health
 from train.loader import EpochBatches, Views, collate, train_batches
 from train.statistics import Colours, measure_colours
 from train.update import sgd
@@ -210,3 +211,15 @@ def test_another_trunk_or_another_picture_makes_other_features(photos_copy):
 def test_a_recipe_is_checked_when_made(change, message):
     with pytest.raises(InputError, match=message):
         TrainConfig(**change)
+
+
+def test_a_net_that_stands_still_is_told_of_once_and_not_too_early():
+    said = []
+    health = Health(10, "paper-std", said.append)
+    for step, loss in ((125, 2.31), (999, 2.302), (1125, 2.301), (1250, 2.301)):
+        health.after_epoch({"step": step, "train_loss": loss})
+    assert len(said) == 1 and "after 1125 updates the loss is 2.301, where guessing gives 2.303" in said[0]
+    health = Health(10, "he", said.append)
+    for step, loss in ((1125, 2.2), (1250, 2.301)):
+        health.after_epoch({"step": step, "train_loss": loss})
+    assert len(said) == 1

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable
 
-STALLED = 0.02  # share of ln(classes) that a loss must have gained by the end of the first epoch
+STALLED = 0.02  # share of ln(classes) that a loss must have gained by the end of an epoch
+PATIENCE = 1000  # updates before it is looked at: sound nets, too, stand still for some hundred
 WILD = 1e3  # times ln(classes), as a first loss: He's draw stays below 10, weights of variance 0.01 begin above 1e7
 
 
@@ -11,7 +12,7 @@ class Health:
     """Compares losses with ln(classes), the loss of equal scores."""
 
     def __init__(self, classes: int, init: str, say: Callable[[str], None]):
-        self.chance, self.init, self.say = math.log(classes), init, say
+        self.chance, self.init, self.say, self.looked = math.log(classes), init, say, False
 
     def after_step(self, step: int, loss: float) -> None:
         """The first loss belongs to the weights as they were drawn. Args: step, counted from 1."""
@@ -23,8 +24,11 @@ class Health:
 
     def after_epoch(self, row: dict) -> None:
         """Args: row, of metrics.csv."""
-        if row["epoch"] == 1 and row["train_loss"] > (1 - STALLED) * self.chance:
+        if row["step"] < PATIENCE or self.looked:
+            return
+        self.looked = True
+        if row["train_loss"] > (1 - STALLED) * self.chance:
             self.say(
-                f"Warning: after one epoch the loss is {row['train_loss']:.3f}, where guessing gives {self.chance:.3f}: it does not learn yet. Deep nets "
-                "stall from small random weights; start from a trained A (--chain paper, --net-a), or choose --init glorot or he"
+                f"Warning: after {row['step']} updates the loss is {row['train_loss']:.3f}, where guessing gives {self.chance:.3f}: it does not learn "
+                "yet. Deep nets stall from small random weights; start from a trained A (--chain paper, --net-a), or choose --init glorot or he"
             )
