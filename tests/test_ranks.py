@@ -192,7 +192,8 @@ def test_updates_are_those_of_a_plain_loop(warm, photos, here):
                 moving[name] = 0.9 * moving[name] + w.grad + decay * w
                 w -= rate * moving[name]
     for name, w in net.named_parameters():
-        torch.testing.assert_close(held.weights[name], w.detach(), rtol=1e-3, atol=1e-5)
+        off = (held.weights[name] - w.detach()).abs()  # a value at a ReLU's or a pool's edge may fall either way
+        assert off.max() < 1e-4 and off.mean() < 2e-6, (name, off.max(), off.mean())  # a decay left out moves the mean by 1e-5 and more
 
 
 def test_two_processes_share_every_batch():
