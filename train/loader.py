@@ -153,6 +153,7 @@ def told_when_a_worker_ends() -> Iterator[None]:
     except (RuntimeError, OSError, EOFError) as error:  # the pipe or the shared memory of a process that is gone fails in many ways
         if isinstance(error, RuntimeError) and not any(word in str(error) for word in ("DataLoader worker", "shared memory", "ancdata")):
             raise
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would raise the same again, wherever the way out has come to
         raise CheckFailed(
             f"a loader process was killed ({str(error).partition('.')[0]}), perhaps for want of memory; lower --workers and go on with --resume"
         ) from None
