@@ -14,7 +14,11 @@ from pathlib import Path
 import click
 import pandas as pd
 
-CROP, RANGE, FIXED = 96, (96, 256), 176  # S; the fixed one is the middle of the range, which both are tested at
+from train.config import RECIPES
+
+SMALL = RECIPES["small"]
+JITTER = "{}:{}".format(*SMALL.side)
+FIXED = sum(SMALL.side) // 2  # S in the middle of the range, where both are tested too
 SIDES = (96, 128, 176, 208, 256)
 
 
@@ -29,10 +33,10 @@ class Study:
         folder = self.runs / name
         if (folder / "metrics.csv").is_file() and len(pd.read_csv(folder / "metrics.csv")) == self.epochs:
             return folder
-        common = ["--width", "0.125", "--crop", str(CROP), "--batch", "32", "--epochs", str(self.epochs), "--lr", "0.005", "--dropout", "0"]
-        common += ["--lr-drops", f"{self.epochs - 2},{self.epochs - 1}", "--threads", str(self.threads), "--workers", "1", "--out", str(folder)]
-        common += ["--data", str(self.data)] if self.data else []
-        done = subprocess.run([sys.executable, "-m", "train", *common, *options], capture_output=True, text=True)
+        common = ["--width", SMALL.width, "--crop", SMALL.crop, "--batch", SMALL.batch, "--lr", SMALL.lr, "--dropout", SMALL.dropout, "--init", SMALL.init]
+        common += ["--epochs", self.epochs, "--lr-drops", f"{self.epochs - 2},{self.epochs - 1}", "--threads", self.threads, "--workers", 1, "--out", folder]
+        common += ["--data", self.data] if self.data else []
+        done = subprocess.run([sys.executable, "-m", "train", *map(str, common), *options], capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{name}: {done.stdout}\n{done.stderr}")
         print(name, "|", [line for line in done.stdout.splitlines() if line.startswith("Done")][0], flush=True)
@@ -56,15 +60,15 @@ class Study:
 
 def jitter(study: Study, seeds: range, out: Path) -> str:
     """A at S=176 and at S in [96;256], tested at every Q."""
-    runs = {f"{kind}-{seed}": study.train(f"A-{kind}-{seed}", "--arch", "A", "--init", "he", "--seed", str(seed), "--side", side)
-            for seed in seeds for kind, side in (("fixed", str(FIXED)), ("jitter", f"{RANGE[0]}:{RANGE[1]}"))}  # fmt: skip
+    runs = {f"{kind}-{seed}": study.train(f"A-{kind}-{seed}", "--arch", "A", "--seed", str(seed), "--side", side)
+            for seed in seeds for kind, side in (("fixed", str(FIXED)), ("jitter", JITTER))}  # fmt: skip
     table = study.errors(runs)
     table[["kind", "seed"]] = table.model.str.split("-", expand=True)
     table.to_csv(out / "jitter.csv", index=False)
     found = table.groupby(["kind", "side"]).top1_error_pct.agg(["mean", "min", "max"]).unstack(0)
     rows = [f"| {q} | {_range(found, 'fixed', q)} | {_range(found, 'jitter', q)} |" for q in SIDES]
     means = table.groupby("kind").top1_error_pct.mean()
-    return "\n".join([f"| Q | A, S={FIXED} | A, S in [{RANGE[0]};{RANGE[1]}] |", "| --- | --- | --- |", *rows,
+    return "\n".join([f"| Q | A, S={FIXED} | A, {SMALL.s} |", "| --- | --- | --- |", *rows,
                       f"| mean | {means['fixed']:.1f} | {means['jitter']:.1f} |"])  # fmt: skip
 
 
@@ -77,11 +81,10 @@ def warm_start(study: Study, seeds: range, out: Path) -> str:
     """D from the jittered A of the same seed, and D from the draw alone: He's Gaussian, for with one of 0.01 neither leaves the start in so few updates."""
     from train.curves import compare_curves
 
-    side = f"{RANGE[0]}:{RANGE[1]}"
     kinds = {"D from a trained A": [], "D, drawn": []}
     for seed in seeds:
-        net_a = study.train(f"A-jitter-{seed}", "--arch", "A", "--init", "he", "--seed", str(seed), "--side", side) / "best.pt"
-        common = ("--arch", "D", "--init", "he", "--seed", str(seed), "--side", side)
+        net_a = study.train(f"A-jitter-{seed}", "--arch", "A", "--seed", str(seed), "--side", JITTER) / "best.pt"
+        common = ("--arch", "D", "--seed", str(seed), "--side", JITTER)
         kinds["D from a trained A"].append(study.train(f"D-warm-{seed}", *common, "--net-a", str(net_a)))
         kinds["D, drawn"].append(study.train(f"D-drawn-{seed}", *common))
     compare_curves(kinds, out / "warm_start.png", "epoch")
@@ -100,8 +103,8 @@ def printed_variance(study: Study) -> str:
     """What `--init paper-var` says of nets A and D."""
     lines = []
     for arch in ("A", "D"):
-        command = [sys.executable, "-m", "train", "--arch", arch, "--init", "paper-var", "--width", "0.125", "--crop", str(CROP), "--side", str(CROP)]
-        command += ["--lr", "0.01", "--epochs", "1", "--batch", "32", "--out", str(study.runs / f"{arch}-paper-var")]
+        command = [sys.executable, "-m", "train", "--arch", arch, "--init", "paper-var", "--width", str(SMALL.width), "--crop", str(SMALL.crop)]
+        command += ["--lr", "0.01", "--epochs", "1", "--batch", "32", "--side", str(SMALL.crop), "--out", str(study.runs / f"{arch}-paper-var")]
         command += ["--data", str(study.data)] if study.data else []
         done = subprocess.run(command, capture_output=True, text=True)
         said = re.findall(r"(?:Warning: the first|Error: the) loss is [^;(]*", " ".join((done.stdout + done.stderr).split()))
@@ -114,7 +117,7 @@ def printed_variance(study: Study) -> str:
 @click.option("--runs", default="runs/learning", type=click.Path(path_type=Path))
 @click.option("--seeds", default=3)
 @click.option("--warm-seeds", default=2, help="Of the nets D, which take longer.")
-@click.option("--epochs", default=11)
+@click.option("--epochs", default=SMALL.epochs)
 @click.option("--threads", default=2)
 @click.option("--out", default="benchmarks/results/learning", type=click.Path(path_type=Path))
 def main(data, runs, seeds, warm_seeds, epochs, threads, out):
@@ -127,7 +130,8 @@ def main(data, runs, seeds, warm_seeds, epochs, threads, out):
     }
     text = "\n\n".join(f"## {title}\n\n{table}" for title, table in parts.items())
     what = "photos" if data else "the built-in pictures"
-    (out / "README.md").write_text(f"# Thin nets learning {what}\n\nWidth 1/8, crop {CROP}, batch 32, LR 0.005, {epochs} epochs, {seeds} seeds.\n\n{text}\n")
+    recipe = f"Width {SMALL.width:g}, crop {SMALL.crop}, batch {SMALL.batch}, LR {SMALL.lr:g}, {epochs} epochs, {seeds} seeds."
+    (out / "README.md").write_text(f"# Thin nets learning {what}\n\n{recipe}\n\n{text}\n")
     print((out / "README.md").read_text())
 
 

@@ -66,7 +66,7 @@ RECIPES = {
     # For two cores and the built-in pictures: an eighth of the channels at a small crop, scale jitter, and He's draw,
     # with which depth needs no pre-training (the authors' later remark). No dropout: a net this thin has none to spare.
     "small": TrainConfig(
-        width=0.125, crop=96, side=(96, 256), batch=32, epochs=11, lr=0.005, lr_drops=(9, 10), dropout=0.0, init="he"
+        width=0.125, crop=96, side=(96, 256), batch=16, epochs=14, lr=0.0025, lr_drops=(12, 13), dropout=0.0, init="he"
     ),
 }
 
