@@ -1,7 +1,7 @@
 """What the loaders deliver, alone: python benchmarks/loader.py --data FOLDER
 
-Training: decode, rescale to S, crop, flip, shift, in worker processes. Dense evaluation: decode, rescale to Q, batches by size, in
-threads and, where the bench would use them, processes. Images/s, and per core. With --enlarge 375 the photos are first written
+Training: decode, rescale to S, crop, flip, shift, batches. Dense evaluation: decode, rescale to Q, batches by size. Both in a process a
+core. Images/s, and per core; of the evaluation also what the main process does an image, which no number of cores makes less. With --enlarge 375 the photos are first written
 anew with that shorter side, the size of most of ILSVRC's.
 """
 
@@ -39,14 +39,14 @@ def training_rate(dataset: Dataset, side: tuple[int, int], workers: int, seconds
     return images / (time.perf_counter() - begun)
 
 
-def evaluation_rate(dataset: Dataset, sides: tuple[int, ...], threads: int, seconds: float) -> float:
-    """Images a second of the bench's loader, each at every Q."""
+def evaluation_rate(dataset: Dataset, sides: tuple[int, ...], decoders: int, seconds: float) -> tuple[float, float]:
+    """Images a second of the bench's loader, each at every Q, and milliseconds of the main process's own time an image."""
     wanted = {Scale(side, "bilinear"): np.ones(len(dataset), bool) for side in sides}
-    begun, images = time.perf_counter(), 0.0
+    begun, own, images = time.perf_counter(), time.process_time(), 0.0
     while time.perf_counter() - begun < seconds:
-        for batch in size_batches(dataset, wanted, 16, threads):
+        for batch in size_batches(dataset, wanted, 16, decoders):
             images += len(batch.indices) / len(sides)
-    return images / (time.perf_counter() - begun)
+    return images / (time.perf_counter() - begun), 1000 * (time.process_time() - own) / images
 
 
 def enlarged(dataset: Dataset, side: int, folder: Path) -> Dataset:
@@ -75,18 +75,22 @@ def main(data, images, enlarge, seconds, out):
         rows = [
             {"loader": "training, S 256", "images_per_s": training_rate(dataset, (256, 256), cores, seconds)},
             {"loader": "training, S [256;512]", "images_per_s": training_rate(dataset, (256, 512), cores, seconds)},
-            {"loader": "evaluation, Q 256", "images_per_s": evaluation_rate(dataset, (256,), cores, seconds)},
-            {"loader": "evaluation, Q 256, 384, 512", "images_per_s": evaluation_rate(dataset, (256, 384, 512), cores, seconds)},
         ]
+        for sides in ((256,), (256, 384, 512)):
+            rate, own_ms = evaluation_rate(dataset, sides, cores, seconds)
+            rows.append({"loader": f"evaluation, Q {', '.join(map(str, sides))}", "images_per_s": rate, "main_ms_per_image": own_ms})
     table = pd.DataFrame(rows).assign(cores=cores)
     table["per_core"] = table.images_per_s / cores
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / f"loader_{cores}_cores.csv", index=False)
-    lines = [f"| {r.loader} | {r.images_per_s:.0f} | {r.per_core:.0f} |" for r in table.itertuples()]
+    lines = [
+        f"| {r.loader} | {r.images_per_s:.0f} | {r.per_core:.0f} | {'' if np.isnan(r.main_ms_per_image) else f'{r.main_ms_per_image:.2f}'} |"
+        for r in table.itertuples()
+    ]
     width, height = np.mean(sizes, axis=0)
     (out / f"loader_{cores}_cores.md").write_text(
         f"# The loaders alone, {cores} cores\n\n{len(sizes)} JPEG photos of {width:.0f} x {height:.0f} pixels on average"
-        f"{f', enlarged to a shorter side of {enlarge}' if enlarge else ''}.\n\n| loader | images/s | per core |\n| --- | --- | --- |\n"
+        f"{f', enlarged to a shorter side of {enlarge}' if enlarge else ''}.\n\n| loader | images/s | per core | main process ms/image |\n| --- | --- | --- | --- |\n"
         + "\n".join(lines)
         + f"\n\n```json\n{json.dumps(describe_environment(cores), indent=2)}\n```\n"
     )

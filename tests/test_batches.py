@@ -9,9 +9,9 @@ from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import InputError
 
 
-def collected(dataset, sides, batch=4, threads=2, **more):
+def collected(dataset, sides, batch=4, decoders=2, **more):
     wanted = {Scale(side, "bilinear"): np.ones(len(dataset), bool) for side in sides}
-    return list(size_batches(dataset, wanted, batch, threads, **more))
+    return list(size_batches(dataset, wanted, batch, decoders, **more))
 
 
 def test_every_image_comes_once_at_every_side_unpadded(photos):
@@ -33,9 +33,9 @@ def test_every_image_comes_once_at_every_side_unpadded(photos):
         assert np.abs(image.astype(int) - wanted).max() <= 1
 
 
-def test_batches_do_not_depend_on_threads(photos):
+def test_batches_do_not_depend_on_the_number_of_decoders(photos):
     dataset = open_dataset(photos, "val")
-    one, four = (collected(dataset, (48,), threads=threads) for threads in (1, 4))
+    one, four = (collected(dataset, (48,), decoders=decoders) for decoders in (1, 4))
     assert [b.indices.tolist() for b in one] == [b.indices.tolist() for b in four]
 
 

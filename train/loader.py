@@ -1,14 +1,10 @@
 """Training batches: decoded and augmented by worker processes, the same for a seed however many workers there are."""
 
-import atexit
-import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
-from multiprocessing.synchronize import Event
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +21,7 @@ from vgg_deploy.data import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.preprocess import read_image
 from vgg_deploy.spec import Preprocessing
+from vgg_deploy.workers import outlive_signals
 
 
 class TrainBatch(NamedTuple):
@@ -134,8 +131,7 @@ def collate(examples: list) -> TrainBatch:
 def train_batches(views: Views, begin: int, workers: int, pin: bool, rank: int = 0, world: int = 1) -> Iterator[TrainBatch]:
     """This process's batches of step `begin` and on, to the end of the last epoch, without a gap between epochs."""
     # its own generator: nothing of a run may hang on how often a shared one was asked
-    atexit.register((ending := multiprocessing.Event()).set)
-    common = {"worker_init_fn": partial(_outlive_signals, ending=ending), "generator": torch.Generator()}
+    common = {"worker_init_fn": _begin, "generator": torch.Generator()}
     config = views.config
     if views.dataset.packed:
         workers = min(workers, config.streams // world)
@@ -194,11 +190,7 @@ def _as_it_is(part: TrainBatch | str) -> TrainBatch | str:
     return part
 
 
-def _outlive_signals(worker: int, ending: Event) -> None:
-    """Begin a loader's process. Ctrl-C and a scheduler's SIGTERM reach all processes; the main one alone decides what they mean.
-
-    Args: ending, set when the main process exits: from then on SIGTERM acts as usual, for Python ends by it what is left.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda signum, frame: os._exit(0) if ending.is_set() else None)
+def _begin(worker: int) -> None:
+    """Begin a loader's process."""
+    outlive_signals()
     torch.set_num_threads(1)

@@ -25,26 +25,27 @@ def size_batches(
     dataset: Dataset,
     wanted: Mapping[Scale, np.ndarray],
     batch: int,
-    threads: int,
+    decoders: int,
     on_bad: Callable[[int, InputError], None] | None = None,
 ) -> Iterator[Batch]:
     """Every wanted image at every scale that wants it, once; an image is decoded once for all of them.
 
     Batches depend on the order of the data set only, not on timing.
-    Args: wanted, for each scale (images,) bool; batch, most images a batch; threads, decoders working ahead; on_bad,
+    Args: wanted, for each scale (images,) bool; batch, most images a batch; decoders, processes working ahead; on_bad,
         called with the position and the error of an unreadable image, which is then left out. Without it the error
         is raised, and so is that of a store that cannot be reached.
     """
-    waiting: dict[tuple[Scale, int, int], list[tuple[int, np.ndarray]]] = {}
+    waiting: dict[tuple[Scale, int, int], tuple[list[int], np.ndarray]] = {}  # positions, and room for a whole batch
     held = 0
 
     def release(key: tuple[Scale, int, int]) -> Batch:
         nonlocal held
-        indices, images = zip(*waiting.pop(key), strict=True)
-        held -= sum(image.size for image in images)
-        return Batch(key[0], np.array(indices), np.stack(images))
+        indices, images = waiting.pop(key)
+        images = images[: len(indices)]
+        held -= images.size
+        return Batch(key[0], np.array(indices), images)
 
-    for index, scaled in decoded(dataset, wanted, threads):
+    for index, scaled in decoded(dataset, wanted, decoders):
         if isinstance(scaled, InputError):
             if on_bad is None or isinstance(scaled, Unreachable):
                 raise scaled
@@ -52,11 +53,15 @@ def size_batches(
             continue
         for scale, image in scaled.items():
             key = (scale, *image.shape[1:])
-            waiting.setdefault(key, []).append((index, image))
+            if key not in waiting:
+                waiting[key] = [], np.empty((batch, *image.shape), np.uint8)  # takes memory only as it fills
+            indices, images = waiting[key]
+            images[len(indices)] = image
+            indices.append(index)
             held += image.size
-            if len(waiting[key]) == batch:
+            if len(indices) == batch:
                 yield release(key)
         while held > HELD_BYTES:
-            yield release(max(waiting, key=lambda k: len(waiting[k])))
+            yield release(max(waiting, key=lambda k: len(waiting[k][0])))
     while waiting:
         yield release(next(iter(waiting)))

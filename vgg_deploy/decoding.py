@@ -1,21 +1,26 @@
-"""Images decoded and rescaled ahead of who needs them, in their order.
+"""Images decoded and rescaled ahead of who needs them, in their order, by processes.
 
-Threads do it, for Pillow's decoders and resize let others run. Processes were tried: handing the pixels over through shared memory
-took as long again as decoding and rescaling.
+Threads would wait for each other: between two calls of Pillow's every one of them wants Python's lock. The pixels lie in memory that all
+processes see and that is used again, for handing over fresh pages costs as much as decoding; the pipes carry places only.
 """
 
-from collections import deque
+import mmap
+import multiprocessing
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from multiprocessing.connection import Connection, wait
 from typing import NamedTuple
 
 import numpy as np
 
 from vgg_deploy.data import Dataset
-from vgg_deploy.errors import InputError
-from vgg_deploy.preprocess import planes, resized
+from vgg_deploy.errors import CheckFailed, InputError
+from vgg_deploy.preprocess import resized
+from vgg_deploy.workers import outlive_signals
 
-AHEAD = 4  # images a thread
+TASK = 4  # images, told of in one message
+AHEAD = 2  # tasks a process
+ASPECT = 2  # up to which an image is sure to find room
 
 
 class Scale(NamedTuple):
@@ -26,28 +31,112 @@ class Scale(NamedTuple):
 
 
 Scaled = dict[Scale, np.ndarray]  # an image at every scale that wants it: (3, h, w) uint8 RGB, min(h, w) == side
+Place = tuple[int, int, int] | np.ndarray  # in a room: first byte, height, width; or the pixels, where there was none left
 
 
-def decoded(dataset: Dataset, wanted: Mapping[Scale, np.ndarray], threads: int) -> Iterator[tuple[int, Scaled | InputError]]:
-    """(position, the image or what is wrong with it) of every image that any scale wants. Args: wanted, for each scale (images,) bool."""
+def decoded(dataset: Dataset, wanted: Mapping[Scale, np.ndarray], processes: int) -> Iterator[tuple[int, Scaled | InputError]]:
+    """(position, the image or what is wrong with it) of every image that any scale wants.
 
-    def scaled(index: int) -> Scaled | InputError:
+    Args: wanted, for each scale (images,) bool.
+    Yields: arrays that are good until the next image is asked for.
+    Raises: CheckFailed if a process was killed.
+    """
+    indices = np.flatnonzero(np.any(list(wanted.values()), axis=0))
+    tasks = [indices[i : i + TASK].tolist() for i in range(0, len(indices), TASK)]
+    processes = min(processes, len(tasks))
+    room = TASK * sum(3 * ASPECT * scale.side**2 for scale in wanted)
+    rooms = np.frombuffer(mmap.mmap(-1, max(1, (AHEAD * processes + 1) * room)), np.uint8).reshape(-1, max(1, room))
+    with closing(_Team(processes, dataset, wanted, rooms)) as team:
+        for given in range(min(AHEAD * processes, len(tasks))):
+            team.give(given, tasks[given])
+        for number, task in enumerate(tasks):
+            found = team.take(number)
+            if (following := number + AHEAD * processes) < len(tasks):
+                team.give(following, tasks[following])
+            for index, places in zip(task, found, strict=True):
+                yield index, places if isinstance(places, InputError) else {s: _pixels(place, rooms[number % len(rooms)]) for s, place in places.items()}
+
+
+class _Team:
+    """Processes that take tasks in turn; task n is done by process n modulo their number, in the room n modulo theirs."""
+
+    def __init__(self, size: int, dataset: Dataset, wanted: Mapping[Scale, np.ndarray], rooms: np.ndarray):
+        fork = multiprocessing.get_context("fork")  # what it works on is there already
+        self.members = []
+        for _ in range(size):
+            ours, theirs = fork.Pipe()
+            inherited = [ours, *(pipe for _, pipe in self.members)]
+            process = fork.Process(target=_work, args=(theirs, inherited, dataset, wanted, rooms), daemon=True)
+            process.start()
+            theirs.close()
+            self.members.append((process, ours))
+
+    def give(self, number: int, task: list[int]) -> None:
+        process, pipe = self.members[number % len(self.members)]
+        try:
+            pipe.send((number, task))
+        except BrokenPipeError:
+            raise _killed(process) from None
+
+    def take(self, number: int) -> list[dict[Scale, Place] | InputError]:
+        """Wait for a task that was given; tasks are taken in their order."""
+        process, pipe = self.members[number % len(self.members)]
+        try:
+            if pipe not in wait([pipe, process.sentinel]):
+                raise EOFError
+            return pipe.recv()
+        except (EOFError, ConnectionResetError):
+            raise _killed(process) from None
+
+    def close(self) -> None:
+        for process, pipe in self.members:
+            process.kill()  # it has nothing to lose
+            process.join()
+            pipe.close()
+
+
+def _killed(process: multiprocessing.Process) -> CheckFailed:
+    process.join(1)
+    return CheckFailed(f"a decoding process ended with {process.exitcode}, perhaps for want of memory; lower --threads and run again")
+
+
+def _work(pipe: Connection, inherited: list[Connection], dataset: Dataset, wanted: Mapping[Scale, np.ndarray], rooms: np.ndarray) -> None:
+    """A process of the team. Args: inherited, the main process's ends; while any other process holds one, its death is not seen."""
+    outlive_signals()
+    for end in inherited:
+        end.close()
+    try:
+        while True:
+            number, task = pipe.recv()
+            pipe.send(_scaled(dataset, wanted, task, rooms[number % len(rooms)]))
+    except (EOFError, ConnectionError):
+        return
+
+
+def _scaled(dataset: Dataset, wanted: Mapping[Scale, np.ndarray], task: list[int], room: np.ndarray) -> list[dict[Scale, Place] | InputError]:
+    """Images of one task, put into its room one behind the other."""
+    told, used = [], 0
+    for index in task:
         try:
             image = dataset.image(index)
         except InputError as error:
-            return error
-        return {scale: planes(resized(image, *scale)).contiguous().numpy() for scale, chosen in wanted.items() if chosen[index]}
+            told.append(error)
+            continue
+        places = {}
+        for scale, chosen in wanted.items():
+            if chosen[index]:
+                pixels = np.asarray(resized(image, *scale)).transpose(2, 0, 1)
+                places[scale] = (used, *pixels.shape[1:]) if used + pixels.size <= len(room) else np.ascontiguousarray(pixels)
+                if isinstance(places[scale], tuple):
+                    _pixels(places[scale], room)[...] = pixels
+                    used += pixels.size
+        told.append(places)
+    return told
 
-    jobs: deque[tuple[int, Future]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for index in np.flatnonzero(np.any(list(wanted.values()), axis=0)).tolist():
-                jobs.append((index, pool.submit(scaled, index)))
-                if len(jobs) > AHEAD * threads:
-                    done, job = jobs.popleft()
-                    yield done, job.result()
-            while jobs:
-                done, job = jobs.popleft()
-                yield done, job.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+
+def _pixels(place: Place, room: np.ndarray) -> np.ndarray:
+    """(3, h, w) uint8, a view of the room where they lie there."""
+    if isinstance(place, np.ndarray):
+        return place
+    begin, height, width = place
+    return room[begin : begin + 3 * height * width].reshape(3, height, width)

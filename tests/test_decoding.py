@@ -1,0 +1,103 @@
+"""Decoding in processes of their own: pixels, order, and ends."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vgg_deploy.data import open_dataset
+from vgg_deploy.decoding import Scale, decoded
+from vgg_deploy.errors import CheckFailed
+
+SMALL, LARGE = Scale(32, "bilinear"), Scale(48, "bicubic")
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """Many photos more than one task, slivers among them that find no room beside others."""
+    rng = np.random.default_rng(0)
+    for i, (w, h) in enumerate([(64, 48), (900, 40), (40, 900), (1000, 36), (50, 50)] * 4):
+        path = tmp_path / "val" / "c" / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (h, w, 3), np.uint8)).save(path)
+    return open_dataset(tmp_path, "val")
+
+
+def everything(dataset, *scales):
+    return {scale: np.ones(len(dataset), bool) for scale in scales}
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_pixels_and_order_are_pillows(odd, processes):
+    wanted = everything(odd, SMALL, LARGE)
+    wanted[LARGE][::3] = False
+    seen = []
+    for index, images in decoded(odd, wanted, processes):
+        seen.append(index)
+        assert set(images) == {scale for scale, chosen in wanted.items() if chosen[index]}
+        original = Image.open(odd.path(index))
+        for (side, filter), image in images.items():
+            assert min(image.shape[1:]) == side
+            resized = original.resize(image.shape[:0:-1], getattr(Image.Resampling, filter.upper()))
+            np.testing.assert_array_equal(image.transpose(1, 2, 0), np.asarray(resized))
+    assert seen == list(range(len(odd)))
+
+
+def test_processes_end_with_the_loop(odd):
+    before = set(multiprocessing.active_children())
+    for _ in decoded(odd, everything(odd, SMALL), 2):
+        assert len(set(multiprocessing.active_children()) - before) == 2
+        break
+    assert set(multiprocessing.active_children()) == before
+
+
+def test_a_killed_process_is_told_of(odd):
+    before = set(multiprocessing.active_children())
+    with pytest.raises(CheckFailed, match="a decoding process ended with -9.*lower --threads"):
+        for _ in decoded(odd, everything(odd, SMALL), 2):
+            for process in set(multiprocessing.active_children()) - before:
+                os.kill(process.pid, signal.SIGKILL)
+                process.join()
+    assert set(multiprocessing.active_children()) == before
+
+
+def test_nothing_is_left_when_the_main_process_is_killed(odd):
+    """Nor do Ctrl-C and SIGTERM, which reach all processes of a job, take the decoders from under it."""
+    code = f"""
+import multiprocessing, time, numpy as np
+from vgg_deploy import decoding
+from vgg_deploy.data import open_dataset
+dataset = open_dataset({str(odd.root)!r}, "val")
+for _ in decoding.decoded(dataset, {{decoding.Scale(32, "bilinear"): np.ones(len(dataset), bool)}}, 2):
+    print(*(p.pid for p in multiprocessing.active_children()), flush=True)
+    time.sleep(60)
+"""
+    main = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    decoders = [int(pid) for pid in main.stdout.readline().split()]
+    assert len(decoders) == 2
+    for pid in decoders:
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
+    time.sleep(1)
+    assert all(alive(pid) for pid in decoders)
+    main.kill()
+    main.wait()
+    main.stdout.close()
+    ends = time.monotonic() + 30
+    while any(map(alive, decoders)) and time.monotonic() < ends:
+        time.sleep(0.1)
+    assert not any(map(alive, decoders))
+
+
+def alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
