@@ -1,8 +1,8 @@
 """What the loaders deliver, alone: python benchmarks/loader.py --data FOLDER
 
-Training: decode, rescale to S, crop, flip, shift, batches. Dense evaluation: decode, rescale to Q, batches by size. Both in a process a
-core. Images/s, and per core; of the evaluation also what the main process does an image, which no number of cores makes less. With --enlarge 375 the photos are first written
-anew with that shorter side, the size of most of ILSVRC's.
+Training: decode, rescale to S, crop, flip, shift, batches. Dense evaluation: decode, rescale to Q, batches by size. Both in a process
+a core. Images/s, and per core; of the evaluation also what the main process does an image, which no number of cores makes less. With
+--enlarge 375 the photos are first written anew with that shorter side, the size of most of ILSVRC's.
 """
 
 import json
@@ -90,7 +90,8 @@ def main(data, images, enlarge, seconds, out):
     width, height = np.mean(sizes, axis=0)
     (out / f"loader_{cores}_cores.md").write_text(
         f"# The loaders alone, {cores} cores\n\n{len(sizes)} JPEG photos of {width:.0f} x {height:.0f} pixels on average"
-        f"{f', enlarged to a shorter side of {enlarge}' if enlarge else ''}.\n\n| loader | images/s | per core | main process ms/image |\n| --- | --- | --- | --- |\n"
+        f"{f', enlarged to a shorter side of {enlarge}' if enlarge else ''}.\n\n"
+        "| loader | images/s | per core | main process ms/image |\n| --- | --- | --- | --- |\n"
         + "\n".join(lines)
         + f"\n\n```json\n{json.dumps(describe_environment(cores), indent=2)}\n```\n"
     )

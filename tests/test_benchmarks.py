@@ -190,3 +190,23 @@ def test_the_scaling_law_in_rehearsal(tmp_path):
     per_call = layers[(layers.series == "size of one picture") & (layers.runtime == "onnxruntime") & (layers.width == 288)]
     assert per_call.group.nunique() == 8 and (per_call.seconds > 0).all()  # the profiler's names were all understood
     assert (tmp_path / "scaling.png").read_bytes()[:4] == b"\x89PNG" and "ms a GMAC" in (tmp_path / "scaling.md").read_text()
+
+
+def test_ncnn_against_onnx_runtime_in_rehearsal(tmp_path, photos):
+    pytest.importorskip("ncnn")
+    weights = save_net(thin_net("A", seed=2, crop=32), tmp_path / "A.pt")
+    options = ("--sizes", "32x32,32x64", "--batches", "1,2", "--rounds", "3", "--threads", "1", "--data", str(photos))
+    rehearse("cpu_fp32.py", tmp_path, "--weights", str(weights), *options)
+    table = pd.read_csv(tmp_path / "cpu_fp32.csv")
+    assert list(zip(table.height_px, table.width_px, table.batch, strict=True)) == [(32, 32, 1), (32, 32, 2), (32, 64, 1), (32, 64, 2)]
+    assert (table.score_difference < 1e-4).all() and (table.speedup_low <= table.speedup).all() and (table.speedup <= table.speedup_high).all()
+    assert "| 32 | 24 | 24 |" in (tmp_path / "cpu_fp32.md").read_text()
+
+
+def test_the_loaders_in_rehearsal(tmp_path, photos):
+    rehearse("loader.py", tmp_path, "--data", str(photos), "--images", "24", "--seconds", "0.5", "--enlarge", "160")
+    (table,) = tmp_path.glob("loader_*_cores.csv")
+    found = pd.read_csv(table)
+    assert list(found.loader) == ["training, S 256", "training, S [256;512]", "evaluation, Q 256", "evaluation, Q 256, 384, 512"]
+    assert (found.images_per_s > 0).all() and found.main_ms_per_image.notna().sum() == 2
+    assert np.allclose(found.per_core * found.cores, found.images_per_s)

@@ -205,6 +205,16 @@ def test_the_picture_holds_the_very_views_of_the_training(here, photos):
     assert all(found[index, epoch] == [(ys[row], xs[epoch])] for row, index in enumerate((0, 16, 32, 48, 64, 80)) for epoch in range(6))
 
 
+def test_the_picture_passes_over_unreadable_images_where_it_is_told_to(here, photos_copy):
+    dataset = open_dataset(photos_copy, "train")
+    for index in (16, 17):
+        dataset.path(index).write_bytes(b"no image")
+    said = run(train, "--data", photos_copy, *THIN, "--picture", "views.png", "--on-error", "skip")
+    assert "Views of training images" in said
+    said = run(train, "--data", photos_copy, *THIN, "--picture", "stops.png", code=2)
+    assert dataset.files[16] in said and not (here / "stops.png").exists()
+
+
 def places(page: np.ndarray, part: np.ndarray) -> list[tuple[int, int]]:
     """Where a part of a picture begins, (y, x): by its corners, then by all pixels."""
     page, part = (pixels.astype(np.int32) @ (1, 256, 65536) for pixels in (page, part))

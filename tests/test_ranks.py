@@ -17,13 +17,17 @@ from torch.nn.functional import cross_entropy
 from warm import Training, Warm, until
 
 from train.config import TrainConfig
+from train.health import Health
 from train.loader import EpochBatches, Views, train_batches
+from train.loop import fit
+from train.run import State
 from train.start import random_net
 from train.statistics import measure_colours
 from train.trainee import dropout_masks, shape_for_training
 from train.update import Examples, Updater
 from vgg_deploy.checkpoint import load_checkpoint
 from vgg_deploy.data import open_dataset
+from vgg_deploy.errors import CheckFailed
 from vgg_deploy.ranks import ALONE
 from vgg_deploy.spec import Preprocessing
 
@@ -244,3 +248,15 @@ def test_a_first_step_that_float16_skips_leaves_no_momentum():
             assert momentum.isfinite().all()
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_gradients_that_no_scale_makes_finite_end_a_run_in_float16(tmp_path):
+    """The loss is fine, and every update skipped: without a word the weights would stay as they are."""
+    config = TrainConfig(arch="A", width=1 / 16, crop=32, side=(32, 32), batch=8, precision="fp16", init="he", dropout=0.0, epochs=1)
+    updater = Updater(shape_for_training(random_net(thin_spec("A"), config), "cpu", "fp16"), False, config, ALONE, compiled=False)
+    updater.net.conv1_1.weight.register_hook(lambda gradient: gradient * float("nan"))
+    inputs = torch.from_numpy(np.random.default_rng(0).normal(0, 50, (8, 3, 32, 32)).astype(np.float32))
+    batches = iter([Examples(inputs, torch.arange(8) % 4, torch.arange(8))] * 40)
+    state = State(images=320)
+    with pytest.raises(CheckFailed, match="gradients overflow float16 in every update up to step 17 .*--precision bf16"):
+        fit(updater, batches, 40, lambda signals: None, config, state, None, Health(4, "he", print))

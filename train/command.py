@@ -84,5 +84,5 @@ def draw(config, sources: Sources, machine: Machine, picture: Path) -> None:
     from vgg_deploy.spec import Preprocessing
 
     colours = measure_colours(sources.train, machine.threads)
-    draw_views(Views(sources.train, config, Preprocessing(), colours.components()), 6, picture)
+    draw_views(Views(sources.train, config, Preprocessing(), colours.components()), 6, picture, machine.on_error)
     say(f"Views of training images, as a net gets them: {picture}")

@@ -75,7 +75,7 @@ def fit(
     """Train until the last epoch.
 
     Raises: Interrupted after a signal, when last.pt holds the step it stopped at; CheckFailed if the loss is no longer
-        finite: the last good checkpoints stay.
+        finite, or float16's gradients never are: the last good checkpoints stay.
     """
     with Signals().watched() as signals:
         clock = _Clock(state)
@@ -156,6 +156,8 @@ class _Window:
             if not math.isfinite(loss):
                 self.updater.ranks.together(partial(_diverged, f"the loss is {loss}", step, self.lr, self.keeper))
             self.health.after_step(step, loss)
+        if self.updater.overflows():
+            self.updater.ranks.together(partial(_overflown, self.state.step, self.lr))
         self.sums += tallies.sum(0)
         self.state.tally = (np.array(self.state.tally) + tallies.sum(0)).tolist()
 
@@ -215,6 +217,13 @@ def _save(updater: Updater, state: State, keeper: Keeper | None, clock: _Clock) 
 def _refuse_spoilt(updater: Updater, state: State, keeper: Keeper | None) -> None:
     if not updater.weights_are_finite():
         _diverged("the loss is nan", state.step + 1, updater.optimiser.param_groups[0]["lr"], keeper)
+
+
+def _overflown(step: int, lr: float) -> NoReturn:
+    raise CheckFailed(
+        f"gradients overflow float16 in every update up to step {step} (LR {lr:g}), however small the loss scale; "
+        "start anew with --precision bf16 or fp32, or with a lower --lr"
+    )
 
 
 def _diverged(found: str, step: int, lr: float, keeper: Keeper | None) -> NoReturn:

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from train.augment import View
 from train.loader import Views
+from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
+from vgg_deploy.shards import Unreachable
 
 EPOCHS = 6  # views of each image
 # one an epoch: of the frame in the image and of its mark at the view
@@ -21,11 +23,12 @@ TEXT = ImageFont.load_default(12)
 HEADING = ImageFont.load_default(15)
 
 
-def draw_views(views: Views, count: int, path: Path) -> Path:
+def draw_views(views: Views, count: int, path: Path, on_error: str = "stop") -> Path:
     """A row an image: itself with the frames of its crops, then its views of the first epochs as the training draws them.
 
     Views are shown before the mean is subtracted, with their colour shift, cut to 0-255.
-    Args: count, images, spread evenly over the data set. Returns: path, a PNG.
+    Args: count, images, spread evenly over the data set; on_error, "stop" or "skip", then the image after an unreadable one is shown.
+    Returns: path, a PNG.
     Raises: InputError for an unreadable image, and where the picture cannot be written.
     """
     config, dataset = views.config, views.dataset
@@ -38,9 +41,10 @@ def draw_views(views: Views, count: int, path: Path) -> Path:
     pen.text((MARGIN, MARGIN), f"Training images and their views: crop {config.crop}, {config.s}, seed {config.seed}", INK, HEADING)
     for epoch in range(EPOCHS):
         pen.text((MARGIN + wide + GAP + epoch * (unit + GAP), MARGIN + TITLE - 20), f"epoch {epoch + 1}", FAINT, TEXT)
-    for row, index in enumerate(np.arange(count) * len(dataset) // count):
+    for row, place in enumerate((np.arange(count) * len(dataset) // count).tolist()):
         y = MARGIN + TITLE + row * row_height
-        image, drawn = dataset.decode(int(index)), [_view(views, epoch, int(index)) for epoch in range(EPOCHS)]
+        index = _readable(dataset, place) if on_error == "skip" else place
+        image, drawn = dataset.decode(index), [_view(views, epoch, index) for epoch in range(EPOCHS)]
         page.paste(_framed(image, drawn, config.crop, (wide, unit)), (MARGIN, y))
         label = dataset.names[dataset.labels[index]]
         _caption(pen, (MARGIN, y + unit), [_short(f"{label}: {Path(dataset.files[index]).name}"), f"{image.shape[2]} x {image.shape[1]} pixels"])
@@ -58,6 +62,19 @@ def as_shown(view: View) -> np.ndarray:
     """(crop, crop, 3) uint8: the view with its colour shift."""
     shifted = view.crop.permute(1, 2, 0).numpy() + view.shift
     return np.clip(np.rint(shifted), 0, 255).astype(np.uint8)
+
+
+def _readable(dataset: Dataset, place: int) -> int:
+    """The first image from a place on, and from the first one on, that can be decoded."""
+    for index in (*range(place, len(dataset)), *range(place)):
+        try:
+            dataset.image(index)
+        except Unreachable:
+            raise
+        except InputError:
+            continue
+        return index
+    raise InputError(f"{dataset.root}: none of its {len(dataset)} images can be read")
 
 
 def _view(views: Views, epoch: int, index: int) -> View:

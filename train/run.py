@@ -127,6 +127,10 @@ class Run:
         with open(self.metrics, newline="", encoding="utf-8") as file:
             return sum(1 for _ in csv.DictReader(file))
 
+    def cut_off(self) -> bool:
+        """Whether epochs of its own plan are missing."""
+        return self.exists and self.epochs_done() < self.begun_with()[0].epochs
+
     def begin_from(self, state: State) -> None:
         """Have the tables tell what `state` knows, and no leftovers of a process that was killed."""
         for partial in self.folder.glob(".*.partial"):

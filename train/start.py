@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from train.config import TrainConfig
+from train.run import Run
 from vgg_deploy.checkpoint import is_checkpoint, load_checkpoint, load_untrusted
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
@@ -79,8 +80,10 @@ def fits(spec_a: NetSpec, spec: NetSpec) -> bool:
 
 
 def newest_fitting_a(runs: Path, spec: NetSpec) -> Path | None:
-    """best.pt of the newest run that trained a fitting A."""
+    """best.pt of the newest run that trained a fitting A to its end."""
     for path in newest_first(runs, "best.pt"):
+        if Run(path.parent).cut_off():
+            continue
         held = load_checkpoint(path).spec
         if held.arch == "A" and fits(held, spec):
             return path

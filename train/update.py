@@ -77,6 +77,13 @@ class Updater:
             kept["momentum_buffer"] = kept["momentum_buffer"].clone()  # a mapped file would be held open, and its place on the disk
             self.ranks.spread(kept["momentum_buffer"])
 
+    def overflows(self) -> bool:
+        """Whether float16's gradients are not finite even where the loss scale has shrunk below one: no smaller scale will help.
+
+        Each step that was skipped for them halved the scale.
+        """
+        return self.scaler.is_enabled() and self.scaler.get_scale() < 1
+
     def weights_are_finite(self) -> bool:
         return all(bool(weights.isfinite().all()) for weights in self.trainee.parameters())
 
