@@ -10,7 +10,11 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("vgg-deploy", "torch", "torchvision", "onnx", "onnxruntime-gpu", "ncnn", "tensorrt", "tensorrt-rtx", "numpy", "pillow", "pandas", "plotly")
+PACKAGES = ("vgg-deploy", "torch", "torchvision", "onnx", "onnxruntime-gpu", "ncnn", "openvino", "tensorrt", "tensorrt-rtx", "numpy", "pillow", "pandas",
+            "plotly")  # fmt: skip
+# What decides how fast a CPU multiplies, as Linux calls it
+INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "asimd", "asimdhp", "asimddp",
+                "i8mm", "sve")  # fmt: skip
 
 
 def describe_environment(threads: int, processes: int = 1) -> dict:
@@ -27,7 +31,8 @@ def describe_environment(threads: int, processes: int = 1) -> dict:
         "host": platform.node(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "cpu": _cpu_name(),
+        "cpu": _of_cpu("model name") or platform.processor(),
+        "cpu_instructions": [name for name in INSTRUCTIONS if name in (_of_cpu("flags") or _of_cpu("Features")).split()],
         "cores_allowed": sorted(os.sched_getaffinity(0)),
         "threads": threads,
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
@@ -43,7 +48,7 @@ def _program(path: Path) -> list[str]:
     return ["python", "-m", path.parent.name] if path.name == "__main__.py" else [path.name]
 
 
-def _cpu_name() -> str:
+def _of_cpu(what: str) -> str:
+    """An entry of the first core's description, empty where there is none."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(what)), "")

@@ -105,9 +105,14 @@ def agreement(reference: Runtime, other: Runtime, data: Path, side: int) -> dict
 
 def text_table(rows: list[dict]) -> str:
     """Markdown."""
-    shown = [{key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in row.items()} for row in rows]
+    shown = [{key: _short(value) for key, value in row.items()} for row in rows]
     lines = [list(shown[0]), ["---:"] * len(shown[0]), *(list(row.values()) for row in shown)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _short(value: float | int | str) -> str:
+    """Three digits, and no powers of ten where a number has them before the point."""
+    return str(value) if not isinstance(value, float) else f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 @click.command(context_settings={"show_default": True})
