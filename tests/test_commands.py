@@ -156,12 +156,12 @@ def test_a_killed_loader_process_is_told_and_ends_the_run(here, photos):
 def test_a_resumed_run_ends_where_an_unbroken_one_does(here, photos, monkeypatch):
     whole = ["--arch", "A", "--data", photos, *THIN, "--epochs", "4", "--lr", "0.003"]
     run(train, *whole, "--out", here / "unbroken")
-    from train import loop
+    from train.run import Run
 
     class Stop(Exception):
         pass
 
-    save_best, calls = loop.Run.save_best, []
+    save_best, calls = Run.save_best, []
 
     def interrupted(self, net):
         calls.append(1)
@@ -169,7 +169,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(here, photos, monkeypatch
         if len(calls) == 2:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(loop.Run, "save_best", interrupted)
+    monkeypatch.setattr(Run, "save_best", interrupted)
     run(train, *whole, "--out", here / "broken", code=130)
     monkeypatch.undo()
     monkeypatch.chdir(here)

@@ -273,15 +273,15 @@ def test_tensorboard_shows_what_the_tables_hold(trained):
 
 def test_a_resumed_run_is_shown_once(here, photos, monkeypatch):
     """Broken off in its second epoch, it leaves events of updates that no checkpoint knows, as a killed process does."""
-    from train import loop
+    from train.run import Run
 
-    save_best = loop.Run.save_best
+    save_best = Run.save_best
 
     def broken_off(self, net):
         save_best(self, net)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(loop.Run, "save_best", broken_off)
+    monkeypatch.setattr(Run, "save_best", broken_off)
     run(train, "--arch", "A", "--data", photos, *THIN, "--epochs", "3", "--tensorboard", "--out", "run", code=130)
     monkeypatch.undo()
     monkeypatch.chdir(here)

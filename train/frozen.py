@@ -11,7 +11,8 @@ from numpy.lib.format import open_memmap
 from train.augment import centre_crop
 from train.config import TrainConfig
 from train.loader import EpochBatches
-from train.loop import Errors, Signals, Validate
+from train.loop import Errors, Validate
+from train.signals import Signals
 from train.update import Examples
 from vgg_deploy.archs import STRIDE
 from vgg_deploy.batches import size_batches

@@ -2,6 +2,11 @@
 
 import math
 from collections.abc import Callable
+from typing import NoReturn
+
+from train.run import Keeper, State
+from train.update import Updater
+from vgg_deploy.errors import CheckFailed
 
 STALLED = 0.02  # share of ln(classes) that a loss must have gained by the end of an epoch
 PATIENCE = 1000  # updates before it is looked at: sound nets, too, stand still for some hundred
@@ -32,3 +37,21 @@ class Health:
                 f"Warning: after {row['step']} updates the loss is {row['train_loss']:.3f}, where guessing gives {self.chance:.3f}: it does not learn "
                 "yet. Deep nets stall from small random weights; start from a trained A (--chain paper, --net-a), or choose --init glorot or he"
             )
+
+
+def refuse_spoilt(updater: Updater, state: State, keeper: Keeper | None) -> None:
+    if not updater.weights_are_finite():
+        diverged("the loss is nan", state.step + 1, updater.optimiser.param_groups[0]["lr"], keeper)
+
+
+def overflown(step: int, lr: float) -> NoReturn:
+    raise CheckFailed(
+        f"gradients overflow float16 in every update up to step {step} (LR {lr:g}), however small the loss scale; "
+        "start anew with --precision bf16 or fp32, or with a lower --lr"
+    )
+
+
+def diverged(found: str, step: int, lr: float, keeper: Keeper | None) -> NoReturn:
+    last = keeper.run.last if keeper and keeper.run.last.exists() else None
+    kept = f"{last} is of before and sound: start from it with --weights, or from the beginning. " if last else ""
+    raise CheckFailed(f"{found} at step {step} (LR {lr:g}). {kept}Lower --lr, or choose another --init (he and glorot are made for deep nets)")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -180,6 +181,14 @@ class Run:
         except (KeyError, TypeError) as error:
             raise InputError(f"{self.last}: has no training state ({error}) for this version; start anew with --weights {self.last}") from None
         return checkpoint, state
+
+
+class Keeper(NamedTuple):
+    """Where the main process leaves what a run comes to; the other processes have none."""
+
+    run: Run
+    every: int  # updates between checkpoints
+    board: object | None = None  # train.board.Board
 
 
 def _whole(row: dict) -> bool:

@@ -13,8 +13,8 @@ from train.config import TrainConfig
 from train.curves import draw_curves
 from train.health import Health
 from train.loader import TrainBatch, Views, check_streams, steps_per_epoch, told_when_a_worker_ends, train_batches
-from train.loop import Keeper, Validate, fit
-from train.run import Run, State
+from train.loop import Validate, fit
+from train.run import Keeper, Run, State
 from train.statistics import Colours, measure_colours
 from train.trainee import shape_for_training, shaped
 from train.update import Examples, Updater

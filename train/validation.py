@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from train.loop import Errors, Signals, Validate
+from train.loop import Errors, Validate
+from train.signals import Signals
 from train.trainee import mixed, shaped
 from vgg_deploy.batches import size_batches
 from vgg_deploy.data import Dataset

@@ -1,0 +1,69 @@
+"""What updates came to, from one row of steps.csv to the next."""
+
+import math
+import time
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from train.health import Health, diverged, overflown
+from train.run import Keeper, State
+from train.update import Updater
+
+
+class Window:
+    """The updates since the last row of steps.csv."""
+
+    def __init__(self, updater: Updater, state: State, lr: float, keeper: Keeper | None, health: Health):
+        self.updater, self.state, self.lr, self.keeper, self.health = updater, state, lr, keeper, health
+        self.unseen: list[Tensor] = []
+        self.sums, self.begun = np.zeros(4), time.monotonic()
+
+    def add(self, tally: Tensor) -> None:
+        self.unseen.append(tally)
+
+    def look(self) -> None:
+        """Fetch the tallies of all processes; stop at the first loss that is not finite."""
+        if not self.unseen:
+            return
+        tallies = self.updater.ranks.sum(torch.stack(self.unseen).cpu().numpy())
+        first = self.state.step - len(tallies)
+        self.unseen = []
+        for step, tally in enumerate(tallies, start=first + 1):
+            loss = tally[0] / tally[3]
+            if not math.isfinite(loss):
+                self.updater.ranks.together(partial(diverged, f"the loss is {loss}", step, self.lr, self.keeper))
+            self.health.after_step(step, loss)
+        if self.updater.overflows():
+            self.updater.ranks.together(partial(overflown, self.state.step, self.lr))
+        self.sums += tallies.sum(0)
+        self.state.tally = (np.array(self.state.tally) + tallies.sum(0)).tolist()
+
+    def close(self) -> None:
+        """Write the row and begin the next."""
+        self.look()
+        if not self.sums[3]:
+            return
+        now = time.monotonic()
+        self.state.epoch_s += now - self.begun
+        if self.keeper:
+            loss, top1, _ = self.sums[:3] / self.sums[3]
+            row = {
+                "step": self.state.step, "epoch": len(self.state.errors) + 1, "lr": self.lr, "train_loss": round(loss, 5),
+                "train_top1_error_pct": round(100 * top1, 3), "images_per_s": round(self.sums[3] / (now - self.begun), 1),
+            }  # fmt: skip
+            self.keeper.run.add_step(row)
+            if self.keeper.board:
+                self.keeper.board.step(row)
+        self.sums, self.begun = np.zeros(4), now
+
+    def note(self) -> str:
+        """For the progress bar: the epoch so far."""
+        *sums, images = self.state.tally
+        if not images:
+            return ""
+        loss, top1, top5 = (s / images for s in sums)
+        seconds = self.state.epoch_s + time.monotonic() - self.begun
+        return f"loss {loss:.3f}  top-1 {100 * top1:.1f} %  top-5 {100 * top5:.1f} % error  {images / seconds:.0f} images/s"
