@@ -20,6 +20,7 @@ SMALL = RECIPES["small"]
 JITTER = "{}:{}".format(*SMALL.side)
 FIXED = sum(SMALL.side) // 2  # S in the middle of the range, where both are tested too
 SIDES = (96, 128, 176, 208, 256)
+LEVELS = (75, 60, 45, 30, 15)  # errors, %
 
 
 class Study:
@@ -96,7 +97,16 @@ def warm_start(study: Study, seeds: range, out: Path) -> str:
     for epoch in range(1, study.epochs + 1):
         found = [t[t.epoch == epoch].val_top1_error_pct for t in tables.values()]
         lines.append(f"| {epoch} | " + " | ".join(f"{e.mean():.1f} ({e.min():.1f}-{e.max():.1f})" for e in found) + " |")
+    lines += ["", "| first epoch with an error of at most % | " + " | ".join(tables) + " |", "| --- " * (1 + len(tables)) + "|"]
+    for level in LEVELS:
+        lines.append(f"| {level} | " + " | ".join(", ".join(first_at_most(own, level) for _, own in t.groupby("seed")) for t in tables.values()) + " |")
     return "\n".join(lines)
+
+
+def first_at_most(run: pd.DataFrame, level: float) -> str:
+    """The epoch of metrics.csv, or a dash where it is never reached."""
+    reached = run[run.val_top1_error_pct <= level].epoch
+    return str(reached.min()) if len(reached) else "-"
 
 
 def printed_variance(study: Study) -> str:
