@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -157,8 +158,8 @@ def chosen(views: tuple[str, ...], only: str | None) -> dict[str, tuple[Way, ...
     return found
 
 
-def measure(ways: dict[str, tuple[Way, ...]], setting: Setting, rounds: int) -> pd.DataFrame:
-    """Every evaluation of every round. A way that is skipped is asked once."""
+def measure(ways: dict[str, tuple[Way, ...]], setting: Setting, rounds: int) -> Iterator[pd.DataFrame]:
+    """Every evaluation so far, after each round. A way that is skipped is asked once."""
     told, skipped = [], set()
     for turn in range(rounds):
         for view in ways:
@@ -170,7 +171,7 @@ def measure(ways: dict[str, tuple[Way, ...]], setting: Setting, rounds: int) -> 
                 if one["skipped"]:
                     skipped.add((view, way.name))
                 print(f"round {turn + 1}, {view}, {way.name}: {one['skipped'] or format(one['images_per_s'], '.2f') + ' images/s'}", flush=True)
-    return pd.DataFrame(told)
+        yield pd.DataFrame(told)
 
 
 def summary(told: pd.DataFrame) -> pd.DataFrame:
@@ -246,6 +247,24 @@ def picture(found: pd.DataFrame, side: int) -> Figure:
     return figure
 
 
+def keep(told: pd.DataFrame, title: str, side: int, threads: int, out: Path) -> str:
+    """Tables and plot of the rounds so far. Returns: peers.md."""
+    found, described = summary(told), json.dumps(describe_environment(threads), indent=2)
+    text = (
+        f"{title}, {told['round'].max() + 1} rounds in "
+        'turn: medians, and from the slowest round to the fastest. images/s are those of the evaluation, without imports and loading. "Ours" is `python -m '
+        f"bench` with the same runtime and precision as the row. {DIFFERENCE}\n\n{tables(found, side)}\n\n"
+        f"![images/s](peers.png)\n\n```json\n{described}\n```\n"
+    )
+    for frame, name in ((found, "peers.csv"), (told.drop(columns="predictions"), "peers_samples.csv")):
+        with whole_file(out / name) as partial:
+            frame.to_csv(partial, index=False)
+    write_text(out / "peers.md", text)
+    with whole_file(out / "peers.png") as partial:
+        picture(found, side).savefig(partial, format="png", dpi=150, facecolor="white")
+    return text
+
+
 @click.command(context_settings={"show_default": True})
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with val/<class>/*; without it built-in pictures.")
 @click.option("--weights", type=click.Path(exists=True, path_type=Path), help="Checkpoint (.pt) of A, B, D or E; without it random weights.")
@@ -274,23 +293,10 @@ def main(data, weights, arch, width, images, enlarge, side, batch, threads, call
         photos = lay_out(dataset, enlarge, Path(scratch) / "photos")
         ways = chosen(tuple(views.split(",")), only)
         files = prepare({way.file for found in ways.values() for way in found}, weights, dataset, photos, arch, width, kept)
-        told = measure(ways, Setting(files, photos, side, batch, threads, calls), rounds)
-    found = summary(told)
-    spec = load_checkpoint(files["weights"]).spec
-    trained = f"weights {weights.name}" if weights else "random weights"
-    described = json.dumps(describe_environment(threads), indent=2)
-    text = (
-        f"# VGG-{spec.arch} against peers\n\nWidth {spec.width:g}, {trained}, {len(dataset)} images, {threads} threads on as many cores, {rounds} rounds in "
-        'turn: medians, and from the slowest round to the fastest. images/s are those of the evaluation, without imports and loading. "Ours" is `python -m '
-        f"bench` with the same runtime and precision as the row. {DIFFERENCE}\n\n{tables(found, side)}\n\n"
-        f"![images/s](peers.png)\n\n```json\n{described}\n```\n"
-    )
-    for frame, name in ((found, "peers.csv"), (told.drop(columns="predictions"), "peers_samples.csv")):
-        with whole_file(out / name) as partial:
-            frame.to_csv(partial, index=False)
-    write_text(out / "peers.md", text)
-    with whole_file(out / "peers.png") as partial:
-        picture(found, side).savefig(partial, format="png", dpi=150, facecolor="white")
+        spec = load_checkpoint(files["weights"]).spec
+        what = f"Width {spec.width:g}, {f'weights {weights.name}' if weights else 'random weights'}, {len(dataset)} images, {threads} threads on as many cores"
+        for told in measure(ways, Setting(files, photos, side, batch, threads, calls), rounds):  # kept after each round, for they are long
+            text = keep(told, f"# VGG-{spec.arch} against peers\n\n{what}", side, threads, out)
     print(text)
 
 
