@@ -71,7 +71,7 @@ def fill_cells(
 ) -> Measured:  # fmt: skip
     """Score what is not there yet, each process its share of the images. However it ends, what was scored is kept.
 
-    Args: logs, of each model's runtime; batch, most pictures a call; threads, decoders; on_error, "stop" or "skip" for unreadable images.
+    Args: logs, of each model's runtime; batch, most pictures a call; threads, processes that decode; on_error, "stop" or "skip" for unreadable images.
     Returns: in the main process everything, in another one what it knows of its share.
     Raises: InputError for the first unreadable image, unless they are skipped.
     """

@@ -67,7 +67,7 @@ EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
 @click.option("--torch-precision", "precisions", default="fp32", callback=parse_list, help="Of checkpoints in PyTorch: fp32, fp16, bf16.")
 @click.option("--cuda-graphs", is_flag=True, help="Replay recorded kernels, a recording a shape (torch and TensorRT on a GPU).")
 @click.option("--side-by-side", is_flag=True, help="Also run all models in turn (A B A B) and give the ratio of their times.")
-@click.option("--threads", type=click.IntRange(1), help="On the CPU, each process.  [default: this process's share of the cores]")
+@click.option("--threads", type=click.IntRange(1), help="On the CPU, each process; as many decode images.  [default: this process's share of the cores]")
 @click.option("--on-error", type=click.Choice(("stop", "skip")), default="stop", help="What an unreadable image does.")
 @click.option("--cells", default="cells", type=click.Path(path_type=Path), help="Folder of stored posteriors; what is there is not computed again.")
 @click.option("--cell-type", default="float32", type=click.Choice(("float32", "float16")), help="Of stored posteriors; float16 halves the space and "

@@ -137,8 +137,8 @@ def only_one(folder: Path) -> Iterator[None]:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another place with --cells") from None
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # this process's own: decoders that outlive it for a moment do not hold it
+        except (BlockingIOError, PermissionError):
             raise InputError(f"{folder}: another vgg-bench is computing cells here; wait for it, or give this one its own --cells") from None
         yield
 

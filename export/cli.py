@@ -62,7 +62,7 @@ def parse_scales(ctx, param, text: str | None) -> tuple[int, ...] | None:
               help="What the graph takes: RGB 0-255 as uint8 or float32, or float32 (x/255 - mean)/std.")  # fmt: skip
 @click.option("--classes", type=click.Path(path_type=Path), help="Class list of foreign weights: a synset list or a class_index.json.")
 @click.option("--out", default="exported", type=click.Path(path_type=Path), help="Folder of the files.")
-@click.option("--threads", type=click.IntRange(1), help="Of calibration and check.  [default: the cores this process may use]")
+@click.option("--threads", type=click.IntRange(1), help="Of calibration and check; as many decode images.  [default: the cores this process may use]")
 @interruptible("no half-written file is left, and an older one is untouched")
 def main(model, to_onnx, precisions, calibration, calibration_images, method, quantize_weights, keep, external_data, sensitivity, to_trt, flavour_name,
          targets, sides, max_batch, profiles, data, triton, to_ncnn, form, classes, out, threads):  # fmt: skip

@@ -94,7 +94,7 @@ def test_d_alone_takes_the_newest_fitting_a_or_says_that_there_is_none(here, pho
     table = here / "runs" / "a" / "metrics.csv"
     table.write_text(table.read_text().splitlines()[0] + "\n")  # as if that A had been cut off in its first epoch
     said = run(train, "--arch", "D", "--data", photos, *thin, "--epochs", "1", "--out", here / "runs" / "three")
-    assert "No trained A that fits D" in said
+    assert "No trained A that fits D" in said and "Passed over: " in said and "--net-a" in said
 
 
 def test_b_alone_on_the_built_in_pictures_trains_its_a_first(here):

@@ -95,6 +95,51 @@ for _ in decoding.decoded(dataset, {{decoding.Scale(32, "bilinear"): np.ones(len
     assert not any(map(alive, decoders))
 
 
+def test_ctrl_c_while_processes_begin_is_not_lost(odd):
+    """It comes in the middle of a fork, whose hooks would swallow what its handler raises."""
+    before = set(multiprocessing.active_children())
+    armed = True
+    os.register_at_fork(after_in_parent=lambda: armed and signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            for _ in decoded(odd, everything(odd, SMALL), 2):
+                pass
+        finally:
+            armed = False
+    assert set(multiprocessing.active_children()) == before and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(("error", "raised", "said"), [(MemoryError, CheckFailed, "decoding found no memory"), (ZeroDivisionError, RuntimeError, "in image")])
+def test_what_is_no_fault_of_an_image_is_told_by_the_main_process(odd, monkeypatch, error, raised, said):
+    def image(self, index):
+        if index == 6:
+            raise error
+        return read(self, index)
+
+    read = type(odd).image
+    monkeypatch.setattr(type(odd), "image", image)
+    seen = []
+    with pytest.raises(raised, match=f"(?s)06.png.*{said}"):
+        for index, _ in decoded(odd, everything(odd, SMALL), 2):
+            seen.append(index)
+    assert seen == list(range(6))
+
+
+def test_processes_that_cannot_begin_are_told_of(odd, monkeypatch):
+    before, fork, calls = set(multiprocessing.active_children()), os.fork, []
+
+    def scarce():
+        calls.append(1)
+        if len(calls) == 3:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", scarce)
+    with pytest.raises(CheckFailed, match="cannot start 4 decoding processes .*lower --threads"):
+        next(decoded(odd, everything(odd, SMALL), 4))
+    assert set(multiprocessing.active_children()) == before
+
+
 def alive(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat") as stat:

@@ -20,7 +20,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
 from vgg_deploy.flavours import FLAVOURS
 from vgg_deploy.runtimes import PACKAGES as runtime_names
-from vgg_deploy.runtimes import OnnxRuntime, open_runtime
+from vgg_deploy.runtimes import OnnxRuntime, open_runtime, pytorch
 from vgg_deploy.runtimes.graphs import GraphedRuntime
 
 needs_ncnn = pytest.mark.skipif(importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed: pip install ncnn")
@@ -192,3 +192,16 @@ def test_two_onnxruntime_wheels_are_named(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="onnxruntime 1.0 and onnxruntime-gpu .* are both installed") as refused:
         OnnxRuntime(path)
     assert "pip uninstall" in refused.value.message
+
+
+@pytest.mark.parametrize(("count", "height", "width"), [(1, 7, 7), (3, 7, 9), (2, 30, 23), (40, 8, 8)])
+def test_fc6_as_products_is_its_convolution(count, height, width, monkeypatch):
+    """Oracle: the convolution in float64. Also where the map alone is more than what is multiplied at once."""
+    monkeypatch.setattr(pytorch, "ROWS", 100)
+    torch.manual_seed(0)
+    fc = torch.nn.Conv2d(12, 20, 7).to(memory_format=torch.channels_last)
+    maps = torch.randn(count, 12, height, width).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        found, wanted = pytorch.product(fc, maps), fc.double()(maps.double())
+    assert found.shape == wanted.shape
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5)

@@ -46,7 +46,7 @@ def refuse_spoilt(updater: Updater, state: State, keeper: Keeper | None) -> None
 
 def overflown(step: int, lr: float) -> NoReturn:
     raise CheckFailed(
-        f"gradients overflow float16 in every update up to step {step} (LR {lr:g}), however small the loss scale; "
+        f"gradients overflow float16 again and again up to step {step} (LR {lr:g}), even at a loss scale of 1; "
         "start anew with --precision bf16 or fp32, or with a lower --lr"
     )
 

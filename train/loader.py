@@ -1,10 +1,14 @@
 """Training batches: decoded and augmented by worker processes, the same for a seed however many workers there are."""
 
+import atexit
+import mmap
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
+from operator import setitem
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +25,6 @@ from vgg_deploy.data import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.preprocess import read_image
 from vgg_deploy.spec import Preprocessing
-from vgg_deploy.workers import outlive_signals
 
 
 class TrainBatch(NamedTuple):
@@ -131,7 +134,8 @@ def collate(examples: list) -> TrainBatch:
 def train_batches(views: Views, begin: int, workers: int, pin: bool, rank: int = 0, world: int = 1) -> Iterator[TrainBatch]:
     """This process's batches of step `begin` and on, to the end of the last epoch, without a gap between epochs."""
     # its own generator: nothing of a run may hang on how often a shared one was asked
-    common = {"worker_init_fn": _begin, "generator": torch.Generator()}
+    atexit.register(setitem, ending := mmap.mmap(-1, 1), 0, 1)
+    common = {"worker_init_fn": partial(_outlive_signals, ending=ending), "generator": torch.Generator()}
     config = views.config
     if views.dataset.packed:
         workers = min(workers, config.streams // world)
@@ -190,7 +194,12 @@ def _as_it_is(part: TrainBatch | str) -> TrainBatch | str:
     return part
 
 
-def _begin(worker: int) -> None:
-    """Begin a loader's process."""
-    outlive_signals()
+def _outlive_signals(worker: int, ending: mmap.mmap) -> None:
+    """Begin a loader's process. Ctrl-C and a scheduler's SIGTERM reach all processes; the main one alone decides what they mean.
+
+    Args: ending, one byte that all see, set when the main process exits: from then on SIGTERM acts as usual, for Python ends by it what is
+        left. Unlike an Event it has no lock, which a process that is killed would leave taken.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda signum, frame: os._exit(0) if ending[0] else None)
     torch.set_num_threads(1)

@@ -87,11 +87,11 @@ def open_sets(data: str | None, images: int | None, on_error: str, ranks: Ranks)
 
 
 def _choose_start(config: TrainConfig, sources: Sources, machine: Machine, runs: Path) -> tuple[TrainConfig, Sources]:
-    """B-E start from the newest A that fits. Where there is none, the paper's recipe takes Glorot's draw; the small one
+    """B-E start from the newest A that fits and was trained to its end. Where there is none, the paper's recipe takes Glorot's draw; the small one
     trains an A first, which takes minutes."""
     if config.arch in ("A", "A-LRN"):
         return config, sources
-    found = machine.ranks.from_main(lambda: newest_fitting_a(runs, describe(config, sources.train, Preprocessing(), "")))
+    found = machine.ranks.from_main(lambda: newest_fitting_a(runs, describe(config, sources.train, Preprocessing(), ""), _pass_over))
     if found:
         return config, replace(sources, net_a=found)
     if sources.recipe == "small":
@@ -104,6 +104,10 @@ def _choose_start(config: TrainConfig, sources: Sources, machine: Machine, runs:
         "(the authors' later remark). For the paper's chain: --chain paper."
     )
     return replace(config, init="glorot"), sources
+
+
+def _pass_over(path: Path) -> None:
+    say(f"Passed over: {path}, whose run was not trained to its end. Go on with it by --resume {path.parent}, or take it as it is by --net-a {path}")
 
 
 def announce(config: TrainConfig, sources: Sources, machine: Machine) -> None:

@@ -130,7 +130,10 @@ class Run:
 
     def cut_off(self) -> bool:
         """Whether epochs of its own plan are missing."""
-        return self.exists and self.epochs_done() < self.begun_with()[0].epochs
+        try:
+            return self.exists and self.epochs_done() < self.begun_with()[0].epochs
+        except InputError:  # of another version, or damaged
+            return True
 
     def begin_from(self, state: State) -> None:
         """Have the tables tell what `state` knows, and no leftovers of a process that was killed."""

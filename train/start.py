@@ -1,5 +1,6 @@
 """Where a net's first weights come from: a random draw, the layers of a trained A, or a file."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,12 +80,14 @@ def fits(spec_a: NetSpec, spec: NetSpec) -> bool:
     return replace(spec_a, arch=spec.arch, preprocessing=spec.preprocessing, train_side=spec.train_side, recipe="", lrn=spec.lrn) == replace(spec, recipe="")
 
 
-def newest_fitting_a(runs: Path, spec: NetSpec) -> Path | None:
-    """best.pt of the newest run that trained a fitting A to its end."""
+def newest_fitting_a(runs: Path, spec: NetSpec, passed_over: Callable[[Path], None]) -> Path | None:
+    """best.pt of the newest run that trained a fitting A to its end. Args: passed_over, called with those of runs that did not."""
     for path in newest_first(runs, "best.pt"):
-        if Run(path.parent).cut_off():
-            continue
         held = load_checkpoint(path).spec
-        if held.arch == "A" and fits(held, spec):
-            return path
+        if held.arch != "A" or not fits(held, spec):
+            continue
+        if Run(path.parent).cut_off():
+            passed_over(path)
+            continue
+        return path
     return None

@@ -78,10 +78,7 @@ class Updater:
             self.ranks.spread(kept["momentum_buffer"])
 
     def overflows(self) -> bool:
-        """Whether float16's gradients are not finite even where the loss scale has shrunk below one: no smaller scale will help.
-
-        Each step that was skipped for them halved the scale.
-        """
+        """Whether float16's gradients were not finite so often that the loss scale, halved each time, has come below one."""
         return self.scaler.is_enabled() and self.scaler.get_scale() < 1
 
     def weights_are_finite(self) -> bool:

@@ -24,7 +24,7 @@ BATCH = 32
 def dense_validation(net: VGG, precision: str, dataset: Dataset, threads: int, on_error: str, ranks: Ranks) -> Validate:
     """A function that gives the net's present errors (NaN for a net that has diverged) at the paper's single test scale, each process scoring its share.
 
-    Args: precision, that of the updates; threads, decoders; on_error, "stop" or "skip" for unreadable images.
+    Args: precision, that of the updates; threads, processes that decode; on_error, "stop" or "skip" for unreadable images.
     """
 
     @torch.inference_mode()

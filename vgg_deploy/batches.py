@@ -35,15 +35,14 @@ def size_batches(
         called with the position and the error of an unreadable image, which is then left out. Without it the error
         is raised, and so is that of a store that cannot be reached.
     """
-    waiting: dict[tuple[Scale, int, int], tuple[list[int], np.ndarray]] = {}  # positions, and room for a whole batch
+    waiting: dict[tuple[Scale, int, int], list[tuple[int, np.ndarray]]] = {}
     held = 0
 
     def release(key: tuple[Scale, int, int]) -> Batch:
         nonlocal held
-        indices, images = waiting.pop(key)
-        images = images[: len(indices)]
-        held -= images.size
-        return Batch(key[0], np.array(indices), images)
+        indices, images = zip(*waiting.pop(key), strict=True)
+        held -= sum(image.size for image in images)
+        return Batch(key[0], np.array(indices), np.stack(images))
 
     for index, scaled in decoded(dataset, wanted, decoders):
         if isinstance(scaled, InputError):
@@ -53,15 +52,11 @@ def size_batches(
             continue
         for scale, image in scaled.items():
             key = (scale, *image.shape[1:])
-            if key not in waiting:
-                waiting[key] = [], np.empty((batch, *image.shape), np.uint8)  # takes memory only as it fills
-            indices, images = waiting[key]
-            images[len(indices)] = image
-            indices.append(index)
+            waiting.setdefault(key, []).append((index, image.copy()))
             held += image.size
-            if len(indices) == batch:
+            if len(waiting[key]) == batch:
                 yield release(key)
         while held > HELD_BYTES:
-            yield release(max(waiting, key=lambda k: len(waiting[k][0])))
+            yield release(max(waiting, key=lambda k: len(waiting[k])))
     while waiting:
         yield release(next(iter(waiting)))

@@ -6,17 +6,20 @@ processes see and that is used again, for handing over fresh pages costs as much
 
 import mmap
 import multiprocessing
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from multiprocessing.connection import Connection, wait
-from typing import NamedTuple
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.preprocess import resized
-from vgg_deploy.workers import outlive_signals
+from vgg_deploy.workers import outlive_signals, signals_held_back
 
 TASK = 4  # images, told of in one message
 AHEAD = 2  # tasks a process
@@ -39,7 +42,7 @@ def decoded(dataset: Dataset, wanted: Mapping[Scale, np.ndarray], processes: int
 
     Args: wanted, for each scale (images,) bool.
     Yields: arrays that are good until the next image is asked for.
-    Raises: CheckFailed if a process was killed.
+    Raises: CheckFailed if a process was killed, could not begin, or found no memory.
     """
     indices = np.flatnonzero(np.any(list(wanted.values()), axis=0))
     tasks = [indices[i : i + TASK].tolist() for i in range(0, len(indices), TASK)]
@@ -54,7 +57,19 @@ def decoded(dataset: Dataset, wanted: Mapping[Scale, np.ndarray], processes: int
             if (following := number + AHEAD * processes) < len(tasks):
                 team.give(following, tasks[following])
             for index, places in zip(task, found, strict=True):
+                if isinstance(places, Failure):
+                    places.raised()
                 yield index, places if isinstance(places, InputError) else {s: _pixels(place, rooms[number % len(rooms)]) for s, place in places.items()}
+
+
+class Failure(NamedTuple):
+    """Something in a process that is no fault of an image: told by the main one, for a process has no terminal of its own."""
+
+    of_memory: bool
+    text: str
+
+    def raised(self) -> NoReturn:
+        raise CheckFailed(self.text) if self.of_memory else RuntimeError(self.text)
 
 
 class _Team:
@@ -62,40 +77,53 @@ class _Team:
 
     def __init__(self, size: int, dataset: Dataset, wanted: Mapping[Scale, np.ndarray], rooms: np.ndarray):
         fork = multiprocessing.get_context("fork")  # what it works on is there already
-        self.members = []
-        for _ in range(size):
-            ours, theirs = fork.Pipe()
-            inherited = [ours, *(pipe for _, pipe in self.members)]
-            process = fork.Process(target=_work, args=(theirs, inherited, dataset, wanted, rooms), daemon=True)
-            process.start()
-            theirs.close()
-            self.members.append((process, ours))
+        self.members: list[tuple[BaseProcess, Connection]] = []
+        # Python would end them by SIGTERM, which they outlive
+        self.close = Finalize(self, _end, (self.members,), exitpriority=0)
+        try:
+            with signals_held_back():
+                for _ in range(size):
+                    ours, theirs = fork.Pipe()
+                    inherited = [ours, *(pipe for _, pipe in self.members)]
+                    process = fork.Process(target=_work, args=(theirs, inherited, dataset, wanted, rooms), daemon=True)
+                    process.start()
+                    theirs.close()
+                    self.members.append((process, ours))
+        except OSError as error:
+            self.close()
+            raise CheckFailed(f"cannot start {size} decoding processes ({error.strerror}); lower --threads") from None
+        except BaseException:
+            self.close()
+            raise
 
     def give(self, number: int, task: list[int]) -> None:
         process, pipe = self.members[number % len(self.members)]
         try:
             pipe.send((number, task))
-        except BrokenPipeError:
+        except OSError:
             raise _killed(process) from None
 
-    def take(self, number: int) -> list[dict[Scale, Place] | InputError]:
+    def take(self, number: int) -> list[dict[Scale, Place] | InputError | Failure]:
         """Wait for a task that was given; tasks are taken in their order."""
         process, pipe = self.members[number % len(self.members)]
         try:
             if pipe not in wait([pipe, process.sentinel]):
                 raise EOFError
             return pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # the latter if it was killed in the middle of a message
             raise _killed(process) from None
 
-    def close(self) -> None:
-        for process, pipe in self.members:
-            process.kill()  # it has nothing to lose
-            process.join()
-            pipe.close()
+
+def _end(members: list[tuple[BaseProcess, Connection]]) -> None:
+    """They have nothing to lose."""
+    for process, _ in members:
+        process.kill()
+    for process, pipe in members:
+        process.join()
+        pipe.close()
 
 
-def _killed(process: multiprocessing.Process) -> CheckFailed:
+def _killed(process: BaseProcess) -> CheckFailed:
     process.join(1)
     return CheckFailed(f"a decoding process ended with {process.exitcode}, perhaps for want of memory; lower --threads and run again")
 
@@ -105,32 +133,39 @@ def _work(pipe: Connection, inherited: list[Connection], dataset: Dataset, wante
     outlive_signals()
     for end in inherited:
         end.close()
-    try:
-        while True:
+    while True:
+        try:
             number, task = pipe.recv()
-            pipe.send(_scaled(dataset, wanted, task, rooms[number % len(rooms)]))
-    except (EOFError, ConnectionError):
-        return
+        except (EOFError, ConnectionError):
+            return
+        told = _scaled(dataset, wanted, task, rooms[number % len(rooms)])
+        try:
+            pipe.send(told)
+        except ConnectionError:
+            return
 
 
-def _scaled(dataset: Dataset, wanted: Mapping[Scale, np.ndarray], task: list[int], room: np.ndarray) -> list[dict[Scale, Place] | InputError]:
+def _scaled(dataset: Dataset, wanted: Mapping[Scale, np.ndarray], task: list[int], room: np.ndarray) -> list[dict[Scale, Place] | InputError | Failure]:
     """Images of one task, put into its room one behind the other."""
     told, used = [], 0
     for index in task:
         try:
             image = dataset.image(index)
+            places = {}
+            for scale, chosen in wanted.items():
+                if chosen[index]:
+                    pixels = np.asarray(resized(image, *scale)).transpose(2, 0, 1)
+                    places[scale] = (used, *pixels.shape[1:]) if used + pixels.size <= len(room) else np.ascontiguousarray(pixels)
+                    if isinstance(places[scale], tuple):
+                        _pixels(places[scale], room)[...] = pixels
+                        used += pixels.size
+            told.append(places)
         except InputError as error:
             told.append(error)
-            continue
-        places = {}
-        for scale, chosen in wanted.items():
-            if chosen[index]:
-                pixels = np.asarray(resized(image, *scale)).transpose(2, 0, 1)
-                places[scale] = (used, *pixels.shape[1:]) if used + pixels.size <= len(room) else np.ascontiguousarray(pixels)
-                if isinstance(places[scale], tuple):
-                    _pixels(places[scale], room)[...] = pixels
-                    used += pixels.size
-        told.append(places)
+        except MemoryError:
+            told.append(Failure(True, f"{dataset.where(index)}: decoding found no memory; lower --threads, or leave the image out"))
+        except Exception:
+            told.append(Failure(False, f"{dataset.where(index)}: {traceback.format_exc()}"))
     return told
 
 

@@ -1,18 +1,31 @@
-"""Processes that work for a main one: how they meet signals, and how they end with it."""
+"""Processes begun by a main one, and the signals that reach all of them."""
 
-import atexit
-import multiprocessing
-import os
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-_ENDING = multiprocessing.Event()
-atexit.register(_ENDING.set)
+MEANT_FOR_MAIN = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C and a scheduler's wish reach every process of a job
+
+
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """While processes are begun: a handler that raises in the middle of a fork is swallowed there, and leaves locks taken."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = []
+    before = {s: signal.signal(s, lambda signum, frame: came.append(signum)) for s in MEANT_FOR_MAIN}
+    try:
+        yield
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler or signal.SIG_DFL)
+    for signum in came[:1]:
+        signal.raise_signal(signum)
 
 
 def outlive_signals() -> None:
-    """To be called first in a worker. Ctrl-C and a scheduler's SIGTERM reach all processes; the main one alone decides what they mean.
-
-    When the main process exits, SIGTERM acts as usual again, for Python ends by it what is left.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda signum, frame: os._exit(0) if _ENDING.is_set() else None)
+    """First thing in a process whose main one decides what signals mean, and ends it."""
+    for s in MEANT_FOR_MAIN:
+        signal.signal(s, signal.SIG_IGN)
