@@ -13,13 +13,14 @@ from bench.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
 from bench.shape_log import ShapeLog
 from bench.store import StoredCell, Tally, open_cell
 from vgg_deploy.archs import ARCHS, macs
-from vgg_deploy.batches import Batch, size_batches
+from vgg_deploy.batches import Batch, size_batches, usual_room
 from vgg_deploy.data import Dataset
 from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import progress
 from vgg_deploy.ranks import ALONE, Ranks
 from vgg_deploy.runtimes import Runtime
+from vgg_deploy.runtimes.contract import page_locked
 from vgg_deploy.views import VIEW_SETS, cut
 
 
@@ -86,10 +87,11 @@ def fill_cells(
     on_bad = (lambda index, error: skipped.setdefault(index, error.message)) if on_error == "skip" else None
     costs = {cell: _picture_macs(models[cell.model].runtime, cell) for cell in stored}
     work = sum(costs[cell] * int((mine & ~kept.finished).sum()) for cell, kept in stored.items())
+    room = page_locked if any(model.runtime.device == "cuda" for model in models) else usual_room
     scored = 0
     try:
         with progress(f"scores of {len(dataset)} images", work or 1) as bar:
-            for found in size_batches(dataset, wanted, batch, threads, on_bad):
+            for found in size_batches(dataset, wanted, batch, threads, on_bad, room):
                 for (m, mirrored), cells in groups[found.scale].items():
                     parts = {c: stored[c] for c in cells if not stored[c].finished[found.indices].all()}
                     for filled, images, pictures in _fill(logs[m], found, mirrored, parts, batch):
@@ -142,7 +144,9 @@ def _fill(
         # so few images a time that an interruption loses one call's worth of pictures
         step = max(1, batch // max(views_per_image(c, runtime.runtime.spec.crop) for c in parts))
         for some in (todo[i : i + step] for i in range(0, len(todo), step)):
-            yield parts, len(some), fill(runtime, np.ascontiguousarray(found.images[some]), found.indices[some], mirrored, parts, batch)
+            # a whole batch as it lies: taking all of its rows would copy it, out of the room it was put into
+            images = found.images if len(some) == len(found.images) else found.images[some]
+            yield parts, len(some), fill(runtime, images, found.indices[some], mirrored, parts, batch)
 
 
 def _fill_whole(runtime: ShapeLog, images: np.ndarray, indices: np.ndarray, mirrored: bool, cells: dict[Cell, StoredCell], batch: int) -> int:

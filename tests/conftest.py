@@ -1,5 +1,7 @@
 """Small nets and small pictures, made here: no test needs a download or a file of another project."""
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,9 @@ from vgg_deploy.spec import NetSpec, Preprocessing
 torch.set_num_threads(1)  # the nets are small, and two threads each would only wait for each other
 
 CLASSES = ("disc", "square", "stripes", "triangle")
+
+# A shell's job in the background ignores Ctrl-C, and so would every command that a test starts there
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

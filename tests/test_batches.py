@@ -70,3 +70,16 @@ def test_only_what_is_wanted_is_rescaled_or_decoded(photos_copy):
     for name, resampling in (("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
         image = found[Scale(48, name), 7]
         np.testing.assert_array_equal(image.transpose(1, 2, 0), np.asarray(original.resize(image.shape[:0:-1], resampling)))
+
+
+def test_batches_are_put_where_there_is_room_for_them(photos):
+    dataset, given = open_dataset(photos, "val"), []
+
+    def room(shape):
+        given.append(np.empty(shape, np.uint8))
+        return given[-1]
+
+    found = collected(dataset, (48, 64), room=room)
+    assert [batch.images is place for batch, place in zip(found, given, strict=True)] == [True] * len(found)
+    for batch, usual in zip(found, collected(dataset, (48, 64)), strict=True):
+        np.testing.assert_array_equal(batch.images, usual.images)

@@ -21,6 +21,7 @@ from vgg_deploy.files import sha256
 from vgg_deploy.flavours import FLAVOURS
 from vgg_deploy.runtimes import PACKAGES as runtime_names
 from vgg_deploy.runtimes import OnnxRuntime, open_runtime, pytorch
+from vgg_deploy.runtimes.contract import page_locked
 from vgg_deploy.runtimes.graphs import GraphedRuntime
 
 needs_ncnn = pytest.mark.skipif(importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed: pip install ncnn")
@@ -205,3 +206,9 @@ def test_fc6_as_products_is_its_convolution(count, height, width, monkeypatch):
         found, wanted = pytorch.product(fc, maps), fc.double()(maps.double())
     assert found.shape == wanted.shape
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA GPU here")
+def test_page_locked_room_stays_page_locked_as_an_array():
+    pixels = page_locked((2, 3, 40, 50))
+    assert pixels.shape == (2, 3, 40, 50) and pixels.dtype == np.uint8 and torch.from_numpy(pixels).is_pinned() and torch.from_numpy(pixels[:1]).is_pinned()

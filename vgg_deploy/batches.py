@@ -13,6 +13,9 @@ from vgg_deploy.shards import Unreachable
 HELD_BYTES = 512 * 2**20  # pixels waiting for others of their size; more than this and the fullest batch goes as it is
 
 
+Room = Callable[[tuple[int, ...]], np.ndarray]  # of a shape, uint8
+
+
 class Batch(NamedTuple):
     """Whole images of one size."""
 
@@ -21,19 +24,24 @@ class Batch(NamedTuple):
     images: np.ndarray  # (N, 3, h, w) uint8 RGB, min(h, w) == scale.side
 
 
+def usual_room(shape: tuple[int, ...]) -> np.ndarray:
+    return np.empty(shape, np.uint8)
+
+
 def size_batches(
     dataset: Dataset,
     wanted: Mapping[Scale, np.ndarray],
     batch: int,
     decoders: int,
     on_bad: Callable[[int, InputError], None] | None = None,
+    room: Room = usual_room,
 ) -> Iterator[Batch]:
     """Every wanted image at every scale that wants it, once; an image is decoded once for all of them.
 
     Batches depend on the order of the data set only, not on timing.
     Args: wanted, for each scale (images,) bool; batch, most images a batch; decoders, processes working ahead; on_bad,
         called with the position and the error of an unreadable image, which is then left out. Without it the error
-        is raised, and so is that of a store that cannot be reached.
+        is raised, and so is that of a store that cannot be reached; room, where a batch is put.
     """
     waiting: dict[tuple[Scale, int, int], list[tuple[int, np.ndarray]]] = {}
     held = 0
@@ -42,7 +50,7 @@ def size_batches(
         nonlocal held
         indices, images = zip(*waiting.pop(key), strict=True)
         held -= sum(image.size for image in images)
-        return Batch(key[0], np.array(indices), np.stack(images))
+        return Batch(key[0], np.array(indices), np.stack(images, out=room((len(images), *images[0].shape))))
 
     for index, scaled in decoded(dataset, wanted, decoders):
         if isinstance(scaled, InputError):

@@ -51,6 +51,11 @@ def feed(pixels: Tensor, form: str) -> Tensor:
     return (pixels.float() / 255 - mean) / std
 
 
+def page_locked(shape: tuple[int, ...]) -> np.ndarray:
+    """Room for uint8 pixels that a GPU fetches by itself, with no copy by the CPU between. PyTorch keeps it for the next batch when it is let go."""
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+
+
 def empty_scores(spec: NetSpec, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Room for what a net says of `pixels`, beside them on the device: (posterior, score_map)."""
     count, _, height, width = pixels.shape
