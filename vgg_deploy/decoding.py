@@ -164,7 +164,7 @@ def _scaled(dataset: Dataset, wanted: Mapping[Scale, np.ndarray], task: list[int
             told.append(error)
         except MemoryError:
             told.append(Failure(True, f"{dataset.where(index)}: decoding found no memory; lower --threads, or leave the image out"))
-        except Exception:
+        except Exception:  # a fault of the program, which the main process raises with these words
             told.append(Failure(False, f"{dataset.where(index)}: {traceback.format_exc()}"))
     return told
 
