@@ -51,7 +51,7 @@ def make_image(path: Path, seed: int) -> None:
         coarse = [max(2, side >> (OCTAVES - 1 - octave)) for side in (width, height)]
         noise = draw.integers(0, 256, (coarse[1], coarse[0], 3), np.uint8)
         grown = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
-        pixels += (np.asarray(grown, np.float32) - 128) / 2 ** (octave / 1.5 + 0.5)
+        pixels += (np.asarray(grown, np.float32) - 128) / 2 ** (octave / 3 + 0.5)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=QUALITY)
 

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import click
 import numpy as np
 import torch
-from gpu_variants import fused_relu, padded_input, relu_after_pool
+from gpu_variants import fused_relu, padded_input, pool_first
 from models import exports, random_weights
 from result_rows import ResultRows
 
@@ -156,15 +156,15 @@ def at_256(shape: Shape) -> bool:
 
 
 D_AND_A = ("D", "A")
-VARIANTS = (padded_input, relu_after_pool, fused_relu)
+VARIANTS = (padded_input, pool_first, fused_relu)
 WAYS = (  # the most useful first
     Way("eager", "bf16", everywhere, eager("bf16"), D_AND_A),
     Way("CUDA graphs", "bf16", everywhere, graphed("bf16"), D_AND_A),
     Way("ONNX Runtime", "fp16", some, onnx("fp16"), D_AND_A),
-    Way("eager, ReLU after pool", "bf16", large, eager("bf16", relu_after_pool)),
+    Way("eager, pool first", "bf16", large, eager("bf16", pool_first)),
     Way("eager, fused ReLU", "bf16", large, eager("bf16", fused_relu)),
-    Way("eager, ReLU after pool, fused ReLU", "bf16", large,
-        eager("bf16", relu_after_pool, fused_relu)),
+    Way("eager, pool first, fused ReLU", "bf16", large,
+        eager("bf16", pool_first, fused_relu)),
     Way("ONNX Runtime, NHWC", "fp16", some, onnx("fp16", NHWC)),
     Way("eager, cuDNN search", "bf16", large, eager("bf16"), search=True),
     Way("CUDA graphs, all variants, cuDNN search", "bf16", large, graphed("bf16", *VARIANTS),
@@ -174,7 +174,7 @@ WAYS = (  # the most useful first
     Way("ONNX Runtime", "fp32", at_256, onnx("fp32"), D_AND_A),
     Way("eager", "fp16", large, eager("fp16")),
     Way("ONNX Runtime, NHWC, quick search", "fp16", at_256, onnx("fp16", NHWC | QUICK)),
-    Way("compiled, ReLU after pool", "bf16", largest, eager("bf16", relu_after_pool, compiled=True)),
+    Way("compiled, pool first", "bf16", largest, eager("bf16", pool_first, compiled=True)),
     Way("eager, NCHW", "bf16", largest, planes("bf16")),
 )  # fmt: skip
 

@@ -13,16 +13,18 @@ from vgg_deploy.model import VGG
 PADDED_CHANNELS = 8  # of the input: a vector load of 16 bytes in half precision
 
 
-def relu_after_pool(net: VGG) -> VGG:
-    """Pool before the ReLU that ends each stage, which then handles a quarter of the values.
+def pool_first(net: VGG) -> VGG:
+    """Pool before adding the bias and the ReLU that end a stage: a quarter of the values is left.
 
-    The largest value of a window is the same before and after a function that never decreases.
+    Neither changes which value of a window is the largest, in any precision.
     """
     names = [name for name, _ in net.named_children()]
-    for before, name in zip(names, names[1:], strict=False):
-        if name.startswith("pool") and before.startswith("relu"):
-            setattr(net, name, nn.Sequential(net.get_submodule(name), nn.ReLU(inplace=True)))
-            setattr(net, before, nn.Identity())
+    for conv, relu, pool in zip(names, names[1:], names[2:], strict=False):
+        if conv.startswith("conv") and relu.startswith("relu") and pool.startswith("pool"):
+            layer = net.get_submodule(conv)
+            setattr(net, pool, _PoolBiasReLU(net.get_submodule(pool), layer.bias))
+            setattr(net, relu, nn.Identity())
+            layer.bias = None
     return net
 
 
@@ -36,33 +38,52 @@ def fused_relu(net: VGG) -> VGG:
     """Compute convolution, bias and ReLU of the trunk in one kernel of cuDNN."""
     names = [name for name, _ in net.named_children()]
     for name, after in zip(names, names[1:], strict=False):
-        if name.startswith("conv") and after.startswith("relu"):
-            if isinstance(net.get_submodule(after), nn.ReLU):
-                setattr(net, name, _like(net.get_submodule(name), _ConvReLU))
-                setattr(net, after, nn.Identity())
+        if name.startswith("conv") and isinstance(net.get_submodule(after), nn.ReLU):
+            setattr(net, name, _like(net.get_submodule(name), _ConvReLU))
+            setattr(net, after, nn.Identity())
     return net
+
+
+class _PoolBiasReLU(nn.Module):
+    def __init__(self, pool: nn.Module, bias: nn.Parameter) -> None:
+        super().__init__()
+        self.pool, self.bias = pool, bias
+
+    def forward(self, values: Tensor) -> Tensor:
+        pooled = self.pool(values)
+        return (pooled + self.bias.to(pooled.dtype).view(1, -1, 1, 1)).relu_()
+
+
+class _PaddedConv(nn.Conv2d):
+    def forward(self, images: Tensor) -> Tensor:
+        return conv2d(_padded(images), _padded(self.weight), self.bias, padding=self.padding)
+
+
+class _ConvReLU(nn.Conv2d):
+    padded = False  # whether the input has more channels than the weights
+
+    def forward(self, images: Tensor) -> Tensor:
+        device, dtype = images.device.type, images.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        images, weight, bias = images.to(dtype), self.weight.to(dtype), self.bias.to(dtype)
+        if self.padded:
+            images, weight = _padded(images), _padded(weight)
+        return conv_relu(images, weight, bias, self.padding[0])
+
+
+def _padded(values: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, PADDED_CHANNELS, H, W)."""
+    return pad(values, (0, 0, 0, 0, 0, PADDED_CHANNELS - values.shape[1]))
 
 
 def _like(conv: nn.Conv2d, kind: type[nn.Conv2d]) -> nn.Conv2d:
     """A convolution of another class with the same weights."""
     new = kind(conv.in_channels, conv.out_channels, conv.kernel_size, padding=conv.padding)
     new.weight, new.bias = conv.weight, conv.bias
+    if isinstance(conv, _PaddedConv):
+        new.padded = True
     return new
-
-
-class _PaddedConv(nn.Conv2d):
-    def forward(self, images: Tensor) -> Tensor:
-        more = (0, 0, 0, 0, 0, PADDED_CHANNELS - self.in_channels)
-        return conv2d(pad(images, more), pad(self.weight, more), self.bias, padding=self.padding)
-
-
-class _ConvReLU(nn.Conv2d):
-    def forward(self, images: Tensor) -> Tensor:
-        device, dtype = images.device.type, images.dtype
-        if torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device)
-        weight, bias = self.weight.to(dtype), self.bias.to(dtype)
-        return conv_relu(images.to(dtype), weight, bias, self.padding[0])
 
 
 @torch.library.custom_op("vgg_benchmarks::conv_relu", mutates_args=())

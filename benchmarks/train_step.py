@@ -24,7 +24,7 @@ import click
 import numpy as np
 import torch
 import torchvision
-from gpu_variants import fused_relu, padded_input, relu_after_pool
+from gpu_variants import fused_relu, padded_input, pool_first
 from result_rows import ResultRows
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -52,14 +52,14 @@ Step = Callable[[], torch.Tensor]  # one update, not waited for; returns its mea
 Change = Callable[[VGG], VGG]
 VARIANTS: dict[str, tuple[tuple[Change, ...], str]] = {  # changes of the net, mode of torch.compile
     "ours": ((), ""),
-    "ours, ReLU after pool": ((relu_after_pool,), ""),
+    "ours, pool first": ((pool_first,), ""),
     "ours, compiled": ((), "default"),
-    "ours, ReLU after pool, compiled": ((relu_after_pool,), "default"),
-    "ours, padded input, ReLU after pool": ((padded_input, relu_after_pool), ""),
-    "ours, fused ReLU": ((fused_relu,), ""),
-    "ours, ReLU after pool, fused ReLU, compiled": ((relu_after_pool, fused_relu), "default"),
-    "ours, padded input, ReLU after pool, compiled": ((padded_input, relu_after_pool), "default"),
-    "ours, ReLU after pool, autotuned": ((relu_after_pool,), "max-autotune-no-cudagraphs"),
+    "ours, pool first, compiled": ((pool_first,), "default"),
+    "ours, padded input, pool first": ((padded_input, pool_first), ""),
+    "ours, pool first, fused ReLU": ((pool_first, fused_relu), ""),
+    "ours, pool first, fused ReLU, compiled": ((pool_first, fused_relu), "default"),
+    "ours, padded input, pool first, compiled": ((padded_input, pool_first), "default"),
+    "ours, pool first, autotuned": ((pool_first,), "max-autotune-no-cudagraphs"),
 }
 PLAIN_LAST = "plain loop, channels last"
 
