@@ -1,75 +1,347 @@
-"""VGG-A and -D on a GPU, all runtimes in one run: python benchmarks/gpu_speed.py
+"""Inference of A and D on a GPU in every way: python benchmarks/gpu_speed.py
 
-PyTorch (eager, compiled, eager in NCHW; fp32, bf16, fp16), ONNX Runtime CUDA (fp32, fp16), at Q 256, 384, 512 and batch 1, 8, 32:
-time on the device and from host to host, TFLOP/s, and how much of this GPU's own roofline that is. Weights are random, which
-does not change the time. With --device cpu --width 0.0625 it is a rehearsal.
+PyTorch (eager, CUDA graphs, compiled, variants) and ONNX Runtime CUDA (as it is, and with other
+settings), at Q 256, 384, 512 and batch 1, 8, 32. Two clocks: on the device (images and scores stay
+there) and end to end (from images in host memory to scores in host memory). TFLOP/s on the device, and
+their share of what the largest matrix product of the same type reaches in the same run.
+
+`score_difference` is the largest difference of the score map from eager float32, relative to its
+largest value: it shows that a way computes the net. The weights are random, which does not change
+the time. Rows are saved as they come, the most useful ways first. With --device cpu --width 0.0625
+it is a rehearsal.
 """
 
+import gc
 import json
 import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import click
-import pandas as pd
+import numpy as np
 import torch
+from gpu_variants import fused_relu, padded_input, pool_first
+from models import exports, random_weights
+from result_rows import ResultRows
 
 from bench.environment import describe_environment
-from bench.models import Model
-from bench.run import measure_latencies
-from bench.tables import latency_texts, markdown, show
-from export.release import Wanted, export_onnx
-from vgg_deploy.checkpoint import Checkpoint, save_checkpoint
-from vgg_deploy.errors import InputError
+from bench.gpu import condition, copy_ceiling, device_ms, matmul_ceiling
+from export.release import Wanted
+from vgg_deploy.archs import ARCHS, macs
 from vgg_deploy.machine import available_cores
-from vgg_deploy.model import VGG, initialise
+from vgg_deploy.model import VGG
 from vgg_deploy.nets import open_net
-from vgg_deploy.runtimes import TYPES, TorchRuntime, open_runtime
+from vgg_deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime
+from vgg_deploy.runtimes.graphs import GraphedRuntime
 from vgg_deploy.spec import NetSpec, numbered
 
+SECONDS = 0.25  # spent on one clock of one cell, about
+FEWEST, MOST = 5, 50  # calls counted
+NHWC = {"use_tf32": "0", "prefer_nhwc": "1"}  # of ONNX Runtime's CUDA provider
+QUICK = {"cudnn_conv_algo_search": "HEURISTIC"}
 
-def ways(arch: str, width: float, folder: Path, device: str):
-    """(name, how to open it), one after the other so that memory is free for each."""
-    net = VGG(NetSpec(arch, numbered(1000), width=width))
-    initialise(net, "he", torch.Generator().manual_seed(0))
-    source, threads = folder / f"{arch}.pt", available_cores()
-    save_checkpoint(source, Checkpoint(net.spec, net.state_dict()))
-    del net
-    exported = export_onnx(source, folder, Wanted(("fp32", "fp16")), None, threads, print)
-    for precision in TYPES:
-        yield f"{arch} eager NHWC", lambda p=precision: TorchRuntime(open_net(source), device, threads, p, layout=torch.channels_last)
-        yield f"{arch} eager NCHW", lambda p=precision: TorchRuntime(open_net(source), device, threads, p, layout=torch.contiguous_format)
-        yield f"{arch} compiled", lambda p=precision: TorchRuntime(open_net(source), device, threads, p, compiled=True)
-    for e in exported:
-        yield f"{arch} ONNX", lambda path=e.path: open_runtime(path, device, threads)
+Shape = tuple[int, int]  # Q in pixels, batch
+Cells = Callable[[Shape], bool]
+
+
+class Files(NamedTuple):
+    """One net: its weights and its exported files by precision."""
+
+    weights: Path
+    onnx: dict[str, Path]
+
+
+class Way(NamedTuple):
+    """One way to run a net."""
+
+    name: str
+    precision: str
+    cells: Cells  # which shapes to measure
+    open: Callable[[Files, str], Runtime]
+    archs: tuple[str, ...] = ("D",)
+    search: bool = False  # have cuDNN search for the fastest kernel of every convolution
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median and fastest call, milliseconds."""
+
+    median_ms: float
+    fastest_ms: float
+    calls: int
+
+
+def net_of(files: Files, *changes: Callable[[VGG], VGG]) -> VGG:
+    """The net with these changes."""
+    net = open_net(files.weights)
+    for change in changes:
+        net = change(net)
+    return net
+
+
+def eager(precision: str, *changes: Callable[[VGG], VGG], compiled: bool = False):
+    """How to open the net in PyTorch."""
+    cores = available_cores()
+    return lambda files, device: TorchRuntime(
+        net_of(files, *changes), device, cores, precision, compiled
+    )
+
+
+def graphed(precision: str, *changes: Callable[[VGG], VGG]):
+    """How to open the net in PyTorch with CUDA graphs."""
+    return lambda files, device: GraphedRuntime(eager(precision, *changes)(files, device))
+
+
+def planes(precision: str):
+    """How to open the net in PyTorch with images and weights in NCHW order."""
+    cores, layout = available_cores(), torch.contiguous_format
+    return lambda files, device: TorchRuntime(
+        open_net(files.weights), device, cores, precision, layout=layout
+    )
+
+
+def onnx(precision: str, settings: dict[str, str] | None = None):
+    """How to open the exported file in ONNX Runtime.
+
+    Args:
+        settings: Of the CUDA provider, instead of the runtime's own.
+    """
+
+    def opened(files: Files, device: str) -> OnnxRuntime:
+        runtime = OnnxRuntime(files.onnx[precision], device, available_cores())
+        if settings is not None and device == "cuda":
+            import onnxruntime as ort
+
+            options = ort.SessionOptions()
+            options.log_severity_level = 4
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+            providers = [("CUDAExecutionProvider", settings)]
+            runtime.session = ort.InferenceSession(
+                str(files.onnx[precision]), options, providers=providers, enable_fallback=0
+            )
+        return runtime
+
+    return opened
+
+
+def everywhere(shape: Shape) -> bool:
+    """At every Q and batch."""
+    return True
+
+
+def large(shape: Shape) -> bool:
+    """Where the net fills the GPU."""
+    return shape[1] >= 8
+
+
+def largest(shape: Shape) -> bool:
+    """At the largest batch."""
+    return shape[1] >= 32
+
+
+def some(shape: Shape) -> bool:
+    """At Q 256, and elsewhere the largest batch: for ways with a slow first call at each shape."""
+    return shape[0] == 256 or shape[1] >= 32
+
+
+def at_256(shape: Shape) -> bool:
+    """At Q 256."""
+    return shape[0] == 256
+
+
+D_AND_A = ("D", "A")
+VARIANTS = (padded_input, pool_first, fused_relu)
+WAYS = (  # the most useful first
+    Way("eager", "bf16", everywhere, eager("bf16"), D_AND_A),
+    Way("CUDA graphs", "bf16", everywhere, graphed("bf16"), D_AND_A),
+    Way("ONNX Runtime", "fp16", some, onnx("fp16"), D_AND_A),
+    Way("eager, pool first", "bf16", large, eager("bf16", pool_first)),
+    Way("eager, fused ReLU", "bf16", large, eager("bf16", fused_relu)),
+    Way("eager, pool first, fused ReLU", "bf16", large,
+        eager("bf16", pool_first, fused_relu)),
+    Way("ONNX Runtime, NHWC", "fp16", some, onnx("fp16", NHWC)),
+    Way("eager, cuDNN search", "bf16", large, eager("bf16"), search=True),
+    Way("CUDA graphs, all variants, cuDNN search", "bf16", large, graphed("bf16", *VARIANTS),
+        search=True),
+    Way("compiled", "bf16", large, eager("bf16", compiled=True)),
+    Way("eager", "fp32", at_256, eager("fp32"), D_AND_A),
+    Way("ONNX Runtime", "fp32", at_256, onnx("fp32"), D_AND_A),
+    Way("eager", "fp16", large, eager("fp16")),
+    Way("ONNX Runtime, NHWC, quick search", "fp16", at_256, onnx("fp16", NHWC | QUICK)),
+    Way("compiled, pool first", "bf16", largest, eager("bf16", pool_first, compiled=True)),
+    Way("eager, NCHW", "bf16", largest, planes("bf16")),
+)  # fmt: skip
+
+
+@contextmanager
+def searching(wanted: bool) -> Iterator[None]:
+    """Have cuDNN search within the block."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = wanted
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def images_of(shape: Shape) -> np.ndarray:
+    """Random square images, (N, 3, Q, Q) uint8."""
+    side, batch = shape
+    return np.random.default_rng(0).integers(0, 256, (batch, 3, side, side), np.uint8)
+
+
+def calls_for(estimate_s: float) -> int:
+    """How many calls fit the time of one cell."""
+    return int(np.clip(SECONDS / max(estimate_s, 1e-6), FEWEST, MOST))
+
+
+def end_to_end(runtime: Runtime, images: np.ndarray) -> tuple[float, Timing]:
+    """Host to host. Returns: milliseconds of the first call, and of those after two more."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        runtime(images)
+        times.append(time.perf_counter() - start)
+    first_ms = 1000 * times[0]
+    counted = []
+    for _ in range(calls_for(times[-1])):
+        start = time.perf_counter()
+        runtime(images)
+        counted.append(1000 * (time.perf_counter() - start))
+    return first_ms, Timing(float(np.median(counted)), min(counted), len(counted))
+
+
+def on_device(runtime: Runtime, images: np.ndarray, estimate_ms: float) -> Timing:
+    """By CUDA events, with images and scores staying on the device."""
+    pixels = torch.from_numpy(images).cuda()
+    device_ms(runtime.on_device, pixels, 2)
+    ms = device_ms(runtime.on_device, pixels, calls_for(estimate_ms / 1000))
+    return Timing(float(np.median(ms)), float(ms.min()), len(ms))
+
+
+def fill_free_memory() -> None:
+    """Leave not-a-number in memory that the next results take, so that unwritten ones show."""
+    if torch.cuda.is_available():
+        torch.full((2**28,), float("nan"), device="cuda")
+
+
+def measured(way: Way, runtime: Runtime, arch: str, shape: Shape, reference: np.ndarray) -> dict:
+    """The row of one way at one shape. Args: reference, the score map of eager float32."""
+    images, spec = images_of(shape), runtime.spec
+    side, batch = shape
+    first_ms, host = end_to_end(runtime, images)
+    fill_free_memory()
+    scores = runtime(images).score_map
+    work = 2 * batch * macs(ARCHS[arch], side, side, len(spec.classes), spec.width, spec.crop)
+    row = {
+        "net": arch, "way": way.name, "precision": way.precision, "q_px": side, "batch": batch,
+        "width": spec.width, "first_ms": first_ms, "end_to_end_ms": host.median_ms,
+        "end_to_end_fastest_ms": host.fastest_ms, "end_to_end_calls": host.calls,
+        "end_to_end_images_per_s": 1000 * batch / host.median_ms,
+        "end_to_end_tflop_per_s": work / host.median_ms / 1e9,
+        "score_difference": float(np.abs(scores - reference).max() / np.abs(reference).max()),
+    }  # fmt: skip
+    if runtime.device == "cuda":
+        device = on_device(runtime, images, host.median_ms)
+        speed, now = work / device.median_ms / 1e9, condition()
+        peak = matmul_ceiling(way.precision)
+        row |= {
+            "device_ms": device.median_ms, "device_fastest_ms": device.fastest_ms,
+            "device_calls": device.calls, "device_images_per_s": 1000 * batch / device.median_ms,
+            "device_tflop_per_s": speed, "matmul_tflop_per_s": peak,
+            "of_matmul_pct": 100 * speed / peak, "copy_gb_per_s": copy_ceiling(),
+            "sm_mhz": now.sm_mhz, "power_w": now.power_w, "throttled": now.throttled,
+        }  # fmt: skip
+    return row
+
+
+def measure(
+    files: dict[str, Files], device: str, shapes: list[Shape], ways: list[Way], found: ResultRows
+) -> None:
+    """Add the rows of all ways, and a note for every failure. Args: files, by net."""
+    exact = {arch: eager("fp32")(files[arch], device) for arch in files}
+    # Float32 scores at every shape are computed once
+    reference = cache(lambda arch, shape: exact[arch](images_of(shape)).score_map)
+    for way in ways:
+        for arch in [arch for arch in way.archs if arch in files]:
+            runtime = None
+            try:
+                runtime = way.open(files[arch], device)
+                for shape in filter(way.cells, shapes):
+                    wanted = reference(arch, shape)
+                    with searching(way.search):
+                        found.add(measured(way, runtime, arch, shape, wanted))
+                    print("measured:", json.dumps(found.rows[-1]), flush=True)
+            except Exception as error:  # one way that fails must not lose the others
+                first = (str(error).strip().splitlines() or [""])[0][:300]
+                what = f"{arch} {way.name} {way.precision}: {type(error).__name__}: {first}"
+                found.note(f"- not measured: {what}")
+                print("failed:", what, flush=True)
+            del runtime
+            gc.collect()
+            if device == "cuda":
+                torch.cuda.empty_cache()
+
+
+def files_of(arch: str, width: float, folder: Path) -> Files:
+    """Weights and exported files in this folder; those that are there are used."""
+    weights = random_weights(NetSpec(arch, numbered(1000), width=width), folder)
+    precisions = ("fp32", "fp16")
+    paths = exports(weights, folder, Wanted(precisions))
+    return Files(weights, dict(zip(precisions, paths, strict=True)))
+
+
+TABLE = {
+    "net": "net", "way": "way", "type": "precision", "Q": "q_px", "batch": "batch",
+    "device ms": "device_ms:.2f", "device images/s": "device_images_per_s:.0f",
+    "TFLOP/s": "device_tflop_per_s:.0f", "% of matmul peak": "of_matmul_pct:.0f",
+    "end to end ms": "end_to_end_ms:.2f", "end to end images/s": "end_to_end_images_per_s:.0f",
+    "first call ms": "first_ms:.0f", "score difference": "score_difference:.1e",
+}  # fmt: skip
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--archs", default="A,D")
-@click.option("--sides", default="256,384,512")
-@click.option("--batches", default="1,8,32")
-@click.option("--width", default=1.0)
+@click.option("--archs", default="D,A", help="Nets, comma-separated.")
+@click.option("--sides", default="256,384,512", help="Q, pixels.")
+@click.option("--batches", default="1,8,32", help="Images per call.")
+@click.option("--width", default=1.0, help="Multiplier of all channels; below 1 for rehearsals.")
 @click.option("--device", default="cuda", type=click.Choice(("cuda", "cpu")))
+@click.option("--ways", help="Only ways whose name starts with one of these, semicolons between.")
+@click.option("--kept", type=click.Path(path_type=Path),
+              help="Folder of weights and exports, used again.  [default: a temporary one]")  # fmt: skip
+@click.option("--prepare", is_flag=True, help="Only write weights and exports into --kept.")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
-def main(archs, sides, batches, width, device, out):
-    sides, batches = (tuple(map(int, text.split(","))) for text in (sides, batches))
-    rows, failed = [], []
-    for arch in archs.split(","):
-        with tempfile.TemporaryDirectory() as scratch:
-            for name, opened in ways(arch, width, Path(scratch), device):
-                try:
-                    model = Model(Path(name), name, opened(), "")
-                    rows += measure_latencies([model], lambda model: sides, batches, print)[0]
-                except (InputError, RuntimeError) as error:  # a runtime that is not there must not lose the others' rows
-                    failed.append(f"{name}: {str(error).splitlines()[0][:300]}")
-                    print(failed[-1])
-    title = f"VGG-{archs} on {torch.cuda.get_device_name() if device == 'cuda' else 'the CPU'}"
-    texts = latency_texts(rows, title)
-    show(texts)
-    out.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([row.record() for row in rows]).to_csv(out / f"{device}_speed.csv", index=False)
-    described = json.dumps(describe_environment(available_cores()), indent=2)
-    lines = "".join(f"- not measured: {line}\n" for line in failed)
-    (out / f"{device}_speed.md").write_text(f"{markdown(texts)}\n{lines}\n```json\n{described}\n```\n")
+def main(
+    archs: str, sides: str, batches: str, width: float, device: str, ways: str | None,
+    kept: Path | None, prepare: bool, out: Path,
+) -> None:  # fmt: skip
+    """Write gpu_speed_DEVICE.csv and .md."""
+    shapes = [(int(side), int(batch)) for side in sides.split(",") for batch in batches.split(",")]
+    shapes.sort(key=lambda shape: -shape[1])  # the largest batches first
+    torch.backends.cudnn.allow_tf32 = False
+    warnings.filterwarnings("ignore", message=".*TensorFloat32.*")
+    if prepare and kept is None:
+        raise click.UsageError("--prepare needs --kept, the folder to write into")
+    with tempfile.TemporaryDirectory() as scratch:
+        files = {arch: files_of(arch, width, kept or Path(scratch)) for arch in archs.split(",")}
+        if prepare:
+            return
+        starts = tuple(ways.split(";")) if ways else ("",)
+        chosen = [way for way in WAYS if way.name.startswith(starts)]
+        if device == "cpu":
+            chosen = [way for way in chosen if not way.name.startswith("CUDA graphs")]
+        card = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
+        found = ResultRows(out / f"gpu_speed_{device}.csv", f"Inference of {archs} on {card}", TABLE)
+        measure(files, device, shapes, chosen, found)
+    environment = json.dumps(describe_environment(available_cores()), indent=2)
+    found.note(f"\n```json\n{environment}\n```")
+    print(found.markdown())
 
 
 if __name__ == "__main__":

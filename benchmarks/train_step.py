@@ -1,23 +1,34 @@
-"""An update of full-width A and D against a plain loop with the same net: python benchmarks/train_step.py [--device cuda]
+"""One update of the weights of A and D against a plain loop: python benchmarks/train_step.py
 
-The plain loop is that of torchvision's reference script (references/classification/train.py): its vgg11 or vgg16, SGD with
-momentum and weight decay, top-1, top-5 and the loss asked for after every step; on a GPU in float32 and with autocast. All
-ways step in turn (A B A B), on the same random pictures already on the device. On a GPU also images/s as a share of what the
-largest matrix product of the same type reaches.
+The plain loop is that of torchvision's reference script (references/classification/train.py):
+its vgg11 or vgg16, SGD with momentum and weight decay, top-1, top-5 and the loss read after every
+step; in half precision with autocast. Every way steps in turn with the plain loop of its precision
+(A B A B), on the same random images, which are on the device already. Rows are saved as they come.
+
+On a GPU also TFLOP/s and their share of what the largest matrix product of the same type reaches,
+and variants of our update that show what costs time. `first_loss` and `third_loss` are the losses of
+the first and third update: ours must agree with each other, because they start from the same weights
+and draw the same dropout. `queue_ms` is how long the CPU takes to queue one step.
+
+With --profile nothing is compared: each way's GPU time by operation and by kernel.
 """
 
 import json
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import click
 import numpy as np
-import pandas as pd
 import torch
 import torchvision
+from gpu_variants import fused_relu, padded_input, pool_first
+from result_rows import ResultRows
+from torch import nn
 from torch.nn.functional import cross_entropy
+from torchvision.models import vgg
 
 from bench.environment import describe_environment
 from bench.gpu import matmul_ceiling
@@ -30,34 +41,106 @@ from vgg_deploy.model import VGG, initialise
 from vgg_deploy.ranks import ALONE
 from vgg_deploy.spec import NetSpec, numbered
 
-CLASSES, CROP, LR = 1000, 224, 1e-4
+CLASSES, LR = 1000, 1e-4
 PLAIN = {"A": torchvision.models.vgg11, "D": torchvision.models.vgg16}
+HIDDEN = 4096  # outputs of fc6 and fc7
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-WARM_UP = 2  # steps of every way; torch.compile compiles within
+WARM_UP = 3  # steps of every way; cuDNN searches and torch.compile compiles in them
+KERNELS = 25  # rows of a profile by kernel
 
-Step = Callable[[], None]  # one update, waited for by nobody
+Step = Callable[[], torch.Tensor]  # one update, not waited for; returns its mean loss
+Change = Callable[[VGG], VGG]
+VARIANTS: dict[str, tuple[tuple[Change, ...], str]] = {  # changes of the net, mode of torch.compile
+    "ours": ((), ""),
+    "ours, pool first": ((pool_first,), ""),
+    "ours, compiled": ((), "default"),
+    "ours, pool first, compiled": ((pool_first,), "default"),
+    "ours, padded input, pool first": ((padded_input, pool_first), ""),
+    "ours, pool first, fused ReLU": ((pool_first, fused_relu), ""),
+    "ours, pool first, fused ReLU, compiled": ((pool_first, fused_relu), "default"),
+    "ours, padded input, pool first, compiled": ((padded_input, pool_first), "default"),
+    "ours, pool first, autotuned": ((pool_first,), "max-autotune-no-cudagraphs"),
+}
+PLAIN_LAST = "plain loop, channels last"
 
 
-def ours(arch: str, batch: int, device: str, precision: str, compiled: bool) -> Step:
-    """`python -m train`'s update with dropout, decay, tallies."""
-    config = TrainConfig(arch=arch, batch=batch, lr=LR, precision=precision)
-    net = VGG(NetSpec(arch, numbered(CLASSES)))
+class Problem:
+    """Sizes of the net and its input, and where they are."""
+
+    def __init__(
+        self, arch: str, width: float, crop: int, batch: int, device: str, precision: str
+    ) -> None:
+        self.arch, self.width, self.crop, self.batch = arch, width, crop, batch
+        self.device, self.precision = device, precision
+
+    def images(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Random images (N, 3, crop, crop) about as pixels minus their mean, and labels (N,)."""
+        draw = torch.Generator().manual_seed(0)
+        images = 64 * torch.randn(self.batch, 3, self.crop, self.crop, generator=draw)
+        labels = torch.randint(CLASSES, (self.batch,), generator=draw)
+        return images.to(self.device), labels.to(self.device)
+
+    def flop(self) -> int:
+        """Of one image: forward, gradients of weights, and of inputs except the first layer's."""
+        arch, crop = ARCHS[self.arch], self.crop
+        first = arch.stages(self.width)[0][0]
+        forward = macs(arch, crop, crop, CLASSES, self.width, crop)
+        return 2 * (3 * forward - first.kernel**2 * first.c_in * first.c_out * crop * crop)
+
+
+def ours(problem: Problem, changes: tuple[Change, ...], mode: str) -> Step:
+    """`python -m train`'s update with dropout, decay and tallies.
+
+    Args:
+        changes: Applied to the net in this order.
+        mode: Of torch.compile; empty for none.
+    """
+    config = TrainConfig(
+        arch=problem.arch, width=problem.width, crop=problem.crop, side=(max(256, problem.crop),) * 2,
+        batch=problem.batch, lr=LR, precision=problem.precision,
+    )  # fmt: skip
+    net = VGG(NetSpec(problem.arch, numbered(CLASSES), width=problem.width, crop=problem.crop))
     initialise(net, "he", torch.Generator().manual_seed(0))
-    updater = Updater(shape_for_training(net, device, precision), False, config, ALONE, compiled)
-    inputs, labels = pictures(batch, device)
-    examples, steps = Examples(shaped(inputs, precision), labels, torch.arange(batch, device=device)), iter(range(10**9))
-    return lambda: updater.step(examples, next(steps), batch, LR)
+    for change in changes:
+        net = change(net)
+    net = shape_for_training(net, problem.device, problem.precision)
+    updater = Updater(net, False, config, ALONE, compiled=False)
+    if mode:
+        updater.forward = torch.compile(updater.trainee, mode=mode)
+    inputs, labels = problem.images()
+    rows = torch.arange(problem.batch, device=problem.device)
+    examples = Examples(shaped(inputs, problem.precision), labels, rows)
+    numbers = iter(range(10**9))
+    return lambda: updater.step(examples, next(numbers), problem.batch, LR)[0] / problem.batch
 
 
-def plain(arch: str, batch: int, device: str, precision: str) -> Step:
+def plain_net(arch: str, width: float) -> nn.Module:
+    """torchvision's net; for rehearsals a thin one of the same layers."""
+    if width == 1:
+        return PLAIN[arch](num_classes=CLASSES)
+    layers = [v if v == "M" else round(width * v) for v in vgg.cfgs[arch]]
+    hidden = round(width * HIDDEN)
+    return nn.Sequential(
+        vgg.make_layers(layers), nn.AdaptiveAvgPool2d(7), nn.Flatten(),
+        nn.Linear(49 * layers[-2], hidden), nn.ReLU(True), nn.Dropout(),
+        nn.Linear(hidden, hidden), nn.ReLU(True), nn.Dropout(), nn.Linear(hidden, CLASSES),
+    )  # fmt: skip
+
+
+def plain(problem: Problem, channels_last: bool) -> Step:
     """torchvision's reference loop."""
-    net = PLAIN[arch](num_classes=CLASSES).to(device).train()
+    device, precision = problem.device, problem.precision
+    net = plain_net(problem.arch, problem.width).to(device).train()
     optimiser = torch.optim.SGD(net.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
     scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
-    inputs, labels = pictures(batch, device)
+    inputs, labels = problem.images()
+    if channels_last:
+        net = net.to(memory_format=torch.channels_last)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
 
-    def step() -> None:
-        with torch.autocast(device, TYPES[precision]) if precision != "fp32" else nullcontext():
+    def step() -> torch.Tensor:
+        half = precision != "fp32"
+        with torch.autocast(device, TYPES[precision]) if half else nullcontext():
             output = net(inputs)
             loss = cross_entropy(output, labels)
         optimiser.zero_grad()
@@ -66,102 +149,218 @@ def plain(arch: str, batch: int, device: str, precision: str) -> Step:
         scaler.update()
         with torch.inference_mode():
             hits = output.topk(5, 1).indices.t() == labels[None]
-            _ = [hits[:k].flatten().sum(dtype=torch.float32) * (100 / batch) for k in (1, 5)], loss.item()
+            shares = [hits[:k].flatten().sum(dtype=torch.float32) / len(labels) for k in (1, 5)]
+            _ = loss.item(), *(share.mul(100) for share in shares)
+        return loss.detach()
 
     return step
 
 
-def pictures(batch: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    draw = torch.Generator().manual_seed(0)
-    return 64 * torch.randn(batch, 3, CROP, CROP, generator=draw).to(device), torch.randint(CLASSES, (batch,), generator=draw).to(device)
+def step_of(name: str, problem: Problem) -> Step:
+    """The way of this name, ready to step."""
+    if name == "plain loop":
+        return plain(problem, False)
+    if name == PLAIN_LAST:
+        return plain(problem, True)
+    return ours(problem, *VARIANTS[name])
 
 
-def training_flop(arch: str) -> int:
-    """Of one image: forward, gradients of weights, and gradients of inputs but for the first layer's."""
-    first = ARCHS[arch].stages()[0][0]
-    return 2 * (3 * macs(ARCHS[arch], CROP, CROP) - first.kernel**2 * first.c_in * first.c_out * CROP * CROP)
-
-
-def ways_of(arch: str, batch: int, device: str) -> dict[tuple[str, str], Step]:
-    """(name, precision) -> a step; the plain float32 loop first."""
-    precisions = ("fp32", "bf16", "fp16") if device == "cuda" else ("fp32",)
-    ways = {("plain loop", p): plain(arch, batch, device, p) for p in precisions}
-    ways |= {("ours", p): ours(arch, batch, device, p, compiled=False) for p in precisions}
+def wait(device: str) -> None:
+    """Until everything queued has run."""
     if device == "cuda":
-        ways |= {("ours, compiled", p): ours(arch, batch, device, p, compiled=True) for p in ("bf16", "fp16")}
-    return ways
+        torch.cuda.synchronize()
 
 
-def in_turn(ways: dict[tuple[str, str], Step], rounds: int, calls: int, device: str) -> pd.DataFrame:
-    """Seconds a step of every way (columns) in every round (rows)."""
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    seconds = np.empty((rounds, len(ways)))
-    for name, step in ways.items():
-        for _ in range(WARM_UP):
-            step()
-        wait()
-        print("warm:", *name, flush=True)
-    for turn in seconds:
-        for w, step in enumerate(ways.values()):
-            wait()
-            begun = time.perf_counter()
-            for _ in range(calls):
-                step()
-            wait()
-            turn[w] = (time.perf_counter() - begun) / calls
-    return pd.DataFrame(seconds, columns=pd.MultiIndex.from_tuples(list(ways)))
+def warmed(step: Step, device: str) -> tuple[float, list[float]]:
+    """Run the first steps. Returns: seconds of the first one, losses of all."""
+    wait(device)
+    start = time.perf_counter()
+    losses = [step().item()]
+    first_s = time.perf_counter() - start
+    for _ in range(WARM_UP - 1):
+        losses.append(step().item())
+    wait(device)
+    return first_s, losses
 
 
-def rows_of(arch: str, batch: int, seconds: pd.DataFrame, device: str) -> list[dict]:
-    rows = []
-    for way, precision in seconds:
-        own, same = seconds[way, precision], seconds["plain loop", precision]
-        ratios, speed = same / own, batch / own.median()
-        row = {
-            "net": arch, "way": way, "precision": precision, "batch": batch, "rounds": len(seconds), "median_ms": 1000 * own.median(),
-            "images_per_s": speed, "against_plain": ratios.median(), "slowest_round": ratios.min(), "fastest_round": ratios.max(),
-            "tflop_per_s": speed * training_flop(arch) / 1e12,
-        }  # fmt: skip
-        if device == "cuda":
-            row |= {"matmul_tflop_per_s": matmul_ceiling(precision), "of_matmul_pct": 100 * row["tflop_per_s"] / matmul_ceiling(precision)}
-        rows.append(row)
-    return rows
+def timed(step: Step, calls: int, device: str) -> float:
+    """Seconds of one step, by the wall clock over so many."""
+    wait(device)
+    start = time.perf_counter()
+    for _ in range(calls):
+        step()
+    wait(device)
+    return (time.perf_counter() - start) / calls
+
+
+def queue_s(step: Step, device: str) -> float:
+    """Seconds until one step is queued; on a CPU, until it is done."""
+    wait(device)
+    start = time.perf_counter()
+    step()
+    queued = time.perf_counter() - start
+    wait(device)
+    return queued
+
+
+def compared(
+    name: str, problem: Problem, partner: Step, rounds: int, calls: int
+) -> dict[str, object]:
+    """The row of one way, timed in turn with the plain loop."""
+    device = problem.device
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    step = step_of(name, problem)
+    first_s, losses = warmed(step, device)
+    peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else float("nan")
+    pairs = [(timed(partner, calls, device), timed(step, calls, device)) for _ in range(rounds)]
+    plain_s, own_s = np.array(pairs).T
+    median = float(np.median(own_s))
+    row = {
+        "net": problem.arch, "way": name, "precision": problem.precision, "batch": problem.batch,
+        "crop_px": problem.crop, "width": problem.width, "rounds": rounds, "calls": calls,
+        "median_ms": 1000 * median, "images_per_s": problem.batch / median,
+        "against_plain": float(np.median(plain_s / own_s)),
+        "slowest_round": float((plain_s / own_s).min()),
+        "fastest_round": float((plain_s / own_s).max()),
+        "plain_median_ms": 1000 * float(np.median(plain_s)),
+        "first_step_s": first_s, "queue_ms": 1000 * queue_s(step, device),
+        "first_loss": losses[0], "third_loss": losses[-1], "peak_mib": peak,
+        "tflop_per_s": problem.batch / median * problem.flop() / 1e12,
+    }  # fmt: skip
+    if device == "cuda":
+        peak = matmul_ceiling(problem.precision)
+        row |= {"matmul_tflop_per_s": peak, "of_matmul_pct": 100 * row["tflop_per_s"] / peak}
+    return row
+
+
+def profile(name: str, problem: Problem, found: ResultRows) -> None:
+    """Add one step's time by operation with its input shapes, and by kernel."""
+    step = step_of(name, problem)
+    warmed(step, problem.device)
+    on_gpu = problem.device == "cuda"
+    clock = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    if on_gpu:
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=kinds, record_shapes=True) as recorded:
+        step()
+        wait(problem.device)
+    events = recorded.key_averages(group_by_input_shape=True)
+    operations = [e for e in events if e.device_type == torch.autograd.DeviceType.CPU]
+    kernels = [
+        e for e in recorded.key_averages() if e.device_type != torch.autograd.DeviceType.CPU
+    ]
+    for kind, entries in (("operation", operations), ("kernel", kernels)):
+        slowest = sorted(entries, key=lambda e: getattr(e, clock), reverse=True)
+        for entry in slowest[: 3 * KERNELS if kind == "operation" else KERNELS]:
+            found.add({
+                "net": problem.arch, "way": name, "kind": kind, "name": entry.key[:160],
+                "input_shapes": str(entry.input_shapes)[:160] if kind == "operation" else "",
+                "calls": entry.count, "ms": getattr(entry, clock) / 1000,
+            })  # fmt: skip
+
+
+def failure(error: BaseException) -> str:
+    """One line that says what went wrong."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:300]}"
+
+
+def default_ways(device: str) -> list[str]:
+    """Names, most useful first."""
+    if device == "cpu":
+        return ["ours"]
+    return [*list(VARIANTS)[:-1], PLAIN_LAST, list(VARIANTS)[-1]]
+
+
+def measured(
+    problem: Problem, ways: list[str], rounds: int, calls: int, found: ResultRows
+) -> None:
+    """Add a row for every way, or a note that it failed."""
+    partner = plain(problem, False)
+    warmed(partner, problem.device)
+    for name in ways:
+        torch._dynamo.reset()  # or the second compiled net counts as a recompilation of the first
+        try:
+            found.add(compared(name, problem, partner, rounds, calls))
+            print("measured:", json.dumps(found.rows[-1]), flush=True)
+        except Exception as error:  # one way that fails must not lose the others
+            what = f"{problem.arch} {name} {problem.precision}: {failure(error)}"
+            found.note(f"- not measured: {what}")
+            print("failed:", what, flush=True)
+        if problem.device == "cuda":
+            torch.cuda.empty_cache()
+
+
+def known_ways(text: str | None, device: str) -> list[str]:
+    """Raises: click.BadParameter for a name that is none."""
+    names = default_ways(device) if text is None else [part.strip() for part in text.split(";")]
+    for name in names:
+        if name not in ("plain loop", PLAIN_LAST, *VARIANTS):
+            known = "; ".join(("plain loop", PLAIN_LAST, *VARIANTS))
+            raise click.BadParameter(f"{name!r} is no way; choose from: {known}")
+    return names
+
+
+TABLE = {
+    "net": "net", "way": "way", "type": "precision", "ms": "median_ms:.1f",
+    "images/s": "images_per_s:.0f", "× plain loop": "against_plain:.2f",
+    "slowest round": "slowest_round:.2f", "fastest round": "fastest_round:.2f",
+    "TFLOP/s": "tflop_per_s:.0f", "% of matmul peak": "of_matmul_pct:.1f",
+    "ms to queue": "queue_ms:.1f", "first step s": "first_step_s:.1f",
+    "first loss": "first_loss:.4f", "third loss": "third_loss:.4f", "peak MiB": "peak_mib:.0f",
+}  # fmt: skip
+PROFILE_TABLE = {
+    "net": "net", "way": "way", "kind": "kind", "name": "name", "input shapes": "input_shapes",
+    "calls": "calls", "ms": "ms:.2f",
+}  # fmt: skip
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--archs", default="A,D")
-@click.option("--device", type=click.Choice(("cpu", "cuda")))
-@click.option("--batch", type=int, help="[default: 8 on the CPU, 256 on a GPU]")
-@click.option("--rounds", default=7)
-@click.option("--calls", type=int, help="Steps a round.  [default: 1 on the CPU, 5 on a GPU]")
+@click.option("--archs", default="A,D", help="Nets, comma-separated.")
+@click.option("--device", type=click.Choice(("cpu", "cuda")), help="[default: cuda if there is one]")
+@click.option("--batch", type=int, help="Images per update.  [default: 8 on the CPU, 256 on a GPU]")
+@click.option("--crop", default=224, help="Side of the images, pixels.")
+@click.option("--width", default=1.0, help="Multiplier of all channels; below 1 for rehearsals.")
+@click.option("--precisions", help="fp32, bf16, fp16.  [default: fp32 on the CPU, bf16 on a GPU]")
+@click.option("--ways", help="Names, separated by semicolons.  [default: all that suit the device]")
+@click.option("--rounds", default=7, help="Turns of the plain loop and a way.")
+@click.option("--calls", type=int, help="Steps per turn.  [default: 1 on the CPU, 5 on a GPU]")
+@click.option("--profile", "profiled", is_flag=True, help="Time by operation and kernel instead.")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
-def main(archs, device, batch, rounds, calls, out):
+def main(
+    archs: str, device: str | None, batch: int | None, crop: int, width: float,
+    precisions: str | None, ways: str | None, rounds: int, calls: int | None, profiled: bool,
+    out: Path,
+) -> None:  # fmt: skip
+    """Write train_step_DEVICE.csv and .md, or with --profile train_profile_DEVICE.csv and .md."""
     device = pick_device(device)
-    batch, calls = batch or {"cpu": 8, "cuda": 256}[device], calls or {"cpu": 1, "cuda": 5}[device]
+    batch = batch or {"cpu": 8, "cuda": 256}[device]
+    calls = calls or {"cpu": 1, "cuda": 5}[device]
+    precisions = precisions or {"cpu": "fp32", "cuda": "bf16"}[device]
+    names = known_ways(ways, device)
     torch.set_num_threads(available_cores())
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = False
-    rows = []
+    warnings.filterwarnings("ignore", message=".*TensorFloat32.*")
+    card = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    kind, title, table = "train_step", "An update", TABLE
+    if profiled:
+        kind, title, table = "train_profile", "GPU time of an update", PROFILE_TABLE
+    title = f"{title} of {archs}, batch {batch}, crop {crop}, {card}"
+    found = ResultRows(out / f"{kind}_{device}.csv", title, table)
     for arch in archs.split(","):
-        rows += rows_of(arch, batch, in_turn(ways_of(arch, batch, device), rounds, calls, device), device)
-        if device == "cuda":
-            torch.cuda.empty_cache()
-    table = pd.DataFrame(rows)
-    out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / f"train_step_{device}.csv", index=False)
-    shares = [f" {r['tflop_per_s']:.0f} | {r['of_matmul_pct']:.0f} |" if device == "cuda" else "" for r in rows]
-    lines = [
-        f"| {r['net']} | {r['way']} | {r['precision']} | {r['median_ms']:.1f} | {r['images_per_s']:.1f} | {r['against_plain']:.2f} "
-        f"| {r['slowest_round']:.2f}-{r['fastest_round']:.2f} |{share}"
-        for r, share in zip(rows, shares, strict=True)
-    ]
-    more = (" TFLOP/s | % of matmul peak |", " --- | --- |") if device == "cuda" else ("", "")
-    head = f"| net | way | precision | ms a step | images/s | times as fast as the plain loop | of {rounds} rounds |{more[0]}\n"
-    head += f"| --- | --- | --- | --- | --- | --- | --- |{more[1]}\n"
+        for precision in precisions.split(","):
+            problem = Problem(arch, width, crop, batch, device, precision)
+            if profiled:
+                for name in names:
+                    profile(name, problem, found)
+            else:
+                measured(problem, names, rounds, calls, found)
     environment = json.dumps(describe_environment(available_cores()), indent=2)
-    title = f"# An update of A and D, batch {batch}, crop {CROP}, {torch.cuda.get_device_name() if device == 'cuda' else 'CPU'}"
-    (out / f"train_step_{device}.md").write_text(f"{title}\n\n{head}" + "\n".join(lines) + f"\n\n```json\n{environment}\n```\n")
-    print((out / f"train_step_{device}.md").read_text())
+    found.note(f"\n```json\n{environment}\n```")
+    print(found.markdown())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +31,73 @@ def rehearse(script: str, folder: Path, *options: str) -> None:
 
 
 def test_the_gpu_benchmark_in_rehearsal(tmp_path):
-    rehearse("gpu_speed.py", tmp_path, "--device", "cpu", "--archs", "A", "--width", "0.0625", "--sides", "224", "--batches", "1")
-    table = pd.read_csv(tmp_path / "cpu_speed.csv")
-    found = set(zip(table.model, table.precision, strict=True))
-    assert {("A eager NHWC", p) for p in ("fp32", "fp16", "bf16")} | {("A eager NCHW", "bf16"), ("A ONNX", "fp32"), ("A ONNX", "fp16")} <= found
-    assert (table.median_ms > 0).all() and table.device_median_ms.isna().all()
-    text = (tmp_path / "cpu_speed.md").read_text()
-    assert "| A ONNX |" in text and '"versions"' in text
+    rehearse(
+        "gpu_speed.py", tmp_path, "--device", "cpu", "--archs", "A", "--width", "0.0625",
+        "--sides", "256", "--batches", "1", "--ways", "eager;ONNX Runtime",
+    )  # fmt: skip
+    table = pd.read_csv(tmp_path / "gpu_speed_cpu.csv")
+    found = set(zip(table.net, table.way, table.precision, strict=True))
+    assert found == {
+        ("A", "eager", "bf16"), ("A", "ONNX Runtime", "fp16"), ("A", "eager", "fp32"),
+        ("A", "ONNX Runtime", "fp32"),
+    }  # fmt: skip
+    assert (table.end_to_end_ms > 0).all() and (table.score_difference < 0.02).all()
+    assert (table[table.precision == "fp32"].score_difference < 1e-5).all()
+    text = (tmp_path / "gpu_speed_cpu.md").read_text()
+    assert "| A | ONNX Runtime | fp16 | 256 | 1 |" in text and '"versions"' in text
+
+
+@pytest.mark.parametrize("changes", [
+    ("pool_first",), ("padded_input",), ("fused_relu",), ("pool_first", "fused_relu"),
+    ("padded_input", "pool_first", "fused_relu"),
+])  # fmt: skip
+def test_gpu_variants_are_the_same_net(changes, monkeypatch):
+    """Oracle: the unchanged net in float64, its scores and the gradients of all weights."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    variants = importlib.import_module("gpu_variants")
+    net, changed = thin_net("D").double(), thin_net("D").double()
+    for name in changes:
+        changed = getattr(variants, name)(changed)
+    kinds = {type(module).__name__ for module in changed.modules()}
+    assert kinds & {"_PoolBiasReLU", "_PaddedConv", "_ConvReLU"}
+    images = 64 * torch.randn(2, 3, 64, 70, generator=torch.Generator().manual_seed(1)).double()
+    scores = [each(images) for each in (net, changed)]
+    torch.testing.assert_close(scores[1], scores[0], rtol=1e-12, atol=1e-12)
+    for each in scores:
+        each.square().sum().backward()
+    wanted = sorted(float(p.grad.double().norm()) for p in net.parameters())
+    found = sorted(float(p.grad.double().norm()) for p in changed.parameters())
+    assert len(found) == len(wanted) and np.allclose(found, wanted, rtol=1e-9)
+
+
+def test_the_gpu_session_in_rehearsal(tmp_path):
+    (tmp_path / "out").mkdir()
+    rehearse("gpu_session.py", tmp_path / "out", "--rehearsal", "--work", str(tmp_path / "work"),
+             "--steps", "train,environment")  # fmt: skip
+    found = {path.name for path in (tmp_path / "out").iterdir()}
+    assert found == {"summary.md", "session.log", "train_step.csv"}
+    table = pd.read_csv(tmp_path / "out" / "train_step.csv")
+    assert len(table) == 3 and (table.third_loss < table.first_loss).all()
+    assert np.allclose(table.third_loss, table.third_loss[0], rtol=0.01)
+    text = (tmp_path / "out" / "summary.md").read_text()
+    assert "| train |" in text and "| D | ours, pool first, fused ReLU | bf16 |" in text
+    assert text.index("| environment |") < text.index("| train |")  # in the order of worth
+
+
+def test_a_step_over_its_limit_is_ended_with_what_it_started(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    session = importlib.import_module("gpu_session")
+    child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    commands = [[sys.executable, "-c", "raise SystemExit(3)"], [sys.executable, "-c", parent]]
+    step = session.Step("slow", 5, commands, beside=[["no-such-program"]])
+    start = time.monotonic()
+    outcome = session.run_step(step, 5, tmp_path / "slow.log")
+    assert time.monotonic() - start < 20
+    assert outcome.result == "no-such-program: No such file or directory; exit 3; ended after 5 s"
+    pids = [int(line) for line in (tmp_path / "slow.log").read_text().splitlines() if line.isdigit()]
+    assert len(pids) == 1
+    assert not Path(f"/proc/{pids[0]}").exists() or "zombie" in Path(f"/proc/{pids[0]}/status").read_text()
 
 
 @pytest.fixture(scope="module")

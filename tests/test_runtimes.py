@@ -59,7 +59,7 @@ def on_gpu(*modules: str):
         pytest.param(("torch-compile", "cuda", None), marks=on_gpu()),
         pytest.param(("graphs", "cuda", None), marks=on_gpu()),
         pytest.param(("onnxruntime", "cuda", "uint8"), marks=on_gpu()),
-        pytest.param(("onnxruntime-tensorrt", "cuda", "uint8"), marks=on_gpu()),
+        pytest.param(("onnxruntime-tensorrt", "cuda", "uint8"), marks=on_gpu("tensorrt")),
         pytest.param(("tensorrt", "cuda", "uint8"), marks=on_gpu("tensorrt")),
         pytest.param(("tensorrt-rtx", "cuda", "uint8"), marks=on_gpu("tensorrt_rtx")),
     ],
