@@ -13,7 +13,7 @@ from PIL import Image
 
 from vgg_deploy.data import open_dataset
 from vgg_deploy.decoding import Scale, decoded
-from vgg_deploy.errors import CheckFailed
+from vgg_deploy.errors import CheckFailed, InputError
 
 SMALL, LARGE = Scale(32, "bilinear"), Scale(48, "bicubic")
 
@@ -33,8 +33,9 @@ def everything(dataset, *scales):
     return {scale: np.ones(len(dataset), bool) for scale in scales}
 
 
-@pytest.mark.parametrize("processes", [1, 3])
-def test_pixels_and_order_are_pillows(odd, processes):
+@pytest.mark.parametrize(("processes", "method"), [(1, "fork"), (3, "fork"), (2, "spawn"), (2, "forkserver")])
+def test_pixels_and_order_are_pillows(odd, processes, method, monkeypatch):
+    monkeypatch.setenv("VGG_DEPLOY_START_METHOD", method)
     wanted = everything(odd, SMALL, LARGE)
     wanted[LARGE][::3] = False
     seen = []
@@ -47,6 +48,21 @@ def test_pixels_and_order_are_pillows(odd, processes):
             resized = original.resize(image.shape[:0:-1], getattr(Image.Resampling, filter.upper()))
             np.testing.assert_array_equal(image.transpose(1, 2, 0), np.asarray(resized))
     assert seen == list(range(len(odd)))
+
+
+def test_an_unknown_start_method_is_refused(odd, monkeypatch):
+    monkeypatch.setenv("VGG_DEPLOY_START_METHOD", "thread")
+    with pytest.raises(InputError, match="VGG_DEPLOY_START_METHOD=thread.*fork"):
+        next(decoded(odd, everything(odd, SMALL), 1))
+
+
+def test_named_memory_is_removed(odd, monkeypatch):
+    """Also where the loop ends early."""
+    monkeypatch.setenv("VGG_DEPLOY_START_METHOD", "spawn")
+    before = set(os.listdir("/dev/shm"))
+    for _ in decoded(odd, everything(odd, SMALL), 1):
+        break
+    assert {name for name in set(os.listdir("/dev/shm")) - before if name.startswith("psm_")} == set()
 
 
 def test_processes_end_with_the_loop(odd):
@@ -109,7 +125,7 @@ def test_ctrl_c_while_processes_begin_is_not_lost(odd):
     assert set(multiprocessing.active_children()) == before and signal.getsignal(signal.SIGINT) is handler
 
 
-@pytest.mark.parametrize(("error", "raised", "said"), [(MemoryError, CheckFailed, "decoding found no memory"), (ZeroDivisionError, RuntimeError, "in image")])
+@pytest.mark.parametrize(("error", "raised", "said"), [(MemoryError, CheckFailed, "decoding ran out of memory"), (ZeroDivisionError, RuntimeError, "in image")])
 def test_what_is_no_fault_of_an_image_is_told_by_the_main_process(odd, monkeypatch, error, raised, said):
     def image(self, index):
         if index == 6:

@@ -1,11 +1,10 @@
-"""Images decoded and rescaled ahead of who needs them, in their order, by processes.
+"""Decodes and rescales images ahead of the consumer, in order, in worker processes.
 
-Threads would wait for each other: between two calls of Pillow's every one of them wants Python's lock. The pixels lie in memory that all
-processes see and that is used again, for handing over fresh pages costs as much as decoding; the pipes carry places only.
+Processes, because threads would wait for Python's lock between two calls of Pillow. Pixels lie in
+buffers that all processes share and that are used again: handing over fresh memory pages costs as
+much as decoding. Pipes carry offsets only.
 """
 
-import mmap
-import multiprocessing
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -19,51 +18,36 @@ import numpy as np
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.preprocess import resized
-from vgg_deploy.workers import outlive_signals, signals_held_back
+from vgg_deploy.shared_buffers import SharedBuffers
+from vgg_deploy.workers import (
+    outlive_signals,
+    signals_held_back,
+    start_method,
+    worker_context,
+)
 
-TASK = 4  # images, told of in one message
-AHEAD = 2  # tasks a process
-ASPECT = 2  # up to which an image is sure to find room
+TASK = 4  # images in one message
+AHEAD = 2  # tasks per process that are under way
+ASPECT = 2  # ratio of sides up to which an image always fits into its share of a buffer
 
 
 class Scale(NamedTuple):
     """One way to rescale an image."""
 
     side: int  # of the shorter side, S or Q, pixels
-    filter: str
+    filter: str  # Pillow's name of the resampling filter, lower case
 
 
-Scaled = dict[Scale, np.ndarray]  # an image at every scale that wants it: (3, h, w) uint8 RGB, min(h, w) == side
-Place = tuple[int, int, int] | np.ndarray  # in a room: first byte, height, width; or the pixels, where there was none left
+class InBuffer(NamedTuple):
+    """Pixels in the task's buffer."""
 
-
-def decoded(dataset: Dataset, wanted: Mapping[Scale, np.ndarray], processes: int) -> Iterator[tuple[int, Scaled | InputError]]:
-    """(position, the image or what is wrong with it) of every image that any scale wants.
-
-    Args: wanted, for each scale (images,) bool.
-    Yields: arrays that are good until the next image is asked for.
-    Raises: CheckFailed if a process was killed, could not begin, or found no memory.
-    """
-    indices = np.flatnonzero(np.any(list(wanted.values()), axis=0))
-    tasks = [indices[i : i + TASK].tolist() for i in range(0, len(indices), TASK)]
-    processes = min(processes, len(tasks))
-    room = TASK * sum(3 * ASPECT * scale.side**2 for scale in wanted)
-    rooms = np.frombuffer(mmap.mmap(-1, max(1, (AHEAD * processes + 1) * room)), np.uint8).reshape(-1, max(1, room))
-    with closing(_Team(processes, dataset, wanted, rooms)) as team:
-        for given in range(min(AHEAD * processes, len(tasks))):
-            team.give(given, tasks[given])
-        for number, task in enumerate(tasks):
-            found = team.take(number)
-            if (following := number + AHEAD * processes) < len(tasks):
-                team.give(following, tasks[following])
-            for index, places in zip(task, found, strict=True):
-                if isinstance(places, Failure):
-                    places.raised()
-                yield index, places if isinstance(places, InputError) else {s: _pixels(place, rooms[number % len(rooms)]) for s, place in places.items()}
+    offset: int  # bytes
+    height: int
+    width: int
 
 
 class Failure(NamedTuple):
-    """Something in a process that is no fault of an image: told by the main one, for a process has no terminal of its own."""
+    """An error that is not the image's fault. Workers have no terminal; the parent raises it."""
 
     of_memory: bool
     text: str
@@ -72,39 +56,96 @@ class Failure(NamedTuple):
         raise CheckFailed(self.text) if self.of_memory else RuntimeError(self.text)
 
 
-class _Team:
-    """Processes that take tasks in turn; task n is done by process n modulo their number, in the room n modulo theirs."""
+Scaled = dict[Scale, np.ndarray]  # (3, h, w) uint8 RGB at every scale, min(h, w) == side
+Pixels = InBuffer | np.ndarray  # the array itself where the buffer is full
+Result = dict[Scale, Pixels] | InputError | Failure  # of one image
+Wanted = Mapping[Scale, np.ndarray]  # (images,) bool per scale
 
-    def __init__(self, size: int, dataset: Dataset, wanted: Mapping[Scale, np.ndarray], rooms: np.ndarray):
-        fork = multiprocessing.get_context("fork")  # what it works on is there already
+
+def decoded(
+    dataset: Dataset, wanted: Wanted, processes: int
+) -> Iterator[tuple[int, Scaled | InputError]]:
+    """Decode every image that any scale wants, once.
+
+    Args:
+        dataset: The images.
+        wanted: For each scale (images,) bool.
+        processes: Largest number of worker processes.
+
+    Yields:
+        The image's index, and its pixels at each scale that wants it, or what is wrong with it.
+        Arrays are valid until the next image is asked for.
+
+    Raises:
+        CheckFailed: A process was killed, could not start, or ran out of memory.
+    """
+    indices = np.flatnonzero(np.any(list(wanted.values()), axis=0))
+    tasks = [indices[i : i + TASK].tolist() for i in range(0, len(indices), TASK)]
+    processes = min(processes, len(tasks))
+    ahead = AHEAD * processes
+    size = TASK * sum(3 * ASPECT * scale.side**2 for scale in wanted)
+    buffers = SharedBuffers(ahead + 1, size, inherited=start_method() == "fork")
+    with closing(buffers), closing(_Team(processes, dataset, wanted, buffers)) as team:
+        for number in range(min(ahead, len(tasks))):
+            team.give(number, tasks[number])
+        for number, task in enumerate(tasks):
+            results = team.take(number)
+            if number + ahead < len(tasks):
+                team.give(number + ahead, tasks[number + ahead])
+            for index, result in zip(task, results, strict=True):
+                if isinstance(result, Failure):
+                    result.raised()
+                if isinstance(result, InputError):
+                    yield index, result
+                else:
+                    yield index, _arrays(result, buffers, number)
+
+
+class _Team:
+    """Worker processes that take tasks in turn.
+
+    Task n is done by process n modulo their number, in buffer n modulo theirs.
+    """
+
+    def __init__(self, size: int, dataset: Dataset, wanted: Wanted, buffers: SharedBuffers):
+        context = worker_context()
+        forked = context.get_start_method() == "fork"
         self.members: list[tuple[BaseProcess, Connection]] = []
-        # Python would end them by SIGTERM, which they outlive
+        # at exit Python would end daemons by SIGTERM, which these ignore
         self.close = Finalize(self, _end, (self.members,), exitpriority=0)
         try:
             with signals_held_back():
                 for _ in range(size):
-                    ours, theirs = fork.Pipe()
-                    inherited = [ours, *(pipe for _, pipe in self.members)]
-                    process = fork.Process(target=_work, args=(theirs, inherited, dataset, wanted, rooms), daemon=True)
+                    ours, theirs = context.Pipe()
+                    # the parent's ends that a fork inherits, to be closed there
+                    inherited = [ours, *(pipe for _, pipe in self.members)] if forked else []
+                    process = context.Process(
+                        target=_work,
+                        args=(theirs, inherited, dataset, wanted, buffers),
+                        daemon=True,
+                    )
                     process.start()
                     theirs.close()
                     self.members.append((process, ours))
         except OSError as error:
             self.close()
-            raise CheckFailed(f"cannot start {size} decoding processes ({error.strerror}); lower --threads") from None
+            raise CheckFailed(
+                f"cannot start {size} decoding processes ({error.strerror}); lower --threads"
+            ) from None
         except BaseException:
             self.close()
             raise
 
     def give(self, number: int, task: list[int]) -> None:
+        """Send a task."""
         process, pipe = self.members[number % len(self.members)]
         try:
             pipe.send((number, task))
         except OSError:
             raise _killed(process) from None
 
-    def take(self, number: int) -> list[dict[Scale, Place] | InputError | Failure]:
-        """Wait for a task that was given; tasks are taken in their order."""
+    def take(self, number: int) -> list[Result]:
+        """Wait for the results of a task that was given; tasks are taken in their order."""
         process, pipe = self.members[number % len(self.members)]
         try:
             if pipe not in wait([pipe, process.sentinel]):
@@ -115,7 +156,7 @@ class _Team:
 
 
 def _end(members: list[tuple[BaseProcess, Connection]]) -> None:
-    """They have nothing to lose."""
+    """Kill the workers; they have nothing to lose."""
     for process, _ in members:
         process.kill()
     for process, pipe in members:
@@ -125,11 +166,25 @@ def _end(members: list[tuple[BaseProcess, Connection]]) -> None:
 
 def _killed(process: BaseProcess) -> CheckFailed:
     process.join(1)
-    return CheckFailed(f"a decoding process ended with {process.exitcode}, perhaps for want of memory; lower --threads and run again")
+    return CheckFailed(
+        f"a decoding process ended with {process.exitcode}, perhaps for want of memory; "
+        "lower --threads and run again"
+    )
 
 
-def _work(pipe: Connection, inherited: list[Connection], dataset: Dataset, wanted: Mapping[Scale, np.ndarray], rooms: np.ndarray) -> None:
-    """A process of the team. Args: inherited, the main process's ends; while any other process holds one, its death is not seen."""
+def _work(
+    pipe: Connection,
+    inherited: list[Connection],
+    dataset: Dataset,
+    wanted: Wanted,
+    buffers: SharedBuffers,
+) -> None:
+    """Run a worker process.
+
+    Args:
+        inherited: The parent's ends of all pipes. While any other process holds one of them, the
+            parent's death is not seen.
+    """
     outlive_signals()
     for end in inherited:
         end.close()
@@ -138,40 +193,57 @@ def _work(pipe: Connection, inherited: list[Connection], dataset: Dataset, wante
             number, task = pipe.recv()
         except (EOFError, ConnectionError):
             return
-        told = _scaled(dataset, wanted, task, rooms[number % len(rooms)])
+        results = _scale_task(dataset, wanted, task, buffers[number % len(buffers)])
         try:
-            pipe.send(told)
+            pipe.send(results)
         except ConnectionError:
             return
 
 
-def _scaled(dataset: Dataset, wanted: Mapping[Scale, np.ndarray], task: list[int], room: np.ndarray) -> list[dict[Scale, Place] | InputError | Failure]:
-    """Images of one task, put into its room one behind the other."""
-    told, used = [], 0
+def _scale_task(
+    dataset: Dataset, wanted: Wanted, task: list[int], buffer: np.ndarray
+) -> list[Result]:
+    """Decode and rescale the images of one task; pixels go into the buffer, one after another."""
+    results: list[Result] = []
+    used = 0
     for index in task:
         try:
             image = dataset.image(index)
-            places = {}
+            found: dict[Scale, Pixels] = {}
             for scale, chosen in wanted.items():
-                if chosen[index]:
-                    pixels = np.asarray(resized(image, *scale)).transpose(2, 0, 1)
-                    places[scale] = (used, *pixels.shape[1:]) if used + pixels.size <= len(room) else np.ascontiguousarray(pixels)
-                    if isinstance(places[scale], tuple):
-                        _pixels(places[scale], room)[...] = pixels
-                        used += pixels.size
-            told.append(places)
+                if not chosen[index]:
+                    continue
+                pixels = np.asarray(resized(image, *scale)).transpose(2, 0, 1)
+                if used + pixels.size <= len(buffer):
+                    found[scale] = InBuffer(used, *pixels.shape[1:])
+                    _array(found[scale], buffer)[...] = pixels
+                    used += pixels.size
+                else:
+                    found[scale] = np.ascontiguousarray(pixels)
+            results.append(found)
         except InputError as error:
-            told.append(error)
+            results.append(error)
         except MemoryError:
-            told.append(Failure(True, f"{dataset.where(index)}: decoding found no memory; lower --threads, or leave the image out"))
-        except Exception:  # a fault of the program, which the main process raises with these words
-            told.append(Failure(False, f"{dataset.where(index)}: {traceback.format_exc()}"))
-    return told
+            name = dataset.where(index)
+            text = f"{name}: decoding ran out of memory; lower --threads, or remove the image"
+            results.append(Failure(True, text))
+        except Exception:  # a fault of the program; the parent raises it with this traceback
+            results.append(Failure(False, f"{dataset.where(index)}: {traceback.format_exc()}"))
+    return results
 
 
-def _pixels(place: Place, room: np.ndarray) -> np.ndarray:
-    """(3, h, w) uint8, a view of the room where they lie there."""
-    if isinstance(place, np.ndarray):
-        return place
-    begin, height, width = place
-    return room[begin : begin + 3 * height * width].reshape(3, height, width)
+def _arrays(found: dict[Scale, Pixels], buffers: SharedBuffers, number: int) -> Scaled:
+    """Images of task `number` as the parent reads them."""
+    buffer = buffers[number % len(buffers)]
+    arrays = {scale: _array(pixels, buffer) for scale, pixels in found.items()}
+    if buffers.named:  # the block cannot be closed while arrays of it are in use
+        arrays = {scale: array.copy() for scale, array in arrays.items()}
+    return arrays
+
+
+def _array(pixels: Pixels, buffer: np.ndarray) -> np.ndarray:
+    """(3, h, w) uint8; a view of the buffer where the pixels lie there."""
+    if isinstance(pixels, np.ndarray):
+        return pixels
+    offset, height, width = pixels
+    return buffer[offset : offset + 3 * height * width].reshape(3, height, width)

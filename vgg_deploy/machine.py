@@ -5,9 +5,16 @@ import os
 from vgg_deploy.errors import InputError
 
 
+def allowed_cores() -> list[int] | None:
+    """Numbers of the cores that this process may run on; None where the system does not say."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return sorted(affinity(0)) if affinity else None
+
+
 def available_cores() -> int:
-    """Cores this process is allowed on (its CPU affinity)."""
-    return len(os.sched_getaffinity(0))
+    """Number of cores that this process may use: its CPU affinity, else all of the machine."""
+    allowed = allowed_cores()
+    return len(allowed) if allowed else os.cpu_count() or 1
 
 
 def pick_device(wanted: str | None) -> str:

@@ -6,7 +6,6 @@ ratios of photos. Colours of objects and clutter come from one distribution for 
 
 import io
 import math
-import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from vgg_deploy.files import whole_file
 from vgg_deploy.machine import available_cores
 from vgg_deploy.progress import progress
 from vgg_deploy.shapes import SHAPES, Outline
+from vgg_deploy.workers import worker_context
 
 Colour = tuple[int, int, int]  # RGB, 0-255
 Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -172,8 +172,7 @@ def _photographed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def _render_files(split: str, tasks: list[tuple[int, Path]]) -> None:
     """Render by several processes; a file appears under its name when it is whole."""
-    context = multiprocessing.get_context("fork")  # spawned workers would run an importing script a second time
-    pool = ProcessPoolExecutor(available_cores(), mp_context=context)
+    pool = ProcessPoolExecutor(available_cores(), mp_context=worker_context())
     with pool, progress(f"rendering {len(tasks)} built-in {split} pictures", len(tasks)) as bar:
         for _ in pool.map(_render_file, [split] * len(tasks), *zip(*tasks, strict=True), chunksize=16):
             bar.advance()

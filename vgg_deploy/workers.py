@@ -1,31 +1,72 @@
-"""Processes begun by a main one, and the signals that reach all of them."""
+"""Worker processes: how they start, and which signals reach them."""
 
+import multiprocessing
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.context import BaseContext
+from types import FrameType
 
-MEANT_FOR_MAIN = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C and a scheduler's wish reach every process of a job
+from vgg_deploy.errors import InputError
+
+START_METHOD = "VGG_DEPLOY_START_METHOD"  # environment variable that overrides the default
+MEANT_FOR_MAIN = (signal.SIGINT, signal.SIGTERM)  # both reach every process of a job
+
+
+def start_method() -> str:
+    """How worker processes start: "fork" on Linux, where they see the parent's memory; else "spawn".
+
+    macOS has fork, but its system libraries do not survive one; Windows has none. The
+    environment variable VGG_DEPLOY_START_METHOD overrides the default, not Python's own default,
+    which differs between its versions.
+
+    Raises:
+        InputError: The variable names a method that this system does not have.
+    """
+    known = multiprocessing.get_all_start_methods()
+    default = "fork" if sys.platform == "linux" else "spawn"
+    wanted = os.environ.get(START_METHOD, default)
+    if wanted not in known:
+        raise InputError(
+            f"{START_METHOD}={wanted}: this system starts processes by {', '.join(known)}; "
+            "choose one of these, or unset the variable"
+        )
+    return wanted
+
+
+def worker_context() -> BaseContext:
+    """`multiprocessing` with the start method of `start_method`."""
+    return multiprocessing.get_context(start_method())
 
 
 @contextmanager
 def signals_held_back() -> Iterator[None]:
-    """While processes are begun: a handler that raises in the middle of a fork is swallowed there, and leaves locks taken."""
+    """Delay Ctrl-C and SIGTERM to the end of the block, in which worker processes start.
+
+    A handler that raises in the middle of a fork is swallowed there and leaves locks taken.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = []
-    before = {s: signal.signal(s, lambda signum, frame: came.append(signum)) for s in MEANT_FOR_MAIN}
+    arrived: list[int] = []
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        arrived.append(signum)
+
+    before = {number: signal.signal(number, note) for number in MEANT_FOR_MAIN}
     try:
         yield
     finally:
-        for s, handler in before.items():
-            signal.signal(s, handler or signal.SIG_DFL)
-    for signum in came[:1]:
-        signal.raise_signal(signum)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+    if arrived:
+        signal.raise_signal(arrived[0])
 
 
 def outlive_signals() -> None:
-    """First thing in a process whose main one decides what signals mean, and ends it."""
-    for s in MEANT_FOR_MAIN:
-        signal.signal(s, signal.SIG_IGN)
+    """Ignore Ctrl-C and SIGTERM: the main process decides what they mean, and ends its workers."""
+    for number in MEANT_FOR_MAIN:
+        signal.signal(number, signal.SIG_IGN)
