@@ -45,7 +45,8 @@ def parse_seconds(ctx: click.Context, param: click.Parameter, text: str) -> floa
     except ValueError:
         seconds = math.nan
     if not least <= seconds <= most:
-        raise click.BadParameter(f"{text!r} is no number of seconds from {least:g} to {most:g}; write 3, for example")
+        allowed = f"from {least:g} to {most:g}"
+        raise click.BadParameter(f"{text!r} is no number of seconds {allowed}; write 3, say")
     return seconds
 
 
@@ -73,7 +74,8 @@ EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
 @click.option("--min-agreement", type=click.FloatRange(0, 100), help="Gate: least images in per cent with the first model's best class.")
 @click.option("--batch-sizes", "batches", default="1,8", callback=parse_sizes, help="Of the latency table.")
 @click.option("--latency-seconds", default="3", callback=parse_seconds, metavar="SECONDS",
-              help="Least time a row of the latency table takes; at most 8 times as long, until the median is steady.")  # fmt: skip
+              help="Least time for a row of the latency table; until the median is steady, at most "
+              "8 times as long.")  # fmt: skip
 @click.option("--accuracy-batch", default=16, type=click.IntRange(1), help="Most pictures a call when measuring accuracy.")
 @click.option("--images", type=click.IntRange(1), help="Use so many images, spread evenly.")
 @click.option("--device", default="cpu", type=click.Choice(("cpu", "cuda")), help="Where every model runs; never another one instead.")

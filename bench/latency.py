@@ -1,4 +1,7 @@
-"""How long one call takes: from uint8 images in host memory to scores in host memory, and on a GPU without the copies."""
+"""How long one call takes: from uint8 images in host memory to scores in host memory.
+
+On a GPU also without the copies, by the GPU's own clock.
+"""
 
 import time
 from collections.abc import Callable
@@ -14,7 +17,9 @@ from vgg_deploy.archs import ARCHS, macs, values_moved
 from vgg_deploy.runtimes import Runtime
 
 WARM_UP = 2  # calls after the first, not counted
-BEYOND = 5  # calls expected above a percentile, without which it is not given: 50 calls for p90, 500 for p99
+# A percentile is given if so many calls are expected above it: 50 calls for p90, 500 for p99.
+# Fewer say little of it: with 5 the standard error of their number is 45 %.
+BEYOND = 5
 DEVICE_CALLS = 1000  # most calls timed by the GPU's clock
 
 
@@ -55,14 +60,16 @@ class LatencyRow:
     height_px: int
     width_px: int
     batch: int
-    first_ms: float  # this session's first call at this shape, with what the runtime prepares then; missing if it was not the first
+    # with what the runtime prepares then; missing if it had run this shape before, for instance
+    # while the accuracy was measured
+    first_ms: float
     runs: int  # calls counted, without the first and the warm-up
     seconds: float  # in which they were made
     median_ms: float
     median_low_ms: float  # interval of the median, 95 % or more; missing for fewer than 6 calls
     median_high_ms: float
     median_interval_pct: float  # its width in per cent of the median
-    steady: bool  # whether the calls show a steady state; otherwise the median may be another one tomorrow
+    steady: bool  # whether the calls show a steady state; only then does the interval hold
     unsteady: str  # why not
     drift_pct: float  # median of the second half of the calls against the first half's
     dependence: float  # consecutive calls that are worth one independent call
@@ -77,7 +84,8 @@ class LatencyRow:
     def record(self) -> dict:
         """Columns of latency.csv, with those of DeviceTimes."""
         columns = asdict(self)
-        return {**columns, **columns.pop("device_times")}
+        of_device = columns.pop("device_times")
+        return {**columns, **of_device}
 
     @property
     def key(self) -> dict:
@@ -123,9 +131,11 @@ def measure_latency(
     return LatencyRow(
         **described, device=runtime.device, threads=runtime.threads, height_px=side, width_px=side, batch=batch,
         first_ms=first if cold else NAN, runs=len(ms), seconds=timed.seconds, median_ms=median,
-        median_low_ms=timed.low_ms, median_high_ms=timed.high_ms, median_interval_pct=timed.interval_pct,
-        steady=timed.steady, unsteady=timed.unsteady, drift_pct=timed.drift_pct, dependence=timed.dependence,
-        p90_ms=percentile(ms, 90), p99_ms=percentile(ms, 99), spread_pct=float(100 * (high - low) / median),
+        median_low_ms=timed.low_ms, median_high_ms=timed.high_ms,
+        median_interval_pct=timed.interval_pct, steady=timed.steady, unsteady=timed.unsteady,
+        drift_pct=timed.drift_pct, dependence=timed.dependence,
+        p90_ms=percentile(ms, 90), p99_ms=percentile(ms, 99),
+        spread_pct=float(100 * (high - low) / median),
         images_per_s=1000 * batch / median, gmacs=work / 1e9, gflop_per_s=2 * work / 1e6 / median, device_times=device_times,
     ), ms, device_ms  # fmt: skip
 

@@ -24,7 +24,7 @@ def dependence(values: np.ndarray) -> float:
         values: (n,) in the order in which they were measured.
 
     Returns:
-        At least 1, which is independence; also 1 for fewer than BLOCKS values, which cannot show it.
+        At least 1, which is independence; also 1 for fewer than BLOCKS values, too few to tell.
     """
     if len(values) < BLOCKS:
         return 1.0

@@ -134,8 +134,10 @@ def measure_latencies(
         for model in models:
             for side in sides_of(model):
                 for batch in batches:
-                    row, *clocks = measure_latency(model.runtime, model.described, side, batch, least_s)
-                    for clock, ms in zip(("end to end", "device"), clocks, strict=True):
+                    row, end_to_end, on_device = measure_latency(
+                        model.runtime, model.described, side, batch, least_s
+                    )
+                    for clock, ms in (("end to end", end_to_end), ("device", on_device)):
                         runs = {"run": np.arange(len(ms)), "clock": clock, "ms": ms}
                         samples.append(pd.DataFrame({**row.key, **runs}))
                     rows.append(row)

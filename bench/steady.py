@@ -89,8 +89,10 @@ def judge(ms: np.ndarray, seconds: float) -> Timed:
     if len(ms) < STEADY_CALLS:
         reason = f"only {len(ms)} calls in {seconds:.0f} s, {STEADY_CALLS} are needed to judge"
     elif abs(drift) > STEADY_PCT:
-        longer = "longer" if drift > 0 else "less long"
-        reason = f"the second half of {len(ms)} calls took {abs(drift):.0f} % {longer} than the first"
+        more = "more" if drift > 0 else "less"
+        reason = (
+            f"the second half of {len(ms)} calls took {abs(drift):.0f} % {more} time than the first"
+        )
     elif len(ms) / each < STEADY_INDEPENDENT:
         reason = (
             f"times drift slowly: {len(ms)} calls in {seconds:.0f} s are worth "

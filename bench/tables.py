@@ -101,13 +101,15 @@ def latency_texts(rows: list[LatencyRow], title: str) -> Texts:
 
     A dash is a number that was not measured. A GPU's own clock has columns where there is one.
     """
-    heads = ["model", "runtime", "H x W", "batch", "runs", "first ms", "median ms", "95 %", "steady", "p90 ms", "p99 ms", "spread %", "images/s",
-             "GFLOP/s"]  # fmt: skip
+    heads = ["model", "runtime", "H x W", "batch", "runs", "first ms", "median ms", "95 %",
+             "steady", "p90 ms", "p99 ms", "images/s", "GFLOP/s"]  # fmt: skip
     texts = [
         [
             r.model, f"{r.runtime} {r.precision} {r.device}", f"{r.height_px} x {r.width_px}", str(r.batch), str(r.runs),
-            number(r.first_ms, 1), f"{r.median_ms:.2f}", interval(r.median_low_ms, r.median_high_ms), "yes" if r.steady else "no",
-            number(r.p90_ms, 2), number(r.p99_ms, 2), f"{r.spread_pct:.1f}", f"{r.images_per_s:.1f}", f"{r.gflop_per_s:.1f}",
+            number(r.first_ms, 1), f"{r.median_ms:.2f}",
+            interval(r.median_low_ms, r.median_high_ms), "yes" if r.steady else "no",
+            number(r.p90_ms, 2), number(r.p99_ms, 2),
+            f"{r.images_per_s:.1f}", f"{r.gflop_per_s:.1f}",
         ]
         for r in rows
     ]  # fmt: skip
@@ -123,7 +125,11 @@ def latency_texts(rows: list[LatencyRow], title: str) -> Texts:
 
 def unsteady_line(rows: list[LatencyRow]) -> str:
     """Which rows are not steady, and why; that all are, where it is so."""
-    found = [f"{r.model} at {r.height_px} x {r.width_px}, batch {r.batch} ({r.unsteady})" for r in rows if not r.steady]
+    found = []
+    for r in rows:
+        if not r.steady:
+            where = f"{r.model} at {r.height_px} x {r.width_px}, batch {r.batch}"
+            found.append(f"{where} ({r.unsteady})")
     return f"Not steady: {'; '.join(found)}." if found else "All rows are steady."
 
 
@@ -133,7 +139,8 @@ def turn_texts(rows: list[TurnRow]) -> Texts:
     texts = [
         [
             r.model, f"{r.runtime} {r.precision} {r.device}", f"{r.height_px} x {r.width_px}", str(r.batch), str(r.rounds), f"{r.median_ms:.2f}",
-            f"{r.reference_median_ms:.2f}", f"{r.speedup:.2f}", interval(r.speedup_low, r.speedup_high), f"{r.slowest_round:.2f}-{r.fastest_round:.2f}",
+            f"{r.reference_median_ms:.2f}", f"{r.speedup:.2f}",
+            interval(r.speedup_low, r.speedup_high), f"{r.slowest_round:.2f}-{r.fastest_round:.2f}",
         ]
         for r in rows
     ]  # fmt: skip
@@ -141,7 +148,10 @@ def turn_texts(rows: list[TurnRow]) -> Texts:
 
 
 def shapes_line(rows: list[ShapeRow]) -> str:
-    """What the first runs of new input shapes took, and how much of it warm runs do not take, where that is above their noise."""
+    """What the first runs of new input shapes took.
+
+    Also by how much that is more than warm runs take, where it is above their noise.
+    """
     parts = []
     for model in dict.fromkeys((r.model, r.runtime) for r in rows):
         own = [r for r in rows if (r.model, r.runtime) == model]

@@ -70,6 +70,7 @@ def _row(models: list[Model], m: int, side: int, ms: np.ndarray) -> dict:
     return {
         **models[m].described, "reference": models[0].name, "device": models[m].runtime.device, "threads": models[m].runtime.threads,
         "height_px": side, "width_px": side, "rounds": len(ratios), "median_ms": float(np.median(ms[:, m])),
-        "reference_median_ms": float(np.median(ms[:, 0])), "speedup": float(np.median(ratios)), "speedup_low": low,
-        "speedup_high": high, "slowest_round": float(ratios.min()), "fastest_round": float(ratios.max()),
+        "reference_median_ms": float(np.median(ms[:, 0])),
+        "speedup": float(np.median(ratios)), "speedup_low": low, "speedup_high": high,
+        "slowest_round": float(ratios.min()), "fastest_round": float(ratios.max()),
     }  # fmt: skip

@@ -70,7 +70,8 @@ def measure_turn(reference: Runtime, other: Runtime, batch: int, height: int, wi
     medians = np.median(seconds[:, :, 0], axis=0)
     return Turn(
         height, width, batch, rounds, *(1000 * medians).tolist(), *(batch / medians).tolist(),
-        float(np.median(ratios[:, 0])), *median_interval(ratios[:, 0]), float(np.median(ratios[:, 1])),
+        float(np.median(ratios[:, 0])), *median_interval(ratios[:, 0]),
+        float(np.median(ratios[:, 1])),
         float(np.abs(found.score_map - wanted.score_map).max() / np.abs(wanted.score_map).max()),
         float(np.abs(found.posterior - wanted.posterior).max()),
     )  # fmt: skip

@@ -1,4 +1,6 @@
-"""How often a latency row's 95 % interval holds the true median: python benchmarks/latency_coverage.py
+"""How often a latency row's 95 % interval holds the true median.
+
+python benchmarks/latency_coverage.py
 
 Simulated runtimes whose true long-run median is known in closed form: independent, autocorrelated,
 heavy-tailed and periodic times, and clocks with two states. Each measurement runs the stopping rule
@@ -263,7 +265,9 @@ def main(measurements: int, short: bool, out: Path) -> None:
     repeats = max(1, measurements // 10) if short else measurements
     calls_ms = CALLS_MS[1:2] if short else CALLS_MS
     within = [coverage(p, ms, repeats, False) for ms in calls_ms for p in PROCESSES]
-    beyond = [] if short else [coverage(p, ms, repeats, True) for ms in calls_ms[:2] for p in BEYOND]
+    beyond = []
+    if not short:
+        beyond = [coverage(p, ms, repeats, True) for ms in CALLS_MS[:2] for p in BEYOND]
     out.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame([asdict(row) for row in within + beyond])
     table.to_csv(out / "latency_coverage.csv", index=False)

@@ -63,7 +63,8 @@ def test_from_pictures_to_tables(here, photos):
     for _, row in latency.iterrows():
         ms = samples[(samples[key] == row[key]).all(axis=1)].ms
         assert len(ms) == row.runs and row.median_ms == pytest.approx(ms.median())
-        assert row.median_low_ms <= row.median_ms <= row.median_high_ms
+        if row.runs >= 6 and pd.notna(row.median_low_ms):  # unknown where calls depend on each other
+            assert row.median_low_ms <= row.median_ms <= row.median_high_ms
         for column, percent, fewest in (("p90_ms", 90, 50), ("p99_ms", 99, 500)):
             wanted = np.percentile(ms, percent) if len(ms) >= fewest else np.nan
             assert row[column] == pytest.approx(wanted, nan_ok=True)

@@ -1,4 +1,4 @@
-"""Latency: the stopping rule on clocks that the tests drive, the interval of a median, and what a table may say."""
+"""Latency: the stopping rule on driven clocks, the interval of a median, what a table may say."""
 
 import math
 from pathlib import Path
@@ -25,9 +25,10 @@ DESCRIBED = {"model": "A.pt", "runtime": "torch", "precision": "fp32"}
 
 
 class FakeRuntime:
-    """Calls that take the milliseconds of a function of their number, on a clock that they advance."""
+    """Calls advance a clock by the milliseconds that a function of their number gives."""
 
-    spec, runtime, precision, device, threads, artifact = thin_spec(), "torch", "fp32", "cpu", 1, None
+    spec, artifact, threads = thin_spec(), None, 1
+    runtime, precision, device = "torch", "fp32", "cpu"
 
     def __init__(self, ms_of_call):
         self.ms_of_call, self.calls, self.now = ms_of_call, 0, 100.0
@@ -58,7 +59,7 @@ def noisy(ms_of_call, sd=0.02):
 
 @pytest.mark.parametrize("n", [6, 8, 9, 15, 30, 60, 200])
 def test_the_interval_covers_as_the_binomial_distribution_says(n):
-    """Oracle: scipy's binomial. A rank r from below and above holds the median with 1 - 2 P(B < r)."""
+    """Oracle: scipy's binomial. The ranks r from below and above hold it with 1 - 2 P(B < r)."""
     low, high = median_interval(np.random.default_rng(n).permutation(np.arange(1.0, n + 1)))
     assert high == n + 1 - low  # values are their own ranks
     assert 1 - 2 * stats.binom.cdf(low - 1, n, 0.5) > 0.93
@@ -112,7 +113,10 @@ def test_a_clock_that_falls_is_reported_in_its_new_state(calls_before):
     assert row.median_ms == pytest.approx(1.6, rel=0.005) and row.seconds >= LEAST_S
 
 
-@pytest.mark.parametrize(("calls_before", "scale"), [(60, 5), (60, 50), (60, 100), (60, 300), (1500, 1), (2500, 1), (100, 20)])
+@pytest.mark.parametrize(
+    ("calls_before", "scale"),
+    [(60, 5), (60, 50), (60, 100), (60, 300), (1500, 1), (2500, 1), (100, 20)],
+)
 def test_a_clock_that_falls_is_never_reported_in_its_old_state(calls_before, scale):
     """A slow net and a later change as well: the new state, or unsteady."""
     row = measured(noisy(lambda i: scale * (1.0 if i < calls_before else 1.6)))
@@ -122,8 +126,8 @@ def test_a_clock_that_falls_is_never_reported_in_its_old_state(calls_before, sca
 @pytest.mark.parametrize(
     ("ms_of_call", "sd", "reason"),
     [
-        (lambda i: 1 + i / 3000, 0.005, "% longer than the first"),
-        (lambda i: 3 - min(i, 9000) / 4500, 0.005, "% less long than the first"),
+        (lambda i: 1 + i / 3000, 0.005, "% more time than the first"),
+        (lambda i: 3 - min(i, 9000) / 4500, 0.005, "% less time than the first"),
         (lambda i: 1 + 0.03 * math.sin(i / 1500), 0.005, "times drift slowly"),
         (lambda i: 100.0, 0.15, "interval is"),
         (lambda i: 700.0, 0.005, "only 35 calls in 24 s"),
@@ -134,19 +138,30 @@ def test_what_is_not_steady_says_why(ms_of_call, sd, reason):
     assert not row.steady and reason in row.unsteady, row.unsteady
     assert 8 * LEAST_S <= row.seconds < 8 * LEAST_S + 1
     texts = latency_texts([row], "")
-    assert dict(zip(texts.heads, texts.rows[0], strict=True))["steady"] == "no" and texts.best is None
+    assert (
+        dict(zip(texts.heads, texts.rows[0], strict=True))["steady"] == "no" and texts.best is None
+    )
     assert f"A.pt at 32 x 32, batch 1 ({row.unsteady})" in unsteady_line([row])
 
 
 def test_a_long_call_ends_after_five():
     row = measured(lambda i: 6000.0)
-    assert row.runs == 5 and not row.steady and math.isnan(row.median_low_ms) and math.isnan(row.median_interval_pct)
+    assert (
+        row.runs == 5
+        and not row.steady
+        and math.isnan(row.median_low_ms)
+        and math.isnan(row.median_interval_pct)
+    )
 
 
 def test_steady_times_end_after_the_least_time():
     fake = FakeRuntime(noisy(lambda i: 1.0))
     timed = time_until_steady(lambda: fake(None), 0.5, fake.clock)
-    assert timed.steady and timed.seconds == pytest.approx(0.5, abs=0.01) and timed.ms.sum() == pytest.approx(1000 * timed.seconds)
+    assert (
+        timed.steady
+        and timed.seconds == pytest.approx(0.5, abs=0.01)
+        and timed.ms.sum() == pytest.approx(1000 * timed.seconds)
+    )
     assert unsteady_line([]) == "All rows are steady."
 
 
@@ -165,13 +180,19 @@ def test_the_rule_is_asked_at_doubled_times_only(monkeypatch):
 # ---------------------------------------------------------------- percentiles
 
 
-@pytest.mark.parametrize(("calls", "p90", "p99"), [(49, False, False), (50, True, False), (499, True, False), (500, True, True)])
+@pytest.mark.parametrize(
+    ("calls", "p90", "p99"),
+    [(49, False, False), (50, True, False), (499, True, False), (500, True, True)],
+)
 def test_percentiles_need_five_calls_beyond_them(calls, p90, p99):
     ms = np.random.default_rng(0).lognormal(0, 1, calls)
     for percent, given in ((90, p90), (99, p99)):
         found = percentile(ms, percent)
         if given:
-            assert found == pytest.approx(stats.scoreatpercentile(ms, percent)) and np.sum(ms > found) >= 5
+            assert (
+                found == pytest.approx(stats.scoreatpercentile(ms, percent))
+                and np.sum(ms > found) >= 5
+            )
         else:
             assert math.isnan(found)
 
@@ -181,8 +202,17 @@ def test_a_row_of_few_calls_has_dashes():
     texts = latency_texts([row], "")
     shown = dict(zip(texts.heads, texts.rows[0], strict=True))
     assert 64 <= row.runs < 500 and row.steady and texts.best == 0
-    assert shown["p99 ms"] == "-" and shown["p90 ms"] == f"{row.p90_ms:.2f}" and shown["steady"] == "yes"
-    assert pd.isna(row.record()["p99_ms"])
+    assert (
+        shown["p99 ms"] == "-"
+        and shown["p90 ms"] == f"{row.p90_ms:.2f}"
+        and shown["steady"] == "yes"
+    )
+    record = row.record()
+    assert (
+        pd.isna(record["p99_ms"])
+        and pd.isna(record["device_p99_ms"])
+        and "device_times" not in record
+    )
 
 
 # ---------------------------------------------------------------- cold and warm
@@ -223,12 +253,25 @@ def shape_rows(rng, shapes, extra_ms):
     rows = []
     for side in range(32, 32 + shapes):
         first, *warm = 10 * np.exp(0.05 * rng.standard_normal(5))
-        rows.append(ShapeRow("A.pt", "torch", "fp32", 1, side, side, first + extra_ms, 4, np.median(warm), np.std(warm, ddof=1)))
+        rows.append(
+            ShapeRow(
+                "A.pt",
+                "torch",
+                "fp32",
+                1,
+                side,
+                side,
+                first + extra_ms,
+                4,
+                np.median(warm),
+                np.std(warm, ddof=1),
+            )
+        )
     return rows
 
 
 def test_first_runs_never_cost_less_than_nothing():
-    """Of warm first runs hardly one in forty is called cold; a real cost is told to within its noise."""
+    """Warm first runs are hardly ever called cold; a real cost is given to within its noise."""
     rng = np.random.default_rng(0)
     costs = [cold_start_s(shape_rows(rng, 30, 0.0)) for _ in range(400)]
     assert not any(cost <= 0 for cost in costs) and np.mean(~np.isnan(costs)) < 0.06
@@ -236,7 +279,10 @@ def test_first_runs_never_cost_less_than_nothing():
     assert np.mean(costs) == pytest.approx(0.09, rel=0.05) and not np.isnan(costs).any()
     assert "more than warm ones" in shapes_line(shape_rows(rng, 30, 3.0))
     quiet = shapes_line([row for row in shape_rows(rng, 30, -1.0)])
-    assert quiet.startswith("Input shapes (shapes.csv): A.pt 30 shapes, first runs 0.3 s") and "(" not in quiet[30:]
+    assert (
+        quiet.startswith("Input shapes (shapes.csv): A.pt 30 shapes, first runs 0.3 s")
+        and "(" not in quiet[30:]
+    )
 
 
 # ---------------------------------------------------------------- tables, options, simulation
@@ -252,7 +298,9 @@ def test_samples_carry_the_rows_keys():
     assert len(warned) == sum(not row.steady for row in rows)
     for row in rows:
         mine = samples[(samples[list(row.key)] == pd.Series(row.key)).all(axis=1)]
-        assert mine.run.tolist() == list(range(row.runs)) and mine.ms.median() == pytest.approx(row.median_ms)
+        assert mine.run.tolist() == list(range(row.runs)) and mine.ms.median() == pytest.approx(
+            row.median_ms
+        )
     assert len(samples) == sum(row.runs for row in rows)
     drawn = figures.latency(rows, samples).data[0].y
     assert len(drawn) == sum(min(row.runs, 500) for row in rows)
@@ -270,11 +318,13 @@ def test_the_options_default_is_the_rules():
 
 
 def test_simulated_rows_hold_the_true_median(tmp_path, monkeypatch):
-    """A short run of the simulation whose long one is in benchmarks/results; all steady rows together."""
+    """A short run of the simulation; all steady rows together. The long run is in results/."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
     import latency_coverage
 
-    done = CliRunner().invoke(latency_coverage.main, ["--short", "--out", str(tmp_path)], catch_exceptions=False)
+    done = CliRunner().invoke(
+        latency_coverage.main, ["--short", "--out", str(tmp_path)], catch_exceptions=False
+    )
     assert done.exit_code == 0
     table = pd.read_csv(tmp_path / "latency_coverage.csv")
     steady = table.steady_pct * table.measurements / 100

@@ -30,9 +30,12 @@ def write_report(
         chapters += _accuracy_chapters(models, dataset, accuracy, path.parent)
     if timed:
         rows, samples = timed
-        drawing = Drawing("latency", "Calls by image size and batch", figures.latency(rows, samples))
-        note = "From uint8 images in host memory to scores in host memory. Points are calls; the box holds the middle half. "
-        note += unsteady_line(rows)
+        plot = figures.latency(rows, samples)
+        drawing = Drawing("latency", "Calls by image size and batch", plot)
+        note = (
+            "From uint8 images in host memory to scores in host memory. Points are calls; the box "
+            f"holds the middle half. {unsteady_line(rows)}"
+        )
         chapters.append(Chapter("speed", "Latency", note, [drawing], tables=[Section(latency_texts(rows, "Latency"), "latency.csv")]))
     if in_turn:
         note = "Models called one after the other, round after round, so that what disturbs one disturbs all. The ratio is the median of the rounds'."

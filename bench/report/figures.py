@@ -55,11 +55,17 @@ def errors(rows: list[AccuracyRow]) -> go.Figure:
 
 
 def latency(rows: list[LatencyRow], samples: pd.DataFrame) -> go.Figure:
-    """Calls from host memory to host memory, a box for each model, size and batch; of many calls MOST_CALLS, evenly spread over time."""
+    """Calls from host memory to host memory, a box for each model, size and batch.
+
+    Of many calls MOST_CALLS are drawn, evenly spread over time.
+    """
     figure, samples = go.Figure(), samples[samples.clock == "end to end"]
     of_row = dict(list(samples.groupby(list(rows[0].key), sort=False)))
     for model, group in _grouped(rows, _name).items():
-        found = [(f"{r.height_px} x {r.width_px}<br>batch {r.batch}", _spread(of_row[tuple(r.key.values())].ms.to_numpy())) for r in group]
+        found = []
+        for row in group:
+            label = f"{row.height_px} x {row.width_px}<br>batch {row.batch}"
+            found.append((label, _spread(of_row[tuple(row.key.values())].ms.to_numpy())))
         figure.add_box(
             x=[label for label, ms in found for _ in ms], y=np.concatenate([ms.round(4) for _, ms in found]), name=escape(model),
             boxpoints="all", jitter=0.6, pointpos=0, marker={"color": _colour(model, rows), "size": 3, "opacity": 0.5}, line={"width": 1.2},
