@@ -3,7 +3,6 @@
 On a GPU also without the copies, by the GPU's own clock.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -12,7 +11,7 @@ import torch
 
 from bench import gpu
 from bench.shape_log import note_call
-from bench.steady import LEAST_S, time_until_steady
+from bench.steady import LEAST_S, time_until_steady, wall_clock
 from vgg_deploy.archs import ARCHS, macs, values_moved
 from vgg_deploy.runtimes import Runtime
 
@@ -100,7 +99,7 @@ def measure_latency(
     side: int,
     batch: int,
     least_s: float = LEAST_S,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] = wall_clock,
 ) -> tuple[LatencyRow, np.ndarray, np.ndarray]:
     """Time `batch` square images of random pixels until the median is steady (bench.steady).
 

@@ -48,10 +48,15 @@ class Timed:
         return interval_pct(self.low_ms, self.high_ms, self.median_ms)
 
 
+def wall_clock() -> float:
+    """Seconds of the clock that times calls, looked up at every call."""
+    return time.perf_counter()
+
+
 def time_until_steady(
     call: Callable[[], object],
     least_s: float = LEAST_S,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] = wall_clock,
 ) -> Timed:
     """Call until the times are steady, for `least_s` at least and LONGEST times as long at most.
 

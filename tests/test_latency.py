@@ -165,6 +165,14 @@ def test_steady_times_end_after_the_least_time():
     assert unsteady_line([]) == "All rows are steady."
 
 
+def test_the_interval_holds_every_windows_median():
+    ms = np.random.default_rng(3).lognormal(0, 0.05, 800)
+    windows = [np.median(ms[start : start + 100]) for start in range(0, 800, 100)]
+    inner_low, inner_high = median_interval(ms)
+    timed = judge(ms, 3.0)
+    assert timed.low_ms == min(windows) < inner_low < inner_high < max(windows) == timed.high_ms
+
+
 def test_the_rule_is_asked_at_doubled_times_only(monkeypatch):
     asked = []
 
