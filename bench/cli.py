@@ -1,5 +1,6 @@
 """vgg-bench: options in, tables, reports and a verdict out."""
 
+import math
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -36,6 +37,20 @@ def parse_list(ctx, param, text: str) -> tuple[str, ...]:
     return names
 
 
+def parse_seconds(ctx: click.Context, param: click.Parameter, text: str) -> float:
+    """A finite number of seconds in a range."""
+    least, most = SECONDS
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not least <= seconds <= most:
+        allowed = f"from {least:g} to {most:g}"
+        raise click.BadParameter(f"{text!r} is no number of seconds {allowed}; write 3, say")
+    return seconds
+
+
+SECONDS = (0.01, 3600)  # of --latency-seconds
 KNOWN = {
     "measure": ("accuracy", "latency"),
     "runtime_names": ("torch", "torch-compile", "onnxruntime", "onnxruntime-tensorrt", "ncnn", "tensorrt", "tensorrt-rtx"),
@@ -58,6 +73,9 @@ EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
 @click.option("--max-top5-drop", type=click.FloatRange(0), help="Gate: the same for top-5.")
 @click.option("--min-agreement", type=click.FloatRange(0, 100), help="Gate: least images in per cent with the first model's best class.")
 @click.option("--batch-sizes", "batches", default="1,8", callback=parse_sizes, help="Of the latency table.")
+@click.option("--latency-seconds", default="3", callback=parse_seconds, metavar="SECONDS",
+              help="Least time for a row of the latency table; until the median is steady, at most "
+              "8 times as long.")  # fmt: skip
 @click.option("--accuracy-batch", default=16, type=click.IntRange(1), help="Most pictures a call when measuring accuracy.")
 @click.option("--images", type=click.IntRange(1), help="Use so many images, spread evenly.")
 @click.option("--device", default="cpu", type=click.Choice(("cpu", "cuda")), help="Where every model runs; never another one instead.")

@@ -143,7 +143,8 @@ def conclude(request: Request, models: list[Model], rows: list[Row], scores: Sco
             sections += of_paper + outputs.accuracy_section(accuracy, len(scores.measured.skipped) + len(scores.dataset.skipped), out)
     sides_of = lambda model: request.sides or model.runtime.spec.test_sides  # noqa: E731
     if "latency" in request.measure:
-        timed = measure_latencies(models, sides_of, request.batches, lambda text: click.echo(f"Unsteady: {text}", err=True))
+        warn = lambda text: click.echo(f"Unsteady: {text}", err=True)  # noqa: E731
+        timed = measure_latencies(models, sides_of, request.batches, warn, request.latency_seconds)
         sections += outputs.latency_section(*timed, out)
     if request.side_by_side:
         in_turn = outputs.side_by_side_section(*measure_turns(models, sides_of, request.batches), out)

@@ -1,19 +1,25 @@
-"""How long one call takes: from uint8 pictures in host memory to scores in host memory, and on a GPU without the copies."""
+"""How long one call takes: from uint8 images in host memory to scores in host memory.
 
-import time
+On a GPU also without the copies, by the GPU's own clock.
+"""
+
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 
 from bench import gpu
+from bench.shape_log import note_call
+from bench.steady import LEAST_S, time_until_steady, wall_clock
 from vgg_deploy.archs import ARCHS, macs, values_moved
 from vgg_deploy.runtimes import Runtime
 
 WARM_UP = 2  # calls after the first, not counted
-FEWEST, MOST = 5, 1000  # calls counted
-STEADY_PCT = 3.0  # the median's 95 % interval, as a part of it, at which measuring stops
-LONGEST_S = 10.0  # or when this much time is spent on one row
+# A percentile is given if so many calls are expected above it: 50 calls for p90, 500 for p99.
+# Fewer say little of it: with 5 the standard error of their number is 45 %.
+BEYOND = 5
+DEVICE_CALLS = 1000  # most calls timed by the GPU's clock
 
 
 BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "int8-cpu": 1, "fp8": 1}  # a value
@@ -24,9 +30,9 @@ NAN = float("nan")
 class DeviceTimes:
     """What the GPU's own clock says; missing on a CPU."""
 
-    device_median_ms: float = NAN  # pictures and scores staying on the GPU
-    device_p90_ms: float = NAN
-    device_p99_ms: float = NAN
+    device_median_ms: float = NAN  # images and scores staying on the GPU
+    device_p90_ms: float = NAN  # missing for fewer than 50 calls
+    device_p99_ms: float = NAN  # missing for fewer than 500 calls
     device_images_per_s: float = NAN
     device_tflop_per_s: float = NAN
     roofline_pct: float = NAN  # of what this GPU's measured matrix peak and memory allow
@@ -39,7 +45,11 @@ class DeviceTimes:
 
 @dataclass(frozen=True)
 class LatencyRow:
-    """One model at one input size; field names are the columns of latency.csv."""
+    """One model at one input size; field names are the columns of latency.csv.
+
+    A missing number (NaN, an empty cell of the CSV) was not measured: first_ms where the runtime
+    had run this shape before, a percentile or an interval without enough calls for it.
+    """
 
     model: str
     runtime: str
@@ -49,13 +59,22 @@ class LatencyRow:
     height_px: int
     width_px: int
     batch: int
-    first_ms: float  # the first call at this size, with whatever the runtime prepares then
-    runs: int
+    # with what the runtime prepares then; missing if it had run this shape before, for instance
+    # while the accuracy was measured
+    first_ms: float
+    runs: int  # calls counted, without the first and the warm-up
+    seconds: float  # in which they were made
     median_ms: float
-    median_interval_pct: float  # width of the median's 95 % interval
-    p90_ms: float
-    p99_ms: float
-    spread_pct: float  # interquartile range as a part of the median
+    median_low_ms: float  # interval of the median, 95 % or more; missing for fewer than 6 calls
+    median_high_ms: float
+    median_interval_pct: float  # its width in per cent of the median
+    steady: bool  # whether the calls show a steady state; only then does the interval hold
+    unsteady: str  # why not
+    drift_pct: float  # median of the second half of the calls against the first half's
+    dependence: float  # consecutive calls that are worth one independent call
+    p90_ms: float  # missing for fewer than 50 calls
+    p99_ms: float  # missing for fewer than 500 calls
+    spread_pct: float  # interquartile range in per cent of the median
     images_per_s: float
     gmacs: float  # exact multiply-accumulates of the batch, in 1e9
     gflop_per_s: float  # two floating-point operations a multiply-accumulate
@@ -64,35 +83,67 @@ class LatencyRow:
     def record(self) -> dict:
         """Columns of latency.csv, with those of DeviceTimes."""
         columns = asdict(self)
-        return {**columns, **columns.pop("device_times")}
+        of_device = columns.pop("device_times")
+        return {**columns, **of_device}
+
+    @property
+    def key(self) -> dict:
+        """What tells this row from the others, by column; also in latency_samples.csv."""
+        names = ("model", "runtime", "precision", "height_px", "width_px", "batch")
+        return {name: getattr(self, name) for name in names}
 
 
-def measure_latency(runtime: Runtime, described: dict, side: int, batch: int) -> tuple[LatencyRow, np.ndarray, np.ndarray]:
-    """Time `batch` square pictures of random pixels until the median is steady.
+def measure_latency(
+    runtime: Runtime,
+    described: dict,
+    side: int,
+    batch: int,
+    least_s: float = LEAST_S,
+    clock: Callable[[], float] = wall_clock,
+) -> tuple[LatencyRow, np.ndarray, np.ndarray]:
+    """Time `batch` square images of random pixels until the median is steady (bench.steady).
 
-    Returns: the row, every counted time in milliseconds, and as many by the GPU's clock, none on a CPU.
+    Args:
+        runtime: what is timed.
+        described: columns model, runtime and precision.
+        side: of the images, pixels.
+        batch: images per call.
+        least_s: seconds the measurement takes at least.
+        clock: seconds from any origin.
+
+    Returns:
+        The row, every counted time in milliseconds, and those by the GPU's clock, none on a CPU.
     """
     images = np.random.default_rng(0).integers(0, 256, (batch, 3, side, side), np.uint8)
-    first = _call_ms(runtime, images)
-    begun, times = time.perf_counter(), []
-    for _ in range(WARM_UP):
-        if first < 1000 * LONGEST_S / FEWEST:
-            _call_ms(runtime, images)
-    while len(times) < FEWEST or (
-        len(times) < MOST and time.perf_counter() - begun < LONGEST_S and median_interval_pct(np.array(times)) > STEADY_PCT
-    ):
-        times.append(_call_ms(runtime, images))
-    ms = np.array(times)
-    spec, median = runtime.spec, float(np.median(ms))
+    cold = note_call(runtime, images)
+    first = _call_ms(runtime, images, clock)
+    if first < 1000 * least_s:
+        for _ in range(WARM_UP):
+            runtime(images)
+    timed = time_until_steady(lambda: runtime(images), least_s, clock)
+    ms, median, spec = timed.ms, timed.median_ms, runtime.spec
     work = batch * macs(ARCHS[spec.arch], side, side, len(spec.classes), spec.width, spec.crop)
     low, high = np.percentile(ms, (25, 75))
-    device_ms, device_times = _on_device(runtime, images, len(ms), work) if runtime.device == "cuda" else (np.array([]), DeviceTimes())
+    device_ms, device_times = np.array([]), DeviceTimes()
+    if runtime.device == "cuda":
+        device_ms, device_times = _on_device(runtime, images, min(len(ms), DEVICE_CALLS), work)
     return LatencyRow(
         **described, device=runtime.device, threads=runtime.threads, height_px=side, width_px=side, batch=batch,
-        first_ms=first, runs=len(ms), median_ms=median, median_interval_pct=median_interval_pct(ms),
-        p90_ms=float(np.percentile(ms, 90)), p99_ms=float(np.percentile(ms, 99)), spread_pct=float(100 * (high - low) / median),
+        first_ms=first if cold else NAN, runs=len(ms), seconds=timed.seconds, median_ms=median,
+        median_low_ms=timed.low_ms, median_high_ms=timed.high_ms,
+        median_interval_pct=timed.interval_pct, steady=timed.steady, unsteady=timed.unsteady,
+        drift_pct=timed.drift_pct, dependence=timed.dependence,
+        p90_ms=percentile(ms, 90), p99_ms=percentile(ms, 99),
+        spread_pct=float(100 * (high - low) / median),
         images_per_s=1000 * batch / median, gmacs=work / 1e9, gflop_per_s=2 * work / 1e6 / median, device_times=device_times,
     ), ms, device_ms  # fmt: skip
+
+
+def percentile(ms: np.ndarray, percent: int) -> float:
+    """A percentile of (calls,) times; NaN where fewer than BEYOND calls are expected above it."""
+    if len(ms) * (100 - percent) < 100 * BEYOND:
+        return NAN
+    return float(np.percentile(ms, percent))
 
 
 def _on_device(runtime: Runtime, images: np.ndarray, calls: int, work: int) -> tuple[np.ndarray, DeviceTimes]:
@@ -102,22 +153,12 @@ def _on_device(runtime: Runtime, images: np.ndarray, calls: int, work: int) -> t
     moved = BYTES[runtime.precision] * values_moved(ARCHS[spec.arch], *images.shape[::2], images.shape[3], len(spec.classes), spec.width, spec.crop)
     reached = 2 * work / 1e9 / median
     return ms, DeviceTimes(
-        median, float(np.percentile(ms, 90)), float(np.percentile(ms, 99)), 1000 * len(images) / median, reached,
+        median, percentile(ms, 90), percentile(ms, 99), 1000 * len(images) / median, reached,
         100 * reached / gpu.roofline_tflops(runtime.precision, 2 * work, moved), **asdict(condition),
     )  # fmt: skip
 
 
-def median_interval_pct(ms: np.ndarray) -> float:
-    """Width of the median's 95 % interval by order statistics, in per cent of the median; 100 for too few values."""
-    n = len(ms)
-    low = int(np.floor((n - 1.96 * np.sqrt(n)) / 2))  # rank from below; its mirror bounds from above
-    if low < 1:
-        return 100.0
-    ordered = np.sort(ms)
-    return float(100 * (ordered[n - low] - ordered[low - 1]) / np.median(ms))
-
-
-def _call_ms(runtime: Runtime, images: np.ndarray) -> float:
-    begun = time.perf_counter()
+def _call_ms(runtime: Runtime, images: np.ndarray, clock: Callable[[], float]) -> float:
+    begun = clock()
     runtime(images)
-    return 1000 * (time.perf_counter() - begun)
+    return 1000 * (clock() - begun)

@@ -21,6 +21,7 @@ class Request(NamedTuple):
     max_top5_drop: float | None
     min_agreement: float | None
     batches: tuple[int, ...]
+    latency_seconds: float  # least time of a row
     accuracy_batch: int
     images: int | None
     device: str

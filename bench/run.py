@@ -12,10 +12,11 @@ from bench.accuracy import ClassIndex, Scored, score_row
 from bench.cells import Measured, fill_cells, open_cells
 from bench.compare import Comparison, compare, compare_all
 from bench.faults import Fault, flip_faults, origin_faults, posterior_faults
-from bench.latency import LONGEST_S, LatencyRow, measure_latency
+from bench.latency import LatencyRow, measure_latency
 from bench.models import Model
 from bench.protocols import Row
 from bench.shape_log import ShapeLog, ShapeRow
+from bench.steady import LEAST_S
 from bench.store import only_one
 from vgg_deploy.data import Dataset, labels_for, matched_classes
 from vgg_deploy.errors import CheckFailed
@@ -109,27 +110,41 @@ def accuracy_of(models: list[Model], rows: list[Row], dataset: Dataset, measured
 
 
 def measure_latencies(
-    models: list[Model], sides_of: Callable[[Model], tuple[int, ...]], batches: tuple[int, ...], warn: Callable[[str], None]
+    models: list[Model],
+    sides_of: Callable[[Model], tuple[int, ...]],
+    batches: tuple[int, ...],
+    warn: Callable[[str], None],
+    least_s: float = LEAST_S,
 ) -> tuple[list[LatencyRow], pd.DataFrame]:
     """Every model at every Q x Q and batch size.
 
-    Returns: the rows, and every counted time (columns: row, run, clock, ms); clock is "end to end" or "device".
+    Args:
+        models: opened files.
+        sides_of: Q of a model, pixels.
+        batches: images per call.
+        warn: takes a line for each row whose times are not steady.
+        least_s: seconds that a row takes at least.
+
+    Returns:
+        The rows, and every counted time (columns: those of LatencyRow.key, run, clock, ms); clock
+        is "end to end" or "device".
     """
     rows, samples = [], []
     with progress("latency", sum(len(sides_of(model)) for model in models) * len(batches)) as bar:
         for model in models:
             for side in sides_of(model):
                 for batch in batches:
-                    row, *clocks = measure_latency(model.runtime, model.described, side, batch)
-                    for clock, ms in zip(("end to end", "device"), clocks, strict=True):
-                        samples.append(pd.DataFrame({"row": len(rows), "run": np.arange(len(ms)), "clock": clock, "ms": ms}))
+                    row, end_to_end, on_device = measure_latency(
+                        model.runtime, model.described, side, batch, least_s
+                    )
+                    for clock, ms in (("end to end", end_to_end), ("device", on_device)):
+                        runs = {"run": np.arange(len(ms)), "clock": clock, "ms": ms}
+                        samples.append(pd.DataFrame({**row.key, **runs}))
                     rows.append(row)
                     bar.advance(1, f"{model.name} {side} x {side} batch {batch}")
+                    where = f"{model.name} at {side} x {side}, batch {batch}"
                     if row.device_times.throttled:
-                        warn(f"{model.name} at {side} x {side}, batch {batch}: the GPU was throttled ({row.device_times.throttled})")
-                    if row.median_interval_pct > 10:
-                        warn(
-                            f"{model.name} at {side} x {side}, batch {batch}: after {row.runs} calls and up to {LONGEST_S:.0f} s the median is "
-                            f"known to {row.median_interval_pct:.0f} % only; close other programs and run again"
-                        )
+                        warn(f"{where}: the GPU was throttled ({row.device_times.throttled})")
+                    if not row.steady:
+                        warn(f"{where}: {row.unsteady}")
     return rows, pd.concat(samples, ignore_index=True)

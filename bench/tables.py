@@ -11,7 +11,7 @@ from rich.table import Table
 from bench.accuracy import Scored
 from bench.compare import Comparison
 from bench.latency import LatencyRow
-from bench.shape_log import ShapeRow
+from bench.shape_log import ShapeRow, cold_start_s
 from bench.turns import TurnRow
 from vgg_deploy.files import whole_file
 from vgg_deploy.progress import results
@@ -97,12 +97,18 @@ def paper_texts(title: str, table: pd.DataFrame) -> Texts:
 
 
 def latency_texts(rows: list[LatencyRow], title: str) -> Texts:
-    """Rows of the latency table; the highest throughput stands out. A GPU's own clock has columns where there is one."""
-    heads = ["model", "runtime", "H x W", "batch", "runs", "first ms", "median ms", "p90 ms", "p99 ms", "spread %", "images/s", "GFLOP/s"]
+    """Rows of the latency table; of the steady ones the highest throughput stands out.
+
+    A dash is a number that was not measured. A GPU's own clock has columns where there is one.
+    """
+    heads = ["model", "runtime", "H x W", "batch", "runs", "first ms", "median ms", "95 %",
+             "steady", "p90 ms", "p99 ms", "images/s", "GFLOP/s"]  # fmt: skip
     texts = [
         [
             r.model, f"{r.runtime} {r.precision} {r.device}", f"{r.height_px} x {r.width_px}", str(r.batch), str(r.runs),
-            f"{r.first_ms:.1f}", f"{r.median_ms:.2f}", f"{r.p90_ms:.2f}", f"{r.p99_ms:.2f}", f"{r.spread_pct:.1f}",
+            number(r.first_ms, 1), f"{r.median_ms:.2f}",
+            interval(r.median_low_ms, r.median_high_ms), "yes" if r.steady else "no",
+            number(r.p90_ms, 2), number(r.p99_ms, 2),
             f"{r.images_per_s:.1f}", f"{r.gflop_per_s:.1f}",
         ]
         for r in rows
@@ -113,7 +119,18 @@ def latency_texts(rows: list[LatencyRow], title: str) -> Texts:
             d = r.device_times
             text += [number(d.device_median_ms, 3), number(d.device_p99_ms, 3), number(d.device_images_per_s, 0), number(d.device_tflop_per_s, 1),
                      number(d.roofline_pct, 0), number(d.sm_mhz, 0), number(d.power_w, 0), number(d.used_mib, 0)]  # fmt: skip
-    return Texts(title, heads, texts, max(range(len(rows)), key=lambda i: rows[i].images_per_s))
+    steady = [i for i, r in enumerate(rows) if r.steady]
+    return Texts(title, heads, texts, max(steady, key=lambda i: rows[i].images_per_s, default=None))
+
+
+def unsteady_line(rows: list[LatencyRow]) -> str:
+    """Which rows are not steady, and why; that all are, where it is so."""
+    found = []
+    for r in rows:
+        if not r.steady:
+            where = f"{r.model} at {r.height_px} x {r.width_px}, batch {r.batch}"
+            found.append(f"{where} ({r.unsteady})")
+    return f"Not steady: {'; '.join(found)}." if found else "All rows are steady."
 
 
 def turn_texts(rows: list[TurnRow]) -> Texts:
@@ -122,7 +139,8 @@ def turn_texts(rows: list[TurnRow]) -> Texts:
     texts = [
         [
             r.model, f"{r.runtime} {r.precision} {r.device}", f"{r.height_px} x {r.width_px}", str(r.batch), str(r.rounds), f"{r.median_ms:.2f}",
-            f"{r.reference_median_ms:.2f}", f"{r.speedup:.2f}", f"{r.speedup_low:.2f}-{r.speedup_high:.2f}", f"{r.slowest_round:.2f}-{r.fastest_round:.2f}",
+            f"{r.reference_median_ms:.2f}", f"{r.speedup:.2f}",
+            interval(r.speedup_low, r.speedup_high), f"{r.slowest_round:.2f}-{r.fastest_round:.2f}",
         ]
         for r in rows
     ]  # fmt: skip
@@ -130,13 +148,23 @@ def turn_texts(rows: list[TurnRow]) -> Texts:
 
 
 def shapes_line(rows: list[ShapeRow]) -> str:
-    """What the first runs of new input shapes took beyond warm ones."""
+    """What the first runs of new input shapes took.
+
+    Also by how much that is more than warm runs take, where it is above their noise.
+    """
     parts = []
     for model in dict.fromkeys((r.model, r.runtime) for r in rows):
         own = [r for r in rows if (r.model, r.runtime) == model]
-        extra = sum(r.first_ms - r.warm_median_ms for r in own if r.warm_calls)
-        parts.append(f"{model[0]} {len(own)} shapes, first runs {sum(r.first_ms for r in own) / 1000:.1f} s ({extra / 1000:+.1f} s beyond warm ones)")
+        cold = [r.first_ms for r in own if not math.isnan(r.first_ms)]
+        part = f"{model[0]} {len(own)} shapes, first runs {sum(cold) / 1000:.1f} s"
+        extra = cold_start_s(own)
+        parts.append(part if math.isnan(extra) else f"{part} ({extra:.1f} s more than warm ones)")
     return f"Input shapes (shapes.csv): {'; '.join(parts)}"
+
+
+def interval(low: float, high: float) -> str:
+    """Two digits after the point; a dash where it is not known."""
+    return "-" if math.isnan(low) else f"{low:.2f}-{high:.2f}"
 
 
 def number(value: float, digits: int, sign: str = "") -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from bench.median import median_interval
 from bench.models import Model
 from vgg_deploy.progress import progress
 
@@ -32,7 +33,7 @@ class TurnRow:
     median_ms: float
     reference_median_ms: float
     speedup: float  # median of the rounds' ratios, reference over model
-    speedup_low: float  # 95 % interval of this median, by order statistics
+    speedup_low: float  # 95 % interval of this median, wider where rounds depend on each other
     speedup_high: float
     slowest_round: float
     fastest_round: float
@@ -64,11 +65,12 @@ def measure_turns(models: list[Model], sides_of: Callable[[Model], tuple[int, ..
 
 
 def _row(models: list[Model], m: int, side: int, ms: np.ndarray) -> dict:
-    ratios = np.sort(ms[:, 0] / ms[:, m])
-    rank = int(np.floor((len(ratios) - 1.96 * np.sqrt(len(ratios))) / 2))
+    ratios = ms[:, 0] / ms[:, m]
+    low, high = median_interval(ratios)
     return {
         **models[m].described, "reference": models[0].name, "device": models[m].runtime.device, "threads": models[m].runtime.threads,
         "height_px": side, "width_px": side, "rounds": len(ratios), "median_ms": float(np.median(ms[:, m])),
-        "reference_median_ms": float(np.median(ms[:, 0])), "speedup": float(np.median(ratios)), "speedup_low": float(ratios[rank - 1]),
-        "speedup_high": float(ratios[-rank]), "slowest_round": float(ratios[0]), "fastest_round": float(ratios[-1]),
+        "reference_median_ms": float(np.median(ms[:, 0])),
+        "speedup": float(np.median(ratios)), "speedup_low": low, "speedup_high": high,
+        "slowest_round": float(ratios.min()), "fastest_round": float(ratios.max()),
     }  # fmt: skip

@@ -7,6 +7,7 @@ ncnn's OpenMP threads spin while they wait, on cores that the others hold.
 """
 
 import json
+import math
 import multiprocessing
 import tempfile
 import time
@@ -19,6 +20,7 @@ import pandas as pd
 import torch
 
 from bench.environment import describe_environment
+from bench.median import median_interval
 from bench.turns import PAUSE_S
 from export.ncnn import export_ncnn
 from export.release import Wanted, export_onnx
@@ -46,7 +48,7 @@ class Turn:
     onnxruntime_images_per_s: float
     ncnn_images_per_s: float
     speedup: float  # median of the rounds' ratios
-    speedup_low: float  # 95 % interval of this median, by order statistics; slowest and fastest round where they are few
+    speedup_low: float  # 95 % interval of this median; missing for fewer than 6 rounds
     speedup_high: float
     cpu_speedup: float  # the same ratio of processor seconds
     score_difference: float  # largest, as a part of the largest score
@@ -64,12 +66,12 @@ def measure_turn(reference: Runtime, other: Runtime, batch: int, height: int, wi
             wall, processor = time.perf_counter(), time.process_time()
             runtime(images)
             turn[i] = time.perf_counter() - wall, time.process_time() - processor
-    ratios = np.sort(seconds[:, 0] / seconds[:, 1], axis=0)
-    rank = max(1, int(np.floor((rounds - 1.96 * np.sqrt(rounds)) / 2)))
+    ratios = seconds[:, 0] / seconds[:, 1]
     medians = np.median(seconds[:, :, 0], axis=0)
     return Turn(
         height, width, batch, rounds, *(1000 * medians).tolist(), *(batch / medians).tolist(),
-        float(np.median(ratios[:, 0])), float(ratios[rank - 1, 0]), float(ratios[-rank, 0]), float(np.median(ratios[:, 1])),
+        float(np.median(ratios[:, 0])), *median_interval(ratios[:, 0]),
+        float(np.median(ratios[:, 1])),
         float(np.abs(found.score_map - wanted.score_map).max() / np.abs(wanted.score_map).max()),
         float(np.abs(found.posterior - wanted.posterior).max()),
     )  # fmt: skip
@@ -112,6 +114,8 @@ def text_table(rows: list[dict]) -> str:
 
 def _short(value: float | int | str) -> str:
     """Three digits, and no powers of ten where a number has them before the point."""
+    if isinstance(value, float) and math.isnan(value):
+        return "-"
     return str(value) if not isinstance(value, float) else f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

@@ -82,6 +82,7 @@ def test_two_processes_count_exactly_what_one_does(here, model, photos_copy):
 
 def test_more_processes_than_images_and_latency_by_one_alone(here, model, photos):
     args = [model, "--data", photos, "--scales", "48", "--images", "2", "--batch-sizes", "1"]
+    args += ["--latency-seconds", "0.1"]
     codes, said = job(3, *args, "--cells", here / "three", "--out", here / "of three")
     assert codes == [0, 0, 0] and said[1:] == ["", ""], said
     assert len(pd.read_csv(here / "of three" / "latency.csv")) == 1

@@ -15,7 +15,7 @@ from bench.report.drawing import Drawing
 from bench.report.maps import photos
 from bench.report.page import Card, Chapter, write_page
 from bench.run import Accuracy
-from bench.tables import accuracy_texts, comparison_texts, headline, latency_texts, widest, write_frame
+from bench.tables import accuracy_texts, comparison_texts, headline, latency_texts, unsteady_line, widest, write_frame
 from vgg_deploy.data import Dataset
 
 
@@ -30,8 +30,12 @@ def write_report(
         chapters += _accuracy_chapters(models, dataset, accuracy, path.parent)
     if timed:
         rows, samples = timed
-        drawing = Drawing("latency", "Every counted call by picture size and batch", figures.latency(rows, samples))
-        note = "From uint8 pictures in host memory to scores in host memory. Points are calls; the box holds the middle half."
+        plot = figures.latency(rows, samples)
+        drawing = Drawing("latency", "Calls by image size and batch", plot)
+        note = (
+            "From uint8 images in host memory to scores in host memory. Points are calls; the box "
+            f"holds the middle half. {unsteady_line(rows)}"
+        )
         chapters.append(Chapter("speed", "Latency", note, [drawing], tables=[Section(latency_texts(rows, "Latency"), "latency.csv")]))
     if in_turn:
         note = "Models called one after the other, round after round, so that what disturbs one disturbs all. The ratio is the median of the rounds'."

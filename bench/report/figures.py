@@ -16,6 +16,7 @@ from bench.latency import LatencyRow
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star", "hexagon", "x")
 MOST_BARS = 40
+MOST_CALLS = 500  # points drawn for a row of the latency table
 
 
 def pareto(rows: list[AccuracyRow]) -> go.Figure | None:
@@ -54,10 +55,17 @@ def errors(rows: list[AccuracyRow]) -> go.Figure:
 
 
 def latency(rows: list[LatencyRow], samples: pd.DataFrame) -> go.Figure:
-    """Every counted call from host memory to host memory, a box for each model, size and batch."""
+    """Calls from host memory to host memory, a box for each model, size and batch.
+
+    Of many calls MOST_CALLS are drawn, evenly spread over time.
+    """
     figure, samples = go.Figure(), samples[samples.clock == "end to end"]
-    for model, group in _grouped(list(enumerate(rows)), lambda pair: _name(pair[1])).items():
-        found = [(f"{r.height_px} x {r.width_px}<br>batch {r.batch}", samples.ms[samples.row == i]) for i, r in group]
+    of_row = dict(list(samples.groupby(list(rows[0].key), sort=False)))
+    for model, group in _grouped(rows, _name).items():
+        found = []
+        for row in group:
+            label = f"{row.height_px} x {row.width_px}<br>batch {row.batch}"
+            found.append((label, _spread(of_row[tuple(row.key.values())].ms.to_numpy())))
         figure.add_box(
             x=[label for label, ms in found for _ in ms], y=np.concatenate([ms.round(4) for _, ms in found]), name=escape(model),
             boxpoints="all", jitter=0.6, pointpos=0, marker={"color": _colour(model, rows), "size": 3, "opacity": 0.5}, line={"width": 1.2},
@@ -65,7 +73,14 @@ def latency(rows: list[LatencyRow], samples: pd.DataFrame) -> go.Figure:
         )  # fmt: skip
     figure.update_layout(boxmode="group")
     figure.update_yaxes(type="log")
-    return _laid_out(figure, "picture, pixels", "one call, ms")
+    return _laid_out(figure, "image, pixels", "one call, ms")
+
+
+def _spread(ms: np.ndarray) -> np.ndarray:
+    """At most MOST_CALLS of the calls, evenly spread over time."""
+    if len(ms) <= MOST_CALLS:
+        return ms
+    return ms[np.linspace(0, len(ms) - 1, MOST_CALLS).round().astype(int)]
 
 
 def per_class(tables: list[pd.DataFrame]) -> go.Figure:
