@@ -146,8 +146,11 @@ def train_batches(views: Views, begin: int, workers: int, pin: bool, rank: int =
 
 
 @contextmanager
-def told_when_a_worker_ends() -> Iterator[None]:
-    """Tell what it means when PyTorch finds, anywhere in the block, that one of its loader processes is gone."""
+def told_when_a_worker_ends(way_on: str) -> Iterator[None]:
+    """Say what it means when PyTorch finds, anywhere in the block, that one of its loader processes is gone.
+
+    Args: way_on, the command that resumes the run.
+    """
     try:
         yield
     except (RuntimeError, OSError, EOFError) as error:  # the pipe or the shared memory of a process that is gone fails in many ways
@@ -155,7 +158,8 @@ def told_when_a_worker_ends() -> Iterator[None]:
             raise
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would raise the same again, wherever the way out has come to
         raise CheckFailed(
-            f"a loader process was killed ({str(error).partition('.')[0]}), perhaps for want of memory; lower --workers and go on with --resume"
+            f"a loader process was killed ({str(error).partition('.')[0]}), perhaps for want of memory; "
+            f"resume with fewer loader processes: {way_on} --workers N"
         ) from None
 
 
