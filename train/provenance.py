@@ -73,5 +73,5 @@ def _told(name: str, config: TrainConfig) -> str:
         return f"LR divided by 10 after epochs {' and '.join(map(str, drops))}" if drops else "LR never divided"
     if name == "most_drops":
         return f"{value} drops of LR at most"
-    words = name.replace("_", " ").replace("lr", "LR")
+    words = " ".join("LR" if word == "lr" else word for word in name.split("_"))
     return f"{words} {value:g}" if isinstance(value, float) else f"{words} {value}"
