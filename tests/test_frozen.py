@@ -1,4 +1,6 @@
-"""A head on frozen features: its validation is that of the whole net, and unreadable images are counted."""
+"""A head on frozen features: its validation is that of the whole net, and unreadable images are
+counted.
+"""
 
 import math
 
@@ -19,7 +21,20 @@ from vgg_deploy.data import open_dataset
 from vgg_deploy.model import posterior
 from vgg_deploy.nets import open_net
 
-THIN = ["--width", "0.0625", "--crop", "32", "--batch", "16", "--init", "he", "--workers", "0", "--threads", "1"]
+THIN = [
+    "--width",
+    "0.0625",
+    "--crop",
+    "32",
+    "--batch",
+    "16",
+    "--init",
+    "he",
+    "--workers",
+    "0",
+    "--threads",
+    "1",
+]
 
 
 @pytest.fixture
@@ -28,12 +43,27 @@ def weights(here):
 
 
 def head_on(weights, photos, folder, *more, code=0) -> str:
-    common = [*THIN, "--arch", "A", "--data", photos, "--weights", weights, "--freeze-features", "--lr", "0.01", "--out", folder]
+    common = [
+        *THIN,
+        "--arch",
+        "A",
+        "--data",
+        photos,
+        "--weights",
+        weights,
+        "--freeze-features",
+        "--lr",
+        "0.01",
+        "--out",
+        folder,
+    ]
     return run(train, *common, *more, code=code)
 
 
 def naive_errors(checkpoint, root, side: int) -> tuple[float, float]:
-    """Top-1 and top-5 errors in per cent of dense evaluation, one image at a time, without any loader of this project."""
+    """Top-1 and top-5 errors in per cent of dense evaluation, one image at a time, without any
+    loader of this project.
+    """
     net, dataset = open_net(checkpoint), open_dataset(root, "val")
     mean = torch.tensor(net.spec.preprocessing.mean).view(3, 1, 1)
     wrong = np.zeros(2)
@@ -41,7 +71,12 @@ def naive_errors(checkpoint, root, side: int) -> tuple[float, float]:
         image = Image.open(dataset.path(index)).convert("RGB")
         short = min(image.size)
         size = tuple(side if v == short else math.floor(side * v / short + 0.5) for v in image.size)
-        pixels = torch.from_numpy(np.array(image.resize(size, Image.Resampling.BILINEAR))).permute(2, 0, 1).float() - mean
+        pixels = (
+            torch.from_numpy(np.array(image.resize(size, Image.Resampling.BILINEAR)))
+            .permute(2, 0, 1)
+            .float()
+            - mean
+        )
         with torch.inference_mode():
             order = posterior(net(pixels[None]))[0].argsort(descending=True)
         wrong += [label not in order[:k] for k in (1, 5)]
@@ -50,19 +85,44 @@ def naive_errors(checkpoint, root, side: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("side", "test_side"), [("64", 64), ("60:132", 96)])
 def test_the_validation_error_is_that_of_dense_evaluation(here, photos, weights, side, test_side):
-    """Oracles: vgg-bench on the same checkpoint, and a loop over the images. Centre crops give another error here."""
+    """Oracles: vgg-bench on the same checkpoint, and a loop over the images. Centre crops give
+    another error here.
+    """
     said = head_on(weights, photos, here / "run", "--side", side, "--epochs", "4", "--lr", "0.0003")
     row = pd.read_csv(here / "run" / "metrics.csv").iloc[-1]
     last = here / "run" / "last.pt"
-    bench = [last, "--data", photos, "--scales", test_side, "--protocols", "dense,centre", "--measure", "accuracy", "--threads", "1"]
+    bench = [
+        last,
+        "--data",
+        photos,
+        "--scales",
+        test_side,
+        "--protocols",
+        "dense,centre",
+        "--measure",
+        "accuracy",
+        "--threads",
+        "1",
+    ]
     run(vgg_bench, *bench)
     table = pd.read_csv(here / "results" / "accuracy.csv")
-    dense, centre = (table[(table.protocol == name) & ~table.flips].iloc[0] for name in ("dense", "centre"))
-    assert row.val_top1_error_pct == pytest.approx(dense.top1_error_pct, abs=5e-4)  # metrics.csv has three decimals
+    dense, centre = (
+        table[(table.protocol == name) & ~table.flips].iloc[0] for name in ("dense", "centre")
+    )
+    assert row.val_top1_error_pct == pytest.approx(
+        dense.top1_error_pct, abs=5e-4
+    )  # metrics.csv has three decimals
     assert row.val_top5_error_pct == pytest.approx(dense.top5_error_pct, abs=5e-4)
-    assert (row.val_top1_error_pct, row.val_top5_error_pct) == pytest.approx(naive_errors(last, photos, test_side), abs=5e-4)
-    assert dense.top1_error_pct != centre.top1_error_pct, "the test could not tell one from the other"
-    assert row.val_images == 24 and "Features of 24 validation images are computed once and kept: about" in said
+    assert (row.val_top1_error_pct, row.val_top5_error_pct) == pytest.approx(
+        naive_errors(last, photos, test_side), abs=5e-4
+    )
+    assert dense.top1_error_pct != centre.top1_error_pct, (
+        "the test could not tell one from the other"
+    )
+    assert (
+        row.val_images == 24
+        and "Features of 24 validation images are computed once and kept: about" in said
+    )
 
 
 def test_maps_are_pool5_of_whole_images_and_are_kept(photos):
@@ -80,7 +140,12 @@ def test_maps_are_pool5_of_whole_images_and_are_kept(photos):
             image = Image.open(dataset.path(int(index))).convert("RGB")
             short = min(image.size)
             size = tuple(70 if v == short else math.floor(70 * v / short + 0.5) for v in image.size)
-            pixels = torch.from_numpy(np.array(image.resize(size, Image.Resampling.BILINEAR))).permute(2, 0, 1).float() - mean
+            pixels = (
+                torch.from_numpy(np.array(image.resize(size, Image.Resampling.BILINEAR)))
+                .permute(2, 0, 1)
+                .float()
+                - mean
+            )
             with torch.inference_mode():
                 wanted = net.trunk(pixels[None])[0].numpy()
             assert value.shape == wanted.shape
@@ -100,7 +165,9 @@ def test_damaged_maps_are_computed_again(photos, own_cache):
 
 
 def test_unreadable_images_are_named_and_counted(here, photos_copy, weights):
-    """One of 96 in training, one of 24 in validation. Oracle: the same training without those files would see the same images."""
+    """One of 96 in training, one of 24 in validation. Oracle: the same training without those files
+    would see the same images.
+    """
     bad = (photos_copy / "train" / "disc" / "003.jpeg", photos_copy / "val" / "square" / "002.jpeg")
     for path in bad:
         path.write_bytes(path.read_bytes()[:300])
@@ -114,11 +181,18 @@ def test_unreadable_images_are_named_and_counted(here, photos_copy, weights):
         metrics = pd.read_csv(here / name / "metrics.csv")
         assert metrics.val_images.tolist() == [23, 23]
     assert said.count("computed once") == 0
-    a, b = (pd.read_csv(here / name / "metrics.csv").drop(columns=["images_per_s", "elapsed_s"]) for name in ("skip", "again"))
+    a, b = (
+        pd.read_csv(here / name / "metrics.csv").drop(columns=["images_per_s", "elapsed_s"])
+        for name in ("skip", "again")
+    )
     pd.testing.assert_frame_equal(a, b, check_exact=True)
-    errors = naive_without(load_checkpoint(here / "skip" / "last.pt"), here / "skip" / "last.pt", photos_copy, bad[1])
+    errors = naive_without(
+        load_checkpoint(here / "skip" / "last.pt"), here / "skip" / "last.pt", photos_copy, bad[1]
+    )
     assert metrics.val_top1_error_pct.iloc[-1] == pytest.approx(errors[0], abs=5e-4)
-    assert "damaged" in head_on(weights, photos_copy, here / "stop", *more, code=2)  # though features are in the cache
+    assert "damaged" in head_on(
+        weights, photos_copy, here / "stop", *more, code=2
+    )  # though features are in the cache
 
 
 def naive_without(held, checkpoint, root, path) -> tuple[float, float]:
@@ -131,9 +205,16 @@ def naive_without(held, checkpoint, root, path) -> tuple[float, float]:
         path.write_bytes(kept)
 
 
-def test_a_disk_without_space_is_named_before_features_are_computed(here, photos, weights, monkeypatch):
+def test_a_disk_without_space_is_named_before_features_are_computed(
+    here, photos, weights, monkeypatch
+):
     import shutil
 
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 1, 1))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 1, 1)
+    )
     said = head_on(weights, photos, here / "run", "--side", "61", "--epochs", "1", code=2)
-    assert "MB are needed for features and 0.0 MB are free; make space, or set VGG_DEPLOY_CACHE" in said
+    assert (
+        "MB are needed for features and 0.0 MB are free; make space, or set VGG_DEPLOY_CACHE"
+        in said
+    )

@@ -12,9 +12,25 @@ from train.run import Run
 from vgg_deploy.errors import InputError
 
 THIN = [
-    "--arch", "A", "--width", "0.0625", "--crop", "32", "--side", "32", "--batch", "16", "--init", "he", "--epochs", "1",
-    "--workers", "0", "--threads", "1",
-]  # fmt: skip
+    "--arch",
+    "A",
+    "--width",
+    "0.0625",
+    "--crop",
+    "32",
+    "--side",
+    "32",
+    "--batch",
+    "16",
+    "--init",
+    "he",
+    "--epochs",
+    "1",
+    "--workers",
+    "0",
+    "--threads",
+    "1",
+]
 
 
 def create(barrier, folder: Path | None, rate: float, answers) -> None:
@@ -30,7 +46,10 @@ def create(barrier, folder: Path | None, rate: float, answers) -> None:
 def at_once(folder: Path | None, count: int) -> list[tuple[str, float | None]]:
     fork = multiprocessing.get_context("fork")
     barrier, answers = fork.Barrier(count), fork.Queue()
-    processes = [fork.Process(target=create, args=(barrier, folder, (i + 1) / 100, answers)) for i in range(count)]
+    processes = [
+        fork.Process(target=create, args=(barrier, folder, (i + 1) / 100, answers))
+        for i in range(count)
+    ]
     for process in processes:
         process.start()
     found = [answers.get(timeout=60) for _ in processes]
@@ -46,7 +65,11 @@ def test_of_processes_that_ask_for_one_folder_one_gets_it(here):
         (winner,) = [rate for _, rate in found if rate is not None]
         assert Run(folder).begun_with()[0].lr == winner
         for message, rate in found:
-            assert rate is not None or "already contains a run" in message or "another process is training here" in message
+            assert (
+                rate is not None
+                or "already contains a run" in message
+                or "another process is training here" in message
+            )
 
 
 def test_runs_that_begin_in_the_same_second_get_folders_of_their_own(here):
@@ -67,7 +90,10 @@ def test_a_folder_with_anything_in_it_is_refused(here, photos):
     run(train, *THIN, "--data", photos, "--out", here / "run")
     before = {p: p.read_bytes() for p in (here / "run").iterdir()}
     said = run(train, *THIN, "--data", photos, "--out", here / "run", code=2)
-    assert f"this folder already contains a run; resume it with --resume {here / 'run'}, or choose another --out" in said
+    assert (
+        f"this folder already contains a run; resume it with --resume {here / 'run'}, or choose "
+        f"another --out" in said
+    )
     assert {p: p.read_bytes() for p in (here / "run").iterdir()} == before
 
 

@@ -1,4 +1,6 @@
-"""The images of a run: unreadable ones are reported early and counted, and a resumed run sees those it was started with."""
+"""The images of a run: unreadable ones are reported early and counted, and a resumed run sees those
+it was started with.
+"""
 
 import json
 import shutil
@@ -19,7 +21,22 @@ from vgg_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vgg_deploy.data import open_dataset
 from vgg_deploy.errors import InputError
 
-THIN = ["--width", "0.0625", "--crop", "32", "--batch", "16", "--init", "he", "--lr", "0.003", "--workers", "0", "--threads", "1"]
+THIN = [
+    "--width",
+    "0.0625",
+    "--crop",
+    "32",
+    "--batch",
+    "16",
+    "--init",
+    "he",
+    "--lr",
+    "0.003",
+    "--workers",
+    "0",
+    "--threads",
+    "1",
+]
 ONE = ["--arch", "A", *THIN, "--side", "32:48"]
 
 
@@ -35,27 +52,54 @@ def cut(path: Path) -> Path:
 def test_a_damaged_training_image_stops_before_anything_is_trained(here, photos_copy):
     bad = [cut(photos_copy / "train" / kind / "001.jpeg") for kind in ("disc", "square")]
     said = run(train, *ONE, "--data", photos_copy, "--epochs", "1", "--out", here / "run", code=2)
-    assert str(bad[0]) in said and "2 of 96 training images that were looked at cannot be read" in said and "--on-error skip" in said
+    assert (
+        str(bad[0]) in said
+        and "2 of 96 training images that were looked at cannot be read" in said
+        and "--on-error skip" in said
+    )
     assert not (here / "run").exists() and "epoch 1" not in said
 
 
 def test_the_mean_says_of_how_many_images_it_is_and_is_not_kept(here, photos_copy, own_cache):
     """Oracle: the mean of the images that are left, one at a time."""
     bad = cut(photos_copy / "train" / "disc" / "001.jpeg")
-    said = run(train, *ONE, "--data", photos_copy, "--epochs", "1", "--on-error", "skip", "--out", here / "run")
-    assert f"(of 95 training images; 1 more cannot be read, the first: {bad}" in said and "Left out (1 so far)" in said
+    said = run(
+        train,
+        *ONE,
+        "--data",
+        photos_copy,
+        "--epochs",
+        "1",
+        "--on-error",
+        "skip",
+        "--out",
+        here / "run",
+    )
+    assert (
+        f"(of 95 training images; 1 more cannot be read, the first: {bad}" in said
+        and "Left out (1 so far)" in said
+    )
     found = measure_colours(open_dataset(photos_copy, "train"), 1)
     assert (found.images, len(found.unreadable)) == (95, 1)
-    means = [np.asarray(Image.open(p)).mean((0, 1)) for p in sorted((photos_copy / "train").glob("*/*.jpeg")) if p != bad]
+    means = [
+        np.asarray(Image.open(p)).mean((0, 1))
+        for p in sorted((photos_copy / "train").glob("*/*.jpeg"))
+        if p != bad
+    ]
     np.testing.assert_allclose(found.mean, np.mean(means, axis=0), atol=0.01)
-    assert not [p for p in (own_cache / "colours").glob("*") if json.loads(p.read_text())["images"] == 95]
+    assert not [
+        p for p in (own_cache / "colours").glob("*") if json.loads(p.read_text())["images"] == 95
+    ]
 
 
 def test_a_validation_image_without_a_header_stops_before_the_first_epoch(here, photos_copy):
     for kind in ("disc", "square"):
         (photos_copy / "val" / kind / "001.jpeg").write_bytes(b"no image")
     said = run(train, *ONE, "--data", photos_copy, "--epochs", "1", "--out", here / "run", code=2)
-    assert "val/disc/001.jpeg" in said and "2 of 24 validation images that were looked at cannot be read" in said
+    assert (
+        "val/disc/001.jpeg" in said
+        and "2 of 24 validation images that were looked at cannot be read" in said
+    )
     assert not (here / "run").exists()
 
 
@@ -66,9 +110,14 @@ def test_unreadable_validation_images_are_named_once_and_counted(here, photos_co
     bad.write_bytes(bad.read_bytes()[:400] if content is None else content)
     common = [*ONE, "--epochs", "2", "--on-error", "skip", "--data", photos_copy]
     said = run(train, *common, "--out", here / "bad")
-    assert said.count("Left out of validation") == 1 and f"Left out of validation (1 so far): {bad}" in said
+    assert (
+        said.count("Left out of validation") == 1
+        and f"Left out of validation (1 so far): {bad}" in said
+    )
+    assert said.count("Validation errors are of 23 of 24 images") == 2  # epochs
     bad.unlink()
-    run(train, *common, "--out", here / "without")
+    said = run(train, *common, "--out", here / "without")
+    assert "Validation errors are of" not in said
     one, two = (pd.read_csv(here / name / "metrics.csv") for name in ("bad", "without"))
     assert one.val_images.tolist() == two.val_images.tolist() == [23, 23]
     for column in ("val_top1_error_pct", "val_top5_error_pct"):
@@ -129,7 +178,9 @@ def test_changed_data_are_refused_with_what_changed(stopped, photos_copy, split,
     changes = change(photos_copy, split)
     said = resumed(stopped, code=2)
     kind = {"train": "training", "val": "validation"}[split]
-    assert f"the {kind} images in {photos_copy} are not those it was started with: {changes}. " in said
+    assert (
+        f"the {kind} images in {photos_copy} are not those it was started with: {changes}. " in said
+    )
     assert f"--weights {stopped / 'last.pt'}" in said and (stopped / "last.pt").read_bytes() == kept
 
 
@@ -168,7 +219,11 @@ def as_of_an_earlier_version(folder: Path) -> None:
     for path in folder.glob("*_images.index"):
         path.unlink()
     held = load_checkpoint(folder / "last.pt")
-    old = {name: value for name, value in held.training.items() if name not in ("window", "window_s", "colours")}
+    old = {
+        name: value
+        for name, value in held.training.items()
+        if name not in ("window", "window_s", "colours")
+    }
     for row in old["rows"]:
         del row["val_images"]
     weights = {name: tensor.clone() for name, tensor in held.weights.items()}
@@ -198,16 +253,34 @@ def test_a_damaged_list_is_named(stopped):
 
 
 def test_a_chain_s_later_stages_see_the_data_of_its_first(here, photos_copy):
-    """The first stage is done; nothing of the second is there to compare with but the chain's own lists."""
-    chain = ["--arch", "B", "--chain", "paper", "--data", photos_copy, *THIN, "--epochs", "1", "--out", here / "chain"]
+    """The first stage is done; nothing of the second is there to compare with but the chain's own
+    lists.
+    """
+    chain = [
+        "--arch",
+        "B",
+        "--chain",
+        "paper",
+        "--data",
+        photos_copy,
+        *THIN,
+        "--epochs",
+        "1",
+        "--out",
+        here / "chain",
+    ]
     run(train, *chain, "--stage", "A-256")
     changes = replaced(photos_copy, "train")
     for command in (chain, ["--resume", here / "chain", "--workers", "0"]):
         said = run(train, *command, code=2)
         assert f"are not those it was started with: {changes}" in said and "Stage B" not in said
-    shutil.move(photos_copy / "train" / "square" / "099.jpeg", photos_copy / "train" / "disc" / "003.jpeg")
+    shutil.move(
+        photos_copy / "train" / "square" / "099.jpeg", photos_copy / "train" / "disc" / "003.jpeg"
+    )
     moved = photos_copy.rename(here / "moved")
-    said = run(train, "--resume", here / "chain", "--data", moved, "--workers", "0", "--threads", "1")
+    said = run(
+        train, "--resume", here / "chain", "--data", moved, "--workers", "0", "--threads", "1"
+    )
     assert "The chain's nets are in" in said
     assert json.loads((here / "chain" / "chain.json").read_text())["sources"]["data"] == str(moved)
 
@@ -231,10 +304,18 @@ def test_lists_that_differ_in_their_order_or_classes_only(photos, tmp_path):
     assert compare_contents(tmp_path, dataset, dataset, "")
     turned = dataset.subset(len(dataset))
     order = np.arange(len(dataset))[::-1]
-    turned = type(dataset)(dataset.root, tuple(dataset.files[i] for i in order), dataset.labels[order], dataset.classes, dataset.names)
+    turned = type(dataset)(
+        dataset.root,
+        tuple(dataset.files[i] for i in order),
+        dataset.labels[order],
+        dataset.classes,
+        dataset.names,
+    )
     with pytest.raises(InputError, match="their order is another"):
         compare_contents(tmp_path, turned, dataset, "")
-    relabelled = type(dataset)(dataset.root, dataset.files, np.roll(dataset.labels, 1), dataset.classes, dataset.names)
+    relabelled = type(dataset)(
+        dataset.root, dataset.files, np.roll(dataset.labels, 1), dataset.classes, dataset.names
+    )
     with pytest.raises(InputError, match="4 of another class"):
         compare_contents(tmp_path, dataset, relabelled, "")
 
@@ -243,7 +324,9 @@ def test_lists_that_differ_in_their_order_or_classes_only(photos, tmp_path):
 
 
 def test_rows_of_steps_do_not_depend_on_checkpoints_or_interruptions(here, photos, monkeypatch):
-    """Every 20 updates and at an epoch's end; 24 updates an epoch. Oracle: the means worked out from a run with a row an update."""
+    """Every 20 updates and at an epoch's end; 24 updates an epoch. Oracle: the means worked out
+    from a run with a row an update.
+    """
     import signal
 
     from train import loop
@@ -267,7 +350,10 @@ def test_rows_of_steps_do_not_depend_on_checkpoints_or_interruptions(here, photo
     run(train, *args, here / "broken", "--checkpoint-every", "7", code=143)
     monkeypatch.setattr(Window, "look", look)
     resumed(here / "broken")
-    tables = {name: pd.read_csv(here / name / "steps.csv").drop(columns="images_per_s") for name in ("every", "whole", "often", "broken")}
+    tables = {
+        name: pd.read_csv(here / name / "steps.csv").drop(columns="images_per_s")
+        for name in ("every", "whole", "often", "broken")
+    }
     assert tables["whole"].step.tolist() == [20, 24, 40, 48]
     pd.testing.assert_frame_equal(tables["often"], tables["whole"], check_exact=True)
     pd.testing.assert_frame_equal(tables["broken"], tables["whole"], check_exact=True)

@@ -1,8 +1,9 @@
 """What a run or a chain is trained on: names, labels and sizes of its images, kept in its folder.
 
-A resumed run compares them, for the order of an epoch follows from the list, and errors of other validation images would
-stand in the same table. Names are relative, so data may be moved. Sizes are bytes, for shards with the CRC-32 of their
-index; times do not count. A file whose bytes change and whose size does not is not noticed.
+A resumed run compares them, for the order of an epoch follows from the list, and errors of other
+validation images would stand in the same table. Names are relative, so data may be moved. Sizes are
+bytes, for shards with the CRC-32 of their index; times do not count. A file whose bytes change and
+whose size does not is not noticed.
 """
 
 import os
@@ -43,19 +44,22 @@ def compare_contents(folder: Path, train: Dataset, val: Dataset, way_out: str) -
             return False
         except (OSError, DamagedIndex) as error:
             raise InputError(
-                f"{path}: cannot be read ({error}); without it nobody can say whether the data changed. Put it back, "
-                "or remove it to resume without comparing"
+                f"{path}: cannot be read ({error}); without it nobody can say whether the data "
+                "changed. Put it back, or remove it to resume without comparing"
             ) from None
         changes = describe_changes(before, contents(dataset))
         if changes:
             raise InputError(
-                f"{folder}: the {KINDS[split]} images in {dataset.root} are not those it was started with: {changes}. {way_out}"
+                f"{folder}: the {KINDS[split]} images in {dataset.root} are not those it was "
+                f"started with: {changes}. {way_out}"
             )
     return True
 
 
 def contents(dataset: Dataset) -> Index:
-    """Names in their order, with the columns `label` and `bytes` (-1 for a file that is not there), and `crc32` of shards."""
+    """Names in their order, with the columns `label` and `bytes` (-1 for a file that is not there),
+    and `crc32` of shards.
+    """
     builder = NamesBuilder()
     for name in dataset.files:
         builder.add(name)
@@ -68,7 +72,9 @@ def contents(dataset: Dataset) -> Index:
 
 
 def describe_changes(before: Index, after: Index) -> str:
-    """How two lists differ, each kind of change with its number and its first image; "" if they do not."""
+    """How two lists differ, each kind of change with its number and its first image; "" if they do
+    not.
+    """
     if _same(before, after):
         return ""
     old, new = _by_name(before), _by_name(after)
@@ -97,22 +103,33 @@ def _same(one: Index, other: Index) -> bool:
         return False
     lengths = (one.names.ends - one.names.begins, other.names.ends - other.names.begins)
     same_names = np.array_equal(*lengths) and np.array_equal(one.names.block, other.names.block)
-    return same_names and all(np.array_equal(one.columns[name], other.columns[name]) for name in one.columns)
+    return same_names and all(
+        np.array_equal(one.columns[name], other.columns[name]) for name in one.columns
+    )
 
 
 def _by_name(index: Index) -> dict[str, tuple]:
     """Class, bytes and CRC-32 of every image by its name; None for a column that is not there."""
     classes = index.head["classes"]
     missing = [None] * len(index.names)
-    sizes, sums = (index.columns[name].tolist() if name in index.columns else missing for name in ("bytes", "crc32"))
+    sizes, sums = (
+        index.columns[name].tolist() if name in index.columns else missing
+        for name in ("bytes", "crc32")
+    )
     labels = index.columns["label"].tolist()
-    return {name: (classes[label], size, crc) for name, label, size, crc in zip(index.names, labels, sizes, sums, strict=True)}
+    return {
+        name: (classes[label], size, crc)
+        for name, label, size, crc in zip(index.names, labels, sizes, sums, strict=True)
+    }
 
 
 def _sizes(dataset: Dataset) -> np.ndarray:
     """(images,) int64 bytes."""
     starts = range(0, len(dataset), CHUNK)
-    with progress(f"sizes of {len(dataset)} images", len(dataset)) as bar, ThreadPoolExecutor(THREADS) as pool:
+    with (
+        progress(f"sizes of {len(dataset)} images", len(dataset)) as bar,
+        ThreadPoolExecutor(THREADS) as pool,
+    ):
         parts = []
         for part in pool.map(partial(_some_sizes, dataset), starts):
             parts += part

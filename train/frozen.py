@@ -31,7 +31,8 @@ BATCH = 16
 class Features(NamedTuple):
     """pool5 of a data set's images."""
 
-    values: np.ndarray  # (images, C, crop/32, crop/32) float16, mapped from disk; zeros for unreadable images
+    # (images, C, crop/32, crop/32) float16, mapped from disk; zeros for unreadable images
+    values: np.ndarray
     unreadable: dict[int, str]  # what is wrong with an image, by its index
 
 
@@ -50,7 +51,8 @@ def pool5_features(dataset: Dataset, how: Extraction) -> Features:
     """pool5 of every training image's centre crop.
 
     The file is kept in the cache folder and used again for the same trunk, images and sizes.
-    Raises: InputError for the first unreadable image unless they are skipped, and if the disk has too little space.
+    Raises: InputError for the first unreadable image unless they are skipped, and if the disk has
+        too little space.
     """
     path = cache_path(dataset, how, f"crop {how.net.spec.crop}", "train", ".npy")
     unreadable = _still_unreadable(path, dataset)
@@ -64,12 +66,15 @@ def pool5_features(dataset: Dataset, how: Extraction) -> Features:
 
 
 def cache_path(dataset: Dataset, how: Extraction, views: str, split: str, suffix: str) -> Path:
-    """A file name in the cache folder that changes with the trunk, the images, their size and preprocessing.
+    """A file name in the cache folder that changes with the trunk, the images, their size and
+    preprocessing.
 
     Args: views, what is taken of an image; split, for people; suffix, with its dot.
     """
     spec = how.net.spec
-    key = hashlib.sha256(f"{dataset.fingerprint()} {how.side} {views} {spec.preprocessing}".encode())
+    key = hashlib.sha256(
+        f"{dataset.fingerprint()} {how.side} {views} {spec.preprocessing}".encode()
+    )
     for tensor in how.net.trunk.state_dict().values():
         key.update(tensor.cpu().contiguous().numpy().data)
     return cache_folder() / "features" / f"{spec.arch}-{split}-{key.hexdigest()[:24]}{suffix}"
@@ -98,7 +103,9 @@ def pool5_channels(net: VGG) -> int:
 
 
 def _still_unreadable(path: Path, dataset: Dataset) -> dict[int, str] | None:
-    """The unreadable images of cached features; None if there are no features, or an image can be read by now."""
+    """The unreadable images of cached features; None if there are no features, or an image can be
+    read by now.
+    """
     if not path.is_file():
         return None
     try:
@@ -125,33 +132,47 @@ def _compute(dataset: Dataset, how: Extraction, partial: Path, path: Path) -> di
     pool5 = trunk_of(how)
     features = open_memmap(partial, "w+", np.float16, shape)
     unreadable: dict[int, str] = {}
-    on_bad = (lambda index, error: unreadable.update({index: error.message})) if how.on_error == "skip" else None
+    on_bad = (
+        (lambda index, error: unreadable.update({index: error.message}))
+        if how.on_error == "skip"
+        else None
+    )
     wanted = {Scale(how.side, how.net.spec.preprocessing.filter): np.ones(len(dataset), bool)}
     with progress(f"training features of net {how.net.spec.arch}", len(dataset)) as bar:
         for batch in size_batches(dataset, wanted, BATCH, how.threads, on_bad):
-            crops = np.stack([centre_crop(torch.from_numpy(image), crop).numpy() for image in batch.images])
+            crops = np.stack(
+                [centre_crop(torch.from_numpy(image), crop).numpy() for image in batch.images]
+            )
             features[batch.indices] = pool5(crops).half().cpu().numpy()
             bar.advance(len(batch.indices))
     features.flush()
     return unreadable
 
 
-def announce(dataset: Dataset, kind: str, size: int, path: Path, say: Callable[[str], None]) -> None:
+def announce(
+    dataset: Dataset, kind: str, size: int, path: Path, say: Callable[[str], None]
+) -> None:
     """Print how large a file of features will be.
 
     Args: kind, of images; size, bytes. Raises: InputError if the disk has less space.
     """
-    say(f"Features of {len(dataset)} {kind} images are computed once and kept: about {size / 1e6:,.1f} MB in {path.parent}")
+    say(
+        f"Features of {len(dataset)} {kind} images are computed once and kept: about "
+        f"{size / 1e6:,.1f} MB in {path.parent}"
+    )
     free = shutil.disk_usage(path.parent).free
     if size > free:
         raise InputError(
-            f"{path.parent}: {size / 1e6:,.1f} MB are needed for features and {free / 1e6:,.1f} MB are free; "
-            "make space, or set VGG_DEPLOY_CACHE to a folder with more"
+            f"{path.parent}: {size / 1e6:,.1f} MB are needed for features and {free / 1e6:,.1f} "
+            "MB are free; make space, or set VGG_DEPLOY_CACHE to a folder with more"
         )
 
 
-def feature_batches(features: Features, labels: np.ndarray, config: TrainConfig, begin: int, device: str) -> Generator[Examples, None, None]:
-    """Batches of step `begin` and on, in the same order as the images would come, without the unreadable ones.
+def feature_batches(
+    features: Features, labels: np.ndarray, config: TrainConfig, begin: int, device: str
+) -> Generator[Examples, None, None]:
+    """Batches of step `begin` and on, in the same order as the images would come, without the
+    unreadable ones.
 
     Raises: InputError for a batch without a readable image.
     """
@@ -164,10 +185,14 @@ def feature_batches(features: Features, labels: np.ndarray, config: TrainConfig,
             raise InputError(f"not one image of a batch of {config.batch} could be read")
         chosen = chosen[rows]
         inputs = torch.from_numpy(features.values[chosen].astype(np.float32)).to(device)
-        yield Examples(inputs, torch.from_numpy(labels[chosen]).to(device), torch.from_numpy(rows).to(device))
+        yield Examples(
+            inputs, torch.from_numpy(labels[chosen]).to(device), torch.from_numpy(rows).to(device)
+        )
 
 
 def refuse_unless_given(weights: Path | None) -> None:
     """Features of a random trunk are worth nothing."""
     if weights is None:
-        raise InputError("--freeze-features needs trained convolutions; name them with --weights FILE")
+        raise InputError(
+            "--freeze-features needs trained convolutions; name them with --weights FILE"
+        )

@@ -1,4 +1,4 @@
-"""The values that the numbers of training may have: one table for the options and for the records."""
+"""The ranges of training's numbers: one table for the options and for the records."""
 
 import math
 from dataclasses import dataclass
@@ -39,7 +39,9 @@ class Limits:
         low, high = _shown(self.low), _shown(self.high)
         if not self.above_low and not self.below_high:
             return f"{kind} from {low} to {high}"
-        return f"{kind} {'above' if self.above_low else 'of at least'} {low} and {'below' if self.below_high else 'at most'} {high}"
+        low = f"above {low}" if self.above_low else f"of at least {low}"
+        high = f"below {high}" if self.below_high else f"at most {high}"
+        return f"{kind} {low} and {high}"
 
 
 def _shown(value: float) -> str:
@@ -47,13 +49,15 @@ def _shown(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:g}"
 
 
-# One entry for each number of TrainConfig. Upper bounds are far beyond use: they catch typing errors.
+# One entry for each number of TrainConfig. Upper bounds are far beyond use: they catch typing
+# errors.
 RECIPE_LIMITS = {
     "width": Limits(0.001, 4.0, whole=False),
     "crop": Limits(32, 2048),
     "batch": Limits(1, 1_000_000),
     "epochs": Limits(1, 1_000_000),
-    # float32 overflows within a few updates far below this rate; training then stops with its own advice
+    # float32 overflows within a few updates far below this rate; training then stops with its own
+    # advice
     "lr": Limits(0, 1e9, whole=False, above_low=True),
     "most_drops": Limits(0, 100),
     "patience": Limits(1, 1_000_000),

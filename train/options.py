@@ -16,7 +16,9 @@ class Number(click.ParamType):
         self.limits = limits
         self.name = "integer" if limits.whole else "float"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | float:
         """Raises: click.BadParameter, which names the option."""
         if isinstance(value, str):
             try:
@@ -57,7 +59,9 @@ def shown(field: str, value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def parse_side(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[int, int] | None:
+def parse_side(
+    ctx: click.Context, param: click.Parameter, text: str | None
+) -> tuple[int, int] | None:
     """256 -> (256, 256); 256:512 -> (256, 512)"""
     if text is None:
         return None
@@ -65,7 +69,9 @@ def parse_side(ctx: click.Context, param: click.Parameter, text: str | None) -> 
     try:
         side = (int(low), int(high if colon else low))
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not a size or a range; write 256 or 256:512") from None
+        raise click.BadParameter(
+            f"{text!r} is not a size or a range; write 256 or 256:512"
+        ) from None
     for end in side:
         fault = SIDE_LIMITS.fault(end)
         if fault:
@@ -75,7 +81,9 @@ def parse_side(ctx: click.Context, param: click.Parameter, text: str | None) -> 
     return side
 
 
-def parse_drops(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+def parse_drops(
+    ctx: click.Context, param: click.Parameter, text: str | None
+) -> tuple[int, ...] | None:
     """plateau -> (); 50,65 -> (50, 65)"""
     if text is None:
         return None
@@ -84,4 +92,6 @@ def parse_drops(ctx: click.Context, param: click.Parameter, text: str | None) ->
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise click.BadParameter(f"{text!r} is neither `plateau` nor a list of epochs such as 50,65") from None
+        raise click.BadParameter(
+            f"{text!r} is neither `plateau` nor a list of epochs such as 50,65"
+        ) from None

@@ -1,4 +1,6 @@
-"""What the recipe in a file says: how a run differs from the paper's (section 3.1), worked out from its records."""
+"""What the recipe in a file says: how a run differs from the paper's (section 3.1), worked out from
+its records.
+"""
 
 from dataclasses import fields
 from typing import NamedTuple
@@ -23,13 +25,17 @@ class Circumstances(NamedTuple):
 
 
 def describe_recipe(config: TrainConfig, about: Circumstances) -> str:
-    """"paper recipe", or "paper recipe, except batch 16, epochs 1, init he, 64 images".
+    """Either "paper recipe", or "paper recipe, except batch 16, epochs 1, init he, 64 images".
 
-    Everything that differs is named, also where the paper leaves a value open and this program's own default was
-    changed. S of 256, 384 and [256;512] are all the paper's and not named.
+    Everything that differs is named, also where the paper leaves a value open and this program's
+    own default was changed. S of 256, 384 and [256;512] are all the paper's and not named.
     """
     paper = RECIPES["paper"]
-    changed = [field.name for field in fields(config) if getattr(config, field.name) != getattr(paper, field.name)]
+    changed = [
+        field.name
+        for field in fields(config)
+        if getattr(config, field.name) != getattr(paper, field.name)
+    ]
     told = [_told(name, config) for name in changed if _matters(name, config, about)]
     if config.arch not in ("A", "A-LRN") and not about.from_a and not about.weights:
         told.append("all layers drawn at random, none from a trained A")
@@ -38,7 +44,10 @@ def describe_recipe(config: TrainConfig, about: Circumstances) -> str:
     if about.frozen:
         told.append("only fc6-fc8 trained, on centre crops without augmentation")
     if about.shards and not about.frozen:
-        told.append(f"shuffled among {config.shuffle_buffer} images of tar shards in {config.streams} streams")
+        told.append(
+            f"shuffled among {config.shuffle_buffer} images of tar shards in "
+            f"{config.streams} streams"
+        )
     if about.images != PAPER_IMAGES:
         told.append(f"{about.images} images")
     if about.classes != PAPER_CLASSES:
@@ -70,7 +79,11 @@ def _told(name: str, config: TrainConfig) -> str:
         return f"LR {value:g}"
     if name == "lr_drops":
         drops = effective_drops(config)
-        return f"LR divided by 10 after epochs {' and '.join(map(str, drops))}" if drops else "LR never divided"
+        return (
+            f"LR divided by 10 after epochs {' and '.join(map(str, drops))}"
+            if drops
+            else "LR never divided"
+        )
     if name == "most_drops":
         return f"{value} drops of LR at most"
     words = " ".join("LR" if word == "lr" else word for word in name.split("_"))

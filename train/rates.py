@@ -20,12 +20,14 @@ def with_options(recipe: TrainConfig, given: dict[str, Any]) -> TrainConfig:
     config = replace(recipe, **given)
     if listed and listed[-1] >= config.epochs:
         raise InputError(
-            f"--lr-drops {','.join(map(str, listed))}: a drop after epoch {listed[-1]} has no effect in a run of "
-            f"{config.epochs} epochs; list epochs below {config.epochs}, or raise --epochs"
+            f"--lr-drops {','.join(map(str, listed))}: a drop after epoch {listed[-1]} has no "
+            f"effect in a run of {config.epochs} epochs; list epochs below {config.epochs}, or "
+            f"raise --epochs"
         )
     if "patience" in given and config.lr_drops != PLATEAU:
         raise InputError(
-            f"--patience makes plateaus, but the rate drops after listed epochs ({','.join(map(str, config.lr_drops))}); "
+            f"--patience makes plateaus, but the rate drops after listed epochs "
+            f"({','.join(map(str, config.lr_drops))}); "
             "add --lr-drops plateau, or leave --patience out"
         )
     return config
@@ -44,7 +46,10 @@ def describe_rate(config: TrainConfig) -> str:
         return f"{rate} divided by 10 after epochs {', '.join(map(str, drops))}"
     if config.lr_drops:
         beyond = ", ".join(map(str, config.lr_drops))
-        return f"{rate} throughout (the recipe's drops after epochs {beyond} come too late for {epochs(config.epochs)})"
+        return (
+            f"{rate} throughout (the recipe's drops after epochs {beyond} come too late for "
+            f"{epochs(config.epochs)})"
+        )
     if not config.most_drops:
         return f"{rate} throughout"
     times = "once" if config.most_drops == 1 else f"{config.most_drops} times"

@@ -1,4 +1,6 @@
-"""Images that cannot be read: reported before training where that is cheap, named once each where they are skipped."""
+"""Images that cannot be read: reported before training where that is cheap, named once each where
+they are skipped.
+"""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,10 +33,11 @@ def refuse_unreadable(colours: Colours) -> None:
 
 
 def check_headers(dataset: Dataset, threads: int) -> None:
-    """Open every validation image and read its header, so that a bad one is found before the first epoch.
+    """Open every validation image and read its header, so that a bad one is found before the first
+    epoch.
 
-    A header is read in about a tenth of a millisecond; an image that is damaged further on is found by validation
-    itself. Images in shards are not opened: their index was checked when the shards were made.
+    Only the header is read; an image that is damaged further on is found by validation itself.
+    Images in shards are not opened: their index was checked when the shards were made.
     Raises: InputError with the first unreadable image and their number.
     """
     if dataset.packed:
@@ -48,7 +51,10 @@ def check_headers(dataset: Dataset, threads: int) -> None:
         return None
 
     count = len(dataset)
-    with progress(f"headers of {count} validation images", count) as bar, ThreadPoolExecutor(threads) as pool:
+    with (
+        progress(f"headers of {count} validation images", count) as bar,
+        ThreadPoolExecutor(threads) as pool,
+    ):
         found = []
         for message in pool.map(fault, range(count)):
             bar.advance()
@@ -60,6 +66,10 @@ def check_headers(dataset: Dataset, threads: int) -> None:
 def _refuse(messages: list[str], looked_at: int, kind: str) -> None:
     if not messages:
         return
-    more = f" {len(messages)} of {looked_at} {kind} images that were looked at cannot be read" if len(messages) > 1 else ""
+    more = (
+        f" {len(messages)} of {looked_at} {kind} images that were looked at cannot be read"
+        if len(messages) > 1
+        else ""
+    )
     way_out = "" if "--on-error skip" in messages[0] else "; mend it or pass --on-error skip"
     raise InputError(f"{messages[0]}{way_out}{'.' if more else ''}{more}")

@@ -1,4 +1,6 @@
-"""Errors on the validation images while a net trains: dense evaluation at one scale (section 3.2), without mirrored images."""
+"""Errors on the validation images while a net trains: dense evaluation at one scale (section 3.2),
+without mirrored images.
+"""
 
 import math
 from collections.abc import Callable
@@ -25,11 +27,20 @@ BATCH = 32
 LABEL = "Left out of validation"  # of unreadable images
 
 
-def dense_validation(net: VGG, precision: str, dataset: Dataset, threads: int, on_error: str, ranks: Ranks, say: Callable[[str], None]) -> Validate:
-    """A function that gives the net's present errors (NaN for a net that has diverged) at the paper's single test scale, each process scoring its share.
+def dense_validation(
+    net: VGG,
+    precision: str,
+    dataset: Dataset,
+    threads: int,
+    on_error: str,
+    ranks: Ranks,
+    say: Callable[[str], None],
+) -> Validate:
+    """A function that gives the net's present errors (NaN for a net that has diverged) at the
+    paper's single test scale, each process scoring its share.
 
-    Args: precision, that of the updates; threads, processes that decode; on_error, "stop" or "skip" for unreadable
-        images; say, prints a line: each unreadable image is named once.
+    Args: precision, that of the updates; threads, processes that decode; on_error, "stop" or "skip"
+        for unreadable images; say, prints a line: each unreadable image is named once.
     """
     skipped = Skipped(LABEL, say)
 
@@ -39,10 +50,18 @@ def dense_validation(net: VGG, precision: str, dataset: Dataset, threads: int, o
         scale = Scale(net.spec.test_side, net.spec.preprocessing.filter)
         mine = ranks.mine(len(dataset))
         unreadable: list[str] = []
-        on_bad = (lambda index, error: unreadable.append(error.message)) if on_error == "skip" else None
-        mean = torch.tensor(net.spec.preprocessing.mean, device=net.fc8.weight.device).view(1, 3, 1, 1)
+        on_bad = (
+            (lambda index, error: unreadable.append(error.message)) if on_error == "skip" else None
+        )
+        mean = torch.tensor(net.spec.preprocessing.mean, device=net.fc8.weight.device).view(
+            1, 3, 1, 1
+        )
         counts = np.zeros(4)  # images, beyond top-1, beyond top-5, signals
-        with few_sizes(), mixed(mean.device.type, precision), progress("validation", int(mine.sum())) as bar:
+        with (
+            few_sizes(),
+            mixed(mean.device.type, precision),
+            progress("validation", int(mine.sum())) as bar,
+        ):
             for batch in size_batches(dataset, {scale: mine}, BATCH, threads, on_bad):
                 pixels = torch.from_numpy(batch.images).to(mean.device).float() - mean
                 counts[:3] += counted(net(shaped(pixels, precision)), dataset.labels[batch.indices])
@@ -53,7 +72,7 @@ def dense_validation(net: VGG, precision: str, dataset: Dataset, threads: int, o
         counts = ranks.sum(counts)
         for messages in ranks.gather(unreadable):
             skipped.report(messages)
-        return None if counts[3] else errors_of(counts[:3], dataset)
+        return None if counts[3] else errors_of(counts[:3], dataset, say)
 
     return validate
 
@@ -64,9 +83,11 @@ def few_sizes() -> AbstractContextManager:
 
 
 def counted(score_maps: Tensor, labels: np.ndarray) -> tuple[float, float, float]:
-    """How many images there are, how many labels are not the first, and how many are not among the first five.
+    """How many images there are, how many labels are not the first, and how many are not among the
+    first five.
 
-    Args: score_maps, (N, classes, h, w) logits; labels, (N,). Returns: NaN for the errors where posteriors are.
+    Args: score_maps, (N, classes, h, w) logits; labels, (N,). Returns: NaN for the errors where
+        posteriors are.
     """
     found = posterior(score_maps.float()).cpu().numpy()
     try:
@@ -76,12 +97,16 @@ def counted(score_maps: Tensor, labels: np.ndarray) -> tuple[float, float, float
     return len(labels), (place >= 1).sum(), (place >= 5).sum()
 
 
-def errors_of(counts: np.ndarray, dataset: Dataset) -> Errors:
+def errors_of(counts: np.ndarray, dataset: Dataset, say: Callable[[str], None]) -> Errors:
     """Per cent of what could be read.
 
     Args: counts, sums of `counted`. Raises: InputError if that is nothing.
     """
     images, *beyond = counts
     if not images:
-        raise InputError(f"{dataset.root}: none of its {len(dataset)} validation images can be read")
+        raise InputError(
+            f"{dataset.root}: none of its {len(dataset)} validation images can be read"
+        )
+    if images < len(dataset):
+        say(f"Validation errors are of {int(images)} of {len(dataset)} images")
     return Errors(*(float(100 * b / images) for b in beyond), int(images))
