@@ -340,7 +340,16 @@ def test_more_images_than_there_are_is_said(here, photos):
         "--images 999: there are 96 training images; all of them are used." in said
         and "96 training and 24" in said
     )
-    assert "at most 1000000 built-in images" in run(train, *THIN, "--images", "1000001", code=2)
+    said = run(train, *THIN, "--images", "1000001", code=2)
+    assert "there are 1000000 built-in images at most" in said
+
+
+def test_more_loader_processes_than_cores_are_said_in_plain_words(here, photos):
+    """And PyTorch's own warning, which the tests take for an error, does not come."""
+    cores = len(os.sched_getaffinity(0))
+    more = ["--data", photos, "--epochs", "1", "--out", here / "run", "--workers", cores + 1]
+    said = run(train, *THIN, *more)
+    assert f"--workers {cores + 1}: there are more loader processes than the {cores} cores" in said
 
 
 def test_one_class_is_refused(here, photos_copy):

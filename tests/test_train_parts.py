@@ -172,7 +172,8 @@ def test_weights_of_a_file_start_every_layer_but_a_head_of_other_classes(tmp_pat
 
 
 def extraction(net, on_error: str = "stop", said: list | None = None) -> frozen.Extraction:
-    return frozen.Extraction(net, 48, "cpu", 2, on_error, [].append if said is None else said.append)
+    lines = [] if said is None else said
+    return frozen.Extraction(net, 48, "cpu", 2, on_error, lines.append)
 
 
 def test_cached_features_are_pool5_of_the_centre_crop(photos):
@@ -198,7 +199,8 @@ def test_another_trunk_or_another_picture_makes_other_features(photos_copy):
     second = np.array(frozen.pool5_features(dataset, extraction(thin_net("B", seed=2))).values)
     assert np.abs(first.astype(float) - second).max() > 0.1
     Image.new("RGB", (64, 64), (250, 10, 10)).save(photos_copy / "val" / dataset.classes[0] / "000.jpeg")
-    changed = np.array(frozen.pool5_features(open_dataset(photos_copy, "val"), extraction(thin_net("B", seed=1))).values)
+    dataset = open_dataset(photos_copy, "val")
+    changed = np.array(frozen.pool5_features(dataset, extraction(thin_net("B", seed=1))).values)
     assert np.abs(first.astype(float) - changed)[0].max() > 0.01
 
 
@@ -229,7 +231,8 @@ def test_a_net_that_stands_still_is_warned_of_once_at_update_1000():
     losses_at(health, 999, 2.302)
     assert not said
     losses_at(health, 3000, 2.302, first=1000)
-    assert len(said) == 1 and "Over the last 100 of 1000 updates the mean loss is 2.302; guessing gives 2.303" in said[0]
+    assert len(said) == 1
+    assert "the last 100 of 1000 updates the mean loss is 2.302; guessing gives 2.303" in said[0]
 
 
 def test_a_net_that_learns_is_not_warned_of_until_it_falls_back_to_guessing():

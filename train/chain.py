@@ -86,8 +86,9 @@ def config_of(stage: Stage, base: TrainConfig, fine_tune: FineTune) -> TrainConf
     drops = tuple(math.ceil(drop * epochs / base.epochs) for drop in listed)
     if len(set(drops)) < len(drops) or any(drop >= epochs for drop in drops):
         raise InputError(
-            f"--lr-drops {','.join(map(str, base.lr_drops))}: in stage {stage.name} of {epochs} epochs the drops would "
-            f"come after epochs {', '.join(map(str, drops))}; raise --fine-tune-epochs or list fewer drops"
+            f"--lr-drops {','.join(map(str, base.lr_drops))}: in stage {stage.name} of {epochs} "
+            f"epochs the drops would come after epochs {', '.join(map(str, drops))}; "
+            "raise --fine-tune-epochs or list fewer drops"
         )
     return replace(
         config,

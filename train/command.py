@@ -37,7 +37,10 @@ def train(request: Request, machine: Machine) -> None:
         refuse_unless_given(request.weights)
     recipe, base = machine.ranks.together(lambda: recipe_for(request.data, request.weights, _with_side(request)))
     train, val = open_sets(request.data, request.images, machine.on_error, machine.ranks)
-    sources = Sources(train, val, _whole_path(request.data) or BUILT_IN, recipe, request.weights, request.net_a, request.freeze, request.images)
+    data = _whole_path(request.data) or BUILT_IN
+    sources = Sources(
+        train, val, data, recipe, request.weights, request.net_a, request.freeze, request.images
+    )
     if request.picture:
         draw(base, sources, machine, request.picture)
     elif request.chain:
@@ -61,7 +64,8 @@ def _whole_path(data: str | None) -> str | None:
 def go_on(named: str, plan_only: bool, data: str | None, machine: Machine) -> None:
     """Resume a run or a chain.
 
-    Args: named, its folder, or "newest"; plan_only, show what is left of a chain; data, where its images are now.
+    Args: named, its folder, or "newest"; plan_only, show what is left of a chain; data, where its
+        images are now.
     """
     folder, is_chain = machine.ranks.from_main(lambda: _begun(named))
     if is_chain:

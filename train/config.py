@@ -7,9 +7,10 @@ from train.limits import MOST_SIDE, RECIPE_LIMITS
 from vgg_deploy.archs import STRIDE
 from vgg_deploy.errors import InputError
 
-# Typed here and not imported from `vgg_deploy.model`, so that --help needs no PyTorch; a test compares them.
+# Typed here and not imported from `vgg_deploy.model`, so that --help needs no PyTorch; a test
+# compares them.
 INITS = ("paper-std", "paper-var", "glorot", "he")
-TRAIN_SCENES, VAL_SCENES = 4000, 300  # built-in images, where --images does not ask for another number
+TRAIN_SCENES, VAL_SCENES = 4000, 300  # built-in images, unless --images asks for another number
 PLATEAU = ()  # of `lr_drops`: divide when the validation error stops improving
 PRECISIONS = ("fp32", "bf16", "fp16")  # of convolutions and matrix products; weights and their updates are float32
 
@@ -63,13 +64,16 @@ class TrainConfig:
         """Raises: InputError for listed epochs that the learning rate could not follow."""
         listed = ",".join(map(str, self.lr_drops))
         if any(epoch < 1 for epoch in self.lr_drops):
-            raise InputError(f"--lr-drops {listed}: epochs count from 1; list the epochs after which the rate drops")
+            raise InputError(
+                f"--lr-drops {listed}: epochs count from 1; "
+                "list the epochs after which the rate drops"
+            )
         if any(after <= before for before, after in pairwise(self.lr_drops)):
             raise InputError(f"--lr-drops {listed}: list every epoch once, in ascending order")
         if len(self.lr_drops) > self.most_drops:
             raise InputError(
-                f"--lr-drops {listed} lists {len(self.lr_drops)} drops and --most-drops allows {self.most_drops}; "
-                "make them agree"
+                f"--lr-drops {listed} lists {len(self.lr_drops)} drops and --most-drops allows "
+                f"{self.most_drops}; make them agree"
             )
 
     @property

@@ -15,7 +15,7 @@ from train.augment import centre_crop
 from train.config import TrainConfig
 from train.loader import EpochBatches
 from train.update import Examples
-from vgg_deploy.archs import STRIDE
+from vgg_deploy.archs import STRIDE, WIDTHS, thin
 from vgg_deploy.batches import size_batches
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.data import Dataset
@@ -99,7 +99,7 @@ def trunk_of(how: Extraction) -> Callable[[np.ndarray], torch.Tensor]:
 
 def pool5_channels(net: VGG) -> int:
     """C of pool5."""
-    return net.fc6.in_channels
+    return thin(WIDTHS[-1], net.spec.width)
 
 
 def _still_unreadable(path: Path, dataset: Dataset) -> dict[int, str] | None:

@@ -41,9 +41,10 @@ class Health:
             return
         self.warned = True
         self.say(
-            f"Warning: the net is not learning. Over the last {LOOK_AT} of {step} updates the mean loss is {loss:.3f}; "
-            f"guessing gives {self.chance:.3f}. Deep nets stall from small random weights: start from a trained A "
-            "(--chain paper, --net-a), or choose --init glorot or he"
+            f"Warning: the net is not learning. Over the last {LOOK_AT} of {step} updates the mean "
+            f"loss is {loss:.3f}; guessing gives {self.chance:.3f}. Deep nets stall from small "
+            "random weights: start from a trained A (--chain paper, --net-a), or choose --init "
+            "glorot or he"
         )
 
 

@@ -84,9 +84,10 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if missing:
         raise InputError(f"{path}: damaged, lacks the columns {', '.join(missing)}; a run's own table has them")
     for number, row in enumerate(rows, start=2):
-        if len(row) != len(header) or not all(_is_valid(name, text) for name, text in zip(header, row, strict=True)):
+        if len(row) != len(header) or not all(map(_is_valid, header, row)):
             raise InputError(f"{path}: damaged, line {number} is not {len(header)} numbers; mend or remove that line")
-    table = pd.DataFrame([[float(text or "nan") for text in row] for row in rows], columns=header, dtype=float)
+    numbers = [[float(text or "nan") for text in row] for row in rows]
+    table = pd.DataFrame(numbers, columns=header, dtype=float)
     if not all(a < b for a, b in pairwise(table.step)):
         raise InputError(f"{path}: damaged, its steps do not rise; mend or remove the lines that are out of order")
     return table

@@ -45,7 +45,10 @@ def fit(
         every = updater.ranks.from_main(lambda: keeper.every if keeper else 0)
         while (epoch := len(state.errors)) < config.epochs:
             lr = learning_rate(config, state.errors)
-            stopped = _epoch(updater, batches, steps_an_epoch, config, state, keeper, every, signals, clock, lr, health)
+            stopped = _epoch(
+                updater, batches, steps_an_epoch, config, state, keeper, every, signals, clock, lr,
+                health,
+            )  # fmt: skip
             if not stopped:
                 updater.ranks.together(partial(refuse_spoilt, updater, state, keeper))
             errors = None if stopped else validate(signals)
@@ -69,7 +72,9 @@ def fit(
                     keeper.board.epoch(row)
 
 
-def _epoch(updater, batches, steps_an_epoch, config, state, keeper, every, signals, clock, lr, health) -> bool:
+def _epoch(
+    updater, batches, steps_an_epoch, config, state, keeper, every, signals, clock, lr, health
+) -> bool:
     """The updates of one epoch, or what is left of them. Returns: whether a signal came first, to any process."""
     first = state.step - len(state.errors) * steps_an_epoch
     window = Window(updater, state, lr, keeper, health)

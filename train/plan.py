@@ -12,6 +12,7 @@ from train.start import describe, newest_fitting_a
 from vgg_deploy.archs import ARCHS, parameters
 from vgg_deploy.data import Dataset, open_dataset
 from vgg_deploy.errors import InputError
+from vgg_deploy.machine import available_cores
 from vgg_deploy.places import RUNS
 from vgg_deploy.ranks import Ranks, by_torchrun
 from vgg_deploy.scenes import built_in
@@ -27,7 +28,8 @@ def recipe_for(data: str | None, weights: Path | None, options: dict) -> tuple[s
     if data is None:
         learner = "a thin net learns" if recipe == "small" else "training on"
         say(f"No --data: {learner} {BUILT_IN} by the {recipe} recipe; with --data FOLDER the paper's recipe is used.")
-    return recipe, with_options(RECIPES[recipe], {name: value for name, value in options.items() if value is not None})
+    given = {name: value for name, value in options.items() if value is not None}
+    return recipe, with_options(RECIPES[recipe], given)
 
 
 def train_one(config: TrainConfig, sources: Sources, out: Path | None, machine: Machine, init: str | None) -> None:
@@ -50,7 +52,10 @@ def _need_folder(out: Path | None) -> None:
 
 
 def resume_run(folder: Path, machine: Machine, moved_to: str | None = None) -> None:
-    """Resume a run where it stopped, by the recipe it was started with. Args: moved_to, where its images are now."""
+    """Resume a run where it stopped, by the recipe it was started with.
+
+    Args: moved_to, where its images are now.
+    """
     config, begun = machine.ranks.from_main(Run(folder).begun_with)
     train_net(config, sources_of(begun, machine, moved_to), machine, folder, resume=True)
 
@@ -74,7 +79,9 @@ def open_sets(data: str | None, images: int | None, on_error: str, ranks: Ranks)
     def opened() -> tuple[Dataset, Dataset]:
         if data is None:
             if images and images > MOST_SCENES:
-                raise InputError(f"--images {images}: at most {MOST_SCENES} built-in images are rendered")
+                raise InputError(
+                    f"--images {images}: there are {MOST_SCENES} built-in images at most"
+                )
             return built_in("train", images or TRAIN_SCENES), built_in("val", VAL_SCENES)
         train, val = (open_dataset(data, split, on_error=on_error) for split in ("train", "val"))
         _refuse_one_class(train)
@@ -96,7 +103,10 @@ def open_sets(data: str | None, images: int | None, on_error: str, ranks: Ranks)
 
 def _refuse_one_class(train: Dataset) -> None:
     if len(train.classes) == 1:
-        raise InputError(f"{train.root}: has one class, {train.classes[0]}; a net needs two or more to tell apart")
+        raise InputError(
+            f"{train.root}: has one class, {train.classes[0]}; "
+            "a net needs two or more to tell apart"
+        )
 
 
 def _choose_start(config: TrainConfig, sources: Sources, machine: Machine, runs: Path) -> tuple[TrainConfig, Sources]:
@@ -138,3 +148,9 @@ def announce(config: TrainConfig, sources: Sources, machine: Machine) -> None:
         say(f"From {len(sources.train.packed.shards)} tar shards in {config.streams} streams, shuffled among {config.shuffle_buffer} images")
     jobs = f"{machine.ranks.world} processes, each with " if machine.ranks.world > 1 else ""
     say(f"On {machine.device}, {config.precision}, {jobs}{machine.threads} threads and {machine.workers} loader processes")
+    cores = available_cores()
+    if machine.workers * machine.ranks.local_world > cores:
+        say(
+            f"--workers {machine.workers}: there are more loader processes than the {cores} cores that "
+            "this job may use, so they wait for each other"
+        )

@@ -51,9 +51,11 @@ class State:
     tally: list[float] = field(default_factory=lambda: [0.0] * 4)  # of the epoch that is running: loss, top-1 and top-5 errors, images
     epoch_s: float = 0.0  # spent on its updates
     elapsed_s: float = 0.0
-    window: list[float] = field(default_factory=lambda: [0.0] * 4)  # as `tally`, since the last row of steps.csv
+    # as `tally`, since the last row of steps.csv
+    window: list[float] = field(default_factory=lambda: [0.0] * 4)
     window_s: float = 0.0  # spent on the updates of `window`
-    colours: dict | None = None  # of the training set, see `Colours.as_json`; None in checkpoints of earlier versions
+    # of the training set, see `Colours.as_json`; None in checkpoints of earlier versions
+    colours: dict | None = None
 
 
 class Run:
@@ -65,9 +67,10 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path | None, config: TrainConfig, sources: dict) -> "Run":
-        """Claim a folder for one run and write its config.json; by default runs/<arch>-S<side>-<time>.
+        """Claim a folder for one run, by default runs/<arch>-S<side>-<time>, and write config.json.
 
-        Of several processes that ask for the same folder at the same time one gets it; default names get a number.
+        Of several processes that ask for the same folder at the same time one gets it; default
+        names get a number.
         Raises: InputError if the folder holds anything already, or cannot be made.
         """
         run = cls(_folder_named_by_time(config) if folder is None else folder)
@@ -91,18 +94,23 @@ class Run:
         """Raises: InputError if the folder holds more than a start that was cut off has left."""
         if self.exists:
             raise InputError(
-                f"{self.folder}: this folder already contains a run; resume it with --resume {self.folder}, "
-                "or choose another --out"
+                f"{self.folder}: this folder already contains a run; resume it with "
+                f"--resume {self.folder}, or choose another --out"
             )
         try:
             found = sorted(entry.name for entry in self.folder.iterdir())
         except FileNotFoundError:
             return
         except OSError as error:
-            raise InputError(f"{self.folder}: cannot be written ({error.strerror}); choose another --out") from None
+            raise InputError(
+                f"{self.folder}: cannot be written ({error.strerror}); choose another --out"
+            ) from None
         others = [name for name in found if name != LOCK and not name.endswith(".partial")]
         if others:
-            raise InputError(f"{self.folder}: this folder is not empty, it holds {others[0]}; choose another --out")
+            raise InputError(
+                f"{self.folder}: this folder is not empty, it holds {others[0]}; "
+                "choose another --out"
+            )
 
     @property
     def exists(self) -> bool:
@@ -218,7 +226,8 @@ class Run:
         """
         checkpoint = load_checkpoint(self.last)
         try:
-            state = State(**{name: checkpoint.training[name] for name in _kept(checkpoint.training)})
+            kept = _kept(checkpoint.training)
+            state = State(**{name: checkpoint.training[name] for name in kept})
         except (KeyError, TypeError) as error:
             raise InputError(f"{self.last}: has no training state ({error}) for this version; start anew with --weights {self.last}") from None
         return checkpoint, state
@@ -233,12 +242,13 @@ class Keeper(NamedTuple):
 
 
 def _kept(training: dict) -> list[str]:
-    """Fields of State to read from a checkpoint; an earlier version did not write those of LATER_FIELDS."""
-    return [entry.name for entry in dataclasses.fields(State) if entry.name in training or entry.name not in LATER_FIELDS]
+    """Fields of State to read from a checkpoint; earlier versions did not write LATER_FIELDS."""
+    names = [entry.name for entry in dataclasses.fields(State)]
+    return [name for name in names if name in training or name not in LATER_FIELDS]
 
 
 def _folder_named_by_time(config: TrainConfig) -> Path:
-    """A new, empty folder runs/<arch>-S<side>-<time>; -2, -3 and so on follow where that is taken."""
+    """A new, empty folder runs/<arch>-S<side>-<time>, or with -2, -3 ... where that is taken."""
     s = "-".join(map(str, sorted(set(config.side))))
     name = f"{config.arch}-S{s}-{datetime.now():%Y%m%d-%H%M%S}"
     for number in count(1):
@@ -257,7 +267,9 @@ def _make_folder(folder: Path, exist_ok: bool = True) -> None:
     except OSError as error:
         if isinstance(error, FileExistsError) and not exist_ok:
             raise
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}); choose another --out"
+        ) from None
 
 
 def _whole(row: dict) -> bool:

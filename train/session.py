@@ -14,7 +14,13 @@ from train.config import TrainConfig
 from train.contents import compare_contents, keep_contents
 from train.curves import draw_curves
 from train.health import Health
-from train.loader import Views, check_streams, steps_per_epoch, told_when_a_worker_ends, train_batches
+from train.loader import (
+    Views,
+    check_streams,
+    steps_per_epoch,
+    told_when_a_worker_ends,
+    train_batches,
+)
 from train.loop import Validate, fit
 from train.provenance import Circumstances, describe_recipe
 from train.run import Keeper, Run, State
@@ -104,7 +110,9 @@ def _train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: 
     if machine.on_error == "stop":
         ranks.from_main(lambda: check_headers(sources.val, machine.threads * ranks.local_world))
     begun: list[Beginning] = []
-    ranks.from_main(lambda: begun.append(_beginning(config, sources, machine, folder, resume, lock)))
+    ranks.from_main(
+        lambda: begun.append(_beginning(config, sources, machine, folder, resume, lock))
+    )
     spec, state, run, resumed = ranks.from_main(lambda: begun[0].shared)
     net = shape_for_training(begun[0].net if begun else VGG(spec), machine.device, config.precision)
     updater = Updater(net, sources.freeze, config, ranks, machine.compiled)
@@ -116,11 +124,15 @@ def _train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: 
     if sources.freeze:
         batches, validate = _frozen(net, config, sources, machine, state.step)
     else:
-        batches = _examples(net, config, sources, machine, Colours.from_json(state.colours), state.step)
-        validate = dense_validation(net, config.precision, sources.val, machine.threads, machine.on_error, ranks, say)
+        colours = Colours.from_json(state.colours)
+        batches = _examples(net, config, sources, machine, colours, state.step)
+        validate = dense_validation(
+            net, config.precision, sources.val, machine.threads, machine.on_error, ranks, say
+        )
     health = Health(len(spec.classes), config.init, say)
     board = keeper.board if keeper else None
-    with told_when_a_worker_ends(run.way_on), closing(batches), closing(board) if board else nullcontext():  # ends the loader's processes
+    closed = closing(board) if board else nullcontext()
+    with told_when_a_worker_ends(run.way_on), closing(batches), closed:  # ends loader processes
         fit(updater, batches, steps_per_epoch(len(sources.train), config.batch), validate, config, state, keeper, health)
     say(f"Done: lowest validation top-1 error {min(state.errors):.1f} %, {run.best}")
     ranks.from_main(lambda: say(f"Curves: {draw_curves(run.folder)}"))
@@ -142,7 +154,15 @@ def check_share(config: TrainConfig, sources: Sources, ranks: Ranks) -> None:
     ranks.from_main(check)
 
 
-def _beginning(config: TrainConfig, sources: Sources, machine: Machine, folder: Path | None, resume: bool, lock: ExitStack) -> Beginning:
+def _beginning(
+    config: TrainConfig,
+    sources: Sources,
+    machine: Machine,
+    folder: Path | None,
+    resume: bool,
+    lock: ExitStack,
+) -> Beginning:
+    """The run's folder, locked, with a net to begin with or the one of its last checkpoint."""
     if not resume:
         colours = _colours(sources, machine)
         run = Run.create(folder, config, sources.as_json())
@@ -157,7 +177,10 @@ def _beginning(config: TrainConfig, sources: Sources, machine: Machine, folder: 
 
 
 def _colours(sources: Sources, machine: Machine) -> Colours:
-    """Mean colour and axes of the training images. Raises: InputError for unreadable ones unless they are skipped."""
+    """Mean colour and axes of the training images.
+
+    Raises: InputError for unreadable ones unless they are skipped.
+    """
     colours = measure_colours(sources.train, machine.threads * machine.ranks.local_world)
     if machine.on_error == "stop":
         refuse_unreadable(colours)
@@ -167,7 +190,8 @@ def _colours(sources: Sources, machine: Machine) -> Colours:
 def _first(config: TrainConfig, sources: Sources, colours: Colours, run: Run) -> Beginning:
     mean = Preprocessing(mean=tuple(round(float(m), 3) for m in colours.mean))
     preprocessing = start.weights_of(sources.weights)[1] if sources.weights else mean
-    spec = start.describe(config, sources.train, preprocessing, describe_recipe(config, _circumstances(sources)))
+    recipe = describe_recipe(config, _circumstances(sources))
+    spec = start.describe(config, sources.train, preprocessing, recipe)
     net = start.random_net(spec, config)
     if sources.weights:
         say("Start: " + start.load_what_fits(net, sources.weights))
@@ -175,7 +199,8 @@ def _first(config: TrainConfig, sources: Sources, colours: Colours, run: Run) ->
         say("Start: " + start.copy_from_a(net, sources.net_a) + f", the others {config.init}")
     else:
         say(f"Start: all layers {config.init}, seed {config.seed}")
-    say(f"Mean RGB subtracted: {', '.join(f'{m:.2f}' for m in preprocessing.mean)}" + ("" if sources.weights else f" ({_measured_on(colours)})"))
+    measured = "" if sources.weights else f" ({_measured_on(colours)})"
+    say(f"Mean RGB subtracted: {', '.join(f'{m:.2f}' for m in preprocessing.mean)}{measured}")
     state = State(len(sources.train), colours=colours.as_json())
     keep_contents(run.folder, sources.train, sources.val)
     run.begin_from(state)
@@ -187,7 +212,8 @@ def _measured_on(colours: Colours) -> str:
     if not colours.unreadable:
         return f"of {colours.images} training images"
     count = len(colours.unreadable)
-    return f"of {colours.images} training images; {count} more cannot be read, the first: {colours.unreadable[0]}"
+    first = colours.unreadable[0]
+    return f"of {colours.images} training images; {count} more cannot be read, the first: {first}"
 
 
 def _circumstances(sources: Sources) -> Circumstances:
@@ -224,10 +250,13 @@ def _same_data(run: Run, sources: Sources, state: State) -> None:
         return
     if state.images != len(sources.train):
         raise InputError(
-            f"{run.last}: was trained on {state.images} images, {sources.train.root} has {len(sources.train)} now: the order of an epoch would be "
-            f"another. {way_out}"
+            f"{run.last}: was trained on {state.images} images, {sources.train.root} has "
+            f"{len(sources.train)} now: the order of an epoch would be another. {way_out}"
         )
-    say(f"Warning: {run.folder} has no list of its images, so changes of the data since its start go unnoticed; from now on it has one.")
+    say(
+        f"Warning: {run.folder} has no list of its images, so changes of the data since its start "
+        "go unnoticed; from now on it has one."
+    )
     keep_contents(run.folder, sources.train, sources.val)
 
 
@@ -268,7 +297,9 @@ def _say_to_stderr(text: str) -> None:
 
 
 def _frozen(net: VGG, config: TrainConfig, sources: Sources, machine: Machine, begin: int) -> tuple[Generator[Examples, None, None], Validate]:
-    how = frozen.Extraction(net, net.spec.test_side, machine.device, machine.threads, machine.on_error, say)
+    how = frozen.Extraction(
+        net, net.spec.test_side, machine.device, machine.threads, machine.on_error, say
+    )
     val = maps.whole_maps(sources.val, how)
     train = frozen.pool5_features(sources.train, how)
     Skipped("Left out", say).report(train.unreadable.values())

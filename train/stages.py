@@ -40,17 +40,26 @@ class Chain:
 
 
 def train_chain(
-    chain: Chain, sources: Sources, out: Path | None, only: str | None, plan_only: bool, machine: Machine, moved: bool = False
+    chain: Chain,
+    sources: Sources,
+    out: Path | None,
+    only: str | None,
+    plan_only: bool,
+    machine: Machine,
+    moved: bool = False,
 ) -> None:
     """Run what is not done yet of the chain in `out`, by default runs/<chain>; or of it the one stage `only`.
 
     Args: moved, whether the images may be in another place than the chain was started with.
-    Raises: InputError if the folder holds another chain or one of other images, or a stage's start is not trained yet.
+    Raises: InputError if the folder holds another chain or one of other images, or a stage's start
+        is not trained yet.
     """
     folder = out or RUNS / chain.chain
     chosen = machine.ranks.from_main(lambda: _chosen(chain, only))
     check_share(chain.base, sources, machine.ranks)
-    machine.ranks.from_main(lambda: _same_or_new(folder, chain, only, sources, not plan_only, moved))
+    machine.ranks.from_main(
+        lambda: _same_or_new(folder, chain, only, sources, not plan_only, moved)
+    )
     speed = measure_speed(chain.base, sources, machine)
     machine.ranks.from_main(lambda: _show(chain, chosen, folder, sources, speed))
     if plan_only:
@@ -73,7 +82,8 @@ def resume_chain(folder: Path, plan_only: bool, moved_to: str | None, machine: M
     Args: moved_to, where its images are now.
     """
     chain, only, begun = machine.ranks.from_main(lambda: _begun_with(folder / CHAIN_FILE))
-    train_chain(chain, sources_of(begun, machine, moved_to), folder, only, plan_only, machine, moved_to is not None)
+    sources = sources_of(begun, machine, moved_to)
+    train_chain(chain, sources, folder, only, plan_only, machine, moved_to is not None)
 
 
 def _begun_with(path: Path) -> tuple[Chain, str | None, dict]:
@@ -92,7 +102,9 @@ def _chosen(chain: Chain, only: str | None) -> tuple[Stage, ...]:
     return (stage_named(chain.chain, only),) if only else chain.stages
 
 
-def _same_or_new(folder: Path, chain: Chain, only: str | None, sources: Sources, write: bool, moved: bool) -> None:
+def _same_or_new(
+    folder: Path, chain: Chain, only: str | None, sources: Sources, write: bool, moved: bool
+) -> None:
     """Note what the folder is of; refuse another recipe or other images in it."""
     wanted = {
         "chain": chain.chain, "arch": chain.arch, "stage": only, "config": dataclasses.asdict(chain.base), "fine_tune": chain.fine_tune._asdict(),
@@ -113,9 +125,13 @@ def _same_or_new(folder: Path, chain: Chain, only: str | None, sources: Sources,
         other += [name for name, value in wanted["config"].items() if name != "arch" and held.get("config", {}).get(name) != value]
         if other:
             raise InputError(f"{folder}: holds a chain begun with other options ({', '.join(other)}); give the same ones, or another --out")
-    listed = bool(held) and compare_contents(folder, sources.train, sources.val, "Restore them, or start another chain with another --out")
+    way_out = "Restore them, or start another chain with another --out"
+    listed = bool(held) and compare_contents(folder, sources.train, sources.val, way_out)
     if held and not listed:
-        say(f"Warning: {folder} has no list of its images, so changes of the data since its start go unnoticed")
+        say(
+            f"Warning: {folder} has no list of its images, so changes of the data since its start "
+            "go unnoticed"
+        )
     if write:
         if not listed:
             keep_contents(folder, sources.train, sources.val)

@@ -27,7 +27,8 @@ class Colours(NamedTuple):
 
     def as_json(self) -> dict:
         """Numbers that JSON or a checkpoint can hold, bit for bit."""
-        return {"mean": self.mean.tolist(), "covariance": self.covariance.tolist(), "images": self.images}
+        covariance = self.covariance.tolist()
+        return {"mean": self.mean.tolist(), "covariance": covariance, "images": self.images}
 
     @classmethod
     def from_json(cls, held: dict) -> "Colours":

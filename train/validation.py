@@ -102,11 +102,11 @@ def errors_of(counts: np.ndarray, dataset: Dataset, say: Callable[[str], None]) 
 
     Args: counts, sums of `counted`. Raises: InputError if that is nothing.
     """
-    images, *beyond = counts
+    images, beyond_top1, beyond_top5 = counts.tolist()
     if not images:
         raise InputError(
             f"{dataset.root}: none of its {len(dataset)} validation images can be read"
         )
     if images < len(dataset):
         say(f"Validation errors are of {int(images)} of {len(dataset)} images")
-    return Errors(*(float(100 * b / images) for b in beyond), int(images))
+    return Errors(100 * beyond_top1 / images, 100 * beyond_top5 / images, int(images))

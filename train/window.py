@@ -16,8 +16,8 @@ from train.update import Updater
 class Window:
     """The updates since the last row of steps.csv.
 
-    Their sums are part of the run's state, so that the rows depend neither on when checkpoints are written nor on
-    where a run was interrupted.
+    Their sums are part of the run's state, so that the rows depend neither on when checkpoints are
+    written nor on where a run was interrupted.
     """
 
     def __init__(self, updater: Updater, state: State, lr: float, keeper: Keeper | None, health: Health):
@@ -29,7 +29,10 @@ class Window:
         self.unseen.append(tally)
 
     def look(self) -> None:
-        """Fetch the tallies of all processes and add them to the state; stop at the first loss that is not finite."""
+        """Fetch the tallies of all processes and add them to the state.
+
+        Raises: CheckFailed at the first loss that is not finite.
+        """
         if not self.unseen:
             return
         tallies = self.updater.ranks.sum(torch.stack(self.unseen).cpu().numpy())
@@ -58,7 +61,8 @@ class Window:
         if self.keeper:
             row = {
                 "step": self.state.step, "epoch": len(self.state.errors) + 1, "lr": self.lr,
-                "train_loss": round(loss / images, 5), "train_top1_error_pct": round(100 * top1 / images, 3),
+                "train_loss": round(loss / images, 5),
+                "train_top1_error_pct": round(100 * top1 / images, 3),
                 "images_per_s": round(images / self.state.window_s, 1),
             }  # fmt: skip
             self.keeper.run.add_step(row)
