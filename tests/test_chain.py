@@ -55,7 +55,9 @@ def test_rates_and_lengths():
         assert (config.lr, config.epochs) == ((pytest.approx(1e-3), 37) if goes_on else (1e-2, 74))
         assert config.lr / 10**config.most_drops == pytest.approx(1e-5)
     drops = configs("paper", epochs=9, lr_drops=(6, 8), most_drops=2)
-    assert drops["D-256"].lr_drops == (6, 8) and drops["D-384"].epochs == 5 and drops["D-384"].lr_drops == (4, 5)
+    assert drops["D-256"].lr_drops == (6, 8)
+    assert (drops["D-384"].epochs, drops["D-384"].lr_drops) == (5, (4,))
+    assert drops["D-384"].most_drops == 1  # the last rate is that of D-256: 1e-2 / 100 = 1e-3 / 10
     stage = next(stage for stage in CHAINS["paper"] if stage.name == "E-jitter")
     asked = config_of(stage, RECIPES["paper"], FineTune(epochs=3, lr=0.5))
     assert (asked.epochs, asked.lr) == (3, 0.5)
@@ -172,5 +174,7 @@ def test_options_that_a_chain_or_resume_has_no_use_for(photos, here):
         assert f"leave {option[0]} out" in run(train, "--resume", *option, code=2)
     run(train, "--arch", "A", "--data", photos, *SHORT, "--side", "32", "--out", here / "run")
     assert "a run of one net" in run(train, "--resume", here / "run", "--plan", code=2)
-    assert "lr 0.0 is not a positive number" in run(train, "--chain", "paper", "--fine-tune-lr", "0", "--data", photos, *THIN, "--plan", code=2)
+    plan = ["--chain", "paper", "--data", photos, *THIN, "--plan"]
+    said = run(train, *plan, "--fine-tune-lr", "0", code=2)
+    assert "'--fine-tune-lr': 0.0 is too small, expected a number above 0" in said
     assert "do not fill one batch of 256" in run(train, "--chain", "paper", "--data", photos, "--plan", code=2)

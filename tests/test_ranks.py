@@ -111,8 +111,22 @@ def test_a_process_with_not_one_readable_image_takes_part(warm, photos_copy, her
 
 
 def test_an_unreadable_image_ends_the_job_with_its_name(warm, photos_copy, here):
-    (photos_copy / "train" / "disc" / "000.jpeg").write_bytes(b"")
-    codes, said = two(warm, here, *RUN, "--data", photos_copy, "--out", here / "run")
+    """Found at the start by the main process; damaged later, by the process that meets it."""
+    common = ["--data", photos_copy, "--out", here / "run"]
+    bad = photos_copy / "train" / "disc" / "000.jpeg"
+    kept = bad.read_bytes()
+    bad.write_bytes(b"")
+    codes, said = two(warm, here, *RUN, *common)
+    assert codes == [2, 2] and "000.jpeg" in said[0] and "000.jpeg" not in said[1]
+    assert not (here / "run").exists()
+    bad.write_bytes(kept)
+    trainings = started(warm, here, *RUN, "--epochs", "1000", *common)
+    until(lambda: (here / "run" / "best.pt").exists())
+    for training in trainings:
+        training.send(signal.SIGTERM)
+    assert [training.wait() for training in trainings] == [143, 143]
+    bad.write_bytes(bytes(len(kept)))  # of the same size, so that the data seem to be the same
+    codes, said = two(warm, here, "--resume", here / "run", "--workers", "0", "--threads", "1")
     assert sorted(codes) == [1, 2] and "000.jpeg" in said[codes.index(2)] and LOST in said[codes.index(1)]
 
 

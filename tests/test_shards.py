@@ -310,7 +310,8 @@ def test_some_of_the_images_can_be_streamed(packed):
 def test_a_batch_must_fit_the_streams_and_they_the_processes(packed, here):
     args = ["--arch", "A", "--data", packed, *THIN, "--epochs", "1", "--out"]
     assert "--batch 24 cannot take the same from each of 16 streams" in run(train, *args, here / "a", "--batch", "24", code=2)
-    assert "streams 0 is below 1" in run(train, *args, here / "b", "--streams", "0", code=2)
+    said = run(train, *args, here / "b", "--streams", "0", code=2)
+    assert "0 is too small, expected a whole number from 1 to 65536" in said
     with pytest.raises(InputError, match="--streams 8 cannot be shared evenly by 3 processes"):
         check_streams(SMALL, 3)
     check_streams(SMALL, 4)

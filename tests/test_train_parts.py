@@ -171,10 +171,16 @@ def test_weights_of_a_file_start_every_layer_but_a_head_of_other_classes(tmp_pat
         start.load_what_fits(thin_net("A"), tmp_path / "D.pt")
 
 
+def extraction(net, on_error: str = "stop", said: list | None = None) -> frozen.Extraction:
+    lines = [] if said is None else said
+    return frozen.Extraction(net, 48, "cpu", 2, on_error, lines.append)
+
+
 def test_cached_features_are_pool5_of_the_centre_crop(photos):
-    dataset, net = open_dataset(photos, "val"), thin_net("B")
+    dataset, net, said = open_dataset(photos, "val"), thin_net("B"), []
     for _ in range(2):  # computed, then from the cache
-        features = frozen.pool5_features(net, dataset, 48, "cpu", 2, "val")
+        features = frozen.pool5_features(dataset, extraction(net, said=said)).values
+    assert len(said) == 1 and "24 training images are computed once" in said[0]
     assert features.shape == (len(dataset), 32, 1, 1) and features.dtype == np.float16
     mean = torch.tensor(net.spec.preprocessing.mean).view(3, 1, 1)
     for i in (0, 5, 23):
@@ -189,11 +195,12 @@ def test_cached_features_are_pool5_of_the_centre_crop(photos):
 
 def test_another_trunk_or_another_picture_makes_other_features(photos_copy):
     dataset = open_dataset(photos_copy, "val")
-    first = np.array(frozen.pool5_features(thin_net("B", seed=1), dataset, 48, "cpu", 2, "val"))
-    second = np.array(frozen.pool5_features(thin_net("B", seed=2), dataset, 48, "cpu", 2, "val"))
+    first = np.array(frozen.pool5_features(dataset, extraction(thin_net("B", seed=1))).values)
+    second = np.array(frozen.pool5_features(dataset, extraction(thin_net("B", seed=2))).values)
     assert np.abs(first.astype(float) - second).max() > 0.1
     Image.new("RGB", (64, 64), (250, 10, 10)).save(photos_copy / "val" / dataset.classes[0] / "000.jpeg")
-    changed = np.array(frozen.pool5_features(thin_net("B", seed=1), open_dataset(photos_copy, "val"), 48, "cpu", 2, "val"))
+    dataset = open_dataset(photos_copy, "val")
+    changed = np.array(frozen.pool5_features(dataset, extraction(thin_net("B", seed=1))).values)
     assert np.abs(first.astype(float) - changed)[0].max() > 0.01
 
 
@@ -204,8 +211,8 @@ def test_another_trunk_or_another_picture_makes_other_features(photos_copy):
         ({"side": (512, 256)}, "224 <= low <= high"),
         ({"crop": 100}, "not a multiple of 32"),
         ({"init": "xavier"}, "choose one of paper-std"),
-        ({"batch": 0}, "batch 0 is below 1"),
-        ({"lr": -1.0}, "not a positive number"),
+        ({"batch": 0}, "--batch 0 is too small, expected a whole number from 1 to 1000000"),
+        ({"lr": -1.0}, "--lr -1.0 is too small, expected a number above 0"),
     ],
 )
 def test_a_recipe_is_checked_when_made(change, message):
@@ -213,13 +220,35 @@ def test_a_recipe_is_checked_when_made(change, message):
         TrainConfig(**change)
 
 
-def test_a_net_that_stands_still_is_told_of_once_and_not_too_early():
+def losses_at(health: Health, until: int, loss: float, first: int = 1) -> None:
+    for step in range(first, until + 1):
+        health.after_step(step, loss)
+
+
+def test_a_net_that_stands_still_is_warned_of_once_at_update_1000():
     said = []
     health = Health(10, "paper-std", said.append)
-    for step, loss in ((125, 2.31), (999, 2.302), (1125, 2.301), (1250, 2.301)):
-        health.after_epoch({"step": step, "train_loss": loss})
-    assert len(said) == 1 and "after 1125 updates the loss is 2.301, where guessing gives 2.303" in said[0]
+    losses_at(health, 999, 2.302)
+    assert not said
+    losses_at(health, 3000, 2.302, first=1000)
+    assert len(said) == 1
+    assert "the last 100 of 1000 updates the mean loss is 2.302; guessing gives 2.303" in said[0]
+
+
+def test_a_net_that_learns_is_not_warned_of_until_it_falls_back_to_guessing():
+    said = []
+    health = Health(1000, "he", said.append)
+    losses_at(health, 800, 6.9)  # sound nets stand still at first
+    losses_at(health, 3000, 6.7, first=801)
+    assert not said
+    losses_at(health, 4000, 6.907, first=3001)
+    assert len(said) == 1 and "of 4000 updates" in said[0]
+
+
+def test_a_resumed_run_is_judged_by_enough_updates_only():
+    said = []
     health = Health(10, "he", said.append)
-    for step, loss in ((1125, 2.2), (1250, 2.301)):
-        health.after_epoch({"step": step, "train_loss": loss})
+    losses_at(health, 1000, 2.303, first=951)
+    assert not said
+    losses_at(health, 2000, 2.303, first=1001)
     assert len(said) == 1

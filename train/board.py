@@ -1,5 +1,6 @@
 """The tables of a run as TensorBoard reads them."""
 
+import math
 from importlib.util import find_spec
 
 from train.history import read_table
@@ -47,5 +48,5 @@ class Board:
 
     def _add(self, group: str, row: dict) -> None:
         for column, value in row.items():
-            if column not in NOT_PLOTTED:
+            if column not in NOT_PLOTTED and not math.isnan(float(value)):
                 self.writer.add_scalar(f"{group}/{column}", value, int(row["step"]))

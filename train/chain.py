@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from train.config import TrainConfig
+from train.rates import effective_drops
 from vgg_deploy.errors import InputError
 
 CHAIN_FILE = "chain.json"  # in a chain's folder, beside those of its stages
@@ -80,12 +81,21 @@ def config_of(stage: Stage, base: TrainConfig, fine_tune: FineTune) -> TrainConf
     if not goes_on(stage):
         return config
     epochs = math.ceil(base.epochs / 2) if fine_tune.epochs is None else fine_tune.epochs
+    # one drop less, so that the last rate is that of the stages before
+    listed = effective_drops(base)[:-1]
+    drops = tuple(math.ceil(drop * epochs / base.epochs) for drop in listed)
+    if len(set(drops)) < len(drops) or any(drop >= epochs for drop in drops):
+        raise InputError(
+            f"--lr-drops {','.join(map(str, base.lr_drops))}: in stage {stage.name} of {epochs} "
+            f"epochs the drops would come after epochs {', '.join(map(str, drops))}; "
+            "raise --fine-tune-epochs or list fewer drops"
+        )
     return replace(
         config,
         epochs=epochs,
         lr=base.lr / 10 if fine_tune.lr is None else fine_tune.lr,
-        lr_drops=tuple(math.ceil(drop * epochs / base.epochs) for drop in base.lr_drops),
-        most_drops=max(base.most_drops - 1, 0),  # so that the last rate is that of the stages before
+        lr_drops=drops,
+        most_drops=len(drops) if base.lr_drops else max(base.most_drops - 1, 0),
     )
 
 

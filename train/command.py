@@ -37,8 +37,10 @@ def train(request: Request, machine: Machine) -> None:
         refuse_unless_given(request.weights)
     recipe, base = machine.ranks.together(lambda: recipe_for(request.data, request.weights, _with_side(request)))
     train, val = open_sets(request.data, request.images, machine.on_error, machine.ranks)
-    data = str(Path(request.data).resolve()) if request.data and "://" not in request.data else request.data
-    sources = Sources(train, val, data or BUILT_IN, recipe, request.weights, request.net_a, request.freeze, request.images)
+    data = _whole_path(request.data) or BUILT_IN
+    sources = Sources(
+        train, val, data, recipe, request.weights, request.net_a, request.freeze, request.images
+    )
     if request.picture:
         draw(base, sources, machine, request.picture)
     elif request.chain:
@@ -54,15 +56,24 @@ def _with_side(request: Request) -> dict:
     return {**request.options, "side": side_of(first, crop)} if first and crop else request.options
 
 
-def go_on(named: str, plan_only: bool, machine: Machine) -> None:
-    """Resume a run or a chain. Args: named, its folder, or "newest"; plan_only, show what is left of a chain."""
+def _whole_path(data: str | None) -> str | None:
+    """A folder's absolute path; a URL as it is."""
+    return str(Path(data).resolve()) if data and "://" not in data else data
+
+
+def go_on(named: str, plan_only: bool, data: str | None, machine: Machine) -> None:
+    """Resume a run or a chain.
+
+    Args: named, its folder, or "newest"; plan_only, show what is left of a chain; data, where its
+        images are now.
+    """
     folder, is_chain = machine.ranks.from_main(lambda: _begun(named))
     if is_chain:
-        resume_chain(folder, plan_only, machine)
+        resume_chain(folder, plan_only, _whole_path(data), machine)
     elif plan_only:
         raise InputError(f"{folder}: is a run of one net, and --plan shows what is left of a chain")
     else:
-        resume_run(folder, machine)
+        resume_run(folder, machine, _whole_path(data))
 
 
 def _begun(named: str) -> tuple[Path, bool]:
@@ -81,8 +92,11 @@ def draw(config, sources: Sources, machine: Machine, picture: Path) -> None:
     from train.loader import Views
     from train.picture import draw_views
     from train.statistics import measure_colours
+    from train.unreadable import refuse_unreadable
     from vgg_deploy.spec import Preprocessing
 
     colours = measure_colours(sources.train, machine.threads)
+    if machine.on_error == "stop":
+        refuse_unreadable(colours)
     draw_views(Views(sources.train, config, Preprocessing(), colours.components()), 6, picture, machine.on_error)
     say(f"Views of training images, as a net gets them: {picture}")

@@ -1,11 +1,16 @@
 """Everything one training run depends on, and the two recipes as values of it."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
+from train.limits import MOST_SIDE, RECIPE_LIMITS
 from vgg_deploy.archs import STRIDE
 from vgg_deploy.errors import InputError
-from vgg_deploy.model import INITS
 
+# Typed here and not imported from `vgg_deploy.model`, so that --help needs no PyTorch; a test
+# compares them.
+INITS = ("paper-std", "paper-var", "glorot", "he")
+TRAIN_SCENES, VAL_SCENES = 4000, 300  # built-in images, unless --images asks for another number
 PLATEAU = ()  # of `lr_drops`: divide when the validation error stops improving
 PRECISIONS = ("fp32", "bf16", "fp16")  # of convolutions and matrix products; weights and their updates are float32
 
@@ -22,7 +27,7 @@ class TrainConfig:
     epochs: int = 74  # 370K updates of 256 on ILSVRC-2012
     lr: float = 1e-2
     lr_drops: tuple[int, ...] = PLATEAU  # or the epochs after which the rate is divided by 10
-    most_drops: int = 3  # divisions by 10 in a run at the most
+    most_drops: int = 3  # most divisions by 10 in a run, on plateaus or listed
     patience: int = 4  # epochs without a better validation top-1 error that make a plateau (open)
     momentum: float = 0.9
     weight_decay: float = 5e-4  # L2 on weights
@@ -30,7 +35,7 @@ class TrainConfig:
     bias_lr: float = 1.0  # times the rate of the weights (open)
     dropout: float = 0.5
     colour_shift: float = 0.1  # standard deviation of the PCA coefficients
-    init: str = "paper-std"  # of layers that start random; one of model.INITS
+    init: str = "paper-std"  # of layers that start random; one of INITS
     lrn: str = "alexnet"
     precision: str = "fp32"
     streams: int = 16  # of tar shards: so many are read at once, by all processes together, and each batch takes the same from every one
@@ -41,24 +46,46 @@ class TrainConfig:
         for name, value, known in (("init", self.init, INITS), ("precision", self.precision, PRECISIONS)):
             if value not in known:
                 raise InputError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
-        if self.crop < STRIDE or self.crop % STRIDE:
-            raise InputError(f"crop {self.crop} is not a multiple of {STRIDE}")
-        if not self.crop <= self.side[0] <= self.side[1]:
-            raise InputError(f"S {self.side[0]}:{self.side[1]} needs {self.crop} <= low <= high, or the {self.crop} crop does not fit")
-        for least, names in enumerate((("most_drops", "bias_decay", "bias_lr", "weight_decay", "shuffle_buffer"), ("batch", "epochs", "patience", "streams"))):
-            for name in names:
-                if getattr(self, name) < least:
-                    raise InputError(f"{name} {getattr(self, name)} is below {least}")
-        if not self.lr > 0:
-            raise InputError(f"lr {self.lr} is not a positive number")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout {self.dropout} is not in [0;1)")
+        for name, limits in RECIPE_LIMITS.items():
+            fault = limits.fault(getattr(self, name))
+            if fault:
+                raise InputError(f"{option(name)} {fault}")
+        if self.crop % STRIDE:
+            raise InputError(f"--crop {self.crop} is not a multiple of {STRIDE}")
+        low, high = self.side
+        if not self.crop <= low <= high <= MOST_SIDE:
+            raise InputError(
+                f"--side {low}:{high} needs {self.crop} <= low <= high <= {MOST_SIDE} pixels, "
+                f"for S may not be below the crop of {self.crop}"
+            )
+        self._check_drops()
+
+    def _check_drops(self) -> None:
+        """Raises: InputError for listed epochs that the learning rate could not follow."""
+        listed = ",".join(map(str, self.lr_drops))
+        if any(epoch < 1 for epoch in self.lr_drops):
+            raise InputError(
+                f"--lr-drops {listed}: epochs count from 1; "
+                "list the epochs after which the rate drops"
+            )
+        if any(after <= before for before, after in pairwise(self.lr_drops)):
+            raise InputError(f"--lr-drops {listed}: list every epoch once, in ascending order")
+        if len(self.lr_drops) > self.most_drops:
+            raise InputError(
+                f"--lr-drops {listed} lists {len(self.lr_drops)} drops and --most-drops allows "
+                f"{self.most_drops}; make them agree"
+            )
 
     @property
     def s(self) -> str:
         """S in the paper's words."""
         low, high = self.side
         return f"S={low}" if low == high else f"S in [{low};{high}]"
+
+
+def option(name: str) -> str:
+    """The command-line option of a field; the name itself for fields that have none."""
+    return name if name in ("momentum", "colour_shift") else f"--{name.replace('_', '-')}"
 
 
 RECIPES = {
@@ -72,7 +99,7 @@ RECIPES = {
 
 
 def learning_rate(config: TrainConfig, errors: list[float]) -> float:
-    """The rate of the next epoch, given the validation errors of the epochs so far."""
+    """The rate of the next epoch, given the validation errors of the epochs so far, in per cent."""
     drops = _plateaus(errors, config.patience) if config.lr_drops == PLATEAU else sum(len(errors) >= e for e in config.lr_drops)
     return config.lr / 10 ** min(drops, config.most_drops)
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from train.chain import CHAIN_FILE
 from train.config import TrainConfig
-from train.run import COLUMNS, STEP_COLUMNS, Run
+from train.run import COLUMNS, LATER_COLUMNS, STEP_COLUMNS, Run
 from vgg_deploy.checkpoint import load_checkpoint
 from vgg_deploy.errors import InputError
 
@@ -80,15 +80,22 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
     header, *rows = (line.rstrip("\r").split(",") for line in (text.split("\n")[:-1] or [""]))
-    if missing := [column for column in columns if column not in header]:
+    missing = [column for column in columns if column not in header and column not in LATER_COLUMNS]
+    if missing:
         raise InputError(f"{path}: damaged, lacks the columns {', '.join(missing)}; a run's own table has them")
     for number, row in enumerate(rows, start=2):
-        if len(row) != len(header) or not all(map(_is_number, row)):
+        if len(row) != len(header) or not all(map(_is_valid, header, row)):
             raise InputError(f"{path}: damaged, line {number} is not {len(header)} numbers; mend or remove that line")
-    table = pd.DataFrame([list(map(float, row)) for row in rows], columns=header, dtype=float)
+    numbers = [[float(text or "nan") for text in row] for row in rows]
+    table = pd.DataFrame(numbers, columns=header, dtype=float)
     if not all(a < b for a, b in pairwise(table.step)):
         raise InputError(f"{path}: damaged, its steps do not rise; mend or remove the lines that are out of order")
     return table
+
+
+def _is_valid(column: str, text: str) -> bool:
+    """A number; or nothing, where an earlier version had no such column."""
+    return _is_number(text) or (column in LATER_COLUMNS and not text)
 
 
 def _is_number(text: str) -> bool:

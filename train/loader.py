@@ -4,6 +4,7 @@ import atexit
 import mmap
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -139,15 +140,42 @@ def train_batches(views: Views, begin: int, workers: int, pin: bool, rank: int =
     config = views.config
     if views.dataset.packed:
         workers = min(workers, config.streams // world)
-        parts = DataLoader(StreamedViews(views, begin, rank, world), batch_size=None, num_workers=workers, collate_fn=_as_it_is, **common)
+        with _more_workers_than_cores():
+            parts = DataLoader(
+                StreamedViews(views, begin, rank, world),
+                batch_size=None,
+                num_workers=workers,
+                collate_fn=_as_it_is,
+                **common,
+            )
         return _joined(parts, max(workers, 1), pin)
     sampler = EpochBatches(len(views.dataset), config.batch, config.epochs, config.seed, begin, rank, world)
-    return iter(DataLoader(views, batch_sampler=sampler, num_workers=workers, collate_fn=collate, pin_memory=pin, **common))
+    with _more_workers_than_cores():
+        loader = DataLoader(
+            views,
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=pin,
+            **common,
+        )
+    return iter(loader)
 
 
 @contextmanager
-def told_when_a_worker_ends() -> Iterator[None]:
-    """Tell what it means when PyTorch finds, anywhere in the block, that one of its loader processes is gone."""
+def _more_workers_than_cores() -> Iterator[None]:
+    """Without PyTorch's warning that there are: the plan of a run says so in plain words."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        yield
+
+
+@contextmanager
+def told_when_a_worker_ends(way_on: str) -> Iterator[None]:
+    """Say what it means when PyTorch finds, in the block, that one of its loader processes is gone.
+
+    Args: way_on, the command that resumes the run.
+    """
     try:
         yield
     except (RuntimeError, OSError, EOFError) as error:  # the pipe or the shared memory of a process that is gone fails in many ways
@@ -155,7 +183,8 @@ def told_when_a_worker_ends() -> Iterator[None]:
             raise
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would raise the same again, wherever the way out has come to
         raise CheckFailed(
-            f"a loader process was killed ({str(error).partition('.')[0]}), perhaps for want of memory; lower --workers and go on with --resume"
+            f"a loader process was killed ({str(error).partition('.')[0]}), perhaps for want of "
+            f"memory; resume with fewer loader processes: {way_on} --workers N"
         ) from None
 
 

@@ -21,10 +21,11 @@ LOG_STEPS = 20  # between rows of steps.csv; as often a GPU is asked for its los
 
 
 class Errors(NamedTuple):
-    """Validation errors in per cent."""
+    """Validation errors in per cent, and the number of images that they are of."""
 
     top1: float
     top5: float
+    images: int
 
 
 Validate = Callable[[Signals], Errors | None]  # None when a signal came before the end
@@ -41,9 +42,13 @@ def fit(
     """
     with Signals().watched() as signals:
         clock = _Clock(state)
+        every = updater.ranks.from_main(lambda: keeper.every if keeper else 0)
         while (epoch := len(state.errors)) < config.epochs:
             lr = learning_rate(config, state.errors)
-            stopped = _epoch(updater, batches, steps_an_epoch, config, state, keeper, signals, clock, lr, health)
+            stopped = _epoch(
+                updater, batches, steps_an_epoch, config, state, keeper, every, signals, clock, lr,
+                health,
+            )  # fmt: skip
             if not stopped:
                 updater.ranks.together(partial(refuse_spoilt, updater, state, keeper))
             errors = None if stopped else validate(signals)
@@ -65,10 +70,11 @@ def fit(
                 keeper.run.add_epoch(row)
                 if keeper.board:
                     keeper.board.epoch(row)
-            health.after_epoch(row)
 
 
-def _epoch(updater, batches, steps_an_epoch, config, state, keeper, signals, clock, lr, health) -> bool:
+def _epoch(
+    updater, batches, steps_an_epoch, config, state, keeper, every, signals, clock, lr, health
+) -> bool:
     """The updates of one epoch, or what is left of them. Returns: whether a signal came first, to any process."""
     first = state.step - len(state.errors) * steps_an_epoch
     window = Window(updater, state, lr, keeper, health)
@@ -77,7 +83,7 @@ def _epoch(updater, batches, steps_an_epoch, config, state, keeper, signals, clo
             examples = next(batches)
             images, interrupted = updater.ranks.sum(np.array([len(examples.labels), signals.noted > 0]))
             if interrupted:
-                window.close()
+                window.look()
                 return True
             if not images:
                 updater.ranks.from_main(partial(_refuse_empty, config.batch))
@@ -89,8 +95,8 @@ def _epoch(updater, batches, steps_an_epoch, config, state, keeper, signals, clo
             if due:
                 window.close()
             bar.advance(1, window.note())
-            if keeper and state.step % keeper.every == 0 and state.step % steps_an_epoch:
-                window.close()
+            if every and state.step % every == 0 and state.step % steps_an_epoch:
+                window.look()  # in every process: they sum what they see
                 _save(updater, state, keeper, clock)
     return False
 
@@ -142,6 +148,7 @@ def _row(epoch: int, lr: float, errors: Errors, state: State, clock: _Clock) -> 
         "train_top1_error_pct": round(100 * top1, 3), "train_top5_error_pct": round(100 * top5, 3),
         "val_top1_error_pct": round(errors.top1, 3), "val_top5_error_pct": round(errors.top5, 3),
         "images_per_s": round(images / state.epoch_s, 1), "elapsed_s": round(clock.read(), 1),
+        "val_images": errors.images,
     }  # fmt: skip
 
 

@@ -4,14 +4,18 @@ from pathlib import Path
 
 import click
 
+from train.limits import IMAGES_PER_SHARD, RECIPE_LIMITS
+from train.options import Number
 from vgg_deploy.errors import interruptible
 
 
 @click.command(context_settings={"show_default": True})
 @click.argument("source", required=False)
 @click.argument("target", required=False, type=click.Path(path_type=Path))
-@click.option("--images-per-shard", default=1000, type=click.IntRange(1), help="Of ImageNet 1000 are about 110 MB.")
-@click.option("--seed", default=0, type=click.IntRange(0), help="Of the order of the training images.")
+@click.option("--images-per-shard", default=1000, type=Number(IMAGES_PER_SHARD),
+              help="Images per shard; 1000 of ImageNet are about 110 MB.")  # fmt: skip
+@click.option("--seed", default=0, type=Number(RECIPE_LIMITS["seed"]),
+              help="Of the order of the training images.")  # fmt: skip
 @click.option("--on-error", type=click.Choice(("stop", "skip")), default="stop", help="What a file that is no image by its name does.")
 @click.option("--index", type=click.Path(path_type=Path), metavar="FOLDER", help="Instead: index WebDataset shards, train*.tar and val*.tar, of this folder.")
 @click.option("--classes", type=click.Path(path_type=Path), help="With --index: the classes in the order of their numbers, one id a line or Keras' JSON. "

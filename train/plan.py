@@ -4,20 +4,22 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from train.config import PLATEAU, RECIPES, TrainConfig
+from train.config import RECIPES, TRAIN_SCENES, VAL_SCENES, TrainConfig
+from train.rates import describe_rate, epochs, with_options
 from train.run import Run
 from train.session import Machine, Sources, say, train_net
 from train.start import describe, newest_fitting_a
 from vgg_deploy.archs import ARCHS, parameters
 from vgg_deploy.data import Dataset, open_dataset
 from vgg_deploy.errors import InputError
+from vgg_deploy.machine import available_cores
 from vgg_deploy.places import RUNS
 from vgg_deploy.ranks import Ranks, by_torchrun
 from vgg_deploy.scenes import built_in
 from vgg_deploy.spec import Preprocessing
 
 BUILT_IN = "the built-in pictures"
-TRAIN_SCENES, VAL_SCENES = 4000, 300
+MOST_SCENES = 1_000_000  # their names have six digits
 
 
 def recipe_for(data: str | None, weights: Path | None, options: dict) -> tuple[str, TrainConfig]:
@@ -26,7 +28,8 @@ def recipe_for(data: str | None, weights: Path | None, options: dict) -> tuple[s
     if data is None:
         learner = "a thin net learns" if recipe == "small" else "training on"
         say(f"No --data: {learner} {BUILT_IN} by the {recipe} recipe; with --data FOLDER the paper's recipe is used.")
-    return recipe, replace(RECIPES[recipe], **{name: value for name, value in options.items() if value is not None})
+    given = {name: value for name, value in options.items() if value is not None}
+    return recipe, with_options(RECIPES[recipe], given)
 
 
 def train_one(config: TrainConfig, sources: Sources, out: Path | None, machine: Machine, init: str | None) -> None:
@@ -48,14 +51,19 @@ def _need_folder(out: Path | None) -> None:
         raise InputError("--out is missing: a job of torchrun needs a folder to go on from when it is restarted")
 
 
-def resume_run(folder: Path, machine: Machine) -> None:
-    """Go on with a run where it stopped, by the recipe it was begun with."""
+def resume_run(folder: Path, machine: Machine, moved_to: str | None = None) -> None:
+    """Resume a run where it stopped, by the recipe it was started with.
+
+    Args: moved_to, where its images are now.
+    """
     config, begun = machine.ranks.from_main(Run(folder).begun_with)
-    train_net(config, sources_of(begun, machine), machine, folder, resume=True)
+    train_net(config, sources_of(begun, machine, moved_to), machine, folder, resume=True)
 
 
-def sources_of(begun: dict, machine: Machine) -> Sources:
-    """The files again that `Sources.as_json` names."""
+def sources_of(begun: dict, machine: Machine, moved_to: str | None = None) -> Sources:
+    """The files again that `Sources.as_json` names. Args: moved_to, where the images are now."""
+    if moved_to:
+        begun = {**begun, "data": moved_to}
     data = None if begun["data"] == BUILT_IN else begun["data"]
     train, val = open_sets(data, begun["images"], machine.on_error, machine.ranks)
     weights, net_a = (Path(begun[name]) if begun.get(name) else None for name in ("weights", "net_a"))
@@ -70,8 +78,15 @@ def open_sets(data: str | None, images: int | None, on_error: str, ranks: Ranks)
 
     def opened() -> tuple[Dataset, Dataset]:
         if data is None:
+            if images and images > MOST_SCENES:
+                raise InputError(
+                    f"--images {images}: there are {MOST_SCENES} built-in images at most"
+                )
             return built_in("train", images or TRAIN_SCENES), built_in("val", VAL_SCENES)
         train, val = (open_dataset(data, split, on_error=on_error) for split in ("train", "val"))
+        _refuse_one_class(train)
+        if images and images > len(train):
+            say(f"--images {images}: there are {len(train)} training images; all of them are used.")
         return (train.subset(images) if images and images < len(train) else train), val
 
     first: list = []
@@ -84,6 +99,14 @@ def open_sets(data: str | None, images: int | None, on_error: str, ranks: Ranks)
         for name in dataset.skipped:
             say(f"Left out, not an image: {name}")
     return train, val
+
+
+def _refuse_one_class(train: Dataset) -> None:
+    if len(train.classes) == 1:
+        raise InputError(
+            f"{train.root}: has one class, {train.classes[0]}; "
+            "a net needs two or more to tell apart"
+        )
 
 
 def _choose_start(config: TrainConfig, sources: Sources, machine: Machine, runs: Path) -> tuple[TrainConfig, Sources]:
@@ -113,16 +136,21 @@ def _pass_over(path: Path) -> None:
 def announce(config: TrainConfig, sources: Sources, machine: Machine) -> None:
     """The plan of one net in a few lines."""
     count = parameters(ARCHS[config.arch], len(sources.train.classes), config.width, config.crop)
-    drops = "on a plateau" if config.lr_drops == PLATEAU else f"after epochs {', '.join(map(str, config.lr_drops))}"
     say(
         f"Net {config.arch}, width {config.width:g}, crop {config.crop}, {count:,} parameters, {len(sources.train.classes)} classes; "
         f"{len(sources.train)} training and {len(sources.val)} validation images of {sources.data}"
     )
     say(
-        f"{config.epochs} epochs of batch {config.batch}, {config.s}, LR {config.lr:g} divided by 10 {drops}, "
+        f"{epochs(config.epochs)} of batch {config.batch}, {config.s}, {describe_rate(config)}, "
         f"momentum {config.momentum:g}, weight decay {config.weight_decay:g}"
     )
     if sources.train.packed and not sources.freeze:
         say(f"From {len(sources.train.packed.shards)} tar shards in {config.streams} streams, shuffled among {config.shuffle_buffer} images")
     jobs = f"{machine.ranks.world} processes, each with " if machine.ranks.world > 1 else ""
     say(f"On {machine.device}, {config.precision}, {jobs}{machine.threads} threads and {machine.workers} loader processes")
+    cores = available_cores()
+    if machine.workers * machine.ranks.local_world > cores:
+        say(
+            f"--workers {machine.workers}: there are more loader processes than the {cores} cores that "
+            "this job may use, so they wait for each other"
+        )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,9 +27,14 @@ from vgg_deploy.ranks import begun_again, job
 
 COLUMNS = (
     "epoch", "step", "lr", "train_loss", "train_top1_error_pct", "train_top5_error_pct",
-    "val_top1_error_pct", "val_top5_error_pct", "images_per_s", "elapsed_s",
+    "val_top1_error_pct", "val_top5_error_pct", "images_per_s", "elapsed_s", "val_images",
 )  # fmt: skip
+LATER_COLUMNS = ("val_images",)  # empty in the first rows of runs that an earlier version started
+LOCK = ".lock"
 STEP_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_top1_error_pct", "images_per_s")
+
+
+LATER_FIELDS = ("window", "window_s", "colours")  # of State, unknown to earlier versions
 
 
 @dataclass
@@ -45,6 +51,11 @@ class State:
     tally: list[float] = field(default_factory=lambda: [0.0] * 4)  # of the epoch that is running: loss, top-1 and top-5 errors, images
     epoch_s: float = 0.0  # spent on its updates
     elapsed_s: float = 0.0
+    # as `tally`, since the last row of steps.csv
+    window: list[float] = field(default_factory=lambda: [0.0] * 4)
+    window_s: float = 0.0  # spent on the updates of `window`
+    # of the training set, see `Colours.as_json`; None in checkpoints of earlier versions
+    colours: dict | None = None
 
 
 class Run:
@@ -56,17 +67,50 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path | None, config: TrainConfig, sources: dict) -> "Run":
-        """A new folder; by default runs/<arch>-S<side>-<time>.
+        """Claim a folder for one run, by default runs/<arch>-S<side>-<time>, and write config.json.
 
-        Raises: InputError if it holds a run already or cannot be made.
+        Of several processes that ask for the same folder at the same time one gets it; default
+        names get a number.
+        Raises: InputError if the folder holds anything already, or cannot be made.
         """
-        s = "-".join(map(str, sorted(set(config.side))))
-        folder = folder or RUNS / f"{config.arch}-S{s}-{datetime.now():%Y%m%d-%H%M%S}"
-        run = cls(folder)
-        if run.exists:
-            raise InputError(f"{folder}: holds a run already; go on with it by --resume {folder}, or give another --out")
-        write_text(folder / "config.json", json.dumps({"config": dataclasses.asdict(config), "sources": sources, "job": job()}, indent=2) + "\n")
+        run = cls(_folder_named_by_time(config) if folder is None else folder)
+        run._refuse_if_used()
+        _make_folder(run.folder)
+        with run.alone():
+            run._refuse_if_used()  # by a process that was faster
+            held = {"config": dataclasses.asdict(config), "sources": sources, "job": job()}
+            write_text(run.folder / "config.json", json.dumps(held, indent=2) + "\n")
         return run
+
+    def note_data(self, data: str) -> None:
+        """Write the place of the data to config.json if it has moved."""
+        path = self.folder / "config.json"
+        held = json.loads(path.read_text(encoding="utf-8"))
+        if held["sources"]["data"] != data:
+            held["sources"]["data"] = data
+            write_text(path, json.dumps(held, indent=2) + "\n")
+
+    def _refuse_if_used(self) -> None:
+        """Raises: InputError if the folder holds more than a start that was cut off has left."""
+        if self.exists:
+            raise InputError(
+                f"{self.folder}: this folder already contains a run; resume it with "
+                f"--resume {self.folder}, or choose another --out"
+            )
+        try:
+            found = sorted(entry.name for entry in self.folder.iterdir())
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise InputError(
+                f"{self.folder}: cannot be written ({error.strerror}); choose another --out"
+            ) from None
+        others = [name for name in found if name != LOCK and not name.endswith(".partial")]
+        if others:
+            raise InputError(
+                f"{self.folder}: this folder is not empty, it holds {others[0]}; "
+                "choose another --out"
+            )
 
     @property
     def exists(self) -> bool:
@@ -92,7 +136,7 @@ class Run:
         The lock is the process's own: loader processes that outlive it for a moment do not hold it.
         Raises: InputError if another process trains here.
         """
-        path = self.folder / ".lock"
+        path = self.folder / LOCK
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
@@ -116,6 +160,8 @@ class Run:
             held = json.loads(path.read_text(encoding="utf-8"))
             fields = {name: tuple(value) if isinstance(value, list) else value for name, value in held["config"].items()}
             return TrainConfig(**fields), dict(held["sources"])
+        except InputError as error:
+            raise InputError(f"{path}: {error.message}") from None
         except OSError:
             raise InputError(f"{self.folder}: no run here (config.json is missing); give the folder that `python -m train` named") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -180,7 +226,8 @@ class Run:
         """
         checkpoint = load_checkpoint(self.last)
         try:
-            state = State(**{entry.name: checkpoint.training[entry.name] for entry in dataclasses.fields(State)})
+            kept = _kept(checkpoint.training)
+            state = State(**{name: checkpoint.training[name] for name in kept})
         except (KeyError, TypeError) as error:
             raise InputError(f"{self.last}: has no training state ({error}) for this version; start anew with --weights {self.last}") from None
         return checkpoint, state
@@ -192,6 +239,37 @@ class Keeper(NamedTuple):
     run: Run
     every: int  # updates between checkpoints
     board: object | None = None  # train.board.Board
+
+
+def _kept(training: dict) -> list[str]:
+    """Fields of State to read from a checkpoint; earlier versions did not write LATER_FIELDS."""
+    names = [entry.name for entry in dataclasses.fields(State)]
+    return [name for name in names if name in training or name not in LATER_FIELDS]
+
+
+def _folder_named_by_time(config: TrainConfig) -> Path:
+    """A new, empty folder runs/<arch>-S<side>-<time>, or with -2, -3 ... where that is taken."""
+    s = "-".join(map(str, sorted(set(config.side))))
+    name = f"{config.arch}-S{s}-{datetime.now():%Y%m%d-%H%M%S}"
+    for number in count(1):
+        folder = RUNS / (name if number == 1 else f"{name}-{number}")
+        try:
+            _make_folder(folder, exist_ok=False)
+            return folder
+        except FileExistsError:
+            continue
+
+
+def _make_folder(folder: Path, exist_ok: bool = True) -> None:
+    """Raises: FileExistsError if it may not exist but does, InputError if it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=exist_ok)
+    except OSError as error:
+        if isinstance(error, FileExistsError) and not exist_ok:
+            raise
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}); choose another --out"
+        ) from None
 
 
 def _whole(row: dict) -> bool:

@@ -5,18 +5,28 @@ from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import torch
 from rich.console import Console
 
-from train import frozen, start
+from train import frozen, maps, start
 from train.config import TrainConfig
+from train.contents import compare_contents, keep_contents
 from train.curves import draw_curves
 from train.health import Health
-from train.loader import TrainBatch, Views, check_streams, steps_per_epoch, told_when_a_worker_ends, train_batches
+from train.loader import (
+    Views,
+    check_streams,
+    steps_per_epoch,
+    told_when_a_worker_ends,
+    train_batches,
+)
 from train.loop import Validate, fit
+from train.provenance import Circumstances, describe_recipe
 from train.run import Keeper, Run, State
 from train.statistics import Colours, measure_colours
 from train.trainee import shape_for_training, shaped
+from train.unreadable import Skipped, check_headers, refuse_unreadable
 from train.update import Examples, Updater
 from train.validation import dense_validation
 from vgg_deploy.data import Dataset
@@ -97,9 +107,12 @@ def _train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: 
     ranks = machine.ranks
     check_share(config, sources, ranks)
     settle(machine)
-    colours = ranks.from_main(lambda: measure_colours(sources.train, machine.threads * ranks.local_world))
+    if machine.on_error == "stop":
+        ranks.from_main(lambda: check_headers(sources.val, machine.threads * ranks.local_world))
     begun: list[Beginning] = []
-    ranks.from_main(lambda: begun.append(_beginning(config, sources, colours, folder, resume, lock)))
+    ranks.from_main(
+        lambda: begun.append(_beginning(config, sources, machine, folder, resume, lock))
+    )
     spec, state, run, resumed = ranks.from_main(lambda: begun[0].shared)
     net = shape_for_training(begun[0].net if begun else VGG(spec), machine.device, config.precision)
     updater = Updater(net, sources.freeze, config, ranks, machine.compiled)
@@ -111,11 +124,15 @@ def _train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: 
     if sources.freeze:
         batches, validate = _frozen(net, config, sources, machine, state.step)
     else:
+        colours = Colours.from_json(state.colours)
         batches = _examples(net, config, sources, machine, colours, state.step)
-        validate = dense_validation(net, config.precision, sources.val, machine.threads, machine.on_error, ranks)
+        validate = dense_validation(
+            net, config.precision, sources.val, machine.threads, machine.on_error, ranks, say
+        )
     health = Health(len(spec.classes), config.init, say)
     board = keeper.board if keeper else None
-    with told_when_a_worker_ends(), closing(batches), closing(board) if board else nullcontext():  # ends the loader's processes
+    closed = closing(board) if board else nullcontext()
+    with told_when_a_worker_ends(run.way_on), closing(batches), closed:  # ends loader processes
         fit(updater, batches, steps_per_epoch(len(sources.train), config.batch), validate, config, state, keeper, health)
     say(f"Done: lowest validation top-1 error {min(state.errors):.1f} %, {run.best}")
     ranks.from_main(lambda: say(f"Curves: {draw_curves(run.folder)}"))
@@ -137,21 +154,44 @@ def check_share(config: TrainConfig, sources: Sources, ranks: Ranks) -> None:
     ranks.from_main(check)
 
 
-def _beginning(config: TrainConfig, sources: Sources, colours: Colours, folder: Path | None, resume: bool, lock: ExitStack) -> Beginning:
-    run = Run(folder) if resume else Run.create(folder, config, sources.as_json())
-    lock.enter_context(run.alone())
+def _beginning(
+    config: TrainConfig,
+    sources: Sources,
+    machine: Machine,
+    folder: Path | None,
+    resume: bool,
+    lock: ExitStack,
+) -> Beginning:
+    """The run's folder, locked, with a net to begin with or the one of its last checkpoint."""
     if not resume:
+        colours = _colours(sources, machine)
+        run = Run.create(folder, config, sources.as_json())
+        lock.enter_context(run.alone())
         return _first(config, sources, colours, run)
+    run = Run(folder)
+    lock.enter_context(run.alone())
     if run.last.exists():
-        return _go_on(run, sources)
+        return _go_on(run, sources, machine)
     say(f"{folder} has no checkpoint yet: beginning at step 0.")
-    return _first(config, sources, colours, run)
+    return _first(config, sources, _colours(sources, machine), run)
+
+
+def _colours(sources: Sources, machine: Machine) -> Colours:
+    """Mean colour and axes of the training images.
+
+    Raises: InputError for unreadable ones unless they are skipped.
+    """
+    colours = measure_colours(sources.train, machine.threads * machine.ranks.local_world)
+    if machine.on_error == "stop":
+        refuse_unreadable(colours)
+    return colours
 
 
 def _first(config: TrainConfig, sources: Sources, colours: Colours, run: Run) -> Beginning:
     mean = Preprocessing(mean=tuple(round(float(m), 3) for m in colours.mean))
     preprocessing = start.weights_of(sources.weights)[1] if sources.weights else mean
-    spec = start.describe(config, sources.train, preprocessing, f"{sources.recipe} recipe, {config.epochs} epochs of {len(sources.train)} images")
+    recipe = describe_recipe(config, _circumstances(sources))
+    spec = start.describe(config, sources.train, preprocessing, recipe)
     net = start.random_net(spec, config)
     if sources.weights:
         say("Start: " + start.load_what_fits(net, sources.weights))
@@ -159,26 +199,65 @@ def _first(config: TrainConfig, sources: Sources, colours: Colours, run: Run) ->
         say("Start: " + start.copy_from_a(net, sources.net_a) + f", the others {config.init}")
     else:
         say(f"Start: all layers {config.init}, seed {config.seed}")
-    say(f"Mean RGB subtracted: {', '.join(f'{m:.2f}' for m in preprocessing.mean)}" + ("" if sources.weights else f" (of {colours.images} training images)"))
-    state = State(len(sources.train))
+    measured = "" if sources.weights else f" ({_measured_on(colours)})"
+    say(f"Mean RGB subtracted: {', '.join(f'{m:.2f}' for m in preprocessing.mean)}{measured}")
+    state = State(len(sources.train), colours=colours.as_json())
+    keep_contents(run.folder, sources.train, sources.val)
     run.begin_from(state)
     return Beginning(net, run, state)
 
 
-def _go_on(run: Run, sources: Sources) -> Beginning:
+def _measured_on(colours: Colours) -> str:
+    """Of how many images a mean is."""
+    if not colours.unreadable:
+        return f"of {colours.images} training images"
+    count = len(colours.unreadable)
+    first = colours.unreadable[0]
+    return f"of {colours.images} training images; {count} more cannot be read, the first: {first}"
+
+
+def _circumstances(sources: Sources) -> Circumstances:
+    weights = sources.weights
+    return Circumstances(
+        images=len(sources.train),
+        classes=len(sources.train.classes),
+        shards=sources.train.packed is not None,
+        from_a=sources.net_a is not None,
+        weights=f"{weights.resolve().parent.name}/{weights.name}" if weights else None,
+        frozen=sources.freeze,
+    )
+
+
+def _go_on(run: Run, sources: Sources, machine: Machine) -> Beginning:
     held, state = run.load_last()
     if held.spec.classes != sources.train.classes:
         raise InputError(f"{run.last}: was trained on other classes than {sources.train.root} has; resume with the --data it was begun with")
-    if state.images != len(sources.train):
-        raise InputError(
-            f"{run.last}: was trained on {state.images} images, {sources.train.root} has {len(sources.train)} now: the order of an epoch would be "
-            f"another. Put back what was there, or begin a new run with --weights {run.last}"
-        )
+    _same_data(run, sources, state)
     net = VGG(held.spec)
     net.load_state_dict(held.weights)
+    if state.colours is None:
+        state.colours = _colours(sources, machine).as_json()
+    run.note_data(sources.data)
     run.begin_from(state)
     say(f"Going on with {run.folder} at step {state.step}.")
     return Beginning(net, run, state, held.training)
+
+
+def _same_data(run: Run, sources: Sources, state: State) -> None:
+    """Raises: InputError if the images are not those that the run was started with."""
+    way_out = f"Restore them, or start a new run from this one's weights: --weights {run.last}"
+    if compare_contents(run.folder, sources.train, sources.val, way_out):
+        return
+    if state.images != len(sources.train):
+        raise InputError(
+            f"{run.last}: was trained on {state.images} images, {sources.train.root} has "
+            f"{len(sources.train)} now: the order of an epoch would be another. {way_out}"
+        )
+    say(
+        f"Warning: {run.folder} has no list of its images, so changes of the data since its start "
+        "go unnoticed; from now on it has one."
+    )
+    keep_contents(run.folder, sources.train, sources.val)
 
 
 def _keeper(run: Run, machine: Machine) -> Keeper:
@@ -195,10 +274,12 @@ def _examples(net: VGG, config: TrainConfig, sources: Sources, machine: Machine,
     pre, crop = net.spec.preprocessing, net.spec.crop
     views = Views(sources.train, config, pre, colours.components())
     mean = torch.tensor(pre.mean, dtype=torch.float32, device=machine.device).view(1, 3, 1, 1)
-    unreadable: set[str] = set()
     ranks = machine.ranks
+    skipped = Skipped("Left out", say if ranks.main else _say_to_stderr)
     for batch in train_batches(views, begin, machine.workers, machine.device == "cuda", ranks.rank, ranks.world):
-        _report(batch, unreadable, machine)
+        if batch.unreadable and machine.on_error == "stop":
+            raise InputError(batch.unreadable[0])
+        skipped.report(batch.unreadable)
         if not len(batch.labels):
             if ranks.world == 1:
                 raise InputError(f"{sources.train.root}: not one image of a batch of {config.batch} could be read")
@@ -210,21 +291,17 @@ def _examples(net: VGG, config: TrainConfig, sources: Sources, machine: Machine,
         yield Examples(shaped(inputs, config.precision), labels, rows)
 
 
-def _report(batch: TrainBatch, known: set[str], machine: Machine) -> None:
-    """Every unreadable image is an error, or is named and counted once."""
-    for message in batch.unreadable:
-        if machine.on_error == "stop":
-            raise InputError(message)
-        if message not in known:
-            known.add(message)
-            say(f"Left out ({len(known)} so far): {message}")
+def _say_to_stderr(text: str) -> None:
+    """For processes whose standard output is not shown."""
+    click.echo(text, err=True)
 
 
 def _frozen(net: VGG, config: TrainConfig, sources: Sources, machine: Machine, begin: int) -> tuple[Generator[Examples, None, None], Validate]:
-    side = net.spec.test_side
-    train, val = (
-        frozen.pool5_features(net, dataset, side, machine.device, machine.threads, split)
-        for dataset, split in ((sources.train, "train"), (sources.val, "val"))
+    how = frozen.Extraction(
+        net, net.spec.test_side, machine.device, machine.threads, machine.on_error, say
     )
+    val = maps.whole_maps(sources.val, how)
+    train = frozen.pool5_features(sources.train, how)
+    Skipped("Left out", say).report(train.unreadable.values())
     batches = frozen.feature_batches(train, sources.train.labels, config, begin, machine.device)
-    return batches, frozen.feature_validation(net, val, sources.val.labels, machine.device)
+    return batches, maps.map_validation(how, val, sources.val, config.precision)

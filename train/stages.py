@@ -9,6 +9,7 @@ from rich.table import Table
 
 from train.chain import CHAIN_FILE, INIT_OF, PAPER_CROP, FineTune, Stage, config_of, goes_on, stage_named, stages_of
 from train.config import TrainConfig
+from train.contents import compare_contents, keep_contents
 from train.curves import draw_curves
 from train.estimate import Speed, measure_speed
 from train.loader import steps_per_epoch
@@ -38,15 +39,27 @@ class Chain:
         return config_of(stage, replace(self.base, init=INIT_OF.get(self.chain, self.base.init)), self.fine_tune)
 
 
-def train_chain(chain: Chain, sources: Sources, out: Path | None, only: str | None, plan_only: bool, machine: Machine) -> None:
+def train_chain(
+    chain: Chain,
+    sources: Sources,
+    out: Path | None,
+    only: str | None,
+    plan_only: bool,
+    machine: Machine,
+    moved: bool = False,
+) -> None:
     """Run what is not done yet of the chain in `out`, by default runs/<chain>; or of it the one stage `only`.
 
-    Raises: InputError if the folder holds another chain, or a stage's start is not trained yet.
+    Args: moved, whether the images may be in another place than the chain was started with.
+    Raises: InputError if the folder holds another chain or one of other images, or a stage's start
+        is not trained yet.
     """
     folder = out or RUNS / chain.chain
     chosen = machine.ranks.from_main(lambda: _chosen(chain, only))
     check_share(chain.base, sources, machine.ranks)
-    machine.ranks.from_main(lambda: _same_or_new(folder, chain, only, sources, write=not plan_only))
+    machine.ranks.from_main(
+        lambda: _same_or_new(folder, chain, only, sources, not plan_only, moved)
+    )
     speed = measure_speed(chain.base, sources, machine)
     machine.ranks.from_main(lambda: _show(chain, chosen, folder, sources, speed))
     if plan_only:
@@ -63,10 +76,14 @@ def train_chain(chain: Chain, sources: Sources, out: Path | None, only: str | No
     machine.ranks.from_main(lambda: say(f"The chain's curves: {draw_curves(folder)}"))
 
 
-def resume_chain(folder: Path, plan_only: bool, machine: Machine) -> None:
-    """Go on with a chain by what its chain.json tells: with all of its stages, or the one that was asked for."""
+def resume_chain(folder: Path, plan_only: bool, moved_to: str | None, machine: Machine) -> None:
+    """Resume a chain by what its chain.json says: all of its stages, or the one that was asked for.
+
+    Args: moved_to, where its images are now.
+    """
     chain, only, begun = machine.ranks.from_main(lambda: _begun_with(folder / CHAIN_FILE))
-    train_chain(chain, sources_of(begun, machine), folder, only, plan_only, machine)
+    sources = sources_of(begun, machine, moved_to)
+    train_chain(chain, sources, folder, only, plan_only, machine, moved_to is not None)
 
 
 def _begun_with(path: Path) -> tuple[Chain, str | None, dict]:
@@ -85,8 +102,10 @@ def _chosen(chain: Chain, only: str | None) -> tuple[Stage, ...]:
     return (stage_named(chain.chain, only),) if only else chain.stages
 
 
-def _same_or_new(folder: Path, chain: Chain, only: str | None, sources: Sources, write: bool) -> None:
-    """Note what the folder is of; refuse another recipe in it."""
+def _same_or_new(
+    folder: Path, chain: Chain, only: str | None, sources: Sources, write: bool, moved: bool
+) -> None:
+    """Note what the folder is of; refuse another recipe or other images in it."""
     wanted = {
         "chain": chain.chain, "arch": chain.arch, "stage": only, "config": dataclasses.asdict(chain.base), "fine_tune": chain.fine_tune._asdict(),
         "sources": sources.as_json(), "stages": [{"name": s.name, "arch": s.arch, "start": s.start} for s in stages_of(chain.chain, "all")],
@@ -99,12 +118,23 @@ def _same_or_new(folder: Path, chain: Chain, only: str | None, sources: Sources,
         held = None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}); remove it to begin a chain here") from None
+    if held and moved and isinstance(held.get("sources"), dict):
+        held["sources"]["data"] = wanted["sources"]["data"]
     if held:
         other = [name for name in ("chain", "sources", "fine_tune") if held.get(name) != wanted[name]]
         other += [name for name, value in wanted["config"].items() if name != "arch" and held.get("config", {}).get(name) != value]
         if other:
             raise InputError(f"{folder}: holds a chain begun with other options ({', '.join(other)}); give the same ones, or another --out")
+    way_out = "Restore them, or start another chain with another --out"
+    listed = bool(held) and compare_contents(folder, sources.train, sources.val, way_out)
+    if held and not listed:
+        say(
+            f"Warning: {folder} has no list of its images, so changes of the data since its start "
+            "go unnoticed"
+        )
     if write:
+        if not listed:
+            keep_contents(folder, sources.train, sources.val)
         write_text(path, json.dumps(wanted, indent=2) + "\n")
 
 

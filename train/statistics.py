@@ -22,7 +22,18 @@ class Colours(NamedTuple):
 
     mean: np.ndarray  # (3,)
     covariance: np.ndarray  # (3, 3)
-    images: int  # how many were looked at
+    images: int  # how many were looked at and could be read
+    unreadable: tuple[str, ...] = ()  # what is wrong with each of the others
+
+    def as_json(self) -> dict:
+        """Numbers that JSON or a checkpoint can hold, bit for bit."""
+        covariance = self.covariance.tolist()
+        return {"mean": self.mean.tolist(), "covariance": covariance, "images": self.images}
+
+    @classmethod
+    def from_json(cls, held: dict) -> "Colours":
+        """What `as_json` gave."""
+        return cls(np.array(held["mean"]), np.array(held["covariance"]), held["images"])
 
     def components(self) -> np.ndarray:
         """(3, 3): column k is principal axis k times the standard deviation along it, in grey levels.
@@ -37,32 +48,38 @@ class Colours(NamedTuple):
 def measure_colours(dataset: Dataset, threads: int) -> Colours:
     """Mean and covariance over the training images; every image counts alike, whatever its size.
 
-    The result is cached for these exact images. Unreadable images are left to the training to report.
+    The result is cached for these exact images if all of them could be read.
+    Raises: InputError if none can be read.
     """
     sample = dataset.subset(MOST_IMAGES)
     cached = cache_folder() / "colours" / f"{sample.fingerprint()[:32]}.json"
     if cached.is_file():
-        held = json.loads(cached.read_text())
-        return Colours(np.array(held["mean"]), np.array(held["covariance"]), held["images"])
-    mean, second, images = np.zeros(3), np.zeros((3, 3)), 0
+        held = Colours.from_json(json.loads(cached.read_text()))
+        if held.images == len(sample):
+            return held
+    mean, second, unreadable = np.zeros(3), np.zeros((3, 3)), []
     with progress(f"mean colour of {len(sample)} images", len(sample)) as bar, ThreadPoolExecutor(threads) as pool:
         for moments in pool.map(partial(_moments, sample), range(len(sample))):
             bar.advance()
-            if moments is not None:
-                mean, second, images = mean + moments[0], second + moments[1], images + 1
+            if isinstance(moments, InputError):
+                unreadable.append(moments.message)
+            else:
+                mean, second = mean + moments[0], second + moments[1]
+    images = len(sample) - len(unreadable)
     if not images:
         raise InputError(f"{dataset.root}: none of its training images can be read")
     mean, second = mean / images, second / images
-    colours = Colours(mean, second - np.outer(mean, mean), images)
-    write_text(cached, json.dumps({"mean": mean.tolist(), "covariance": colours.covariance.tolist(), "images": images}))
+    colours = Colours(mean, second - np.outer(mean, mean), images, tuple(unreadable))
+    if not unreadable:
+        write_text(cached, json.dumps(colours.as_json()))
     return colours
 
 
-def _moments(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+def _moments(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray] | InputError:
     try:
         pixels = dataset.decode(index).flatten(1).numpy().astype(np.float32)
     except Unreachable:
         raise
-    except InputError:
-        return None
+    except InputError as error:
+        return error
     return pixels.mean(1, dtype=np.float64), (pixels @ pixels.T / pixels.shape[1]).astype(np.float64)

@@ -1,0 +1,86 @@
+"""The ranges of training's numbers: one table for the options and for the records."""
+
+import math
+from dataclasses import dataclass
+
+MOST_SIDE = 8192  # S in pixels
+MOST_SEED = 2**63 - 1  # what every generator used here takes
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The range of one number. It is closed unless an end is excluded."""
+
+    low: float
+    high: float
+    whole: bool = True
+    above_low: bool = False  # `low` itself is excluded
+    below_high: bool = False  # `high` itself is excluded
+
+    def fault(self, value: object) -> str | None:
+        """What is wrong with a value, or None if it is in the range.
+
+        Args: value, anything; a value that is not a finite number is always a fault.
+        """
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return f"{value!r} is not {self}"
+        if self.whole and not isinstance(value, int):
+            return f"{value!r} is not {self}"
+        if not math.isfinite(value):
+            return f"{value} is not {self}"
+        if value < self.low or (self.above_low and value == self.low):
+            return f"{value} is too small, expected {self}"
+        if value > self.high or (self.below_high and value == self.high):
+            return f"{value} is too large, expected {self}"
+        return None
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        low, high = _shown(self.low), _shown(self.high)
+        if not self.above_low and not self.below_high:
+            return f"{kind} from {low} to {high}"
+        low = f"above {low}" if self.above_low else f"of at least {low}"
+        high = f"below {high}" if self.below_high else f"at most {high}"
+        return f"{kind} {low} and {high}"
+
+
+def _shown(value: float) -> str:
+    """A bound as a user would type it."""
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
+# One entry for each number of TrainConfig. Upper bounds are far beyond use: they catch typing
+# errors.
+RECIPE_LIMITS = {
+    "width": Limits(0.001, 4.0, whole=False),
+    "crop": Limits(32, 2048),
+    "batch": Limits(1, 1_000_000),
+    "epochs": Limits(1, 1_000_000),
+    # float32 overflows within a few updates far below this rate; training then stops with its own
+    # advice
+    "lr": Limits(0, 1e9, whole=False, above_low=True),
+    "most_drops": Limits(0, 100),
+    "patience": Limits(1, 1_000_000),
+    "momentum": Limits(0, 1, whole=False, below_high=True),
+    "weight_decay": Limits(0, 1, whole=False),
+    "bias_decay": Limits(0, 1, whole=False),
+    "bias_lr": Limits(0, 1000, whole=False),
+    "dropout": Limits(0, 1, whole=False, below_high=True),
+    "colour_shift": Limits(0, 10, whole=False),
+    "streams": Limits(1, 65_536),
+    "shuffle_buffer": Limits(0, 100_000_000),
+    "seed": Limits(0, MOST_SEED),
+}
+
+SIDE_LIMITS = Limits(32, MOST_SIDE)  # pixels; each end of S
+IMAGES = Limits(1, 1_000_000_000)
+CHECKPOINT_EVERY = Limits(1, 1_000_000_000)  # updates
+IMAGES_PER_SHARD = Limits(1, 100_000_000)
+
+
+def processes(cores: int, least: int) -> Limits:
+    """How many threads or processes are worth trying on a machine.
+
+    Args: cores, that this process may use; least, the smallest number allowed.
+    """
+    return Limits(least, max(64, 8 * cores))

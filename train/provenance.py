@@ -1,0 +1,90 @@
+"""What the recipe in a file says: how a run differs from the paper's (section 3.1), worked out from
+its records.
+"""
+
+from dataclasses import fields
+from typing import NamedTuple
+
+from train.config import PLATEAU, RECIPES, TrainConfig
+from train.rates import effective_drops
+
+PAPER_IMAGES, PAPER_CLASSES = 1_281_167, 1000  # of ILSVRC-2012
+PAPER_SIDES = ((256, 256), (384, 384), (256, 512))  # S in pixels; all three are the paper's
+NOT_OF_THE_RECIPE = ("arch", "seed")  # every net and every seed is as good
+
+
+class Circumstances(NamedTuple):
+    """What a run depends on beside its config."""
+
+    images: int  # in the training set
+    classes: int
+    shards: bool = False  # read from tar shards
+    from_a: bool = False  # B-E: some layers start from a trained A, as the paper's
+    weights: str | None = None  # the file that all layers start from
+    frozen: bool = False  # only fc6-fc8 are trained
+
+
+def describe_recipe(config: TrainConfig, about: Circumstances) -> str:
+    """Either "paper recipe", or "paper recipe, except batch 16, epochs 1, init he, 64 images".
+
+    Everything that differs is named, also where the paper leaves a value open and this program's
+    own default was changed. S of 256, 384 and [256;512] are all the paper's and not named.
+    """
+    paper = RECIPES["paper"]
+    changed = [
+        field.name
+        for field in fields(config)
+        if getattr(config, field.name) != getattr(paper, field.name)
+    ]
+    told = [_told(name, config) for name in changed if _matters(name, config, about)]
+    if config.arch not in ("A", "A-LRN") and not about.from_a and not about.weights:
+        told.append("all layers drawn at random, none from a trained A")
+    if about.weights:
+        told.append(f"started from {about.weights}")
+    if about.frozen:
+        told.append("only fc6-fc8 trained, on centre crops without augmentation")
+    if about.shards and not about.frozen:
+        told.append(
+            f"shuffled among {config.shuffle_buffer} images of tar shards in "
+            f"{config.streams} streams"
+        )
+    if about.images != PAPER_IMAGES:
+        told.append(f"{about.images} images")
+    if about.classes != PAPER_CLASSES:
+        told.append(f"{about.classes} classes" if about.classes > 1 else "1 class")
+    return f"paper recipe, except {', '.join(told)}" if told else "paper recipe"
+
+
+def _matters(name: str, config: TrainConfig, about: Circumstances) -> bool:
+    """Whether a field that differs from the paper's had any effect on the run."""
+    if name in NOT_OF_THE_RECIPE or name in ("streams", "shuffle_buffer"):
+        return False
+    if name == "side":
+        return config.side not in PAPER_SIDES
+    if name == "lrn":
+        return config.arch == "A-LRN"
+    if name in ("patience", "most_drops"):
+        return config.lr_drops == PLATEAU
+    if name == "colour_shift":
+        return not about.frozen
+    return True
+
+
+def _told(name: str, config: TrainConfig) -> str:
+    """One field in a few words."""
+    value = getattr(config, name)
+    if name == "side":
+        return config.s
+    if name == "lr":
+        return f"LR {value:g}"
+    if name == "lr_drops":
+        drops = effective_drops(config)
+        return (
+            f"LR divided by 10 after epochs {' and '.join(map(str, drops))}"
+            if drops
+            else "LR never divided"
+        )
+    if name == "most_drops":
+        return f"{value} drops of LR at most"
+    words = " ".join("LR" if word == "lr" else word for word in name.split("_"))
+    return f"{words} {value:g}" if isinstance(value, float) else f"{words} {value}"
