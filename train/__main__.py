@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from vgg_deploy.convention import CHANNEL_ORDERS, MEAN_HELP, ORDER_HELP, STD_HELP, StatedInput, parse_channels
 from vgg_deploy.errors import interruptible
 
 ARCH_NAMES = ("A", "A-LRN", "B", "C", "D", "E")
@@ -46,6 +47,9 @@ def parse_drops(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run or chain.  [default: runs/<arch>-S<side>-<time>, runs/<chain>]")
 @click.option("--resume", is_flag=False, flag_value="newest", metavar="[RUN]", help="Go on with the folder of a run or chain, or with the newest.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Start from this checkpoint, torchvision, timm or Caffe-layout file.")
+@click.option("--mean", callback=parse_channels, metavar="R,G,B", help=MEAN_HELP)
+@click.option("--std", callback=parse_channels, metavar="R,G,B", help=STD_HELP)
+@click.option("--channel-order", type=click.Choice(CHANNEL_ORDERS), help=ORDER_HELP)
 @click.option("--net-a", type=click.Path(path_type=Path), help="Start B-E from this trained A.  [default: the newest whole run of A that fits]")
 @click.option("--freeze-features", is_flag=True, help="Train fc6-fc8 only, on features of --weights computed once.")
 @click.option("--init", type=click.Choice(INIT_NAMES), help="How layers that start random are drawn; named, it also keeps B-E from the newest A.")
@@ -82,8 +86,8 @@ def parse_drops(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--on-error", type=click.Choice(("stop", "skip")), default="stop", help="What an unreadable image does.")
 @click.pass_context
 @interruptible("what was saved before is kept")
-def main(ctx, arch, chain, stage, plan_only, data, out, resume, weights, net_a, freeze_features, fine_tune_epochs, fine_tune_lr, compiled, images, device,
-         threads, workers, checkpoint_every, tensorboard, picture, plot, on_error, **recipe):  # fmt: skip
+def main(ctx, arch, chain, stage, plan_only, data, out, resume, weights, mean, std, channel_order, net_a, freeze_features, fine_tune_epochs,
+         fine_tune_lr, compiled, images, device, threads, workers, checkpoint_every, tensorboard, picture, plot, on_error, **recipe):  # fmt: skip
     """Train a net of Table 1 by the paper's recipe: python -m train --arch D --data /data/imagenet
 
     Without --data a thin net learns the built-in pictures by a small recipe that fits two cores. On several GPUs or
@@ -101,6 +105,9 @@ def main(ctx, arch, chain, stage, plan_only, data, out, resume, weights, net_a, 
         raise click.UsageError(f"the chain {chain} fixes S by its stages; leave --side out")
     if chain == "glorot" and recipe["init"] not in (None, "glorot"):
         raise click.UsageError("the chain glorot fixes how layers are drawn; leave --init out")
+    stated = StatedInput(mean, std, channel_order)
+    if not (weights or stated.says_nothing):
+        raise click.UsageError("--mean, --std and --channel-order describe the weights to start from; add --weights")
     if plot:
         from train.curves import draw_curves
 
@@ -126,7 +133,7 @@ def main(ctx, arch, chain, stage, plan_only, data, out, resume, weights, net_a, 
             go_on(resume, plan_only, place)
         else:
             train(Request(arch, chain, stage, plan_only, data, out, weights, net_a, freeze_features, images, FineTune(fine_tune_epochs, fine_tune_lr),
-                          recipe, picture), place)  # fmt: skip
+                          recipe, picture, stated), place)  # fmt: skip
 
 
 def _given(ctx: click.Context) -> set[str]:

@@ -9,6 +9,7 @@ from train.frozen import refuse_unless_given
 from train.plan import BUILT_IN, open_sets, recipe_for, resume_run, train_one
 from train.session import Machine, Sources, say
 from train.stages import Chain, resume_chain, train_chain
+from vgg_deploy.convention import StatedInput
 from vgg_deploy.errors import InputError
 from vgg_deploy.places import RUNS, newest_first, newest_run
 
@@ -29,6 +30,7 @@ class Request(NamedTuple):
     fine_tune: FineTune
     options: dict  # fields of TrainConfig that were given
     picture: Path | None
+    stated: StatedInput  # of the input of `weights`
 
 
 def train(request: Request, machine: Machine) -> None:
@@ -38,7 +40,7 @@ def train(request: Request, machine: Machine) -> None:
     recipe, base = machine.ranks.together(lambda: recipe_for(request.data, request.weights, _with_side(request)))
     train, val = open_sets(request.data, request.images, machine.on_error, machine.ranks)
     data = str(Path(request.data).resolve()) if request.data and "://" not in request.data else request.data
-    sources = Sources(train, val, data or BUILT_IN, recipe, request.weights, request.net_a, request.freeze, request.images)
+    sources = Sources(train, val, data or BUILT_IN, recipe, request.weights, request.net_a, request.freeze, request.images, request.stated)
     if request.picture:
         draw(base, sources, machine, request.picture)
     elif request.chain:

@@ -22,7 +22,14 @@ STD_HELP = (
     "What was divided by, of R, G and B in the unit of --mean; 1,1,1 where nothing was. "
     "E.g. 0.229,0.224,0.225"
 )
-ORDER_HELP = "The channel order that the weights were trained with."
+ORDER_HELP = (
+    "Of weights of another project: the channel order that they were trained with.  [default: as "
+    "their layout has it: BGR for Caffe's names, RGB for others]"
+)
+CROP_HELP = (
+    "Of weights of another project: side of the training crop, pixels. Only 32 must be stated, "
+    "where fc6 looks like one after global average pooling.  [default: by the size of fc6]"
+)
 CLOSE = 1.5  # pixel values of 0-255 within which a mean is a well-known one
 
 
@@ -145,6 +152,9 @@ class StatedInput:
             )
         scaled_mean, scaled_std = (tuple(255 * v for v in values) for values in (mean, self.std))
         return scaled_mean, scaled_std
+
+
+SAYS_NOTHING = StatedInput()
 
 
 def parse_channels(ctx: click.Context, param: click.Parameter, text: str | None) -> Channels | None:

@@ -1,21 +1,18 @@
 """Any file with a VGG's weights, ours or another project's, as a net."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from vgg_deploy.checkpoint import build, is_checkpoint, load_checkpoint, load_untrusted
 from vgg_deploy.class_matching import with_classes
 from vgg_deploy.classes import ClassList
-from vgg_deploy.convention import StatedInput
+from vgg_deploy.convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.errors import InputError
 from vgg_deploy.heads import refuse_one_output
 from vgg_deploy.model import VGG
 from vgg_deploy.spec import NetSpec, numbered
 from vgg_deploy.torch_files import TORCH_SUFFIXES
 from vgg_deploy.weights import Assumed, Foreign, read_foreign
-
-SAYS_NOTHING = StatedInput()
 
 
 def is_own(path: Path) -> bool:

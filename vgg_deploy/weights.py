@@ -16,7 +16,7 @@ from vgg_deploy.archs import ARCHS, HIDDEN, STRIDE, Arch, Conv
 from vgg_deploy.caffe_release import released_order
 from vgg_deploy.checkpoint import is_checkpoint
 from vgg_deploy.classes import ClassList
-from vgg_deploy.convention import USUAL, Convention, StatedInput, metadata_convention
+from vgg_deploy.convention import SAYS_NOTHING, USUAL, Convention, StatedInput, metadata_convention
 from vgg_deploy.errors import InputError
 from vgg_deploy.heads import refuse_global_pool
 from vgg_deploy.layouts import FEATURES, TORCHVISION, TORCHVISION_HEAD, Layout, Source, recognise
@@ -35,7 +35,18 @@ class Assumed:
     layout: str  # "torchvision", "torchvision bn", "torchvision features", "timm", "caffe", ...
     input: str  # the convention as a formula
     input_from: str  # who says so: "torchvision's", "as stated", ...
+    classes: int | None  # scores of its head; None for convolutions alone
     warnings: tuple[str, ...] = ()  # sentences that follow the file's name
+
+    def lines(self, where: str, way_out: str) -> list[str]:
+        """All of it, for a terminal. Args: where, the file; way_out, how to state another input."""
+        lines = [f"{where}: input {self.input} ({self.input_from}; {way_out})"]
+        if self.classes is not None:
+            lines.append(
+                f"{where}: {self.layout} weights with {self.classes} scores; ReLU between fc6, fc7, fc8 "
+                "and a softmax are assumed, which weights do not tell"
+            )
+        return lines + [f"{where}: {warning}" for warning in self.warnings]
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,7 @@ class Foreign:
     classes: ClassList | None = None  # where timm's config.json names them
 
 
-def read_foreign(path: Path, arch: str | None = None, stated: StatedInput = StatedInput()) -> Foreign:  # noqa: B008
+def read_foreign(path: Path, arch: str | None = None, stated: StatedInput = SAYS_NOTHING) -> Foreign:
     """Weights of torchvision, timm or the Caffe release; large tensors are views of the file, not copies.
 
     The input convention is the one its layer names come with, unless one of these states another,
@@ -100,7 +111,7 @@ def read_foreign(path: Path, arch: str | None = None, stated: StatedInput = Stat
             warnings = _doubts(weight, layout, said_by, stated, config)
             weight = _for_our_input(weight, convention)
         weights[f"{conv.name}.weight"], weights[f"{conv.name}.bias"] = weight.float().contiguous(), bias.float().contiguous()
-    assumed = Assumed(layout.label, convention.describe(), said_by, warnings)
+    assumed = Assumed(layout.label, convention.describe(), said_by, class_count, warnings)
     classes = config.classes if config else None
     return Foreign(arch, width, crop, class_count, Preprocessing(convention.mean), weights, layout.label, assumed, classes)
 
