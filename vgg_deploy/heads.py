@@ -72,6 +72,23 @@ def refuse_global_pool(where: str, crop: int, channels: int) -> None:
         )
 
 
+def refuse_other_hidden(where: str, hidden: list[int], wanted: int, width: float) -> None:
+    """Refuse fc6 and fc7 whose widths no multiplier gives that fits the convolutions.
+
+    Args:
+        hidden: Outputs of fc6 and fc7.
+        wanted: What a net of this `width` has in both.
+
+    Raises:
+        InputError: That names both.
+    """
+    if hidden != [wanted, wanted]:
+        raise InputError(
+            f"{where}: its hidden layers have {hidden[0]} and {hidden[1]} outputs, a net of width "
+            f"{width:g} has {wanted} in both, as one multiplier scales all layers; {WAY_OUT}"
+        )
+
+
 def refuse_one_output(path: Path) -> None:
     """Raises: InputError, for a head with one score."""
     raise InputError(

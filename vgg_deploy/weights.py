@@ -18,7 +18,7 @@ from vgg_deploy.checkpoint import is_checkpoint
 from vgg_deploy.classes import ClassList
 from vgg_deploy.convention import SAYS_NOTHING, USUAL, Convention, StatedInput, metadata_convention
 from vgg_deploy.errors import InputError
-from vgg_deploy.heads import refuse_global_pool
+from vgg_deploy.heads import refuse_global_pool, refuse_other_hidden
 from vgg_deploy.layouts import FEATURES, TORCHVISION, TORCHVISION_HEAD, Layout, Source, recognise
 from vgg_deploy.spec import Preprocessing
 from vgg_deploy.timm_config import TimmConfig, check_fits, timm_config
@@ -104,6 +104,9 @@ def read_foreign(path: Path, arch: str | None = None, stated: StatedInput = SAYS
     if config:
         check_fits(config, arch, class_count, path)
     convention, said_by = _convention(layout, config, metadata, stated, path)
+    if layout.head:
+        hidden = [tensors[source.bias].numel() for source in sources[-3:-1]]
+        refuse_other_hidden(str(path), hidden, convs[-2].c_out, width)
     weights = {}
     for conv, source in zip(convs, sources, strict=True):
         weight, bias = _layer(tensors, source, conv, f"{path}: net {arch} of width {width:g}")
