@@ -195,7 +195,7 @@ def test_timms_labels_name_the_classes(tmp_path):
 def test_a_config_that_timm_itself_writes(tmp_path):
     """timm describes a fine-tuned net, and its file is read beside the weights."""
     timm = pytest.importorskip("timm")
-    from timm.models import save_config_for_hf
+    from timm.models._hub import save_config_for_hf
 
     path = with_config(tmp_path, "")
     with torch.device("meta"):
