@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bench.request import Request, refuse_contradictions
+from vgg_deploy.convention import CHANNEL_ORDERS, CROP_HELP, MEAN_HELP, ORDER_HELP, STD_HELP, parse_channels
 from vgg_deploy.errors import interruptible
 
 # how long a process waits for another: the main one measures latency alone. One that is gone is noticed at once
@@ -67,6 +68,12 @@ EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
 @click.option("--fuse", multiple=True, metavar="NAME,NAME", help="Also the mean posterior of these models, named as in the tables; may be repeated.")
 @click.option("--paper-tables", is_flag=True, help="Tables 3-7 of the paper, its numbers beside these models'.")
 @click.option("--data", type=click.Path(), help="Folder with val/<class>/*, an ILSVRC validation set, or tar shards. Without it: built-in pictures.")
+@click.option("--classes", multiple=True, metavar="FILE|MODEL=FILE", help="Classes in the order of the scores, for models without class ids: "
+              "one class a line, or JSON. Of all models, or of one; may be repeated.  [default: the order of the sorted class folders]")  # fmt: skip
+@click.option("--mean", callback=parse_channels, metavar="R,G,B", help=MEAN_HELP)
+@click.option("--std", callback=parse_channels, metavar="R,G,B", help=STD_HELP)
+@click.option("--channel-order", type=click.Choice(CHANNEL_ORDERS), help=ORDER_HELP)
+@click.option("--crop", type=click.IntRange(32), help=CROP_HELP)
 @click.option("--measure", default="accuracy,latency", callback=parse_list, help="What to measure, comma-separated.")
 @click.option("--flips/--no-flips", default=True, help="Also average with the mirrored image (ten and googlenet always do).")
 @click.option("--max-top1-drop", type=click.FloatRange(0), help="Gate: most points of top-1 accuracy that a model may lose against the first.")
@@ -106,9 +113,11 @@ def main(**options):
     # waiting threads must sleep, not spin: decoders and other runtimes need the same cores (read when torch is imported)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from bench.command import bench
+    from bench.stated import WAYS_OUT
     from vgg_deploy.ranks import hide_other_gpus, joined
+    from vgg_deploy.unstated import ways_out
 
     if request.device == "cuda":
         hide_other_gpus()
-    with joined(patience=PATIENCE) as ranks, interruptible(KEPT):
+    with joined(patience=PATIENCE) as ranks, interruptible(KEPT), ways_out(WAYS_OUT):
         bench(request, ranks)

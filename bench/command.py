@@ -21,6 +21,7 @@ from bench.request import Request
 from bench.run import Accuracy, Storage, accuracy_of, measure_latencies, score_cells
 from bench.selection import select_rows
 from bench.shape_log import ShapeRow
+from bench.stated import class_lines, class_lists, input_lines
 from bench.turns import measure_turns
 from vgg_deploy.data import Dataset, open_dataset
 from vgg_deploy.errors import CheckFailed, Interrupted, interruptible
@@ -72,8 +73,10 @@ def named_models(request: Request) -> list[Path]:
 
 def opened(request: Request, paths: list[Path]) -> tuple[list[Model], list[Row]]:
     """The models, and the rows of the accuracy table."""
-    ways = Ways(request.device, request.threads, request.runtime_names, request.precisions or ("fp32",), request.cuda_graphs)
-    models = open_models(paths, ways)
+    ways = Ways(request.device, request.threads, request.runtime_names, request.precisions or ("fp32",), request.cuda_graphs, request.stated)
+    models = open_models(paths, ways, class_lists(request.classes, paths))
+    for line in input_lines(models):
+        click.echo(line)
     if request.side_by_side and len(models) < 2:
         raise click.UsageError("--side-by-side compares with the first model; name at least two, or several --runtimes or --torch-precision")
     if request.paper_tables:
@@ -93,6 +96,8 @@ def score(request: Request, models: list[Model], rows: list[Row], ranks: Ranks) 
         f"{len(models)} model{'s' if len(models) > 1 else ''} on {request.device}, {processes}{request.threads} threads; "
         f"{len(dataset)} images of {dataset.root}"
     )
+    for line in ranks.from_main(lambda: class_lines(models, dataset)):
+        click.echo(line)
     storage = Storage(request.cells, request.cell_type)
     with cells_kept(request.cells):
         return Scores(dataset, *score_cells(models, rows, dataset, storage, request.accuracy_batch, request.threads, request.on_error, ranks))
@@ -135,6 +140,9 @@ def conclude(request: Request, models: list[Model], rows: list[Row], scores: Sco
     Raises: CheckFailed if the gate is closed.
     """
     out, sections, of_paper, in_turn, accuracy, timed = request.out, [], [], [], None, None
+    assumed = [*input_lines(models), *(class_lines(models, scores.dataset) if scores else [])]
+    if assumed:
+        environment = {**environment, "assumed": assumed}
     if scores:
         accuracy = accuracy_told(request, models, rows, scores)
         if accuracy.scored:

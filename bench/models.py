@@ -1,13 +1,20 @@
 """The files of a benchmark, opened, and how the tables call them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
+from vgg_deploy.class_matching import with_classes
+from vgg_deploy.classes import ClassList
+from vgg_deploy.convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.errors import InputError
 from vgg_deploy.ncnn_files import content_sha256
+from vgg_deploy.nets import is_own
 from vgg_deploy.runtimes import PACKAGES, Runtime, open_runtime, runtimes_for
 from vgg_deploy.runtimes.graphs import GraphedRuntime
+from vgg_deploy.weights import Assumed
 
 
 @dataclass(frozen=True)
@@ -18,6 +25,8 @@ class Model:
     name: str  # in the tables
     runtime: Runtime
     sha256: str
+    assumed: Assumed | None = None  # of weights of another project
+    classes_stated: bool = False  # by the command line, so that they are ids even if numbers
 
     @property
     def described(self) -> dict:
@@ -38,6 +47,7 @@ class Model:
             "version": version(PACKAGES[self.runtime.runtime]),
             "precision": self.runtime.precision,
             "device": self.runtime.device,
+            **({"input": self.assumed.input} if self.assumed else {}),
         }
 
 
@@ -50,28 +60,59 @@ class Ways:
     runtimes: tuple[str, ...] = ()  # names of PACKAGES; a file takes those that open it
     precisions: tuple[str, ...] = ("fp32",)  # of weights in PyTorch
     cuda_graphs: bool = False
+    stated: StatedInput = SAYS_NOTHING  # of weights of other projects
 
 
-def open_models(paths: list[Path], ways: Ways) -> list[Model]:
+def open_models(
+    paths: list[Path], ways: Ways, lists: Mapping[Path, ClassList] = MappingProxyType({})
+) -> list[Model]:
     """Open every file in every way.
 
-    Raises: InputError for a file that is no model, or that none of the runtimes opens.
+    Args:
+        lists: The classes of files in the order of their scores, by path.
+
+    Raises:
+        InputError: For a file that is no model, that none of the runtimes opens, or that
+            contradicts its class list or what is stated of its input.
     """
     opened = []
+    assumed: dict[Path, Assumed] = {}
     for path in paths:
         for runtime in [name for name in ways.runtimes if name in runtimes_for(path)] if ways.runtimes else [None]:
-            opened += [(path, _opened(path, ways, runtime, precision)) for precision in (ways.precisions if _is_weights(path) else ("fp32",))]
+            for precision in ways.precisions if _is_weights(path) else ("fp32",):
+                one = _opened(path, ways, runtime, precision, assumed)
+                if path in lists:
+                    one.spec = with_classes(one.spec, lists[path], str(path))
+                opened.append((path, one))
         if not any(known == path for known, _ in opened):
             raise InputError(f"--runtimes {','.join(ways.runtimes)}: none of them opens {path}; choose from {', '.join(runtimes_for(path))}")
     names = _names(opened)
     if len(set(names)) < len(names):
         raise InputError(f"{next(n for n in names if names.count(n) > 1)}: is named twice; name every model once")
     digests = {path: content_sha256(path) for path, _ in opened}
-    return [Model(path, name, runtime, digests[path]) for (path, runtime), name in zip(opened, names, strict=True)]
+    if ways.stated != SAYS_NOTHING and not assumed:
+        raise InputError(
+            f"--mean, --std, --channel-order and --crop are for weights of other projects, and "
+            f"{', '.join(path.name for path in paths)} know their own input; leave them out"
+        )
+    return [
+        Model(path, name, runtime, digests[path], assumed.get(path), path in lists)
+        for (path, runtime), name in zip(opened, names, strict=True)
+    ]
 
 
-def _opened(path: Path, ways: Ways, runtime: str | None, precision: str) -> Runtime:
-    one = open_runtime(path, ways.device, ways.threads, runtime, precision)
+def _opened(
+    path: Path, ways: Ways, runtime: str | None, precision: str, assumed: dict[Path, Assumed]
+) -> Runtime:
+    """A file in one way; what was assumed of weights of another project is noted in `assumed`."""
+    stated = ways.stated
+    if stated != SAYS_NOTHING and (not _is_weights(path) or is_own(path)):
+        stated = SAYS_NOTHING  # such a file knows its own input
+
+    def note(found: Assumed) -> None:
+        assumed[path] = found
+
+    one = open_runtime(path, ways.device, ways.threads, runtime, precision, stated, note)
     return GraphedRuntime(one) if ways.cuda_graphs else one
 
 

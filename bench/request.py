@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import click
 
+from vgg_deploy.convention import Channels, StatedInput
+
 
 class Request(NamedTuple):
     """The options, as their help tells."""
@@ -34,6 +36,16 @@ class Request(NamedTuple):
     cells: Path
     cell_type: str
     out: Path
+    classes: tuple[str, ...]
+    mean: Channels | None
+    std: Channels | None
+    channel_order: str | None
+    crop: int | None
+
+    @property
+    def stated(self) -> StatedInput:
+        """Of weights of other projects. Raises: InputError for values of two units."""
+        return StatedInput(self.mean, self.std, self.channel_order, self.crop)
 
     @property
     def limits(self) -> tuple[float | None, ...]:
@@ -43,6 +55,7 @@ class Request(NamedTuple):
 
 def refuse_contradictions(request: Request) -> None:
     """Raises: click's errors for options that are wrong together, whatever the files hold."""
+    _ = request.stated  # refuses values that contradict each other
     if not request.measure:
         raise click.BadParameter("names nothing; choose from accuracy, latency", param_hint="--measure")
     if request.paper_tables and (request.sides or request.protocols or request.fuse):

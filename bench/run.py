@@ -65,7 +65,10 @@ def score_cells(
     Returns: posteriors, and what each new input shape cost at first; whole in the main process only.
     Raises: InputError for unusable images, or classes that a net does not have.
     """
-    ranks.from_main(lambda: [matched_classes(dataset, model.runtime.spec, str(model.path)) for model in models])  # before hours of work
+    ranks.from_main(lambda: [
+            matched_classes(dataset, model.runtime.spec, str(model.path), model.classes_stated) for model in models
+        ]
+    )  # before hours of work
     wanted = list(dict.fromkeys(cell for row in rows for cell, _ in row.cells()))
     logs = [ShapeLog(model.runtime) for model in models]
     with ExitStack() as until_all_are_done:
@@ -84,7 +87,7 @@ def accuracy_of(models: list[Model], rows: list[Row], dataset: Dataset, measured
     Args: measured, shapes, of `score_cells`; gated, whether faults are for the gate to judge.
     Raises: CheckFailed for a fault of a model's posteriors unless gated; InputError for fusions of nets with different classes.
     """
-    matched = [matched_classes(dataset, model.runtime.spec, str(model.path)) for model in models]
+    matched = [matched_classes(dataset, model.runtime.spec, str(model.path), model.classes_stated) for model in models]
     # an id's name as the data set knows it, else as a net does
     known = dict(zip(dataset.classes, dataset.names, strict=True))
     classes = ClassIndex.of(

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
+from vgg_deploy.convention import CHANNEL_ORDERS, CROP_HELP, MEAN_HELP, ORDER_HELP, SAYS_NOTHING, STD_HELP, StatedInput, parse_channels
 from vgg_deploy.errors import interruptible
+from vgg_deploy.unstated import ways_out
 
 PRECISION_NAMES = ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8")
 METHOD_NAMES = ("max", "percentile", "mse", "entropy")
@@ -60,12 +62,18 @@ def parse_scales(ctx, param, text: str | None) -> tuple[int, ...] | None:
               "Float32 on CPUs, with Winograd's convolution.")  # fmt: skip
 @click.option("--input", "form", default="uint8", type=click.Choice(("uint8", "float32", "normalised")),
               help="What the graph takes: RGB 0-255 as uint8 or float32, or float32 (x/255 - mean)/std.")  # fmt: skip
-@click.option("--classes", type=click.Path(path_type=Path), help="Class list of foreign weights: a synset list or a class_index.json.")
+@click.option("--classes", type=click.Path(path_type=Path), help="Classes in the order of the scores, for weights that do not name theirs: one class a line "
+              "(a line is the whole name, or a wnid and a name), or JSON.")  # fmt: skip
+@click.option("--mean", callback=parse_channels, metavar="R,G,B", help=MEAN_HELP)
+@click.option("--std", callback=parse_channels, metavar="R,G,B", help=STD_HELP)
+@click.option("--channel-order", type=click.Choice(CHANNEL_ORDERS), help=ORDER_HELP)
+@click.option("--crop", type=click.IntRange(32), help=CROP_HELP)
 @click.option("--out", default="exported", type=click.Path(path_type=Path), help="Folder of the files.")
 @click.option("--threads", type=click.IntRange(1), help="Of calibration and check; as many decode images.  [default: the cores this process may use]")
 @interruptible("no half-written file is left, and an older one is untouched")
 def main(model, to_onnx, precisions, calibration, calibration_images, method, quantize_weights, keep, external_data, sensitivity, to_trt, flavour_name,
-         targets, sides, max_batch, profiles, data, triton, to_ncnn, form, classes, out, threads):  # fmt: skip
+         targets, sides, max_batch, profiles, data, triton, to_ncnn, form, classes, mean, std, channel_order, crop, out,
+         threads):  # fmt: skip
     """Export MODEL, a checkpoint or foreign weights, e.g. vgg-export runs/D/best.pt --onnx --trt --precision fp16
 
     Without MODEL: best.pt of the newest run. Every file is compared with PyTorch before it gets its name.
@@ -83,6 +91,9 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, qu
         raise click.UsageError("--sensitivity is measured on weights; add --onnx")
     if to_ncnn and to_onnx and "fp32" not in precisions:
         raise click.UsageError("--ncnn is made from float32; add fp32 to --precision")
+    stated = StatedInput(mean, std, channel_order, crop)
+    if not to_onnx and (classes or stated != SAYS_NOTHING):
+        raise click.UsageError("--classes, --mean, --std, --channel-order and --crop describe weights; add --onnx")
     from export import outputs
     from export.engines import Engines, build_engines, plan_engines
     from export.triton import write_repository
@@ -104,6 +115,7 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, qu
         import torch  # engines are built without it, in less memory
 
         from export.release import Wanted, export_onnx
+        from export.stated import WAYS_OUT
         from vgg_deploy.classes import read_class_list
 
         torch.set_num_threads(threads)
@@ -112,12 +124,13 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, qu
             click.echo(f"No model named: exporting the newest run, {model}")
         listed = read_class_list(classes) if classes else None
         wanted = Wanted(precisions, form, keep, quantize_weights == "per-channel", calibration, calibration_images, method, external_data)
-        exported = export_onnx(model, out, wanted, listed, threads, say)
+        with ways_out(WAYS_OUT):
+            exported = export_onnx(model, out, wanted, listed, threads, say, stated)
         files = [e.path for e in exported]
         if sensitivity:
             from export.sensitivity import report_sensitivity  # pandas, 55 MB of memory
 
-            report_sensitivity(model, out, wanted, listed, threads, say)
+            report_sensitivity(model, out, wanted, listed, threads, say, stated)
         outputs.show(exported)
     else:
         files = [model] if is_onnx else [path for path in newest_exports(out) if path.suffix == ".onnx"]

@@ -20,14 +20,17 @@ from export.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.precision import BF16, HALF, PRECISIONS, Precision
 from export.quantization import LAST, Quantization, ReducedNet
 from export.ranges import Range, clip, measure_ranges
+from export.stated import recorded, source_lines, weights_identity
 from export.twin import check_twin, float32_twin
 from vgg_deploy.archs import ARCHS
 from vgg_deploy.artifact import KEY, Artifact, data_path, manifest_path
 from vgg_deploy.classes import ClassList
+from vgg_deploy.convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.nets import open_net
 from vgg_deploy.runtimes import OnnxRuntime, Scores
+from vgg_deploy.weights import Assumed
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
@@ -58,14 +61,22 @@ class Exported:
     reference: str = "PyTorch"  # whom it was compared with
 
 
-def export_onnx(source: Path, folder: Path, wanted: Wanted, classes: ClassList | None, threads: int, on_step: Callable[[str], None]) -> list[Exported]:
+def export_onnx(
+    source: Path,
+    folder: Path,
+    wanted: Wanted,
+    classes: ClassList | None,
+    threads: int,
+    on_step: Callable[[str], None],
+    stated: StatedInput = SAYS_NOTHING,
+) -> list[Exported]:
     """Write `<arch>.<precision>.onnx` and its manifest for every precision, from a checkpoint or from foreign weights.
 
-    Args: classes, for foreign weights; on_step, told what begins.
+    Args: classes, stated, for foreign weights, see `open_net`; on_step, told what begins.
     Raises: InputError for unusable input or output; CheckFailed if a file is not the net, and then leaves no such file.
     """
     _return_large_blocks()
-    basis = _basis(source, folder, wanted, classes, threads, on_step)
+    basis = _basis(source, folder, wanted, classes, threads, on_step, stated)
     return [_release(source, folder, wanted, PRECISIONS[name], classes, basis, threads, on_step) for name in wanted.precisions]
 
 
@@ -78,22 +89,36 @@ class _Basis:
     reference: list[Scores]  # the float32 net's
     ranges: dict[str, Range]  # on the calibration pictures, or for half precision alone on those of the check
     calibration: Calibration | None
+    stated: StatedInput  # of foreign weights
+    record: dict[str, object]  # what was assumed of the source, for the manifest
 
 
-def _basis(source: Path, folder: Path, wanted: Wanted, classes: ClassList | None, threads: int, on_step: Callable[[str], None]) -> _Basis:
+def _basis(
+    source: Path,
+    folder: Path,
+    wanted: Wanted,
+    classes: ClassList | None,
+    threads: int,
+    on_step: Callable[[str], None],
+    stated: StatedInput,
+) -> _Basis:
     on_step(f"reading {source}")
-    net = open_net(source, classes)
+    noted: list[Assumed] = []
+    net = open_net(source, classes, stated, noted.append)
+    assumed = noted[0] if noted else None
+    for line in source_lines(source, net.spec, classes, assumed):
+        on_step(line)
     check_names("--keep", wanted.keep, net.spec.arch)
     digest, pictures, calibration, ranges = sha256(source), check_pictures(net.spec.crop), None, {}
     precisions = [PRECISIONS[name] for name in wanted.precisions]
     if wanted.calibration or any(p.activations for p in precisions):
         chosen = calibration_pictures(wanted.calibration, wanted.calibration_images, net)
-        calibration = calibrate(net, digest, chosen, folder / f"{net.spec.arch}.calibration.json", threads, on_step)
+        calibration = calibrate(net, weights_identity(digest, assumed), chosen, folder / f"{net.spec.arch}.calibration.json", threads, on_step)
         ranges = calibration.ranges
     elif any(p.trunk == HALF for p in precisions):
         ranges = measure_ranges(net, iter(pictures))
     on_step("PyTorch's scores of the check pictures")
-    return _Basis(digest, pictures, reference_scores(net, pictures), ranges, calibration)
+    return _Basis(digest, pictures, reference_scores(net, pictures), ranges, calibration, stated, recorded(source, net.spec, classes, assumed))
 
 
 def _return_large_blocks() -> None:
@@ -105,7 +130,7 @@ def _return_large_blocks() -> None:
 
 def _release(source: Path, folder: Path, wanted: Wanted, precision: Precision, classes, basis: _Basis, threads: int, on_step) -> Exported:
     """One file, written, checked, named."""
-    net = open_net(source, classes)
+    net = open_net(source, classes, basis.stated)
     artifact = Artifact(net.spec, wanted.form, precision.name, source.name, basis.source_sha256)
     quantization = _quantization(wanted, precision, basis.ranges)
     path = folder / f"{net.spec.arch}.{precision.name}.onnx"
@@ -211,6 +236,7 @@ def _manifest(exported: Exported, partial: Path, data: Path | None, basis: _Basi
         "opset": PRECISIONS[exported.artifact.precision].opset,
         "ir_version": IR_VERSION,
         **json.loads(exported.artifact.to_json()),
+        **basis.record,
         "check": [asdict(c) for c in exported.comparisons],
         "versions": {name: version(name) for name in ("torch", "onnx", "onnxruntime-gpu")},
     }

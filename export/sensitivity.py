@@ -17,6 +17,7 @@ from export.ranges import clip
 from export.release import Wanted
 from vgg_deploy.batches import size_batches
 from vgg_deploy.classes import ClassList
+from vgg_deploy.convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
@@ -39,7 +40,15 @@ class Sensitivity:
     pictures: int
 
 
-def report_sensitivity(source: Path, folder: Path, wanted: Wanted, classes: ClassList | None, threads: int, on_step: Callable[[str], None]) -> None:
+def report_sensitivity(
+    source: Path,
+    folder: Path,
+    wanted: Wanted,
+    classes: ClassList | None,
+    threads: int,
+    on_step: Callable[[str], None],
+    stated: StatedInput = SAYS_NOTHING,
+) -> None:
     """Measure, show and save `<arch>.sensitivity.csv`, for every quantized precision that was asked for; kept layers too.
 
     The calibration must have been done.
@@ -47,7 +56,7 @@ def report_sensitivity(source: Path, folder: Path, wanted: Wanted, classes: Clas
     precisions = [PRECISIONS[name] for name in wanted.precisions if PRECISIONS[name].activations]
     if not precisions:
         raise InputError("--sensitivity: nothing is quantized; add int8, int8-cpu or fp8 to --precision")
-    net = open_net(source, classes)
+    net = open_net(source, classes, stated)
     ranges = read_calibration(folder / f"{net.spec.arch}.calibration.json").ranges
     pictures = calibration_pictures(wanted.calibration, wanted.calibration_images, net).subset(PICTURES)
     on_step(f"sensitivity on {len(pictures)} of the calibration's pictures")

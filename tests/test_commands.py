@@ -302,15 +302,15 @@ def test_foreign_weights_are_exported_and_benched_as_they_are(here, photos):
     net = thin_net("B")
     arrays = {name.replace(".weight", "_W").replace(".bias", "_b"): tensor.numpy() for name, tensor in net.state_dict().items()}
     np.savez(here / "B.npz", **{**arrays, "conv1_1_W": arrays["conv1_1_W"][:, ::-1]})
-    (here / "list.txt").write_text("\n".join(f"{name} the {name}" for name in CLASSES))
-    run(vgg_export, here / "B.npz", "--onnx", "--classes", here / "list.txt")
+    (here / "list.json").write_text(json.dumps({str(i): [name, f"the {name}"] for i, name in enumerate(CLASSES)}))
+    run(vgg_export, here / "B.npz", "--onnx", "--classes", here / "list.json")
     manifest = json.loads((here / "exported" / "B.fp32.json").read_text())
     assert manifest["spec"]["classes"] == list(CLASSES) and manifest["spec"]["names"][0] == "the disc"
     assert manifest["spec"]["preprocessing"]["mean"] == [123.68, 116.779, 103.939]
     run(vgg_bench, here / "B.npz", "exported/B.fp32.onnx", "--scales", "64", "--data", photos, "--measure", "accuracy", "--threads", "1")
     assert (pd.read_csv(here / "results" / "comparisons.csv").agreement_pct == 100).all()
     (here / "short.txt").write_text("disc\nsquare")
-    assert "scores 4 classes, --classes lists 2" in run(vgg_export, here / "B.npz", "--onnx", "--classes", here / "short.txt", code=2)
+    assert "scores 4 classes, the class list has 2" in run(vgg_export, here / "B.npz", "--onnx", "--classes", here / "short.txt", code=2)
 
 
 def test_convolutions_alone_are_no_net_but_say_what_to_do(here):

@@ -546,7 +546,7 @@ def test_hidden_layers_of_another_width_are_named(tmp_path):
     arrays |= {"fc6_W": arrays["fc6_W"][:100], "fc6_b": arrays["fc6_b"][:100]}
     np.savez(tmp_path / "net.npz", **arrays)
     message = refuse(tmp_path / "net.npz")
-    assert f"net A of width 0.0625 wants fc6_W as ({HIDDEN}, 1568)" in message and "found (100, 1568)" in message
+    assert f"its hidden layers have 100 and {HIDDEN} outputs, a net of width 0.0625 has {HIDDEN} in both" in message
 
 
 @pytest.mark.parametrize(("arch", "claim"), [("A", "B"), ("D", "C"), ("E", "A-LRN"), ("B", "D")])

@@ -11,6 +11,14 @@ from train.config import INITS, PRECISIONS, TRAIN_SCENES
 from train.limits import CHECKPOINT_EVERY, IMAGES, RECIPE_LIMITS, processes
 from train.options import Number, parse_drops, parse_side, recipe_option
 from vgg_deploy.archs import ARCHS
+from vgg_deploy.convention import (
+    CHANNEL_ORDERS,
+    MEAN_HELP,
+    ORDER_HELP,
+    STD_HELP,
+    StatedInput,
+    parse_channels,
+)
 from vgg_deploy.errors import interruptible
 from vgg_deploy.machine import available_cores
 
@@ -79,6 +87,9 @@ CORES = available_cores()
     type=click.Path(path_type=Path),
     help="Start from this checkpoint, torchvision, timm or Caffe-layout file.",
 )
+@click.option("--mean", callback=parse_channels, metavar="R,G,B", help=MEAN_HELP)
+@click.option("--std", callback=parse_channels, metavar="R,G,B", help=STD_HELP)
+@click.option("--channel-order", type=click.Choice(CHANNEL_ORDERS), help=ORDER_HELP)
 @click.option(
     "--net-a",
     type=click.Path(path_type=Path),
@@ -214,6 +225,9 @@ def main(
     out,
     resume,
     weights,
+    mean,
+    std,
+    channel_order,
     net_a,
     freeze_features,
     fine_tune_epochs,
@@ -260,6 +274,9 @@ def main(
         raise click.UsageError(f"the chain {chain} fixes S by its stages; leave --side out")
     if chain == "glorot" and recipe["init"] not in (None, "glorot"):
         raise click.UsageError("the chain glorot fixes how layers are drawn; leave --init out")
+    stated = StatedInput(mean, std, channel_order)
+    if not (weights or stated.says_nothing):
+        raise click.UsageError("--mean, --std and --channel-order describe the weights to start from; add --weights")
     if plot:
         from train.curves import draw_curves
 
@@ -309,6 +326,7 @@ def main(
                     FineTune(fine_tune_epochs, fine_tune_lr),
                     recipe,
                     picture,
+                    stated,
                 ),
                 place,
             )

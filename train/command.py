@@ -9,6 +9,7 @@ from train.frozen import refuse_unless_given
 from train.plan import BUILT_IN, open_sets, recipe_for, resume_run, train_one
 from train.session import Machine, Sources, say
 from train.stages import Chain, resume_chain, train_chain
+from vgg_deploy.convention import StatedInput
 from vgg_deploy.errors import InputError
 from vgg_deploy.places import RUNS, newest_first, newest_run
 
@@ -29,6 +30,7 @@ class Request(NamedTuple):
     fine_tune: FineTune
     options: dict  # fields of TrainConfig that were given
     picture: Path | None
+    stated: StatedInput  # of the input of `weights`
 
 
 def train(request: Request, machine: Machine) -> None:
@@ -39,7 +41,15 @@ def train(request: Request, machine: Machine) -> None:
     train, val = open_sets(request.data, request.images, machine.on_error, machine.ranks)
     data = _whole_path(request.data) or BUILT_IN
     sources = Sources(
-        train, val, data, recipe, request.weights, request.net_a, request.freeze, request.images
+        train,
+        val,
+        data,
+        recipe,
+        request.weights,
+        request.net_a,
+        request.freeze,
+        request.images,
+        request.stated,
     )
     if request.picture:
         draw(base, sources, machine, request.picture)

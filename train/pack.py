@@ -18,8 +18,8 @@ from vgg_deploy.errors import interruptible
               help="Of the order of the training images.")  # fmt: skip
 @click.option("--on-error", type=click.Choice(("stop", "skip")), default="stop", help="What a file that is no image by its name does.")
 @click.option("--index", type=click.Path(path_type=Path), metavar="FOLDER", help="Instead: index WebDataset shards, train*.tar and val*.tar, of this folder.")
-@click.option("--classes", type=click.Path(path_type=Path), help="With --index: the classes in the order of their numbers, one id a line or Keras' JSON. "
-              "[default: numbered]")  # fmt: skip
+@click.option("--classes", type=click.Path(path_type=Path), help="With --index: the classes in the order of their numbers, one a line (the whole line), "
+              "or JSON.  [default: numbered]")  # fmt: skip
 @interruptible("shards that were written stay; remove them before you begin again")
 def main(source, target, images_per_shard, seed, on_error, index, classes):
     """Write the images of SOURCE (train/<class>/*, val/...) as tar shards into the folder TARGET.

@@ -10,6 +10,7 @@ from train.run import Run
 from train.session import Machine, Sources, say, train_net
 from train.start import describe, newest_fitting_a
 from vgg_deploy.archs import ARCHS, parameters
+from vgg_deploy.convention import StatedInput
 from vgg_deploy.data import Dataset, open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.machine import available_cores
@@ -67,7 +68,8 @@ def sources_of(begun: dict, machine: Machine, moved_to: str | None = None) -> So
     data = None if begun["data"] == BUILT_IN else begun["data"]
     train, val = open_sets(data, begun["images"], machine.on_error, machine.ranks)
     weights, net_a = (Path(begun[name]) if begun.get(name) else None for name in ("weights", "net_a"))
-    return Sources(train, val, begun["data"], begun["recipe"], weights, net_a, begun["freeze"], begun["images"])
+    stated = StatedInput.from_json(begun.get("stated", {}))
+    return Sources(train, val, begun["data"], begun["recipe"], weights, net_a, begun["freeze"], begun["images"], stated)
 
 
 def open_sets(data: str | None, images: int | None, on_error: str, ranks: Ranks) -> tuple[Dataset, Dataset]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -29,12 +29,15 @@ from train.trainee import shape_for_training, shaped
 from train.unreadable import Skipped, check_headers, refuse_unreadable
 from train.update import Examples, Updater
 from train.validation import dense_validation
+from vgg_deploy.convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.model import VGG
 from vgg_deploy.ranks import ALONE, Ranks
 from vgg_deploy.spec import NetSpec, Preprocessing
+from vgg_deploy.unstated import ways_out
 
+WAYS_OUT = {"crop": "if the net was trained at crop 32, train it at --crop 32"}
 say = Console(highlight=False, soft_wrap=True).print
 CHECKPOINT_EVERY = 1000  # updates
 
@@ -65,11 +68,13 @@ class Sources:
     net_a: Path | None = None  # start FROM_A's layers from this net
     freeze: bool = False  # train fc6-fc8 only
     images: int | None = None  # how many training images were asked for
+    stated: StatedInput = SAYS_NOTHING  # of the input of `weights`
 
     def as_json(self) -> dict:
         """What a resumed run needs to open the same files."""
         weights, net_a = (str(path.resolve()) if path else None for path in (self.weights, self.net_a))
-        return {"data": self.data, "recipe": self.recipe, "weights": weights, "net_a": net_a, "freeze": self.freeze, "images": self.images}
+        named = {"data": self.data, "recipe": self.recipe, "weights": weights, "net_a": net_a, "freeze": self.freeze, "images": self.images}
+        return named if self.stated.says_nothing else {**named, "stated": self.stated.as_json()}
 
 
 @dataclass
@@ -188,13 +193,14 @@ def _colours(sources: Sources, machine: Machine) -> Colours:
 
 
 def _first(config: TrainConfig, sources: Sources, colours: Colours, run: Run) -> Beginning:
+    stated = replace(sources.stated, crop=config.crop)  # the crop that is trained
     mean = Preprocessing(mean=tuple(round(float(m), 3) for m in colours.mean))
-    preprocessing = start.weights_of(sources.weights)[1] if sources.weights else mean
+    preprocessing = _of_weights(sources.weights, stated) if sources.weights else mean
     recipe = describe_recipe(config, _circumstances(sources))
     spec = start.describe(config, sources.train, preprocessing, recipe)
     net = start.random_net(spec, config)
     if sources.weights:
-        say("Start: " + start.load_what_fits(net, sources.weights))
+        say("Start: " + start.load_what_fits(net, sources.weights, stated))
     elif sources.net_a:
         say("Start: " + start.copy_from_a(net, sources.net_a) + f", the others {config.init}")
     else:
@@ -226,6 +232,16 @@ def _circumstances(sources: Sources) -> Circumstances:
         weights=f"{weights.resolve().parent.name}/{weights.name}" if weights else None,
         frozen=sources.freeze,
     )
+
+
+def _of_weights(path: Path, stated: StatedInput) -> Preprocessing:
+    """The preprocessing of the file to start from; says what is assumed of another project's."""
+    with ways_out(WAYS_OUT):
+        held = start.weights_of(path, stated)
+    if held.assumed:
+        for line in held.assumed.lines(str(path), "state another with --mean, --std, --channel-order"):
+            say(line)
+    return held.preprocessing
 
 
 def _go_on(run: Run, sources: Sources, machine: Machine) -> Beginning:

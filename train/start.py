@@ -3,19 +3,22 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from train.config import TrainConfig
 from train.run import Run
-from vgg_deploy.checkpoint import is_checkpoint, load_checkpoint, load_untrusted
+from vgg_deploy.checkpoint import load_checkpoint
+from vgg_deploy.convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.model import FROM_A, VGG, initialise, start_from_a
-from vgg_deploy.nets import open_net
+from vgg_deploy.nets import is_own, open_net
 from vgg_deploy.places import newest_first
 from vgg_deploy.spec import NetSpec, Preprocessing
-from vgg_deploy.weights import read_foreign
+from vgg_deploy.weights import Assumed, read_foreign
 
 
 def describe(config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing, recipe: str) -> NetSpec:
@@ -32,12 +35,12 @@ def random_net(spec: NetSpec, config: TrainConfig) -> VGG:
     return net
 
 
-def load_what_fits(net: VGG, path: Path) -> str:
+def load_what_fits(net: VGG, path: Path, stated: StatedInput = SAYS_NOTHING) -> str:
     """Copy every layer of `path` into `net`, fc8 only when its classes agree; say what was copied.
 
     Raises: InputError if a layer has another shape.
     """
-    held = weights_of(path)[0]
+    held = weights_of(path, stated).weights
     own = net.state_dict()
     copied = set()
     for name, tensor in held.items():
@@ -52,13 +55,30 @@ def load_what_fits(net: VGG, path: Path) -> str:
     return f"{len(copied)} layers from {path}" + (f", {', '.join(fresh)} start random" if fresh else "")
 
 
-def weights_of(path: Path) -> tuple[dict, Preprocessing]:
-    """Weights and preprocessing of a checkpoint or of a foreign file, which may lack fc6-fc8."""
-    if path.suffix in (".pt", ".pth") and is_checkpoint(load_untrusted(path)):
+class Weights(NamedTuple):
+    """What a file gives to start from."""
+
+    weights: dict[str, Tensor]
+    preprocessing: Preprocessing
+    assumed: Assumed | None  # of weights of another project
+
+
+def weights_of(path: Path, stated: StatedInput = SAYS_NOTHING) -> Weights:
+    """Weights and preprocessing of a checkpoint or of a foreign file, which may lack fc6-fc8.
+
+    Args:
+        stated: What the user says of a foreign file's input.
+
+    Raises:
+        InputError: If the file cannot be used, or is a checkpoint and an input is stated.
+    """
+    if is_own(path):
+        if not stated.says_nothing:
+            raise InputError(f"{path}: a checkpoint knows its own input; leave --mean, --std and --channel-order out")
         checkpoint = load_checkpoint(path)
-        return checkpoint.weights, checkpoint.spec.preprocessing
-    foreign = read_foreign(path)
-    return foreign.weights, foreign.preprocessing
+        return Weights(checkpoint.weights, checkpoint.spec.preprocessing, None)
+    foreign = read_foreign(path, stated=stated)
+    return Weights(foreign.weights, foreign.preprocessing, foreign.assumed)
 
 
 def copy_from_a(net: VGG, path: Path) -> str:

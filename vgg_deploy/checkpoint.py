@@ -11,6 +11,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.model import VGG
 from vgg_deploy.spec import NetSpec
+from vgg_deploy.torch_files import is_torchscript, why_unreadable
 
 FORMAT = "vgg-deploy-checkpoint"
 VERSION = 1
@@ -80,11 +81,13 @@ def load_untrusted(path: Path) -> object:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a checkpoint such as runs/D/best.pt")
+    if is_torchscript(path):
+        raise InputError(f"{path}: {why_unreadable('a torch file', None)}")
     try:
         # files of before torch 1.6 are no archives and cannot be mapped
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch raises almost anything for a damaged file
-        raise InputError(f"{path}: cannot be read as a torch file, it is truncated or something else ({type(error).__name__})") from None
+        raise InputError(f"{path}: {why_unreadable('a torch file', error)}") from None
 
 
 def check_weights(weights: object, spec: NetSpec, where: str) -> None:

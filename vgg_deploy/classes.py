@@ -1,62 +1,68 @@
-"""Lists of classes: ids in an order, and what people call them."""
+"""Lists of classes: ids in the order of a net's scores, and what people call them.
 
-import json
-from collections.abc import Iterable
+An id is what class folders are named by; a name is for people. Forms that are read:
+
+    text, one class a line   the whole line is the id and the name; or, where every line begins
+                             with a wnid (n and 8 digits), the wnid is the id and what follows it,
+                             up to the first comma, the name
+    ["a", "b"]               ids in their order
+    {"0": "a", "1": "b"}     position -> id
+    {"0": ["n01440764", "tench"], ...}   position -> id and name (Keras)
+    {"a": 0, "b": 1}         id -> position (class_to_idx of torchvision's ImageFolder)
+
+Positions count from 0. Whatever fits none of these is refused; nothing is cut or guessed.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.json_files import parse_json
 
 SYNSET_LISTS = ("synsets.txt", "synset_words.txt")
 CLASS_INDEX = "class_index.json"
 
-ClassList = tuple[tuple[str, ...], tuple[str, ...]]  # ids in the order of a net's scores, and people's names for them
+WNID = re.compile(r"(n[0-9]{8})(?:[\s,:;]+(.*))?")
+NUMBER_FIRST = re.compile(r"(?P<number>[0-9]{1,9})[\s,:;]+(?P<text>\S.*)")
+NUMBER_LAST = re.compile(r"(?P<text>.*[^\s,:;])[\s,:;]+(?P<number>[0-9]{1,9})")
+# Control characters, lone surrogates, line and paragraph separators: no label can hold them
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+FORMS = (
+    'one class a line, or JSON: ["a", "b"], {"0": "a"}, {"0": ["n01440764", "tench"]} or {"a": 0}'
+)
+
+
+class ClassList(NamedTuple):
+    """The classes of a net in the order of its scores."""
+
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 def read_class_list(path: Path) -> ClassList:
-    """A net's classes from a synset list (one id a line, names after it) or from Keras' class index (JSON).
+    """A list of classes in any form that this module's description names.
 
-    Raises: InputError if it is neither.
+    Raises:
+        InputError: For a file that is none of them, naming the line or the entry.
     """
     path = Path(path)
-    if path.suffix != ".json":
-        listed = read_synsets(path)
-        return tuple(listed), tuple(listed.values())
-    index = _keras_index(path)
-    if sorted(index) != list(range(len(index))):
-        raise InputError(f"{path}: its positions are not 0 to {len(index) - 1}, each once; correct the list")
-    return tuple(tuple(index[i][part] for i in range(len(index))) for part in (0, 1))
-
-
-def read_synsets(path: Path) -> dict[str, str]:
-    """wnid -> name, in the file's order; lines of "wnid" or "wnid name, other name"."""
-    names = {}
-    for number, line in enumerate(read_lines(path), start=1):
-        id, _, words = line.partition(" ")
-        if not id or id in names:
-            raise InputError(f"{path}, line {number}: {f'{id} is there twice' if id else 'is empty'}, expected one wnid a line, each once")
-        names[id] = words.split(",")[0].strip() or id
-    return names
-
-
-def keras_names(path: Path) -> dict[str, str]:
-    """id -> name from a class index; its positions are not used."""
-    return dict(_keras_index(path).values())
-
-
-def _keras_index(path: Path) -> dict[int, tuple[str, str]]:
-    """{"0": ["n01440764", "tench"], ...} with positions as numbers."""
-    try:
-        return {int(i): (str(id), str(name)) for i, (id, name) in json.loads("\n".join(read_lines(path))).items()}
-    except (ValueError, AttributeError, TypeError):
-        raise InputError(f'{path}: is not a class index, expected {{"0": ["n01440764", "tench"], ...}}; correct or remove it') from None
+    lines = read_lines(path)
+    if path.suffix == ".json" or lines[0][:1] in ("[", "{"):
+        return _of_json(parse_json("\n".join(lines), str(path)), path)
+    return _of_lines(lines, path)
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a text file without the white space round them; there is at least one."""
+    """Lines of a text file without the white space around them; there is at least one."""
     try:
         text = path.read_text(encoding="utf-8-sig").rstrip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error}); correct or remove it") from None
+        raise InputError(
+            f"{path}: cannot be read as text ({error}); correct or remove it"
+        ) from None
     if not text:
         raise InputError(f"{path}: is empty; correct or remove it")
     return [line.strip() for line in text.split("\n")]
@@ -66,3 +72,163 @@ def some(ids: Iterable[str]) -> str:
     """The first few, for messages."""
     ids = list(ids)
     return ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+
+
+def _of_lines(lines: list[str], path: Path) -> ClassList:
+    """A text list: of wnids if every line begins with one, else of whole lines."""
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            raise InputError(f"{path}, line {number}: is empty, expected a class; correct the list")
+    matches = [WNID.fullmatch(line) for line in lines]
+    if all(matches):
+        return _of_wnids(lines, path)
+    _refuse_tables(lines, path)
+    for number, line in enumerate(lines, start=1):
+        _check_plain(line, f"{path}, line {number}")
+    _refuse_repeats(lines, path, "line")
+    return ClassList(tuple(lines), tuple(lines))
+
+
+def _of_wnids(lines: list[str], path: Path) -> ClassList:
+    ids: list[str] = []
+    rests: list[str] = []
+    for line in lines:
+        match = WNID.fullmatch(line)
+        assert match is not None  # the caller has looked
+        ids.append(match[1])
+        rests.append(match[2] or "")
+    _refuse_repeats(ids, path, "line")
+    _refuse_numbers([rest for rest in rests if rest], path)
+    names = []
+    for number, (wnid, rest) in enumerate(zip(ids, rests, strict=True), start=1):
+        _check_plain(rest, f"{path}, line {number}")
+        names.append(rest.split(",")[0].strip() or wnid)
+    return ClassList(tuple(ids), tuple(names))
+
+
+def _check_plain(text: str, where: str) -> None:
+    """Refuse what shows that a line is not the plain text of a class."""
+    if "\t" in text:
+        raise InputError(f"{where}: has columns (a tab), expected a class alone; give {FORMS}")
+    if text[:1] == '"' or (len(text) > 1 and text[0] == text[-1] == "'"):
+        raise InputError(f"{where}: {text} is in quotes, which would become part of the name; "
+                         f"give {FORMS}")  # fmt: skip
+    if text[-1:] in (",", ";"):
+        raise InputError(f"{where}: {text!r} ends with {text[-1]!r}, as in a part of other code; "
+                         f"give {FORMS}")  # fmt: skip
+    _check_printable(text, where)
+
+
+def _check_printable(text: str, where: str) -> None:
+    for character in text:
+        if unicodedata.category(character) in UNPRINTABLE:
+            raise InputError(
+                f"{where}: holds the character {ascii(character)}, which no label can hold; "
+                "remove it"
+            )
+
+
+def _refuse_tables(lines: list[str], path: Path) -> None:
+    """Tables whose rows would be taken for names: a header above wnids, or numbered rows."""
+    header, rows = lines[0], lines[1:]
+    for separator in (",", "\t", ";"):
+        if rows and separator in header and all(
+            WNID.fullmatch(row) and row[9:10] == separator for row in rows
+        ):  # fmt: skip
+            raise InputError(
+                f"{path}, line 1: {header!r} is the header of a table; remove it, so that every "
+                "line begins with a wnid"
+            )
+    _refuse_numbers(lines, path)
+
+
+def _refuse_numbers(lines: list[str], path: Path) -> None:
+    """Lines that each have a position: their order may be another than the lines'.
+
+    Names such as "grade 1", "grade 2" are no table: without the number they are all the same.
+    """
+    count = len(lines)
+    for form, place in ((NUMBER_FIRST, "before"), (NUMBER_LAST, "after")):
+        rows = [match for match in map(form.fullmatch, lines) if match]
+        if count < 2 or len(rows) < count or len({row["text"] for row in rows}) < count:
+            continue
+        numbers = sorted(int(row["number"]) for row in rows)
+        if numbers in (list(range(count)), list(range(1, count + 1))):
+            raise InputError(
+                f"{path}, line 1: {lines[0]!r} has a number {place} the class, as every line has; "
+                'write the classes alone in the order of the scores, or JSON {"0": "a", "1": "b"}'
+            )
+
+
+def _refuse_repeats(ids: Sequence[str], path: Path, unit: str) -> None:
+    first: dict[str, int] = {}
+    for number, id in enumerate(ids, start=1):
+        if id in first:
+            raise InputError(
+                f"{path}, {unit} {number}: {id} is there twice, first in {unit} {first[id]}; "
+                "give each class once"
+            )
+        first[id] = number
+
+
+def _of_json(held: object, path: Path) -> ClassList:
+    """One of the four JSON forms."""
+    if isinstance(held, list):
+        return _checked(held, held, path)
+    if not isinstance(held, dict):
+        raise InputError(f"{path}: is no list of classes; give {FORMS}")
+    values = list(held.values())
+    if values and all(type(value) is int for value in values):
+        ids = list(held)
+        order = _positions(dict(zip(ids, values, strict=True)), path)
+        listed = [ids[i] for i in order]
+        return _checked(listed, listed, path)
+    order = _positions({key: _number(key) for key in held}, path)
+    values = [values[i] for i in order]
+    if values and all(isinstance(value, list) and len(value) == 2 for value in values):
+        return _checked([value[0] for value in values], [value[1] for value in values], path)
+    return _checked(values, values, path)
+
+
+def _number(key: str) -> int:
+    """A position in its one spelling; -1 for anything else, as "00"."""
+    return int(key) if re.fullmatch("0|[1-9][0-9]{0,8}", key) else -1
+
+
+def _positions(given: dict[str, int], path: Path) -> list[int]:
+    """Places among the entries, by position. Args: given, entry -> its position."""
+    wanted = range(len(given))
+    seen: dict[int, str] = {}
+    for entry, position in given.items():
+        if position not in wanted:
+            raise InputError(
+                f"{path}: the entry {entry!r} has no position from 0 to {len(given) - 1}, as "
+                f"{len(given)} classes need; number them from 0 without gaps"
+            )
+        if position in seen:
+            raise InputError(
+                f"{path}: {seen[position]!r} and {entry!r} have the same position {position}; "
+                "correct the list"
+            )
+        seen[position] = entry
+    places = {entry: i for i, entry in enumerate(given)}
+    return [places[seen[position]] for position in wanted]
+
+
+def _checked(ids: Sequence[object], names: Sequence[object], path: Path) -> ClassList:
+    """Ids and names of JSON. Raises: InputError for anything but different, printable text."""
+    if not ids:
+        raise InputError(f"{path}: lists no classes; give {FORMS}")
+    for number, values in enumerate(zip(ids, names, strict=True)):
+        where = f"{path}, position {number}"
+        for value in values:
+            if not isinstance(value, str):
+                raise InputError(f"{where}: {value!r:.60} is not the text of a class; give {FORMS}")
+            _check_printable(value, where)
+            if not value or value != value.strip():
+                raise InputError(
+                    f"{where}: {value!r} is empty or has white space around it; correct the list"
+                )
+    listed = tuple(str(id) for id in ids)
+    _refuse_repeats(listed, path, "entry")
+    return ClassList(listed, tuple(str(name) for name in names))

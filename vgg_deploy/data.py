@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vgg_deploy.classes import CLASS_INDEX, keras_names, read_synsets, some
+from vgg_deploy.class_matching import Matching, match_classes
+from vgg_deploy.classes import CLASS_INDEX, read_class_list, some
 from vgg_deploy.errors import InputError
 from vgg_deploy.folders import list_classes
 from vgg_deploy.ilsvrc import flat_images
@@ -19,7 +20,7 @@ from vgg_deploy.index import Names
 from vgg_deploy.listing import SUFFIXES, entries, is_image
 from vgg_deploy.progress import progress
 from vgg_deploy.shards import Packed, Unreachable, are_shards, open_shards
-from vgg_deploy.spec import NetSpec, numbered
+from vgg_deploy.spec import NetSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -162,27 +163,22 @@ def _of_shards(root: Path | str, split: str) -> Dataset:
     return Dataset(root, opened.files, opened.labels, opened.classes, opened.names, packed=opened.packed)
 
 
-def matched_classes(dataset: Dataset, spec: NetSpec, where: str) -> tuple[str, ...]:
-    """A net's classes, in the order of its scores, by the ids that the data set uses.
+def matching(dataset: Dataset, spec: NetSpec, where: str, stated: bool = False) -> Matching:
+    """How a net's classes meet those of a data set.
 
-    Classes meet by id, so the data may have fewer than the net. A net with numbered classes meets data whose ids are no
-    such numbers by order. Args: where, the net's file, for errors.
-    Raises: InputError for classes that the net does not have.
+    Args:
+        where: The net's file, for errors.
+        stated: Whether the user gave `spec.classes`, so that they are ids even if they are numbers.
+
+    Raises:
+        InputError, Unstated: As `match_classes`.
     """
-    unknown = [id for id in dataset.classes if id not in set(spec.classes)]
-    if not unknown:
-        return spec.classes
-    if spec.classes != numbered(len(spec.classes)) or len(unknown) < len(dataset.classes):
-        raise InputError(
-            f"{where}: its {len(spec.classes)} classes lack {len(unknown)} of the {len(dataset.classes)} of {dataset.root}: "
-            f"{some(unknown)}; use a net trained on these classes, or data of the net's classes ({some(spec.classes)})"
-        )
-    if len(spec.classes) != len(dataset.classes):
-        raise InputError(
-            f"{where}: its {len(spec.classes)} classes are numbered and have no ids, so they can only be matched by order, but "
-            f"{dataset.root} has {len(dataset.classes)}; use data with all {len(spec.classes)} classes, or a net that knows its ids"
-        )
-    return dataset.classes
+    return match_classes(dataset.classes, spec, stated, str(dataset.root), where)
+
+
+def matched_classes(dataset: Dataset, spec: NetSpec, where: str, stated: bool = False) -> tuple[str, ...]:
+    """A net's classes, in the order of its scores, by the ids that the data set uses. As `matching`."""
+    return matching(dataset, spec, where, stated).classes
 
 
 def labels_for(dataset: Dataset, classes: tuple[str, ...]) -> np.ndarray:
@@ -214,13 +210,11 @@ def _compare_with_train(root: Path, folder: Path, classes: tuple[str, ...]) -> N
 def _names(lists: tuple[Path, Path], classes: tuple[str, ...]) -> tuple[str, ...]:
     """What people call the classes, from the nearest file that says so."""
     for folder in lists:
-        if (folder / CLASS_INDEX).is_file():
-            known = keras_names(folder / CLASS_INDEX)
-        elif (folder / "synset_words.txt").is_file():
-            known = read_synsets(folder / "synset_words.txt")
-        else:
-            continue
-        return tuple(known.get(id, id) for id in classes)
+        for name in (CLASS_INDEX, "synset_words.txt"):
+            if (folder / name).is_file():
+                listed = read_class_list(folder / name)
+                known = dict(zip(listed.ids, listed.names, strict=True))
+                return tuple(known.get(id, id) for id in classes)
     return classes
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from vgg_deploy.classes import CLASS_INDEX, SYNSET_LISTS, read_lines, read_synsets, some
+from vgg_deploy.classes import CLASS_INDEX, SYNSET_LISTS, read_class_list, read_lines, some
 from vgg_deploy.errors import InputError
 from vgg_deploy.listing import entries, is_image
 
@@ -20,7 +20,7 @@ def flat_images(folder: Path, lists: tuple[Path, Path]) -> tuple[tuple[str, ...]
     strays = [file for file in inside if not is_image(file) and file not in known]
     synsets = _synset_list(lists, images)
     places = _flat_places(_ground_truth(lists, images), synsets, images)
-    ids = list(read_synsets(synsets))
+    ids = list(read_class_list(synsets).ids)
     rank = {id: i for i, id in enumerate(sorted(ids))}
     return tuple(rank), images, [rank[ids[place]] for place in places], strays
 
@@ -47,7 +47,7 @@ def _synset_list(lists: tuple[Path, Path], images: list[str]) -> Path:
     """The synset list in the nearest folder that has one; two of them must be in the same order."""
     for folder in lists:
         found = [folder / name for name in SYNSET_LISTS if (folder / name).is_file()]
-        if len(found) > 1 and list(read_synsets(found[0])) != list(read_synsets(found[1])):
+        if len(found) > 1 and read_class_list(found[0]).ids != read_class_list(found[1]).ids:
             raise InputError(f"{folder}: {' and '.join(SYNSET_LISTS)} differ in their wnids or their order; keep the one that the ground truth counts by")
         if found:
             return found[0]
@@ -63,17 +63,35 @@ def _flat_places(truth: Path, synsets: Path, images: list[str]) -> list[int]:
     The ground truth's lines have one of three forms: "id" from 1, the images in the order of their names (ILSVRC's
     devkit, whose list is in devkit order); "name position" from 0 (Caffe, whose list is sorted); "name wnid".
     """
-    lines, ids = read_lines(truth), list(read_synsets(synsets))
-    devkit = len(lines[0].split()) == 1
-    by_position = devkit or (lines[0].split()[-1].isdecimal() and lines[0].split()[-1] not in ids)
-    in_order = ids == sorted(ids)
-    if len(ids) == ILSVRC_CLASSES and by_position and devkit == in_order:
-        counts = "devkit ids, 1-1000 in the devkit's own order" if devkit else "Caffe's positions, 0-999 among the sorted wnids"
+    lines, ids = read_lines(truth), list(read_class_list(synsets).ids)
+    if len(lines[0].split()) == 1:
+        _refuse_devkit_ids_of_a_sorted_list(truth, synsets, ids)
+        return _places_by_order(truth, lines, ids, images)
+    return _places_by_name(truth, synsets, lines, ids, images)
+
+
+def _refuse_devkit_ids_of_a_sorted_list(truth: Path, synsets: Path, ids: list[str]) -> None:
+    """The devkit counts by a list in an order of its own; a sorted list is most likely another.
+
+    With ids from 1 and another order than the one they count by, every label would be wrong.
+    """
+    if len(ids) > 1 and ids == sorted(ids):
         raise InputError(
-            f"{truth}: looks like {counts}, but {synsets} is {'' if in_order else 'not '}sorted by wnid; the labels would be wrong "
-            'without any sign. Give the list in the order that the numbers count by, or a ground truth with lines "image wnid"'
+            f"{truth}: looks like devkit ids, 1-{len(ids)} in the devkit's own order, but {synsets} "
+            "is sorted by wnid; the labels would be wrong without any sign. Give the list in the "
+            'order that the numbers count by, or a ground truth with lines "image wnid"'
         )
-    return _places_by_order(truth, lines, ids, images) if devkit else _places_by_name(truth, lines, ids, images)
+
+
+def _refuse_caffe_positions_of_another_list(truth: Path, synsets: Path, ids: list[str]) -> None:
+    """Caffe's positions count by the sorted list of all classes."""
+    if len(ids) == ILSVRC_CLASSES and ids != sorted(ids):
+        raise InputError(
+            f"{truth}: looks like Caffe's positions, 0-{len(ids) - 1} among the sorted wnids, but "
+            f"{synsets} is not sorted by wnid; the labels would be wrong without any sign. Give "
+            "the list in the order that the numbers count by, or a ground truth with lines "
+            '"image wnid"'
+        )
 
 
 def _places_by_order(truth: Path, lines: list[str], ids: list[str], images: list[str]) -> list[int]:
@@ -81,7 +99,7 @@ def _places_by_order(truth: Path, lines: list[str], ids: list[str], images: list
     if len(lines) != len(images):
         raise InputError(f"{truth}: has {len(lines)} lines for {len(images)} images, expected one line an image; complete the images or the file")
     for number, line in enumerate(lines, start=1):
-        if not (line.isdecimal() and 1 <= int(line) <= len(ids)):
+        if not (line.isdecimal() and len(line) < 10 and 1 <= int(line) <= len(ids)):
             raise InputError(
                 f"{truth}, line {number}: {line!r} is not a class id from 1 to {len(ids)}, the length of the synset list; "
                 'positions from 0 need lines "image position"'
@@ -89,23 +107,47 @@ def _places_by_order(truth: Path, lines: list[str], ids: list[str], images: list
     return [int(line) - 1 for line in lines]
 
 
-def _places_by_name(truth: Path, lines: list[str], ids: list[str], images: list[str]) -> list[int]:
-    """Lines of an image's name and its class, a wnid or a position from 0; in any order."""
-    place, given, present = {id: i for i, id in enumerate(ids)}, {}, set(images)
+def _places_by_name(
+    truth: Path, synsets: Path, lines: list[str], ids: list[str], images: list[str]
+) -> list[int]:
+    """Lines of an image's name and its class, a wnid or a position from 0; in any order.
+
+    All lines must have the same form, since only that one is checked against the order of the list.
+    """
+    place = {id: i for i, id in enumerate(ids)}
+    given: dict[str, int] = {}
+    present = set(images)
+    first_form = ""
     for number, line in enumerate(lines, start=1):
         where = f"{truth}, line {number}"
         name, _, value = line.replace("\t", " ").rpartition(" ")
         name = name.strip().rpartition("/")[2]  # some lists have val/ before the name
-        if value not in place and not (value.isdecimal() and int(value) < len(ids)):
+        is_position = value.isascii() and value.isdecimal() and len(value) < 10
+        if value not in place and not (is_position and int(value) < len(ids)):
             raise InputError(
-                f"{where}: class {value!r} is neither a wnid of the synset list nor a position from 0 to "
-                f"{len(ids) - 1}; correct the line or the list"
+                f"{where}: class {value!r} is neither a wnid of the synset list nor a position "
+                f"from 0 to {len(ids) - 1}; correct the line or the list"
+            )
+        form = "wnid" if value in place else "position"
+        first_form = first_form or form
+        if form != first_form:
+            raise InputError(
+                f"{where}: gives the class as a {form}, line 1 as a {first_form}; use one form in "
+                "all lines"
             )
         if name not in present:
-            raise InputError(f"{where}: there is no image {name!r}; restore it or remove the line")
+            raise InputError(
+                f"{where}: there is no image {name!r}; restore it or remove the line"
+            )
         if name in given:
             raise InputError(f"{where}: {name} has a class already; remove one of its lines")
-        given[name] = place[value] if value in place else int(value)
-    if missing := [image for image in images if image not in given]:
-        raise InputError(f"{truth}: has no line for {len(missing)} of {len(images)} images: {some(missing)}; add them or remove the images")
+        given[name] = place[value] if form == "wnid" else int(value)
+    if first_form == "position":
+        _refuse_caffe_positions_of_another_list(truth, synsets, ids)
+    missing = [image for image in images if image not in given]
+    if missing:
+        raise InputError(
+            f"{truth}: has no line for {len(missing)} of {len(images)} images: {some(missing)}; "
+            "add them or remove the images"
+        )
     return [given[image] for image in images]

@@ -6,56 +6,11 @@ from functools import partial
 from typing import NamedTuple
 
 from vgg_deploy.archs import ARCHS, Arch
-from vgg_deploy.artifact import USUAL_MEAN, USUAL_STD
+from vgg_deploy.convention import CAFFE, SSD, USUAL, Convention
 from vgg_deploy.errors import InputError
-from vgg_deploy.spec import Preprocessing
+from vgg_deploy.heads import refuse_other_head
 
 NORM = (".weight", ".bias", ".running_mean", ".running_var")  # gamma, beta and the statistics of a batch normalisation
-
-
-@dataclass(frozen=True)
-class Convention:
-    """What a net was trained on: (x - mean) / scale of an image x in 0-255."""
-
-    channel_order: str  # of the first convolution's input channels, "RGB" or "BGR"
-    mean: tuple[float, float, float]  # R, G, B whatever the channel order
-    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)  # R, G, B
-
-
-CAFFE = Convention("BGR", Preprocessing().mean)
-USUAL = Convention("RGB", tuple(255 * m for m in USUAL_MEAN), tuple(255 * s for s in USUAL_STD))
-# torchvision's IMAGENET1K_FEATURES: mean 0.48235, 0.45882, 0.40784 and std 1/255 of 0-1
-SSD = Convention("RGB", tuple(255 * m for m in (0.48235, 0.45882, 0.40784)))
-
-
-def stated_convention(default: Convention, metadata: Mapping[str, str], where: str) -> Convention:
-    """`default` with what a file says of itself: input_range, channel_order, mean_bgr or mean_rgb ("103.939,116.779,123.68").
-
-    Raises: InputError for values this program cannot honour.
-    """
-    stated = default
-    if (scale := metadata.get("input_range")) is not None:
-        if scale != "0-255":
-            raise InputError(f"{where}: its metadata states input_range {scale!r}; only '0-255' can be read, convert the weights")
-        stated = replace(stated, scale=(1.0, 1.0, 1.0))
-    if (order := metadata.get("channel_order")) is not None:
-        if order not in ("RGB", "BGR"):
-            raise InputError(f"{where}: its metadata states channel_order {order!r}; write RGB or BGR")
-        stated = replace(stated, channel_order=order)
-    for key, step in (("mean_rgb", 1), ("mean_bgr", -1)):
-        if key in metadata:
-            stated = replace(stated, mean=_parse_mean(metadata[key], key, where)[::step])
-    return stated
-
-
-def _parse_mean(text: str, key: str, where: str) -> tuple[float, ...]:
-    try:
-        mean = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        mean = ()
-    if len(mean) != 3 or not all(0 <= m <= 255 for m in mean):
-        raise InputError(f"{where}: its metadata states {key} {text!r}; write three numbers of 0-255, as in 103.939,116.779,123.68")
-    return mean
 
 
 class Source(NamedTuple):
@@ -139,12 +94,21 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> tuple[Layout
             f"{where}: is no VGG; its tensors are named {_few(shapes)}, wanted are torchvision's or timm's features.0.weight ... "
             "or Caffe's conv1_1.weight ..."
         )
+    with_head = layout if layout.head else _with_head(layout)
+    head = {name for source in with_head.head for name in (source.weight, source.bias)}
+    refuse_other_head(where, arch, shapes, layout.names(ARCHS[arch]) - head, head)
     closest = f"{where}: comes closest to net {arch} in {layout.label} layout"
     if missing := names - shapes.keys():
         raise InputError(f"{closest}, but has no {_few(missing)}; take the whole state dict of a VGG")
     if surplus := shapes.keys() - names:
         raise InputError(f"{closest}, which has no {_few(surplus)}; take a VGG without additions")
     return layout, arch
+
+
+def _with_head(trunk: Layout) -> Layout:
+    """The layout that a trunk's names belong to when it has a head."""
+    same = [layout for layout in WITH_HEAD if layout.trunk is trunk.trunk]
+    return same[0]
 
 
 def _unlike(layout: Layout, arch: Arch, shapes: Mapping[str, tuple[int, ...]]) -> int:

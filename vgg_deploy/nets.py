@@ -1,41 +1,97 @@
 """Any file with a VGG's weights, ours or another project's, as a net."""
 
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 from vgg_deploy.checkpoint import build, is_checkpoint, load_checkpoint, load_untrusted
+from vgg_deploy.class_matching import with_classes
 from vgg_deploy.classes import ClassList
+from vgg_deploy.convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.errors import InputError
+from vgg_deploy.heads import refuse_one_output
 from vgg_deploy.model import VGG
 from vgg_deploy.spec import NetSpec, numbered
-from vgg_deploy.weights import Foreign, read_foreign
+from vgg_deploy.torch_files import TORCH_SUFFIXES
+from vgg_deploy.weights import Assumed, Foreign, read_foreign
 
 
-def open_net(path: Path, classes: ClassList | None = None) -> VGG:
+def is_own(path: Path) -> bool:
+    """Whether a file is a checkpoint of this program, whatever its suffix.
+
+    Raises: InputError if it has the suffix of a torch file and cannot be read.
+    """
+    return path.suffix in TORCH_SUFFIXES and is_checkpoint(load_untrusted(path))
+
+
+def open_net(
+    path: Path,
+    classes: ClassList | None = None,
+    stated: StatedInput = SAYS_NOTHING,
+    on_assumed: Callable[[Assumed], None] | None = None,
+) -> VGG:
     """A net in evaluation mode from a checkpoint or from foreign weights.
 
-    Args: classes, (ids, names) for foreign weights, which do not name theirs; without it they are numbered.
-    Raises: InputError if the file is no VGG, or has no fully connected layers to score with.
+    Args:
+        path: The file.
+        classes: (ids, names) in the order of the scores, for weights that do not name theirs;
+            without it such weights are numbered from 0.
+        stated: What the caller knows of the input of foreign weights.
+        on_assumed: Called with what was taken for granted, for foreign weights only.
+
+    Raises:
+        InputError: If the file is no VGG, has no fully connected layers to score with, or
+            contradicts what is stated.
     """
     path = Path(path)
-    if path.suffix in (".pt", ".pth", ".bin", ".tar") and is_checkpoint(load_untrusted(path)):
+    if is_own(path):
+        if stated != SAYS_NOTHING:
+            raise InputError(f"{path}: a checkpoint knows its own input and crop; state none")
         checkpoint = load_checkpoint(path)
-        if classes is not None:
-            raise InputError(f"{path}: a checkpoint names its own classes; leave --classes out")
-        return build(checkpoint.spec, checkpoint.weights)
-    foreign = read_foreign(path)
-    return build(foreign_spec(foreign, path, classes), foreign.weights)
+        spec = checkpoint.spec
+        return build(with_classes(spec, classes, str(path)) if classes else spec, checkpoint.weights)
+    foreign = read_foreign(path, stated=stated)
+    spec = foreign_spec(foreign, path, classes, stated.crop)
+    if on_assumed:
+        on_assumed(foreign.assumed)
+    return build(spec, foreign.weights)
 
 
-def foreign_spec(foreign: Foreign, path: Path, classes: ClassList | None) -> NetSpec:
-    """Describe foreign weights as a net of ours."""
+def foreign_spec(
+    foreign: Foreign, path: Path, classes: ClassList | None, crop: int | None = None
+) -> NetSpec:
+    """Describe foreign weights as a net of ours.
+
+    Args:
+        classes: As of `open_net`.
+        crop: The training crop that the caller states, pixels.
+
+    Raises:
+        InputError: For convolutions alone, a head with one output, another crop or number of
+            classes than is stated.
+    """
     if foreign.class_count is None:
         raise InputError(
             f"{path}: holds the convolutions of {foreign.arch} only, without fc6-fc8; "
-            f"train a head on them: python -m train --arch {foreign.arch} --weights {path} --freeze-features --data FOLDER"
+            f"train a head on them: python -m train --arch {foreign.arch} --weights {path} "
+            "--freeze-features --data FOLDER"
         )
-    ids, names = classes or (numbered(foreign.class_count), ())
-    if len(ids) != foreign.class_count:
-        raise InputError(f"{path}: scores {foreign.class_count} classes, --classes lists {len(ids)}; give the list the net was trained with")
-    spec = NetSpec(foreign.arch, ids, names, foreign.width, foreign.crop, train_side=(max(256, foreign.crop),) * 2)
-    return replace(spec, preprocessing=foreign.preprocessing, recipe=f"{foreign.layout} weights from {path.name}")
+    if foreign.class_count == 1:
+        refuse_one_output(path)
+    if crop not in (None, foreign.crop):
+        raise InputError(
+            f"{path}: has fc6 for a crop of {foreign.crop}, not {crop}; state {foreign.crop} or none"
+        )
+    spec = NetSpec(
+        foreign.arch,
+        numbered(foreign.class_count),
+        (),
+        foreign.width,
+        foreign.crop,
+        train_side=(max(256, foreign.crop),) * 2,
+        preprocessing=foreign.preprocessing,
+        recipe=f"{foreign.layout} weights from {path.name}, input {foreign.assumed.input}",
+    )
+    for listed in (foreign.classes, classes):
+        if listed:
+            spec = with_classes(spec, listed, str(path))
+    return spec

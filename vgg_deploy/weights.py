@@ -3,6 +3,7 @@
 import math
 import statistics
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,40 @@ from safetensors import safe_open
 from torch import Tensor
 
 from vgg_deploy.archs import ARCHS, HIDDEN, STRIDE, Arch, Conv
+from vgg_deploy.caffe_release import released_order
 from vgg_deploy.checkpoint import is_checkpoint
+from vgg_deploy.classes import ClassList
+from vgg_deploy.convention import SAYS_NOTHING, USUAL, Convention, StatedInput, metadata_convention
 from vgg_deploy.errors import InputError
-from vgg_deploy.layouts import FEATURES, TORCHVISION, Convention, Source, recognise, stated_convention
+from vgg_deploy.heads import refuse_global_pool, refuse_other_hidden
+from vgg_deploy.layouts import FEATURES, TORCHVISION, TORCHVISION_HEAD, Layout, Source, recognise
 from vgg_deploy.spec import Preprocessing
+from vgg_deploy.timm_config import TimmConfig, check_fits, timm_config
+from vgg_deploy.torch_files import TORCH_SUFFIXES, is_torchscript, why_unreadable
 
 Shape = tuple[int, ...]
 Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What was taken for granted about weights of another project, for people and for results."""
+
+    layout: str  # "torchvision", "torchvision bn", "torchvision features", "timm", "caffe", ...
+    input: str  # the convention as a formula
+    input_from: str  # who says so: "torchvision's", "as stated", ...
+    classes: int | None  # scores of its head; None for convolutions alone
+    warnings: tuple[str, ...] = ()  # sentences that follow the file's name
+
+    def lines(self, where: str, way_out: str) -> list[str]:
+        """All of it, for a terminal. Args: where, the file; way_out, how to state another input."""
+        lines = [f"{where}: input {self.input} ({self.input_from}; {way_out})"]
+        if self.classes is not None:
+            lines.append(
+                f"{where}: {self.layout} weights with {self.classes} scores; ReLU between fc6, fc7, fc8 "
+                "and a softmax are assumed, which weights do not tell"
+            )
+        return lines + [f"{where}: {warning}" for warning in self.warnings]
 
 
 @dataclass(frozen=True)
@@ -32,16 +60,26 @@ class Foreign:
     preprocessing: Preprocessing
     weights: Tensors  # float32, named and shaped as VGG(spec).state_dict()
     layout: str  # for people: "torchvision", "torchvision bn", "torchvision features", "timm", "timm bn", "caffe"
+    assumed: Assumed
+    classes: ClassList | None = None  # where timm's config.json names them
 
 
-def read_foreign(path: Path, arch: str | None = None) -> Foreign:
+def read_foreign(path: Path, arch: str | None = None, stated: StatedInput = SAYS_NOTHING) -> Foreign:
     """Weights of torchvision, timm or the Caffe release; large tensors are views of the file, not copies.
 
-    Args: path, a state dict (.pth, .pt, .bin, .tar), .safetensors or .npz; no code of the file is run.
-        arch, to tell A-LRN from A, whose weights look alike.
-    The input convention is the one its layer names come with, unless the metadata of a .safetensors states another.
-    Raises: InputError if the file is missing, damaged or no VGG, if a tensor is missing, surplus, misshapen or not
-        finite, or if it is another net than `arch`.
+    The input convention is the one its layer names come with, unless one of these states another,
+    the last one winning: timm's config.json beside the file, the metadata of a .safetensors, the
+    caller.
+
+    Args:
+        path: A state dict (.pth, .pt, .bin, .tar), .safetensors or .npz; no code of the file is run.
+        arch: Tells A-LRN from A, whose weights look alike.
+        stated: What the caller knows of the input, and of the crop where the weights do not tell.
+
+    Raises:
+        InputError: If the file is missing, damaged or no VGG, if a tensor is missing, surplus,
+            misshapen or not finite, or if it is another net than `arch`.
+        Unstated: If its head is one for global average pooling or for a crop of 32.
     """
     path = Path(path)
     if arch is not None and arch not in ARCHS:
@@ -53,21 +91,72 @@ def read_foreign(path: Path, arch: str | None = None) -> Foreign:
         raise InputError(f"{path}: holds net {found}, not {arch}; leave the arch out or say {found}")
     if layout is TORCHVISION and _head_is_nan(tensors):
         layout = FEATURES
-    convention = stated_convention(layout.convention, metadata, str(path))
     sources = layout.sources(ARCHS[arch])
     width = _width(tensors, sources, ARCHS[arch])
     convs = sum(ARCHS[arch].stages(width), [])
     crop = class_count = None
     if layout.head:
         crop, class_count = _crop(tensors, sources), tensors[sources[-1].bias].numel()
+        if layout.head == TORCHVISION_HEAD and STRIDE not in (stated.crop, _stated_crop(metadata)):
+            refuse_global_pool(str(path), crop, tensors[sources[-4].bias].numel())
         convs += ARCHS[arch].head(class_count, width, crop)
+    config = timm_config(path)
+    if config:
+        check_fits(config, arch, class_count, path)
+    convention, said_by = _convention(layout, config, metadata, stated, path)
+    if layout.head:
+        hidden = [tensors[source.bias].numel() for source in sources[-3:-1]]
+        refuse_other_hidden(str(path), hidden, convs[-2].c_out, width)
     weights = {}
     for conv, source in zip(convs, sources, strict=True):
         weight, bias = _layer(tensors, source, conv, f"{path}: net {arch} of width {width:g}")
         if conv.name == "conv1_1":
+            warnings = _doubts(weight, layout, said_by, stated, config)
             weight = _for_our_input(weight, convention)
         weights[f"{conv.name}.weight"], weights[f"{conv.name}.bias"] = weight.float().contiguous(), bias.float().contiguous()
-    return Foreign(arch, width, crop, class_count, Preprocessing(convention.mean), weights, layout.label)
+    assumed = Assumed(layout.label, convention.describe(), said_by, class_count, warnings)
+    classes = config.classes if config else None
+    return Foreign(arch, width, crop, class_count, Preprocessing(convention.mean), weights, layout.label, assumed, classes)
+
+
+def _convention(
+    layout: Layout, config: TimmConfig | None, metadata: Mapping[str, str], stated: StatedInput, path: Path
+) -> tuple[Convention, str]:
+    """The input convention of a file, and who says so."""
+    convention, said_by = layout.convention, f"that of {layout.label.partition(' ')[0]}"
+    if config and not config.stated.says_nothing:
+        convention, said_by = config.stated.applied_to(convention), f"as {config.path.name} beside it says"
+    of_metadata = metadata_convention(convention, metadata, str(path))
+    if of_metadata != convention or "mean_rgb" in metadata or "mean_bgr" in metadata:
+        convention, said_by = of_metadata, "as its metadata say"
+    if not stated.says_nothing:
+        convention, said_by = stated.applied_to(convention), "as stated"
+    return convention, said_by
+
+
+def _doubts(
+    conv1_1: Tensor, layout: Layout, said_by: str, stated: StatedInput, config: TimmConfig | None
+) -> tuple[str, ...]:
+    """What a user should know: sentences that follow the file's name."""
+    doubts = []
+    order = released_order(conv1_1)
+    if order and layout.convention == USUAL and said_by.startswith("that of"):
+        doubts.append(
+            "its first layer is that of the Oxford VGG-16 released for Caffe, which wants pixels "
+            f"0-255 minus the mean 123.68, 116.779, 103.939 in {order} order, not the input of "
+            "torchvision; state its mean and channel order"
+        )
+    if stated.warning():
+        doubts.append(stated.warning())
+    if config and config.unused:
+        doubts.append(f"{config.path.name} names {config.unused}, which are not used")
+    return tuple(doubts)
+
+
+def _stated_crop(metadata: Mapping[str, str]) -> int | None:
+    """The crop in a file's metadata; anything but a number says nothing."""
+    crop = metadata.get("crop", "")
+    return int(crop) if crop.isascii() and crop.isdecimal() and len(crop) < 6 else None
 
 
 def open_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
@@ -75,18 +164,17 @@ def open_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
 
     Raises: InputError if it cannot be read, or holds something other than named floating point tensors.
     """
-    readers = {".safetensors": _open_safetensors, ".npz": _open_npz, **dict.fromkeys((".pth", ".pt", ".bin", ".tar"), _open_torch)}
+    readers = {".safetensors": _open_safetensors, ".npz": _open_npz, **dict.fromkeys(TORCH_SUFFIXES, _open_torch)}
     if path.suffix not in readers:
         raise InputError(f"{path}: the kind of a weights file is told by its suffix; rename it to one of {', '.join(readers)}")
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a file of weights such as vgg16-397923af.pth")
+    if is_torchscript(path):
+        raise InputError(f"{path}: {why_unreadable(path.suffix, None)}")
     try:
         held, metadata = readers[path.suffix](path)
     except Exception as error:  # the readers raise almost anything on a damaged file: KeyError, struct.error, SafetensorError ...
-        raise InputError(
-            f"{path}: cannot be read as {path.suffix} ({type(error).__name__}); "
-            "it is truncated, or holds something other than tensors, as a whole pickled model does: save a state dict"
-        ) from None
+        raise InputError(f"{path}: {why_unreadable(path.suffix, error)}") from None
     if is_checkpoint(held):
         raise InputError(f"{path}: is a VGG Deploy checkpoint, not another project's weights; use it as the checkpoint it is")
     if not isinstance(held, dict) or not held or not all(isinstance(name, str) for name in held):

@@ -1,7 +1,9 @@
 """One net, several ways to run it. Every runtime takes the same pictures and gives the same two results."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+from vgg_deploy.convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.engines import read_engine_manifest
 from vgg_deploy.errors import InputError
 from vgg_deploy.flavours import FLAVOURS
@@ -12,6 +14,7 @@ from vgg_deploy.runtimes.engine import EngineRuntime
 from vgg_deploy.runtimes.ncnn import NcnnRuntime
 from vgg_deploy.runtimes.onnx import OnnxRuntime
 from vgg_deploy.runtimes.pytorch import TYPES, TorchRuntime
+from vgg_deploy.weights import Assumed
 
 __all__ = ["PACKAGES", "TYPES", "EngineRuntime", "NcnnRuntime", "OnnxRuntime", "Runtime", "Scores", "TorchRuntime", "open_runtime", "runtimes_for"]
 
@@ -41,10 +44,19 @@ def runtimes_for(path: Path) -> tuple[str, ...]:
     return ("torch", "torch-compile")
 
 
-def open_runtime(path: Path, device: str = "cpu", threads: int = 1, runtime: str | None = None, precision: str = "fp32") -> Runtime:
+def open_runtime(
+    path: Path,
+    device: str = "cpu",
+    threads: int = 1,
+    runtime: str | None = None,
+    precision: str = "fp32",
+    stated: StatedInput = SAYS_NOTHING,
+    on_assumed: Callable[[Assumed], None] | None = None,
+) -> Runtime:
     """A file ready to run: .onnx in ONNX Runtime, .param in ncnn, .engine in TensorRT, everything else as weights in PyTorch.
 
     Args: runtime, one of `runtimes_for(path)`, else the usual one; precision, of weights in PyTorch. Other files have theirs.
+        stated, on_assumed, for weights of other projects, see `open_net`.
     Raises: InputError if the file is no model, or its runtime or the device is not there; never another one instead.
     """
     path = Path(path)
@@ -60,4 +72,4 @@ def open_runtime(path: Path, device: str = "cpu", threads: int = 1, runtime: str
             return NcnnRuntime(find_ncnn(path), device, threads)
         case ".engine":
             return EngineRuntime(path, device, threads)
-    return TorchRuntime(open_net(path), device, threads, precision, compiled=runtime == "torch-compile")
+    return TorchRuntime(open_net(path, None, stated, on_assumed), device, threads, precision, compiled=runtime == "torch-compile")

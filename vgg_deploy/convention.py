@@ -1,0 +1,228 @@
+"""What a net was fed in training: channel order, mean and scale, and how users and files state it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import click
+
+from vgg_deploy.artifact import USUAL_MEAN, USUAL_STD
+from vgg_deploy.errors import InputError
+from vgg_deploy.spec import Preprocessing
+
+Channels = tuple[float, float, float]  # R, G, B, whatever the channel order of the net
+
+CHANNEL_ORDERS = ("RGB", "BGR")
+MEAN_HELP = (
+    "Of weights of another project: what was subtracted in training, of R, G and B (in this order "
+    "also for BGR). All values up to 1: of pixels divided by 255, with --std. Above 1: of pixels "
+    "0-255. E.g. 0.485,0.456,0.406 or 123.68,116.779,103.939"
+)
+STD_HELP = (
+    "What was divided by, of R, G and B in the unit of --mean; 1,1,1 where nothing was. "
+    "E.g. 0.229,0.224,0.225"
+)
+ORDER_HELP = (
+    "Of weights of another project: the channel order that they were trained with.  [default: as "
+    "their layout has it: BGR for Caffe's names, RGB for others]"
+)
+CROP_HELP = (
+    "Of weights of another project: side of the training crop, pixels. Only 32 must be stated, "
+    "where fc6 looks like one after global average pooling.  [default: by the size of fc6]"
+)
+CLOSE = 1.5  # pixel values of 0-255 within which a mean is a well-known one
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What a net was trained on: (x - mean) / scale of an image x in 0-255."""
+
+    channel_order: str  # of the first convolution's input channels, "RGB" or "BGR"
+    mean: Channels  # of pixels 0-255
+    scale: Channels = (1.0, 1.0, 1.0)  # of pixels 0-255
+
+    def describe(self) -> str:
+        """The formula in words, for people; x is a pixel of 0-255."""
+        if self.scale == (1.0, 1.0, 1.0):
+            return f"{self.channel_order}, x - mean with mean {_text(self.mean)} (R, G, B of 0-255)"
+        mean = tuple(m / 255 for m in self.mean)
+        std = tuple(s / 255 for s in self.scale)
+        return (
+            f"{self.channel_order}, (x/255 - mean)/std with mean {_text(mean)} and std "
+            f"{_text(std)} (R, G, B of 0-1)"
+        )
+
+
+CAFFE = Convention("BGR", Preprocessing().mean)
+USUAL = Convention(
+    "RGB", tuple(255 * m for m in USUAL_MEAN), tuple(255 * s for s in USUAL_STD)
+)
+# torchvision's IMAGENET1K_FEATURES: mean 0.48235, 0.45882, 0.40784 and std 1/255 of 0-1
+SSD = Convention("RGB", tuple(255 * m for m in (0.48235, 0.45882, 0.40784)))
+
+
+@dataclass(frozen=True)
+class StatedInput:
+    """What a user or a file says of a net's input; None where nothing is said.
+
+    The unit of mean and std is told by their size. Values of 0-1 pixels are at most 1: a mean
+    above 1 or a std above 1 is of 0-255 pixels. Where the two contradict each other, or a mean of
+    0-1 pixels stands without a std, the statement is refused.
+    """
+
+    mean: Channels | None = None  # R, G, B
+    std: Channels | None = None  # R, G, B, in the unit of the mean
+    channel_order: str | None = None  # "RGB", "BGR"
+    crop: int | None = None  # side of the training crop, pixels
+
+    def __post_init__(self):
+        """Raises: InputError for values that are no input, or of two units."""
+        if self.channel_order not in (None, *CHANNEL_ORDERS):
+            raise InputError(f"channel order {self.channel_order!r} is unknown; use RGB or BGR")
+        if self.mean is None and self.std is not None:
+            raise InputError(f"std {_text(self.std)} is given without a mean; give both")
+        if self.mean is not None:
+            self._units(self.mean)
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether mean, std and channel order are all left open."""
+        return self.mean is None and self.channel_order is None
+
+    def applied_to(self, default: Convention) -> Convention:
+        """`default` with what is stated in place of it."""
+        stated = default
+        if self.channel_order is not None:
+            stated = replace(stated, channel_order=self.channel_order)
+        if self.mean is not None:
+            mean, scale = self._units(self.mean)
+            stated = replace(stated, mean=mean, scale=scale)
+        return stated
+
+    def warning(self) -> str:
+        """A sentence if the mean is a well-known one backwards, else nothing."""
+        if self.mean is None:
+            return ""
+        mean, _ = self._units(self.mean)
+        for known in (CAFFE.mean, USUAL.mean):
+            if all(abs(m - k) < CLOSE for m, k in zip(mean, reversed(known), strict=True)):
+                return (
+                    f"mean {_text(self.mean)} looks like B, G, R; it is taken as R, G, B, which is "
+                    "the order to give it in for every net"
+                )
+        return ""
+
+    def as_json(self) -> dict[str, Any]:
+        """What is stated, for a file; `StatedInput.from_json` reads it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, held: Mapping[str, Any]) -> "StatedInput":
+        """Raises: TypeError, ValueError or InputError for what `as_json` did not write."""
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in held.items()})
+
+    def _units(self, mean: Channels) -> tuple[Channels, Channels]:
+        """Mean and scale of 0-255 pixels."""
+        _check_channels(mean, "mean", least=0.0)
+        if self.std is not None:
+            _check_channels(self.std, "std", least=1e-6)
+        large_mean = [m > 1 for m in mean]
+        large_std = [s > 1 for s in self.std or ()]
+        no_mean = mean == (0.0, 0.0, 0.0)
+        no_std = self.std in (None, (1.0, 1.0, 1.0))
+        for name, large, values in (("mean", large_mean, mean), ("std", large_std, self.std)):
+            if any(large) and not all(large):
+                raise InputError(
+                    f"{name} {_text(values)} has values of 0-1 and of 0-255 pixels; give all in "
+                    "one unit"
+                )
+        if all(large_mean) and (no_std or all(large_std)):
+            return mean, self.std or (1.0, 1.0, 1.0)
+        if no_mean and self.std is not None and all(large_std):
+            return mean, self.std
+        if any(large_mean) or any(large_std):
+            raise InputError(
+                f"mean {_text(mean)} and std {_text(self.std)} are of two units, one of 0-1 pixels "
+                "and one of 0-255; give both in one unit"
+            )
+        if self.std is None:
+            raise InputError(
+                f"mean {_text(mean)} is of 0-1 pixels and needs a std; give 1,1,1 if the pixels "
+                "were divided by 255 only"
+            )
+        scaled_mean, scaled_std = (tuple(255 * v for v in values) for values in (mean, self.std))
+        return scaled_mean, scaled_std
+
+
+SAYS_NOTHING = StatedInput()
+
+
+def parse_channels(ctx: click.Context, param: click.Parameter, text: str | None) -> Channels | None:
+    """An option's "R,G,B" as three numbers."""
+    if text is None:
+        return None
+    try:
+        red, green, blue = (float(part) for part in text.strip("()[] ").split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not three numbers; write R,G,B such as 0.485,0.456,0.406"
+        ) from None
+    return red, green, blue
+
+
+def metadata_convention(
+    default: Convention, metadata: Mapping[str, str], where: str
+) -> Convention:
+    """`default` with what the metadata of a .safetensors say.
+
+    Args:
+        metadata: `input_range` ("0-255"), `channel_order`, `mean_bgr` or `mean_rgb`, the mean as
+            "103.939,116.779,123.68".
+
+    Raises:
+        InputError: For values that this program cannot honour.
+    """
+    stated = default
+    scale = metadata.get("input_range")
+    if scale is not None:
+        if scale != "0-255":
+            raise InputError(
+                f"{where}: its metadata states input_range {scale!r}; only '0-255' can be read, "
+                "convert the weights"
+            )
+        stated = replace(stated, scale=(1.0, 1.0, 1.0))
+    order = metadata.get("channel_order")
+    if order is not None:
+        if order not in CHANNEL_ORDERS:
+            raise InputError(
+                f"{where}: its metadata states channel_order {order!r}; write RGB or BGR"
+            )
+        stated = replace(stated, channel_order=order)
+    for key, step in (("mean_rgb", 1), ("mean_bgr", -1)):
+        if key in metadata:
+            stated = replace(stated, mean=_metadata_mean(metadata[key], key, where)[::step])
+    return stated
+
+
+def _metadata_mean(text: str, key: str, where: str) -> tuple[float, ...]:
+    try:
+        mean = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        mean = ()
+    if len(mean) != 3 or not all(0 <= m <= 255 for m in mean):
+        raise InputError(
+            f"{where}: its metadata states {key} {text!r}; write three numbers of 0-255, as in "
+            "103.939,116.779,123.68"
+        )
+    return mean
+
+
+def _check_channels(values: Channels, name: str, least: float) -> None:
+    if len(values) != 3 or not all(least <= v <= 255 for v in values):  # NaN is in no range
+        raise InputError(
+            f"{name} {_text(values)} is not three numbers from {least:g} to 255 (R, G, B)"
+        )
+
+
+def _text(values: tuple[float, ...] | None) -> str:
+    return ", ".join(f"{v:.6g}" for v in values or ())

@@ -1,0 +1,113 @@
+"""timm's config.json beside weights: the input and the classes that they were trained with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vgg_deploy.classes import ClassList
+from vgg_deploy.convention import StatedInput
+from vgg_deploy.errors import InputError
+from vgg_deploy.json_files import read_json
+
+CONFIG = "config.json"
+ARCHITECTURES = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}
+# Settings of timm's own test pipeline, which is not used: nets are evaluated densely
+UNUSED = ("interpolation", "crop_pct", "crop_mode", "test_input_size")
+
+
+@dataclass(frozen=True)
+class TimmConfig:
+    """What a config.json says of the weights beside it."""
+
+    path: Path
+    stated: StatedInput  # mean and std of 0-1 pixels
+    arch: str  # a key of ARCHS
+    class_count: int | None
+    classes: ClassList | None
+    unused: str  # settings that are not used, for people
+
+
+def timm_config(weights: Path) -> TimmConfig | None:
+    """The config.json in the folder of a weights file, if there is one and timm wrote it.
+
+    Raises:
+        InputError: If the file is damaged, or describes a net that is none of timm's VGGs.
+    """
+    path = weights.with_name(CONFIG)
+    if not path.is_file():
+        return None
+    held = read_json(path)
+    if not isinstance(held, dict) or "architecture" not in held:
+        return None
+    # before 2023 timm wrote the settings beside "architecture", not one level below
+    settings = held.get("pretrained_cfg", held)
+    if not isinstance(settings, dict):
+        raise InputError(f"{path}: its pretrained_cfg is no object; correct the file or remove it")
+    name = str(held["architecture"])
+    arch = ARCHITECTURES.get(name.partition(".")[0].removesuffix("_bn"))
+    if arch is None:
+        raise InputError(
+            f"{path}: describes {name}, which is no VGG; keep {weights.name} in a folder without it"
+        )
+    classes = _classes(held, settings, path)
+    count = held.get("num_classes", settings.get("num_classes"))
+    if count is not None and type(count) is not int:
+        raise InputError(f"{path}: num_classes {count!r} is no number; correct the file")
+    unused = [f"{key} {settings[key]}" for key in UNUSED if settings.get(key) is not None]
+    stated = _stated(settings, path)
+    return TimmConfig(path, stated, arch, count, classes, ", ".join(unused))
+
+
+def check_fits(config: TimmConfig, arch: str, class_count: int | None, weights: Path) -> None:
+    """Refuse a config.json that belongs to another file than the weights beside it.
+
+    Args:
+        arch: Net of the weights.
+        class_count: Of its scores; None for convolutions alone.
+
+    Raises:
+        InputError: If net or number of classes differ.
+    """
+    other = ""
+    if config.arch != ("A" if arch == "A-LRN" else arch):
+        other = f"net {config.arch}, {weights.name} holds net {arch}"
+    elif class_count is not None and config.class_count not in (None, class_count):
+        other = f"{config.class_count} classes, {weights.name} has {class_count}"
+    if other:
+        raise InputError(
+            f"{config.path}: describes {other}; put the config.json of these weights there, or "
+            "move it away"
+        )
+
+
+def _stated(settings: dict, path: Path) -> StatedInput:
+    parts = [_channels(settings, key, path) for key in ("mean", "std")]
+    try:
+        return StatedInput(*parts)
+    except InputError as error:
+        raise InputError(f"{path}: {error.message}") from None
+
+
+def _channels(settings: dict, key: str, path: Path) -> tuple[float, ...] | None:
+    values = settings.get(key)
+    if values is None:
+        return None
+    numbers = isinstance(values, list) and all(type(v) in (int, float) for v in values)
+    if not numbers or len(values) != 3:
+        raise InputError(f"{path}: {key} {values!r:.60} is not three numbers; correct the file")
+    return tuple(float(v) for v in values)
+
+
+def _classes(held: dict, settings: dict, path: Path) -> ClassList | None:
+    """timm's label_names (ids in order) and label_descriptions (id -> text), if they are there."""
+    ids = held.get("label_names") or settings.get("label_names")
+    if ids is None:
+        return None
+    if not isinstance(ids, list) or not all(isinstance(id, str) and id for id in ids):
+        raise InputError(f"{path}: its label_names are no list of texts; correct or remove them")
+    if len(set(ids)) < len(ids):
+        raise InputError(f"{path}: its label_names repeat; give each class once, or remove them")
+    texts = held.get("label_descriptions") or settings.get("label_descriptions") or {}
+    if not isinstance(texts, dict):
+        raise InputError(f"{path}: its label_descriptions are no object; correct or remove them")
+    names = tuple(str(texts.get(id, id)).split(",")[0].strip() or id for id in ids)
+    return ClassList(tuple(ids), names)

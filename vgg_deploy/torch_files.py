@@ -1,0 +1,42 @@
+"""Why a file that PyTorch wrote cannot be read as tensors, in words that say what to do."""
+
+import re
+import zipfile
+from pathlib import Path
+
+# Suffixes under which checkpoints of ours and state dicts of other projects are read
+TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar")
+SAVE_A_STATE_DICT = "save the weights alone: torch.save(net.state_dict(), FILE)"
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is a program of torch.jit, which `torch.load` would warn of and then refuse."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def why_unreadable(kind: str, error: Exception | None) -> str:
+    """The end of the sentence "FILE: ..." for a file that could not be read.
+
+    Args:
+        kind: What the file was taken for, such as ".pth".
+        error: What `torch.load(weights_only=True)` raised; None for a file that is TorchScript.
+    """
+    if error is None:
+        return f"cannot be read as {kind}: it is a TorchScript program; {SAVE_A_STATE_DICT}"
+    # PyTorch's safe reader names the first class or function that is no tensor
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if found:
+        return (
+            f"cannot be read as {kind}: it holds Python objects ({found[1]}), as a whole pickled "
+            f"model does, and no code of a file is run; {SAVE_A_STATE_DICT}"
+        )
+    return (
+        f"cannot be read as {kind} ({type(error).__name__}); it is truncated, or holds something "
+        "other than tensors"
+    )
