@@ -136,7 +136,7 @@ def _read_tensor(view: memoryview, start: int, end: int, path: Path, data: Path 
             tensor = referring(tensor, path.name, raw[-1].value, length)
     wanted = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     if length != wanted:
-        raise CheckFailed(f"{tensor.name}: {length:,} bytes are stored, its shape {list(tensor.dims)} takes {wanted:,}. Nothing was written")
+        raise CheckFailed(f"{tensor.name}: {length:,} bytes are stored, its shape {list(tensor.dims)} takes {wanted:,}")
     return tensor
 
 

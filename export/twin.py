@@ -88,12 +88,12 @@ def check_twin(twin: Path, reduced: ReducedNet, form: str, pictures: list[np.nda
         while True:
             found = torch.from_numpy(given["score_map"] if conv == LAST else given.pop(f"{conv}.out"))  # which then needs no memory any more
             if found.shape != expected.shape:
-                raise CheckFailed(f"{name}: {conv} gives {tuple(found.shape)}, PyTorch {tuple(expected.shape)}. Nothing was written")
+                raise CheckFailed(f"{name}: {conv} gives {tuple(found.shape)}, PyTorch {tuple(expected.shape)}")
             difference = float((found - expected).abs().max() / expected.abs().max())
             if not difference <= EXACT:
                 raise CheckFailed(
                     f"{name}: {conv} differs from PyTorch by {difference:.1e} of its largest value on pictures of "
-                    f"{batch.shape[2]}x{batch.shape[3]}, allowed {EXACT:.0e}. Nothing was written"
+                    f"{batch.shape[2]}x{batch.shape[3]}, allowed {EXACT:.0e}"
                 )
             try:
                 conv, expected = steps.send(found)
