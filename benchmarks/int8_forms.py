@@ -1,42 +1,46 @@
 """8-bit forms for ONNX Runtime on CPUs, with and without VNNI: python benchmarks/int8_forms.py --data FOLDER
 
 Without VNNI, ONNX Runtime multiplies uint8 activations by int8 weights with vpmaddubsw, which adds two products in 16 bits
-and saturates: 255 * 127 * 2 does not fit. Each form below is a full-width D with the released convolutions; fc6 and fc7 are
-random and fc8 is fitted to the classes by ridge regression on fc7's output.
+and saturates: 255 * 127 * 2 does not fit. Compared are 8-bit weights, the same with ONNX Runtime's setting against this
+(session.x64quantprecision), weights stored as uint8, and 7-bit weights.
 
-FOLDER holds weights/vgg16_conv_oxford.safetensors and imagenette10/{train,val}/CLASS/*.JPEG.
-
+FOLDER holds weights/vgg16_conv_oxford.safetensors and imagenette10/{train,val}/CLASS/*.JPEG. The net is a full-width D with
+the released convolutions; fc6 and fc7 are random and fc8 is fitted to the classes by ridge regression on fc7's output.
 The part without VNNI runs on a changed copy of ONNX Runtime, see without_vnni.py.
 """
 
 import json
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 import numpy as np
 import pandas as pd
+from without_vnni import environment
 
-TODAY = "int8-cpu"
-CLASSES = 10
+EXACT = {"session.x64quantprecision": "1"}
+HEADS = ["form", "top-1 error %", "RMS % against fp32", "best class as fp32 %", "levels off", "ms", "times as fast as fp32", "of rounds"]
 
 
-def forms() -> dict:
-    """The precisions that are compared, by name."""
-    from export.precision import INT8, PRECISIONS, UINT8, Format
+@dataclass(frozen=True)
+class Form:
+    """One way to run the net."""
 
-    signed = replace(PRECISIONS["int8-cpu"], activations=UINT8, weights=INT8)
-    return {
-        "uint8 x int8": signed,
-        "uint8 x 7-bit int8": replace(signed, weights=Format(np.dtype(np.int8), 64)),
-        "uint8 x uint8": replace(signed, weights=Format(np.dtype(np.uint8), 127, 128)),
-        "7-bit uint8 x int8": replace(signed, activations=Format(np.dtype(np.uint8), 127)),
-    }
+    file: str  # without suffix
+    settings: dict[str, str]  # of the session
+
+
+FORMS = {
+    "fp32": Form("fp32", {}),
+    "8-bit weights, int8": Form("int8", {}),
+    "the same, x64quantprecision": Form("int8", EXACT),
+    "8-bit weights, uint8": Form("uint8", {}),
+    "7-bit weights, int8": Form("int7", {}),
+}
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,12 @@ class Setting:
     head_images: int
     calibration_images: int
     images: int
-    twin_images: int
     rounds: int
     threads: int
 
 
 def fitted_net(setting: Setting):
-    """The net, and its fc7 features' fit: a VGG in evaluation mode."""
+    """A VGG in evaluation mode."""
     import torch
     from safetensors.numpy import load_file
 
@@ -63,7 +66,8 @@ def fitted_net(setting: Setting):
     from vgg_deploy.spec import NetSpec
 
     train = open_dataset(setting.data / "imagenette10", "train").subset(setting.head_images)
-    net = VGG(NetSpec("D", train.classes, width=setting.width, train_side=(224, 224))).eval()
+    spec = NetSpec("D", train.classes, width=setting.width, train_side=(256, 256), recipe="fc8 by ridge regression")
+    net = VGG(spec).eval()
     initialise(net, "he", torch.Generator().manual_seed(0))
     if setting.width == 1:
         held = load_file(setting.data / "weights" / "vgg16_conv_oxford.safetensors")
@@ -72,7 +76,7 @@ def fitted_net(setting: Setting):
     with torch.inference_mode():
         _scale_head(net, train)
         features = torch.cat([_before_fc8(net, train.decode(i)) for i in range(len(train))]).double()
-        wanted = 10 * torch.nn.functional.one_hot(torch.from_numpy(train.labels), CLASSES).double() - 1
+        wanted = 10 * torch.nn.functional.one_hot(torch.from_numpy(train.labels), len(train.classes)).double() - 1
         centre = features.mean(0)
         gram = (features - centre).T @ (features - centre)
         gram.diagonal().add_(0.1 * gram.diagonal().mean() * len(train) ** 0.5)
@@ -82,10 +86,10 @@ def fitted_net(setting: Setting):
     return net
 
 
-def _before_fc8(net, picture):
+def _before_fc8(net, image):
     import torch
 
-    values = picture[None].float() - torch.tensor(net.spec.preprocessing.mean).view(1, 3, 1, 1)
+    values = image[None].float() - torch.tensor(net.spec.preprocessing.mean).view(1, 3, 1, 1)
     for name, layer in net.named_children():
         if name == "fc8":
             break
@@ -104,136 +108,180 @@ def _scale_head(net, train) -> None:
         getattr(net, name).weight.div_(values.std())
 
 
-def write_forms(net, setting: Setting, folder: Path) -> dict[str, Path]:
-    """fp32 and every form as a file, quantized by the same ranges."""
-    from export.calibration import BATCH
+def write_forms(net, setting: Setting, folder: Path) -> None:
+    """Every file of FORMS, quantized by the same ranges."""
+    import onnx
+    from onnx import numpy_helper
+
     from export.graph import onnx_graph
     from export.onnx_file import write_onnx
-    from export.precision import PRECISIONS
+    from export.precision import INT7, INT8, PRECISIONS
     from export.quantization import LAST, Quantization
     from export.ranges import clip, measure_ranges
-    from export.release import Wanted
+    from export.wanted import Wanted
     from vgg_deploy.artifact import Artifact
     from vgg_deploy.data import open_dataset
 
-    pictures = open_dataset(setting.data / "imagenette10", "train").subset(setting.calibration_images)
-    assert BATCH
-    ranges = measure_ranges(net, (pictures.decode(i).numpy()[None] for i in range(len(pictures))))
-    wanted, files = Wanted(("int8-cpu",)), {"fp32": folder / "fp32.onnx"}
-    write_onnx(files["fp32"], onnx_graph(net, Artifact(net.spec, wanted.form, "fp32", "net", "0" * 64), PRECISIONS["fp32"]))
-    for name, precision in forms().items():
+    images = open_dataset(setting.data / "imagenette10", "train").subset(setting.calibration_images)
+    ranges = measure_ranges(net, (images.decode(i).numpy()[None] for i in range(len(images))))
+    wanted = Wanted()
+    floats = Artifact(net.spec, wanted.form, "fp32", "net.pt", "0" * 64)
+    write_onnx(folder / "fp32.onnx", onnx_graph(net, floats, PRECISIONS["fp32"]))
+    for name, weights in (("int8", INT8), ("int7", INT7)):
+        precision = replace(PRECISIONS["int8-cpu"], weights=weights)
         thresholds = clip(ranges, wanted.method, precision)
-        quantization = Quantization({k: t for k, t in thresholds.items() if k != LAST}, wanted.per_channel, thresholds[LAST])
-        files[name] = folder / f"{name.replace(' ', '_')}.onnx"
-        write_onnx(files[name], onnx_graph(net, Artifact(net.spec, wanted.form, "int8-cpu", "net", "0" * 64), precision, quantization))
-    return files
+        inner = {conv: threshold for conv, threshold in thresholds.items() if conv != LAST}
+        quantization = Quantization(inner, wanted.per_channel, thresholds[LAST])
+        graph = onnx_graph(net, replace(floats, precision="int8-cpu"), precision, quantization)
+        write_onnx(folder / f"{name}.onnx", graph)
+    model = onnx.load(folder / "int8.onnx")
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith(".weight.quantized"):
+            moved = numpy_helper.to_array(tensor).astype(np.int16) + 128
+            tensor.CopyFrom(numpy_helper.from_array(moved.astype(np.uint8), tensor.name))
+        if tensor.name.endswith(".weight.zero_point"):
+            middle = np.full(tuple(tensor.dims), 128, np.uint8)
+            tensor.CopyFrom(numpy_helper.from_array(middle, tensor.name))
+    onnx.save(model, folder / "uint8.onnx")
 
 
-def session(path: Path, threads: int, level: str = "ORT_ENABLE_ALL"):
+def session(folder: Path, form: Form, threads: int):
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     options.intra_op_num_threads, options.log_severity_level = threads, 4
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    for name, value in form.settings.items():
+        options.add_session_config_entry(name, value)
+    return ort.InferenceSession(str(folder / f"{form.file}.onnx"), options, providers=["CPUExecutionProvider"])
 
 
-def measure(files: dict[str, Path], pixels: np.ndarray, labels: np.ndarray, setting: Setting) -> dict:
-    """Scores and times of all files in this process."""
+def measure(folder: Path, setting: Setting) -> dict[str, dict]:
+    """Scores and times of all forms in this process: one row for each."""
+    from vgg_deploy.runtimes.arithmetic import kernel_errors
 
-    def scores(run, count: int) -> np.ndarray:
-        return np.concatenate([run.run(["score_map"], {"image": pixels[i : i + 1]})[0].mean((2, 3)) for i in range(count)])
-
-    def rms(found: np.ndarray, wanted: np.ndarray) -> float:
-        return 100 * float(np.sqrt(np.mean((found - wanted) ** 2) / np.mean(wanted**2)))
-
-    running = {name: session(path, setting.threads) for name, path in files.items()}
-    found = {name: scores(run, len(pixels)) for name, run in running.items()}
-    rows = {name: {"top1_error_pct": 100 * float((s.argmax(1) != labels).mean())} for name, s in found.items()}
-    for name in files:
+    held = np.load(folder / "images.npz")
+    images, labels = held["images"], held["labels"]
+    running = {name: session(folder, form, setting.threads) for name, form in FORMS.items()}
+    scores = {name: np.concatenate([_scores(run, image) for image in images]) for name, run in running.items()}
+    exact = scores["fp32"]
+    rows = {name: {"top1_error_pct": 100 * float((found.argmax(1) != labels).mean())} for name, found in scores.items()}
+    for name, form in FORMS.items():
         if name == "fp32":
             continue
-        twin = scores(session(files[name], setting.threads, "ORT_DISABLE_ALL"), setting.twin_images)
-        rows[name] |= {
-            "rms_pct": rms(found[name], found["fp32"]),
-            "agree_pct": 100 * float((found[name].argmax(1) == found["fp32"].argmax(1)).mean()),
-            "twin_rms_pct": rms(found[name][: setting.twin_images], twin),
-        }
-    ms = {name: [] for name in files}
+        error = np.sqrt(np.mean((scores[name] - exact) ** 2) / np.mean(exact**2))
+        rows[name]["rms_pct"] = 100 * float(error)
+        rows[name]["agree_pct"] = 100 * float((scores[name].argmax(1) == exact.argmax(1)).mean())
+        if not form.settings and form.file != "uint8":
+            levels = kernel_errors(folder / f"{form.file}.onnx", images[:1], "uint8", setting.threads)
+            rows[name]["levels_off"] = max(levels.values())
+    ms = {name: [] for name in FORMS}
     for i in range(setting.rounds + 2):
         for name, run in running.items():
-            begun = time.perf_counter()
-            run.run(["posterior"], {"image": pixels[i % len(pixels)][None]})
-            ms[name].append(1000 * (time.perf_counter() - begun))
-    for name in files:
-        rows[name]["ms"] = float(np.median(ms[name][2:]))
-        rows[name]["times_fp32"] = float(np.median(np.array(ms["fp32"][2:]) / ms[name][2:]))
-        rows[name]["low"], rows[name]["high"] = (float(v) for v in np.quantile(np.array(ms["fp32"][2:]) / ms[name][2:], [0.25, 0.75]))
+            started = time.perf_counter()
+            run.run(["posterior"], {"image": images[i % len(images)][None]})
+            ms[name].append(1000 * (time.perf_counter() - started))
+    for name in FORMS:
+        ratios = np.array(ms["fp32"][2:]) / ms[name][2:]
+        low, high = np.quantile(ratios, [0.25, 0.75])
+        rows[name] |= {"ms": float(np.median(ms[name][2:])), "times_fp32": float(np.median(ratios)), "low": float(low), "high": float(high)}
     return rows
+
+
+def _scores(run, image: np.ndarray) -> np.ndarray:
+    """(1, classes) mean scores of one image (3, H, W)."""
+    return run.run(["score_map"], {"image": image[None]})[0].mean((2, 3))
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--data", required=True, type=click.Path(exists=True, path_type=Path), help="See above.")
 @click.option("--width", default=1.0, help="Of the net's channels; below 1 its weights are random.")
-@click.option("--head-images", default=600, help="Images that fc8 is fitted to.")
-@click.option("--calibration-images", default=128)
+@click.option("--head-images", default=600, help="Training images that fc8 is fitted to.")
+@click.option("--calibration-images", default=128, help="Training images.")
 @click.option("--images", default=200, help="Validation images that are scored.")
-@click.option("--twin-images", default=16, help="Of these, those that are also scored without fusing.")
 @click.option("--rounds", default=30, help="Each calls every form once, batch 1, 224 x 224.")
 @click.option("--threads", default=2)
 @click.option("--keep", type=click.Path(path_type=Path), help="Folder of the files; what is there is not made again.  [default: a scratch folder]")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
-@click.option("--measure-only", hidden=True, type=click.Path(path_type=Path))
-def main(data, width, head_images, calibration_images, images, twin_images, rounds, threads, keep, out, measure_only):
-    setting = Setting(data, width, head_images, calibration_images, images, twin_images, rounds, threads)
+@click.option("--measure-only", is_flag=True, hidden=True)
+def main(data, width, head_images, calibration_images, images, rounds, threads, keep, out, measure_only):
+    setting = Setting(data, width, head_images, calibration_images, images, rounds, threads)
     if measure_only:
-        held = np.load(measure_only / "pixels.npz")
-        files = {name: Path(path) for name, path in json.loads((measure_only / "files.json").read_text()).items()}
-        print(json.dumps(measure(files, held["pixels"], held["labels"], setting)))
+        print(json.dumps(measure(keep, setting)))
         return
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as package:
         folder = keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "files.json").is_file():
-            _prepare(setting, folder)
+        if not (folder / "images.npz").is_file():
+            prepare(setting, folder)
         rows = []
-        with tempfile.TemporaryDirectory() as package:
-            from without_vnni import environment
-
-            for cpu, env in (("with VNNI", None), ("without", environment(Path(package)))):
-                found = _measured_alone(folder, setting, env)
-                rows += [{"cpu": cpu, "form": name, **row} for name, row in found.items()]
-                print(pd.DataFrame(rows).to_string(), flush=True)
-    _report(rows, setting, out)
+        for cpu, env in (("this CPU", None), ("without AVX-512 and VNNI", environment(Path(package)))):
+            found = measure_alone(folder, setting, env)
+            rows += [{"cpu": cpu, "form": name, **row} for name, row in found.items()]
+            print(pd.DataFrame(rows[-len(found) :]).to_string(), flush=True)
+    report(pd.DataFrame(rows), setting, out)
 
 
-def _prepare(setting: Setting, folder: Path) -> None:
+def prepare(setting: Setting, folder: Path) -> None:
+    """The net, its forms and the images, in files."""
     import torch
 
+    from vgg_deploy.checkpoint import Checkpoint, save_checkpoint
     from vgg_deploy.data import open_dataset
 
     torch.set_num_threads(setting.threads)
-    print("fitting the head", flush=True)
+    print("fitting fc8", flush=True)
     net = fitted_net(setting)
+    save_checkpoint(folder / "net.pt", Checkpoint(net.spec, net.state_dict()))
     print("calibrating and writing the forms", flush=True)
-    files = write_forms(net, setting, folder)
+    write_forms(net, setting, folder)
     val = open_dataset(setting.data / "imagenette10", "val").subset(setting.images)
-    np.savez(folder / "pixels.npz", pixels=np.stack([val.decode(i).numpy() for i in range(len(val))]), labels=val.labels)
-    (folder / "files.json").write_text(json.dumps({name: str(path) for name, path in files.items()}))
+    np.savez(folder / "images.npz", images=np.stack([val.decode(i).numpy() for i in range(len(val))]), labels=val.labels)
 
 
-def _measured_alone(folder: Path, setting: Setting, env: dict[str, str] | None) -> dict:
-    arguments = {"data": setting.data, "twin-images": setting.twin_images, "rounds": setting.rounds, "threads": setting.threads,
-                 "measure-only": folder}  # fmt: skip
-    command = [sys.executable, __file__, *(part for name, value in arguments.items() for part in (f"--{name}", str(value)))]
+def measure_alone(folder: Path, setting: Setting, env: dict[str, str] | None) -> dict[str, dict]:
+    """`measure` in a process of its own."""
+    options = {"data": setting.data, "keep": folder, "rounds": setting.rounds, "threads": setting.threads}
+    command = [sys.executable, __file__, "--measure-only"]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _report(rows: list[dict], setting: Setting, out: Path) -> None:
-    raise NotImplementedError
+def report(table: pd.DataFrame, setting: Setting, out: Path) -> None:
+    """int8_forms.csv and int8_forms.md."""
+    from bench.environment import describe_environment
+
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "int8_forms.csv", index=False)
+    parts = []
+    for cpu, rows in table.groupby("cpu", sort=False):
+        lines = [f"| {' | '.join(HEADS)} |", "| " + " | ".join(["---"] * len(HEADS)) + " |"]
+        for row in rows.to_dict("records"):
+            cells = [
+                row["form"], f"{row['top1_error_pct']:.1f}", _number(row["rms_pct"], 2), _number(row["agree_pct"], 1),
+                _number(row["levels_off"], 0), f"{row['ms']:.1f}", f"{row['times_fp32']:.2f}", f"{row['low']:.2f}-{row['high']:.2f}",
+            ]  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+        parts.append(f"## {cpu[0].upper()}{cpu[1:]}\n\n" + "\n".join(lines))
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(setting).items()}
+    (out / "int8_forms.md").write_text(
+        "# 8-bit forms in ONNX Runtime, with and without VNNI\n\n"
+        f"`python benchmarks/int8_forms.py --data FOLDER`: D at width {setting.width:g}, {setting.images} validation photos, "
+        f"calibrated on {setting.calibration_images}, fc8 fitted on {setting.head_images}; 224 x 224, batch 1, {setting.threads} threads, "
+        f"{setting.rounds} rounds of all forms in turn (median, quartiles of the ratio). Levels off: the largest error of any fused "
+        "convolution's 8-bit output on one photo, 1 is rounding.\n\n"
+        + "\n\n".join(parts)
+        + "\n\n7-bit activations are no form: QuantizeLinear ends at 255, so a value beyond the calibrated range would use the eighth bit.\n\n"
+        f"```json\n{json.dumps({'settings': settings, 'environment': describe_environment(setting.threads)}, indent=2)}\n```\n"
+    )
+    print((out / "int8_forms.md").read_text())
+
+
+def _number(value: float, digits: int) -> str:
+    return "" if pd.isna(value) else f"{value:.{digits}f}"
 
 
 if __name__ == "__main__":

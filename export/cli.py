@@ -51,11 +51,13 @@ def parse_scales(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--calibration-images", default=WANTED.calibration_images, type=click.IntRange(2), help="Number of images used, spread evenly over the "
               "folder. Every eighth (8 to 64) is held out from the ranges and measures the cost.")  # fmt: skip
 @click.option("--calibration-method", "method", default=WANTED.method, type=click.Choice(METHOD_NAMES), help="Where to clip activations.")
-@click.option("--max-cost", type=click.FloatRange(0, min_open=True), callback=parse_percent, metavar="PERCENT", help="Write no quantized file whose scores differ from the float32 "
-              "net's by more than this (root mean square on the held-out images), and end with 1.  [default: warn above 30]")  # fmt: skip
+@click.option("--max-cost", type=click.FloatRange(0, min_open=True), callback=parse_percent, metavar="PERCENT",
+              help="Write no quantized file whose scores differ from the float32 net's by more than this (root mean square on the held-out images), "
+              "and end with 1.  [default: warn above 30]")  # fmt: skip
 @click.option("--on-error", default=WANTED.on_error, type=click.Choice(("stop", "skip")), help="What an unreadable calibration image does.")
 @click.option("--quantize-weights", default="per-channel" if WANTED.per_channel else "per-tensor",
-              type=click.Choice(("per-channel", "per-tensor")), help="Scales of weights: an output channel is more accurate, a tensor is faster in TensorRT.")  # fmt: skip
+              type=click.Choice(("per-channel", "per-tensor")),
+              help="Scales of weights: an output channel is more accurate, a tensor is faster in TensorRT.")  # fmt: skip
 @click.option("--keep", default="", show_default=False, callback=parse_names, help="Layers that are not quantized, e.g. conv1_1,fc6. fc8 never is.")
 @click.option("--external-data", is_flag=True, help="Weights in a file of their own beside the graph, D.fp32.onnx.data.")
 @click.option("--sensitivity", is_flag=True, help="Also tell what quantizing each layer alone costs (sensitivity.csv).")

@@ -43,10 +43,9 @@ from vgg_deploy.model import VGG
 from vgg_deploy.nets import open_net
 from vgg_deploy.progress import progress
 from vgg_deploy.runtimes import OnnxRuntime, Scores
-from vgg_deploy.runtimes.arithmetic import arithmetic_error, judge_arithmetic, unfused_scores
+from vgg_deploy.runtimes.arithmetic import check_arithmetic
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
-UNFUSED = 4  # held-out images that a fused file is also computed on as it is written, which takes long
 
 
 @dataclass(frozen=True)
@@ -202,11 +201,14 @@ def _release(source: Path, folder: Path, wanted: Wanted, precision: Precision, c
             if precision.trunk == BF16:  # no CPU kernel runs it
                 found = twin_scores
             else:
+                if precision.fused:
+                    check_arithmetic(referring, basis.held_out.batches[0][:2], wanted.form, threads, path.name)
                 runtime = _as_it_will_run(referring, precision, threads)
                 found = _scores(runtime, basis.pictures)
                 if quantization:
                     on_step(f"measuring the cost of {path.name} on held-out images")
-                    cost = _cost(runtime, precision, referring, basis.held_out, wanted.max_cost, threads, on_step, path.name)
+                    cost = _cost(runtime, basis.held_out, path.name)
+                    _judge_cost(cost, wanted.max_cost, on_step, path.name)
                 del runtime
         comparisons = compare(found, basis.reference, basis.pictures)
         if precision.name == "fp32":
@@ -235,45 +237,31 @@ def _as_it_will_run(path: Path, precision: Precision, threads: int) -> OnnxRunti
     return OnnxRuntime(path, threads=threads, optimisation="ENABLE_EXTENDED", arena=False)
 
 
-def _cost(
-    runtime: OnnxRuntime,
-    precision: Precision,
-    path: Path,
-    held_out: _HeldOut,
-    max_cost: float | None,
-    threads: int,
-    on_step: Callable[[str], None],
-    name: str,
-) -> Cost:
-    """What a quantized file costs on the held-out images, and whether this CPU computes it right.
-
-    Args:
-        path: of the file that `runtime` runs.
-        max_cost: per cent, or None.
-        name: of the file in messages.
-    Raises: CheckFailed if the file is broken, costs more than `max_cost`, or is computed wrongly.
-    """
+def _cost(runtime: OnnxRuntime, held_out: _HeldOut, name: str) -> Cost:
+    """What a quantized file costs on the held-out images. Args: name, of the file."""
+    found = []
     with progress(name, sum(map(len, held_out.batches))) as bar:
-        found = []
         for batch in held_out.batches:
             found.append(runtime(batch))
             bar.advance(len(batch))
-    if precision.fused:
-        few = [batch[:1] for batch in held_out.batches[:UNFUSED]]
-        fused = [Scores(s.posterior[:1], s.score_map[:1]) for s in found[:UNFUSED]]
-        judge_arithmetic(arithmetic_error(fused, unfused_scores(path, few, threads)), name)
-    cost = measure_cost(found, held_out.reference)
+    return measure_cost(found, held_out.reference)
+
+
+def _judge_cost(cost: Cost, max_cost: float | None, on_step: Callable[[str], None], name: str) -> None:
+    """Warn of a high cost.
+
+    Args:
+        max_cost: per cent, or None.
+        name: of the file.
+    Raises: CheckFailed if the file is broken or costs more than `max_cost`.
+    """
+    advice = "calibrate on more images, keep the layers that --sensitivity names, or take another precision"
     if cost.broken:
-        raise CheckFailed(f"{cost.text()}, so the file is useless: {cost.broken}; calibrate on more and better images, "
-                          "keep the layers that --sensitivity names, or take another precision")  # fmt: skip
+        raise CheckFailed(f"{cost.text()}; it is useless, because {cost.broken}; {advice}")
     if max_cost is not None and not cost.score_error_pct <= max_cost:
         raise CheckFailed(f"{cost.text()}; --max-cost allows {max_cost:g} %")
     if cost.rating == "high":
-        on_step(
-            f"Warning: {name} has a high cost: {cost.text()}. Calibrate on more images, keep the layers that --sensitivity "
-            "names, or take another precision"
-        )
-    return cost
+        on_step(f"Warning: {name} has a high cost: {cost.text()}; {advice}")
 
 
 def _scores(runtime: OnnxRuntime, pictures: list[np.ndarray]) -> list[Scores]:
@@ -305,7 +293,7 @@ def _lint_and_check_twin(model: onnx.ModelProto, partial: Path, path: Path, redu
 
     Raises: CheckFailed if the lint or the twin finds something.
     """
-    findings = lint(model, reduced.precision, set(reduced.mappings) - {LAST}, basis.ranges)
+    findings = lint(model, reduced.precision, set(reduced.mappings) - {LAST}, basis.ranges, partial.parent)
     if findings:
         raise CheckFailed("; ".join(findings))
     form = Artifact.from_json({entry.key: entry.value for entry in model.metadata_props}[KEY], path.name).input

@@ -18,7 +18,7 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export.onnx_file import PAGE, beside, place, referring
+from export.onnx_file import PAGE, beside, referring, stored_values
 from export.precision import FLOAT
 from export.quantization import LAST, ReducedNet
 from vgg_deploy.errors import CheckFailed
@@ -63,9 +63,7 @@ def float32_twin(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
 
 def _write_converted(file: BinaryIO, tensor: TensorProto, folder: Path) -> None:
     """An external tensor's values as float32, some rows at a time."""
-    (location,) = (entry.value for entry in tensor.external_data if entry.key == "location")
-    offset, _ = place(tensor)
-    values = np.memmap(folder / location, helper.tensor_dtype_to_np_dtype(tensor.data_type), "r", offset, tuple(tensor.dims))
+    values = stored_values(tensor, folder)
     for start in range(0, len(values), ROWS):
         file.write(np.ascontiguousarray(values[start : start + ROWS].astype(FLOAT)).reshape(-1).view(np.uint8).data)
 
