@@ -95,6 +95,15 @@ def calibration_pictures(folder: Path | str | None, count: int, net: VGG) -> Dat
     return Dataset(folder, tuple(files), np.zeros(len(files), np.int64), ("picture",), ("picture",)).subset(count)
 
 
+def warn_of_few(images: Dataset, on_step: Callable[[str], None]) -> None:
+    """Before the work starts. Args: images, for ranges and cost together."""
+    if len(images) < FEW:
+        on_step(
+            f"Warning: {len(images)} calibration images are few: activations may reach further on others, and the cost is "
+            f"uncertain. Give {FEW} or more"
+        )
+
+
 def calibrate(
     net: VGG,
     model_sha256: str,
@@ -113,11 +122,6 @@ def calibrate(
         on_error: "stop" or "skip": what an unreadable image does.
     Raises: InputError for an unreadable image, and for images that all show one colour.
     """
-    if len(images) < FEW:
-        on_step(
-            f"Warning: {len(images)} images are few to calibrate on; other images may reach further. "
-            f"Give {FEW} or more"
-        )
     side, data_sha256 = net.spec.test_side, images.content_sha256(threads)
     wanted = (model_sha256, data_sha256, len(images), side)
     held = read_calibration(kept) if kept.is_file() else None

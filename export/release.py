@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from torch import nn
 
-from export.calibration import Calibration, calibrate, calibration_pictures, read_images, split
+from export.calibration import Calibration, calibrate, calibration_pictures, read_images, split, warn_of_few
 from export.check import (
     Comparison,
     check_pictures,
@@ -100,7 +100,9 @@ def export_onnx(source: Path, folder: Path, wanted: Wanted, classes: ClassList |
         try:
             exported.append(_release(source, folder, wanted, precision, classes, basis, threads, on_step))
         except (CheckFailed, InputError) as error:
-            failures.append(Failure(f"{basis.arch}.{name}.onnx", error))
+            # its frames hold sessions, whose threads no process forked later has, and which it must not free
+            error.__context__ = None
+            failures.append(Failure(f"{basis.arch}.{name}.onnx", error.with_traceback(None)))
     if failures:
         raise PartlyWritten(exported, failures)
     return exported
@@ -140,6 +142,7 @@ def _basis(source: Path, folder: Path, wanted: Wanted, classes: ClassList | None
     if wanted.calibration or any(p.activations for p in precisions):
         chosen = calibration_pictures(wanted.calibration, wanted.calibration_images, net)
         images = split(chosen)
+        warn_of_few(chosen, on_step)
         kept = folder / f"{net.spec.arch}.calibration.json"
         calibration = calibrate(net, digest, images.for_ranges, kept, threads, on_step, wanted.on_error)
         ranges = calibration.ranges
@@ -341,6 +344,7 @@ def _manifest(exported: Exported, partial: Path, data: Path | None, basis: _Basi
         manifest["quantization"] = {
             "thresholds": quantization.thresholds,
             "weights": "per-channel" if quantization.per_channel else "per-tensor",
+            "largest_weight": PRECISIONS[exported.artifact.precision].weights.largest,  # as it is stored
             "kept": exported.kept,
             "method": method,
             "calibration": {
