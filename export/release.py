@@ -103,6 +103,8 @@ def export_onnx(source: Path, folder: Path, wanted: Wanted, classes: ClassList |
             # its frames hold sessions, whose threads no process forked later has, and which it must not free
             error.__context__ = None
             failures.append(Failure(f"{basis.arch}.{name}.onnx", error.with_traceback(None)))
+    if failures and not exported and all(isinstance(f.error, InputError) for f in failures):
+        raise failures[0].error  # the place cannot be written
     if failures:
         raise PartlyWritten(exported, failures)
     return exported
