@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from export.ncnn import export_ncnn
+from export.precision import PRECISIONS
 from export.release import Wanted, export_onnx
 from vgg_deploy.artifact import USUAL_MEAN, Artifact, manifest_path
 from vgg_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -31,10 +32,10 @@ def random_weights(spec: NetSpec, folder: Path) -> Path:
 
 
 def exports(source: Path, folder: Path, wanted: Wanted) -> list[Path]:
-    """Exported files, a precision each; those that are there if they were made from the same weights."""
+    """Exported files, a precision each; those that are there if they were made from the same weights in the same way."""
     arch, digest = load_checkpoint(source).spec.arch, sha256(source)
     paths = [folder / f"{arch}.{precision}.onnx" for precision in wanted.precisions]
-    missing = tuple(precision for precision, path in zip(wanted.precisions, paths, strict=True) if not _made_from(path, digest))
+    missing = tuple(precision for precision, path in zip(wanted.precisions, paths, strict=True) if not _made_so(path, digest, wanted))
     if missing:
         export_onnx(source, folder, replace(wanted, precisions=missing), None, available_cores(), lambda text: print(text, flush=True))
     return paths
@@ -53,8 +54,17 @@ def artifact_of(path: Path) -> Artifact:
     return Artifact.from_json(manifest_path(path).read_text(), str(path))
 
 
-def _made_from(path: Path, digest: str) -> bool:
+def _made_so(path: Path, digest: str, wanted: Wanted) -> bool:
     manifest = manifest_path(path)
     if not path.is_file() or not manifest.is_file():
         return False
-    return artifact_of(path).source_sha256 == digest and json.loads(manifest.read_text())["sha256"] == sha256(path)
+    held = json.loads(manifest.read_text())
+    if artifact_of(path).source_sha256 != digest or held["sha256"] != sha256(path):
+        return False
+    if "quantization" not in held:
+        return True
+    weights = "per-channel" if wanted.per_channel else "per-tensor"
+    largest = PRECISIONS[held["precision"]].weights.largest
+    quantization = held["quantization"]
+    found = (quantization["method"], quantization["weights"], quantization.get("largest_weight"))
+    return found == (wanted.method, weights, largest)

@@ -1,26 +1,14 @@
 """Engines from ONNX files: which flavour, which shapes, one build after the other."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from export.engine import BuiltEngine, build_engine, read_described
 from export.profiles import COMMON, PROFILE_RULES, aspects_of
 from export.targets import pick_targets
+from export.wanted import Engines
 from vgg_deploy.errors import InputError
 from vgg_deploy.flavours import Flavour, pick_flavour
-
-
-@dataclass(frozen=True)
-class Engines:
-    """What to build."""
-
-    flavour: str | None  # "tensorrt", "rtx"; None: the installed one
-    targets: tuple[str, ...]  # "sm80", ...; none: all that run the precision
-    sides: tuple[int, ...] | None  # Q; None: by the net's S
-    max_batch: int
-    profiles: str  # one of PROFILE_RULES
-    data: Path | str | None  # photos whose aspect ratios count
 
 
 def plan_engines(wanted: Engines, precisions: tuple[str, ...]) -> Flavour:

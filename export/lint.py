@@ -4,23 +4,34 @@ Most of it nobody else reports: TensorRT takes a scale of shape (1,) and then co
 computes half precision in float32 and so never overflows.
 """
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from export.onnx_file import stored_values
 from export.precision import HALF, Precision
 from export.quantization import FIRST, LAST
 from export.ranges import Range
 
 HEADROOM = 2.0  # other pictures reach further than those that were seen
 LARGEST_HALF = float(np.finfo(np.float16).max)
+# vpmaddubsw, the multiplication of CPUs without VNNI, adds two products of a uint8 and an int8 in 16 bits and saturates
+LARGEST_PAIR, SMALLEST_PAIR = 2**15 - 1, -(2**15)
+CHUNK = 512  # output channels whose weights are looked at together
 FLOAT_ONLY = {"subtract_mean", "denormalise", "move_mean", LAST, "norm1", "mean_score", "softmax"}  # nodes of every precision
 
 
-def lint(model: onnx.ModelProto, precision: Precision, quantized: set[str], ranges: dict[str, Range]) -> list[str]:
+def lint(
+    model: onnx.ModelProto, precision: Precision, quantized: set[str], ranges: dict[str, Range], folder: Path = Path()
+) -> list[str]:
     """Findings in words; an empty list for a file that may be released.
 
-    Args: model, with its weights; quantized, the convolutions that were asked for; ranges, for the overflow of half precision.
+    Args:
+        model: with its weights, or with references to files in `folder`.
+        quantized: the convolutions that were asked for.
+        ranges: for the overflow of half precision.
     """
     held = {t.name: t for t in model.graph.initializer}
     made = {output: node for node in model.graph.node for output in node.output}
@@ -29,6 +40,7 @@ def lint(model: onnx.ModelProto, precision: Precision, quantized: set[str], rang
         *_zero_points(model, held),
         *_convolutions(model, held, made, quantized),
         *_types(model, held, made),
+        *_saturation(model, held, made, folder),
         *(overflows(ranges) if precision.trunk == HALF else ()),
     ]
 
@@ -74,6 +86,46 @@ def _convolutions(model: onnx.ModelProto, held: dict[str, TensorProto], made: di
             found.append(f"{node.name}: its bias is no stored float; TensorRT refuses int32 biases")
     missing = quantized - {node.name for node in model.graph.node if node.op_type == "Conv"}
     return [*found, *(f"{name}: is no convolution of the graph" for name in sorted(missing))]
+
+
+def _saturation(
+    model: onnx.ModelProto, held: dict[str, TensorProto], made: dict[str, onnx.NodeProto], folder: Path
+) -> list[str]:
+    """Convolutions of uint8 by int8 in which two products may not fit in 16 bits.
+
+    Which weights a kernel pairs is its own affair, so any two of an output channel count. An activation reaches 255.
+    """
+    found = []
+    for node in model.graph.node:
+        through = [made.get(name) for name in node.input[:2]]
+        if node.op_type != "Conv" or any(n is None or n.op_type != "DequantizeLinear" for n in through):
+            continue
+        activation, weight = through
+        if held[activation.input[2]].data_type != TensorProto.UINT8 or held[weight.input[0]].data_type != TensorProto.INT8:
+            continue
+        high, low = pair_sums(stored_values(held[weight.input[0]], folder))
+        if high > LARGEST_PAIR or low < SMALLEST_PAIR:
+            worst = high if high > LARGEST_PAIR else low
+            found.append(
+                f"{node.name}: two products of its weights and 255 sum to {worst:,}, which saturates in the 16 bits "
+                "of CPUs without VNNI"
+            )
+    return found
+
+
+def pair_sums(weight: np.ndarray) -> tuple[int, int]:
+    """The largest and the smallest sum of two products, of two weights of one output channel and any two uint8.
+
+    Args: weight, (out, in, kh, kw) int8.
+    """
+    high, low = 0, 0
+    for start in range(0, len(weight), CHUNK):
+        rows = weight[start : start + CHUNK].reshape(len(weight[start : start + CHUNK]), -1)
+        last = min(2, rows.shape[1])
+        ordered = np.partition(rows, [last - 1, -last], axis=1).astype(np.int64)
+        high = max(high, int(np.maximum(ordered[:, -last:], 0).sum(1).max()))
+        low = min(low, int(np.minimum(ordered[:, :last], 0).sum(1).min()))
+    return 255 * high, 255 * low
 
 
 def _types(model: onnx.ModelProto, held: dict[str, TensorProto], made: dict[str, onnx.NodeProto]) -> list[str]:

@@ -115,6 +115,15 @@ def place(tensor: TensorProto) -> tuple[int, int]:
     return int(held["offset"]), int(held["length"])
 
 
+def stored_values(tensor: TensorProto, folder: Path) -> np.ndarray:
+    """A tensor's values; those in another file of `folder` are mapped, not read."""
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return numpy_helper.to_array(tensor)
+    (location,) = (entry.value for entry in tensor.external_data if entry.key == "location")
+    offset, _ = place(tensor)
+    return np.memmap(folder / location, helper.tensor_dtype_to_np_dtype(tensor.data_type), "r", offset, tuple(tensor.dims))
+
+
 def _read_tensor(view: memoryview, start: int, end: int, path: Path, data: Path | None) -> TensorProto:
     head, raw = b"", []
     for field in fields(view, start, end):
@@ -136,7 +145,7 @@ def _read_tensor(view: memoryview, start: int, end: int, path: Path, data: Path 
             tensor = referring(tensor, path.name, raw[-1].value, length)
     wanted = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     if length != wanted:
-        raise CheckFailed(f"{tensor.name}: {length:,} bytes are stored, its shape {list(tensor.dims)} takes {wanted:,}. Nothing was written")
+        raise CheckFailed(f"{tensor.name}: {length:,} bytes are stored, its shape {list(tensor.dims)} takes {wanted:,}")
     return tensor
 
 

@@ -18,9 +18,12 @@ if TYPE_CHECKING:  # it needs PyTorch, engines do not
 
 
 def summary(exported: Exported) -> dict:
-    """One row of the table and of export.json."""
+    """One row of the table and of export.json.
+
+    The differences of a quantized file are those on held-out calibration images, of others those on the built-in images.
+    """
     comparisons = exported.comparisons
-    return {
+    row = {
         "file": exported.path.name,
         "arch": exported.artifact.spec.arch,
         "precision": exported.artifact.precision,
@@ -32,6 +35,16 @@ def summary(exported: Exported) -> dict:
         "top1_agreement": f"{sum(c.agree for c in comparisons)}/{sum(c.batch for c in comparisons)}",
         "sizes_checked": len({(c.height, c.width) for c in comparisons}),
         "kept": list(exported.kept),
+    }
+    if exported.cost is None:
+        return row
+    return {
+        **row,
+        "largest_score_difference": None,
+        "score_error": exported.cost.score_error_pct / 100,
+        "largest_posterior_difference": exported.cost.largest_posterior_difference,
+        "top1_agreement": f"{exported.cost.agree}/{exported.cost.images}",
+        "cost": exported.cost.rating,
     }
 
 
@@ -86,16 +99,25 @@ def show(exported: list[Exported]) -> None:
     for e in exported:
         if e.artifact.precision == "fp32":
             console.print(_sizes(e))
-    quantized = any(e.kept for e in exported)
+    columns = ["file", "MB", "input", "largest difference", "RMS %", "of posteriors", "top-1 agrees"]
+    quantized = any(e.cost for e in exported)
+    if quantized:
+        columns += ["cost", "not quantized"]
     table = Table(title=f"Exported, against {exported[0].reference} in float32", title_justify="left")
-    for column in ("file", "MB", "input", "largest difference", "RMS %", "of posteriors", "top-1 agrees", *(("not quantized",) if quantized else ())):
-        table.add_column(column, justify="left" if column in ("file", "input", "not quantized") else "right")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("file", "input", "cost", "not quantized") else "right")
     for e in exported:
         row = summary(e)
-        table.add_row(str(e.path), f"{row['bytes'] / 1e6:.1f}", row["input"], f"{row['largest_score_difference']:.1e}",
-                      f"{100 * row['score_error']:.2g}", f"{row['largest_posterior_difference']:.1e}",
-                      row["top1_agreement"].replace("/", " of "), *((", ".join(row["kept"]),) if quantized else ()))  # fmt: skip
+        largest = row["largest_score_difference"]
+        cells = [str(e.path), f"{row['bytes'] / 1e6:.1f}", row["input"], "" if largest is None else f"{largest:.1e}",
+                 f"{100 * row['score_error']:.2g}", f"{row['largest_posterior_difference']:.1e}",
+                 row["top1_agreement"].replace("/", " of ")]  # fmt: skip
+        if quantized:
+            cells += [row.get("cost", ""), ", ".join(row["kept"])]
+        table.add_row(*cells)
     console.print(table)
+    if quantized:
+        console.print("Files with a cost: differences on held-out calibration images; others: on the built-in images.")
 
 
 def _sizes(exported: Exported) -> Table:

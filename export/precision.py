@@ -15,6 +15,8 @@ class Format(NamedTuple):
 
 
 INT8 = Format(np.dtype(np.int8), 127)
+# CPUs without VNNI add two products of a uint8 and an int8 in 16 bits: 255 * 64 * 2 is the most that fits
+INT7 = Format(np.dtype(np.int8), 64)
 UINT8 = Format(np.dtype(np.uint8), 255)
 FP8 = Format(np.dtype(ml_dtypes.float8_e4m3fn), 448)
 
@@ -42,7 +44,7 @@ PRECISIONS = {
         Precision("fp16", HALF),
         Precision("bf16", BF16, opset=22),  # the first whose convolutions may be bfloat16
         Precision("int8", HALF, INT8, INT8),
-        Precision("int8-cpu", FLOAT, UINT8, INT8, fused=True),
+        Precision("int8-cpu", FLOAT, UINT8, INT7, fused=True),
         Precision("fp8", HALF, FP8, FP8),
     )
 }

@@ -10,15 +10,13 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from export.calibration import BATCH, calibration_pictures, read_calibration
+from export.calibration import calibration_pictures, read_calibration, read_images
 from export.precision import PRECISIONS, Precision
 from export.quantization import LAST, Quantization, input_mapping, layer_as
 from export.ranges import clip
-from export.release import Wanted
-from vgg_deploy.batches import size_batches
+from export.wanted import Wanted
 from vgg_deploy.classes import ClassList
 from vgg_deploy.convention import SAYS_NOTHING, StatedInput
-from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.model import VGG
@@ -58,12 +56,11 @@ def report_sensitivity(
         raise InputError("--sensitivity: nothing is quantized; add int8, int8-cpu or fp8 to --precision")
     net = open_net(source, classes, stated)
     ranges = read_calibration(folder / f"{net.spec.arch}.calibration.json").ranges
-    pictures = calibration_pictures(wanted.calibration, wanted.calibration_images, net).subset(PICTURES)
-    on_step(f"sensitivity on {len(pictures)} of the calibration's pictures")
-    scale = Scale(net.spec.test_side, net.spec.preprocessing.filter)
-    batches = [b.images for b in size_batches(pictures, {scale: np.ones(len(pictures), bool)}, BATCH, threads)]
+    images = calibration_pictures(wanted.calibration, wanted.calibration_images, net).subset(PICTURES)
+    on_step(f"sensitivity on {len(images)} of the calibration images")
+    batches, _ = read_images(net, images, threads, wanted.on_error)
     found = []
-    with progress("sensitivity", len(precisions) * len(pictures)) as bar:
+    with progress("sensitivity", len(precisions) * sum(map(len, batches))) as bar:
         for precision in precisions:
             thresholds = clip(ranges, wanted.method, precision)
             del thresholds[LAST]
@@ -71,7 +68,7 @@ def report_sensitivity(
             found += measure_sensitivity(net, precision, quantization, batches, bar.advance)
     with whole_file(folder / f"{net.spec.arch}.sensitivity.csv") as partial:
         pd.DataFrame([asdict(f) for f in found]).to_csv(partial, index=False)
-    table = Table(title=f"What quantizing one layer alone costs, {len(pictures)} pictures, worst first", title_justify="left")
+    table = Table(title=f"What quantizing one layer alone costs, {len(images)} images, worst first", title_justify="left")
     for column in ("precision", "layer", "clipped at", "SQNR of scores dB", "top-1 agrees %"):
         table.add_column(column, justify="left" if column in ("precision", "layer") else "right")
     for f in sorted(found, key=lambda f: (f.precision, f.sqnr_db)):

@@ -18,7 +18,7 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export.onnx_file import PAGE, beside, place, referring
+from export.onnx_file import PAGE, beside, referring, stored_values
 from export.precision import FLOAT
 from export.quantization import LAST, ReducedNet
 from vgg_deploy.errors import CheckFailed
@@ -63,9 +63,7 @@ def float32_twin(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
 
 def _write_converted(file: BinaryIO, tensor: TensorProto, folder: Path) -> None:
     """An external tensor's values as float32, some rows at a time."""
-    (location,) = (entry.value for entry in tensor.external_data if entry.key == "location")
-    offset, _ = place(tensor)
-    values = np.memmap(folder / location, helper.tensor_dtype_to_np_dtype(tensor.data_type), "r", offset, tuple(tensor.dims))
+    values = stored_values(tensor, folder)
     for start in range(0, len(values), ROWS):
         file.write(np.ascontiguousarray(values[start : start + ROWS].astype(FLOAT)).reshape(-1).view(np.uint8).data)
 
@@ -88,12 +86,12 @@ def check_twin(twin: Path, reduced: ReducedNet, form: str, pictures: list[np.nda
         while True:
             found = torch.from_numpy(given["score_map"] if conv == LAST else given.pop(f"{conv}.out"))  # which then needs no memory any more
             if found.shape != expected.shape:
-                raise CheckFailed(f"{name}: {conv} gives {tuple(found.shape)}, PyTorch {tuple(expected.shape)}. Nothing was written")
+                raise CheckFailed(f"{name}: {conv} gives {tuple(found.shape)}, PyTorch {tuple(expected.shape)}")
             difference = float((found - expected).abs().max() / expected.abs().max())
             if not difference <= EXACT:
                 raise CheckFailed(
                     f"{name}: {conv} differs from PyTorch by {difference:.1e} of its largest value on pictures of "
-                    f"{batch.shape[2]}x{batch.shape[3]}, allowed {EXACT:.0e}. Nothing was written"
+                    f"{batch.shape[2]}x{batch.shape[3]}, allowed {EXACT:.0e}"
                 )
             try:
                 conv, expected = steps.send(found)

@@ -200,7 +200,7 @@ def test_a_stray_file_among_flat_images_stops_or_is_listed(tmp_path):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_places_without_images(tmp_path, split):
-    refused(tmp_path / "gone", f"{tmp_path}/gone: cannot be listed (No such file or directory)", "check --data", split=split)
+    refused(tmp_path / "gone", f"{tmp_path}/gone: cannot be listed (No such file or directory)", "check the path", split=split)
     (tmp_path / "file").write_text("")
     refused(tmp_path / "file", f"{tmp_path}/file: cannot be listed (Not a directory)", split=split)
     refused(tmp_path, f"{tmp_path}: h", "no", f"{tmp_path}/", "CLASS/image files; check --data", split=split)  # a file, no class

@@ -23,7 +23,7 @@ def model(here):
 def test_onnx_files_engines_and_a_triton_repository(here, model, photos):
     said = run(vgg_export, model, "--onnx", "--trt", "--trt-flavour", "rtx", "--precision", "fp16,int8", "--calibration", photos, "--calibration-images", 16,
                "--keep", "conv1_1", "--scales", "32,64", "--max-batch", 2, "--data", photos, "--triton", "models", "--sensitivity")  # fmt: skip
-    assert "calibrating on 16 pictures" in said and "What quantizing one layer alone costs" in said and "room up to" in said
+    assert "calibrating on 8 images" in said and "What quantizing one layer alone costs" in said and "room up to" in said
     written = {p.name for p in (here / "exported").iterdir()}
     assert written == {"A.calibration.json", "A.sensitivity.csv", "export.json", *(f"A.{p}.{e}" for p in ("fp16", "int8") for e in
                        ("onnx", "json", "rtx.engine", "rtx.json"))}  # fmt: skip

@@ -147,14 +147,16 @@ def test_a_calibration_is_kept_and_reused_only_for_the_same_net_and_pictures(tmp
     assert len(pictures) == 12 and all(file.startswith("train/") for file in pictures.files)
     first = calibrate(net, "a" * 64, pictures, kept, 1, said.append)
     again = calibrate(net, "a" * 64, pictures, kept, 1, said.append)
-    assert "calibration of before" in said[-1] and again.ranges["fc6"].counts.tolist() == first.ranges["fc6"].counts.tolist()
+    assert "using the calibration in" in said[-1] and again.ranges["fc6"].counts.tolist() == first.ranges["fc6"].counts.tolist()
     calibrate(net, "b" * 64, pictures, kept, 1, said.append)
-    assert "calibrating on 12 pictures" in said[-1]
+    assert "calibrating on 12 images" in said[-1]
     path = pictures.path(3)
     path.write_bytes(pictures.path(4).read_bytes())
     calibrate(net, "b" * 64, pictures, kept, 1, said.append)
-    assert "calibrating on 12 pictures" in said[-1]
+    assert "calibrating on 12 images" in said[-2] and "only 11 of 12 calibration images are different" in said[-1]
     held = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**held, "version": 1}))
+    assert read_calibration(kept) is None  # of an earlier version: measured again
     kept.write_text(json.dumps({**held, "version": 0}))
     with pytest.raises(InputError, match="remove it"):
         read_calibration(kept)

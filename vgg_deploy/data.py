@@ -103,9 +103,13 @@ class Dataset:
         if count < 1:
             raise InputError(f"{count} images were asked for; ask for at least one")
         count = min(count, len(self))
-        kept = np.arange(count) * len(self) // count
+        return self.take(np.arange(count) * len(self) // count)
+
+    def take(self, kept: np.ndarray) -> "Dataset":
+        """The images at these positions, in this order. Args: kept, (images,) int64."""
         files = self.files.take(kept) if isinstance(self.files, Names) else tuple(self.files[i] for i in kept)
-        return replace(self, files=files, labels=self.labels[kept], packed=self.packed.take(kept) if self.packed else None)
+        labels = self.labels[kept] if len(self.labels) else self.labels
+        return replace(self, files=files, labels=labels, packed=self.packed.take(kept) if self.packed else None)
 
     def _source(self, index: int) -> tuple[Path | BytesIO, str | None]:
         """What an image is decoded from, and its name where that is not the path."""

@@ -15,7 +15,7 @@ def entries(folder: Path) -> list[os.DirEntry]:
         with os.scandir(folder) as found:
             shown = [entry for entry in found if not entry.name.startswith(".") and entry.name.lower() not in LITTER]
     except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror}), expected a folder of images; check --data") from None
+        raise InputError(f"{folder}: cannot be listed ({error.strerror}), expected a folder of images; check the path and its permissions") from None
     return sorted(shown, key=lambda entry: entry.name)
 
 

@@ -144,7 +144,7 @@ def open_shards(root: Path | str, split: str) -> Opened:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{where}: damaged, or not made by this program ({error!r}); make it again: python -m train.pack --index FOLDER") from None
     if not shards:
-        raise InputError(f"{root}: has no shards for {split!r}, only for {', '.join(splits) or 'nothing'}; check --data")
+        raise InputError(f"{root}: has no shards for {split!r}, only for {', '.join(splits) or 'nothing'}; check the path")
     for name in (file, *(shard for shard, *_ in shards)):
         if not PLAIN_NAME.fullmatch(name):
             raise InputError(f"{where}: names {name!r}, expected files beside it")
@@ -168,7 +168,7 @@ def reached(url: str) -> Iterator[tuple["AbstractFileSystem", str]]:
     except InputError:
         raise
     except Exception as error:  # every kind of store has errors of its own
-        raise Unreachable(f"{url}: cannot be read ({type(error).__name__}: {error}); check --data and the connection") from error
+        raise Unreachable(f"{url}: cannot be read ({type(error).__name__}: {error}); check the address and the connection") from error
 
 
 def _index(url: str, sha256: str) -> Index:

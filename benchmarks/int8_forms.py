@@ -1,0 +1,288 @@
+"""8-bit forms for ONNX Runtime on CPUs, with and without VNNI: python benchmarks/int8_forms.py --data FOLDER
+
+Without VNNI, ONNX Runtime multiplies uint8 activations by int8 weights with vpmaddubsw, which adds two products in 16 bits
+and saturates: 255 * 127 * 2 does not fit. Compared are 8-bit weights, the same with ONNX Runtime's setting against this
+(session.x64quantprecision), weights stored as uint8, and 7-bit weights.
+
+FOLDER holds weights/vgg16_conv_oxford.safetensors and imagenette10/{train,val}/CLASS/*.JPEG. The net is a full-width D with
+the released convolutions; fc6 and fc7 are random and fc8 is fitted to the classes by ridge regression on fc7's output.
+The part without VNNI runs on a changed copy of ONNX Runtime, see without_vnni.py.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+from without_vnni import environment
+
+EXACT = {"session.x64quantprecision": "1"}
+HEADS = ["form", "top-1 error %", "RMS % against fp32", "best class as fp32 %", "levels off", "ms", "times as fast as fp32", "of rounds"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to run the net."""
+
+    file: str  # without suffix
+    settings: dict[str, str]  # of the session
+
+
+FORMS = {
+    "fp32": Form("fp32", {}),
+    "8-bit weights, int8": Form("int8", {}),
+    "the same, x64quantprecision": Form("int8", EXACT),
+    "8-bit weights, uint8": Form("uint8", {}),
+    "7-bit weights, int8": Form("int7", {}),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Sizes of a run."""
+
+    data: Path
+    width: float
+    head_images: int
+    calibration_images: int
+    images: int
+    rounds: int
+    threads: int
+
+
+def fitted_net(setting: Setting):
+    """A VGG in evaluation mode."""
+    import torch
+    from safetensors.numpy import load_file
+
+    from vgg_deploy.data import open_dataset
+    from vgg_deploy.model import VGG, initialise
+    from vgg_deploy.spec import NetSpec
+
+    train = open_dataset(setting.data / "imagenette10", "train").subset(setting.head_images)
+    spec = NetSpec("D", train.classes, width=setting.width, train_side=(256, 256), recipe="fc8 by ridge regression")
+    net = VGG(spec).eval()
+    initialise(net, "he", torch.Generator().manual_seed(0))
+    if setting.width == 1:
+        held = load_file(setting.data / "weights" / "vgg16_conv_oxford.safetensors")
+        held["conv1_1.weight"] = np.ascontiguousarray(held["conv1_1.weight"][:, ::-1])  # BGR to RGB
+        net.load_state_dict({name: torch.from_numpy(values) for name, values in held.items()}, strict=False)
+    with torch.inference_mode():
+        _scale_head(net, train)
+        features = torch.cat([_before_fc8(net, train.decode(i)) for i in range(len(train))]).double()
+        wanted = 10 * torch.nn.functional.one_hot(torch.from_numpy(train.labels), len(train.classes)).double() - 1
+        centre = features.mean(0)
+        gram = (features - centre).T @ (features - centre)
+        gram.diagonal().add_(0.1 * gram.diagonal().mean() * len(train) ** 0.5)
+        weight = torch.linalg.solve(gram, (features - centre).T @ (wanted - wanted.mean(0)))
+        net.fc8.weight.copy_(weight.T.reshape(net.fc8.weight.shape))
+        net.fc8.bias.copy_(wanted.mean(0) - centre @ weight)
+    return net
+
+
+def _before_fc8(net, image):
+    import torch
+
+    values = image[None].float() - torch.tensor(net.spec.preprocessing.mean).view(1, 3, 1, 1)
+    for name, layer in net.named_children():
+        if name == "fc8":
+            break
+        values = layer(values)
+    return values.flatten(1)
+
+
+def _scale_head(net, train) -> None:
+    """fc6 and fc7 so that their outputs have unit variance, as a trained head's are of moderate size."""
+    for name in ("fc6", "fc7"):
+        values = train.decode(0)[None].float()
+        for child, layer in net.named_children():
+            values = layer(values)
+            if child == name:
+                break
+        getattr(net, name).weight.div_(values.std())
+
+
+def write_forms(net, setting: Setting, folder: Path) -> None:
+    """Every file of FORMS, quantized by the same ranges."""
+    import onnx
+    from onnx import numpy_helper
+
+    from export.graph import onnx_graph
+    from export.onnx_file import write_onnx
+    from export.precision import INT7, INT8, PRECISIONS
+    from export.quantization import LAST, Quantization
+    from export.ranges import clip, measure_ranges
+    from export.wanted import Wanted
+    from vgg_deploy.artifact import Artifact
+    from vgg_deploy.data import open_dataset
+
+    images = open_dataset(setting.data / "imagenette10", "train").subset(setting.calibration_images)
+    ranges = measure_ranges(net, (images.decode(i).numpy()[None] for i in range(len(images))))
+    wanted = Wanted()
+    floats = Artifact(net.spec, wanted.form, "fp32", "net.pt", "0" * 64)
+    write_onnx(folder / "fp32.onnx", onnx_graph(net, floats, PRECISIONS["fp32"]))
+    for name, weights in (("int8", INT8), ("int7", INT7)):
+        precision = replace(PRECISIONS["int8-cpu"], weights=weights)
+        thresholds = clip(ranges, wanted.method, precision)
+        inner = {conv: threshold for conv, threshold in thresholds.items() if conv != LAST}
+        quantization = Quantization(inner, wanted.per_channel, thresholds[LAST])
+        graph = onnx_graph(net, replace(floats, precision="int8-cpu"), precision, quantization)
+        write_onnx(folder / f"{name}.onnx", graph)
+    model = onnx.load(folder / "int8.onnx")
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith(".weight.quantized"):
+            moved = numpy_helper.to_array(tensor).astype(np.int16) + 128
+            tensor.CopyFrom(numpy_helper.from_array(moved.astype(np.uint8), tensor.name))
+        if tensor.name.endswith(".weight.zero_point"):
+            middle = np.full(tuple(tensor.dims), 128, np.uint8)
+            tensor.CopyFrom(numpy_helper.from_array(middle, tensor.name))
+    onnx.save(model, folder / "uint8.onnx")
+
+
+def session(folder: Path, form: Form, threads: int):
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 4
+    for name, value in form.settings.items():
+        options.add_session_config_entry(name, value)
+    return ort.InferenceSession(str(folder / f"{form.file}.onnx"), options, providers=["CPUExecutionProvider"])
+
+
+def measure(folder: Path, setting: Setting) -> dict[str, dict]:
+    """Scores and times of all forms in this process: one row for each."""
+    from vgg_deploy.runtimes.arithmetic import kernel_errors
+
+    held = np.load(folder / "images.npz")
+    images, labels = held["images"], held["labels"]
+    running = {name: session(folder, form, setting.threads) for name, form in FORMS.items()}
+    scores = {name: np.concatenate([_scores(run, image) for image in images]) for name, run in running.items()}
+    exact = scores["fp32"]
+    rows = {name: {"top1_error_pct": 100 * float((found.argmax(1) != labels).mean())} for name, found in scores.items()}
+    for name, form in FORMS.items():
+        if name == "fp32":
+            continue
+        error = np.sqrt(np.mean((scores[name] - exact) ** 2) / np.mean(exact**2))
+        rows[name]["rms_pct"] = 100 * float(error)
+        rows[name]["agree_pct"] = 100 * float((scores[name].argmax(1) == exact.argmax(1)).mean())
+        if not form.settings and form.file != "uint8":
+            levels = kernel_errors(folder / f"{form.file}.onnx", images[:1], "uint8", setting.threads)
+            rows[name]["levels_off"] = max(levels.values())
+    ms = {name: [] for name in FORMS}
+    for i in range(setting.rounds + 2):
+        for name, run in running.items():
+            started = time.perf_counter()
+            run.run(["posterior"], {"image": images[i % len(images)][None]})
+            ms[name].append(1000 * (time.perf_counter() - started))
+    for name in FORMS:
+        ratios = np.array(ms["fp32"][2:]) / ms[name][2:]
+        low, high = np.quantile(ratios, [0.25, 0.75])
+        rows[name] |= {"ms": float(np.median(ms[name][2:])), "times_fp32": float(np.median(ratios)), "low": float(low), "high": float(high)}
+    return rows
+
+
+def _scores(run, image: np.ndarray) -> np.ndarray:
+    """(1, classes) mean scores of one image (3, H, W)."""
+    return run.run(["score_map"], {"image": image[None]})[0].mean((2, 3))
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--data", required=True, type=click.Path(exists=True, path_type=Path), help="See above.")
+@click.option("--width", default=1.0, help="Of the net's channels; below 1 its weights are random.")
+@click.option("--head-images", default=600, help="Training images that fc8 is fitted to.")
+@click.option("--calibration-images", default=128, help="Training images.")
+@click.option("--images", default=200, help="Validation images that are scored.")
+@click.option("--rounds", default=30, help="Each calls every form once, batch 1, 224 x 224.")
+@click.option("--threads", default=2)
+@click.option("--keep", type=click.Path(path_type=Path), help="Folder of the files; what is there is not made again.  [default: a scratch folder]")
+@click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
+@click.option("--measure-only", is_flag=True, hidden=True)
+def main(data, width, head_images, calibration_images, images, rounds, threads, keep, out, measure_only):
+    setting = Setting(data, width, head_images, calibration_images, images, rounds, threads)
+    if measure_only:
+        print(json.dumps(measure(keep, setting)))
+        return
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as package:
+        folder = keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "images.npz").is_file():
+            prepare(setting, folder)
+        rows = []
+        for cpu, env in (("this CPU", None), ("without AVX-512 and VNNI", environment(Path(package)))):
+            found = measure_alone(folder, setting, env)
+            rows += [{"cpu": cpu, "form": name, **row} for name, row in found.items()]
+            print(pd.DataFrame(rows[-len(found) :]).to_string(), flush=True)
+    report(pd.DataFrame(rows), setting, out)
+
+
+def prepare(setting: Setting, folder: Path) -> None:
+    """The net, its forms and the images, in files."""
+    import torch
+
+    from vgg_deploy.checkpoint import Checkpoint, save_checkpoint
+    from vgg_deploy.data import open_dataset
+
+    torch.set_num_threads(setting.threads)
+    print("fitting fc8", flush=True)
+    net = fitted_net(setting)
+    save_checkpoint(folder / "net.pt", Checkpoint(net.spec, net.state_dict()))
+    print("calibrating and writing the forms", flush=True)
+    write_forms(net, setting, folder)
+    val = open_dataset(setting.data / "imagenette10", "val").subset(setting.images)
+    np.savez(folder / "images.npz", images=np.stack([val.decode(i).numpy() for i in range(len(val))]), labels=val.labels)
+
+
+def measure_alone(folder: Path, setting: Setting, env: dict[str, str] | None) -> dict[str, dict]:
+    """`measure` in a process of its own."""
+    options = {"data": setting.data, "keep": folder, "rounds": setting.rounds, "threads": setting.threads}
+    command = [sys.executable, __file__, "--measure-only"]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def report(table: pd.DataFrame, setting: Setting, out: Path) -> None:
+    """int8_forms.csv and int8_forms.md."""
+    from bench.environment import describe_environment
+
+    out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out / "int8_forms.csv", index=False)
+    parts = []
+    for cpu, rows in table.groupby("cpu", sort=False):
+        lines = [f"| {' | '.join(HEADS)} |", "| " + " | ".join(["---"] * len(HEADS)) + " |"]
+        for row in rows.to_dict("records"):
+            cells = [
+                row["form"], f"{row['top1_error_pct']:.1f}", _number(row["rms_pct"], 2), _number(row["agree_pct"], 1),
+                _number(row["levels_off"], 0), f"{row['ms']:.1f}", f"{row['times_fp32']:.2f}", f"{row['low']:.2f}-{row['high']:.2f}",
+            ]  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+        parts.append(f"## {cpu[0].upper()}{cpu[1:]}\n\n" + "\n".join(lines))
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(setting).items()}
+    (out / "int8_forms.md").write_text(
+        "# 8-bit forms in ONNX Runtime, with and without VNNI\n\n"
+        f"`python benchmarks/int8_forms.py --data FOLDER`: D at width {setting.width:g}, {setting.images} validation photos, "
+        f"calibrated on {setting.calibration_images}, fc8 fitted on {setting.head_images}; 224 x 224, batch 1, {setting.threads} threads, "
+        f"{setting.rounds} rounds of all forms in turn (median, quartiles of the ratio). Levels off: the largest error of any fused "
+        "convolution's 8-bit output on one photo, 1 is rounding.\n\n"
+        + "\n\n".join(parts)
+        + "\n\n7-bit activations are no form: QuantizeLinear ends at 255, so a value beyond the calibrated range would use the eighth bit.\n\n"
+        f"```json\n{json.dumps({'settings': settings, 'environment': describe_environment(setting.threads)}, indent=2)}\n```\n"
+    )
+    print((out / "int8_forms.md").read_text())
+
+
+def _number(value: float, digits: int) -> str:
+    return "" if pd.isna(value) else f"{value:.{digits}f}"
+
+
+if __name__ == "__main__":
+    main()
