@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
+from PIL import __version__ as pillow_version
 from torch import Tensor
 
 from vgg_deploy.errors import InputError
@@ -29,6 +30,17 @@ DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, Typ
 
 # Pillow warns of broken EXIF blocks, which ImageNet has and nothing here reads; what it cannot decode it raises.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def decoder_versions() -> dict[str, str | None]:
+    """Versions of what turns image files into pixels and rescales them; other versions may round differently.
+
+    Returns: by library; None for one that Pillow was built without. Lossless formats need no entry.
+    """
+    turbo = "libjpeg_turbo"
+    jpeg = features.version(turbo) if features.check_feature(turbo) else features.version("jpg")
+    name = turbo if features.check_feature(turbo) else "libjpeg"
+    return {"pillow": pillow_version, name: jpeg, "webp": features.version("webp")}
 
 
 def decode(file: str | Path | BytesIO, name: str | None = None) -> Tensor:
