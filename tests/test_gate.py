@@ -65,7 +65,8 @@ def test_a_sound_export_passes(gate, reference, tmp_path):
     rows = {c["rows"] for c in found["checks"] if c["check"] == "agreement"}
     assert rows == {f"dense, Q {q}{flips}" for q in ("48", "80", "48+80") for flips in ("", ", flips")}
     assert {c["check"] for c in found["checks"] if c["model"] == "faulty.onnx"} == {
-        "outputs as described", "finite posteriors", "posteriors sum to 1", "softmax after the average", "flips", "made from the reference", "same description", "top-1 drop", "top-5 drop", "agreement",
+        "outputs as described", "finite posteriors", "posteriors sum to 1", "softmax after the average", "flips",
+        "made from the reference", "same description", "top-1 drop", "top-5 drop", "agreement",
     }  # fmt: skip
 
 
