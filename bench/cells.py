@@ -72,11 +72,12 @@ def open_cells(
 
 def fill_cells(
     models: list[Model], logs: list[ShapeLog], stored: dict[Cell, StoredCell], dataset: Dataset, batch: int, threads: int, on_error: str,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = ALONE, among: np.ndarray | None = None,
 ) -> Measured:  # fmt: skip
     """Score what is not there yet, each process its share of the images. However it ends, what was scored is kept.
 
-    Args: logs, of each model's runtime; batch, most pictures a call; threads, processes that decode; on_error, "stop" or "skip" for unreadable images.
+    Args: logs, of each model's runtime; batch, most pictures a call; threads, processes that decode; on_error, "stop" or "skip" for unreadable images;
+        among, (images,) bool, the same in every process: score these only, the others are not kept. By default all.
     Returns: in the main process everything, in another one what it knows of its share. A model whose outputs have wrong shapes or types is
         not called again; the others go on.
     Raises: InputError for the first unreadable image, unless they are skipped.
@@ -85,7 +86,8 @@ def fill_cells(
     for cell in stored:
         scale = Scale(cell.side, models[cell.model].runtime.spec.preprocessing.filter)
         groups[scale][cell.model, cell.mirrored].append(cell)
-    mine = ranks.mine(len(dataset))
+    among = np.ones(len(dataset), bool) if among is None else among
+    mine = ranks.mine(len(dataset)) & among
     wanted = {scale: mine & ~np.all([stored[c].finished for cells in by_net.values() for c in cells], axis=0) for scale, by_net in groups.items()}
     reused = sum(int(cell.finished.sum()) for cell in stored.values())
     skipped: dict[int, str] = {}
@@ -96,7 +98,7 @@ def fill_cells(
     scored = 0
     failed: dict[int, str] = {}
     try:
-        with progress(f"scores of {len(dataset)} images", work or 1) as bar:
+        with progress(f"scores of {int(among.sum())} images", work or 1) as bar:
             for found in size_batches(dataset, wanted, batch, threads, on_bad, room):
                 for (m, mirrored), cells in groups[found.scale].items():
                     if m in failed:
@@ -116,7 +118,10 @@ def fill_cells(
         if ranks.main:
             for cell in stored.values():
                 cell.save()
-    kept = np.ones(len(dataset), bool)
+    if not ranks.main:
+        for cell in stored.values():  # the main process has these times now; a next call adds its own to them
+            cell.seconds, cell.timed = 0.0, 0
+    kept = among.copy()
     kept[list(skipped)] = False
     if ranks.main:
         _check_whole({cell: held for cell, held in stored.items() if cell.model not in failed}, kept, dataset)

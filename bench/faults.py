@@ -144,7 +144,8 @@ def _differing(first: NetSpec, other: NetSpec) -> list[str]:
     """Fields that tell another net; texts for people may differ, and ids that one of the two does not know."""
     differing = [f.name for f in fields(first) if getattr(first, f.name) != getattr(other, f.name)]
     unknown = any(spec.classes == numbered(len(first.classes)) for spec in (first, other)) and len(first.classes) == len(other.classes)
-    return [name for name in differing if name not in ("names", "recipe", *(("classes",) if unknown else ()))]
+    same_classes = unknown or set(first.classes) == set(other.classes)  # their order is each net's own
+    return [name for name in differing if name not in ("names", "recipe", *(("classes",) if same_classes else ()))]
 
 
 def _short(value: object) -> str:

@@ -2,8 +2,8 @@
 
 A run writes into a hidden staging folder inside it. At the end its files are moved into place one by one, those
 that an earlier run left and this one does not write are removed, and the gate's verdict comes last. Until then
-the files of the earlier run stay as they were, also on a full disk. Only its verdict is withdrawn at the start
-of a run that has limits: a run that fails must not leave an old "passed" behind.
+the files of the earlier run stay as they were, also on a full disk. The verdict of a run that is under way is
+for `gate_files` to keep, which replaces an earlier one at the start.
 
 `run.json` lists the files that belong to a run. Files that it does not list are never touched.
 """
@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 
 MANIFEST = "run.json"
-VERDICTS = ("gate.json", "gate.xml")  # withdrawn first, published last
+VERDICTS = ("gate.xml", "gate.json")  # published last
 ENVIRONMENT = "environment.json"
 # What versions without a run.json wrote beside environment.json
 OLDER_NAMES = (
@@ -35,13 +35,13 @@ OLDER_NAMES = (
     "paper_tables.csv", "paper_tables.md", "per_class.csv", "report.html", "report.md", "shapes.csv",
     "side_by_side.csv", "side_by_side_samples.csv", ENVIRONMENT, *VERDICTS,
 )  # fmt: skip
-STAGING = re.compile(r"\.vgg-bench-\d{8}-\d{6}-[0-9a-f]{6}")
+STAGING = re.compile(r"\.vgg-bench-\d{8}-\d{6}-[0-9a-f]{8}")
 LOCK = "lock"  # in a staging folder, held while its run lasts
 
 
 def new_run_id() -> str:
-    """Unique name of a run, e.g. 20261127-211542-3f9a2c: the time (UTC) and a random part."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
+    """Unique name of a run, in every file of it that can carry one: the time (UTC) and a random part."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid4().hex[:8]}"
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,14 @@ class Results:
             write_text(self.staging / f".{name}", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
         with _translated(self), _alone(self.folder):
             self._move(".moving", MANIFEST)
-            for name in VERDICTS:
-                (self.folder / name).unlink(missing_ok=True)
             for name in new:
                 if name not in VERDICTS:
                     self._move(name, name)
             for name in old:
-                if name not in (*new, *VERDICTS, MANIFEST):
+                if name not in (*new, MANIFEST):
                     (self.folder / name).unlink(missing_ok=True)
             self._move(".done", MANIFEST)
-            for name in reversed(VERDICTS):
+            for name in VERDICTS:
                 if name in new:
                     self._move(name, name)
 
@@ -122,42 +120,19 @@ def results_folder(folder: Path, run_id: str) -> Iterator[Results]:
                 folder.rmdir()
 
 
-def withdraw_verdict(folder: Path, write: Callable[[Path], None] | None = None) -> None:
-    """Take away the verdict of an earlier run, at the start of a run that will have its own.
-
-    Args:
-        folder: of the results; it need not exist.
-        write: writes gate.json and gate.xml that say that this run is unfinished into the folder it is given.
-            Where that fails, as on a full disk, the old verdict is removed all the same.
-
-    Raises:
-        InputError: if an old verdict can be neither replaced nor removed.
-    """
-    try:
-        for name in VERDICTS:
-            (folder / name).unlink(missing_ok=True)
-    except NotADirectoryError:
-        return  # there is no folder; whoever makes it reports that
-    except OSError as error:
-        raise InputError(
-            f"{error.filename}: the verdict of an earlier run cannot be removed ({error.strerror}); remove it, "
-            "or choose another folder with --out"
-        ) from None
-    if write is not None:
-        with suppress(InputError):
-            write(folder)
-
-
 def earlier_files(folder: Path) -> list[str]:
     """Names of the files that earlier runs left in a folder.
 
     They are those that run.json lists; without it, those that older versions wrote, if the environment.json
-    beside them is of vgg-bench.
+    beside them is of vgg-bench. A run that was killed before it had results may have left the gate's files.
     """
     listed = _json_object(folder / MANIFEST).get("files")
     if not isinstance(listed, list):
         versions = _json_object(folder / ENVIRONMENT).get("versions")
-        listed = OLDER_NAMES if isinstance(versions, dict) and "vgg-deploy" in versions else ()
+        of_bench = isinstance(versions, dict) and "vgg-deploy" in versions
+        listed = list(OLDER_NAMES) if of_bench else []
+    if {"run_id", "verdict"} <= _json_object(folder / "gate.json").keys():
+        listed += [name for name in VERDICTS if name not in listed]
     # a name alone, so that no other folder is reached
     names = [name for name in listed if isinstance(name, str) and name == Path(name).name]
     return [name for name in names if (folder / name).is_file() or (folder / name).is_symlink()]

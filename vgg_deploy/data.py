@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images. Nothing is decoded yet."""
+    """Images, labelled or not. Nothing is decoded yet.
+
+    Without labels `labels` and `classes` are empty: see `unlabelled`.
+    """
 
     root: Path | str  # folder, or URL of shards
     files: Sequence[str]  # relative to root, with "/"; by class, then by name; of shards SHARD/NAME in the shards' order
@@ -44,6 +47,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the true class of every image is known."""
+        return bool(self.classes)
 
     def decode(self, index: int) -> "Tensor":
         """(3, H, W) uint8 RGB, see `preprocess.decode`. Raises: InputError, naming the image, if it cannot be read."""
@@ -104,7 +112,8 @@ class Dataset:
         count = min(count, len(self))
         kept = np.arange(count) * len(self) // count
         files = self.files.take(kept) if isinstance(self.files, Names) else tuple(self.files[i] for i in kept)
-        return replace(self, files=files, labels=self.labels[kept], packed=self.packed.take(kept) if self.packed else None)
+        labels = self.labels[kept] if self.labelled else self.labels
+        return replace(self, files=files, labels=labels, packed=self.packed.take(kept) if self.packed else None)
 
     def _source(self, index: int) -> tuple[Path | BytesIO, str | None]:
         """What an image is decoded from, and its name where that is not the path."""
