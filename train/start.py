@@ -8,7 +8,7 @@ import torch
 
 from train.config import TrainConfig
 from train.run import Run
-from vgg_deploy.checkpoint import is_checkpoint, load_checkpoint, load_untrusted
+from vgg_deploy.checkpoint import is_checkpoint_file, load_checkpoint
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.model import FROM_A, VGG, initialise, start_from_a
@@ -54,7 +54,7 @@ def load_what_fits(net: VGG, path: Path) -> str:
 
 def weights_of(path: Path) -> tuple[dict, Preprocessing]:
     """Weights and preprocessing of a checkpoint or of a foreign file, which may lack fc6-fc8."""
-    if path.suffix in (".pt", ".pth") and is_checkpoint(load_untrusted(path)):
+    if path.suffix in (".pt", ".pth") and is_checkpoint_file(path):
         checkpoint = load_checkpoint(path)
         return checkpoint.weights, checkpoint.spec.preprocessing
     foreign = read_foreign(path)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from vgg_deploy.checkpoint import build, is_checkpoint, load_checkpoint, load_untrusted
+from vgg_deploy.checkpoint import build, is_checkpoint_file, load_checkpoint
 from vgg_deploy.classes import ClassList
 from vgg_deploy.errors import InputError
 from vgg_deploy.model import VGG
@@ -18,7 +18,7 @@ def open_net(path: Path, classes: ClassList | None = None) -> VGG:
     Raises: InputError if the file is no VGG, or has no fully connected layers to score with.
     """
     path = Path(path)
-    if path.suffix in (".pt", ".pth", ".bin", ".tar") and is_checkpoint(load_untrusted(path)):
+    if path.suffix in (".pt", ".pth", ".bin", ".tar") and is_checkpoint_file(path):
         checkpoint = load_checkpoint(path)
         if classes is not None:
             raise InputError(f"{path}: a checkpoint names its own classes; leave --classes out")

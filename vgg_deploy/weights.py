@@ -2,7 +2,6 @@
 
 import math
 import statistics
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from vgg_deploy.checkpoint import is_checkpoint
 from vgg_deploy.errors import InputError
 from vgg_deploy.layouts import FEATURES, TORCHVISION, Convention, Source, recognise, stated_convention
 from vgg_deploy.spec import Preprocessing
+from vgg_deploy.torch_archive import check_archive, is_archive
 
 Shape = tuple[int, ...]
 Tensors = dict[str, Tensor]
@@ -82,6 +82,8 @@ def open_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
         raise InputError(f"{path}: no such file; give a file of weights such as vgg16-397923af.pth")
     try:
         held, metadata = readers[path.suffix](path)
+    except InputError:
+        raise
     except Exception as error:  # the readers raise almost anything on a damaged file: KeyError, struct.error, SafetensorError ...
         raise InputError(
             f"{path}: cannot be read as {path.suffix} ({type(error).__name__}); "
@@ -97,8 +99,11 @@ def open_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
 
 
 def _open_torch(path: Path) -> tuple[object, dict[str, str]]:
-    # files from before torch 1.6, torchvision's first VGGs among them, are no zip archives and cannot be mapped
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)), {}
+    # files from before torch 1.6, torchvision's first VGGs among them, are no zip archives: they have no checksums and cannot be mapped
+    archive = is_archive(path)
+    if archive:
+        check_archive(path)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=archive), {}
 
 
 def _open_safetensors(path: Path) -> tuple[object, dict[str, str]]:
