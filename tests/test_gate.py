@@ -152,7 +152,8 @@ def test_an_overflow(gate, reference, tmp_path):
 def test_a_reference_that_overflows_closes_the_gate(photos, tmp_path):
     net = thin_net("D")
     with torch.no_grad():
-        net.fc7.bias.fill_(float("inf"))
+        net.fc7.bias.fill_(3e38)
+        net.fc8.weight.mul_(1000)
     bad, good = save_net(net, tmp_path / "bad.pt"), save_net(thin_net("D"), tmp_path / "good.pt")
     args = ["--data", photos, "--measure", "accuracy", "--scales", "48", "--cells", tmp_path / "c", "--out", tmp_path / "r", *GATE]
     assert "BREACH bad.pt" in run(vgg_bench, bad, good, *args, code=1)
