@@ -57,7 +57,7 @@ def _faults_of_cell(
     total = int(kept.sum())
     for kind, at, found, advice in (
         (NOT_FINITE, rows.not_finite, "NaN or infinite posteriors", "the file overflows or is damaged"),
-        (NOT_FINITE, rows.no_scores, "NaN in the score map", "the file overflows or is damaged"),
+        (NOT_FINITE, rows.no_scores, "NaN scores", "the file overflows or is damaged"),
         (NOT_POSTERIORS, rows.negative, "negative posteriors", "the file ends without a softmax, or is damaged"),
         (NOT_POSTERIORS, rows.wrong_sum, "posteriors that do not sum to 1", "the file ends without a softmax, or is damaged"),
     ):  # fmt: skip
