@@ -231,8 +231,8 @@ def conclude(request: Request, models: list[Model], rows: list[Row], scores: Sco
     write_report(
         out / "report.html", models, scores.dataset if scores else None, accuracy, gate, timed, in_turn, of_paper, environment
     )
-    files = ", ".join(dict.fromkeys(section.file for section in sections if section.file))
-    click.echo(f"Report: {out / 'report.html'}; tables, raw times and environment beside it: report.md, {files}, environment.json")
+    files = ", ".join(["report.md", *dict.fromkeys(section.file for section in sections if section.file), "environment.json"])
+    click.echo(f"Report: {out / 'report.html'}; tables, raw times and environment beside it: {files}")
     if gate:
         accepted = None if request.undecided is None else request.undecided == "pass"
         write_gate(gate, accepted, run_id, out)
