@@ -240,9 +240,9 @@ def conclude(
     if gate:
         write_gate(gate, accepted, run_id, out)
     results.publish(environment)
-    files = ", ".join(dict.fromkeys(section.file for section in sections if section.file))
+    files = ", ".join(["report.md", *dict.fromkeys(section.file for section in sections if section.file), "environment.json"])
     report = results.folder / "report.html"
-    click.echo(f"Report: {report}; tables, raw times and environment beside it: report.md, {files}, environment.json")
+    click.echo(f"Report: {report}; tables, raw times and environment beside it: {files}")
     if gate:
         for line in lines(gate):
             click.echo(line)

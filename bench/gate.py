@@ -343,17 +343,21 @@ def _answered(question: _Counted, verdict: Verdict, files: list[str]) -> Check:
     q, text, wanted = question, question.text, None
     if verdict == Verdict.UNDECIDED:
         wanted = q.to_decide
-        text += f"; {_needed(wanted)}"
+        text += f"; {_needed(wanted, q)}"
     return Check(
         q.model, q.check, q.rows, verdict, text, q.found, q.limit, *q.bounds, q.evidence.images, wanted,
         _names(q.against, files), len(q.against),
     )  # fmt: skip
 
 
-def _needed(images: int | None) -> str:
-    if images is None:
-        return "no number of images can show that nothing at all is lost, so allow a little"
-    return f"too few images for a verdict, about {images:,} would do"
+def _needed(images: int | None, question: _Counted) -> str:
+    if images is not None:
+        return f"too few images for a verdict, about {images:,} would do"
+    if question.check == "agreement" and question.limit == 100:
+        return "no number of images can show that all agree; a limit below 100 can be decided"
+    if question.limit == 0:
+        return "no number of images can show that nothing is lost; a limit above 0 can be decided"
+    return "no number of images decides a limit that equals what was seen"
 
 
 def _uncompared(accuracy: Accuracy, pairs: list[Pair]) -> list[Check]:

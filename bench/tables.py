@@ -64,9 +64,14 @@ def accuracy_texts(scored: list[Scored], title: str, faulty: Collection[str] = (
         ]
         for r in (s.record for s in scored)
     ]  # fmt: skip
-    sound = [i for i, s in enumerate(scored) if s.labelled and not set(s.record.model.split(" + ")) & set(faulty)]
+    sound = [i for i, s in enumerate(scored) if s.labelled and not concerns(faulty, s.record.model)]
     best = min(sound, key=lambda i: (scored[i].record.top1_error_pct, scored[i].record.views), default=None)
     return Texts(title, heads, texts, best)
+
+
+def concerns(faulty: Collection[str], model: str) -> bool:
+    """Whether a row's model, or a member of its fusion, is among the faulty ones."""
+    return model in faulty or any(member in faulty for member in model.split(" + "))
 
 
 def comparison_texts(comparisons: list[Comparison]) -> Texts:

@@ -18,7 +18,7 @@ from bench.report.drawing import Drawing
 from bench.report.maps import photos
 from bench.report.page import Card, Chapter, Judgement, write_page
 from bench.run import Accuracy
-from bench.tables import accuracy_texts, comparison_texts, latency_texts, rows_for_people, widest, write_frame
+from bench.tables import accuracy_texts, comparison_texts, concerns, latency_texts, rows_for_people, widest, write_frame
 from vgg_deploy.data import Dataset
 
 
@@ -32,9 +32,10 @@ def write_report(
         note = "Their posteriors cannot be used, so no table or figure has a row of them."
         chapters.append(Chapter("faults", "Models with faults", note, tables=[Section(fault_texts(accuracy), "")]))
     if accuracy and accuracy.scored:
-        sound = [s for s in accuracy.scored if not (gate and gate.failing & set(s.record.model.split(" + ")))]
+        faulty = gate.failing if gate else set()
+        sound = [s for s in accuracy.scored if not concerns(faulty, s.record.model)]
         cards += [_card(s) for s in _best_of_each_model(sound)] if accuracy.labelled else []
-        chapters += _accuracy_chapters(models, dataset, accuracy, gate.failing if gate else set(), path.parent)
+        chapters += _accuracy_chapters(models, dataset, accuracy, faulty, path.parent)
     if timed:
         rows, samples = timed
         drawing = Drawing("latency", "Every counted call by picture size and batch", figures.latency(rows, samples))
