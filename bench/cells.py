@@ -2,8 +2,9 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from bench.models import Model
 from bench.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
 from bench.shape_log import ShapeLog
-from bench.store import StoredCell, Tally, open_cell
+from bench.store import StoredCell, Tally, open_cell, report_old_cells
 from vgg_deploy.archs import ARCHS, macs
 from vgg_deploy.batches import Batch, size_batches, usual_room
 from vgg_deploy.data import Dataset
@@ -19,7 +20,7 @@ from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import progress
 from vgg_deploy.ranks import ALONE, Ranks
-from vgg_deploy.runtimes import Runtime
+from vgg_deploy.runtimes import Runtime, Scores, WrongOutputs
 from vgg_deploy.runtimes.contract import page_locked
 from vgg_deploy.views import VIEW_SETS, cut
 
@@ -32,6 +33,7 @@ class Measured(NamedTuple):
     skipped: list[str]  # what was wrong with the others
     reused: int  # images of cells that were there before
     scored: int  # pictures that went through a net
+    failed: Mapping[int, str] = MappingProxyType({})  # models whose outputs cannot be used, and why
 
 
 class Share(NamedTuple):
@@ -40,6 +42,7 @@ class Share(NamedTuple):
     tallies: list[Tally]  # a cell each
     skipped: dict[int, str]
     scored: int
+    failed: dict[int, str]
 
 
 def open_cells(
@@ -62,25 +65,29 @@ def open_cells(
         }
 
     stored: dict[Cell, StoredCell] = {}
+    ranks.from_main(lambda: report_old_cells(folder))
     ranks.from_main(lambda: stored.update(opened()))
     return ranks.together(lambda: stored if ranks.main else opened())
 
 
 def fill_cells(
     models: list[Model], logs: list[ShapeLog], stored: dict[Cell, StoredCell], dataset: Dataset, batch: int, threads: int, on_error: str,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = ALONE, among: np.ndarray | None = None,
 ) -> Measured:  # fmt: skip
     """Score what is not there yet, each process its share of the images. However it ends, what was scored is kept.
 
-    Args: logs, of each model's runtime; batch, most pictures a call; threads, processes that decode; on_error, "stop" or "skip" for unreadable images.
-    Returns: in the main process everything, in another one what it knows of its share.
+    Args: logs, of each model's runtime; batch, most pictures a call; threads, processes that decode; on_error, "stop" or "skip" for unreadable images;
+        among, (images,) bool, the same in every process: score these only, the others are not kept. By default all.
+    Returns: in the main process everything, in another one what it knows of its share. A model whose outputs have wrong shapes or types is
+        not called again; the others go on.
     Raises: InputError for the first unreadable image, unless they are skipped.
     """
     groups: dict[Scale, dict[tuple[int, bool], list[Cell]]] = defaultdict(lambda: defaultdict(list))
     for cell in stored:
         scale = Scale(cell.side, models[cell.model].runtime.spec.preprocessing.filter)
         groups[scale][cell.model, cell.mirrored].append(cell)
-    mine = ranks.mine(len(dataset))
+    among = np.ones(len(dataset), bool) if among is None else among
+    mine = ranks.mine(len(dataset)) & among
     wanted = {scale: mine & ~np.all([stored[c].finished for cells in by_net.values() for c in cells], axis=0) for scale, by_net in groups.items()}
     reused = sum(int(cell.finished.sum()) for cell in stored.values())
     skipped: dict[int, str] = {}
@@ -89,35 +96,54 @@ def fill_cells(
     work = sum(costs[cell] * int((mine & ~kept.finished).sum()) for cell, kept in stored.items())
     room = page_locked if any(model.runtime.device == "cuda" for model in models) else usual_room
     scored = 0
+    failed: dict[int, str] = {}
     try:
-        with progress(f"scores of {len(dataset)} images", work or 1) as bar:
+        with progress(f"scores of {int(among.sum())} images", work or 1) as bar:
             for found in size_batches(dataset, wanted, batch, threads, on_bad, room):
                 for (m, mirrored), cells in groups[found.scale].items():
+                    if m in failed:
+                        continue
                     parts = {c: stored[c] for c in cells if not stored[c].finished[found.indices].all()}
-                    for filled, images, pictures in _fill(logs[m], found, mirrored, parts, batch):
-                        scored += pictures
-                        bar.advance(images * sum(costs[c] for c in filled), f"{models[m].name} Q {found.scale.side}")
-        skipped, scored = _put_together(stored, Share([cell.tally for cell in stored.values()], skipped, scored), ranks)
+                    try:
+                        for filled, images, pictures in _fill(logs[m], found, mirrored, parts, batch):
+                            scored += pictures
+                            bar.advance(images * sum(costs[c] for c in filled), f"{models[m].name} Q {found.scale.side}")
+                    except WrongOutputs as error:
+                        failed[m] = error.message
+                if len(failed) == len({cell.model for cell in stored}):
+                    break  # nobody is left to score images for
+        tallies = [cell.tally for cell in stored.values()]
+        skipped, scored, failed = _put_together(stored, Share(tallies, skipped, scored, failed), ranks)
     finally:
         if ranks.main:
             for cell in stored.values():
                 cell.save()
-    kept = np.ones(len(dataset), bool)
+    if not ranks.main:
+        for cell in stored.values():  # the main process has these times now; a next call adds its own to them
+            cell.seconds, cell.timed = 0.0, 0
+    kept = among.copy()
     kept[list(skipped)] = False
     if ranks.main:
-        _check_whole(stored, kept, dataset)
-    return Measured(stored, kept, list(skipped.values()), reused, scored)
+        _check_whole({cell: held for cell, held in stored.items() if cell.model not in failed}, kept, dataset)
+    return Measured(stored, kept, list(skipped.values()), reused, scored, failed)
 
 
-def _put_together(stored: dict[Cell, StoredCell], share: Share, ranks: Ranks) -> tuple[dict[int, str], int]:
-    """Wait until every process has scored its share. Returns: unreadable images, by position, and pictures scored, of all of them."""
+def _put_together(
+    stored: dict[Cell, StoredCell], share: Share, ranks: Ranks
+) -> tuple[dict[int, str], int, dict[int, str]]:
+    """Wait until every process has scored its share.
+
+    Returns: of all processes together: unreadable images by position, pictures scored, models that failed.
+    """
     for cell in stored.values() if not ranks.main else ():
-        cell.posteriors.flush()
+        cell.rows.flush()
     shares = ranks.gather(share)
     if ranks.main and ranks.world > 1:
         for cell, (_, *others) in zip(stored.values(), zip(*(one.tallies for one in shares), strict=True), strict=True):
             cell.take_over(others)
-    return dict(sorted(bad for one in shares for bad in one.skipped.items())), sum(one.scored for one in shares)
+    skipped = dict(sorted(bad for one in shares for bad in one.skipped.items()))
+    failed = {m: why for one in reversed(shares) for m, why in one.failed.items()}
+    return skipped, sum(one.scored for one in shares), dict(sorted(failed.items()))
 
 
 def _check_whole(stored: dict[Cell, StoredCell], kept: np.ndarray, dataset: Dataset) -> None:
@@ -151,14 +177,13 @@ def _fill(
 
 def _fill_whole(runtime: ShapeLog, images: np.ndarray, indices: np.ndarray, mirrored: bool, cells: dict[Cell, StoredCell], batch: int) -> int:
     """Dense evaluation of (N, 3, h, w) uint8; both readings of the softmax come from one pass. Returns: pictures scored."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     scores = runtime(np.ascontiguousarray(images[..., ::-1]) if mirrored else images)
-    seconds = time.perf_counter() - begun
-    off = np.abs(scores.posterior - softmax(scores.score_map.mean(axis=(2, 3), dtype=np.float64))).max(axis=1)
+    seconds = time.perf_counter() - started
+    consistency = inconsistency(scores)
     for cell, stored in cells.items():
         posteriors = scores.posterior if cell.views == DENSE else softmax(scores.score_map).mean(axis=(2, 3))
-        _note_inconsistency(stored, off, indices)
-        stored.write(indices, posteriors, seconds)
+        stored.write(indices, posteriors, consistency, seconds)
     return len(images)
 
 
@@ -171,14 +196,29 @@ def _fill_crops(runtime: ShapeLog, images: np.ndarray, indices: np.ndarray, mirr
     place = {view: i for i, view in enumerate(distinct)}
     pictures = cut(images, distinct, crop, filter)
     pictures = np.ascontiguousarray(pictures[..., ::-1]) if mirrored else pictures
-    begun = time.perf_counter()
-    posteriors = np.concatenate([runtime(pictures[i : i + batch]).posterior for i in range(0, len(pictures), batch)])
-    seconds = time.perf_counter() - begun
+    posteriors, consistency, seconds = _score_pictures(runtime, pictures, batch)
     posteriors = posteriors.reshape(len(images), len(distinct), -1)
+    consistency = consistency.reshape(len(images), len(distinct))
     for cell, stored in cells.items():
         alone = seconds * len(set(sets[cell])) / len(distinct)
-        stored.write(indices, posteriors[:, [place[view] for view in sets[cell]]].mean(axis=1, dtype=np.float64), alone)
+        chosen = [place[view] for view in sets[cell]]
+        mean = posteriors[:, chosen].mean(axis=1, dtype=np.float64)
+        stored.write(indices, mean, consistency[:, chosen].max(axis=1), alone)
     return len(pictures)
+
+
+def _score_pictures(
+    runtime: ShapeLog, pictures: np.ndarray, batch: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """(n, 3, crop, crop) uint8 -> (n, classes) posteriors, (n,) consistency, seconds in the runtime."""
+    posteriors, consistency, seconds = [], [], 0.0
+    for i in range(0, len(pictures), batch):
+        started = time.perf_counter()
+        scores = runtime(pictures[i : i + batch])
+        seconds += time.perf_counter() - started
+        posteriors.append(scores.posterior)
+        consistency.append(inconsistency(scores))
+    return np.concatenate(posteriors), np.concatenate(consistency), seconds
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
@@ -188,12 +228,11 @@ def softmax(scores: np.ndarray) -> np.ndarray:
         return e / e.sum(axis=1, keepdims=True)
 
 
-def _note_inconsistency(stored: StoredCell, off: np.ndarray, indices: np.ndarray) -> None:
-    """Keep the worst image; NaN is reported where posteriors are looked at."""
-    off = np.nan_to_num(off, nan=0.0)
-    worst = int(off.argmax())
-    if off[worst] > stored.inconsistency:
-        stored.inconsistency, stored.inconsistent_image = float(off[worst]), int(indices[worst])
+def inconsistency(scores: Scores) -> np.ndarray:
+    """(N,) largest difference between a posterior and the softmax of its mean score; NaN where either is NaN."""
+    with np.errstate(invalid="ignore"):
+        mean = scores.score_map.mean(axis=(2, 3), dtype=np.float64)
+        return np.abs(scores.posterior - softmax(mean)).max(axis=1)
 
 
 def _picture_macs(runtime: Runtime, cell: Cell) -> float:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
+from bench.option_types import IMAGES, PER_CENT, POINTS, POSTERIOR
 from bench.request import Request, refuse_contradictions
 from vgg_deploy.convention import CHANNEL_ORDERS, CROP_HELP, MEAN_HELP, ORDER_HELP, STD_HELP, parse_channels
 from vgg_deploy.errors import interruptible
 
 # how long a process waits for another: the main one measures latency alone. One that is gone is noticed at once
 PATIENCE = timedelta(days=7)
-KEPT = "tables that were written stay"
+KEPT = "the results of an earlier run stay as they were"
 
 
 def parse_sizes(ctx, param, text: str | None) -> tuple[int, ...] | None:
@@ -67,7 +68,9 @@ EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
               "softmax before the score map is averaged.  [default: dense]")  # fmt: skip
 @click.option("--fuse", multiple=True, metavar="NAME,NAME", help="Also the mean posterior of these models, named as in the tables; may be repeated.")
 @click.option("--paper-tables", is_flag=True, help="Tables 3-7 of the paper, its numbers beside these models'.")
-@click.option("--data", type=click.Path(), help="Folder with val/<class>/*, an ILSVRC validation set, or tar shards. Without it: built-in pictures.")
+@click.option("--data", type=click.Path(), help="Folder with val/<class>/*, an ILSVRC validation set, tar shards, or photos without labels. Without it: "
+              "built-in pictures.")  # fmt: skip
+@click.option("--no-labels", is_flag=True, help="The folders of --data are no classes: compare the models' answers only.")
 @click.option("--classes", multiple=True, metavar="FILE|MODEL=FILE", help="Classes in the order of the scores, for models without class ids: "
               "one class a line, or JSON. Of all models, or of one; may be repeated.  [default: the order of the sorted class folders]")  # fmt: skip
 @click.option("--mean", callback=parse_channels, metavar="R,G,B", help=MEAN_HELP)
@@ -76,15 +79,25 @@ EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
 @click.option("--crop", type=click.IntRange(32), help=CROP_HELP)
 @click.option("--measure", default="accuracy,latency", callback=parse_list, help="What to measure, comma-separated.")
 @click.option("--flips/--no-flips", default=True, help="Also average with the mirrored image (ten and googlenet always do).")
-@click.option("--max-top1-drop", type=click.FloatRange(0), help="Gate: most points of top-1 accuracy that a model may lose against the first.")
-@click.option("--max-top5-drop", type=click.FloatRange(0), help="Gate: the same for top-5.")
-@click.option("--min-agreement", type=click.FloatRange(0, 100), help="Gate: least images in per cent with the first model's best class.")
+@click.option("--max-top1-drop", type=POINTS, help="Gate: most percentage points of top-1 accuracy that a model may lose against the first.")
+@click.option("--max-top5-drop", type=POINTS, help="Gate: the same for top-5.")
+@click.option("--min-agreement", type=PER_CENT, help="Gate: least images in per cent with the first model's best class.")
+@click.option("--max-top1-error", type=PER_CENT, help="Gate: highest top-1 error in per cent, of every model, the first too.")
+@click.option("--max-posterior-difference", type=POSTERIOR,
+              help="Gate: largest difference of any posterior from the first model's, 0 to 1.  [default: 0.0001 for float32 files of the same "
+              "weights, none for others]")  # fmt: skip
+@click.option("--max-left-out", type=click.IntRange(0), help="Gate: most images that may be unreadable or skipped.  [default: 0]")
+@click.option("--gate-rows", multiple=True, metavar="WORDS", help="Gate: judge only rows with these words: a protocol, Q, flips or no-flips, e.g. "
+              "'dense 256+384 flips'; may be repeated.  [default: all rows]")  # fmt: skip
+@click.option("--undecided", type=click.Choice(("pass", "fail")), help="Gate: what too few images for a verdict mean: exit code 0 or 1.  [default: "
+              "exit code 3]")  # fmt: skip
 @click.option("--batch-sizes", "batches", default="1,8", callback=parse_sizes, help="Of the latency table.")
 @click.option("--latency-seconds", default="3", callback=parse_seconds, metavar="SECONDS",
               help="Least time for a row of the latency table; until the median is steady, at most "
               "8 times as long.")  # fmt: skip
 @click.option("--accuracy-batch", default=16, type=click.IntRange(1), help="Most pictures a call when measuring accuracy.")
-@click.option("--images", type=click.IntRange(1), help="Use so many images, spread evenly.")
+@click.option("--images", type=IMAGES, help="Use so many images, spread evenly; auto: in random order until the limits are decided (anytime-valid "
+              "tests by betting, Waudby-Smith and Ramdas 2023; each verdict is wrong in at most 1 % of runs).")  # fmt: skip
 @click.option("--device", default="cpu", type=click.Choice(("cpu", "cuda")), help="Where every model runs; never another one instead.")
 @click.option("--runtimes", "runtime_names", default="", show_default=False, callback=parse_list,
               help="Ways to run the files, each where it fits: torch, torch-compile; onnxruntime, onnxruntime-tensorrt; ncnn; tensorrt, tensorrt-rtx.  "
@@ -102,8 +115,8 @@ EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
 def main(**options):
     """Measure MODELS (checkpoints, ONNX files, engines): error and latency at each test scale.
 
-    Without MODELS: what vgg-export wrote last. With a limit (--max-top1-drop ...) the first model is the reference, and the
-    command ends with 1 if another falls behind it. E.g. vgg-bench runs/D/best.pt exported/D.fp32.onnx --scales 256,384
+    Without MODELS: what vgg-export wrote last. With a limit (--max-top1-drop ...) the first model is the reference. The gate's
+    verdict is pass (exit code 0), fail (1), or undecided (3): too few images. E.g. vgg-bench runs/D/best.pt exported/D.fp32.onnx --scales 256,384
 
     On several GPUs, machines or groups of cores, each scoring its share of the images:
     torchrun --nproc-per-node 8 -m bench runs/D/best.pt --data /data/imagenet

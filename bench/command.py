@@ -2,8 +2,9 @@
 
 import json
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,24 +13,32 @@ import click
 from bench import outputs
 from bench.cells import Measured
 from bench.environment import describe_environment
-from bench.gate import Limits
+from bench.evidence import Verdict
+from bench.gate import FIXED, SEQUENTIAL, Gate, Judge, judge
+from bench.gate_files import JSON, XML, verdict_on_disk, write_gate
+from bench.gate_rows import check_selectors, chosen_rows
+from bench.gate_text import lines
 from bench.models import Model, Ways, check_sides, open_models, runnable
 from bench.paper import paper_rows
+from bench.printable import printable
 from bench.protocols import Row
 from bench.report.contents import write_report
 from bench.request import Request
-from bench.run import Accuracy, Storage, accuracy_of, measure_latencies, score_cells
+from bench.results_folder import Results, new_run_id, results_folder
+from bench.run import Accuracy, Storage, accuracy_of, measure_latencies, score_cells, score_until_sure
 from bench.selection import select_rows
 from bench.shape_log import ShapeRow
 from bench.stated import class_lines, class_lists, input_lines
 from bench.turns import measure_turns
 from vgg_deploy.data import Dataset, open_dataset
-from vgg_deploy.errors import CheckFailed, Interrupted, interruptible
+from vgg_deploy.errors import CheckFailed, Interrupted, Undecided, interruptible
 from vgg_deploy.files import write_text
 from vgg_deploy.machine import available_cores
 from vgg_deploy.places import newest_exports
+from vgg_deploy.progress import LOG_EVERY, console
 from vgg_deploy.ranks import Ranks
 from vgg_deploy.scenes import built_in
+from vgg_deploy.unlabelled import lacks_labels, open_unlabelled
 
 BUILT_IN_IMAGES = 200
 
@@ -45,14 +54,25 @@ class Scores(NamedTuple):
 def bench(request: Request, ranks: Ranks) -> None:
     """Measure, and leave tables and reports.
 
-    Raises: CheckFailed for a closed gate or a model whose posteriors no table may show; InputError and click's errors for what cannot be used.
+    Raises: CheckFailed for a failed gate or a model whose posteriors no table may show; Undecided for a gate without a
+        verdict; InputError and click's errors for what cannot be used.
     """
-    request = request._replace(threads=request.threads or max(1, available_cores() // ranks.local_world))
-    paths = ranks.from_main(lambda: named_models(request))
-    models, rows = ranks.together(lambda: opened(request, paths))
-    environment = ranks.from_main(lambda: describe_environment(request.threads, ranks.world))
-    scores = score(request, models, rows, ranks) if "accuracy" in request.measure else None
-    ranks.from_main(lambda: conclude(request, models, rows, scores, environment))  # the others wait asleep
+    run_id = ranks.from_main(new_run_id)
+    with ExitStack() as until_the_end:
+        results = ranks.from_main(lambda: results_begun(request, run_id, until_the_end))
+        request = request._replace(threads=request.threads or max(1, available_cores() // ranks.local_world))
+        paths = ranks.from_main(lambda: named_models(request))
+        models, rows = ranks.together(lambda: opened(request, paths))
+        environment = ranks.from_main(lambda: {"run_id": run_id, **describe_environment(request.threads, ranks.world)})
+        scores = score(request, models, rows, ranks) if "accuracy" in request.measure else None
+        ranks.from_main(lambda: conclude(request, models, rows, scores, environment, results))  # the others wait asleep
+
+
+def results_begun(request: Request, run_id: str, until_the_end: ExitStack) -> Results:
+    """A folder for the results of this run, and its verdict if it has limits, kept until the stack is closed."""
+    if request.limits:
+        until_the_end.enter_context(verdict_on_disk(request.out, request.limits, run_id))
+    return until_the_end.enter_context(results_folder(request.out, run_id))
 
 
 def named_models(request: Request) -> list[Path]:
@@ -66,8 +86,6 @@ def named_models(request: Request) -> list[Path]:
             raise click.UsageError(f"none of the newest exports runs on {here} ({', '.join(map(str, others))}); add {way_out}, or name a model")
         if others:
             click.echo(f"Not on {here}, add {way_out}: {', '.join(map(str, others))}")
-    if Limits(*request.limits) and len(paths) < 2:
-        raise click.UsageError("a limit compares models with the first; name the reference and at least one more")
     return paths
 
 
@@ -85,6 +103,9 @@ def opened(request: Request, paths: list[Path]) -> tuple[list[Model], list[Row]]
         rows = select_rows(models, request.protocols, request.sides, request.flips, request.fuse)
     if request.sides:
         check_sides(models, request.sides)
+    if request.limits.compares and len(models) < 2:
+        raise click.UsageError("a limit compares models with the first; name the reference and at least one more")
+    check_selectors(models, rows, request.gate_rows)
     return models, rows
 
 
@@ -94,28 +115,81 @@ def score(request: Request, models: list[Model], rows: list[Row], ranks: Ranks) 
     processes = f"{ranks.world} processes, each with " if ranks.world > 1 else ""
     click.echo(
         f"{len(models)} model{'s' if len(models) > 1 else ''} on {request.device}, {processes}{request.threads} threads; "
-        f"{len(dataset)} images of {dataset.root}"
+        f"{len(dataset)} images of {printable(str(dataset.root))}"
     )
     for line in ranks.from_main(lambda: class_lines(models, dataset)):
         click.echo(line)
     storage = Storage(request.cells, request.cell_type)
+    asked = models, rows, dataset, storage, request.accuracy_batch, request.threads, request.on_error
     with cells_kept(request.cells):
-        return Scores(dataset, *score_cells(models, rows, dataset, storage, request.accuracy_batch, request.threads, request.on_error, ranks))
+        if request.images == "auto":
+            click.echo("Images in a fixed random order, until every check of the gate is decided")
+            return Scores(dataset, *score_until_sure(*asked, decided(request, models, rows, dataset), ranks))
+        return Scores(dataset, *score_cells(*asked, ranks))
+
+
+def decided(
+    request: Request, models: list[Model], rows: list[Row], dataset: Dataset
+) -> Callable[[Measured], bool]:
+    """A function that says whether the images scored so far decide every check; it shows how far the gate is."""
+    last = time.monotonic()
+
+    def sure(measured: Measured) -> bool:
+        nonlocal last
+        accuracy = accuracy_of(models, rows, dataset, measured, [])
+        gate = judge(judge_of(request, rows), accuracy, left_out(dataset, measured))
+        undecided = gate.count(Verdict.UNDECIDED)
+        if undecided and time.monotonic() - last >= LOG_EVERY:
+            last = time.monotonic()
+            wanted = f", about {gate.images_to_decide:,} images may decide them" if gate.images_to_decide else ""
+            console.print(f"{gate.images:,} images: {undecided} of {len(gate.checks)} checks undecided{wanted}", markup=False)
+        return not undecided
+
+    return sure
+
+
+def judge_of(request: Request, rows: list[Row]) -> Judge:
+    """What the options ask of the gate."""
+    method = SEQUENTIAL if request.images == "auto" else FIXED
+    return Judge(request.limits, chosen_rows(rows, request.gate_rows), request.cell_type, method)
+
+
+def left_out(dataset: Dataset, measured: Measured) -> list[str]:
+    """Messages about files of the data that were not scored."""
+    return [*dataset.skipped, *measured.skipped]
 
 
 def open_images(request: Request, ranks: Ranks) -> Dataset:
     """The images of --data, of which all processes have the main one's list; else the built-in ones."""
+    count = None if request.images == "auto" else request.images
     if request.data is None:
         click.echo("No --data: measuring on the built-in validation pictures")
-        count = request.images or BUILT_IN_IMAGES
-        ranks.from_main(lambda: len(built_in("val", count)))  # rendered once, and again only in the cache of another machine
-        return ranks.together(lambda: built_in("val", count))
+        rendered = count or BUILT_IN_IMAGES
+        ranks.from_main(lambda: len(built_in("val", rendered)))  # rendered once, and again only in the cache of another machine
+        return ranks.together(lambda: built_in("val", rendered))
 
     def listed() -> Dataset:
-        dataset = open_dataset(request.data, "val", on_error=request.on_error)
-        return dataset.subset(request.images) if request.images and request.images < len(dataset) else dataset
+        dataset = open_data(request)
+        return dataset.subset(count) if count and count < len(dataset) else dataset
 
     return ranks.from_main(listed)
+
+
+def open_data(request: Request) -> Dataset:
+    """The images of --data, with their labels where it has any.
+
+    Raises: InputError for data that cannot be used; click's error for limits that need labels where there are none.
+    """
+    if not (request.no_labels or lacks_labels(request.data)):
+        return open_dataset(request.data, "val", on_error=request.on_error)
+    if request.limits.needs_labels:
+        raise click.UsageError(
+            f"{request.data}: these photos have no labels, and a limit on accuracy needs them; use --min-agreement or "
+            "--max-posterior-difference, or sort the photos into class folders, or put a ground truth and a synset list beside them"
+        )
+    dataset = open_unlabelled(request.data, request.on_error)
+    click.echo("No labels: answers of the models are compared, accuracy stays empty")
+    return dataset
 
 
 @contextmanager
@@ -134,21 +208,30 @@ def cells_kept(folder: Path) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def conclude(request: Request, models: list[Model], rows: list[Row], scores: Scores | None, environment: dict) -> None:
+def conclude(
+    request: Request, models: list[Model], rows: list[Row], scores: Scores | None, environment: dict, results: Results
+) -> None:
     """The rows' arithmetic, latency, tables, reports, and the gate's verdict.
 
-    Raises: CheckFailed if the gate is closed.
+    All files are written into the staging folder and published together.
+
+    Raises: CheckFailed for a failed gate, or without a gate for a faulty model; Undecided for a gate without a verdict.
     """
-    out, sections, of_paper, in_turn, accuracy, timed = request.out, [], [], [], None, None
+    out = results.staging
+    sections, of_paper, in_turn, accuracy, timed, gate = [], [], [], None, None, None
     assumed = [*input_lines(models), *(class_lines(models, scores.dataset) if scores else [])]
     if assumed:
         environment = {**environment, "assumed": assumed}
     if scores:
         accuracy = accuracy_told(request, models, rows, scores)
+        if request.limits:
+            gate = judge(judge_of(request, rows), accuracy, left_out(scores.dataset, scores.measured))
+        sections += outputs.fault_section(accuracy)
         if accuracy.scored:
-            if request.paper_tables:
+            if request.paper_tables and accuracy.labelled:
                 of_paper = outputs.paper_section(models, accuracy, str(scores.dataset.root), out)
-            sections += of_paper + outputs.accuracy_section(accuracy, len(scores.measured.skipped) + len(scores.dataset.skipped), out)
+            faulty = gate.failing if gate else set()
+            sections += of_paper + outputs.accuracy_section(accuracy, len(left_out(scores.dataset, scores.measured)), faulty, out)
     sides_of = lambda model: request.sides or model.runtime.spec.test_sides  # noqa: E731
     if "latency" in request.measure:
         warn = lambda text: click.echo(f"Unsteady: {text}", err=True)  # noqa: E731
@@ -157,21 +240,46 @@ def conclude(request: Request, models: list[Model], rows: list[Row], scores: Sco
     if request.side_by_side:
         in_turn = outputs.side_by_side_section(*measure_turns(models, sides_of, request.batches), out)
         sections += in_turn
+    run_id = environment["run_id"]
     write_text(out / "environment.json", json.dumps(environment, indent=2) + "\n")
-    outputs.write_report_md(sections, environment, out)
-    write_report(out / "report.html", models, scores.dataset if scores else None, accuracy, timed, in_turn, of_paper, environment)
-    files = ", ".join(dict.fromkeys(section.file for section in sections))
-    click.echo(f"Report: {out / 'report.html'}; tables, raw times and environment beside it: report.md, {files}, environment.json")
-    if limits := Limits(*request.limits):
-        checks = outputs.judge(models, accuracy, limits, out)
-        if not all(check.passed for check in checks):
-            raise CheckFailed(f"the gate is closed; {out / 'gate.json'} and {out / 'gate.xml'} tell more")
+    outputs.write_report_md(sections, gate, run_id, environment, out)
+    write_report(
+        out / "report.html", models, scores.dataset if scores else None, accuracy, gate, timed, in_turn, of_paper, environment
+    )
+    accepted = None if request.undecided is None else request.undecided == "pass"
+    if gate:
+        write_gate(gate, accepted, run_id, out)
+    results.publish(environment)
+    files = ", ".join(["report.md", *dict.fromkeys(section.file for section in sections if section.file), "environment.json"])
+    report = results.folder / "report.html"
+    click.echo(f"Report: {report}; tables, raw times and environment beside it: {files}")
+    if gate:
+        for line in lines(gate):
+            click.echo(line)
+        conclude_gate(gate, accepted, results.folder)
+    elif accuracy and accuracy.broken:
+        raise CheckFailed(next(fault.what for fault in accuracy.faults if fault.model in accuracy.broken))
+
+
+def conclude_gate(gate: Gate, accepted: bool | None, out: Path) -> None:
+    """Turn the verdict into the exit code.
+
+    Args: accepted, whether an undecided gate counts as passed; None for an exit code of its own.
+    Raises: CheckFailed or Undecided.
+    """
+    where = f"{out / JSON} and {out / XML} have the details"
+    if gate.verdict == Verdict.FAIL:
+        raise CheckFailed(f"the gate failed; {where}")
+    if gate.verdict == Verdict.UNDECIDED and accepted is None:
+        raise Undecided(f"the gate is undecided; use more images, or say with --undecided pass or fail what that means. {where}")
+    if gate.verdict == Verdict.UNDECIDED and not accepted:
+        raise CheckFailed(f"the gate is undecided, which counts as failed here; {where}")
 
 
 def accuracy_told(request: Request, models: list[Model], rows: list[Row], scores: Scores) -> Accuracy:
     """The rows' arithmetic, and a line for each image that was left out."""
     with cells_kept(request.cells):
-        accuracy = accuracy_of(models, rows, *scores, gated=bool(Limits(*request.limits)))
-    for message in (*scores.dataset.skipped, *scores.measured.skipped):
-        click.echo(f"Left out: {message}", err=True)
+        accuracy = accuracy_of(models, rows, *scores)
+    for message in left_out(scores.dataset, scores.measured):
+        click.echo(f"Left out: {printable(message)}", err=True)
     return accuracy

@@ -2,11 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from math import nan
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from bench.accuracy import ClassIndex, Scored
+from bench.distance import Distance
 from vgg_deploy.scoring import Interval
 
 Z = 1.959964  # 95 %
@@ -14,7 +17,10 @@ Z = 1.959964  # 95 %
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row against the reference's row of the same protocol; field names are the columns of comparisons.csv."""
+    """A row against the reference's row of the same protocol; field names are the columns of comparisons.csv.
+
+    What needs labels is missing without them, distances between nets with different classes too.
+    """
 
     reference: str
     model: str
@@ -25,8 +31,8 @@ class Comparison:
     flips: bool
     images: int
     agreement_pct: float  # images with the same best class
-    only_reference_right: int
-    only_model_right: int
+    only_reference_right: int | None
+    only_model_right: int | None
     top1_difference_pct: float  # the model's error minus the reference's
     top1_low_pct: float  # 95 % interval of the paired difference
     top1_high_pct: float
@@ -35,22 +41,46 @@ class Comparison:
     top5_low_pct: float
     top5_high_pct: float
     top5_p: float
+    largest_posterior_difference: float  # of any class on any image, 0 to 1
+    mean_total_variation: float  # mean over the images of half the sum of absolute differences, 0 to 1
 
 
-def compare(reference: Scored, other: Scored) -> Comparison:
-    """Both rows must be of the same images."""
-    top1, top5 = (_split(reference.ranks < k, other.ranks < k) for k in (1, 5))
-    interval1, interval5 = paired_interval_pct(*top1, len(other.ranks)), paired_interval_pct(*top5, len(other.ranks))
+class Pair(NamedTuple):
+    """A row of a model beside the reference's row of the same protocol."""
+
+    reference: Scored
+    other: Scored
+    comparison: Comparison
+    distance: Distance | None  # None for nets with different classes
+
+
+def compare(reference: Scored, other: Scored, distance: Distance | None) -> Comparison:
+    """Both rows must be of the same images. Args: distance, of their posteriors, if they have the same classes."""
+    (counts1, difference1, interval1, p1), (_, difference5, interval5, p5) = (_paired(reference, other, k) for k in (1, 5))
     r = other.record
     return Comparison(
         reference.record.model, r.model, r.runtime, r.precision, r.protocol, r.scales, r.flips, r.images,
         agreement_pct=float(100 * np.mean(reference.best == other.best)),
-        only_reference_right=top1[0], only_model_right=top1[1],
-        top1_difference_pct=r.top1_error_pct - reference.record.top1_error_pct,
-        top1_low_pct=interval1.low, top1_high_pct=interval1.high, top1_p=mcnemar_p(*top1),
-        top5_difference_pct=r.top5_error_pct - reference.record.top5_error_pct,
-        top5_low_pct=interval5.low, top5_high_pct=interval5.high, top5_p=mcnemar_p(*top5),
+        only_reference_right=counts1[0], only_model_right=counts1[1],
+        top1_difference_pct=difference1, top1_low_pct=interval1.low, top1_high_pct=interval1.high, top1_p=p1,
+        top5_difference_pct=difference5, top5_low_pct=interval5.low, top5_high_pct=interval5.high, top5_p=p5,
+        largest_posterior_difference=float(distance.largest.max()) if distance else nan,
+        mean_total_variation=float(distance.total_variation.mean()) if distance else nan,
     )  # fmt: skip
+
+
+def _paired(reference: Scored, other: Scored, k: int) -> tuple[tuple[int | None, int | None], float, Interval, float]:
+    """Images that only one of the two has right, difference of top-k errors, its interval, McNemar's p."""
+    if not reference.labelled:
+        return (None, None), nan, Interval(nan, nan), nan
+    split = one_right(reference, other, k)
+    difference = 100 * (split[0] - split[1]) / len(other.ranks)
+    return split, difference, paired_interval_pct(*split, len(other.ranks)), mcnemar_p(*split)
+
+
+def one_right(reference: Scored, other: Scored, k: int) -> tuple[int, int]:
+    """Images whose true class only the reference, and only the other has among its best k."""
+    return _split(reference.ranks < k, other.ranks < k)
 
 
 def compare_all(scored: list[Scored]) -> list[tuple[Scored, Scored]]:
@@ -71,7 +101,7 @@ def differing_images(reference: Scored, other: Scored, files: list[str], classes
             "scales": other.record.scales,
             "flips": other.record.flips,
             "image": [files[i] for i in at],
-            "label": [classes.ids[reference.labels[i]] for i in at],
+            "label": [classes.ids[reference.labels[i]] if reference.labelled else "" for i in at],
             "reference_best": [classes.ids[reference.best[i]] for i in at],
             "reference_posterior": reference.confidence[at],
             "model_best": [classes.ids[other.best[i]] for i in at],

@@ -1,5 +1,6 @@
 """What is wrong with a model whatever its accuracy: found in its cells and in what it says of itself."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import NamedTuple
 
@@ -7,15 +8,20 @@ import numpy as np
 
 from bench.cells import Measured
 from bench.models import Model
-from bench.store import chunks
+from bench.protocols import Cell
+from bench.store import StoredCell, chunks
 from vgg_deploy.spec import NetSpec, numbered
 
-CONSISTENT = 1e-3  # a posterior further from the softmax of the mean score than rounding in fp16 explains
+# A posterior further from the softmax of its mean score was not computed from it: both are float32, and rounding
+# of the mean and of the softmax comes to 1e-5 at most
+CONSISTENT = 1e-4
+# How far the sum of a posterior may be from 1, by the type it is stored in: rounding of 1,000 values
+SUM_TOLERANCE = {"float32": 1e-4, "float16": 2e-3}
 
-
-NOT_FINITE, SOFTMAX_FIRST, NO_FLIP = "finite posteriors", "softmax after the average", "flips"
+OUTPUTS, NOT_FINITE, NOT_POSTERIORS = "outputs as described", "finite posteriors", "posteriors sum to 1"
+SOFTMAX_FIRST, NO_FLIP = "softmax after the average", "flips"
 OTHER_ORIGIN, OTHER_NET = "made from the reference", "same description"
-FAULT_KINDS_OF_REFERENCE = (NOT_FINITE, SOFTMAX_FIRST, NO_FLIP)
+FAULT_KINDS_OF_REFERENCE = (OUTPUTS, NOT_FINITE, NOT_POSTERIORS, SOFTMAX_FIRST, NO_FLIP)
 FAULT_KINDS = (*FAULT_KINDS_OF_REFERENCE, OTHER_ORIGIN, OTHER_NET)
 
 
@@ -28,26 +34,77 @@ class Fault(NamedTuple):
     images: list[str]
 
 
-def posterior_faults(models: list[Model], measured: Measured, files: tuple[str, ...]) -> list[Fault]:
-    """Posteriors that no table may show: not finite, or not the softmax of the mean score."""
-    faults = []
+def posterior_faults(models: list[Model], measured: Measured, files: Sequence[str]) -> list[Fault]:
+    """Invalid posteriors, and models that failed while they were scored.
+
+    A posterior must be finite, not negative, sum to 1 and equal the softmax of the mean score. All of it is read
+    from the stored rows, so that a later run that scores nothing finds the same faults.
+    """
+    faults = [Fault(m, OUTPUTS, what, []) for m, what in measured.failed.items()]
     for cell, stored in measured.cells.items():
-        where = f"{models[cell.model].path} at Q={cell.side}"
-        bad = np.flatnonzero(_rows_not_finite(stored.posteriors) & measured.kept)
-        if len(bad):
-            what = (
-                f"{where}: NaN or infinite posteriors on {len(bad)} of {int(measured.kept.sum())} images, the first is {files[bad[0]]}; "
-                "the file overflows or is damaged"
-            )
-            faults.append(Fault(cell.model, NOT_FINITE, what, [files[i] for i in bad]))
-        elif stored.inconsistency > CONSISTENT:
-            image = files[stored.inconsistent_image]
-            what = (
-                f"{where}: its posterior is not the softmax of its mean score, it differs by {stored.inconsistency:.2g} on {image}; "
-                "the file averages after the softmax, or is damaged: export it again"
-            )
-            faults.append(Fault(cell.model, SOFTMAX_FIRST, what, [image]))
+        if cell.model not in measured.failed:
+            faults += _faults_of_cell(cell, stored, measured.kept, str(models[cell.model].path), files)
     return faults
+
+
+def _faults_of_cell(
+    cell: Cell, stored: StoredCell, kept: np.ndarray, path: str, files: Sequence[str]
+) -> list[Fault]:
+    """The first kind of fault that a cell has, with all images that have it."""
+    rows = _examine(stored, kept & stored.finished)
+    mirrored = ", mirrored" if cell.mirrored else ""
+    where, views = f"{path} at Q={cell.side}", f"{cell.views}{mirrored}"
+    total = int(kept.sum())
+    for kind, at, found, advice in (
+        (NOT_FINITE, rows.not_finite, "NaN or infinite posteriors", "the file overflows or is damaged"),
+        (NOT_FINITE, rows.no_scores, "NaN scores", "the file overflows or is damaged"),
+        (NOT_POSTERIORS, rows.negative, "negative posteriors", "the file ends without a softmax, or is damaged"),
+        (NOT_POSTERIORS, rows.wrong_sum, "posteriors that do not sum to 1", "the file ends without a softmax, or is damaged"),
+    ):  # fmt: skip
+        if len(at):
+            what = f"{where}: {found} on {len(at)} of {total} images, the first is {files[at[0]]} ({views}); {advice}"
+            return [Fault(cell.model, kind, what, [files[i] for i in at])]
+    at = rows.inconsistent
+    if not len(at):
+        return []
+    off = stored.consistency[at]
+    worst = int(off.argmax())
+    what = (
+        f"{where}: its posterior is not the softmax of its mean score, it differs by {off[worst]:.2g} on "
+        f"{files[at[worst]]} ({views}; by more than {CONSISTENT:g} on {len(at)} of {total} images); "
+        "the file averages after the softmax, or is damaged: export it again"
+    )
+    return [Fault(cell.model, SOFTMAX_FIRST, what, [files[i] for i in at])]
+
+
+class Examined(NamedTuple):
+    """Indices of the images of a cell that have a fault, by kind."""
+
+    not_finite: np.ndarray
+    no_scores: np.ndarray
+    negative: np.ndarray
+    wrong_sum: np.ndarray
+    inconsistent: np.ndarray
+
+
+def _examine(stored: StoredCell, asked: np.ndarray) -> Examined:
+    """Look at the asked rows of a cell, some at a time. Args: asked, (images,) bool."""
+    posteriors, consistency = stored.posteriors, stored.consistency
+    tolerance = SUM_TOLERANCE[posteriors.dtype.name]
+    found: list[list[np.ndarray]] = [[] for _ in Examined._fields]
+    for rows in chunks(len(asked)):
+        held = posteriors[rows]
+        with np.errstate(invalid="ignore", over="ignore"):
+            kinds = (
+                ~np.isfinite(held).all(axis=1),
+                np.isnan(consistency[rows]),
+                (held < 0).any(axis=1),
+                ~(np.abs(held.sum(axis=1, dtype=np.float64) - 1) <= tolerance),
+                ~(consistency[rows] <= CONSISTENT),
+            )
+        for at, kind in zip(found, kinds, strict=True):
+            at.append(rows.start + np.flatnonzero(kind & asked[rows]))
+    return Examined(*(np.concatenate(at) for at in found))
 
 
 def flip_faults(models: list[Model], measured: Measured) -> list[Fault]:
@@ -55,7 +112,7 @@ def flip_faults(models: list[Model], measured: Measured) -> list[Fault]:
     faults = {}
     for cell, stored in measured.cells.items():
         mirrored = measured.cells.get(cell._replace(mirrored=True))
-        if cell.mirrored or mirrored is None or cell.model in faults:
+        if cell.mirrored or mirrored is None or cell.model in faults or cell.model in measured.failed:
             continue
         if all(np.array_equal(stored.posteriors[rows], mirrored.posteriors[rows], equal_nan=True) for rows in chunks(len(measured.kept))):
             what = (
@@ -87,12 +144,8 @@ def _differing(first: NetSpec, other: NetSpec) -> list[str]:
     """Fields that tell another net; texts for people may differ, and ids that one of the two does not know."""
     differing = [f.name for f in fields(first) if getattr(first, f.name) != getattr(other, f.name)]
     unknown = any(spec.classes == numbered(len(first.classes)) for spec in (first, other)) and len(first.classes) == len(other.classes)
-    return [name for name in differing if name not in ("names", "recipe", *(("classes",) if unknown else ()))]
-
-
-def _rows_not_finite(posteriors: np.ndarray) -> np.ndarray:
-    """(images,) bool"""
-    return np.concatenate([~np.isfinite(posteriors[rows]).all(axis=1) for rows in chunks(len(posteriors))])
+    same_classes = unknown or set(first.classes) == set(other.classes)  # their order is each net's own
+    return [name for name in differing if name not in ("names", "recipe", *(("classes",) if same_classes else ()))]
 
 
 def _short(value: object) -> str:

@@ -1,115 +1,395 @@
-"""The gate of a CI build: the first model is the reference, and no other may fall behind it."""
+"""The gate of a CI build: what the limits ask, what the images show, and the verdict.
 
-import json
+The first model is the reference. Drops, agreement and errors are judged by the number of images that
+speak for or against them, and may stay undecided. Faults, posteriors and images left out are facts.
+"""
+
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from xml.etree import ElementTree
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from bench.accuracy import Scored
-from bench.compare import Comparison
-from bench.faults import FAULT_KINDS, FAULT_KINDS_OF_REFERENCE, Fault
-from bench.models import Model
-from vgg_deploy.files import whole_file, write_text
+from bench.compare import Pair, one_right
+from bench.distance import LEAST_IMAGES, rounding_limit
+from bench.evidence import (
+    LEVEL,
+    Evidence,
+    Verdict,
+    images_to_decide,
+    images_to_decide_proportion,
+    paired_evidence,
+    proportion_evidence,
+    verdicts,
+)
+from bench.faults import FAULT_KINDS, FAULT_KINDS_OF_REFERENCE
+from bench.limits import Limits
+from bench.protocols import Row
+from bench.run import Accuracy
+from bench.sequential import (
+    SEQUENTIAL_LEVEL,
+    paired_evidence_anytime,
+    proportion_evidence_anytime,
+)
 
-NAMED = 5  # images that a message names; gate.json names up to LISTED
-LISTED = 1000
+LISTED = 1000  # images that gate.json names for one check
+DATA = "data"  # stands for the model where a check concerns the images
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What an exported model may lose; None: not limited. Percentage points, and per cent of images."""
+class Method(NamedTuple):
+    """How a number of images becomes a verdict."""
 
-    top1_drop: float | None = None
-    top5_drop: float | None = None
-    agreement: float | None = None
+    level: float  # chance of a false pass, and of any false fail
+    paired: Callable[[int, int, int, float], Evidence]
+    proportion: Callable[[int, int, float], Evidence]
+    source: str
 
-    def __bool__(self) -> bool:
-        return any(limit is not None for limit in (self.top1_drop, self.top5_drop, self.agreement))
+
+FIXED = Method(
+    LEVEL,
+    paired_evidence,
+    proportion_evidence,
+    "exact one-sided tests at a fixed number of images (paired: unconditional, ordered by Tango's score; "
+    "shares: Clopper and Pearson 1934); fails corrected over all rows by Holm 1979",
+)
+SEQUENTIAL = Method(
+    SEQUENTIAL_LEVEL,
+    paired_evidence_anytime,
+    proportion_evidence_anytime,
+    "anytime-valid tests by betting (Waudby-Smith and Ramdas 2023; Ville 1939); fails corrected over all rows "
+    "by Holm 1979",
+)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question and its answer."""
+    """One question and its answer. Field names are the keys of gate.json."""
 
     model: str
     check: str
-    rows: str  # protocol, scales and flips; empty where it concerns the file as a whole
-    passed: bool
-    found: float | None
-    limit: float | None
+    rows: str  # protocol, scales and flips; empty where it concerns the file or the data as a whole
+    verdict: Verdict
     message: str
-    images: list[str]
-    images_total: int
+    found: float | None = None  # in the unit of the limit
+    limit: float | None = None
+    low: float | None = None  # one-sided 95 % bounds, where images are counted
+    high: float | None = None
+    images_counted: int | None = None
+    images_to_decide: int | None = None  # about so many would decide; only of undecided checks
+    images: tuple[str, ...] = ()  # names of those that speak against the model
+    images_total: int = 0
+
+    @property
+    def passed(self) -> bool:
+        """Whether the verdict is "pass"."""
+        return self.verdict == Verdict.PASS
 
 
-def checks_of_faults(models: list[Model], faults: list[Fault]) -> list[Check]:
-    """Every kind of finding for every model: a breach where it was found."""
+@dataclass(frozen=True)
+class Gate:
+    """All answers, and what they rest on."""
+
+    reference: str
+    limits: Limits
+    method: Method
+    checks: list[Check]
+    warnings: list[str]
+    equal: list[str]  # what is known of models that equal the reference to rounding
+    images: int  # scored
+    images_there: int  # in the data
+    left_out: list[str]  # what was wrong with images that were not scored
+
+    @property
+    def verdict(self) -> Verdict:
+        """Fail if any check fails, else undecided if any is, else pass."""
+        found = {check.verdict for check in self.checks}
+        for worst in (Verdict.FAIL, Verdict.UNDECIDED):
+            if worst in found:
+                return worst
+        return Verdict.PASS
+
+    def count(self, verdict: Verdict) -> int:
+        """Checks with this verdict."""
+        return sum(check.verdict == verdict for check in self.checks)
+
+    @property
+    def failing(self) -> set[str]:
+        """Names of models with a failed check."""
+        return {check.model for check in self.checks if check.verdict == Verdict.FAIL}
+
+    @property
+    def images_to_decide(self) -> int | None:
+        """About so many images would decide all checks that any number decides."""
+        wanted = [check.images_to_decide for check in self.checks if check.images_to_decide]
+        return max(wanted, default=None)
+
+
+class _Counted(NamedTuple):
+    """A question that a number of images answers."""
+
+    model: str
+    check: str
+    rows: str
+    evidence: Evidence  # of the loss, as a fraction
+    to_decide: int | None
+    limit: float  # as the option has it, per cent or points
+    found: float  # in the unit of the limit
+    bounds: tuple[float, float]  # in the unit of the limit
+    text: str
+    against: np.ndarray  # positions of the images that speak against the model
+
+
+class Judge(NamedTuple):
+    """What is asked of the models; answers come from `judge`."""
+
+    limits: Limits
+    rows: set[Row]  # those that count
+    cell_type: str  # of the stored posteriors
+    method: Method
+
+
+def judge(asked: Judge, accuracy: Accuracy, left_out: list[str]) -> Gate:
+    """Judge every row that counts, of every model.
+
+    Args:
+        asked: Limits, rows and method.
+        accuracy: What was measured.
+        left_out: Messages about images that were not scored.
+    """
+    models = accuracy.models
+    pairs = [pair for pair in accuracy.pairs if pair.other.row in asked.rows]
+    scored = [one for one in accuracy.scored if one.row in asked.rows]
+    checks = [_left_out(asked.limits, left_out), *_of_faults(accuracy)]
+    counted, equal = [], defaultdict(list)
+    for pair in pairs:
+        rounding = rounding_limit(models, pair.reference.row, pair.other.row, asked.cell_type)
+        checks += _of_distance(pair, asked.limits, rounding, accuracy.files)
+        if _equal(pair, rounding):
+            equal[pair.comparison.model].append(pair)
+            checks += _passed_by_equality(pair, asked.limits)
+        else:
+            counted += _drops(pair, asked) + _agreement(pair, asked)
+    counted += [_error(one, asked) for one in scored if asked.limits.top1_error is not None]
+    answers = verdicts([question.evidence for question in counted], asked.method.level)
+    checks += [_answered(*both, accuracy.files) for both in zip(counted, answers, strict=True)]
+    if asked.limits.compares:
+        checks += _uncompared(accuracy, pairs)
+    return Gate(
+        models[0].name, asked.limits, asked.method, checks, _at_chance(scored, accuracy),
+        [_of_equal(name, own) for name, own in equal.items()], len(accuracy.files),
+        len(accuracy.measured.kept), left_out,
+    )  # fmt: skip
+
+
+def _left_out(limits: Limits, messages: list[str]) -> Check:
+    allowed, count = limits.left_out or 0, len(messages)
+    verdict = Verdict.PASS if count <= allowed else Verdict.FAIL
+    text = f"{count} image{'' if count == 1 else 's'} left out, allowed {allowed}"
+    return Check(
+        DATA, "images left out", "", verdict, text, count, allowed,
+        images=tuple(messages[:LISTED]), images_total=count,
+    )  # fmt: skip
+
+
+def _of_faults(accuracy: Accuracy) -> list[Check]:
+    """One check for every kind of fault of every model; what was found is said once."""
     checks = []
-    for m, model in enumerate(models):
+    for m, model in enumerate(accuracy.models):
         for kind in FAULT_KINDS if m else FAULT_KINDS_OF_REFERENCE:
-            own = [f for f in faults if (f.model, f.check) == (m, kind)]
-            checks += [Check(model.name, kind, "", False, None, None, f.what, f.images[:LISTED], len(f.images)) for f in own]
+            own = [fault for fault in accuracy.faults if (fault.model, fault.check) == (m, kind)]
             if not own:
-                checks.append(Check(model.name, kind, "", True, None, None, "nothing found", [], 0))
+                checks.append(Check(model.name, kind, "", Verdict.PASS, "nothing found"))
+                continue
+            texts = list(dict.fromkeys(fault.what for fault in own))
+            text = texts[0] + (f" (and {len(texts) - 1} more findings of this kind)" if len(texts) > 1 else "")
+            images = list(dict.fromkeys(image for fault in own for image in fault.images))
+            checks.append(
+                Check(
+                    model.name, kind, "", Verdict.FAIL, text,
+                    images=tuple(images[:LISTED]), images_total=len(images),
+                )  # fmt: skip
+            )
     return checks
 
 
-def checks_of_pairs(pairs: list[tuple[Scored, Scored, Comparison]], limits: Limits, files: list[str]) -> list[Check]:
-    """Every row of every model against the reference's. Args: files, of the images that the rows hold."""
-    checks = []
-    for reference, other, c in pairs:
-        where = f"{c.protocol}, Q {c.scales}{', flips' if c.flips else ''}"
-        for k, drop, limit in ((1, c.top1_difference_pct, limits.top1_drop), (5, c.top5_difference_pct, limits.top5_drop)):
-            if limit is not None:
-                lost = np.flatnonzero((reference.ranks < k) & (other.ranks >= k))
-                low, high = (c.top1_low_pct, c.top1_high_pct) if k == 1 else (c.top5_low_pct, c.top5_high_pct)
-                text = f"top-{k} accuracy is {drop:+.2f} points below {c.reference}'s (95 %: {low:+.2f} to {high:+.2f}), allowed {limit:g}"
-                checks.append(_check(c, f"top-{k} drop", where, drop <= limit + ROUNDING, drop, limit, text, lost, files))
-        if limits.agreement is not None:
-            differ = np.flatnonzero(reference.best != other.best)
-            text = f"agrees with {c.reference} on {c.agreement_pct:.2f} % of {c.images} images, wanted {limits.agreement:g} %"
-            passed = c.agreement_pct >= limits.agreement - ROUNDING
-            checks.append(_check(c, "agreement", where, passed, c.agreement_pct, limits.agreement, text, differ, files))
+def _of_distance(pair: Pair, limits: Limits, rounding: float | None, files: list[str]) -> list[Check]:
+    """The limit of the option, else that of pairs that must be equal, on every image scored."""
+    limit = rounding if limits.posterior_difference is None else limits.posterior_difference
+    if limit is None:
+        return []
+    c, name, where = pair.comparison, "posterior difference", pair.other.row.label
+    if pair.distance is None:
+        text = f"its posteriors cannot be compared with {c.reference}'s, which has other classes"
+        return [Check(c.model, name, where, Verdict.FAIL, text, None, limit, images_counted=c.images)]
+    found = c.largest_posterior_difference
+    beyond = np.flatnonzero(pair.distance.largest > limit)
+    beyond = beyond[np.argsort(-pair.distance.largest[beyond], kind="stable")]
+    text = f"its posteriors differ from {c.reference}'s by up to {found:.2g} on {c.images} images, allowed {limit:g}"
+    if limits.posterior_difference is None:
+        text += ", for float32 files of the same weights differ by rounding only"
+    return [
+        Check(
+            c.model, name, where, Verdict.FAIL if len(beyond) else Verdict.PASS, text, found, limit,
+            images_counted=c.images, images=_names(beyond, files), images_total=len(beyond),
+        )  # fmt: skip
+    ]
+
+
+def _equal(pair: Pair, rounding: float | None) -> bool:
+    """Whether a row is shown equal to the reference's but for rounding."""
+    if rounding is None or pair.distance is None:
+        return False
+    enough = pair.comparison.images >= LEAST_IMAGES
+    return enough and pair.comparison.largest_posterior_difference <= rounding
+
+
+def _could_flip(pair: Pair) -> int:
+    """Images whose best class could change: a margin below twice the largest difference."""
+    return int((pair.reference.margin < 2 * pair.comparison.largest_posterior_difference).sum())
+
+
+def _of_equal(name: str, pairs: list[Pair]) -> str:
+    """One line for a model, over all of its rows."""
+    reference, images = pairs[0].comparison.reference, pairs[0].comparison.images
+    largest = max(pair.comparison.largest_posterior_difference for pair in pairs)
+    flips = max(_could_flip(pair) for pair in pairs)
+    return (
+        f"{name} equals {reference} to rounding: on {images} images its posteriors differ by at most "
+        f"{largest:.2g}, so it passes the limits of drop and agreement. {flips} images have a margin below "
+        f"{2 * largest:.2g} and could change their best class."
+    )
+
+
+def _passed_by_equality(pair: Pair, limits: Limits) -> list[Check]:
+    c, checks = pair.comparison, []
+    reason = (
+        f"equal to {c.reference} to rounding on {c.images} images (posteriors differ by at most "
+        f"{c.largest_posterior_difference:.2g}; {_could_flip(pair)} images have a margin below twice that)"
+    )
+    asked = (
+        ("top-1 drop", c.top1_difference_pct, limits.top1_drop),
+        ("top-5 drop", c.top5_difference_pct, limits.top5_drop),
+        ("agreement", c.agreement_pct, limits.agreement),
+    )
+    for name, found, limit in asked:
+        if limit is not None:
+            checks.append(
+                Check(c.model, name, pair.other.row.label, Verdict.PASS, reason, found, limit, images_counted=c.images)
+            )
     return checks
 
 
-ROUNDING = 1e-9  # per cent; 0.5 points of 200 images is one image, whatever floats make of it
+def _drops(pair: Pair, asked: Judge) -> list[_Counted]:
+    c, questions = pair.comparison, []
+    for k, limit in ((1, asked.limits.top1_drop), (5, asked.limits.top5_drop)):
+        if limit is None:
+            continue
+        split = one_right(pair.reference, pair.other, k)
+        evidence = asked.method.paired(*split, c.images, limit / 100)
+        bounds = 100 * evidence.low, 100 * evidence.high
+        found = 100 * evidence.estimate
+        text = (
+            f"top-{k} accuracy is {_compared(found)} {c.reference}'s on {c.images} images "
+            f"(loss, 95 % bounds: {bounds[0]:+.2f} to {bounds[1]:+.2f} points), allowed loss {limit:g}"
+        )
+        lost = np.flatnonzero((pair.reference.ranks < k) & (pair.other.ranks >= k))
+        wanted = images_to_decide(*split, c.images, limit / 100)
+        questions.append(
+            _Counted(c.model, f"top-{k} drop", pair.other.row.label, evidence, wanted, limit, found, bounds, text, lost)
+        )
+    return questions
 
 
-def write_gate(checks: list[Check], limits: Limits, reference: str, folder: Path) -> None:
-    """gate.json and gate.xml (JUnit) for machines."""
-    document = {"passed": all(c.passed for c in checks), "reference": reference, "limits": asdict(limits), "checks": [asdict(c) for c in checks]}
-    write_text(folder / "gate.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    suites = ElementTree.Element("testsuites")
-    for model in dict.fromkeys(c.model for c in checks):
-        own = [c for c in checks if c.model == model]
-        failures = str(sum(not c.passed for c in own))
-        suite = ElementTree.SubElement(suites, "testsuite", name=f"vgg-bench {model}", tests=str(len(own)), failures=failures)
-        for c in own:
-            case = ElementTree.SubElement(suite, "testcase", classname=model, name=f"{c.check} {c.rows}".strip())
-            if not c.passed:
-                ElementTree.SubElement(case, "failure", message=_printable(c.message)).text = _printable("\n".join([c.message, *c.images]))
-    with whole_file(folder / "gate.xml") as partial:
-        ElementTree.ElementTree(suites).write(partial, encoding="utf-8", xml_declaration=True)
+def _compared(loss: float) -> str:
+    """In points of accuracy."""
+    if loss == 0:
+        return "the same as"
+    return f"{abs(loss):.2f} points {'lower' if loss > 0 else 'higher'} than"
 
 
-def tell(checks: list[Check], say: Callable[[str], None]) -> None:
-    """The breaches, with the first images, then the verdict."""
-    for c in checks:
-        if not c.passed:
-            named = f"; on {', '.join(c.images[:NAMED])}{f' and {c.images_total - NAMED} more' if c.images_total > NAMED else ''}" if c.images else ""
-            say(f"BREACH {c.model}{f', {c.rows}' if c.rows else ''}: {c.message}{named}")
-    broken = sum(not c.passed for c in checks)
-    say(f"Gate: {broken} of {len(checks)} checks failed" if broken else f"Gate: all {len(checks)} checks passed")
+def _agreement(pair: Pair, asked: Judge) -> list[_Counted]:
+    limit, c = asked.limits.agreement, pair.comparison
+    if limit is None:
+        return []
+    differ = np.flatnonzero(pair.reference.best != pair.other.best)
+    allowed = round(1 - limit / 100, 12)
+    evidence = asked.method.proportion(len(differ), c.images, allowed)
+    bounds = 100 - 100 * evidence.high, 100 - 100 * evidence.low
+    text = (
+        f"agrees with {c.reference} on {c.agreement_pct:.2f} % of {c.images} images "
+        f"(95 % bounds: {bounds[0]:.2f} to {bounds[1]:.2f} %), wanted {limit:g} %"
+    )
+    wanted = images_to_decide_proportion(len(differ), c.images, allowed)
+    where = pair.other.row.label
+    return [_Counted(c.model, "agreement", where, evidence, wanted, limit, c.agreement_pct, bounds, text, differ)]
 
 
-def _printable(text: str) -> str:
-    """XML has no place for control characters, which file names may hold."""
-    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+def _error(one: Scored, asked: Judge) -> _Counted:
+    limit, r = float(asked.limits.top1_error or 0), one.record
+    wrong = np.flatnonzero(one.ranks >= 1)
+    evidence = asked.method.proportion(len(wrong), r.images, limit / 100)
+    bounds = 100 * evidence.low, 100 * evidence.high
+    text = (
+        f"top-1 error is {r.top1_error_pct:.2f} % on {r.images} images "
+        f"(95 % bounds: {bounds[0]:.2f} to {bounds[1]:.2f} %), allowed {limit:g} %"
+    )
+    wanted = images_to_decide_proportion(len(wrong), r.images, limit / 100)
+    return _Counted(r.model, "top-1 error", one.row.label, evidence, wanted, limit, r.top1_error_pct, bounds, text, wrong)
 
 
-def _check(c: Comparison, name: str, where: str, passed: bool, found: float, limit: float, text: str, at: np.ndarray, files: list[str]) -> Check:
-    return Check(c.model, name, where, passed, found, limit, text, [files[i] for i in at[:LISTED]], len(at))
+def _answered(question: _Counted, verdict: Verdict, files: list[str]) -> Check:
+    q, text, wanted = question, question.text, None
+    if verdict == Verdict.UNDECIDED:
+        wanted = q.to_decide
+        text += f"; {_needed(wanted, q)}"
+    return Check(
+        q.model, q.check, q.rows, verdict, text, q.found, q.limit, *q.bounds, q.evidence.images, wanted,
+        _names(q.against, files), len(q.against),
+    )  # fmt: skip
+
+
+def _needed(images: int | None, question: _Counted) -> str:
+    if images is not None:
+        return f"too few images for a verdict, about {images:,} would do"
+    if question.check == "agreement" and question.limit == 100:
+        return "no number of images can show that all agree; a limit below 100 can be decided"
+    if question.limit == 0:
+        return "no number of images can show that nothing is lost; a limit above 0 can be decided"
+    return "no number of images decides a limit that equals what was seen"
+
+
+def _uncompared(accuracy: Accuracy, pairs: list[Pair]) -> list[Check]:
+    """Models without a fault that no row compares with the reference would pass unseen."""
+    seen = {member.model for pair in pairs for member in pair.other.row.members}
+    broken = accuracy.broken
+    if 0 in broken:
+        return []
+    text = f"no row of it has the protocol and scales of a row of {accuracy.models[0].name}; give --scales"
+    return [
+        Check(model.name, "compared", "", Verdict.FAIL, text)
+        for m, model in enumerate(accuracy.models)
+        if m and m not in broken and m not in seen
+    ]
+
+
+def _at_chance(scored: list[Scored], accuracy: Accuracy) -> list[str]:
+    """Where the reference may be guessing, agreement with it means nothing."""
+    for one in scored:
+        if [member.model for member in one.row.members] != [0] or not one.labelled:
+            continue
+        classes = len(accuracy.classes.of_model[0])
+        guessing = 100 * (1 - 1 / classes)
+        r = one.record
+        if classes > 1 and r.top1_high_pct >= guessing:
+            return [
+                f"{r.model} may be guessing ({one.row.label}): its top-1 error is {r.top1_error_pct:.2f} % "
+                f"(95 %: {r.top1_low_pct:.1f} to {r.top1_high_pct:.1f}), that of guessing among {classes} classes "
+                f"{guessing:.1f} %. Most often its classes are in another order than the labels."
+            ]
+    return []
+
+
+def _names(at: np.ndarray, files: list[str]) -> tuple[str, ...]:
+    return tuple(files[i] for i in at[:LISTED])

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from vgg_deploy.class_matching import with_classes
 from vgg_deploy.classes import ClassList
 from vgg_deploy.convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.errors import InputError
+from vgg_deploy.machine import cpu_instructions, gpu_stack
 from vgg_deploy.ncnn_files import content_sha256
 from vgg_deploy.nets import is_own
+from vgg_deploy.preprocess import decoder_versions
 from vgg_deploy.runtimes import PACKAGES, Runtime, open_runtime, runtimes_for
 from vgg_deploy.runtimes.graphs import GraphedRuntime
 from vgg_deploy.weights import Assumed
@@ -39,16 +42,28 @@ class Model:
         return self.runtime.artifact.source_sha256 if self.runtime.artifact else self.sha256
 
     @property
-    def identity(self) -> dict:
-        """What its posteriors depend on beside the pictures."""
-        return {
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides its posteriors, beside the images and their views; ready for JSON.
+
+        The number of threads is not part of it. Neither is the CPU where a file computes in float32, for there
+        it changes no more than the rounding of sums; 8-bit and half-precision kernels differ by more.
+        """
+        runtime = self.runtime
+        deciding = {
             "model_sha256": self.sha256,
-            "runtime": self.runtime.runtime,
-            "version": version(PACKAGES[self.runtime.runtime]),
-            "precision": self.runtime.precision,
-            "device": self.runtime.device,
+            "runtime": runtime.runtime,
+            "version": version(PACKAGES[runtime.runtime]),
+            "settings": dict(runtime.settings),
+            "precision": runtime.precision,
+            "device": runtime.device,
+            "decoder": decoder_versions(),
             **({"input": self.assumed.input} if self.assumed else {}),
         }
+        if runtime.device == "cuda":
+            deciding.update(gpu_stack())
+        elif runtime.precision != "fp32":
+            deciding["instructions"] = cpu_instructions()
+        return deciding
 
 
 @dataclass(frozen=True)

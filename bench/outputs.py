@@ -8,19 +8,21 @@ import pandas as pd
 
 from bench import paper
 from bench.compare import differing_images
-from bench.gate import Check, Limits, checks_of_faults, checks_of_pairs, tell, write_gate
+from bench.gate import Gate
+from bench.gate_text import fault_texts, gate_texts, headline
 from bench.latency import LatencyRow
 from bench.models import Model
+from bench.printable import printable
 from bench.run import Accuracy
 from bench.tables import (
     Texts,
     accuracy_texts,
     comparison_texts,
     frame,
-    headline,
     latency_texts,
     markdown,
     paper_texts,
+    rows_for_people,
     shapes_line,
     show,
     turn_texts,
@@ -39,25 +41,45 @@ class Section:
     file: str  # its CSV
 
 
-def accuracy_section(accuracy: Accuracy, left_out: int, out: Path) -> list[Section]:
-    """accuracy.csv, and against the first model comparisons.csv and differences.csv."""
+def accuracy_section(accuracy: Accuracy, left_out: int, faulty: set[str], out: Path) -> list[Section]:
+    """accuracy.csv, and against the first model comparisons.csv and differences.csv.
+
+    Args: left_out, images that were not scored; faulty, names of models that failed a check.
+    """
     records = [s.record for s in accuracy.scored]
     if accuracy.shapes:
         write_frame(frame(accuracy.shapes), out / "shapes.csv")
         print(shapes_line(accuracy.shapes))
     write_frame(frame(records), out / "accuracy.csv")
-    shown = headline(accuracy.scored)
-    title = f"Accuracy, {len(accuracy.files)} images" + (f", {left_out} left out" if left_out else "")
-    sections = [Section(accuracy_texts(shown, title), "accuracy.csv")]
+    shown = rows_for_people(accuracy.scored)
+    sections = [Section(accuracy_texts(shown, accuracy_title(accuracy, left_out), faulty), "accuracy.csv")]
     if accuracy.pairs:
-        write_frame(frame([c for _, _, c in accuracy.pairs]), out / "comparisons.csv")
-        all_scales = [pair for pair in accuracy.pairs if pair[1] in widest(shown)]
-        sections.append(Section(comparison_texts([c for _, _, c in all_scales]), "comparisons.csv"))
-        differing = [differing_images(first, other, accuracy.files, accuracy.classes) for first, other, _ in all_scales]
+        write_frame(frame([pair.comparison for pair in accuracy.pairs]), out / "comparisons.csv")
+        all_scales = [pair for pair in accuracy.pairs if pair.other in widest(shown)]
+        sections.append(Section(comparison_texts([pair.comparison for pair in all_scales]), "comparisons.csv"))
+        differing = [differing_images(pair.reference, pair.other, accuracy.files, accuracy.classes) for pair in all_scales]
         write_frame(pd.concat(differing, ignore_index=True), out / "differences.csv")
     for section in sections:
         show(section.texts)
     return sections
+
+
+def accuracy_title(accuracy: Accuracy, left_out: int) -> str:
+    """What the numbers rest on."""
+    scored, there = len(accuracy.files), len(accuracy.measured.kept)
+    kind = "" if accuracy.labelled else " without labels"
+    part = f" of {there}" if scored < there - len(accuracy.measured.skipped) else ""
+    return f"Accuracy, {scored}{part} images{kind}" + (f", {left_out} left out" if left_out else "")
+
+
+def fault_section(accuracy: Accuracy) -> list[Section]:
+    """Models that have no rows, and why."""
+    if not accuracy.broken:
+        return []
+    texts = fault_texts(accuracy)
+    for model, what in texts.rows:
+        print(f"No rows for {model}: {what}")
+    return [Section(texts, "")]
 
 
 def paper_section(models: list[Model], accuracy: Accuracy, data: str, out: Path) -> list[Section]:
@@ -91,16 +113,12 @@ def side_by_side_section(rows: list[TurnRow], samples: pd.DataFrame, out: Path) 
     return [Section(texts, "side_by_side.csv")]
 
 
-def judge(models: list[Model], accuracy: Accuracy, limits: Limits, out: Path) -> list[Check]:
-    """gate.json and gate.xml; the verdict on the terminal."""
-    checks = checks_of_faults(models, accuracy.faults) + checks_of_pairs(accuracy.pairs, limits, accuracy.files)
-    write_gate(checks, limits, models[0].name, out)
-    tell(checks, print)
-    return checks
-
-
-def write_report_md(sections: list[Section], environment: dict, out: Path) -> None:
-    """Every table and the environment in one document."""
+def write_report_md(sections: list[Section], gate: Gate | None, run_id: str, environment: dict, out: Path) -> None:
+    """The verdict, every table and the environment in one document."""
     described = json.dumps(environment, indent=2)
-    parts = ["# vgg-bench\n", *(markdown(section.texts) for section in sections), f"## Environment\n\n```json\n{described}\n```\n"]
+    parts = [f"# vgg-bench\n\nRun {run_id}\n"]
+    if gate:
+        notes = [f"- {printable(text)}" for text in (*gate.warnings, *gate.equal)]
+        parts += [f"**{headline(gate)}**\n", *([chr(10).join(notes) + "\n"] if notes else []), markdown(gate_texts(gate))]
+    parts += [*(markdown(section.texts) for section in sections), f"## Environment\n\n```json\n{described}\n```\n"]
     write_text(out / "report.md", "\n".join(parts))

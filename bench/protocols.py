@@ -41,6 +41,11 @@ PROTOCOLS = {
 FIXED_SCALES = "googlenet"  # the protocol that brings its own
 
 
+def protocol_label(protocol: str, flips: bool) -> str:
+    """The protocol, and whether mirror images are missing where there could be some."""
+    return protocol if flips or True not in PROTOCOLS[protocol].flips else f"{protocol}, no flips"
+
+
 def googlenet_sides(crop: int) -> tuple[int, ...]:
     """256, 288, 320 and 352 for the crop 224, in proportion for others."""
     return tuple(round(crop * sevenths / 7) for sevenths in (8, 9, 10, 11))
@@ -61,6 +66,14 @@ class Row:
     protocol: str
     scales: str  # "256+384+512"; by each net's S: "single" or "multi" before the sizes
     flips: bool
+
+    @property
+    def label(self) -> str:
+        """Protocol, scales and flips, for people: "dense, Q 256+384, no flips"."""
+        protocol, _, missing = protocol_label(self.protocol, self.flips).partition(", ")
+        kinds = PROTOCOLS[self.protocol].flips
+        flips = missing or ("flips" if False in kinds and True in kinds else "")
+        return ", ".join(part for part in (protocol, f"Q {self.scales}", flips) if part)
 
     def cells(self) -> list[tuple[Cell, float]]:
         """What is averaged, and its weight; weights sum to 1. Nets count alike, then view sets, then scales, then flips."""

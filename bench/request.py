@@ -1,10 +1,11 @@
 """What a command line asks for."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import click
 
+from bench.limits import Limits
 from vgg_deploy.convention import Channels, StatedInput
 
 
@@ -19,13 +20,19 @@ class Request(NamedTuple):
     data: str | None
     measure: tuple[str, ...]  # "accuracy", "latency"
     flips: bool
+    no_labels: bool
     max_top1_drop: float | None
     max_top5_drop: float | None
     min_agreement: float | None
+    max_top1_error: float | None
+    max_posterior_difference: float | None
+    max_left_out: int | None
+    gate_rows: tuple[str, ...]
+    undecided: str | None  # "pass", "fail"; None: exit code 3
     batches: tuple[int, ...]
     latency_seconds: float  # least time of a row
     accuracy_batch: int
-    images: int | None
+    images: int | Literal["auto"] | None
     device: str
     runtime_names: tuple[str, ...]
     precisions: tuple[str, ...]
@@ -48,9 +55,12 @@ class Request(NamedTuple):
         return StatedInput(self.mean, self.std, self.channel_order, self.crop)
 
     @property
-    def limits(self) -> tuple[float | None, ...]:
-        """Of the gate: top-1 drop, top-5 drop, agreement."""
-        return self.max_top1_drop, self.max_top5_drop, self.min_agreement
+    def limits(self) -> Limits:
+        """Of the gate."""
+        return Limits(
+            self.max_top1_drop, self.max_top5_drop, self.min_agreement, self.max_top1_error,
+            self.max_posterior_difference, self.max_left_out,
+        )  # fmt: skip
 
 
 def refuse_contradictions(request: Request) -> None:
@@ -60,5 +70,16 @@ def refuse_contradictions(request: Request) -> None:
         raise click.BadParameter("names nothing; choose from accuracy, latency", param_hint="--measure")
     if request.paper_tables and (request.sides or request.protocols or request.fuse):
         raise click.UsageError("--paper-tables fixes scales, protocols and fusions; leave --scales, --protocols and --fuse out")
-    if request.limits != (None, None, None) and "accuracy" not in request.measure:
+    if request.no_labels and request.data is None:
+        raise click.UsageError("--no-labels is about the photos of --data; name their folder")
+    limits = request.limits
+    if limits and "accuracy" not in request.measure:
         raise click.UsageError("a limit is judged on accuracy; add accuracy to --measure")
+    if request.images == "auto" and not limits.counts_images:
+        raise click.UsageError(
+            "--images auto scores images until limits are decided; give it one that images decide: "
+            "--max-top1-drop, --max-top5-drop, --min-agreement or --max-top1-error"
+        )
+    for given, name in ((request.gate_rows, "--gate-rows"), (request.undecided, "--undecided")):
+        if given and not limits:
+            raise click.UsageError(f"{name} is about a gate; give a limit, such as --max-top1-drop 0.5")

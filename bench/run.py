@@ -1,7 +1,7 @@
 """A whole benchmark: models and data in, records and raw times out."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +10,18 @@ import pandas as pd
 
 from bench.accuracy import ClassIndex, Scored, score_row
 from bench.cells import Measured, fill_cells, open_cells
-from bench.compare import Comparison, compare, compare_all
+from bench.class_match import classes_of_models
+from bench.compare import Pair, compare, compare_all
+from bench.distance import distance
 from bench.faults import Fault, flip_faults, origin_faults, posterior_faults
 from bench.latency import LatencyRow, measure_latency
 from bench.models import Model
-from bench.protocols import Row
+from bench.protocols import Cell, Row
+from bench.sampling import fixed_order, looks
 from bench.shape_log import ShapeLog, ShapeRow
 from bench.steady import LEAST_S
-from bench.store import only_one
-from vgg_deploy.data import Dataset, labels_for, matched_classes
+from bench.store import StoredCell, only_one
+from vgg_deploy.data import Dataset, labels_for
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.progress import progress
 from vgg_deploy.ranks import ALONE, Ranks
@@ -36,24 +39,34 @@ class Storage:
 class Accuracy:
     """Everything that a data set says of the models."""
 
+    models: list[Model]
     scored: list[Scored]  # a row each, in the order asked for; rows of faulty models are missing
-    pairs: list[tuple[Scored, Scored, Comparison]]  # the first model's row, another's, and how they compare
+    pairs: list[Pair]  # rows beside the first model's
     classes: ClassIndex
     files: list[str]  # of the images that the rows hold
     positions: np.ndarray  # of these images in the data set
     faults: list[Fault]
+    broken: frozenset[int]  # models whose posteriors no table may show; their rows are missing
     measured: Measured
     shapes: list[ShapeRow]  # what each new input shape cost at first, of what was scored in this run
 
+    @property
+    def labelled(self) -> bool:
+        """Whether the images have labels."""
+        return all(one.labelled for one in self.scored)
+
 
 def measure_accuracy(
-    models: list[Model], rows: list[Row], dataset: Dataset, storage: Storage, batch: int, threads: int, on_error: str, gated: bool = False
+    models: list[Model], rows: list[Row], dataset: Dataset, storage: Storage, batch: int, threads: int, on_error: str
 ) -> Accuracy:
     """Score what the rows need and is not stored yet, and do the rows' arithmetic, in a process alone.
 
-    Args and errors: those of `score_cells` and `accuracy_of`.
+    Args and errors: those of `score_cells` and `accuracy_of`; CheckFailed for a model whose posteriors cannot be used.
     """
-    return accuracy_of(models, rows, dataset, *score_cells(models, rows, dataset, storage, batch, threads, on_error), gated)
+    accuracy = accuracy_of(models, rows, dataset, *score_cells(models, rows, dataset, storage, batch, threads, on_error))
+    if accuracy.broken:
+        raise CheckFailed(accuracy.faults[0].what)
+    return accuracy
 
 
 def score_cells(
@@ -65,29 +78,64 @@ def score_cells(
     Returns: posteriors, and what each new input shape cost at first; whole in the main process only.
     Raises: InputError for unusable images, or classes that a net does not have.
     """
-    ranks.from_main(lambda: [
-            matched_classes(dataset, model.runtime.spec, str(model.path), model.classes_stated) for model in models
-        ]
-    )  # before hours of work
+    with _opened(models, rows, dataset, storage, threads, ranks) as (stored, logs):
+        measured = fill_cells(models, logs, stored, dataset, batch, threads, on_error, ranks)
+    return measured, _shape_rows(models, logs, ranks)
+
+
+def score_until_sure(
+    models: list[Model], rows: list[Row], dataset: Dataset, storage: Storage, batch: int, threads: int, on_error: str,
+    sure: Callable[[Measured], bool], ranks: Ranks = ALONE,
+) -> tuple[Measured, list[ShapeRow]]:  # fmt: skip
+    """As `score_cells`, but in a fixed random order, some more images at a time, until the verdicts are sure.
+
+    The order depends on the images' names alone and is walked from its beginning in every run, so rows that are stored
+    already save time and change nothing.
+
+    Args: sure, asked in the main process after each step, of all images up to there.
+    """
+    order = fixed_order(dataset.files)
+    reused, scored = None, 0
+    with _opened(models, rows, dataset, storage, threads, ranks) as (stored, logs):
+        for count in looks(len(dataset)):
+            among = np.zeros(len(dataset), bool)
+            among[order[:count]] = True
+            measured = fill_cells(models, logs, stored, dataset, batch, threads, on_error, ranks, among)
+            reused = measured.reused if reused is None else reused
+            scored += measured.scored
+            if ranks.from_main(lambda measured=measured: sure(measured)):
+                break
+    return measured._replace(reused=reused, scored=scored), _shape_rows(models, logs, ranks)
+
+
+@contextmanager
+def _opened(
+    models: list[Model], rows: list[Row], dataset: Dataset, storage: Storage, threads: int, ranks: Ranks
+) -> Iterator[tuple[dict[Cell, StoredCell], list[ShapeLog]]]:
+    """The rows' cells as far as they are stored, locked for this run, and a log for every model."""
+    ranks.from_main(lambda: classes_of_models(dataset, models))  # before hours of work
     wanted = list(dict.fromkeys(cell for row in rows for cell, _ in row.cells()))
-    logs = [ShapeLog(model.runtime) for model in models]
     with ExitStack() as until_all_are_done:
         ranks.from_main(lambda: until_all_are_done.enter_context(only_one(storage.folder)))
         data_sha256 = ranks.from_main(lambda: dataset.content_sha256(threads * ranks.local_world))
         stored = open_cells(models, wanted, dataset, data_sha256, storage.folder, storage.dtype, threads, ranks)
-        measured = fill_cells(models, logs, stored, dataset, batch, threads, on_error, ranks)
+        yield stored, [ShapeLog(model.runtime) for model in models]
+
+
+def _shape_rows(models: list[Model], logs: list[ShapeLog], ranks: Ranks) -> list[ShapeRow]:
+    """Of all processes together."""
     for log, of_all in zip(logs, zip(*ranks.gather([log.ms for log in logs]), strict=True), strict=True):
         log.merge(of_all)
-    return measured, [row for log, model in zip(logs, models, strict=True) for row in log.rows(model.described)]
+    return [row for log, model in zip(logs, models, strict=True) for row in log.rows(model.described)]
 
 
-def accuracy_of(models: list[Model], rows: list[Row], dataset: Dataset, measured: Measured, shapes: list[ShapeRow], gated: bool = False) -> Accuracy:
-    """The rows' arithmetic, of all posteriors.
+def accuracy_of(models: list[Model], rows: list[Row], dataset: Dataset, measured: Measured, shapes: list[ShapeRow]) -> Accuracy:
+    """The rows' arithmetic, of all posteriors. Models whose posteriors cannot be used have no rows, but faults.
 
-    Args: measured, shapes, of `score_cells`; gated, whether faults are for the gate to judge.
-    Raises: CheckFailed for a fault of a model's posteriors unless gated; InputError for fusions of nets with different classes.
+    Args: measured, shapes, of `score_cells`.
+    Raises: InputError for fusions of nets with different classes.
     """
-    matched = [matched_classes(dataset, model.runtime.spec, str(model.path), model.classes_stated) for model in models]
+    matched = classes_of_models(dataset, models)
     # an id's name as the data set knows it, else as a net does
     known = dict(zip(dataset.classes, dataset.names, strict=True))
     classes = ClassIndex.of(
@@ -98,18 +146,19 @@ def accuracy_of(models: list[Model], rows: list[Row], dataset: Dataset, measured
         ],
     )
     faults = posterior_faults(models, measured, dataset.files)
-    if faults and not gated:
-        raise CheckFailed(faults[0].what)
-    broken = {fault.model for fault in faults}
+    broken = frozenset(fault.model for fault in faults)
     positions = np.flatnonzero(measured.kept)
-    labels = labels_for(dataset, matched[0])[positions]
-    labels = classes.of_model[0][labels]
+    labels = dataset.labels
+    if dataset.labelled:
+        labels = classes.of_model[0][labels_for(dataset, matched[0])[positions]]
     sound = [row for row in rows if not broken & {m.model for m in row.members}]
     scored = [score_row(row, models, measured, labels, classes) for row in sound]
-    pairs = [(reference, other, compare(reference, other)) for reference, other in compare_all(scored)]
-    if gated:
-        faults += [f for f in flip_faults(models, measured) if f.model not in broken] + origin_faults(models)
-    return Accuracy(scored, pairs, classes, [dataset.files[i] for i in positions], positions, faults, measured, shapes)
+    pairs = []
+    for reference, other in compare_all(scored):
+        apart = distance(reference.row, other.row, models, measured, classes)
+        pairs.append(Pair(reference, other, compare(reference, other, apart), apart))
+    faults += [fault for fault in flip_faults(models, measured) if fault.model not in broken] + origin_faults(models)
+    return Accuracy(models, scored, pairs, classes, [dataset.files[i] for i in positions], positions, faults, broken, measured, shapes)
 
 
 def measure_latencies(

@@ -1,6 +1,7 @@
 """Records as tables: on the terminal, as CSV for pandas, as Markdown for people."""
 
 import math
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from rich.table import Table
 from bench.accuracy import Scored
 from bench.compare import Comparison
 from bench.latency import LatencyRow
+from bench.protocols import protocol_label
 from bench.shape_log import ShapeRow, cold_start_s
 from bench.turns import TurnRow
 from vgg_deploy.files import whole_file
@@ -32,11 +34,12 @@ def frame(rows: list) -> pd.DataFrame:
 
 
 def write_frame(data: pd.DataFrame, path: Path) -> None:
+    """Numbers have ten digits, so that 0.55 in per cent is 55 and not 55.00000000000001."""
     with whole_file(path) as partial:
-        data.to_csv(partial, index=False)
+        data.to_csv(partial, index=False, float_format="%.10g", errors="surrogateescape")
 
 
-def headline(scored: list[Scored]) -> list[Scored]:
+def rows_for_people(scored: list[Scored]) -> list[Scored]:
     """Rows for people: where a row comes with and without flips, the one with."""
     flipped = {(s.row.members, s.row.protocol) for s in scored if s.row.flips}
     return [s for s in scored if s.row.flips or (s.row.members, s.row.protocol) not in flipped]
@@ -47,29 +50,41 @@ def widest(scored: list[Scored]) -> list[Scored]:
     return list({(tuple(m.model for m in s.row.members), s.row.protocol): s for s in scored}.values())
 
 
-def accuracy_texts(scored: list[Scored], title: str) -> Texts:
-    """Rows of the accuracy table; the lowest top-1 error stands out, of equal ones the cheapest."""
+def accuracy_texts(scored: list[Scored], title: str, faulty: Collection[str] = ()) -> Texts:
+    """Rows of the accuracy table; the lowest top-1 error stands out, of equal ones the cheapest.
+
+    Args: faulty, names of models that failed a check: no row of theirs stands out.
+    """
     heads = ["model", "runtime", "protocol", "Q", "views", "top-1 error %", "95 %", "top-5 error %", "95 %", "ECE %", "ms/image"]
     texts = [
         [
-            r.model, f"{r.runtime} {r.precision}", r.protocol if r.flips or r.protocol == "centre" else f"{r.protocol}, no flips", r.scales, str(r.views),
-            f"{r.top1_error_pct:.2f}", f"{r.top1_low_pct:.1f}-{r.top1_high_pct:.1f}",
-            f"{r.top5_error_pct:.2f}", f"{r.top5_low_pct:.1f}-{r.top5_high_pct:.1f}", f"{r.ece_pct:.1f}", number(r.ms_per_image, 1),
+            r.model, f"{r.runtime} {r.precision}", protocol_label(r.protocol, r.flips), r.scales, str(r.views),
+            number(r.top1_error_pct, 2), interval(r.top1_low_pct, r.top1_high_pct),
+            number(r.top5_error_pct, 2), interval(r.top5_low_pct, r.top5_high_pct), number(r.ece_pct, 1), number(r.ms_per_image, 1),
         ]
         for r in (s.record for s in scored)
     ]  # fmt: skip
-    best = min(range(len(scored)), key=lambda i: (scored[i].record.top1_error_pct, scored[i].record.views)) if scored else None
+    sound = [i for i, s in enumerate(scored) if s.labelled and not concerns(faulty, s.record.model)]
+    best = min(sound, key=lambda i: (scored[i].record.top1_error_pct, scored[i].record.views), default=None)
     return Texts(title, heads, texts, best)
+
+
+def concerns(faulty: Collection[str], model: str) -> bool:
+    """Whether a row's model, or a member of its fusion, is among the faulty ones."""
+    return model in faulty or any(member in faulty for member in model.split(" + "))
 
 
 def comparison_texts(comparisons: list[Comparison]) -> Texts:
     """Each row against the first model's."""
-    heads = ["model", "protocol", "Q", "agrees", "right: only 1st, only it", "top-1 difference", "95 %", "p", "top-5 difference", "95 %"]
+    heads = ["model", "protocol", "Q", "agrees", "right: only 1st, only it", "top-1 difference", "95 %", "p", "top-5 difference", "95 %",
+             "posteriors differ by", "mean variation"]  # fmt: skip
     texts = [
         [
-            c.model, c.protocol, c.scales, f"{c.agreement_pct:.2f} %", f"{c.only_reference_right}, {c.only_model_right}",
-            f"{c.top1_difference_pct:+.2f}", f"{c.top1_low_pct:+.2f} to {c.top1_high_pct:+.2f}", f"{c.top1_p:.3g}",
-            f"{c.top5_difference_pct:+.2f}", f"{c.top5_low_pct:+.2f} to {c.top5_high_pct:+.2f}",
+            c.model, protocol_label(c.protocol, c.flips), c.scales, f"{c.agreement_pct:.2f} %",
+            "-" if c.only_model_right is None else f"{c.only_reference_right}, {c.only_model_right}",
+            number(c.top1_difference_pct, 2, "+"), interval(c.top1_low_pct, c.top1_high_pct, "+"), significant(c.top1_p, 3),
+            number(c.top5_difference_pct, 2, "+"), interval(c.top5_low_pct, c.top5_high_pct, "+"),
+            significant(c.largest_posterior_difference, 2), significant(c.mean_total_variation, 2),
         ]
         for c in comparisons
     ]  # fmt: skip
@@ -107,7 +122,7 @@ def latency_texts(rows: list[LatencyRow], title: str) -> Texts:
         [
             r.model, f"{r.runtime} {r.precision} {r.device}", f"{r.height_px} x {r.width_px}", str(r.batch), str(r.runs),
             number(r.first_ms, 1), f"{r.median_ms:.2f}",
-            interval(r.median_low_ms, r.median_high_ms), "yes" if r.steady else "no",
+            interval_ms(r.median_low_ms, r.median_high_ms), "yes" if r.steady else "no",
             number(r.p90_ms, 2), number(r.p99_ms, 2),
             f"{r.images_per_s:.1f}", f"{r.gflop_per_s:.1f}",
         ]
@@ -140,7 +155,7 @@ def turn_texts(rows: list[TurnRow]) -> Texts:
         [
             r.model, f"{r.runtime} {r.precision} {r.device}", f"{r.height_px} x {r.width_px}", str(r.batch), str(r.rounds), f"{r.median_ms:.2f}",
             f"{r.reference_median_ms:.2f}", f"{r.speedup:.2f}",
-            interval(r.speedup_low, r.speedup_high), f"{r.slowest_round:.2f}-{r.fastest_round:.2f}",
+            interval_ms(r.speedup_low, r.speedup_high), f"{r.slowest_round:.2f}-{r.fastest_round:.2f}",
         ]
         for r in rows
     ]  # fmt: skip
@@ -162,13 +177,25 @@ def shapes_line(rows: list[ShapeRow]) -> str:
     return f"Input shapes (shapes.csv): {'; '.join(parts)}"
 
 
-def interval(low: float, high: float) -> str:
+def interval_ms(low: float, high: float) -> str:
     """Two digits after the point; a dash where it is not known."""
     return "-" if math.isnan(low) else f"{low:.2f}-{high:.2f}"
 
 
 def number(value: float, digits: int, sign: str = "") -> str:
     return "-" if math.isnan(value) else f"{value:{sign}.{digits}f}"
+
+
+def significant(value: float, digits: int) -> str:
+    """So many digits, whatever the size of the number."""
+    return "-" if math.isnan(value) else f"{value:.{digits}g}"
+
+
+def interval(low: float, high: float, sign: str = "") -> str:
+    """Bounds with one digit, or with a sign and two."""
+    if math.isnan(low):
+        return "-"
+    return f"{low:+.2f} to {high:+.2f}" if sign else f"{low:.1f}-{high:.1f}"
 
 
 def show(texts: Texts) -> None:

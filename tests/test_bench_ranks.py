@@ -70,14 +70,15 @@ def test_two_processes_count_exactly_what_one_does(here, model, photos_copy):
     (counts, ece), (counts_of_one, ece_of_one) = (counted(here / name) for name in ("of two", "of one"))
     pd.testing.assert_frame_equal(counts, counts_of_one, check_exact=True)
     assert (counts.images == 21).all() and ece.values == pytest.approx(ece_of_one.values, abs=1e-3)
-    assert (here / "of two" / "comparisons.csv").read_bytes() == (here / "of one" / "comparisons.csv").read_bytes()
+    compared = (pd.read_csv(here / name / "comparisons.csv") for name in ("of two", "of one"))
+    pd.testing.assert_frame_equal(*compared, rtol=0, atol=1e-6)  # posteriors are rounded by how the batches are cut
     files = sorted(path.name for path in (here / "one").iterdir() if path.suffix == ".npy")
     assert len(files) == 16 and files == sorted(path.name for path in (here / "two").iterdir() if path.suffix == ".npy")
     for manifest in (here / "two").glob("*.json"):  # nothing was scored twice
         told = json.loads(manifest.read_text())
-        assert (told["timed"], told["processes"], told["finished"]) == (21, 2, 21)
+        assert (told["timed"], told["machine"]["processes"], told["finished"]) == (21, 2, 21)
     for name in files:
-        np.testing.assert_allclose(*(np.load(here / folder / name) for folder in ("one", "two")), atol=1e-6)
+        np.testing.assert_allclose(*(np.load(here / folder / name)["posterior"] for folder in ("one", "two")), atol=1e-6)
 
 
 def test_more_processes_than_images_and_latency_by_one_alone(here, model, photos):
@@ -104,7 +105,7 @@ def test_what_ends_one_process_ends_the_others_with_its_code_and_is_told_once(he
     assert codes == [2, 2] and "gone.pt: no such file" in said[0] and said[1] == ""
     other = save_net(thin_net("B"), here / "B.pt")
     codes, said = job(2, model, other, "--data", photos, "--scales", "48", "--measure", "accuracy", "--min-agreement", "100")
-    assert codes == [1, 1] and "the gate is closed" in said[0] and said[1] == ""
+    assert codes == [1, 1] and "the gate failed" in said[0] and said[1] == ""
 
 
 def test_a_killed_process_ends_the_job_and_one_process_goes_on_with_its_cells(here):
@@ -120,12 +121,12 @@ def test_a_killed_process_ends_the_job_and_one_process_goes_on_with_its_cells(he
     said = " ".join(process.communicate(timeout=60)[0].split())
     assert process.returncode == 1 and not (here / "results").exists()
     assert "Error: stopped by SIGTERM" in said and "what was scored is kept in cells, the same command goes on from there" in said
-    before = np.load(kept)
+    before = np.load(kept)["posterior"]
     done = before.any(axis=1)
     assert 10 <= done.sum() < 120 and done[0::2].any() and done[1::2].any()
     run(vgg_bench, *args)
     (whole,) = (here / "cells").glob("*.npy")
-    np.testing.assert_array_equal(np.load(whole)[done], before[done])
+    np.testing.assert_array_equal(np.load(whole)["posterior"][done], before[done])
     assert (pd.read_csv(here / "results" / "accuracy.csv").images == 120).all()
 
 
@@ -135,7 +136,7 @@ def wait_for_rows(folder, rows):
     while time.monotonic() < deadline:
         found = list(folder.glob("*.partial.npy"))
         if found and found[0].stat().st_size > 128:
-            done = np.load(found[0], mmap_mode="r").any(axis=1)
+            done = np.load(found[0], mmap_mode="r")["crc32"] != 0
             if min(done[0::2].sum(), done[1::2].sum()) >= rows / 2:
                 return found[0]
         time.sleep(0.02)

@@ -20,8 +20,8 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
 from vgg_deploy.flavours import FLAVOURS
 from vgg_deploy.runtimes import PACKAGES as runtime_names
-from vgg_deploy.runtimes import OnnxRuntime, open_runtime, pytorch
-from vgg_deploy.runtimes.contract import page_locked
+from vgg_deploy.runtimes import OnnxRuntime, Scores, WrongOutputs, open_runtime, pytorch
+from vgg_deploy.runtimes.contract import checked, page_locked
 from vgg_deploy.runtimes.graphs import GraphedRuntime
 
 needs_ncnn = pytest.mark.skipif(importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed: pip install ncnn")
@@ -212,3 +212,121 @@ def test_fc6_as_products_is_its_convolution(count, height, width, monkeypatch):
 def test_page_locked_room_stays_page_locked_as_an_array():
     pixels = page_locked((2, 3, 40, 50))
     assert pixels.shape == (2, 3, 40, 50) and pixels.dtype == np.uint8 and torch.from_numpy(pixels).is_pinned() and torch.from_numpy(pixels[:1]).is_pinned()
+
+
+def rewritten(tmp_path, name, change):
+    """An ONNX file of ours whose graph another program has changed."""
+    model = onnx.load(write(tmp_path))
+    change(model.graph)
+    onnx.save(model, tmp_path / name)
+    return tmp_path / name
+
+
+def behind(graph, output, op, *inputs, **attributes):
+    """Append a node to an output, under the output's name."""
+    node = next(node for node in graph.node if output in node.output)
+    node.output[list(node.output).index(output)] = f"{output}.before"
+    for other in graph.node:
+        for i, value in enumerate(other.input):
+            if value == output:
+                other.input[i] = f"{output}.before"
+    graph.node.append(helper.make_node(op, [f"{output}.before", *inputs], [output], **attributes))
+
+
+def declared(graph, output, kind, shape):
+    """Let the graph say something else of an output."""
+    value = next(value for value in graph.output if value.name == output)
+    value.CopyFrom(helper.make_tensor_value_info(output, kind, shape))
+
+
+def constant(graph, name, values):
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array(values, np.int64), name))
+    return name
+
+
+def one_row(graph):
+    behind(graph, "posterior", "Slice", constant(graph, "zero", [0]), constant(graph, "one", [1]))
+
+
+def twice_the_rows(graph):
+    behind(graph, "posterior", "Concat", "posterior.before", axis=0)
+
+
+def empty_map(graph):
+    ends = [constant(graph, "from", [0]), constant(graph, "to", [0]), constant(graph, "axis", [2])]
+    behind(graph, "score_map", "Slice", *ends)
+
+
+def more_of_the_map(graph):
+    behind(graph, "score_map", "Concat", "score_map.before", axis=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "found"),
+    [
+        (one_row, "posterior", r"\(1, 4\)"),
+        (twice_the_rows, "posterior", r"\(6, 4\)"),
+        (empty_map, "score_map", r"\(3, 4, 0, 3\)"),
+        (more_of_the_map, "score_map", r"\(3, 4, 2, 6\)"),
+    ],
+)
+def test_outputs_of_other_shapes_are_a_fault_of_the_file(tmp_path, change, name, found):
+    """What a graph declares says nothing of them; each call is looked at."""
+    runtime = open_runtime(rewritten(tmp_path, "evil.onnx", change))
+    images = np.zeros((3, 3, 64, 96), np.uint8)
+    with pytest.raises(WrongOutputs, match=f"evil.onnx: its {name} for 3 images of 64x96 is float32 {found} and should be float32") as failed:
+        runtime(images)
+    assert failed.value.exit_code == 1
+
+
+@pytest.mark.parametrize("kind", ["INT64", "DOUBLE", "FLOAT16", "BOOL", "STRING"])
+def test_outputs_of_another_type_are_refused_at_opening(tmp_path, kind):
+    number = getattr(onnx.TensorProto, kind)
+
+    def change(graph):
+        behind(graph, "posterior", "Cast", to=number)
+        declared(graph, "posterior", number, ["batch", 4])
+
+    assert "the graph gives" in refusal(rewritten(tmp_path, "evil.onnx", change))
+
+
+@pytest.mark.parametrize(("output", "shape"), [("posterior", ["batch", 4, 1]), ("posterior", [4]), ("score_map", ["batch", 4])])
+def test_outputs_of_another_rank_are_refused_at_opening(tmp_path, output, shape):
+    def change(graph):
+        kept = {"posterior": [0, 4, 1], "score_map": [0, 4]}[output] if len(shape) > 1 else [-1]
+        behind(graph, output, "Reshape", constant(graph, "shape", kept))
+        declared(graph, output, onnx.TensorProto.FLOAT, shape)
+
+    assert "the graph gives" in refusal(rewritten(tmp_path, "evil.onnx", change))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "found"),
+    [
+        ((np.zeros((2, 4)), np.zeros((2, 4, 1, 2), np.float32)), "float64"),
+        ((np.zeros((2, 4, 1), np.float32), np.zeros((2, 4, 1, 2), np.float32)), r"float32 \(2, 4, 1\)"),
+        ((np.full((2, 4), "a", object), np.zeros((2, 4, 1, 2), np.float32)), "object"),
+        (([[0.25] * 4] * 2, np.zeros((2, 4, 1, 2), np.float32)), "a list"),
+        ((np.zeros((2, 4), np.float32), np.zeros((2, 4, 1, 0), np.float32)), r"float32 \(2, 4, 1, 0\)"),
+        ((np.zeros((2, 4), np.float32), np.zeros((2, 4), np.float32)), r"score_map for 2 images of 32x64 is float32 \(2, 4\)"),
+    ],
+)
+def test_every_output_is_checked_before_it_becomes_scores(outputs, found):
+    images, spec = np.zeros((2, 3, 32, 64), np.uint8), thin_net("B").spec
+    with pytest.raises(WrongOutputs, match=f"file: its .*{found}"):
+        checked(outputs, images, spec, "file")
+    sound = np.zeros((2, 4), np.float32), np.zeros((2, 4, 1, 2), np.float32)
+    assert checked(sound, images, spec, "file") == Scores(*sound)
+
+
+def test_errors_of_onnxruntime_in_a_call_name_the_file(tmp_path):
+    """A description with a smaller crop than the net's: fc6 has no window on such an image."""
+    spec = json.loads(thin_net("B", crop=32).spec.to_json())
+    net = thin_net("B", crop=64)
+    model = onnx.load(write(tmp_path, net=net))
+    held = json.loads(model.metadata_props[0].value)
+    helper.set_model_props(model, {KEY: json.dumps({**held, "spec": spec})})
+    onnx.save(model, tmp_path / "small.onnx")
+    with pytest.raises(InputError, match="small.onnx: ONNX Runtime cannot run it on 2 images of 32x48") as failed:
+        open_runtime(tmp_path / "small.onnx")(np.zeros((2, 3, 32, 48), np.uint8))
+    assert failed.value.exit_code == 2 and "\n" not in failed.value.message

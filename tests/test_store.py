@@ -1,6 +1,9 @@
 """Stored cells: computed once, picked up where a run stopped, never of another model or other images."""
 
+import binascii
 import errno
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -15,14 +18,21 @@ import pandas as pd
 import pytest
 import torch
 from conftest import CLASSES, picture, save_net, thin_net
+from PIL import __version__ as pillow_version
 from test_commands import run
+from test_release import softmax_before_average
 
+from bench import models as models_module
 from bench import store
 from bench.cli import main as vgg_bench
 from bench.models import Ways, open_models
-from bench.run import Storage, measure_accuracy
+from bench.run import Storage, measure_accuracy, score_cells
 from bench.selection import select_rows
-from bench.store import only_one, open_cell
+from bench.store import only_one, open_cell, row_states
+from export.graph import onnx_graph
+from export.onnx_file import write_onnx
+from export.precision import PRECISIONS
+from vgg_deploy.artifact import Artifact
 from vgg_deploy.data import open_dataset
 from vgg_deploy.errors import CheckFailed, InputError
 
@@ -33,6 +43,15 @@ def measure(paths, data, folder, protocols="dense", sides=(48,), flips=False, dt
     models, dataset = open_models(paths, Ways()), open_dataset(data, "val")
     rows = select_rows(models, protocols, sides, flips, ())
     return measure_accuracy(models, rows, dataset, Storage(folder, dtype), 5, 2, on_error)
+
+
+def written_onnx(path, net, source_sha256="0" * 64, fault=None):
+    """An ONNX file of a net, with a fault or without, written past the checks of the export."""
+    graph = onnx_graph(net, Artifact(net.spec, "uint8", "fp32", "A.pt", source_sha256), PRECISIONS["fp32"])
+    if fault:
+        fault(graph)
+    write_onnx(path, graph)
+    return path
 
 
 @pytest.fixture
@@ -131,7 +150,7 @@ def wait_for_rows(folder, rows):
     for _ in range(2000):
         found = list(folder.glob("*.partial.npy"))
         if found and found[0].stat().st_size > 128:
-            done = int(np.load(found[0], mmap_mode="r").any(axis=1).sum())
+            done = int((np.load(found[0], mmap_mode="r")["crc32"] != 0).sum())
             if done >= rows:
                 return found[0]
         time.sleep(0.01)
@@ -147,7 +166,7 @@ def test_a_run_that_is_cut_off_goes_on_where_it_was(many, tmp_path, how):
     said, _ = process.communicate()
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[how] and "Traceback" not in said
     assert how == signal.SIGKILL or f"what was scored is kept in {tmp_path / 'cells'}" in said
-    kept = np.load(partial)
+    kept = np.load(partial)["posterior"]
     done = kept.any(axis=1)
     assert 20 <= done.sum() < 400 and not list((tmp_path / "cells").glob("*[0-9a-f].npy"))
     resumed = measure([net], data, tmp_path / "cells", sides=(160,))
@@ -198,7 +217,7 @@ rng = np.random.default_rng(0)
 for cell in cells.values():
     for begin in range(0, 50_000, 1000):
         scores = rng.random((1000, 1000), np.float32)
-        cell.write(np.arange(begin, begin + 1000), scores / scores.sum(1, keepdims=True), 1.0)
+        cell.write(np.arange(begin, begin + 1000), scores / scores.sum(1, keepdims=True), np.zeros(1000), 1.0)
     cell.save()
 labels = rng.integers(0, 1000, 50_000)
 (row,) = (r for r in rows_of((0,), [Fake.runtime.spec], ("dense",), (256,), True) if r.flips)
@@ -218,26 +237,239 @@ print(peak - before, scored.record.top1_error_pct)
 IDENTITY = {"runtime": "torch", "precision": "fp32", "side": 48, "views": "dense", "mirrored": False}
 
 
-def test_damaged_cells_are_named(net, photos, tmp_path):
+@pytest.fixture
+def stored(net, photos, tmp_path):
+    """A finished cell: its file, what it held, and a way to run again: (accuracy, lines on stderr)."""
+    cells = tmp_path / "cells"
+    first = measure([net], photos, cells)
+    (held,) = cells.glob("*.npy")
+    before = np.load(held)
+
+    def again(capsys):
+        capsys.readouterr()
+        after = measure([net], photos, cells)
+        lines = [line for line in capsys.readouterr().err.splitlines() if str(cells) in line]
+        np.testing.assert_allclose(np.load(held)["posterior"], before["posterior"], atol=1e-6)
+        assert [s.record.top1_error_pct for s in after.scored] == [s.record.top1_error_pct for s in first.scored]
+        return after.measured, lines
+
+    return held, before, again
+
+
+def test_a_row_is_its_posterior_its_consistency_and_their_crc(stored):
+    """Oracle: binascii's CRC over the bytes, written out from the description in the module."""
+    held, rows, _ = stored
+    manifest = json.loads(held.with_suffix(".json").read_text())
+    identity = {name: value for name, value in manifest.items() if name not in ("finished", "seconds", "timed", "machine")}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    for i, row in enumerate(rows):
+        covered = digest.encode() + i.to_bytes(8, "little") + row["posterior"].tobytes() + row["consistency"].tobytes()
+        assert binascii.crc32(covered) == row["crc32"]
+        assert row["posterior"].sum() == pytest.approx(1, abs=1e-6) and 0 <= row["consistency"] < 1e-6
+
+
+def test_a_flipped_bit_anywhere_in_a_row_is_found(stored, capsys):
+    held, rows, again = stored
+    whole, rng = held.read_bytes(), np.random.default_rng(0)
+    start = len(whole) - rows.nbytes
+    for at in rng.integers(start, len(whole), 8):
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << int(rng.integers(0, 8))
+        held.write_bytes(flipped)
+        measured, lines = again(capsys)
+        assert measured.scored == 1 and measured.reused == 23
+        assert lines == [f"{held}: 1 row was damaged; computed again"]
+    measured, lines = again(capsys)
+    assert measured.scored == 0 and not lines
+
+
+def labels_as_posteriors(rows):
+    rows["posterior"] = np.eye(4, dtype=np.float32)[np.arange(24) // 6]
+
+
+def rolled_classes(rows):
+    rows["posterior"] = np.roll(rows["posterior"], 1, axis=1)
+
+
+def rolled_rows(rows):
+    rows[:] = np.roll(rows, 1)
+
+
+def sorted_rows(rows):
+    rows[:] = rows[np.argsort(rows["posterior"][:, 0], kind="stable")]
+
+
+def doubled(rows):
+    rows["posterior"] *= 2
+
+
+def consistent_by_hand(rows):
+    rows["consistency"] = 1e-3
+
+
+def empty(rows):
+    rows[5:9] = 0
+
+
+@pytest.mark.parametrize("change", [labels_as_posteriors, rolled_classes, rolled_rows, sorted_rows, doubled, consistent_by_hand, empty])
+def test_rows_that_were_moved_edited_or_lost_are_computed_again(stored, capsys, change):
+    held, rows, again = stored
+    edited = rows.copy()
+    change(edited)
+    number = int((edited != rows).sum())
+    np.save(held, edited)
+    measured, lines = again(capsys)
+    assert number > 0 and measured.scored == number
+    assert lines == [f"{held}: {number} rows were damaged; computed again"]
+
+
+def test_rows_of_another_cell_are_computed_again(net, photos, tmp_path, capsys):
+    """Of another net, under the name of this one's cell, manifest and all but the identity."""
     cells = tmp_path / "cells"
     measure([net], photos, cells)
     (held,) = cells.glob("*.npy")
-    whole, manifest = held.read_bytes(), held.with_suffix(".json")
-    for damage in (whole[:-100], whole[:50], b"", np.lib.format.magic(1, 0) + b"nonsense"):
+    foreign = measure([save_net(thin_net("A", seed=3), tmp_path / "other.pt")], photos, tmp_path / "others")
+    (cell,) = foreign.measured.cells.values()
+    shutil.copy(cell.path, held)
+    assert measure([net], photos, cells).measured.scored == 24
+    assert f"{held}: 24 rows were damaged; computed again" in capsys.readouterr().err
+
+
+def test_a_cell_without_its_manifest_loses_nothing(stored, capsys):
+    held, _, again = stored
+    held.with_suffix(".json").unlink()
+    measured, lines = again(capsys)
+    assert measured.scored == 0 and not lines and held.with_suffix(".json").exists()
+    (cell,) = measured.cells.values()
+    assert np.isnan(cell.ms_per_image)
+
+
+def test_the_fault_of_a_stored_cell_is_found_without_its_manifest(photos, tmp_path):
+    """The manifest was the only record of it once."""
+    path = written_onnx(tmp_path / "faulty.onnx", thin_net("A"), fault=softmax_before_average)
+    for _ in range(2):
+        with pytest.raises(CheckFailed, match="faulty.onnx at Q=80: its posterior is not the softmax of its mean score"):
+            measure([path], photos, tmp_path / "cells", sides=(80,))
+        for manifest in (tmp_path / "cells").glob("*.json"):
+            manifest.unlink()
+    models = open_models([path], Ways())
+    rows = select_rows(models, "dense", (80,), False, ())
+    assert score_cells(models, rows, open_dataset(photos, "val"), Storage(tmp_path / "cells", "float32"), 5, 1, "stop")[0].scored == 0
+
+
+def test_damaged_files_are_set_aside_and_computed_again(stored, capsys):
+    held, _, again = stored
+    whole = held.read_bytes()
+    aside = held.with_name(f"{held.name}.damaged")
+    header = np.lib.format.magic(1, 0)
+    for damage in (whole[:-100], whole[:50], b"", header + b"nonsense", header + b"\x10\x00" + b"((((((((((((((((", whole + b"more",
+                   whole.replace(b"(24,)", b"(-4,)"), whole.replace(b"<f4", b"|O8"), b"\x93NUMPY\xff\xff"):  # fmt: skip
         held.write_bytes(damage)
-        with pytest.raises(InputError, match=rf"{held.name}.*delete it") as caught:
-            measure([net], photos, cells)
-        assert caught.value.exit_code == 2
-    np.save(held, np.zeros((3, 4), np.float32))
-    with pytest.raises(InputError, match=r"holds float32 \(3, 4\), expected float32 \(24, 4\); delete it"):
-        measure([net], photos, cells)
-    held.write_bytes(whole)
-    for damage in ("", "{}", "[]", '{"seconds": "long"}'):
-        manifest.write_text(damage)
-        with pytest.raises(InputError, match=rf"{manifest.name}.*delete it"):
-            measure([net], photos, cells)
-    manifest.unlink()
-    assert measure([net], photos, cells).measured.scored == 0
+        measured, lines = again(capsys)
+        assert measured.scored == 24 and aside.read_bytes() == damage
+        assert len(lines) == 1 and lines[0].startswith(f"{held}: ") and f"renamed to {aside.name}, computed again" in lines[0]
+    for other in (np.zeros((3, 4), np.float32), np.zeros((24, 4), np.float32), np.zeros(24, np.float64)):
+        np.save(held, other)
+        measured, lines = again(capsys)
+        assert measured.scored == 24 and len(lines) == 1 and "does not hold 24 rows of this cell" in lines[0]
+
+
+def test_what_is_no_regular_file_is_set_aside(stored, capsys):
+    """A FIFO would block for ever, a device would never end."""
+    held, _, again = stored
+    for file, scored in ((held, 24), (held.with_suffix(".json"), 0), (held.parent / ".lock", 0)):
+        for make in (lambda path: os.mkfifo(path), lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()):
+            file.unlink()
+            make(file)
+            measured, lines = again(capsys)
+            assert measured.scored == scored and len(lines) == 1 and str(file) in lines[0]
+            aside = file.with_name(f"{file.name}.damaged")
+            aside.rmdir() if aside.is_dir() and not aside.is_symlink() else aside.unlink()
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "[]", '{"seconds": "long"}', "[" * 100_000, '{"format": 2', "\ud800"])
+def test_a_damaged_manifest_costs_the_times_only(stored, capsys, damage):
+    held, _, again = stored
+    manifest = held.with_suffix(".json")
+    manifest.write_text(damage, errors="surrogatepass")
+    measured, lines = again(capsys)
+    assert len(lines) >= 1 and all(".damaged" in line for line in lines)
+    assert measured.scored in (0, 24) and json.loads(manifest.read_text())["finished"] == 24
+
+
+@pytest.mark.parametrize("field", ["seconds", "timed", "machine"])
+@pytest.mark.parametrize("value", [None, "x", float("inf"), float("nan"), -1, 1e400])
+def test_times_that_are_no_times_are_not_used(stored, capsys, field, value):
+    held, _, again = stored
+    manifest = held.with_suffix(".json")
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), field: value}))
+    measured, _ = again(capsys)
+    (cell,) = measured.cells.values()
+    assert measured.scored == 0 and np.isnan(cell.ms_per_image)
+
+
+@pytest.mark.parametrize("field", ["model_sha256", "data_sha256", "version", "images", "settings", "decoder"])
+def test_a_manifest_of_another_cell_contradicts_the_rows(stored, capsys, field):
+    held, _, again = stored
+    manifest = held.with_suffix(".json")
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), field: "another"}))
+    measured, lines = again(capsys)
+    assert measured.scored == 24 and len(lines) == 2 and all("its manifest is that of another cell" in line for line in lines)
+
+
+def test_a_damaged_file_that_cannot_be_renamed_is_removed(stored, capsys):
+    held, _, again = stored
+    held.write_bytes(b"")
+    (held.parent / f"{held.name}.damaged" / "in the way").mkdir(parents=True)
+    measured, lines = again(capsys)
+    assert measured.scored == 24 and "; removed, computed again" in lines[0]
+
+
+def test_cells_of_another_format_are_not_used(stored, capsys):
+    held, _, again = stored
+    old = held.with_name("torch-fp32-Q48-dense-0123456789.json")
+    old.write_text(json.dumps({"format": 1, "finished": 24}))
+    measured, lines = again(capsys)
+    assert measured.scored == 0 and old.exists()
+    assert lines == [f"{held.parent}: 1 cell of another version of vgg-bench will not be used; delete the folder when no other version needs it"]
+
+
+@pytest.mark.parametrize(("field", "value"), [("host", "elsewhere"), ("cpu", "an older one"), ("instructions", ["avx2"]), ("threads", 64), ("processes", 8)])
+def test_times_of_another_machine_are_not_continued(stored, capsys, field, value):
+    held, _, again = stored
+    measured, _ = again(capsys)
+    (cell,) = measured.cells.values()
+    assert cell.ms_per_image > 0
+    manifest = held.with_suffix(".json")
+    written = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**written, "machine": {**written["machine"], field: value}}))
+    measured, lines = again(capsys)
+    (cell,) = measured.cells.values()
+    assert measured.scored == 0 and not lines and np.isnan(cell.ms_per_image)
+
+
+def test_identity_holds_what_decides_the_numbers(net, tmp_path, monkeypatch):
+    """Another decoder or runtime computes anew; the instruction set matters where the arithmetic depends on it."""
+    (fp32,) = open_models([net], Ways())
+    (half,) = open_models([net], Ways(precisions=("bf16",)))
+    assert fp32.identity["decoder"]["pillow"] == pillow_version and fp32.identity["decoder"]["libjpeg_turbo"]
+    before = fp32.identity, half.identity
+    monkeypatch.setattr(models_module, "cpu_instructions", lambda: ["avx2", "fma"])
+    assert fp32.identity == before[0] and half.identity == {**before[1], "instructions": ["avx2", "fma"]}
+    monkeypatch.setattr(models_module, "decoder_versions", lambda: {"pillow": "1.0"})
+    assert fp32.identity == {**before[0], "decoder": {"pillow": "1.0"}}
+    (other,) = open_models([net], Ways(threads=2))
+    monkeypatch.undo()
+    assert other.identity == before[0]
+
+
+def test_checking_50000_rows_of_1000_classes_is_quick(tmp_path):
+    """Bounded by processor time, which other programs do not lengthen; about a second was asked for."""
+    cell = open_cell(tmp_path, IDENTITY, 50_000, 1000, "float32", 1)
+    started = time.process_time()
+    states = row_states(cell.rows, cell.identity)
+    spent = time.process_time() - started
+    assert not states.finished.any() and not states.damaged.any() and spent < 4
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -245,7 +477,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(store.os, "posix_fallocate", full)
-    with pytest.raises(InputError, match="No space left on device.*1000 images and 1000 classes takes 4 MB"):
+    with pytest.raises(InputError, match="No space left on device.*a cell of 1000 images takes 4.01 MB"):
         open_cell(tmp_path, IDENTITY, 1000, 1000, "float32", 1)
     assert list(tmp_path.iterdir()) == []
 
@@ -259,7 +491,8 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_posteriors_that_are_not_finite_are_kept_and_told_every_time(photos, tmp_path):
     net = thin_net("A")
     with torch.no_grad():
-        net.fc7.bias.fill_(float("inf"))
+        net.fc7.bias.fill_(3e38)
+        net.fc8.weight.mul_(1000)
     path = save_net(net, tmp_path / "A.pt")
     for _ in range(2):
         with pytest.raises(CheckFailed, match=r"A.pt at Q=48: NaN or infinite posteriors on 24 of 24 images, the first is val/disc/000.jpeg") as failed:

@@ -1,6 +1,5 @@
 """One file with a net's weights and everything needed to rebuild and feed it."""
 
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.model import VGG
 from vgg_deploy.spec import NetSpec
+from vgg_deploy.torch_archive import check_archive, described, is_archive
 from vgg_deploy.torch_files import is_torchscript, why_unreadable
 
 FORMAT = "vgg-deploy-checkpoint"
@@ -56,6 +56,15 @@ def is_checkpoint(held: object) -> bool:
     return isinstance(held, dict) and held.get("format") == FORMAT
 
 
+def is_checkpoint_file(path: Path) -> bool:
+    """Whether a file is one of `save_checkpoint`, by its description alone: weights are neither read nor checked.
+
+    Raises: InputError if the file is missing or damaged.
+    """
+    path = _existing(path)
+    return is_archive(path) and is_checkpoint(described(path))
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a file of `save_checkpoint`; the weights are mapped from the file, not copied into memory.
 
@@ -77,21 +86,38 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_untrusted(path: Path) -> object:
-    """A torch file's content with tensors mapped from disk; runs no code of the file."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give a checkpoint such as runs/D/best.pt")
+    """A torch file's content with tensors mapped from disk; runs no code of the file.
+
+    All bytes of an archive are checked first, see `check_archive`. Files from before torch 1.6
+    are no archives; they have no checksums and cannot be mapped.
+
+    Raises:
+        InputError: If the file is missing, damaged or no torch file.
+    """
+    path = _existing(path)
     if is_torchscript(path):
         raise InputError(f"{path}: {why_unreadable('a torch file', None)}")
+    archive = is_archive(path)
+    if archive:
+        check_archive(path)
     try:
-        # files of before torch 1.6 are no archives and cannot be mapped
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except Exception as error:  # torch raises almost anything for a damaged file
         raise InputError(f"{path}: {why_unreadable('a torch file', error)}") from None
 
 
+def _existing(path: Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a checkpoint such as runs/D/best.pt")
+    return path
+
+
 def check_weights(weights: object, spec: NetSpec, where: str) -> None:
-    """Refuse weights that are not exactly those of `spec`'s net: names, shapes, finite float32."""
+    """Refuse weights that are not exactly those of `spec`'s net: names, shapes, finite float32, in memory as usual.
+
+    Raises: InputError, naming the first tensor that is wrong.
+    """
     with torch.device("meta"):
         wanted = VGG(spec).state_dict()
     if not isinstance(weights, dict):
@@ -100,9 +126,26 @@ def check_weights(weights: object, spec: NetSpec, where: str) -> None:
         kind = "is missing" if name in wanted else "is not a layer of it"
         raise InputError(f"{where}: {name} {kind} (net {spec.arch}); the file is damaged or describes another net")
     for name, tensor in weights.items():
+        if isinstance(tensor, Tensor) and not is_plain(tensor):
+            raise InputError(f"{where}: {name} is stored as {_layout(tensor)}, expected a plain tensor on the CPU; save the weights as such")
         if not isinstance(tensor, Tensor) or tensor.shape != wanted[name].shape or tensor.dtype != torch.float32:
             found = f"{tuple(tensor.shape)} {tensor.dtype}" if isinstance(tensor, Tensor) else type(tensor).__name__
             raise InputError(f"{where}: {name} is {found}, net {spec.arch} wants {tuple(wanted[name].shape)} torch.float32")
+        # the extremes carry NaN and infinity along, and unlike isfinite() they take no memory
+        if not all(bool(extreme.isfinite()) for extreme in tensor.aminmax()):
+            raise InputError(f"{where}: {name} has NaN or infinite values; the training diverged or the file is damaged, take another one")
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is an ordinary array in memory: not sparse, nested, on another device or without values."""
+    return not tensor.is_nested and tensor.layout == torch.strided and tensor.device.type == "cpu"
+
+
+def _layout(tensor: Tensor) -> str:
+    """How a tensor that is not plain is stored, for messages."""
+    if tensor.is_nested:
+        return "a nested tensor"
+    return f"{tensor.layout} on {tensor.device}"
 
 
 def build(spec: NetSpec, weights: dict[str, Tensor]) -> VGG:

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images. Nothing is decoded yet."""
+    """Images, labelled or not. Nothing is decoded yet.
+
+    Without labels `labels` and `classes` are empty: see `unlabelled`.
+    """
 
     root: Path | str  # folder, or URL of shards
     files: Sequence[str]  # relative to root, with "/"; by class, then by name; of shards SHARD/NAME in the shards' order
@@ -45,6 +48,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the true class of every image is known."""
+        return bool(self.classes)
 
     def decode(self, index: int) -> "Tensor":
         """(3, H, W) uint8 RGB, see `preprocess.decode`. Raises: InputError, naming the image, if it cannot be read."""
@@ -108,7 +116,7 @@ class Dataset:
     def take(self, kept: np.ndarray) -> "Dataset":
         """The images at these positions, in this order. Args: kept, (images,) int64."""
         files = self.files.take(kept) if isinstance(self.files, Names) else tuple(self.files[i] for i in kept)
-        labels = self.labels[kept] if len(self.labels) else self.labels
+        labels = self.labels[kept] if self.labelled else self.labels
         return replace(self, files=files, labels=labels, packed=self.packed.take(kept) if self.packed else None)
 
     def _source(self, index: int) -> tuple[Path | BytesIO, str | None]:

@@ -19,6 +19,12 @@ class CheckFailed(ClickException):
     exit_code = 1
 
 
+class Undecided(ClickException):
+    """The inputs were fine, but they do not suffice for a verdict."""
+
+    exit_code = 3
+
+
 class Interrupted(ClickException):
     """Ctrl-C or a scheduler's SIGTERM; the code is the shell's own: 128 and the signal."""
 

@@ -25,6 +25,11 @@ def flat_images(folder: Path, lists: tuple[Path, Path]) -> tuple[tuple[str, ...]
     return tuple(rank), images, [rank[ids[place]] for place in places], strays
 
 
+def has_ground_truth(files: Iterable[str]) -> bool:
+    """Whether a ground truth is among the names of files."""
+    return bool(_truths(files))
+
+
 def _truths(files: Iterable[str]) -> list[str]:
     return sorted(f for f in files if f == "val.txt" or ("ground_truth" in f and f.endswith(".txt")))
 

@@ -1,8 +1,11 @@
 """The machine that a run works on: the part of it that the run may use, and what its results depend on."""
 
 import os
+import platform
+import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from vgg_deploy.errors import InputError
 
@@ -38,10 +41,42 @@ def pick_device(wanted: str | None) -> str:
     return wanted or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def host_name() -> str:
+    """This machine's name on the network."""
+    return platform.node()
+
+
+def cpu_model() -> str:
+    """The CPU's name, e.g. "AMD EPYC 9V84 96-Core Processor"; empty if the system does not say."""
+    return _of_first_core("model name") or platform.processor()
+
+
 def cpu_instructions() -> list[str]:
     """Those of INSTRUCTIONS that this CPU has."""
     flags = (_of_first_core("flags") or _of_first_core("Features")).split()
     return [name for name in INSTRUCTIONS if name in flags]
+
+
+def gpu_stack() -> dict[str, Any]:
+    """What the results of the current GPU depend on: its name, CUDA, cuDNN and the driver. PyTorch must see a GPU."""
+    import torch
+
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "driver": driver_version(),
+    }
+
+
+def driver_version() -> str | None:
+    """Version of NVIDIA's kernel driver, e.g. "580.65.06"; None without one."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", text)
+    return found.group() if found else None
 
 
 @cache

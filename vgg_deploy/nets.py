@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from vgg_deploy.checkpoint import build, is_checkpoint, load_checkpoint, load_untrusted
+from vgg_deploy.checkpoint import build, is_checkpoint_file, load_checkpoint
 from vgg_deploy.class_matching import with_classes
 from vgg_deploy.classes import ClassList
 from vgg_deploy.convention import SAYS_NOTHING, StatedInput
@@ -20,7 +20,7 @@ def is_own(path: Path) -> bool:
 
     Raises: InputError if it has the suffix of a torch file and cannot be read.
     """
-    return path.suffix in TORCH_SUFFIXES and is_checkpoint(load_untrusted(path))
+    return path.suffix in TORCH_SUFFIXES and is_checkpoint_file(path)
 
 
 def open_net(

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
+from PIL import __version__ as pillow_version
 from torch import Tensor
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.geometry import rescaled_size
+from vgg_deploy.jpeg import damage
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # told by a file's header, never by its name
 MOST_ASPECT = 100  # longer side over shorter; a sliver rescaled to a side of 256 would fill the memory
@@ -29,6 +31,17 @@ DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, Typ
 
 # Pillow warns of broken EXIF blocks, which ImageNet has and nothing here reads; what it cannot decode it raises.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def decoder_versions() -> dict[str, str | None]:
+    """Versions of what turns image files into pixels and rescales them; other versions may round differently.
+
+    Returns: by library; None for one that Pillow was built without. Lossless formats need no entry.
+    """
+    turbo = "libjpeg_turbo"
+    jpeg = features.version(turbo) if features.check_feature(turbo) else features.version("jpg")
+    name = turbo if features.check_feature(turbo) else "libjpeg"
+    return {"pillow": pillow_version, name: jpeg, "webp": features.version("webp")}
 
 
 def decode(file: str | Path | BytesIO, name: str | None = None) -> Tensor:
@@ -47,6 +60,11 @@ def read_image(file: str | Path | BytesIO, name: str | None = None) -> Image.Ima
         than 178 megapixels (Pillow's limit) or longer than MOST_ASPECT times its width.
     """
     with _opened(file, name) as image:
+        if image.format in ("JPEG", "MPO"):  # the latter holds several JPEGs
+            held = file.getvalue() if isinstance(file, BytesIO) else Path(file).read_bytes()
+            reason = damage(held)
+            if reason:
+                raise InputError(f"{file if name is None else name}: damaged: {reason}; {WAYS_OUT}")
         image.info.pop("transparency", None)  # else Pillow would fit it to the new mode, in vain
         if image.mode == "I;16":  # a 16-bit grey PNG; convert() would clip it at 255
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

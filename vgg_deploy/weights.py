@@ -2,7 +2,6 @@
 
 import math
 import statistics
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from vgg_deploy.heads import refuse_global_pool, refuse_other_hidden
 from vgg_deploy.layouts import FEATURES, TORCHVISION, TORCHVISION_HEAD, Layout, Source, recognise
 from vgg_deploy.spec import Preprocessing
 from vgg_deploy.timm_config import TimmConfig, check_fits, timm_config
+from vgg_deploy.torch_archive import check_archive, is_archive
 from vgg_deploy.torch_files import TORCH_SUFFIXES, is_torchscript, why_unreadable
 
 Shape = tuple[int, ...]
@@ -173,6 +173,8 @@ def open_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
         raise InputError(f"{path}: {why_unreadable(path.suffix, None)}")
     try:
         held, metadata = readers[path.suffix](path)
+    except InputError:
+        raise
     except Exception as error:  # the readers raise almost anything on a damaged file: KeyError, struct.error, SafetensorError ...
         raise InputError(f"{path}: {why_unreadable(path.suffix, error)}") from None
     if is_checkpoint(held):
@@ -185,8 +187,11 @@ def open_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
 
 
 def _open_torch(path: Path) -> tuple[object, dict[str, str]]:
-    # files from before torch 1.6, torchvision's first VGGs among them, are no zip archives and cannot be mapped
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)), {}
+    # files from before torch 1.6, torchvision's first VGGs among them, are no zip archives: they have no checksums and cannot be mapped
+    archive = is_archive(path)
+    if archive:
+        check_archive(path)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=archive), {}
 
 
 def _open_safetensors(path: Path) -> tuple[object, dict[str, str]]:

@@ -42,14 +42,19 @@ def choose(scored: Scored) -> np.ndarray:
     return np.concatenate([wrong[:MISTAKES], spread])
 
 
-def photos(model: Model, scored: Scored, sides: tuple[int, ...], dataset: Dataset, positions: np.ndarray, classes: ClassIndex) -> list[Photo]:
-    """Dense evaluation of the chosen images once more, keeping the maps. Args: positions, in the data set, of the row's images."""
-    return [_photo(model, scored, int(i), sides, dataset, int(positions[i]), classes) for i in choose(scored)]
+def photos(models: list[Model], scored: Scored, dataset: Dataset, positions: np.ndarray, classes: ClassIndex) -> list[Photo]:
+    """Dense evaluation of the chosen images once more by the row's first net, keeping the maps.
+
+    Args: positions, in the data set, of the row's images.
+    """
+    return [_photo(models, scored, int(i), dataset, int(positions[i]), classes) for i in choose(scored)]
 
 
-def _photo(model: Model, scored: Scored, i: int, sides: tuple[int, ...], dataset: Dataset, position: int, classes: ClassIndex) -> Photo:
-    image, names = dataset.decode(position), [classes.names[c] for c in classes.of_model[0]]
-    own = {c: k for k, c in enumerate(classes.of_model[0])}
+def _photo(models: list[Model], scored: Scored, i: int, dataset: Dataset, position: int, classes: ClassIndex) -> Photo:
+    member = scored.row.members[0]
+    model, sides, of_model = models[member.model], member.sides, classes.of_model[member.model]
+    image, names = dataset.decode(position), [classes.names[c] for c in of_model]
+    own = {c: k for k, c in enumerate(of_model)}
     label, best = own[scored.labels[i]], own[scored.best[i]]
     shown_classes = [best] if label == best else [best, label]
     filter = model.runtime.spec.preprocessing.filter

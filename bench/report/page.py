@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 from bench.outputs import Section as TableSection
 from bench.report.drawing import Drawing
 from bench.report.maps import Photo
+from bench.tables import Texts
 from vgg_deploy.files import write_text
 
 HERE = Path(__file__).parent
@@ -38,14 +39,26 @@ class Chapter:
     facts: list[tuple[str, str]] = field(default_factory=list)
 
 
-def write_page(path: Path, title: str, subtitle: str, cards: list[Card], chapters: list[Chapter]) -> None:
+@dataclass(frozen=True)
+class Judgement:
+    """The gate's verdict at the top of the page."""
+
+    verdict: str  # "pass", "fail", "undecided"
+    sentence: str
+    notes: list[str]
+    checks: Texts  # columns as of `gate_text.gate_texts`
+
+
+def write_page(
+    path: Path, title: str, subtitle: str, cards: list[Card], chapters: list[Chapter], judgement: Judgement | None
+) -> None:
     """Write the page. Whatever comes from file and class names is escaped."""
     figures = {d.id: json.loads(d.figure.to_json()) for chapter in chapters for d in [*chapter.figures, *(p.drawing for p in chapter.photos)]}
     # inside a script element only this sequence could end it early
     data = json.dumps(figures).replace("<", "\\u003c")
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=False)
     page = environment.get_template("page.html").render(
-        title=title, subtitle=subtitle, cards=cards, sections=chapters, figures=data, draw=_place,
+        title=title, subtitle=subtitle, judgement=judgement, cards=cards, sections=chapters, figures=data, draw=_place,
         css=(HERE / "page.css").read_text(encoding="utf-8"), js=(HERE / "page.js").read_text(encoding="utf-8"), plotly=get_plotlyjs(),
     )  # fmt: skip
     write_text(path, page)

@@ -9,14 +9,17 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.flavours import FLAVOURS
 from vgg_deploy.ncnn_files import find_ncnn
 from vgg_deploy.nets import open_net
-from vgg_deploy.runtimes.contract import Runtime, Scores
+from vgg_deploy.runtimes.contract import Runtime, Scores, WrongOutputs
 from vgg_deploy.runtimes.engine import EngineRuntime
 from vgg_deploy.runtimes.ncnn import NcnnRuntime
 from vgg_deploy.runtimes.onnx import OnnxRuntime
 from vgg_deploy.runtimes.pytorch import TYPES, TorchRuntime
 from vgg_deploy.weights import Assumed
 
-__all__ = ["PACKAGES", "TYPES", "EngineRuntime", "NcnnRuntime", "OnnxRuntime", "Runtime", "Scores", "TorchRuntime", "open_runtime", "runtimes_for"]
+__all__ = [
+    "PACKAGES", "TYPES", "EngineRuntime", "NcnnRuntime", "OnnxRuntime", "Runtime", "Scores", "TorchRuntime",
+    "WrongOutputs", "open_runtime", "runtimes_for",
+]  # fmt: skip
 
 PACKAGES = {  # the package of each runtime, whose version can change scores
     "torch": "torch",
@@ -72,4 +75,6 @@ def open_runtime(
             return NcnnRuntime(find_ncnn(path), device, threads)
         case ".engine":
             return EngineRuntime(path, device, threads)
-    return TorchRuntime(open_net(path, None, stated, on_assumed), device, threads, precision, compiled=runtime == "torch-compile")
+    net = open_net(path, None, stated, on_assumed)
+    compiled = runtime == "torch-compile"
+    return TorchRuntime(net, device, threads, precision, compiled=compiled, where=str(path))

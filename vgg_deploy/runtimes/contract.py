@@ -1,5 +1,6 @@
 """What every runtime is: a net ready to run. Who holds one can call it."""
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from vgg_deploy.archs import map_side
 from vgg_deploy.artifact import USUAL_MEAN, USUAL_STD, Artifact
+from vgg_deploy.errors import CheckFailed
 from vgg_deploy.spec import NetSpec
 
 
@@ -16,6 +18,10 @@ class Scores(NamedTuple):
 
     posterior: np.ndarray  # (N, classes) float32; softmax of the spatial mean of the scores
     score_map: np.ndarray  # (N, classes, h, w) float32 logits
+
+
+class WrongOutputs(CheckFailed):
+    """A file gave something other than the scores that its description promises: a fault of the file."""
 
 
 class Runtime(Protocol):
@@ -27,9 +33,13 @@ class Runtime(Protocol):
     device: str  # "cpu", "cuda"
     threads: int
     artifact: Artifact | None  # where an exported file comes from; None: these are the weights themselves
+    settings: Mapping[str, str]  # options of the runtime's library that can change scores
 
     def __call__(self, images: np.ndarray) -> Scores:
-        """(N, 3, H, W) uint8 RGB -> scores in host memory on return, so that a wall clock may time the call."""
+        """(N, 3, H, W) uint8 RGB -> scores in host memory on return, so that a wall clock may time the call.
+
+        Every runtime passes its results through `checked`. Raises: WrongOutputs.
+        """
         ...
 
 
@@ -64,6 +74,39 @@ def empty_scores(spec: NetSpec, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty((count, classes), device=pixels.device), torch.empty((count, classes, *sides), device=pixels.device)
 
 
-def to_host(scores: tuple[Tensor, Tensor]) -> Scores:
+def to_host(scores: tuple[Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray]:
     """Waits for the device."""
-    return Scores(*(tensor.contiguous().cpu().numpy() for tensor in scores))
+    posterior, score_map = (tensor.contiguous().cpu().numpy() for tensor in scores)
+    return posterior, score_map
+
+
+def checked(
+    outputs: tuple[object, object], images: np.ndarray, spec: NetSpec, where: str
+) -> Scores:
+    """The outputs of a call as scores, if they have the shapes and types that every runtime promises.
+
+    What the values are is not looked at.
+
+    Args:
+        outputs: posterior and score map, as the library gave them.
+        images: (N, 3, H, W), what the net was called with.
+        spec: of the net.
+        where: the file, for the message.
+
+    Raises:
+        WrongOutputs: if one is no float32 array of its shape.
+    """
+    count, _, height, width = images.shape
+    classes = len(spec.classes)
+    map_shape = (count, classes, map_side(height, spec.crop), map_side(width, spec.crop))
+    wanted = {"posterior": (count, classes), "score_map": map_shape}
+    for (name, shape), found in zip(wanted.items(), outputs, strict=True):
+        if isinstance(found, np.ndarray) and found.dtype == np.float32 and found.shape == shape:
+            continue
+        is_array = isinstance(found, np.ndarray)
+        described = f"{found.dtype} {found.shape}" if is_array else f"a {type(found).__name__}"
+        raise WrongOutputs(
+            f"{where}: its {name} for {count} images of {height}x{width} is {described} and should be "
+            f"float32 {shape}; export the file again"
+        )
+    return Scores(*outputs)

@@ -10,7 +10,7 @@ from vgg_deploy.engines import REBUILD, Shape, check_engine
 from vgg_deploy.errors import InputError
 from vgg_deploy.flavours import FLAVOURS, collecting_logger, errors_of
 from vgg_deploy.machine import pick_device
-from vgg_deploy.runtimes.contract import Scores, empty_scores, feed, to_host
+from vgg_deploy.runtimes.contract import Scores, checked, empty_scores, feed, to_host
 
 
 class EngineRuntime:
@@ -22,6 +22,7 @@ class EngineRuntime:
         self.spec, self.precision, self.threads, self.device = self.artifact.spec, self.artifact.precision, threads, device
         if device != "cuda":
             raise InputError(f"{path}: TensorRT engines run on GPUs only; add --device cuda, or measure {self.manifest.onnx} on the CPU")
+        self.settings, self.where = {}, str(path)
         flavour = FLAVOURS[self.manifest.flavour]
         self.runtime = flavour.runtime
         trt = flavour.load()
@@ -54,8 +55,12 @@ class EngineRuntime:
         for name, tensor in (("image", image), ("posterior", posterior), ("score_map", score_map)):
             context.set_tensor_address(name, tensor.data_ptr())
         if not context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
-            raise InputError(f"TensorRT refused a batch of {shape.batch} pictures of {shape.height}x{shape.width} ({errors_of(self.log)}); {REBUILD}")
+            raise InputError(
+                f"{self.where}: TensorRT refused a batch of {shape.batch} pictures of {shape.height}x{shape.width} "
+                f"({errors_of(self.log)}); {REBUILD}"
+            )
         return posterior, score_map
 
     def __call__(self, images: np.ndarray) -> Scores:
-        return to_host(self.on_device(torch.from_numpy(images).to(self.device)))
+        outputs = to_host(self.on_device(torch.from_numpy(images).to(self.device)))
+        return checked(outputs, images, self.spec, self.where)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.runtimes.contract import DeviceRuntime, Scores, to_host
+from vgg_deploy.runtimes.contract import DeviceRuntime, Scores, checked, to_host
 
 WARM_UP = 3  # calls before recording, on a side stream as CUDA wants it
 
@@ -29,6 +29,7 @@ class GraphedRuntime:
         self.inner = runtime
         self.spec, self.precision, self.device, self.threads = runtime.spec, runtime.precision, runtime.device, runtime.threads
         self.runtime, self.artifact = runtime.runtime, runtime.artifact
+        self.settings, self.where = runtime.settings, runtime.where
         self.recorded: dict[torch.Size, Recorded] = {}
 
     def on_device(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,7 +42,8 @@ class GraphedRuntime:
         return recorded.scores
 
     def __call__(self, images: np.ndarray) -> Scores:
-        return to_host(self.on_device(torch.from_numpy(images).to(self.device)))
+        outputs = to_host(self.on_device(torch.from_numpy(images).to(self.device)))
+        return checked(outputs, images, self.spec, self.where)
 
     def _record(self, pixels: Tensor) -> Recorded:
         fixed, side = pixels.clone(), torch.cuda.Stream()

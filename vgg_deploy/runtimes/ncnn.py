@@ -5,7 +5,7 @@ import torch
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.ncnn_files import AGAIN, NcnnFiles
-from vgg_deploy.runtimes.contract import Scores, feed
+from vgg_deploy.runtimes.contract import Scores, checked, feed
 
 # Wherever the CPU has half precision ncnn would use it, and a GPU where it finds one
 OFF = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage", "use_int8_inference", "use_vulkan_compute")
@@ -19,6 +19,7 @@ class NcnnRuntime:
         if device != "cpu":
             raise InputError(f"{files.param}: ncnn runs it on CPUs only; use --device cpu, or measure the ONNX file on {device}")
         self.ncnn = load_ncnn()
+        self.settings, self.where = {}, str(files.param)
         self.artifact, self.device, self.threads, self.runtime = files.artifact, device, threads, "ncnn"
         self.spec, self.precision = files.artifact.spec, files.artifact.precision
         self.net = self.ncnn.Net()
@@ -32,7 +33,8 @@ class NcnnRuntime:
         if min(images.shape[2:]) < self.spec.crop:
             raise InputError(f"pictures of {images.shape[2]}x{images.shape[3]} are below the crop {self.spec.crop} of the net; enlarge them")
         fed = feed(torch.from_numpy(images), self.artifact.input).float().contiguous().numpy()
-        return Scores(*(np.stack(each) for each in zip(*map(self._one, fed), strict=True)))
+        posteriors, maps = zip(*(self._one(picture) for picture in fed), strict=True)
+        return checked((np.stack(posteriors), np.stack(maps)), images, self.spec, self.where)
 
     def _one(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         extractor = self.net.create_extractor()
@@ -41,7 +43,10 @@ class NcnnRuntime:
         found = {name: extractor.extract(name) for name in ("score_map", "posterior")}
         for name, (status, _) in found.items():
             if status:
-                raise InputError(f"ncnn gives no {name} of a picture of {picture.shape[1]}x{picture.shape[2]} (status {status}); it may need more memory")
+                raise InputError(
+                    f"{self.where}: ncnn gives no {name} of a picture of {picture.shape[1]}x{picture.shape[2]} "
+                    f"(status {status}); it may need more memory"
+                )
         return np.array(found["posterior"][1]), np.array(found["score_map"][1])
 
 

@@ -11,7 +11,7 @@ from vgg_deploy.artifact import KEY, Artifact, check_manifest
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.errors import InputError
 from vgg_deploy.onnx_wire import data_files
-from vgg_deploy.runtimes.contract import Scores, empty_scores, feed, to_host
+from vgg_deploy.runtimes.contract import Scores, checked, empty_scores, feed, to_host
 
 # ONNX Runtime's exceptions have no base class of their own
 LOAD_FAILURES = ("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented", "RuntimeException")
@@ -42,6 +42,8 @@ class OnnxRuntime:
         if (runtime, device) not in PROVIDERS:
             raise InputError(f"--runtimes {runtime}: needs a GPU; add --device cuda")
         self.runtime, provider = runtime, PROVIDERS[runtime, device]
+        self.where = str(path)
+        self.failures = tuple(getattr(failures, name) for name in LOAD_FAILURES)
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{optimisation}")
@@ -50,6 +52,7 @@ class OnnxRuntime:
         if device != "cpu":
             ort.preload_dlls()
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        self.settings = {"provider": provider, "graph_optimization": optimisation}
         settings = {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}  # float32 means float32 here
         if runtime == "onnxruntime-tensorrt":
             settings = {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1", "trt_engine_cache_path": str(cache_folder() / "onnxruntime-tensorrt")}
@@ -57,8 +60,8 @@ class OnnxRuntime:
             self.session = ort.InferenceSession(str(path), options, providers=[(provider, settings)], enable_fallback=0)
             metadata = self.session.get_modelmeta().custom_metadata_map
             inputs = {i.name: i.type for i in self.session.get_inputs()}
-            outputs = {o.name: o.shape for o in self.session.get_outputs()}
-        except (*(getattr(failures, name) for name in LOAD_FAILURES), UnicodeDecodeError) as error:  # the last from damaged names
+            outputs = {o.name: (o.type, o.shape) for o in self.session.get_outputs()}
+        except (*self.failures, UnicodeDecodeError) as error:  # the last from damaged names
             if device != "cpu":
                 raise InputError(
                     f"device {device}: ONNX Runtime cannot run {path} on {provider} ({_first_line(error)}); "
@@ -93,22 +96,47 @@ class OnnxRuntime:
             dtype = np.uint8 if tensor.dtype == torch.uint8 else np.float32
             bind(name, tensor.device.type, tensor.device.index or 0, dtype, tuple(tensor.shape), tensor.data_ptr())
         torch.cuda.current_stream().synchronize()  # ONNX Runtime works on a stream of its own
-        self.session.run_with_iobinding(binding)
+        try:
+            self.session.run_with_iobinding(binding)
+        except self.failures as error:
+            raise self._run_failure(tuple(pixels.shape), error) from None
         return scores
 
     def __call__(self, images: np.ndarray) -> Scores:
         if self.device == "cpu":
-            return Scores(*self.session.run(["posterior", "score_map"], {"image": feed(torch.from_numpy(images), self.artifact.input).numpy()}))
-        return to_host(self.on_device(torch.from_numpy(images).to(self.device)))
+            outputs = self._on_cpu(images)
+        else:
+            outputs = to_host(self.on_device(torch.from_numpy(images).to(self.device)))
+        return checked(outputs, images, self.spec, self.where)
 
-    def _check_interface(self, path: Path, inputs: dict[str, str], outputs: dict[str, list]) -> None:
+    def _on_cpu(self, images: np.ndarray) -> tuple[object, object]:
+        image = feed(torch.from_numpy(images), self.artifact.input).numpy()
+        try:
+            posterior, score_map = self.session.run(["posterior", "score_map"], {"image": image})
+        except self.failures as error:
+            raise self._run_failure(images.shape, error) from None
+        return posterior, score_map
+
+    def _run_failure(self, shape: tuple[int, ...], error: Exception) -> InputError:
+        """What to tell of an error of ONNX Runtime's in a call. Args: shape, (N, 3, H, W), of the images."""
+        return InputError(
+            f"{self.where}: ONNX Runtime cannot run it on {shape[0]} images of {shape[2]}x{shape[3]} "
+            f"({_first_line(error)}); export it again, or free memory if that is the reason"
+        )
+
+    def _check_interface(self, path: Path, inputs: dict[str, str], outputs: dict[str, tuple[str, list]]) -> None:
         """The graph's own input and outputs against what the metadata claims."""
         wanted = {"image": "tensor(uint8)" if self.artifact.input == "uint8" else "tensor(float)"}
         if inputs != wanted:
             raise InputError(f"{path}: its metadata promises input {wanted}, the graph has {inputs}; export it again")
         classes = len(self.spec.classes)
-        if any(outputs.get(name, [])[1:2] != [classes] for name in ("posterior", "score_map")):
-            raise InputError(f"{path}: its metadata promises posterior and score_map of {classes} classes, the graph gives {outputs}; export it again")
+        for name, rank in (("posterior", 2), ("score_map", 4)):
+            kind, shape = outputs.get(name, ("", []))
+            if kind != "tensor(float)" or len(shape) != rank or shape[1] != classes:
+                raise InputError(
+                    f"{path}: its metadata promises posterior and score_map of {classes} classes, "
+                    f"the graph gives {outputs}; export it again"
+                )
 
 
 def refuse_two_onnxruntimes() -> None:

@@ -7,7 +7,7 @@ from torch.nn.functional import linear
 
 from vgg_deploy.machine import pick_device
 from vgg_deploy.model import VGG, memory_format, posterior
-from vgg_deploy.runtimes.contract import Scores, to_host
+from vgg_deploy.runtimes.contract import Scores, checked, to_host
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -55,17 +55,19 @@ class TorchRuntime:
 
     def __init__(
         self, net: VGG, device: str = "cpu", threads: int = 1, precision: str = "fp32", compiled: bool = False,
-        layout: torch.memory_format | None = None,
+        layout: torch.memory_format | None = None, where: str = "",
     ):  # fmt: skip
         """Takes `net` over: its layers are moved and converted.
 
-        Args: precision, one of TYPES; layout, by default the one that is usually fastest.
+        Args: precision, one of TYPES; layout, by default the one that is usually fastest; where, the file with
+        the weights, for messages.
         """
         torch.set_num_threads(threads)
         torch.backends.cudnn.allow_tf32 = False  # on by default; float32 means float32 here
         self.runtime = "torch-compile" if compiled else "torch"
         self.spec, self.device, self.threads, self.precision = net.spec, pick_device(device), threads, precision
         layout = layout or memory_format(self.device, precision)
+        self.settings, self.where = {"layout": str(layout)}, where or f"net {net.spec.arch}"
         products = self.device == "cpu" and layout == torch.channels_last and not compiled
         self.forward = _Forward(net.eval(), TYPES[precision], layout, products).to(device)
         if compiled:  # for any size at once: PyTorch gives up after some eight single ones, without a word
@@ -76,4 +78,5 @@ class TorchRuntime:
         return self.forward(pixels)
 
     def __call__(self, images: np.ndarray) -> Scores:
-        return to_host(self.on_device(torch.from_numpy(images).to(self.device)))
+        outputs = to_host(self.on_device(torch.from_numpy(images).to(self.device)))
+        return checked(outputs, images, self.spec, self.where)

@@ -1,0 +1,108 @@
+"""Binomial probabilities and the exact bounds of a proportion, in NumPy alone."""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+REACH = 9.0  # standard deviations; what lies farther out weighs less than 1e-15 and is left out
+SLACK = 45  # more counts on each side, because a binomial with a small mean is skewed
+
+
+@lru_cache(maxsize=4)
+def log_factorials(largest: int) -> np.ndarray:
+    """log(k!) for k = 0 .. largest, (largest + 1,) float64, read-only."""
+    table = np.zeros(largest + 1)
+    np.cumsum(np.log(np.arange(1, largest + 1, dtype=np.float64)), out=table[1:])
+    table.setflags(write=False)
+    return table
+
+
+def pmf(
+    counts: np.ndarray, trials: np.ndarray | int, chance: np.ndarray | float, table: np.ndarray
+) -> np.ndarray:
+    """P(X = count) for X ~ Binomial(trials, chance); 0 for impossible counts.
+
+    Args: counts, trials and chance broadcast against each other; table, `log_factorials` up to
+        the largest number of trials.
+    """
+    chance = np.asarray(chance, np.float64)
+    possible = (counts >= 0) & (counts <= trials)
+    k = np.where(possible, counts, 0)
+    rest = trials - k
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # 0 * log(0) counts as 0: a certain event that happens every time
+        hits = np.where(k == 0, 0.0, k * np.log(chance))
+        misses = np.where(rest == 0, 0.0, rest * np.log1p(-chance))
+    logs = table[trials] - table[k] - table[rest] + hits + misses
+    return np.where(possible, np.exp(logs), 0.0)
+
+
+def likely_counts(trials: int, lowest: float, highest: float) -> tuple[int, int]:
+    """First and last count that can be expected of a chance between lowest and highest."""
+    below = REACH * math.sqrt(trials * lowest * (1 - lowest)) + SLACK
+    above = REACH * math.sqrt(trials * highest * (1 - highest)) + SLACK
+    first = math.floor(trials * lowest - below)
+    last = math.ceil(trials * highest + above)
+    return max(0, first), min(trials, last)
+
+
+def at_most(count: int, trials: int, chance: float) -> float:
+    """P(X <= count) for X ~ Binomial(trials, chance)."""
+    if count <= trials * chance:  # the smaller tail is summed
+        return _lower_tail(count, trials, chance)
+    return max(0.0, 1.0 - _upper_tail(count + 1, trials, chance))
+
+
+def at_least(count: int, trials: int, chance: float) -> float:
+    """P(X >= count) for X ~ Binomial(trials, chance)."""
+    if count >= trials * chance:
+        return _upper_tail(count, trials, chance)
+    return max(0.0, 1.0 - _lower_tail(count - 1, trials, chance))
+
+
+def upper_bound(count: int, trials: int, alpha: float) -> float:
+    """Highest chance under which `count` or fewer still happen with probability alpha.
+
+    Source: Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case
+        of the binomial" (1934); one-sided, confidence 1 - alpha.
+    """
+    if count >= trials:
+        return 1.0
+    return _bisect(lambda chance: at_most(count, trials, chance) > alpha, count / trials, 1.0)
+
+
+def lower_bound(count: int, trials: int, alpha: float) -> float:
+    """Lowest chance under which `count` or more happen with probability alpha, as above."""
+    return 1.0 - upper_bound(trials - count, trials, alpha)
+
+
+def _bisect(holds, low: float, high: float) -> float:
+    """The point where `holds` changes from true (at low) to false, to the last bit."""
+    while True:
+        middle = (low + high) / 2
+        if not low < middle < high:
+            return high
+        if holds(middle):
+            low = middle
+        else:
+            high = middle
+
+
+def _lower_tail(count: int, trials: int, chance: float) -> float:
+    first = max(0, count - _reach(trials, chance))
+    return _total(first, count, trials, chance)
+
+
+def _upper_tail(count: int, trials: int, chance: float) -> float:
+    last = min(trials, count + _reach(trials, chance))
+    return _total(count, last, trials, chance)
+
+
+def _reach(trials: int, chance: float) -> int:
+    return math.ceil(REACH * math.sqrt(trials * chance * (1 - chance))) + SLACK
+
+
+def _total(first: int, last: int, trials: int, chance: float) -> float:
+    counts = np.arange(first, last + 1)
+    return min(1.0, float(pmf(counts, trials, chance, log_factorials(trials)).sum()))

@@ -1,0 +1,149 @@
+"""What a number of images shows about a loss: an estimate, its bounds, and a verdict on a limit.
+
+All losses and limits are fractions of images, not per cent. Nothing here approximates: a verdict
+"pass" or "fail" is wrong with at most the stated probability, whatever the true rates are.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bench import binomial, paired_test
+from bench.paired_test import Table
+
+LEVEL = 0.05  # one-sided
+TOLERANCE = 1e-7  # of a bound
+Z_POWER = 1.2815515655446004  # 90 % quantile of the normal distribution
+Z_LEVEL = 1.6448536269514722  # 95 % quantile
+
+
+class Verdict(StrEnum):
+    """What the images show about a loss and its limit."""
+
+    PASS = "pass"  # the loss is within the limit
+    FAIL = "fail"  # the loss exceeds the limit
+    UNDECIDED = "undecided"  # neither is shown
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the images say about one loss. All but `images` are fractions."""
+
+    estimate: float
+    low: float  # lower 95 % bound, one-sided
+    high: float  # upper 95 % bound, one-sided
+    p_pass: float  # p-value of "the loss exceeds the limit": small means shown to be within
+    p_fail: float  # p-value of "the loss is at most the limit": small means shown to be outside
+    images: int
+
+
+def paired_evidence(only_reference: int, only_model: int, images: int, limit: float) -> Evidence:
+    """Evidence about a model's loss of accuracy against a reference on the same images.
+
+    Args: images that only the reference or only the model has right; images in all; limit, the
+        largest loss (only_reference - only_model) / images that is allowed, in (-1, 1].
+    Raises: ValueError for impossible counts or limits.
+    Source: the exact unconditional test of `bench.paired_test`; the bounds are the same test
+        inverted, so p_pass <= 0.05 exactly where high <= limit.
+    """
+    check_counts(only_reference, only_model, images, limit)
+    table = Table(only_reference, only_model, images)
+    estimate = (only_reference - only_model) / images
+    low = _bound(lambda d: paired_test.p_of_at_most(table, d), estimate, -1.0)
+    high = _bound(lambda d: paired_test.p_of_at_least(table, d), estimate, 1.0)
+    # nobody can lose more than all images: a limit of 1 always holds
+    p_pass = paired_test.p_of_at_least(table, limit) if limit < 1 else 0.0
+    p_fail = paired_test.p_of_at_most(table, limit) if limit < 1 else 1.0
+    return Evidence(estimate, low, high, p_pass, p_fail, images)
+
+
+def proportion_evidence(count: int, images: int, limit: float) -> Evidence:
+    """Evidence about a share of images, such as disagreements or errors.
+
+    Args: images counted, and images in all; limit, the largest share allowed, in [0, 1].
+    Source: the exact binomial test; Clopper and Pearson's one-sided bounds (1934).
+    """
+    check_counts(count, 0, images, limit)
+    if limit < 0:
+        raise ValueError(f"a share of images cannot be limited to {limit}")
+    return Evidence(
+        estimate=count / images,
+        low=binomial.lower_bound(count, images, LEVEL),
+        high=binomial.upper_bound(count, images, LEVEL),
+        p_pass=binomial.at_most(count, images, limit) if limit < 1 else 0.0,
+        p_fail=binomial.at_least(count, images, limit),
+        images=images,
+    )
+
+
+def verdicts(evidence: Sequence[Evidence], level: float = LEVEL) -> list[Verdict]:
+    """A verdict for every row of one gate.
+
+    Many rows multiply the chance of a false alarm, so FAIL is corrected by Holm's method: the
+    chance that any row fails falsely is at most `level`. A gate passes only if every row does, so
+    PASS needs no correction: a false pass of the gate needs a false pass of a row beyond its limit,
+    and each of those has a chance of at most `level`.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure" (1979); Berger,
+        "Multiparameter hypothesis testing and acceptance sampling" (1982), intersection-union test.
+    """
+    result = [Verdict.PASS if e.p_pass <= level else Verdict.UNDECIDED for e in evidence]
+    by_p = sorted(range(len(evidence)), key=lambda row: evidence[row].p_fail)
+    for done, row in enumerate(by_p):
+        if evidence[row].p_fail > level / (len(evidence) - done):
+            break
+        result[row] = Verdict.FAIL
+    return result
+
+
+def images_to_decide(
+    only_reference: int, only_model: int, images: int, limit: float
+) -> int | None:
+    """Number of images at which the rates seen so far would give a verdict, with 90 % power.
+
+    Returns: None where no number would, because the observed loss equals the limit.
+    Source: the normal approximation of the paired test. Half an image is added to both counts, so
+        that zero differing images do not count as a rate of exactly zero.
+    """
+    check_counts(only_reference, only_model, images, limit)
+    lost = (only_reference + 0.5) / (images + 1)
+    won = (only_model + 0.5) / (images + 1)
+    return _images(lost - won, lost + won - (lost - won) ** 2, images, limit)
+
+
+def images_to_decide_proportion(count: int, images: int, limit: float) -> int | None:
+    """The same for a share of images."""
+    check_counts(count, 0, images, limit)
+    if count == 0 and limit == 0:
+        return None
+    share = (count + 0.5) / (images + 1)
+    return _images(share, share * (1 - share), images, limit)
+
+
+def check_counts(only_reference: int, only_model: int, images: int, limit: float) -> None:
+    """Raises: ValueError for counts that no images can give, or a limit outside (-1, 1]."""
+    if min(only_reference, only_model) < 0 or not 0 < images >= only_reference + only_model:
+        raise ValueError(f"{only_reference} and {only_model} of {images} images is impossible")
+    if not -1 < limit <= 1:
+        raise ValueError(f"the limit must lie in (-1, 1], as a fraction; found {limit}")
+
+
+def _images(loss: float, variance: float, images: int, limit: float) -> int | None:
+    gap = abs(limit - loss)
+    if gap < 1e-9:
+        return None
+    return max(images + 1, math.ceil((Z_LEVEL + Z_POWER) ** 2 * variance / gap**2))
+
+
+def _bound(p: Callable[[float], float], inside: float, outside: float) -> float:
+    """The value between `inside` and `outside` where the p-value falls to LEVEL."""
+    if p(outside) > LEVEL:
+        return outside
+    while abs(outside - inside) > TOLERANCE:
+        middle = (inside + outside) / 2
+        if p(middle) > LEVEL:
+            inside = middle
+        else:
+            outside = middle
+    return outside

@@ -1,0 +1,47 @@
+"""Which rows of the accuracy table a gate judges."""
+
+from collections.abc import Sequence
+
+import click
+
+from bench.models import Model
+from bench.protocols import Row
+
+
+def chosen_rows(rows: Sequence[Row], selectors: tuple[str, ...]) -> set[Row]:
+    """The rows that any selector names; all of them without a selector.
+
+    A selector is words that a row must have, all of them: a protocol, Q as in the tables ("256",
+    "256+384", "single", "multi"), "flips" or "no-flips".
+    """
+    if not selectors:
+        return set(rows)
+    return {row for row in rows if any(_selects(selector, row) for selector in selectors)}
+
+
+def check_selectors(models: list[Model], rows: Sequence[Row], selectors: tuple[str, ...]) -> None:
+    """Refuse selectors that would leave something unjudged without a word.
+
+    Raises:
+        click.BadParameter: For a selector that no row meets, or models without any chosen row.
+    """
+    hint = "--gate-rows"
+    for selector in selectors:
+        if not any(_selects(selector, row) for row in rows):
+            labels = "; ".join(dict.fromkeys(row.label.replace(",", "") for row in rows))
+            message = f"no row is {selector!r}; choose words from one of these rows: {labels}"
+            raise click.BadParameter(message.replace("no flips", "no-flips"), param_hint=hint)
+    chosen = chosen_rows(rows, selectors)
+    judged = {member.model for row in chosen if len(row.members) == 1 for member in row.members}
+    for m, model in enumerate(models):
+        if m not in judged:
+            raise click.BadParameter(f"no row of {model.name} is chosen; choose one", param_hint=hint)
+
+
+def _selects(selector: str, row: Row) -> bool:
+    words = set(selector.replace(",", " ").split()) - {"Q"}
+    return bool(words) and words <= _words(row)
+
+
+def _words(row: Row) -> set[str]:
+    return {row.protocol, *row.scales.split(), "flips" if row.flips else "no-flips"}

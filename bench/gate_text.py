@@ -1,0 +1,114 @@
+"""What people read of a gate: the verdict in a sentence, and the checks that did not pass, summarised."""
+
+from typing import NamedTuple
+
+from bench.evidence import Verdict
+from bench.gate import DATA, Check, Gate
+from bench.printable import printable
+from bench.run import Accuracy
+from bench.tables import Texts
+
+NAMED = 5  # images that a line names; gate.json names up to a thousand
+MOST_LINES = 20  # on the terminal
+
+
+class Summary(NamedTuple):
+    """Checks of one kind of one model that have the same verdict."""
+
+    worst: Check
+    count: int  # with this verdict
+    of: int  # of this kind, of this model
+
+
+def headline(gate: Gate) -> str:
+    """The verdict, and what it rests on."""
+    total = len(gate.checks)
+    images = f"{gate.images:,} images"
+    if gate.images < gate.images_there - len(gate.left_out):
+        images = f"{gate.images:,} of {gate.images_there:,} images"
+    failed, undecided = gate.count(Verdict.FAIL), gate.count(Verdict.UNDECIDED)
+    if gate.verdict == Verdict.FAIL:
+        more = f", {undecided} undecided" if undecided else ""
+        return f"Gate: fail. {failed} of {total} checks failed{more}, on {images}."
+    if gate.verdict == Verdict.UNDECIDED:
+        wanted = gate.images_to_decide
+        advice = f"about {wanted:,} images would decide" if wanted else "no number of images decides a limit of 0"
+        return f"Gate: undecided. {undecided} of {total} checks are undecided on {images}; {advice}."
+    return f"Gate: pass. All {total} checks passed on {images}."
+
+
+def summaries(gate: Gate, *wanted: Verdict) -> list[Summary]:
+    """Checks with these verdicts, in this order; of several rows the worst speaks."""
+    groups: dict[tuple[str, str], list[Check]] = {}
+    for check in gate.checks:
+        groups.setdefault((check.model, check.check), []).append(check)
+    found = []
+    for verdict in wanted:
+        for group in groups.values():
+            own = [check for check in group if check.verdict == verdict]
+            if own:
+                found.append(Summary(max(own, key=_badness), len(own), len(group)))
+    return found
+
+
+def _badness(check: Check) -> float:
+    """How far beyond the limit, in its unit."""
+    if check.found is None or check.limit is None:
+        return float("inf")
+    return check.limit - check.found if check.check == "agreement" else check.found - check.limit
+
+
+def lines(gate: Gate) -> list[str]:
+    """For the terminal: warnings, what did not pass, and the verdict last."""
+    told = [f"Warning: {text}" for text in gate.warnings] + gate.equal
+    shown = summaries(gate, Verdict.FAIL, Verdict.UNDECIDED)
+    for summary in shown[:MOST_LINES]:
+        told.append(f"{summary.worst.verdict.value.upper()} {sentence(summary)}")
+    if len(shown) > MOST_LINES:
+        told.append(f"... and {len(shown) - MOST_LINES} more; gate.json has all")
+    if any(summary.of > 1 for summary in shown):
+        told.append(
+            f"Every row is judged; over all rows together the chance of a false fail is at most "
+            f"{100 * gate.method.level:g} % (Holm's correction)."
+        )
+    return [printable(line) for line in [*told, headline(gate)]]
+
+
+def sentence(summary: Summary) -> str:
+    """One line about the worst check, with the first images."""
+    check = summary.worst
+    subject = "" if check.model == DATA else f"{check.model}, {check.check}"
+    if summary.of > 1:
+        subject += f" ({summary.count} of {summary.of} rows, the worst {check.rows})"
+    elif check.rows:
+        subject += f" ({check.rows})"
+    return (f"{subject}: " if subject else "") + _finding(check)
+
+
+def _finding(check: Check) -> str:
+    named = ", ".join(check.images[:NAMED])
+    if check.images_total > NAMED:
+        named += f" and {check.images_total - NAMED} more"
+    return check.message + (f"; on {named}" if named else "")
+
+
+def gate_texts(gate: Gate) -> Texts:
+    """One line for each kind of check of each model and verdict; of several rows the worst speaks."""
+    rows = [
+        [
+            summary.worst.verdict.value,
+            printable(summary.worst.model),
+            summary.worst.check,
+            summary.worst.rows if summary.of == 1 else f"{summary.count} of {summary.of}, the worst {summary.worst.rows}",
+            printable(_finding(summary.worst)),
+        ]
+        for summary in summaries(gate, Verdict.FAIL, Verdict.UNDECIDED, Verdict.PASS)
+    ]
+    return Texts("Checks of the gate", ["verdict", "model", "check", "rows", "what was found"], rows)
+
+
+def fault_texts(accuracy: Accuracy) -> Texts:
+    """Models without rows in the tables, and why."""
+    found = {(fault.model, fault.what) for fault in accuracy.faults if fault.model in accuracy.broken}
+    rows = [[printable(accuracy.models[m].name), printable(what)] for m, what in sorted(found)]
+    return Texts("Models with faults, which have no rows in the tables", ["model", "what was found"], rows)

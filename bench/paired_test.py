@@ -1,0 +1,152 @@
+"""Exact test of a difference of two error rates that were measured on the same images.
+
+Of n images, b are right only by the first model and c only by the second. They are multinomial with
+chances p10 and p01, and the difference is p10 - p01. Outcomes are ordered by the score statistic T
+of the hypothesis p10 - p01 = d; the p-value is the largest chance, over all p01 that the data leave
+possible, of an outcome that lies as far out as the one observed.
+
+The test is exact and unconditional: its error is at most the level for every p01, also with few
+images and with no differing image at all, where the normal approximation is not. The hypothesis
+"at least d" needs no more than "exactly d", because the set {T <= t} grows when images move from b
+to "both alike" or from "both alike" to c.
+
+Sources: Tango, "Equivalence test and confidence interval for the difference in proportions for the
+paired-sample design" (Statistics in Medicine, 1998): T. Berger and Boos, "P values maximized over
+a confidence set for the nuisance parameter" (JASA, 1994): the range of p01. Sidik, "Exact
+unconditional tests for testing non-inferiority in matched-pairs design" (Statistics in Medicine,
+2003): the combination.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from bench import binomial
+
+GAMMA = 1e-5  # chance that p01 lies outside the range searched; part of every p-value
+COARSE = 40  # values of p01 over that range
+FINE = 9  # values in each of two refinements around the worst of them
+SAME = 1e-9  # values of T closer than this are ties
+
+
+class Table(NamedTuple):
+    """What two models did on the same images."""
+
+    only_first: int  # images that only the first model has right
+    only_second: int
+    images: int
+
+
+def p_of_at_least(table: Table, difference: float) -> float:
+    """p-value of the hypothesis p10 - p01 >= difference; small when b - c is too small for it.
+
+    Args: difference, in [-1, 1], as a fraction.
+    """
+    if difference < 0:
+        return p_of_at_most(_swapped(table), -difference)
+    boundary = _Boundary(table, difference, ties=True)
+    return min(1.0, boundary.largest_chance(1) + GAMMA)
+
+
+def p_of_at_most(table: Table, difference: float) -> float:
+    """p-value of the hypothesis p10 - p01 <= difference; small when b - c is too large for it."""
+    if difference < 0:
+        return p_of_at_least(_swapped(table), -difference)
+    boundary = _Boundary(table, difference, ties=False)
+    return min(1.0, 1 + boundary.largest_chance(-1) + GAMMA)
+
+
+def score_statistic(
+    only_first: np.ndarray, only_second: np.ndarray, images: int, difference: float
+) -> np.ndarray:
+    """Tango's T: the distance of b - c from its mean under the hypothesis, in standard deviations.
+
+    Args: b and c, which broadcast; difference, in [0, 1]. T is 0 where b - c is as expected.
+    """
+    n, d = images, difference
+    b = np.asarray(only_first, np.float64)
+    c = np.asarray(only_second, np.float64)
+    # p01 of the largest likelihood under p10 = p01 + d: the root of 2 n q^2 + linear q + constant
+    linear = (2 * n - b + c) * d - b - c
+    constant = -c * d * (1 - d)
+    p01 = (np.sqrt(linear * linear - 8 * n * constant) - linear) / (4 * n)
+    distance = b - c - n * d
+    variance = n * (2 * p01 + d * (1 - d))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.abs(distance) < SAME, 0.0, distance / np.sqrt(variance))
+
+
+class _Boundary:
+    """The outcomes with T below (or at) the observed one, as the largest b for each c.
+
+    `largest[i]` belongs to c = first_c + i; -1 where no b is small enough.
+    """
+
+    def __init__(self, table: Table, difference: float, ties: bool):
+        self.images, self.difference = table.images, difference
+        most = (1 - difference) / 2
+        self.p01_low = min(most, binomial.lower_bound(table.only_second, table.images, GAMMA / 2))
+        self.p01_high = min(most, binomial.upper_bound(table.only_second, table.images, GAMMA / 2))
+        first, last = binomial.likely_counts(table.images, self.p01_low, self.p01_high)
+        self.c = np.arange(first, last + 1)
+        observed = float(score_statistic(*table, difference))
+        self.largest = self._largest(observed + SAME if ties else observed - SAME)
+
+    def _largest(self, threshold: float) -> np.ndarray:
+        """For every c, the largest b with T <= threshold, by bisection: T grows with b."""
+        below = np.full(len(self.c), -1)
+        above = np.full(len(self.c), self.images + 1)
+        while (above - below > 1).any():
+            middle = (below + above) // 2
+            inside = score_statistic(middle, self.c, self.images, self.difference) <= threshold
+            below = np.where(inside, np.maximum(middle, below), below)
+            above = np.where(inside, above, np.minimum(middle, above))
+        return np.maximum.accumulate(below)
+
+    def largest_chance(self, sign: int) -> float:
+        """Largest value of sign * P(inside) over the range of p01."""
+        # evenly spaced in the square root, the scale on which a count has the same spread everywhere
+        roots = np.linspace(math.sqrt(self.p01_low), math.sqrt(self.p01_high), COARSE)
+        best = -math.inf
+        for points in (FINE, FINE, 0):
+            chances = sign * self.chance(roots**2)
+            worst = int(np.argmax(chances))
+            best = max(best, float(chances[worst]))
+            left, right = roots[max(0, worst - 1)], roots[min(len(roots) - 1, worst + 1)]
+            roots = np.linspace(left, right, points)
+        return best
+
+    def chance(self, p01: np.ndarray) -> np.ndarray:
+        """P(inside) for every p01, (values,).
+
+        Given c, b is binomial with n - c trials. P(b <= largest) is computed for the first c and
+        carried along the boundary: P(X <= k) of N - 1 trials is that of N trials plus
+        P(hit) P(X = k of N - 1), and P(X <= k + 1) adds P(X = k + 1). All terms are positive.
+        """
+        n, c, k = self.images, self.c, self.largest
+        table = binomial.log_factorials(n)
+        p01 = p01[:, None]
+        hit = np.minimum(1.0, (p01 + self.difference) / (1 - p01))
+        start = np.arange(max(0, k[0] - self._reach(c[0], hit)), k[0] + 1)
+        inside = np.zeros((len(p01), len(c)))
+        inside += binomial.pmf(start, n - c[0], hit, table).sum(axis=1, keepdims=True)
+        fewer_trials = hit * binomial.pmf(k[:-1], n - c[1:], hit, table)
+        inside[:, 1:] += np.cumsum(fewer_trials, axis=1)
+        more = np.arange(k[0] + 1, k[-1] + 1)
+        if len(more):
+            reached = np.searchsorted(k, more)  # the first c whose boundary includes this b
+            added = np.cumsum(binomial.pmf(more, n - c[reached], hit, table), axis=1)
+            padded = np.concatenate([np.zeros((len(p01), 1)), added], axis=1)
+            inside += padded[:, k - k[0]]
+        return (binomial.pmf(c, n, p01, table) * np.minimum(1.0, inside)).sum(axis=1)
+
+    def _reach(self, c: int, hit: np.ndarray) -> int:
+        """How far below the boundary b can be expected at all."""
+        trials, chance = self.images - c, float(hit.max())
+        deviation = math.sqrt(trials * min(0.25, chance))
+        return math.ceil(binomial.REACH * deviation) + binomial.SLACK
+
+
+def _swapped(table: Table) -> Table:
+    return Table(table.only_second, table.only_first, table.images)

@@ -1,0 +1,96 @@
+"""Verdicts of the gate: exact tests, bounds and Holm's correction, against enumeration and scipy."""
+
+import math
+
+import pytest
+from scipy import stats
+
+from bench import sequential
+from bench.evidence import (
+    Evidence,
+    Verdict,
+    images_to_decide,
+    images_to_decide_proportion,
+    paired_evidence,
+    proportion_evidence,
+    verdicts,
+)
+
+
+def evidence(p_pass: float, p_fail: float) -> Evidence:
+    return Evidence(0.0, -1.0, 1.0, p_pass, p_fail, 100)
+
+
+def test_no_differing_image_of_40_leaves_a_loss_of_7_points_possible():
+    """Oracle: a loss d shows up in none of 40 images with probability (1 - d)^40."""
+    exact = 1 - 0.05 ** (1 / 40)
+    found = paired_evidence(0, 0, 40, 0.005)
+    assert found.high == pytest.approx(exact, abs=2e-5)
+    assert found.low == pytest.approx(-exact, abs=2e-5)
+    assert verdicts([found]) == [Verdict.UNDECIDED]
+
+
+def test_two_lost_images_of_1000_do_not_pass_a_limit_of_half_a_point():
+    """If the loss is 0.5 points and the model wins nothing, 2 or fewer happen with 12 %."""
+    found = paired_evidence(2, 0, 1000, 0.005)
+    assert found.p_pass >= stats.binom.cdf(2, 1000, 0.005)
+    assert verdicts([found]) == [Verdict.UNDECIDED]
+
+
+def test_bounds_are_where_the_p_value_is_five_per_cent():
+    found = paired_evidence(30, 12, 2000, 0.01)
+    assert paired_evidence(30, 12, 2000, found.high).p_pass == pytest.approx(0.05, abs=1e-3)
+    assert paired_evidence(30, 12, 2000, found.low).p_fail == pytest.approx(0.05, abs=1e-3)
+
+
+def test_equal_models_with_enough_images_pass_and_a_large_loss_fails():
+    assert verdicts([paired_evidence(25, 25, 5000, 0.005)]) == [Verdict.PASS]
+    assert verdicts([paired_evidence(60, 10, 1000, 0.005)]) == [Verdict.FAIL]
+
+
+def test_proportion_is_the_exact_binomial_test():
+    found = proportion_evidence(7, 400, 0.03)
+    assert found.p_pass == pytest.approx(stats.binom.cdf(7, 400, 0.03), rel=1e-9)
+    assert found.p_fail == pytest.approx(stats.binom.sf(6, 400, 0.03), rel=1e-9)
+    interval = stats.binomtest(7, 400).proportion_ci(0.90, method="exact")
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+
+
+def test_holm_compares_the_smallest_p_with_the_level_shared_by_all_rows():
+    # 0.05 / 3 = 0.0167, 0.05 / 2 = 0.025, 0.05
+    assert verdicts([evidence(1, 0.02), evidence(1, 0.016), evidence(1, 0.9)]) == [
+        Verdict.FAIL, Verdict.FAIL, Verdict.UNDECIDED
+    ]  # fmt: skip
+    assert verdicts([evidence(1, 0.02), evidence(1, 0.02), evidence(1, 0.9)]) == 3 * [
+        Verdict.UNDECIDED
+    ]
+
+
+def test_a_pass_is_not_corrected():
+    assert verdicts([evidence(0.05, 1)] * 10) == [Verdict.PASS] * 10
+
+
+def test_images_to_decide():
+    # (1.645 + 1.282)^2 * 0.01 / 0.005^2
+    assert images_to_decide(5, 5, 1000, 0.005) == pytest.approx(3426, rel=0.12)
+    assert images_to_decide(500, 500, 100_000, 0.005) == 100_001
+    assert images_to_decide(0, 0, 100, 0.0) is None
+    assert images_to_decide_proportion(0, 100, 0.0) is None
+
+
+def test_impossible_counts_are_refused():
+    for counts in ((-1, 0, 10), (6, 5, 10), (0, 0, 0)):
+        with pytest.raises(ValueError, match="impossible"):
+            paired_evidence(*counts, 0.005)
+    with pytest.raises(ValueError, match="fraction"):
+        proportion_evidence(1, 10, 5.0)
+
+
+def test_sequential_wealth_is_the_product_of_the_bets():
+    """Oracle: each bettor image by image, in a mixed order."""
+    losses = [1, 0, 0, -1, 0, 0, 1, 0, 0, 0]
+    wealth = [
+        math.prod(1 + f * (0.1 - x) / 0.9 for x in losses) for f in sequential.STAKES.tolist()
+    ]
+    found = sequential.log_wealth_of_small_losses(2, 1, 10, 0.1)
+    assert math.exp(found) == pytest.approx(sum(wealth) / len(wealth), rel=1e-12)
