@@ -5,15 +5,16 @@ All losses and limits are fractions of images, not per cent. Nothing here approx
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from bench import binomial, paired_test
+from bench.inversion import invert
 from bench.paired_test import Table
 
 LEVEL = 0.05  # one-sided
-TOLERANCE = 1e-7  # of a bound
 Z_POWER = 1.2815515655446004  # 90 % quantile of the normal distribution
 Z_LEVEL = 1.6448536269514722  # 95 % quantile
 
@@ -50,11 +51,24 @@ def paired_evidence(only_reference: int, only_model: int, images: int, limit: fl
     check_counts(only_reference, only_model, images, limit)
     table = Table(only_reference, only_model, images)
     estimate = (only_reference - only_model) / images
-    low = _bound(lambda d: paired_test.p_of_at_most(table, d), estimate, -1.0)
-    high = _bound(lambda d: paired_test.p_of_at_least(table, d), estimate, 1.0)
+
+    @cache
+    def p_at_least(loss: float) -> float:
+        return paired_test.p_of_at_least(table, loss)
+
+    @cache
+    def p_at_most(loss: float) -> float:
+        return paired_test.p_of_at_most(table, loss)
+
+    # about where the bounds will be, by the normal distribution
+    reach = Z_LEVEL * math.sqrt(only_reference + only_model + 1) / images
+    lows = (limit, estimate - 0.8 * reach, estimate - 1.6 * reach)
+    highs = (limit, estimate + 0.8 * reach, estimate + 1.6 * reach)
+    low = invert(p_at_most, estimate, -1.0, LEVEL, lows)
+    high = invert(p_at_least, estimate, 1.0, LEVEL, highs)
     # nobody can lose more than all images: a limit of 1 always holds
-    p_pass = paired_test.p_of_at_least(table, limit) if limit < 1 else 0.0
-    p_fail = paired_test.p_of_at_most(table, limit) if limit < 1 else 1.0
+    p_pass = p_at_least(limit) if limit < 1 else 0.0
+    p_fail = p_at_most(limit) if limit < 1 else 1.0
     return Evidence(estimate, low, high, p_pass, p_fail, images)
 
 
@@ -134,16 +148,3 @@ def _images(loss: float, variance: float, images: int, limit: float) -> int | No
     if gap < 1e-9:
         return None
     return max(images + 1, math.ceil((Z_LEVEL + Z_POWER) ** 2 * variance / gap**2))
-
-
-def _bound(p: Callable[[float], float], inside: float, outside: float) -> float:
-    """The value between `inside` and `outside` where the p-value falls to LEVEL."""
-    if p(outside) > LEVEL:
-        return outside
-    while abs(outside - inside) > TOLERANCE:
-        middle = (inside + outside) / 2
-        if p(middle) > LEVEL:
-            inside = middle
-        else:
-            outside = middle
-    return outside

@@ -25,7 +25,7 @@ import numpy as np
 from bench import binomial
 
 GAMMA = 1e-5  # chance that p01 lies outside the range searched; part of every p-value
-COARSE = 40  # values of p01 over that range
+COARSE = 20  # values of p01 over that range: about two per standard deviation of c
 FINE = 9  # values in each of two refinements around the worst of them
 SAME = 1e-9  # values of T closer than this are ties
 
@@ -125,27 +125,21 @@ class _Boundary:
         P(hit) P(X = k of N - 1), and P(X <= k + 1) adds P(X = k + 1). All terms are positive.
         """
         n, c, k = self.images, self.c, self.largest
-        table = binomial.log_factorials(n)
         p01 = p01[:, None]
         hit = np.minimum(1.0, (p01 + self.difference) / (1 - p01))
-        start = np.arange(max(0, k[0] - self._reach(c[0], hit)), k[0] + 1)
+        least, most = binomial.likely_counts(n - c[0], float(hit.min()), float(hit.max()))
+        start = np.arange(least, min(most, k[0]) + 1)
         inside = np.zeros((len(p01), len(c)))
-        inside += binomial.pmf(start, n - c[0], hit, table).sum(axis=1, keepdims=True)
-        fewer_trials = hit * binomial.pmf(k[:-1], n - c[1:], hit, table)
+        inside += binomial.pmf(start, n - c[0], hit).sum(axis=1, keepdims=True)
+        fewer_trials = hit * binomial.pmf(k[:-1], n - c[1:], hit)
         inside[:, 1:] += np.cumsum(fewer_trials, axis=1)
         more = np.arange(k[0] + 1, k[-1] + 1)
         if len(more):
             reached = np.searchsorted(k, more)  # the first c whose boundary includes this b
-            added = np.cumsum(binomial.pmf(more, n - c[reached], hit, table), axis=1)
+            added = np.cumsum(binomial.pmf(more, n - c[reached], hit), axis=1)
             padded = np.concatenate([np.zeros((len(p01), 1)), added], axis=1)
             inside += padded[:, k - k[0]]
-        return (binomial.pmf(c, n, p01, table) * np.minimum(1.0, inside)).sum(axis=1)
-
-    def _reach(self, c: int, hit: np.ndarray) -> int:
-        """How far below the boundary b can be expected at all."""
-        trials, chance = self.images - c, float(hit.max())
-        deviation = math.sqrt(trials * min(0.25, chance))
-        return math.ceil(binomial.REACH * deviation) + binomial.SLACK
+        return (binomial.pmf(c, n, p01) * np.minimum(1.0, inside)).sum(axis=1)
 
 
 def _swapped(table: Table) -> Table:

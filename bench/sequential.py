@@ -15,11 +15,11 @@ Sources: Waudby-Smith and Ramdas, "Estimating means of bounded random variables 
 """
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
-from bench.evidence import LEVEL, TOLERANCE, Evidence, check_counts
+from bench.evidence import LEVEL, Evidence, check_counts
+from bench.inversion import invert
 
 SEQUENTIAL_LEVEL = 0.01  # of each side of a gate that stops early
 STAKES = np.geomspace(1e-3, 1.0, 60)  # fractions; at 1 a single image against it takes everything
@@ -90,24 +90,11 @@ def _evidence(lost: int, won: int, images: int, limit: float, least: int) -> Evi
             return 1.0 if estimate == least else 0.0
         return _p(log_wealth_of_large_losses(lost, won, images, mean, least))
 
-    low = _bound(p_at_most, estimate, float(least))
-    high = _bound(p_exceeds, estimate, 1.0)
+    low = invert(p_at_most, estimate, float(least), LEVEL, [limit])
+    high = invert(p_exceeds, estimate, 1.0, LEVEL, [limit])
     p_fail = p_at_most(limit) if limit < 1 else 1.0
     return Evidence(estimate, low, high, p_exceeds(limit), p_fail, images)
 
 
 def _p(log_wealth: float) -> float:
     return math.exp(-max(0.0, log_wealth))
-
-
-def _bound(p: Callable[[float], float], inside: float, outside: float) -> float:
-    """The value between `inside` and `outside` where the p-value falls to LEVEL."""
-    if p(outside) > LEVEL:
-        return outside
-    while abs(outside - inside) > TOLERANCE:
-        middle = (inside + outside) / 2
-        if p(middle) > LEVEL:
-            inside = middle
-        else:
-            outside = middle
-    return outside
