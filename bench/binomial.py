@@ -1,7 +1,8 @@
 """Binomial probabilities and the exact bounds of a proportion, in NumPy alone."""
 
 import math
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -15,7 +16,7 @@ def log_factorials(largest: int) -> np.ndarray:
     return _log_factorials(2 ** max(10, largest.bit_length()))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _log_factorials(largest: int) -> np.ndarray:
     table = np.zeros(largest + 1)
     np.cumsum(np.log(np.arange(1, largest + 1, dtype=np.float64)), out=table[1:])
@@ -83,7 +84,7 @@ def lower_bound(count: int, trials: int, alpha: float) -> float:
     return 1.0 - upper_bound(trials - count, trials, alpha)
 
 
-def _bisect(holds, low: float, high: float) -> float:
+def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
     """The point where `holds` changes from true (at low) to false, to the last bit."""
     while True:
         middle = (low + high) / 2

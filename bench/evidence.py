@@ -81,12 +81,13 @@ def proportion_evidence(count: int, images: int, limit: float) -> Evidence:
     check_counts(count, 0, images, limit)
     if limit < 0:
         raise ValueError(f"a share of images cannot be limited to {limit}")
+    # no share exceeds 1: a limit of 1 always holds
     return Evidence(
         estimate=count / images,
         low=binomial.lower_bound(count, images, LEVEL),
         high=binomial.upper_bound(count, images, LEVEL),
         p_pass=binomial.at_most(count, images, limit) if limit < 1 else 0.0,
-        p_fail=binomial.at_least(count, images, limit),
+        p_fail=binomial.at_least(count, images, limit) if limit < 1 else 1.0,
         images=images,
     )
 

@@ -22,7 +22,10 @@ from bench.evidence import LEVEL, Evidence, check_counts
 from bench.inversion import invert
 
 SEQUENTIAL_LEVEL = 0.01  # of each side of a gate that stops early
-STAKES = np.geomspace(1e-3, 1.0, 60)  # fractions; at 1 a single image against it takes everything
+WHOLE = 0.2  # share of the bettors' money with those who stake everything: one image can ruin them,
+# but as long as none does, no other bettor wins as fast
+STAKES = np.geomspace(0.02, 1.0, 20)  # fractions that can decide within some 50,000 images
+STAKES_ON_EXCESS = np.geomspace(0.001, 1.0, 30)  # the same where a small share may be exceeded
 
 
 def paired_evidence_anytime(
@@ -52,29 +55,34 @@ def log_wealth_of_small_losses(lost: int, won: int, images: int, limit: float) -
     Args: images with a loss of 1 and of -1; images in all; limit below 1.
     """
     gains = STAKES[:, None] * (limit - np.array([1, 0, -1])) / (1 - limit)
-    return _log_mean_wealth(gains, lost, images - lost - won, won)
+    return _log_mean_wealth(gains, np.array([lost, images - lost - won, won]))
 
 
-def log_wealth_of_large_losses(
-    lost: int, won: int, images: int, limit: float, least: int
-) -> float:
+def log_wealth_of_large_losses(lost: int, won: int, images: int, limit: float, least: int) -> float:
     """Log of the wealth won against the claim "the mean loss is at most the limit".
 
-    Args: as above; least, the smallest loss that an image can have: -1 or 0, below the limit.
+    Args: as above; least, the smallest loss that an image can have, -1 or 0, below the limit.
     """
-    gains = STAKES[:, None] * (np.array([1, 0, -1]) - limit) / (limit - least)
-    return _log_mean_wealth(gains, lost, images - lost - won, won)
+    stakes = STAKES if least < 0 else STAKES_ON_EXCESS
+    gains = stakes[:, None] * (np.array([1, 0, -1]) - limit) / (limit - least)
+    return _log_mean_wealth(gains, np.array([lost, images - lost - won, won]))
 
 
-def _log_mean_wealth(gains: np.ndarray, lost: int, same: int, won: int) -> float:
-    """Args: gains, (stakes, 3): relative gain at a loss of 1, 0 and -1, never below -1."""
-    log_wealth = np.zeros(len(gains))
-    for gain, times in zip(gains.T, (lost, same, won), strict=True):
-        if times:
-            with np.errstate(divide="ignore"):  # log(0) where all was staked and lost
-                log_wealth += times * np.log1p(np.maximum(-1.0, gain))
+def weights(bettors: int) -> np.ndarray:
+    """Money that each bettor starts with, 1 in all; the last is the one who stakes everything."""
+    shares = np.full(bettors, (1 - WHOLE) / (bettors - 1))
+    shares[-1] = WHOLE
+    return shares
+
+
+def _log_mean_wealth(gains: np.ndarray, images: np.ndarray) -> float:
+    """Args: gains, (bettors, 3), at a loss of 1, 0 and -1, in parts of the wealth; images with each."""
+    happened = images > 0
+    with np.errstate(divide="ignore"):  # the log of 0 is right where everything was staked and lost
+        logs = np.log1p(np.maximum(-1.0, gains[:, happened]))
+    log_wealth = logs @ images[happened] + np.log(weights(len(gains)))
     most = log_wealth.max()
-    return float(most + math.log(np.exp(log_wealth - most).mean()))
+    return float(most + np.log(np.exp(log_wealth - most).sum()))
 
 
 def _evidence(lost: int, won: int, images: int, limit: float, least: int) -> Evidence:
@@ -86,7 +94,7 @@ def _evidence(lost: int, won: int, images: int, limit: float, least: int) -> Evi
         return _p(log_wealth_of_small_losses(lost, won, images, mean))
 
     def p_at_most(mean: float) -> float:
-        if mean <= least:  # only possible if every image had the least loss
+        if mean <= least:  # only possible if every image has the least loss
             return 1.0 if estimate == least else 0.0
         return _p(log_wealth_of_large_losses(lost, won, images, mean, least))
 
