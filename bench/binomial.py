@@ -1,12 +1,14 @@
 """Binomial probabilities and the exact bounds of a proportion, in NumPy alone."""
 
 import math
-from collections.abc import Callable
 from functools import cache, lru_cache
 
 import numpy as np
 
+from bench.inversion import invert
+
 REACH = 9.0  # standard deviations; what lies farther out weighs less than 1e-15 and is left out
+TOLERANCE = 1e-12  # of a bound
 TINY, EPSILON = 1e-300, 2.0**-53  # the smallest chance, and the smallest distance from 1
 SLACK = 45  # more counts on each side, because a binomial with a small mean is skewed
 
@@ -76,24 +78,18 @@ def upper_bound(count: int, trials: int, alpha: float) -> float:
     """
     if count >= trials:
         return 1.0
-    return _bisect(lambda chance: at_most(count, trials, chance) > alpha, count / trials, 1.0)
+    estimate = count / trials
+    spread = -math.log(alpha)
+    reach = (math.sqrt(2 * spread * count) + spread) / trials
+    guesses = (estimate + reach, estimate + reach / 2)
+    return invert(
+        lambda chance: at_most(count, trials, chance), estimate, 1.0, alpha, guesses, TOLERANCE
+    )
 
 
 def lower_bound(count: int, trials: int, alpha: float) -> float:
     """Lowest chance under which `count` or more happen with probability alpha, as above."""
     return 1.0 - upper_bound(trials - count, trials, alpha)
-
-
-def _bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """The point where `holds` changes from true (at low) to false, to the last bit."""
-    while True:
-        middle = (low + high) / 2
-        if not low < middle < high:
-            return high
-        if holds(middle):
-            low = middle
-        else:
-            high = middle
 
 
 def _lower_tail(count: int, trials: int, chance: float) -> float:

@@ -8,10 +8,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 
 from bench import binomial, paired_test
-from bench.inversion import invert
 from bench.paired_test import Table
 
 LEVEL = 0.05  # one-sided
@@ -50,26 +48,16 @@ def paired_evidence(only_reference: int, only_model: int, images: int, limit: fl
     """
     check_counts(only_reference, only_model, images, limit)
     table = Table(only_reference, only_model, images)
-    estimate = (only_reference - only_model) / images
-
-    @cache
-    def p_at_least(loss: float) -> float:
-        return paired_test.p_of_at_least(table, loss)
-
-    @cache
-    def p_at_most(loss: float) -> float:
-        return paired_test.p_of_at_most(table, loss)
-
-    # about where the bounds will be, by the normal distribution
-    reach = Z_LEVEL * math.sqrt(only_reference + only_model + 1) / images
-    lows = (limit, estimate - 0.8 * reach, estimate - 1.6 * reach)
-    highs = (limit, estimate + 0.8 * reach, estimate + 1.6 * reach)
-    low = invert(p_at_most, estimate, -1.0, LEVEL, lows)
-    high = invert(p_at_least, estimate, 1.0, LEVEL, highs)
+    low, high = paired_test.bounds(table, LEVEL, guesses=(limit,))
     # nobody can lose more than all images: a limit of 1 always holds
-    p_pass = p_at_least(limit) if limit < 1 else 0.0
-    p_fail = p_at_most(limit) if limit < 1 else 1.0
-    return Evidence(estimate, low, high, p_pass, p_fail, images)
+    return Evidence(
+        estimate=(only_reference - only_model) / images,
+        low=low,
+        high=high,
+        p_pass=paired_test.p_of_at_least(table, limit) if limit < 1 else 0.0,
+        p_fail=paired_test.p_of_at_most(table, limit) if limit < 1 else 1.0,
+        images=images,
+    )
 
 
 def proportion_evidence(count: int, images: int, limit: float) -> Evidence:

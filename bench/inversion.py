@@ -14,6 +14,7 @@ def invert(
     end: float,
     level: float,
     guesses: Iterable[float] = (),
+    tolerance: float = TOLERANCE,
 ) -> float:
     """Where p falls to the level on the way from the estimate to the end of the scale.
 
@@ -21,7 +22,7 @@ def invert(
         estimate to the end; guesses, values to try first. Where p waves about the level, the bound
         still agrees with p at every guess.
     Returns: the end itself if p does not fall to the level. The bound errs outwards, by at most
-        TOLERANCE.
+        the tolerance.
     """
     if p(end) > level or estimate == end:
         return end
@@ -38,10 +39,10 @@ def invert(
     kept = 0
     for _ in range(TRIES):
         width = abs(outside - inside)
-        if width <= TOLERANCE:
+        if width <= tolerance:
             break
         # half a tolerance from the ends, so that the next step can close the gap from both sides
-        least = 0.5 * TOLERANCE / width
+        least = 0.5 * tolerance / width
         share = min(1 - least, max(least, height_in / (height_in - height_out)))
         middle = inside + share * (outside - inside)
         height = _height(p, middle, level)

@@ -18,11 +18,14 @@ unconditional tests for testing non-inferiority in matched-pairs design" (Statis
 """
 
 import math
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from bench import binomial
+from bench.inversion import invert
 
 GAMMA = 1e-5  # chance that p01 lies outside the range searched; part of every p-value
 COARSE = 20  # values of p01 over that range: about two per standard deviation of c
@@ -38,6 +41,7 @@ class Table(NamedTuple):
     images: int
 
 
+@lru_cache(maxsize=4096)
 def p_of_at_least(table: Table, difference: float) -> float:
     """p-value of the hypothesis p10 - p01 >= difference; small when b - c is too small for it.
 
@@ -49,12 +53,36 @@ def p_of_at_least(table: Table, difference: float) -> float:
     return min(1.0, boundary.largest_chance(1) + GAMMA)
 
 
+@lru_cache(maxsize=4096)
 def p_of_at_most(table: Table, difference: float) -> float:
     """p-value of the hypothesis p10 - p01 <= difference; small when b - c is too large for it."""
     if difference < 0:
         return p_of_at_least(_swapped(table), -difference)
     boundary = _Boundary(table, difference, ties=False)
     return min(1.0, 1 + boundary.largest_chance(-1) + GAMMA)
+
+
+def bounds(table: Table, level: float, guesses: Iterable[float] = ()) -> tuple[float, float]:
+    """Lower and upper bound of p10 - p01, each one-sided of confidence 1 - level.
+
+    Args: guesses, differences at which the bounds must agree with the p-values.
+    """
+    estimate = (table.only_first - table.only_second) / table.images
+    # about where the bounds will be, by the normal distribution
+    reach = math.sqrt(-2 * math.log(level) * (table.only_first + table.only_second + 1))
+    steps = (0.5 * reach / table.images, reach / table.images)
+
+    def p_at_most(difference: float) -> float:
+        return p_of_at_most(table, difference)
+
+    def p_at_least(difference: float) -> float:
+        return p_of_at_least(table, difference)
+
+    lows = (*guesses, *(estimate - step for step in steps))
+    highs = (*guesses, *(estimate + step for step in steps))
+    low = invert(p_at_most, estimate, -1.0, level, lows)
+    high = invert(p_at_least, estimate, 1.0, level, highs)
+    return low, high
 
 
 def score_statistic(
