@@ -100,9 +100,7 @@ def verdicts(evidence: Sequence[Evidence], level: float = LEVEL) -> list[Verdict
     return result
 
 
-def images_to_decide(
-    only_reference: int, only_model: int, images: int, limit: float
-) -> int | None:
+def images_to_decide(only_reference: int, only_model: int, images: int, limit: float) -> int | None:
     """Number of images at which the rates seen so far would give a verdict, with 90 % power.
 
     Returns: None where no number would, because the observed loss equals the limit.

@@ -35,7 +35,8 @@ def invert(
                 inside, height_in = guess, height
             else:
                 outside, height_out = guess, height
-    # the Illinois method: where the chord crosses zero; an end that stays twice loses half its height
+    # the Illinois method: try where the chord crosses zero, and halve the height of an end that
+    # stays twice
     kept = 0
     for _ in range(TRIES):
         width = abs(outside - inside)

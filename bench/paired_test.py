@@ -134,7 +134,7 @@ class _Boundary:
 
     def largest_chance(self, sign: int) -> float:
         """Largest value of sign * P(inside) over the range of p01."""
-        # evenly spaced in the square root, the scale on which a count has the same spread everywhere
+        # evenly spaced square roots: on that scale a count has about the same spread everywhere
         roots = np.linspace(math.sqrt(self.p01_low), math.sqrt(self.p01_high), COARSE)
         best = -math.inf
         for points in (FINE, FINE, 0):

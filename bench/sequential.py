@@ -76,7 +76,7 @@ def weights(bettors: int) -> np.ndarray:
 
 
 def _log_mean_wealth(gains: np.ndarray, images: np.ndarray) -> float:
-    """Args: gains, (bettors, 3), at a loss of 1, 0 and -1, in parts of the wealth; images with each."""
+    """Args: gains, (bettors, 3), as parts of the wealth, at a loss of 1, 0 and -1; images, (3,)."""
     happened = images > 0
     with np.errstate(divide="ignore"):  # the log of 0 is right where everything was staked and lost
         logs = np.log1p(np.maximum(-1.0, gains[:, happened]))

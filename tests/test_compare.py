@@ -42,6 +42,8 @@ def test_the_interval_is_no_wider_than_it_must_be():
 
 
 def test_no_difference_seen_is_not_no_difference():
-    """Oracle: a difference d stays unseen on 100 images with probability (1 - d)^100, here 2.5 %."""
+    """Oracle: a difference d stays unseen on 100 images with probability (1 - d)^100. A 95 % bound is at least where
+    that is 2.5 %; it lies a little farther out, because a net that also wins images could look the same."""
     low, high = paired_interval_pct(0, 0, 100)
-    assert low == -high and high == pytest.approx(100 * (1 - 0.025**0.01), abs=0.01)
+    exact = 100 * (1 - 0.025**0.01)
+    assert low == -high and exact <= high < exact + 0.1

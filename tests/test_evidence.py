@@ -1,4 +1,4 @@
-"""Verdicts of the gate: exact tests, bounds and Holm's correction, against enumeration and scipy."""
+"""Verdicts of the gate on cases worked out by hand: exact tests, bounds, Holm's correction."""
 
 import math
 
