@@ -166,7 +166,7 @@ def test_the_paired_test_is_the_enumeration_of_all_tables(table, d):
     ("images", "limit"), [(3, 0.0), (12, 0.005), (25, 0.05), (25, 0.3), (40, 0.1)]
 )
 def test_a_verdict_is_wrong_at_most_once_in_20(images, limit):
-    """Oracle: the chance of every table, at 200 values of p01, with the loss at the limit or more."""
+    """Oracle: the chance of every table, at 200 values of p01, at the limit or beyond it."""
     p01 = np.linspace(0, (1 - limit) / 2, 200)[:, None]
     b, c, at_limit = trinomial(images, p01 + limit, p01)
     every = [Table(i, j, images) for i, j in zip(b.tolist(), c.tolist(), strict=True)]
@@ -271,61 +271,56 @@ def test_images_to_decide_are_those_of_statsmodels(b, c, images, limit):
 # sequential
 
 
-def expected_wealth(log_wealth, images: int, p10: float, p01: float) -> float:
-    """The sum over all tables, each with its chance. Args: log_wealth, of (b, c)."""
+def expected_wealth(bets: sequential.Bets, images: int, p10: float, p01: float) -> float:
+    """The sum over all tables, each with its chance."""
     b, c, chances = trinomial(images, np.array([[p10]]), np.array([[p01]]))
-    wealth = [math.exp(log_wealth(i, j)) for i, j in zip(b.tolist(), c.tolist(), strict=True)]
-    return float(chances[0] @ wealth)
+    return float(
+        chances[0] @ np.exp(sequential.log_wealth(bets, np.stack([b, images - b - c, c], 1)))
+    )
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.005, 0.1, 0.5])
-def test_the_expected_wealth_is_what_the_bettor_began_with(limit):
+def test_the_expected_wealth_is_what_the_bettors_began_with(limit):
     """Exactly that with the loss at the limit, and less where the claim is true by a margin."""
-
-    def bet_on_small(b: int, c: int) -> float:
-        return sequential.log_wealth_of_small_losses(b, c, 20, limit)
-
-    def bet_on_large(b: int, c: int) -> float:
-        return sequential.log_wealth_of_large_losses(b, c, 20, limit, least=-1)
-
+    on_small, on_large = (
+        sequential.bets_on_small_losses(limit),
+        sequential.bets_on_large_losses(limit, least=-1),
+    )
     for p01 in (0.0, 0.001, 0.05, 0.2):
-        for bet in (bet_on_small, bet_on_large):
-            assert expected_wealth(bet, 20, p01 + limit, p01) == pytest.approx(1)
-        assert expected_wealth(bet_on_small, 20, p01 + limit + 0.05, p01) < 0.9999
-        assert expected_wealth(bet_on_large, 20, p01 + limit, p01 + 0.05) < 0.9999
+        for bets in (on_small, on_large):
+            assert expected_wealth(bets, 20, p01 + limit, p01) == pytest.approx(1)
+        assert expected_wealth(on_small, 20, p01 + limit + 0.05, p01) < 0.9999
+        assert expected_wealth(on_large, 20, p01 + limit, p01 + 0.05) < 0.9999
 
 
 @pytest.mark.parametrize("limit", [0.005, 0.1, 0.5])
-def test_the_expected_wealth_of_a_share_is_what_the_bettor_began_with(limit):
-    def bet_on_large(b: int, c: int) -> float:
-        return sequential.log_wealth_of_large_losses(b, c, 20, limit, least=0)
-
-    assert expected_wealth(bet_on_large, 20, limit, 0.0) == pytest.approx(1)
-    assert expected_wealth(bet_on_large, 20, limit / 2, 0.0) < 0.9999
+def test_the_expected_wealth_of_bets_on_a_share_is_what_they_began_with(limit):
+    on_large = sequential.bets_on_large_losses(limit, least=0)
+    assert expected_wealth(on_large, 20, limit, 0.0) == pytest.approx(1)
+    assert expected_wealth(on_large, 20, limit / 2, 0.0) < 0.9999
 
 
 @pytest.mark.parametrize(("limit", "p01"), [(0.005, 0.005), (0.1, 0.0), (0.1, 0.1), (0.0, 0.2)])
-def test_looking_after_every_image_is_wrong_at_most_once_in_20(limit, p01):
+@pytest.mark.parametrize("side", ["pass", "fail"])
+def test_looking_after_every_image_is_wrong_at_most_once_in_20(limit, p01, side):
     """Oracle: the exact distribution of (b, c) over 80 images; what is decided is taken out."""
-    p10, images, wrong = p01 + limit, 80, {"pass": 0.0, "fail": 0.0}
-    for side in wrong:
-        alive = np.zeros((images + 1, images + 1))
-        alive[0, 0] = 1
-        for n in range(1, images + 1):
-            grown = alive * (1 - p10 - p01)
-            grown[1:] += alive[:-1] * p10
-            grown[:, 1:] += alive[:, :-1] * p01
-            alive = grown
-            for b, c in zip(*np.nonzero(alive > 1e-9), strict=True):
-                if side == "pass":
-                    log_wealth = sequential.log_wealth_of_small_losses(b, c, n, limit)
-                else:
-                    log_wealth = sequential.log_wealth_of_large_losses(b, c, n, limit, least=-1)
-                if log_wealth >= math.log(20):
-                    wrong[side] += alive[b, c]
-                    alive[b, c] = 0
-    assert max(wrong.values()) <= 0.05
-    assert limit < 0.1 or max(wrong.values()) > 0.001  # it does decide
+    images, p10, wrong = 80, p01 + limit, 0.0
+    on_large = sequential.bets_on_large_losses(limit, least=-1)
+    bets = sequential.bets_on_small_losses(limit) if side == "pass" else on_large
+    b, c = np.mgrid[: images + 1, : images + 1]
+    alive = np.zeros((images + 1, images + 1))
+    alive[0, 0] = 1
+    for n in range(1, images + 1):
+        grown = alive * (1 - p10 - p01)
+        grown[1:] += alive[:-1] * p10
+        grown[:, 1:] += alive[:, :-1] * p01
+        wealth = sequential.log_wealth(bets, np.stack([b, np.maximum(0, n - b - c), c], axis=-1))
+        decided = (wealth >= math.log(20)) & (b + c <= n)
+        wrong += grown[decided].sum()
+        alive = np.where(decided, 0, grown)
+    assert alive.sum() + wrong == pytest.approx(1)
+    assert wrong <= 0.05
+    assert limit < 0.1 or wrong > 0.001  # it does decide
 
 
 @check(300)
