@@ -28,8 +28,9 @@ from bench import binomial
 from bench.inversion import invert
 
 GAMMA = 1e-5  # chance that p01 lies outside the range searched; part of every p-value
-COARSE = 20  # values of p01 over that range: about two per standard deviation of c
-FINE = 9  # values in each of two refinements around the worst of them
+COARSE = 24  # values of p01 over that range: more than two per standard deviation of c
+PEAKS = 3  # of the coarse grid, that are searched closely
+FINE = 9  # values around each of them, and again around the highest
 SAME = 1e-9  # values of T closer than this are ties
 
 
@@ -49,6 +50,8 @@ def p_of_at_least(table: Table, difference: float) -> float:
     """
     if difference < 0:
         return p_of_at_most(_swapped(table), -difference)
+    if difference == 1:  # then only the first model is right, on every image
+        return 1.0 if table.only_first == table.images else 0.0
     boundary = _Boundary(table, difference, ties=True)
     return min(1.0, boundary.largest_chance(1) + GAMMA)
 
@@ -58,6 +61,8 @@ def p_of_at_most(table: Table, difference: float) -> float:
     """p-value of the hypothesis p10 - p01 <= difference; small when b - c is too large for it."""
     if difference < 0:
         return p_of_at_least(_swapped(table), -difference)
+    if difference == 1:
+        return 1.0
     boundary = _Boundary(table, difference, ties=False)
     return min(1.0, 1 + boundary.largest_chance(-1) + GAMMA)
 
@@ -113,9 +118,10 @@ class _Boundary:
 
     def __init__(self, table: Table, difference: float, ties: bool):
         self.images, self.difference = table.images, difference
-        most = (1 - difference) / 2
-        self.p01_low = min(most, binomial.lower_bound(table.only_second, table.images, GAMMA / 2))
-        self.p01_high = min(most, binomial.upper_bound(table.only_second, table.images, GAMMA / 2))
+        self.most = (1 - difference) / 2  # the largest p01 that leaves room for p10
+        low = binomial.lower_bound(table.only_second, table.images, GAMMA / 2)
+        high = binomial.upper_bound(table.only_second, table.images, GAMMA / 2)
+        self.p01_low, self.p01_high = min(self.most, low), min(self.most, high)
         first, last = binomial.likely_counts(table.images, self.p01_low, self.p01_high)
         self.c = np.arange(first, last + 1)
         observed = float(score_statistic(*table, difference))
@@ -133,17 +139,30 @@ class _Boundary:
         return np.maximum.accumulate(below)
 
     def largest_chance(self, sign: int) -> float:
-        """Largest value of sign * P(inside) over the range of p01."""
-        # evenly spaced square roots: on that scale a count has about the same spread everywhere
-        roots = np.linspace(math.sqrt(self.p01_low), math.sqrt(self.p01_high), COARSE)
-        best = -math.inf
-        for points in (FINE, FINE, 0):
-            chances = sign * self.chance(roots**2)
-            worst = int(np.argmax(chances))
-            best = max(best, float(chances[worst]))
-            left, right = roots[max(0, worst - 1)], roots[min(len(roots) - 1, worst + 1)]
-            roots = np.linspace(left, right, points)
+        """Largest value of sign * P(inside) over the range of p01.
+
+        There may be several peaks: the highest of a coarse grid are searched closely.
+        """
+        # evenly spaced angles: on that scale a count has about the same spread everywhere
+        ends = np.arcsin(np.sqrt(np.array([self.p01_low, self.p01_high]) / self.most))
+        angles = np.linspace(*ends, COARSE)
+        chances = sign * self.chance(self._p01(angles))
+        best = float(chances.max())
+        step = angles[1] - angles[0]
+        padded = np.concatenate([[-np.inf], chances, [-np.inf]])
+        peaks = np.flatnonzero((chances >= padded[:-2]) & (chances >= padded[2:]))
+        highest = peaks[np.argsort(chances[peaks])[-PEAKS:]]
+        for _ in range(2):
+            near = angles[highest, None] + step * np.linspace(-1, 1, FINE)
+            angles = np.clip(near, *ends).ravel()
+            chances = sign * self.chance(self._p01(angles))
+            highest = np.array([int(chances.argmax())])
+            best = max(best, float(chances[highest[0]]))
+            step *= 2 / (FINE - 1)
         return best
+
+    def _p01(self, angles: np.ndarray) -> np.ndarray:
+        return self.most * np.sin(angles) ** 2
 
     def chance(self, p01: np.ndarray) -> np.ndarray:
         """P(inside) for every p01, (values,).
