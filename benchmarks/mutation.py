@@ -28,31 +28,68 @@ import click
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+
+def _named(file: str, *tests: str) -> tuple[str, ...]:
+    return tuple(f"{file}::test_{name}" for name in tests)
+
+
 ORACLES = "test_statistics_oracles.py"
-STATISTICS = ("test_evidence.py", "test_compare.py", ORACLES)
-GEOMETRY = tuple(
-    f"test_protocols.py::test_{name}"
-    for name in ("offsets_in_closed_form", "views_lie_inside_and_reach_the_edges")
-    + ("crops_are_torchvisions", "q_follows_s_as_in_section_4")
-    + ("weights_sum_to_one_and_methods_count_alike",)
+GEOMETRY = _named(
+    "test_protocols.py",
+    "offsets_in_closed_form",
+    "views_lie_inside_and_reach_the_edges",
+    "crops_are_torchvisions",
+    "q_follows_s_as_in_section_4",
+    "weights_sum_to_one_and_methods_count_alike",
 )
+BINOMIAL = _named(
+    ORACLES, "binomial_tails_are_those_of_scipy", "bounds_of_a_share_are_clopper_and_pearsons"
+)
+BOUNDS = _named(ORACLES, "the_paired_bounds_are_the_test_inverted")
 TARGETS = {  # module: tests that should notice, the fastest first
     "vgg_deploy/scoring.py": (
         "test_scoring.py",
-        f"{ORACLES}::test_wilson_is_that_of_statsmodels",
-        f"{ORACLES}::test_ranks_are_those_of_scipy",
+        *_named(ORACLES, "wilson_is_that_of_statsmodels", "ranks_are_those_of_scipy"),
     ),
     "vgg_deploy/views.py": ("test_views.py", *GEOMETRY),
     "vgg_deploy/preprocess.py": ("test_preprocess.py",),
-    "bench/binomial.py": STATISTICS,
-    "bench/inversion.py": STATISTICS,
-    "bench/paired_test.py": STATISTICS,
-    "bench/evidence.py": STATISTICS,
-    "bench/sequential.py": STATISTICS,
+    "bench/binomial.py": (*BINOMIAL, "test_evidence.py"),
+    "bench/inversion.py": ("test_evidence.py", *BINOMIAL, *BOUNDS),
+    "bench/paired_test.py": (
+        "test_evidence.py",
+        *_named(
+            ORACLES,
+            "the_worst_p01_is_found_where_there_are_several_peaks",
+            "the_statistic_is_tangos",
+            "with_many_differing_images_the_bounds_are_the_normal_ones",
+            "the_paired_test_is_the_enumeration_of_all_tables",
+        ),
+        *BOUNDS,
+    ),
+    "bench/evidence.py": (
+        "test_evidence.py",
+        *_named(
+            ORACLES,
+            "failing_rows_are_those_whose_adjusted_p_is_small",
+            "images_to_decide_are_those_of_statsmodels",
+            "evidence_of_a_share_is_the_binomial_test",
+        ),
+        *BOUNDS,
+    ),
+    "bench/sequential.py": (
+        "test_evidence.py",
+        *_named(
+            ORACLES,
+            "the_expected_wealth_is_what_the_bettors_began_with",
+            "the_expected_wealth_of_bets_on_a_share_is_what_they_began_with",
+            "anytime_evidence_is_ordered_and_agrees_with_its_bounds",
+            "looking_after_every_image_is_wrong_at_most_once_in_20",
+        ),
+    ),
     "bench/calibration.py": (
-        f"{ORACLES}::test_calibration_error_is_a_loop_over_bins",
-        "test_bench.py::test_calibration_by_hand",
-        "test_bench.py::test_calibrated_answers_have_no_error",
+        *_named(ORACLES, "calibration_error_is_a_loop_over_bins"),
+        *_named("test_bench.py", "calibration_by_hand", "calibrated_answers_have_no_error"),
     ),
     "bench/protocols.py": ("test_views.py", *GEOMETRY),
     "bench/compare.py": ("test_compare.py", "test_gate.py"),
@@ -197,6 +234,7 @@ def main(modules: tuple[str, ...], most: int, minutes: float, out: Path) -> None
             if run_tests(folder, TARGETS[module], 900, log) != "passed":
                 raise click.ClickException(f"{module}: its tests fail unchanged\n{log.read_text()}")
             limit_s = 15 + 3 * (time.monotonic() - begun)
+            begun = time.monotonic()
             every = mutants(source)
             chosen = random.Random(0).sample(every, min(most, len(every)))
             counts: Counter[str] = Counter()
