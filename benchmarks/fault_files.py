@@ -19,6 +19,7 @@ class Fault:
     kind: str
     plant: Callable[[Graph], None] = lambda graph: None
     described: Callable[[NetSpec], NetSpec] = lambda spec: spec  # what the file says of itself
+    wanted: str = "fail"  # "any" for a fault that may lie below the limit of rounding
 
 
 def _node(graph: Graph, name: str) -> onnx.NodeProto:
@@ -206,8 +207,11 @@ def two_filters_swapped(graph: Graph) -> None:
         graph.weights[name] = graph.weights[name][[1, 0, *range(2, len(graph.weights[name]))]]
 
 
-def bias_dropped(graph: Graph) -> None:
-    graph.weights["conv2_1.bias"] = np.zeros_like(graph.weights["conv2_1.bias"])
+def without_bias(layer: str) -> Callable[[Graph], None]:
+    def plant(graph: Graph) -> None:
+        graph.weights[f"{layer}.bias"] = np.zeros_like(graph.weights[f"{layer}.bias"])
+
+    return plant
 
 
 def noise(share: float) -> Callable[[Graph], None]:
@@ -358,7 +362,8 @@ def faults(side: int) -> list[Fault]:
         Fault("dropout left on", "head", dropout_left_on),
         Fault("one convolution zeroed", "weights", zeroed("conv4_2")),
         Fault("two filters swapped", "weights", two_filters_swapped),
-        Fault("one layer without bias", "weights", bias_dropped),
+        Fault("conv4_2 without its bias", "weights", without_bias("conv4_2")),
+        Fault("conv2_1 without its bias, which is small", "weights", without_bias("conv2_1"), wanted="any"),
         Fault("noise of 1 % on weights", "weights", noise(0.01)),
         Fault("noise of 0.1 % on weights", "weights", noise(0.001)),
         Fault("float16 weights called float32", "rounding", rounded_to_half),
