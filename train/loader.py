@@ -137,37 +137,29 @@ def train_batches(views: Views, begin: int, workers: int, pin: bool, rank: int =
     # its own generator: nothing of a run may hang on how often a shared one was asked
     atexit.register(setitem, ending := mmap.mmap(-1, 1), 0, 1)
     common = {"worker_init_fn": partial(_outlive_signals, ending=ending), "generator": torch.Generator()}
+    # of more workers than cores; the plan of a run says so in plain words
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
     config = views.config
     if views.dataset.packed:
         workers = min(workers, config.streams // world)
-        with _more_workers_than_cores():
-            parts = DataLoader(
-                StreamedViews(views, begin, rank, world),
-                batch_size=None,
-                num_workers=workers,
-                collate_fn=_as_it_is,
-                **common,
-            )
-        return _joined(parts, max(workers, 1), pin)
-    sampler = EpochBatches(len(views.dataset), config.batch, config.epochs, config.seed, begin, rank, world)
-    with _more_workers_than_cores():
-        loader = DataLoader(
-            views,
-            batch_sampler=sampler,
+        parts = DataLoader(
+            StreamedViews(views, begin, rank, world),
+            batch_size=None,
             num_workers=workers,
-            collate_fn=collate,
-            pin_memory=pin,
+            collate_fn=_as_it_is,
             **common,
         )
+        return _joined(parts, max(workers, 1), pin)
+    sampler = EpochBatches(len(views.dataset), config.batch, config.epochs, config.seed, begin, rank, world)
+    loader = DataLoader(
+        views,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        **common,
+    )
     return iter(loader)
-
-
-@contextmanager
-def _more_workers_than_cores() -> Iterator[None]:
-    """Without PyTorch's warning that there are: the plan of a run says so in plain words."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create")
-        yield
 
 
 @contextmanager
