@@ -81,9 +81,7 @@ def test_options_that_do_not_fit(here, model, photos):
     assert "write 256,384,512" in run(vgg_export, model, "--onnx", "--scales", "big", code=2)
     assert "compares with evenly spaced levels" in run(vgg_export, model, "--onnx", "--precision", "fp8", "--calibration", photos,
                                                       "--calibration-method", "entropy", code=2)  # fmt: skip
-    assert "--calibration nowhere: does not exist" in run(
-        vgg_export, model, "--onnx", "--precision", "int8", "--calibration", "nowhere", code=2
-    )
+    assert "--calibration nowhere: does not exist" in run(vgg_export, model, "--onnx", "--precision", "int8", "--calibration", "nowhere", code=2)
 
 
 def test_pytorch_in_three_precisions_and_side_by_side(here, model, photos):
