@@ -305,6 +305,33 @@ def test_1000_classes_in_an_order_that_the_numbers_cannot_mean_are_refused(tmp_p
     assert open_dataset(flat(tmp_path, truth=wnids, synsets="\n".join(devkit)), "val").labels.tolist() == found.tolist()
 
 
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_devkit_ids_with_a_sorted_list_are_refused_for_any_number_of_classes(tmp_path, count):
+    """A subset's lists have the same trap as all thousand: sorted wnids and ids of the devkit's order."""
+    ordered = [f"n{i:08}" for i in range(count)]
+    says = (f"looks like devkit ids, 1-{count} in the devkit's own order", "is sorted by wnid", 'lines "image wnid"')
+    refused(flat(tmp_path, truth="2\n" * 5, synsets="\n".join(ordered)), *says)
+    turned = ordered[::-1]
+    found = open_dataset(flat(tmp_path, truth="2\n" * 5, synsets="\n".join(turned)), "val")
+    assert [found.classes[label] for label in found.labels] == [turned[1]] * 5
+
+
+def test_a_ground_truth_has_one_form_in_all_lines(tmp_path):
+    """Judged by the first line alone, positions of a thousand unsorted classes would be taken."""
+    lines = by_name().splitlines()
+    for first, other in (("wnid", "position"), ("position", "wnid")):
+        mixed = list(lines)
+        at = 3 if other == "position" else slice(0, 3)
+        if other == "position":
+            mixed[at] = mixed[at].split()[0] + " 1"
+        else:
+            mixed[at] = [line.split()[0] + " 1" for line in mixed[at]]
+        refused(
+            flat(tmp_path, truth="\n".join(mixed)),
+            f"_ground_truth.txt, line 4: gives the class as a {other}, line 1 as a {first}; use one form in all lines",
+        )
+
+
 def test_subset_is_spread_evenly_and_always_the_same(tmp_path):
     dataset = open_dataset(in_folders(tmp_path, images=7), "val")
     for count in range(1, 22):
