@@ -1,41 +1,49 @@
 """Binomial probabilities and the exact bounds of a proportion, in NumPy alone."""
 
 import math
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
+from bench.inversion import invert
+
 REACH = 9.0  # standard deviations; what lies farther out weighs less than 1e-15 and is left out
+TOLERANCE = 1e-12  # of a bound
+TINY, EPSILON = 1e-300, 2.0**-53  # the smallest chance, and the smallest distance from 1
 SLACK = 45  # more counts on each side, because a binomial with a small mean is skewed
 
 
-@lru_cache(maxsize=4)
 def log_factorials(largest: int) -> np.ndarray:
-    """log(k!) for k = 0 .. largest, (largest + 1,) float64, read-only."""
+    """log(k!) for k = 0 .. at least `largest`, float64, read-only."""
+    return _log_factorials(2 ** max(10, largest.bit_length()))
+
+
+@cache
+def _log_factorials(largest: int) -> np.ndarray:
     table = np.zeros(largest + 1)
     np.cumsum(np.log(np.arange(1, largest + 1, dtype=np.float64)), out=table[1:])
     table.setflags(write=False)
     return table
 
 
-def pmf(
-    counts: np.ndarray, trials: np.ndarray | int, chance: np.ndarray | float, table: np.ndarray
-) -> np.ndarray:
+def pmf(counts: np.ndarray, trials: np.ndarray | int, chance: np.ndarray | float) -> np.ndarray:
     """P(X = count) for X ~ Binomial(trials, chance); 0 for impossible counts.
 
-    Args: counts, trials and chance broadcast against each other; table, `log_factorials` up to
-        the largest number of trials.
+    Args: counts, (J,) int; trials, (J,) or one number; chance, one number or (G, 1).
+    Returns: (J,), or (G, J).
     """
-    chance = np.asarray(chance, np.float64)
     possible = (counts >= 0) & (counts <= trials)
     k = np.where(possible, counts, 0)
     rest = trials - k
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # 0 * log(0) counts as 0: a certain event that happens every time
-        hits = np.where(k == 0, 0.0, k * np.log(chance))
-        misses = np.where(rest == 0, 0.0, rest * np.log1p(-chance))
-    logs = table[trials] - table[k] - table[rest] + hits + misses
-    return np.where(possible, np.exp(logs), 0.0)
+    table = log_factorials(int(np.max(trials)))
+    log_choose = table[trials] - table[k] - table[rest]
+    chance = np.clip(chance, TINY, 1 - EPSILON)  # so that 0 * log(0) is 0 and not NaN
+    logs = k * np.log(chance)
+    logs += rest * np.log1p(-chance)
+    logs += log_choose
+    np.exp(logs, out=logs)
+    logs *= possible
+    return logs
 
 
 def likely_counts(trials: int, lowest: float, highest: float) -> tuple[int, int]:
@@ -61,6 +69,7 @@ def at_least(count: int, trials: int, chance: float) -> float:
     return max(0.0, 1.0 - _lower_tail(count - 1, trials, chance))
 
 
+@lru_cache(maxsize=64)
 def upper_bound(count: int, trials: int, alpha: float) -> float:
     """Highest chance under which `count` or fewer still happen with probability alpha.
 
@@ -69,24 +78,18 @@ def upper_bound(count: int, trials: int, alpha: float) -> float:
     """
     if count >= trials:
         return 1.0
-    return _bisect(lambda chance: at_most(count, trials, chance) > alpha, count / trials, 1.0)
+    estimate = count / trials
+    spread = -math.log(alpha)
+    reach = (math.sqrt(2 * spread * count) + spread) / trials
+    guesses = (estimate + reach, estimate + reach / 2)
+    return invert(
+        lambda chance: at_most(count, trials, chance), estimate, 1.0, alpha, guesses, TOLERANCE
+    )
 
 
 def lower_bound(count: int, trials: int, alpha: float) -> float:
     """Lowest chance under which `count` or more happen with probability alpha, as above."""
     return 1.0 - upper_bound(trials - count, trials, alpha)
-
-
-def _bisect(holds, low: float, high: float) -> float:
-    """The point where `holds` changes from true (at low) to false, to the last bit."""
-    while True:
-        middle = (low + high) / 2
-        if not low < middle < high:
-            return high
-        if holds(middle):
-            low = middle
-        else:
-            high = middle
 
 
 def _lower_tail(count: int, trials: int, chance: float) -> float:
@@ -105,4 +108,4 @@ def _reach(trials: int, chance: float) -> int:
 
 def _total(first: int, last: int, trials: int, chance: float) -> float:
     counts = np.arange(first, last + 1)
-    return min(1.0, float(pmf(counts, trials, chance, log_factorials(trials)).sum()))
+    return min(1.0, float(pmf(counts, trials, chance).sum()))

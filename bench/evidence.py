@@ -5,7 +5,7 @@ All losses and limits are fractions of images, not per cent. Nothing here approx
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,7 +13,6 @@ from bench import binomial, paired_test
 from bench.paired_test import Table
 
 LEVEL = 0.05  # one-sided
-TOLERANCE = 1e-7  # of a bound
 Z_POWER = 1.2815515655446004  # 90 % quantile of the normal distribution
 Z_LEVEL = 1.6448536269514722  # 95 % quantile
 
@@ -49,13 +48,16 @@ def paired_evidence(only_reference: int, only_model: int, images: int, limit: fl
     """
     check_counts(only_reference, only_model, images, limit)
     table = Table(only_reference, only_model, images)
-    estimate = (only_reference - only_model) / images
-    low = _bound(lambda d: paired_test.p_of_at_most(table, d), estimate, -1.0)
-    high = _bound(lambda d: paired_test.p_of_at_least(table, d), estimate, 1.0)
+    low, high = paired_test.bounds(table, LEVEL, guesses=(limit,))
     # nobody can lose more than all images: a limit of 1 always holds
-    p_pass = paired_test.p_of_at_least(table, limit) if limit < 1 else 0.0
-    p_fail = paired_test.p_of_at_most(table, limit) if limit < 1 else 1.0
-    return Evidence(estimate, low, high, p_pass, p_fail, images)
+    return Evidence(
+        estimate=(only_reference - only_model) / images,
+        low=low,
+        high=high,
+        p_pass=paired_test.p_of_at_least(table, limit) if limit < 1 else 0.0,
+        p_fail=paired_test.p_of_at_most(table, limit) if limit < 1 else 1.0,
+        images=images,
+    )
 
 
 def proportion_evidence(count: int, images: int, limit: float) -> Evidence:
@@ -67,12 +69,13 @@ def proportion_evidence(count: int, images: int, limit: float) -> Evidence:
     check_counts(count, 0, images, limit)
     if limit < 0:
         raise ValueError(f"a share of images cannot be limited to {limit}")
+    # no share exceeds 1: a limit of 1 always holds
     return Evidence(
         estimate=count / images,
         low=binomial.lower_bound(count, images, LEVEL),
         high=binomial.upper_bound(count, images, LEVEL),
         p_pass=binomial.at_most(count, images, limit) if limit < 1 else 0.0,
-        p_fail=binomial.at_least(count, images, limit),
+        p_fail=binomial.at_least(count, images, limit) if limit < 1 else 1.0,
         images=images,
     )
 
@@ -97,9 +100,7 @@ def verdicts(evidence: Sequence[Evidence], level: float = LEVEL) -> list[Verdict
     return result
 
 
-def images_to_decide(
-    only_reference: int, only_model: int, images: int, limit: float
-) -> int | None:
+def images_to_decide(only_reference: int, only_model: int, images: int, limit: float) -> int | None:
     """Number of images at which the rates seen so far would give a verdict, with 90 % power.
 
     Returns: None where no number would, because the observed loss equals the limit.
@@ -134,16 +135,3 @@ def _images(loss: float, variance: float, images: int, limit: float) -> int | No
     if gap < 1e-9:
         return None
     return max(images + 1, math.ceil((Z_LEVEL + Z_POWER) ** 2 * variance / gap**2))
-
-
-def _bound(p: Callable[[float], float], inside: float, outside: float) -> float:
-    """The value between `inside` and `outside` where the p-value falls to LEVEL."""
-    if p(outside) > LEVEL:
-        return outside
-    while abs(outside - inside) > TOLERANCE:
-        middle = (inside + outside) / 2
-        if p(middle) > LEVEL:
-            inside = middle
-        else:
-            outside = middle
-    return outside

@@ -4,6 +4,7 @@ The first model is the reference. Drops, agreement and errors are judged by the 
 speak for or against them, and may stay undecided. Faults, posteriors and images left out are facts.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -203,7 +204,7 @@ def _of_faults(accuracy: Accuracy) -> list[Check]:
                 checks.append(Check(model.name, kind, "", Verdict.PASS, "nothing found"))
                 continue
             texts = list(dict.fromkeys(fault.what for fault in own))
-            text = texts[0] + (f" (and {len(texts) - 1} more findings of this kind)" if len(texts) > 1 else "")
+            text = texts[0] + (f" (and {len(texts) - 1} more like it)" if len(texts) > 1 else "")
             images = list(dict.fromkeys(image for fault in own for image in fault.images))
             checks.append(
                 Check(
@@ -296,10 +297,25 @@ def _drops(pair: Pair, asked: Judge) -> list[_Counted]:
         )
         lost = np.flatnonzero((pair.reference.ranks < k) & (pair.other.ranks >= k))
         wanted = images_to_decide(*split, c.images, limit / 100)
+        if sum(split) == 0:
+            wanted = least_images(limit / 100, asked.method.level)
         questions.append(
             _Counted(c.model, f"top-{k} drop", pair.other.row.label, evidence, wanted, limit, found, bounds, text, lost)
         )
     return questions
+
+
+def least_images(limit: float, level: float) -> int | None:
+    """Images that show a loss within the limit if not one of them speaks against the model.
+
+    All of n images speak for a model that loses `limit` with the chance (1 - limit)^n.
+
+    Args: limit, a fraction; level, the chance of a false pass.
+    Returns: None for a limit of 0, which no number of images shows.
+    """
+    if limit <= 0:
+        return None
+    return 1 if limit >= 1 else math.ceil(math.log(level) / math.log1p(-limit))
 
 
 def _compared(loss: float) -> str:
@@ -322,6 +338,8 @@ def _agreement(pair: Pair, asked: Judge) -> list[_Counted]:
         f"(95 % bounds: {bounds[0]:.2f} to {bounds[1]:.2f} %), wanted {limit:g} %"
     )
     wanted = images_to_decide_proportion(len(differ), c.images, allowed)
+    if not len(differ):
+        wanted = least_images(allowed, asked.method.level)
     where = pair.other.row.label
     return [_Counted(c.model, "agreement", where, evidence, wanted, limit, c.agreement_pct, bounds, text, differ)]
 
@@ -336,6 +354,8 @@ def _error(one: Scored, asked: Judge) -> _Counted:
         f"(95 % bounds: {bounds[0]:.2f} to {bounds[1]:.2f} %), allowed {limit:g} %"
     )
     wanted = images_to_decide_proportion(len(wrong), r.images, limit / 100)
+    if not len(wrong):
+        wanted = least_images(limit / 100, asked.method.level)
     return _Counted(r.model, "top-1 error", one.row.label, evidence, wanted, limit, r.top1_error_pct, bounds, text, wrong)
 
 
@@ -352,7 +372,8 @@ def _answered(question: _Counted, verdict: Verdict, files: list[str]) -> Check:
 
 def _needed(images: int | None, question: _Counted) -> str:
     if images is not None:
-        return f"too few images for a verdict, about {images:,} would do"
+        about = "at least" if not len(question.against) else "about"
+        return f"too few images for a verdict, {about} {images:,} are needed"
     if question.check == "agreement" and question.limit == 100:
         return "no number of images can show that all agree; a limit below 100 can be decided"
     if question.limit == 0:

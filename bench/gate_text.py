@@ -32,7 +32,7 @@ def headline(gate: Gate) -> str:
         return f"Gate: fail. {failed} of {total} checks failed{more}, on {images}."
     if gate.verdict == Verdict.UNDECIDED:
         wanted = gate.images_to_decide
-        advice = f"about {wanted:,} images would decide" if wanted else "no number of images decides a limit of 0"
+        advice = f"about {wanted:,} would decide" if wanted else "no number of images decides a limit of 0"
         return f"Gate: undecided. {undecided} of {total} checks are undecided on {images}; {advice}."
     return f"Gate: pass. All {total} checks passed on {images}."
 
@@ -51,6 +51,12 @@ def summaries(gate: Gate, *wanted: Verdict) -> list[Summary]:
     return found
 
 
+def open_checks(gate: Gate) -> list[Summary]:
+    """What failed, then what is undecided. What else is undecided about a model that failed matters no more."""
+    failed, undecided = summaries(gate, Verdict.FAIL), summaries(gate, Verdict.UNDECIDED)
+    return failed + [one for one in undecided if one.worst.model not in gate.failing]
+
+
 def _badness(check: Check) -> float:
     """How far beyond the limit, in its unit."""
     if check.found is None or check.limit is None:
@@ -61,7 +67,7 @@ def _badness(check: Check) -> float:
 def lines(gate: Gate) -> list[str]:
     """For the terminal: warnings, what did not pass, and the verdict last."""
     told = [f"Warning: {text}" for text in gate.warnings] + gate.equal
-    shown = summaries(gate, Verdict.FAIL, Verdict.UNDECIDED)
+    shown = open_checks(gate)
     for summary in shown[:MOST_LINES]:
         told.append(f"{summary.worst.verdict.value.upper()} {sentence(summary)}")
     if len(shown) > MOST_LINES:
@@ -93,18 +99,21 @@ def _finding(check: Check) -> str:
 
 
 def gate_texts(gate: Gate) -> Texts:
-    """One line for each kind of check of each model and verdict; of several rows the worst speaks."""
-    rows = [
-        [
-            summary.worst.verdict.value,
-            printable(summary.worst.model),
-            summary.worst.check,
-            summary.worst.rows if summary.of == 1 else f"{summary.count} of {summary.of}, the worst {summary.worst.rows}",
-            printable(_finding(summary.worst)),
-        ]
-        for summary in summaries(gate, Verdict.FAIL, Verdict.UNDECIDED, Verdict.PASS)
-    ]
+    """What failed and is undecided, a line for each kind of check of each model; then what passed, in fewer lines."""
+    passed = summaries(gate, Verdict.PASS)
+    measured = [one for one in passed if one.worst.found is not None]
+    rows = [_line(one) for one in (*open_checks(gate), *measured)]
+    for model in dict.fromkeys(check.model for check in gate.checks):
+        kinds = [one.worst.check for one in passed if one.worst.model == model and one.worst.found is None]
+        if kinds:
+            rows.append([Verdict.PASS.value, printable(model), ", ".join(kinds), "", "nothing found"])
     return Texts("Checks of the gate", ["verdict", "model", "check", "rows", "what was found"], rows)
+
+
+def _line(summary: Summary) -> list[str]:
+    check = summary.worst
+    rows = check.rows if summary.of == 1 else f"{summary.count} of {summary.of}, the worst: {check.rows}"
+    return [check.verdict.value, printable(check.model), check.check, rows, printable(_finding(check))]
 
 
 def fault_texts(accuracy: Accuracy) -> Texts:

@@ -18,15 +18,19 @@ unconditional tests for testing non-inferiority in matched-pairs design" (Statis
 """
 
 import math
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from bench import binomial
+from bench.inversion import invert
 
 GAMMA = 1e-5  # chance that p01 lies outside the range searched; part of every p-value
-COARSE = 40  # values of p01 over that range
-FINE = 9  # values in each of two refinements around the worst of them
+COARSE = 24  # values of p01 over that range: more than two per standard deviation of c
+PEAKS = 3  # of the coarse grid, that are searched closely
+FINE = 9  # values around each of them, and again around the highest
 SAME = 1e-9  # values of T closer than this are ties
 
 
@@ -38,6 +42,7 @@ class Table(NamedTuple):
     images: int
 
 
+@lru_cache(maxsize=4096)
 def p_of_at_least(table: Table, difference: float) -> float:
     """p-value of the hypothesis p10 - p01 >= difference; small when b - c is too small for it.
 
@@ -45,16 +50,44 @@ def p_of_at_least(table: Table, difference: float) -> float:
     """
     if difference < 0:
         return p_of_at_most(_swapped(table), -difference)
+    if difference == 1:  # then only the first model is right, on every image
+        return 1.0 if table.only_first == table.images else 0.0
     boundary = _Boundary(table, difference, ties=True)
     return min(1.0, boundary.largest_chance(1) + GAMMA)
 
 
+@lru_cache(maxsize=4096)
 def p_of_at_most(table: Table, difference: float) -> float:
     """p-value of the hypothesis p10 - p01 <= difference; small when b - c is too large for it."""
     if difference < 0:
         return p_of_at_least(_swapped(table), -difference)
+    if difference == 1:
+        return 1.0
     boundary = _Boundary(table, difference, ties=False)
     return min(1.0, 1 + boundary.largest_chance(-1) + GAMMA)
+
+
+def bounds(table: Table, level: float, guesses: Iterable[float] = ()) -> tuple[float, float]:
+    """Lower and upper bound of p10 - p01, each one-sided of confidence 1 - level.
+
+    Args: guesses, differences at which the bounds must agree with the p-values.
+    """
+    estimate = (table.only_first - table.only_second) / table.images
+    # about where the bounds will be, by the normal distribution
+    reach = math.sqrt(-2 * math.log(level) * (table.only_first + table.only_second + 1))
+    steps = (0.5 * reach / table.images, reach / table.images)
+
+    def p_at_most(difference: float) -> float:
+        return p_of_at_most(table, difference)
+
+    def p_at_least(difference: float) -> float:
+        return p_of_at_least(table, difference)
+
+    lows = (*guesses, *(estimate - step for step in steps))
+    highs = (*guesses, *(estimate + step for step in steps))
+    low = invert(p_at_most, estimate, -1.0, level, lows)
+    high = invert(p_at_least, estimate, 1.0, level, highs)
+    return low, high
 
 
 def score_statistic(
@@ -85,9 +118,10 @@ class _Boundary:
 
     def __init__(self, table: Table, difference: float, ties: bool):
         self.images, self.difference = table.images, difference
-        most = (1 - difference) / 2
-        self.p01_low = min(most, binomial.lower_bound(table.only_second, table.images, GAMMA / 2))
-        self.p01_high = min(most, binomial.upper_bound(table.only_second, table.images, GAMMA / 2))
+        self.most = (1 - difference) / 2  # the largest p01 that leaves room for p10
+        low = binomial.lower_bound(table.only_second, table.images, GAMMA / 2)
+        high = binomial.upper_bound(table.only_second, table.images, GAMMA / 2)
+        self.p01_low, self.p01_high = min(self.most, low), min(self.most, high)
         first, last = binomial.likely_counts(table.images, self.p01_low, self.p01_high)
         self.c = np.arange(first, last + 1)
         observed = float(score_statistic(*table, difference))
@@ -105,17 +139,30 @@ class _Boundary:
         return np.maximum.accumulate(below)
 
     def largest_chance(self, sign: int) -> float:
-        """Largest value of sign * P(inside) over the range of p01."""
-        # evenly spaced in the square root, the scale on which a count has the same spread everywhere
-        roots = np.linspace(math.sqrt(self.p01_low), math.sqrt(self.p01_high), COARSE)
-        best = -math.inf
-        for points in (FINE, FINE, 0):
-            chances = sign * self.chance(roots**2)
-            worst = int(np.argmax(chances))
-            best = max(best, float(chances[worst]))
-            left, right = roots[max(0, worst - 1)], roots[min(len(roots) - 1, worst + 1)]
-            roots = np.linspace(left, right, points)
+        """Largest value of sign * P(inside) over the range of p01.
+
+        There may be several peaks: the highest of a coarse grid are searched closely.
+        """
+        # evenly spaced angles: on that scale a count has about the same spread everywhere
+        ends = np.arcsin(np.sqrt(np.array([self.p01_low, self.p01_high]) / self.most))
+        angles = np.linspace(*ends, COARSE)
+        chances = sign * self.chance(self._p01(angles))
+        best = float(chances.max())
+        step = angles[1] - angles[0]
+        padded = np.concatenate([[-np.inf], chances, [-np.inf]])
+        peaks = np.flatnonzero((chances >= padded[:-2]) & (chances >= padded[2:]))
+        highest = peaks[np.argsort(chances[peaks])[-PEAKS:]]
+        for _ in range(2):
+            near = angles[highest, None] + step * np.linspace(-1, 1, FINE)
+            angles = np.clip(near, *ends).ravel()
+            chances = sign * self.chance(self._p01(angles))
+            highest = np.array([int(chances.argmax())])
+            best = max(best, float(chances[highest[0]]))
+            step *= 2 / (FINE - 1)
         return best
+
+    def _p01(self, angles: np.ndarray) -> np.ndarray:
+        return self.most * np.sin(angles) ** 2
 
     def chance(self, p01: np.ndarray) -> np.ndarray:
         """P(inside) for every p01, (values,).
@@ -125,27 +172,21 @@ class _Boundary:
         P(hit) P(X = k of N - 1), and P(X <= k + 1) adds P(X = k + 1). All terms are positive.
         """
         n, c, k = self.images, self.c, self.largest
-        table = binomial.log_factorials(n)
         p01 = p01[:, None]
         hit = np.minimum(1.0, (p01 + self.difference) / (1 - p01))
-        start = np.arange(max(0, k[0] - self._reach(c[0], hit)), k[0] + 1)
+        least, most = binomial.likely_counts(n - c[0], float(hit.min()), float(hit.max()))
+        start = np.arange(least, min(most, k[0]) + 1)
         inside = np.zeros((len(p01), len(c)))
-        inside += binomial.pmf(start, n - c[0], hit, table).sum(axis=1, keepdims=True)
-        fewer_trials = hit * binomial.pmf(k[:-1], n - c[1:], hit, table)
+        inside += binomial.pmf(start, n - c[0], hit).sum(axis=1, keepdims=True)
+        fewer_trials = hit * binomial.pmf(k[:-1], n - c[1:], hit)
         inside[:, 1:] += np.cumsum(fewer_trials, axis=1)
         more = np.arange(k[0] + 1, k[-1] + 1)
         if len(more):
             reached = np.searchsorted(k, more)  # the first c whose boundary includes this b
-            added = np.cumsum(binomial.pmf(more, n - c[reached], hit, table), axis=1)
+            added = np.cumsum(binomial.pmf(more, n - c[reached], hit), axis=1)
             padded = np.concatenate([np.zeros((len(p01), 1)), added], axis=1)
             inside += padded[:, k - k[0]]
-        return (binomial.pmf(c, n, p01, table) * np.minimum(1.0, inside)).sum(axis=1)
-
-    def _reach(self, c: int, hit: np.ndarray) -> int:
-        """How far below the boundary b can be expected at all."""
-        trials, chance = self.images - c, float(hit.max())
-        deviation = math.sqrt(trials * min(0.25, chance))
-        return math.ceil(binomial.REACH * deviation) + binomial.SLACK
+        return (binomial.pmf(c, n, p01) * np.minimum(1.0, inside)).sum(axis=1)
 
 
 def _swapped(table: Table) -> Table:

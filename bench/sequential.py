@@ -14,15 +14,26 @@ Sources: Waudby-Smith and Ramdas, "Estimating means of bounded random variables 
 2023); Ville, "Etude critique de la notion de collectif" (1939).
 """
 
-import math
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from bench.evidence import LEVEL, TOLERANCE, Evidence, check_counts
+from bench.evidence import LEVEL, Evidence, check_counts
+from bench.inversion import invert
 
 SEQUENTIAL_LEVEL = 0.01  # of each side of a gate that stops early
-STAKES = np.geomspace(1e-3, 1.0, 60)  # fractions; at 1 a single image against it takes everything
+WHOLE = 0.2  # share of the money with the bettor who stakes everything: one image can ruin that
+# bettor, but as long as none does, no other wins as fast
+STAKES = np.geomspace(0.02, 1.0, 20)  # fractions that can decide within some 50,000 images
+STAKES_ON_EXCESS = np.geomspace(0.001, 1.0, 30)  # the same where a small share may be exceeded
+RUINED = -700.0  # log of a wealth that counts as nothing
+
+
+class Bets(NamedTuple):
+    """Bettors against one claim."""
+
+    log_growth: np.ndarray  # (bettors, 3): log of the wealth's factor at a loss of 1, 0 and -1
+    log_money: np.ndarray  # (bettors,): log of the wealth at the start, 1 in all
 
 
 def paired_evidence_anytime(
@@ -46,68 +57,60 @@ def proportion_evidence_anytime(count: int, images: int, limit: float) -> Eviden
     return _evidence(count, 0, images, limit, least=0)
 
 
-def log_wealth_of_small_losses(lost: int, won: int, images: int, limit: float) -> float:
-    """Log of the wealth won against the claim "the mean loss exceeds the limit".
+def bets_on_small_losses(limit: float) -> Bets:
+    """Bets against the claim "the mean loss exceeds the limit". Args: limit below 1."""
+    return _bets(STAKES, (limit - np.array([1, 0, -1])) / (1 - limit))
 
-    Args: images with a loss of 1 and of -1; images in all; limit below 1.
+
+def bets_on_large_losses(limit: float, least: int) -> Bets:
+    """Bets against the claim "the mean loss is at most the limit".
+
+    Args: least, the smallest loss that an image can have, -1 or 0; limit above it.
     """
-    gains = STAKES[:, None] * (limit - np.array([1, 0, -1])) / (1 - limit)
-    return _log_mean_wealth(gains, lost, images - lost - won, won)
+    stakes = STAKES if least < 0 else STAKES_ON_EXCESS
+    return _bets(stakes, (np.array([1, 0, -1]) - limit) / (limit - least))
 
 
-def log_wealth_of_large_losses(
-    lost: int, won: int, images: int, limit: float, least: int
-) -> float:
-    """Log of the wealth won against the claim "the mean loss is at most the limit".
+def log_wealth(bets: Bets, images: np.ndarray) -> np.ndarray:
+    """Log of the bettors' mean wealth.
 
-    Args: as above; least, the smallest loss that an image can have: -1 or 0, below the limit.
+    Args: images, (..., 3): numbers of images with a loss of 1, 0 and -1.
+    Returns: (...).
     """
-    gains = STAKES[:, None] * (np.array([1, 0, -1]) - limit) / (limit - least)
-    return _log_mean_wealth(gains, lost, images - lost - won, won)
+    each = images @ bets.log_growth.T + bets.log_money
+    most = each.max(axis=-1)
+    return most + np.log(np.exp(each - most[..., None]).sum(axis=-1))
 
 
-def _log_mean_wealth(gains: np.ndarray, lost: int, same: int, won: int) -> float:
-    """Args: gains, (stakes, 3): relative gain at a loss of 1, 0 and -1, never below -1."""
-    log_wealth = np.zeros(len(gains))
-    for gain, times in zip(gains.T, (lost, same, won), strict=True):
-        if times:
-            with np.errstate(divide="ignore"):  # log(0) where all was staked and lost
-                log_wealth += times * np.log1p(np.maximum(-1.0, gain))
-    most = log_wealth.max()
-    return float(most + math.log(np.exp(log_wealth - most).mean()))
+def _bets(stakes: np.ndarray, gains: np.ndarray) -> Bets:
+    """Args: gains, (3,): what the largest stake wins at a loss of 1, 0 and -1, never below -1."""
+    with np.errstate(divide="ignore"):  # log(0) where everything is staked and lost
+        log_growth = np.log1p(np.maximum(-1.0, stakes[:, None] * gains))
+    money = np.full(len(stakes), (1 - WHOLE) / (len(stakes) - 1))
+    money[-1] = WHOLE
+    return Bets(np.maximum(RUINED, log_growth), np.log(money))
 
 
 def _evidence(lost: int, won: int, images: int, limit: float, least: int) -> Evidence:
     estimate = (lost - won) / images
+    counts = np.array([lost, images - lost - won, won])
 
     def p_exceeds(mean: float) -> float:
         if mean >= 1:  # no loss exceeds 1
             return 0.0
-        return _p(log_wealth_of_small_losses(lost, won, images, mean))
+        return _p(bets_on_small_losses(mean), counts)
 
     def p_at_most(mean: float) -> float:
-        if mean <= least:  # only possible if every image had the least loss
+        if mean >= 1:
+            return 1.0
+        if mean <= least:  # only possible if every image has the least loss
             return 1.0 if estimate == least else 0.0
-        return _p(log_wealth_of_large_losses(lost, won, images, mean, least))
+        return _p(bets_on_large_losses(mean, least), counts)
 
-    low = _bound(p_at_most, estimate, float(least))
-    high = _bound(p_exceeds, estimate, 1.0)
-    p_fail = p_at_most(limit) if limit < 1 else 1.0
-    return Evidence(estimate, low, high, p_exceeds(limit), p_fail, images)
-
-
-def _p(log_wealth: float) -> float:
-    return math.exp(-max(0.0, log_wealth))
+    low = invert(p_at_most, estimate, float(least), LEVEL, [limit])
+    high = invert(p_exceeds, estimate, 1.0, LEVEL, [limit])
+    return Evidence(estimate, low, high, p_exceeds(limit), p_at_most(limit), images)
 
 
-def _bound(p: Callable[[float], float], inside: float, outside: float) -> float:
-    """The value between `inside` and `outside` where the p-value falls to LEVEL."""
-    if p(outside) > LEVEL:
-        return outside
-    while abs(outside - inside) > TOLERANCE:
-        middle = (inside + outside) / 2
-        if p(middle) > LEVEL:
-            inside = middle
-        else:
-            outside = middle
-    return outside
+def _p(bets: Bets, counts: np.ndarray) -> float:
+    return float(np.exp(-np.maximum(0.0, log_wealth(bets, counts))))

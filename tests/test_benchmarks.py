@@ -18,6 +18,7 @@ from export.release import Wanted, export_onnx
 from vgg_deploy.archs import ARCHS, macs
 from vgg_deploy.checkpoint import load_checkpoint
 from vgg_deploy.runtimes import open_runtime
+from vgg_deploy.scenes import CLASSES as PICTURED
 
 ROOT = Path(__file__).parent.parent
 PEERS = ROOT / "benchmarks" / "peers"
@@ -210,3 +211,13 @@ def test_the_loaders_in_rehearsal(tmp_path, photos):
     assert list(found.loader) == ["training, S 256", "training, S [256;512]", "evaluation, Q 256", "evaluation, Q 256, 384, 512"]
     assert (found.images_per_s > 0).all() and found.main_ms_per_image.notna().sum() == 2
     assert np.allclose(found.per_core * found.cores, found.images_per_s)
+
+
+def test_planted_faults_in_rehearsal(tmp_path):
+    """On a net that has not learnt the posteriors show what they always show."""
+    net = save_net(thin_net("A", crop=96, classes=PICTURED), tmp_path / "A.pt")
+    rehearse("planted_faults.py", tmp_path, "--net", str(net), "--short", "--only", "temperature", "--work", str(tmp_path / "work"))
+    table = pd.read_csv(tmp_path / "planted_faults.csv")
+    assert set(table.file) == {"temperature x 3", "temperature x 1.1", "temperature x 1.01"}
+    assert (table.verdict == "fail").all() and (table.exit_code == 1).all() and (table.spoke == "posterior difference").all()
+    assert "3 of 3 faults fail the gate" in (tmp_path / "planted_faults.md").read_text()

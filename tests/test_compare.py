@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bench.compare import mcnemar_p, paired_interval_pct
 
@@ -19,16 +20,30 @@ def test_mcnemar_is_the_share_of_coin_throws_at_least_as_uneven():
     assert mcnemar_p(4000, 4400) == pytest.approx(1.3e-5, rel=0.1)  # large counts neither overflow nor vanish
 
 
-@pytest.mark.parametrize(("only_first", "only_second", "images"), [(0.02, 0.02, 1000), (0.05, 0.01, 300), (0.3, 0.2, 200)])
+@pytest.mark.parametrize(("only_first", "only_second", "images"), [(0.03, 0.01, 100), (0.002, 0.0, 200)])
 def test_the_interval_covers_the_true_difference_19_times_of_20(only_first, only_second, images):
-    """Oracle: data drawn with a known difference."""
-    rng, hits, runs = np.random.default_rng(0), 0, 4000
-    for b, c, _ in rng.multinomial(images, [only_first, only_second, 1 - only_first - only_second], runs):
-        low, high = paired_interval_pct(int(b), int(c), images)
-        hits += low <= 100 * (only_first - only_second) <= high
-    assert 0.94 < hits / runs < 0.975
+    """Oracle: the chance of every table that can occur, summed where its interval is right."""
+    covered = occurs = 0.0
+    for b, c in product(range(13), range(8)):
+        chance = float(stats.multinomial.pmf([b, c, images - b - c], images, [only_first, only_second, 1 - only_first - only_second]))
+        if chance > 1e-6:
+            low, high = paired_interval_pct(b, c, images)
+            occurs += chance
+            covered += chance * (low <= 100 * (only_first - only_second) <= high)
+    assert occurs > 0.999
+    assert 0.95 <= covered / occurs
+
+
+def test_the_interval_is_no_wider_than_it_must_be():
+    """Oracle: the normal distribution, which is right where thousands of images differ."""
+    low, high = paired_interval_pct(3000, 2500, 50_000)
+    half = 100 * 1.959964 * np.sqrt(5500 - 500**2 / 50_000) / 50_000
+    assert (low, high) == pytest.approx((1 - half, 1 + half), abs=0.02 * half)
 
 
 def test_no_difference_seen_is_not_no_difference():
+    """Oracle: a difference d stays unseen on 100 images with probability (1 - d)^100. A 95 % bound is at least where
+    that is 2.5 %; it lies a little farther out, because a net that also wins images could look the same."""
     low, high = paired_interval_pct(0, 0, 100)
-    assert low == -high and 1 < high < 3
+    exact = 100 * (1 - 0.025**0.01)
+    assert low == -high and exact <= high < exact + 0.1

@@ -90,7 +90,8 @@ def _accuracy_chapters(models: list[Model], dataset: Dataset, accuracy: Accuracy
     for name, parts in (("per_class", per_class), ("confusions", wrong)):
         write_frame(pd.concat(parts, ignore_index=True), out / f"{name}.csv")
     overview = [Drawing("errors", "Top-1 error by test scale and protocol, 95 % intervals", figures.errors(records))]
-    if cheap := figures.pareto([s.record for s in accuracy.scored]):
+    cheap = figures.pareto([s.record for s in accuracy.scored], {s.record.model for s in accuracy.scored if concerns(faulty, s.record.model)})
+    if cheap:
         overview.insert(0, Drawing("pareto", "Error against time: lower left is better", cheap))
     classes = [Drawing("per-class", f"Accuracy by class ({row})", figures.per_class(per_class))]
     if pairs := figures.confused(wrong[0]):

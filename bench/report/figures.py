@@ -1,6 +1,7 @@
 """The plots of the report. Each function: measured records in, one plotly figure out; colours of text and grid are the page's."""
 
 import math
+from collections.abc import Collection
 from html import escape
 
 import numpy as np
@@ -18,15 +19,19 @@ SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star", "hexag
 MOST_BARS = 40
 
 
-def pareto(rows: list[AccuracyRow]) -> go.Figure | None:
-    """Top-1 error against time for one image; None where no time is known. Both axes: lower is better."""
+def pareto(rows: list[AccuracyRow], faulty: Collection[str] = ()) -> go.Figure | None:
+    """Top-1 error against time for one image; None where no time is known. Both axes: lower is better.
+
+    Args: faulty, models that failed a check: they are shown, but are no part of the front.
+    """
     timed = [r for r in rows if not math.isnan(r.ms_per_image)]
     if not timed:
         return None
     figure = go.Figure()
-    best = front([(r.ms_per_image, r.top1_error_pct) for r in timed])
+    sound = [r for r in timed if r.model not in faulty]
+    best = front([(r.ms_per_image, r.top1_error_pct) for r in sound])
     figure.add_scatter(
-        x=[timed[i].ms_per_image for i in best], y=[timed[i].top1_error_pct for i in best], mode="lines", name="Pareto front",
+        x=[sound[i].ms_per_image for i in best], y=[sound[i].top1_error_pct for i in best], mode="lines", name="Pareto front",
         line={"shape": "hv", "color": "#7f7f7f", "dash": "dot", "width": 1.5}, hoverinfo="skip",
     )  # fmt: skip
     for (model, protocol), group in _grouped(timed, lambda r: (_name(r), r.protocol)).items():
