@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 from uuid import uuid4
 
-from click import ClickException
-
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 
@@ -179,9 +177,8 @@ def _translated(results: Results) -> Iterator[None]:
     """Let errors name the file that the user knows, not the staged one."""
     try:
         yield
-    except ClickException as error:
-        error.message = error.message.replace(str(results.staging), str(results.folder))
-        raise
+    except InputError as error:
+        raise InputError(error.message.replace(str(results.staging), str(results.folder))) from error
     except OSError as error:
         _raise_unwritable(results, error)
 

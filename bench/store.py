@@ -280,7 +280,7 @@ def _checksums(rows: np.ndarray, indices: np.ndarray, seed: int) -> np.ndarray:
     """
     size = rows.dtype.itemsize
     covered = size - rows.dtype["crc32"].itemsize
-    held = memoryview(rows.view(np.uint8))
+    held = rows.view(np.uint8).data
     found = np.empty(len(rows), np.uint32)
     for i, index in enumerate(indices.tolist()):
         start = zlib.crc32(index.to_bytes(8, "little"), seed)

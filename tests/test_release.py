@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import save_net, thin_net
 from onnx import helper, numpy_helper
 
@@ -117,7 +118,8 @@ def test_nan_passes_no_tolerance(tmp_path):
     net = thin_net("D")
     spoilt = VGG(replace(net.spec))
     weights = net.state_dict()
-    weights["fc7.bias"] = weights["fc7.bias"] * float("nan")
+    weights["fc6.bias"] = torch.full_like(weights["fc6.bias"], 3e38)  # finite, as weights must be; the scores are NaN
+    weights["fc7.weight"] = weights["fc7.weight"] * 1000
     spoilt.load_state_dict(weights)
     with pytest.raises(CheckFailed):
         export(tmp_path, spoilt)

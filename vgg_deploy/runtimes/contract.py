@@ -1,7 +1,7 @@
 """What every runtime is: a net ready to run. Who holds one can call it."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ def to_host(scores: tuple[Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def checked(
-    outputs: tuple[object, object], images: np.ndarray, spec: NetSpec, where: str
+    outputs: tuple[Any, Any], images: np.ndarray, spec: NetSpec, where: str
 ) -> Scores:
     """The outputs of a call as scores, if they have the shapes and types that every runtime promises.
 

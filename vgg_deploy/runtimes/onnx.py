@@ -2,6 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +110,7 @@ class OnnxRuntime:
             outputs = to_host(self.on_device(torch.from_numpy(images).to(self.device)))
         return checked(outputs, images, self.spec, self.where)
 
-    def _on_cpu(self, images: np.ndarray) -> tuple[object, object]:
+    def _on_cpu(self, images: np.ndarray) -> tuple[Any, Any]:
         image = feed(torch.from_numpy(images), self.artifact.input).numpy()
         try:
             posterior, score_map = self.session.run(["posterior", "score_map"], {"image": image})
