@@ -170,3 +170,21 @@ def test_a_bound_is_found_in_few_steps_and_on_the_outer_side(p, end, root, calls
 def test_a_bound_that_is_never_reached_is_the_end_of_the_scale():
     assert invert(lambda x: 0.06, 0.2, 1.0, 0.05) == 1.0
     assert invert(lambda x: 0.0, 1.0, 1.0, 0.05) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("found", "stakes", "least"),
+    [
+        (sequential.paired_evidence_anytime(6, 1, 20, 0.1), sequential.STAKES, -1),
+        (sequential.proportion_evidence_anytime(6, 20, 0.1), sequential.STAKES_ON_EXCESS, 0),
+    ],
+)
+def test_the_largest_stake_on_large_losses_is_what_the_smallest_loss_can_take(found, stakes, least):
+    """Oracle: the bettors one by one; four fifths of the money are shared by all but the last."""
+    won = 1 if least < 0 else 0
+    wealth = []
+    for f in stakes.tolist():
+        gain, same, loss = (f * (x - 0.1) / (0.1 - least) for x in (1, 0, -1))
+        wealth.append((1 + gain) ** 6 * (1 + same) ** (14 - won) * (1 + loss) ** won)
+    expected = 0.8 * sum(wealth[:-1]) / (len(wealth) - 1) + 0.2 * wealth[-1]
+    assert found.p_fail == pytest.approx(1 / expected, rel=1e-9)
