@@ -26,7 +26,7 @@ from vgg_deploy.progress import progress
 
 BATCH = 16  # images between two looks
 COMMON = 0.8  # share of images on which correlated rows all see the same outcome
-FIXED_IMAGES = (200, 1000, 5000)
+FIXED_IMAGES: tuple[int, ...] = (200, 1000, 5000)
 LIMIT = 0.005
 FLIPS = (0.005, 0.01, 0.02)
 LOSSES = (0.0, 0.005, 0.0075, 0.01, 0.02)
@@ -90,6 +90,7 @@ def outcome(
     passed, failed = (100 * float((found == sign).mean()) for sign in (1, -1))
     deciding = [worst] if worst.loss > worst.limit else truths  # one row is enough to fail
     fixed = [truth.images_of_fixed_test for truth in deciding]
+    known = [images for images in fixed if images is not None]
     return Outcome(
         method=method,
         rows=len(truths),
@@ -105,7 +106,7 @@ def outcome(
         false_fail_pct=failed if worst.loss <= worst.limit + 1e-12 else None,
         mean_images=float(images.mean()),
         p90_images=float(np.quantile(images, 0.9)),
-        fixed_test_images=None if None in fixed else max(fixed),
+        fixed_test_images=max(known) if len(known) == len(fixed) else None,
     )
 
 
@@ -334,7 +335,7 @@ def in_markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _cell(name: str, value: object) -> str:
+def _cell(name: str, value: str | float | None) -> str:
     if isinstance(value, str):
         return value
     if value is None or math.isnan(value):
@@ -353,7 +354,8 @@ SHARES = ("pass_pct", "fail_pct", "undecided_pct", "false_pass_pct", "false_fail
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(gates: int, short: bool, out: Path) -> None:
     """Simulate the gate's verdicts on models whose true loss is known."""
-    command, most, fixed_images = "python benchmarks/gate_simulation.py", 50_000, FIXED_IMAGES
+    command = "python benchmarks/gate_simulation.py"
+    most, fixed_images = 50_000, FIXED_IMAGES
     if short:
         command, gates, most, fixed_images = f"{command} --short", 300, 3200, (100, 200)
     records = []
