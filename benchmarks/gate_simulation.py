@@ -26,7 +26,7 @@ from vgg_deploy.progress import progress
 
 BATCH = 16  # images between two looks
 COMMON = 0.8  # share of images on which correlated rows all see the same outcome
-FIXED_IMAGES = (200, 1000, 5000)
+FIXED_IMAGES: tuple[int, ...] = (200, 1000, 5000)
 LIMIT = 0.005
 FLIPS = (0.005, 0.01, 0.02)
 LOSSES = (0.0, 0.005, 0.0075, 0.01, 0.02)
@@ -90,6 +90,7 @@ def outcome(
     passed, failed = (100 * float((found == sign).mean()) for sign in (1, -1))
     deciding = [worst] if worst.loss > worst.limit else truths  # one row is enough to fail
     fixed = [truth.images_of_fixed_test for truth in deciding]
+    known = [images for images in fixed if images is not None]
     return Outcome(
         method=method,
         rows=len(truths),
@@ -105,7 +106,7 @@ def outcome(
         false_fail_pct=failed if worst.loss <= worst.limit + 1e-12 else None,
         mean_images=float(images.mean()),
         p90_images=float(np.quantile(images, 0.9)),
-        fixed_test_images=None if None in fixed else max(fixed),
+        fixed_test_images=max(known) if len(known) == len(fixed) else None,
     )
 
 
@@ -282,7 +283,7 @@ def outcomes(gates: int, most: int, fixed_images: tuple[int, ...]) -> Iterator[O
 def explanation(table: pd.DataFrame, command: str) -> str:
     """What the table shows, in words; every number in it comes from the table."""
     gates = int(table.gates.min())
-    error = 100 * math.sqrt(0.01 * 0.99 / gates)
+    errors = [100 * math.sqrt(level * (1 - level) / gates) for level in (SEQUENTIAL_LEVEL, LEVEL)]
     fixed, uncorrected = (table[table.method == name] for name in ("fixed", "fixed, without Holm"))
     looking = table[table.method.str.startswith("sequential")]
     most = int(looking.most_images.max())
@@ -292,16 +293,17 @@ def explanation(table: pd.DataFrame, command: str) -> str:
     sentences = [
         "# The gate's verdicts on simulated models",
         f"`{command}`",
-        f"Every line of the table is {gates:,} gates of models whose true rates are known. Flips are "
-        "images that only the model has right, in per cent of all; the reference alone has as many "
-        "right, and the loss on top. Losses exactly at the limit are the worst case, and there both "
-        "errors are counted.",
+        f"Every line of the table is {gates:,} gates of models whose true rates are known. Flips "
+        "are images that only the model has right, in per cent of all; the reference alone has as "
+        "many right, and the loss on top. Losses exactly at the limit are the worst case, and "
+        "there both errors are counted.",
         f"- **Fixed number of images**, level {LEVEL:.0%} on each side: false pass at most "
-        f"{fixed.false_pass_pct.max():.2f} %, false fail at most {fixed.false_fail_pct.max():.2f} %.",
+        f"{fixed.false_pass_pct.max():.2f} %, false fail at most "
+        f"{fixed.false_fail_pct.max():.2f} %.",
         f"- **Sequential**, level {SEQUENTIAL_LEVEL:.0%} on each side, a look after every {BATCH} "
-        f"images, at most {most:,} images: false pass at most {looking.false_pass_pct.max():.2f} %, "
-        f"false fail at most {looking.false_fail_pct.max():.2f} %. The standard error of a share of "
-        f"1 % is {error:.2f} % here.",
+        f"images, at most {most:,} images: false pass at most {looking.false_pass_pct.max():.2f} "
+        f"%, false fail at most {looking.false_fail_pct.max():.2f} %.",
+        f"- The standard error of a share of 1 % is {errors[0]:.2f} %, of 5 % {errors[1]:.2f} %.",
         f"- Sequential gates of equal models stop after {equal.mean_images.min():,.0f} to "
         f"{equal.mean_images.max():,.0f} images on average, by the number of flips. A test of a "
         "fixed number of images with 1 % errors on both sides (last column, normal approximation) "
@@ -333,7 +335,7 @@ def in_markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _cell(name: str, value: object) -> str:
+def _cell(name: str, value: str | float | None) -> str:
     if isinstance(value, str):
         return value
     if value is None or math.isnan(value):
@@ -352,11 +354,10 @@ SHARES = ("pass_pct", "fail_pct", "undecided_pct", "false_pass_pct", "false_fail
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(gates: int, short: bool, out: Path) -> None:
     """Simulate the gate's verdicts on models whose true loss is known."""
-    command = f"python benchmarks/gate_simulation.py --gates {gates}"
+    command = "python benchmarks/gate_simulation.py"
     most, fixed_images = 50_000, FIXED_IMAGES
     if short:
-        command, gates, most = "python benchmarks/gate_simulation.py --short", 300, 3200
-        fixed_images = (100, 200)
+        command, gates, most, fixed_images = f"{command} --short", 300, 3200, (100, 200)
     records = []
     lines = len(fixed_images) * len(LOSSES) * len(FLIPS) + 1 + len(LOSSES) * len(FLIPS) + 4 + 9
     with progress("simulating gates", lines) as bar:

@@ -40,6 +40,17 @@ def test_the_gpu_benchmark_in_rehearsal(tmp_path):
     assert "| A ONNX |" in text and '"versions"' in text
 
 
+def test_the_simulation_of_gates_in_rehearsal(tmp_path):
+    rehearse("gate_simulation.py", tmp_path, "--short")
+    table = pd.read_csv(tmp_path / "gate_simulation.csv")
+    assert (table.gates == 300).all()
+    assert (table.pass_pct + table.fail_pct + table.undecided_pct).tolist() == pytest.approx([100] * len(table))
+    sequential = table[table.method.str.startswith("sequential")]
+    # 300 gates: a share of 1 % is above 3 % once in a thousand
+    assert max(sequential.false_pass_pct.max(), sequential.false_fail_pct.max()) < 3
+    assert (tmp_path / "gate_simulation.md").read_text().count("\n| sequential |") == 19
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A thin D of the crop 224, its exports, and six square photos in two of its four classes."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench import sequential
+from bench import binomial, paired_test, sequential
 from bench.evidence import (
     Evidence,
     Verdict,
@@ -16,6 +16,8 @@ from bench.evidence import (
     proportion_evidence,
     verdicts,
 )
+from bench.inversion import invert
+from bench.paired_test import Table
 
 
 def evidence(p_pass: float, p_fail: float) -> Evidence:
@@ -96,3 +98,75 @@ def test_sequential_wealth_is_the_product_of_the_bets():
         wealth += money * math.prod(1 + f * (0.1 - x) / 0.9 for x in losses)
     found = sequential.log_wealth(bets, np.array([2, 7, 1]))
     assert np.exp(found) == pytest.approx(wealth, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        paired_evidence(50, 0, 50, 1.0),
+        proportion_evidence(50, 50, 1.0),
+        sequential.paired_evidence_anytime(50, 0, 50, 1.0),
+        sequential.proportion_evidence_anytime(50, 50, 1.0),
+    ],
+)
+def test_a_limit_of_all_images_always_holds(found):
+    assert (found.p_pass, found.p_fail, found.high) == (0, 1, 1)
+    assert verdicts([found]) == [Verdict.PASS]
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "expected"),
+    [(0.5, 0.5, (5000 - 450 - 45, 5000 + 450 + 45)), (0.1, 0.2, (1000 - 315, 2000 + 405))]
+    + [(0.0, 0.0, (0, 45)), (1.0, 1.0, (10_000 - 45, 10_000)), (0.0, 0.1, (0, 1000 + 315))],
+)
+def test_likely_counts_reach_nine_deviations_and_45_counts(lowest, highest, expected):
+    """sqrt(10,000 p (1 - p)) is 50 at 0.5, 30 at 0.1 and 40 at 0.2."""
+    assert binomial.likely_counts(10_000, lowest, highest) == expected
+
+
+def test_p_values_do_not_exceed_one():
+    assert paired_test.p_of_at_most(Table(0, 0, 10), 0.5) == 1
+    assert paired_test.p_of_at_least(Table(10, 0, 10), 0.5) == 1
+    assert paired_test.p_of_at_most(Table(10, 0, 10), 1.0) == 1
+    assert paired_test.p_of_at_least(Table(10, 0, 10), 1.0) == 1
+    assert paired_test.p_of_at_least(Table(9, 0, 10), 1.0) == 0
+
+
+def falling(x: float) -> float:
+    return math.exp(-30 * x)
+
+
+def steep(x: float) -> float:
+    return 0.5 * math.erfc((x - 0.4) * 200)
+
+
+def rising(x: float) -> float:  # towards the lower end
+    return math.exp(20 * x)
+
+
+@pytest.mark.parametrize(
+    ("p", "end", "root", "calls"),
+    [
+        (falling, 1.0, math.log(20) / 30, 7),
+        (steep, 1.0, 0.4 + 1.1630871536766743 / 200, 24),
+        (rising, -1.0, -math.log(20) / 20, 6),
+    ],
+)
+@pytest.mark.parametrize("guesses", [(), (0.05, 0.2, -0.2)])
+def test_a_bound_is_found_in_few_steps_and_on_the_outer_side(p, end, root, calls, guesses):
+    """Oracle: where these functions are 0.05 in closed form."""
+    asked: list[float] = []
+
+    def counted(x: float) -> float:
+        asked.append(x)
+        return p(x)
+
+    found = invert(counted, 0.0, end, 0.05, guesses)
+    assert p(found) <= 0.05
+    assert abs(found - root) <= 1e-6 and abs(found) >= abs(root) - 1e-12
+    assert len(asked) <= calls
+
+
+def test_a_bound_that_is_never_reached_is_the_end_of_the_scale():
+    assert invert(lambda x: 0.06, 0.2, 1.0, 0.05) == 1.0
+    assert invert(lambda x: 0.0, 1.0, 1.0, 0.05) == 1.0

@@ -162,6 +162,26 @@ def test_the_paired_test_is_the_enumeration_of_all_tables(table, d):
     assert paired_test.p_of_at_most(Table(c, b, n), -d) == paired_test.p_of_at_least(table, d)
 
 
+@check(50)
+@given(tables(most=2000))
+def test_the_range_of_p01_is_clopper_and_pearsons(table):
+    boundary = paired_test._Boundary(table, 0.01, ties=True)
+    interval = stats.binomtest(table.only_second, table.images).proportion_ci(
+        1 - paired_test.GAMMA, method="exact"
+    )
+    expected = [min(end, 0.495) for end in interval]
+    assert (boundary.p01_low, boundary.p01_high) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_worst_p01_is_found_where_there_are_several_peaks():
+    """A case that a search from the highest point of a coarse grid got wrong by 2 %."""
+    p01 = np.linspace(0, 0.45, 4001)[:, None]
+    b, c, chances = trinomial(15, p01 + 0.1, p01)
+    outside = chances[:, tango(b, c, 15, 0.1) >= math.sqrt(5) - 1e-6].sum(axis=1).max()
+    found = paired_test.p_of_at_most(Table(7, 0, 15), 0.1)
+    assert found == pytest.approx(outside + paired_test.GAMMA, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("images", "limit"), [(3, 0.0), (12, 0.005), (25, 0.05), (25, 0.3), (40, 0.1)]
 )
