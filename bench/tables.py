@@ -59,8 +59,8 @@ def accuracy_texts(scored: list[Scored], title: str, faulty: Collection[str] = (
     texts = [
         [
             r.model, f"{r.runtime} {r.precision}", protocol_label(r.protocol, r.flips), r.scales, str(r.views),
-            number(r.top1_error_pct, 2), interval(r.top1_low_pct, r.top1_high_pct),
-            number(r.top5_error_pct, 2), interval(r.top5_low_pct, r.top5_high_pct), number(r.ece_pct, 1), number(r.ms_per_image, 1),
+            number(r.top1_error_pct, 2), bounds(r.top1_low_pct, r.top1_high_pct),
+            number(r.top5_error_pct, 2), bounds(r.top5_low_pct, r.top5_high_pct), number(r.ece_pct, 1), number(r.ms_per_image, 1),
         ]
         for r in (s.record for s in scored)
     ]  # fmt: skip
@@ -82,8 +82,8 @@ def comparison_texts(comparisons: list[Comparison]) -> Texts:
         [
             c.model, protocol_label(c.protocol, c.flips), c.scales, f"{c.agreement_pct:.2f} %",
             "-" if c.only_model_right is None else f"{c.only_reference_right}, {c.only_model_right}",
-            number(c.top1_difference_pct, 2, "+"), interval(c.top1_low_pct, c.top1_high_pct, "+"), significant(c.top1_p, 3),
-            number(c.top5_difference_pct, 2, "+"), interval(c.top5_low_pct, c.top5_high_pct, "+"),
+            number(c.top1_difference_pct, 2, "+"), bounds(c.top1_low_pct, c.top1_high_pct, "+"), significant(c.top1_p, 3),
+            number(c.top5_difference_pct, 2, "+"), bounds(c.top5_low_pct, c.top5_high_pct, "+"),
             significant(c.largest_posterior_difference, 2), significant(c.mean_total_variation, 2),
         ]
         for c in comparisons
@@ -191,7 +191,7 @@ def significant(value: float, digits: int) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}g}"
 
 
-def interval(low: float, high: float, sign: str = "") -> str:
+def bounds(low: float, high: float, sign: str = "") -> str:
     """Bounds with one digit, or with a sign and two."""
     if math.isnan(low):
         return "-"

@@ -19,6 +19,7 @@ from test_release import overflowing, permuted_classes, softmax_before_average, 
 
 from bench import cells as cells_module
 from bench.cli import main as vgg_bench
+from bench.compare import Comparison
 from bench.distance import FLOAT16_STEP, ROUNDING
 from bench.evidence import Verdict, paired_evidence, verdicts
 from bench.gate import FIXED, Check, Gate
@@ -26,6 +27,7 @@ from bench.gate_files import verdict_on_disk, write_gate
 from bench.gate_text import MOST_LINES, lines
 from bench.limits import Limits
 from bench.sampling import FIRST, fixed_order, looks
+from bench.tables import comparison_texts, write_frame
 from export import release
 from export.graph import Graph, onnx_graph
 from export.onnx_file import write_onnx
@@ -115,6 +117,8 @@ def test_a_sound_export_is_equal_to_rounding_and_passes_the_strictest_limits(gat
         "top-1 drop", "top-5 drop", "agreement",
     }  # fmt: skip
     assert xml.get("failures") == xml.get("errors") == xml.get("skipped") == "0" and int(xml.get("tests")) == len(found["checks"])
+    shown = comparison_texts([Comparison(**row) for row in comparisons.to_dict("records")]).rows
+    assert len({tuple(row[:3]) for row in shown}) == 6 and ["faulty.onnx", "dense, no flips", "48"] in [row[:3] for row in shown]
     run_id = json.loads((tmp_path / "results" / "environment.json").read_text())["run_id"]
     assert found["run_id"] == run_id
     for name in ("report.html", "report.md"):
@@ -445,6 +449,11 @@ def test_rows_that_count_are_chosen(gate, reference, tmp_path):
     said = run(vgg_bench, reference, half, "--scales", "48", "--gate-rows", "dense 96", *GATE, "--out", tmp_path / "o", code=2)
     assert "--gate-rows" in said and "no row is 'dense 96'; choose words from one of these rows: dense Q 48 no-flips; dense Q 48 flips" in said
     assert "give a limit" in run(vgg_bench, reference, half, "--gate-rows", "dense", code=2)
+
+
+def test_numbers_in_csv_have_no_dust(tmp_path):
+    write_frame(pd.DataFrame({"error": [100 * (1 - 0.45), 1 / 3, 1.8e-7, float("nan")], "n": [1, 2, 3, 4]}), tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text().split() == ["error,n", "55,1", "0.3333333333,2", "1.8e-07,3", ",4"]
 
 
 # --- Images left out, and what stays of earlier runs ---
