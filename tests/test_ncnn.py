@@ -113,7 +113,7 @@ def rows_for_columns(held, array):
 def test_a_wrong_file_is_not_released(tmp_path, monkeypatch, fault):
     source = write(tmp_path, thin_net("D"))
     monkeypatch.setattr(ncnn_export, "array_bytes", fault)
-    with pytest.raises(CheckFailed, match="differs from ONNX Runtime on pictures of"):
+    with pytest.raises(CheckFailed, match="differs from ONNX Runtime on images of"):
         export_ncnn(source, 1, lambda text: None)
     assert [p.name for p in tmp_path.iterdir()] == ["D.fp32.onnx"]
 
