@@ -12,6 +12,7 @@ from bench.accuracy import ClassIndex, Scored, score_row
 from bench.cells import Measured, fill_cells, open_cells
 from bench.class_match import classes_of_models
 from bench.compare import Pair, compare, compare_all
+from bench.cpu_kernels import wrong_arithmetic
 from bench.distance import distance
 from bench.faults import Fault, flip_faults, origin_faults, posterior_faults
 from bench.latency import LatencyRow, measure_latency
@@ -80,7 +81,8 @@ def score_cells(
     """
     with _opened(models, rows, dataset, storage, threads, ranks) as (stored, logs):
         measured = fill_cells(models, logs, stored, dataset, batch, threads, on_error, ranks)
-    return measured, _shape_rows(models, logs, ranks)
+    wrong = ranks.from_main(lambda: wrong_arithmetic(models, dataset))
+    return _with_failed(measured, wrong), _shape_rows(models, logs, ranks)
 
 
 def score_until_sure(
@@ -96,11 +98,13 @@ def score_until_sure(
     """
     order = fixed_order(dataset.files)
     reused, scored = None, 0
+    wrong = ranks.from_main(lambda: wrong_arithmetic(models, dataset))
     with _opened(models, rows, dataset, storage, threads, ranks) as (stored, logs):
         for count in looks(len(dataset)):
             among = np.zeros(len(dataset), bool)
             among[order[:count]] = True
             measured = fill_cells(models, logs, stored, dataset, batch, threads, on_error, ranks, among)
+            measured = _with_failed(measured, wrong)
             reused = measured.reused if reused is None else reused
             scored += measured.scored
             if ranks.from_main(lambda measured=measured: sure(measured)):
@@ -120,6 +124,11 @@ def _opened(
         data_sha256 = ranks.from_main(lambda: dataset.content_sha256(threads * ranks.local_world))
         stored = open_cells(models, wanted, dataset, data_sha256, storage.folder, storage.dtype, threads, ranks)
         yield stored, [ShapeLog(model.runtime) for model in models]
+
+
+def _with_failed(measured: Measured, wrong: dict[int, str]) -> Measured:
+    """With further models that failed, by index."""
+    return measured._replace(failed={**measured.failed, **wrong})
 
 
 def _shape_rows(models: list[Model], logs: list[ShapeLog], ranks: Ranks) -> list[ShapeRow]:

@@ -191,3 +191,4 @@ def test_a_net_without_vnni(tmp_path):
     here = OnnxRuntime(new)(images).posterior
     assert np.abs(fused_new - here).max() < 1e-5  # the same integers as on this CPU, whatever it is
     assert moved(fused_old, written_old) > 3 * moved(fused_new, written_new)
+

@@ -5,6 +5,7 @@ buffers that all processes share and that are used again: handing over fresh mem
 much as decoding. Pipes carry offsets only.
 """
 
+import gc
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -186,6 +187,7 @@ def _work(
             parent's death is not seen.
     """
     outlive_signals()
+    gc.freeze()  # a fork must not free what the parent left, such as sessions whose threads are gone
     for end in inherited:
         end.close()
     while True:

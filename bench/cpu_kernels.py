@@ -1,0 +1,54 @@
+"""Whether this CPU computes the quantized files of a run as they are written."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench.models import Model
+from vgg_deploy.data import Dataset
+from vgg_deploy.errors import CheckFailed, InputError
+from vgg_deploy.preprocess import resized
+from vgg_deploy.runtimes.arithmetic import check_arithmetic
+from vgg_deploy.spec import NetSpec
+
+FUSED = "int8-cpu"  # the precision whose convolutions ONNX Runtime computes in integers, by the CPU
+TRIES = 20  # images, should the first ones be unreadable
+
+
+def wrong_arithmetic(models: Sequence[Model], dataset: Dataset) -> dict[int, str]:
+    """Models whose integer kernels are wrong on this CPU.
+
+    One image of the data goes through each of them, kernel by kernel.
+
+    Args:
+        models: All models of the run.
+        dataset: The run's images.
+
+    Returns:
+        What is wrong, by the model's index.
+    """
+    found = {}
+    for index, model in enumerate(models):
+        runtime = model.runtime
+        if runtime.precision != FUSED or runtime.device != "cpu" or runtime.artifact is None:
+            continue
+        image = _first_image(dataset, runtime.spec)
+        if image is None:
+            continue  # the run ends for want of readable images
+        form = runtime.artifact.input
+        try:
+            check_arithmetic(model.path, image, form, runtime.threads, str(model.path))
+        except CheckFailed as error:
+            found[index] = error.message
+    return found
+
+
+def _first_image(dataset: Dataset, spec: NetSpec) -> np.ndarray | None:
+    """(1, 3, h, w) uint8 RGB of the first image that can be read, at the net's test scale."""
+    for index in range(min(TRIES, len(dataset))):
+        try:
+            image = resized(dataset.image(index), spec.test_side, spec.preprocessing.filter)
+        except InputError:
+            continue
+        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)[None])
+    return None
