@@ -16,6 +16,7 @@ from bench import binomial, evidence, paired_test, sequential
 from bench.calibration import expected_calibration_error, reliability
 from bench.compare import mcnemar_p, paired_interval_pct
 from bench.evidence import Evidence, Verdict, paired_evidence, proportion_evidence, verdicts
+from bench.latency import percentile
 from bench.paired_test import Table
 from vgg_deploy.scoring import error_pct, ranks, wilson_pct
 
@@ -414,3 +415,18 @@ def test_calibration_error_is_a_loop_over_bins(images):
         np.array([c for c, _ in images]), np.array([r for _, r in images])
     )
     assert found == pytest.approx(100 * total)
+
+
+# percentiles of times
+
+
+@check(300)
+@given(st.lists(st.floats(1e-3, 1e5), min_size=1, max_size=1200), st.sampled_from([50, 90, 99]))
+def test_percentiles_are_those_of_scipy_and_need_five_calls_beyond(times, percent):
+    ms = np.array(times)
+    found = percentile(ms, percent)
+    if len(ms) * (1 - percent / 100) < 5 - 1e-9:
+        assert math.isnan(found)
+    else:
+        (expected,) = stats.mstats.mquantiles(ms, percent / 100, alphap=1, betap=1)
+        assert found == pytest.approx(expected, rel=1e-9)
