@@ -98,7 +98,10 @@ def test_a_step_over_its_limit_is_ended_with_what_it_started(tmp_path, monkeypat
     assert outcome.result == "no-such-program: No such file or directory; exit 3; ended after 5 s"
     pids = [int(line) for line in (tmp_path / "slow.log").read_text().splitlines() if line.isdigit()]
     assert len(pids) == 1
-    assert not Path(f"/proc/{pids[0]}").exists() or "zombie" in Path(f"/proc/{pids[0]}/status").read_text()
+    status, patience = Path(f"/proc/{pids[0]}/status"), time.monotonic() + 30
+    while status.exists() and "zombie" not in status.read_text():
+        assert time.monotonic() < patience  # a kill takes effect when the process is scheduled
+        time.sleep(0.1)
 
 
 def test_the_simulation_of_gates_in_rehearsal(tmp_path):
@@ -268,7 +271,7 @@ def test_the_scaling_law_in_rehearsal(tmp_path):
 def test_ncnn_against_onnx_runtime_in_rehearsal(tmp_path, photos):
     pytest.importorskip("ncnn")
     weights = save_net(thin_net("A", seed=2, crop=32), tmp_path / "A.pt")
-    options = ("--sizes", "32x32,32x64", "--batches", "1,2", "--rounds", "3", "--threads", "1", "--data", str(photos))
+    options = ("--sizes", "32x32,32x64", "--batches", "1,2", "--rounds", "8", "--threads", "1", "--data", str(photos))
     rehearse("cpu_fp32.py", tmp_path, "--weights", str(weights), *options)
     table = pd.read_csv(tmp_path / "cpu_fp32.csv")
     assert list(zip(table.height_px, table.width_px, table.batch, strict=True)) == [(32, 32, 1), (32, 32, 2), (32, 64, 1), (32, 64, 2)]

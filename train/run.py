@@ -92,11 +92,6 @@ class Run:
 
     def _refuse_if_used(self) -> None:
         """Raises: InputError if the folder holds more than a start that was cut off has left."""
-        if self.exists:
-            raise InputError(
-                f"{self.folder}: this folder already contains a run; resume it with "
-                f"--resume {self.folder}, or choose another --out"
-            )
         try:
             found = sorted(entry.name for entry in self.folder.iterdir())
         except FileNotFoundError:
@@ -105,6 +100,11 @@ class Run:
             raise InputError(
                 f"{self.folder}: cannot be written ({error.strerror}); choose another --out"
             ) from None
+        if self.exists:  # asked after the listing, for another process may claim the folder now
+            raise InputError(
+                f"{self.folder}: this folder already contains a run; resume it with "
+                f"--resume {self.folder}, or choose another --out"
+            )
         others = [name for name in found if name != LOCK and not name.endswith(".partial")]
         if others:
             raise InputError(
