@@ -480,6 +480,47 @@ def test_no_verdict_of_an_earlier_run_survives_an_error(gate, reference, tmp_pat
     assert xml.get("errors") == "1" and xml.find(".//error") is not None
 
 
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        (["--max-top1-drop", "1,5"], "'1,5' is not a number"),
+        (["--max-top1-drop", "1", "--scales", "x"], "not a list of whole numbers"),
+        (["--max-top1-drop", "1", "--bogus"], "--bogus"),
+        (["--max-top1-drop", "1", "--measure", "latency"], "add accuracy to --measure"),
+        (["--gate-rows", "dense"], "give a limit"),
+        (["--mean", "0.5,0.5,200", "--max-left-out", "0"], "give all in one unit"),
+    ],
+)
+def test_a_refused_command_line_withdraws_an_earlier_verdict(tmp_path, refused, words):
+    earlier = Gate("a", Limits(), FIXED, [Check("a", "flips", "", Verdict.PASS, "m")], [], [], 1, 1, [])
+    write_gate(earlier, None, "run 1", tmp_path)
+    for name in ("report.md", "report.html", "notes.md"):
+        (tmp_path / name).write_text("Gate: pass")
+    (tmp_path / "run.json").write_text(json.dumps({"files": ["report.md", "report.html"]}))
+    said = run(vgg_bench, "A.pt", *refused, f"--out={tmp_path}", code=2)
+    found = json.loads((tmp_path / "gate.json").read_text())
+    assert (found["verdict"], found["passed"]) == ("error", False) and found["message"] in said and words in said
+    assert ElementTree.parse(tmp_path / "gate.xml").getroot().get("errors") == "1"
+    assert {path.name for path in tmp_path.iterdir()} == {"gate.json", "gate.xml", "notes.md", "run.json"}
+
+
+def test_a_refused_command_line_without_a_gate_changes_nothing(tmp_path):
+    earlier = Gate("a", Limits(), FIXED, [Check("a", "flips", "", Verdict.PASS, "m")], [], [], 1, 1, [])
+    write_gate(earlier, None, "run 1", tmp_path)
+    run(vgg_bench, "A.pt", "--scales", "x", "--out", tmp_path, code=2)
+    assert json.loads((tmp_path / "gate.json").read_text())["passed"]
+    run(vgg_bench, "A.pt", "--max-top1-drop", "x", "--out", tmp_path / "new", code=2)
+    assert not (tmp_path / "new").exists()
+
+
+def test_results_cannot_go_into_a_file(tmp_path):
+    (tmp_path / "a.txt").write_text("mine")
+    for out in (tmp_path / "a.txt", tmp_path / "a.txt" / "below"):
+        said = run(vgg_bench, "A.pt", "--max-top1-error", "5", "--out", out, code=2)
+        assert f"{out}: is not a folder; choose another with --out" in said
+    assert (tmp_path / "a.txt").read_text() == "mine"
+
+
 def test_a_run_under_way_is_unfinished(tmp_path):
     (tmp_path / "gate.xml").write_text("<testsuites/>")
     with verdict_on_disk(tmp_path, Limits(top1_drop=1), "run 1"):
