@@ -31,6 +31,8 @@ from bench.protocols import Row
 from bench.run import Accuracy
 from bench.sequential import (
     SEQUENTIAL_LEVEL,
+    images_to_decide_anytime,
+    images_to_decide_proportion_anytime,
     paired_evidence_anytime,
     proportion_evidence_anytime,
 )
@@ -45,13 +47,44 @@ class Method(NamedTuple):
     level: float  # chance of a false pass, and of any false fail
     paired: Callable[[int, int, int, float], Evidence]
     proportion: Callable[[int, int, float], Evidence]
+    paired_to_decide: Callable[[int, int, int, float], int | None]
+    proportion_to_decide: Callable[[int, int, float], int | None]
     source: str
+
+
+def least_images(limit: float, level: float) -> int | None:
+    """Images that show a loss within the limit if not one of them speaks against the model.
+
+    All of n images speak for a model that loses `limit` with the chance (1 - limit)^n.
+
+    Args: limit, a fraction; level, the chance of a false pass.
+    Returns: None for a limit of 0, which no number of images shows.
+    """
+    if limit <= 0:
+        return None
+    return 1 if limit >= 1 else math.ceil(math.log(level) / math.log1p(-limit))
+
+
+def _paired_to_decide(
+    only_reference: int, only_model: int, images: int, limit: float
+) -> int | None:
+    if only_reference == only_model == 0:
+        return least_images(limit, LEVEL)
+    return images_to_decide(only_reference, only_model, images, limit)
+
+
+def _proportion_to_decide(count: int, images: int, limit: float) -> int | None:
+    if count == 0:
+        return least_images(limit, LEVEL)
+    return images_to_decide_proportion(count, images, limit)
 
 
 FIXED = Method(
     LEVEL,
     paired_evidence,
     proportion_evidence,
+    _paired_to_decide,
+    _proportion_to_decide,
     "exact one-sided tests at a fixed number of images (paired: unconditional, ordered by Tango's score; "
     "shares: Clopper and Pearson 1934); fails corrected over all rows by Holm 1979",
 )
@@ -59,6 +92,8 @@ SEQUENTIAL = Method(
     SEQUENTIAL_LEVEL,
     paired_evidence_anytime,
     proportion_evidence_anytime,
+    images_to_decide_anytime,
+    images_to_decide_proportion_anytime,
     "anytime-valid tests by betting (Waudby-Smith and Ramdas 2023; Ville 1939); fails corrected over all rows "
     "by Holm 1979",
 )
@@ -296,26 +331,11 @@ def _drops(pair: Pair, asked: Judge) -> list[_Counted]:
             f"(loss, 95 % bounds: {bounds[0]:+.2f} to {bounds[1]:+.2f} points), allowed loss {limit:g}"
         )
         lost = np.flatnonzero((pair.reference.ranks < k) & (pair.other.ranks >= k))
-        wanted = images_to_decide(*split, c.images, limit / 100)
-        if sum(split) == 0:
-            wanted = least_images(limit / 100, asked.method.level)
+        wanted = asked.method.paired_to_decide(*split, c.images, limit / 100)
         questions.append(
             _Counted(c.model, f"top-{k} drop", pair.other.row.label, evidence, wanted, limit, found, bounds, text, lost)
         )
     return questions
-
-
-def least_images(limit: float, level: float) -> int | None:
-    """Images that show a loss within the limit if not one of them speaks against the model.
-
-    All of n images speak for a model that loses `limit` with the chance (1 - limit)^n.
-
-    Args: limit, a fraction; level, the chance of a false pass.
-    Returns: None for a limit of 0, which no number of images shows.
-    """
-    if limit <= 0:
-        return None
-    return 1 if limit >= 1 else math.ceil(math.log(level) / math.log1p(-limit))
 
 
 def _compared(loss: float) -> str:
@@ -337,9 +357,7 @@ def _agreement(pair: Pair, asked: Judge) -> list[_Counted]:
         f"agrees with {c.reference} on {c.agreement_pct:.2f} % of {c.images} images "
         f"(95 % bounds: {bounds[0]:.2f} to {bounds[1]:.2f} %), wanted {limit:g} %"
     )
-    wanted = images_to_decide_proportion(len(differ), c.images, allowed)
-    if not len(differ):
-        wanted = least_images(allowed, asked.method.level)
+    wanted = asked.method.proportion_to_decide(len(differ), c.images, allowed)
     where = pair.other.row.label
     return [_Counted(c.model, "agreement", where, evidence, wanted, limit, c.agreement_pct, bounds, text, differ)]
 
@@ -353,9 +371,7 @@ def _error(one: Scored, asked: Judge) -> _Counted:
         f"top-1 error is {r.top1_error_pct:.2f} % on {r.images} images "
         f"(95 % bounds: {bounds[0]:.2f} to {bounds[1]:.2f} %), allowed {limit:g} %"
     )
-    wanted = images_to_decide_proportion(len(wrong), r.images, limit / 100)
-    if not len(wrong):
-        wanted = least_images(limit / 100, asked.method.level)
+    wanted = asked.method.proportion_to_decide(len(wrong), r.images, limit / 100)
     return _Counted(r.model, "top-1 error", one.row.label, evidence, wanted, limit, r.top1_error_pct, bounds, text, wrong)
 
 
