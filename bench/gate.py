@@ -25,7 +25,7 @@ from bench.evidence import (
     proportion_evidence,
     verdicts,
 )
-from bench.faults import FAULT_KINDS, FAULT_KINDS_OF_REFERENCE
+from bench.faults import FAULT_KINDS, FAULT_KINDS_OF_REFERENCE, unexamined
 from bench.limits import Limits
 from bench.protocols import Row
 from bench.run import Accuracy
@@ -198,8 +198,9 @@ def judge(asked: Judge, accuracy: Accuracy, left_out: list[str]) -> Gate:
     pairs = [pair for pair in accuracy.pairs if pair.other.row in asked.rows]
     scored = [one for one in accuracy.scored if one.row in asked.rows]
     checks = [_left_out(asked.limits, left_out), *_of_faults(accuracy)]
-    counted, equal = [], defaultdict(list)
+    counted, equal, pairs_of = [], defaultdict(list), defaultdict(list)
     for pair in pairs:
+        pairs_of[pair.comparison.model].append(pair)
         rounding = rounding_limit(models, pair.reference.row, pair.other.row, asked.cell_type)
         checks += _of_distance(pair, asked.limits, rounding, accuracy.files)
         if _equal(pair, rounding):
@@ -214,7 +215,7 @@ def judge(asked: Judge, accuracy: Accuracy, left_out: list[str]) -> Gate:
         checks += _uncompared(accuracy, pairs)
     return Gate(
         models[0].name, asked.limits, asked.method, checks, _at_chance(scored, accuracy),
-        [_of_equal(name, own) for name, own in equal.items()], len(accuracy.files),
+        [_of_equal(own, len(pairs_of[name])) for name, own in equal.items()], len(accuracy.files),
         len(accuracy.measured.kept), left_out,
     )  # fmt: skip
 
@@ -230,13 +231,15 @@ def _left_out(limits: Limits, messages: list[str]) -> Check:
 
 
 def _of_faults(accuracy: Accuracy) -> list[Check]:
-    """One check for every kind of fault of every model; what was found is said once."""
+    """One check for every kind of fault of every model that was looked for; what was found is said once."""
     checks = []
+    unknown = unexamined(accuracy.models, accuracy.measured, accuracy.broken)
     for m, model in enumerate(accuracy.models):
         for kind in FAULT_KINDS if m else FAULT_KINDS_OF_REFERENCE:
             own = [fault for fault in accuracy.faults if (fault.model, fault.check) == (m, kind)]
             if not own:
-                checks.append(Check(model.name, kind, "", Verdict.PASS, "nothing found"))
+                if (m, kind) not in unknown:
+                    checks.append(Check(model.name, kind, "", Verdict.PASS, "nothing found"))
                 continue
             texts = list(dict.fromkeys(fault.what for fault in own))
             text = texts[0] + (f" (and {len(texts) - 1} more like it)" if len(texts) > 1 else "")
@@ -286,13 +289,15 @@ def _could_flip(pair: Pair) -> int:
     return int((pair.reference.margin < 2 * pair.comparison.largest_posterior_difference).sum())
 
 
-def _of_equal(name: str, pairs: list[Pair]) -> str:
-    """One line for a model, over all of its rows."""
+def _of_equal(pairs: list[Pair], rows: int) -> str:
+    """One line for a model. Args: pairs, its rows that are equal; rows, how many it has in all."""
+    name = pairs[0].comparison.model
+    where = "" if len(pairs) == rows else f" in {len(pairs)} of {rows} rows, not in the others"
     reference, images = pairs[0].comparison.reference, pairs[0].comparison.images
     largest = max(pair.comparison.largest_posterior_difference for pair in pairs)
     flips = max(_could_flip(pair) for pair in pairs)
     return (
-        f"{name} equals {reference} to rounding: on {images} images its posteriors differ by at most "
+        f"{name} equals {reference} to rounding{where}: on {images} images its posteriors differ by at most "
         f"{largest:.2g}, so it passes the limits of drop and agreement. {flips} images have a margin below "
         f"{2 * largest:.2g} and could change their best class."
     )
@@ -419,11 +424,14 @@ def _at_chance(scored: list[Scored], accuracy: Accuracy) -> list[str]:
         classes = len(accuracy.classes.of_model[0])
         guessing = 100 * (1 - 1 / classes)
         r = one.record
+        reason = "Most often its classes are in another order than the labels."
+        if r.images < LEAST_IMAGES:
+            reason = "So few images cannot tell."
         if classes > 1 and r.top1_high_pct >= guessing:
             return [
                 f"{r.model} may be guessing ({one.row.label}): its top-1 error is {r.top1_error_pct:.2f} % "
                 f"(95 %: {r.top1_low_pct:.1f} to {r.top1_high_pct:.1f}), that of guessing among {classes} classes "
-                f"{guessing:.1f} %. Most often its classes are in another order than the labels."
+                f"{guessing:.1f} %. {reason}"
             ]
     return []
 

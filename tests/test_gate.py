@@ -18,9 +18,10 @@ from test_commands import run
 from test_release import overflowing, permuted_classes, softmax_before_average, swapped_channels, without_mean, zeroed_convolution
 
 from bench import cells as cells_module
+from bench import command
 from bench.cli import main as vgg_bench
 from bench.compare import Comparison
-from bench.distance import FLOAT16_STEP, ROUNDING
+from bench.distance import FLOAT16_STEP, ROUNDING, Distance
 from bench.evidence import Verdict, paired_evidence, verdicts
 from bench.gate import FIXED, Check, Gate
 from bench.gate_files import verdict_on_disk, write_gate
@@ -303,6 +304,46 @@ def test_an_overflow(gate, reference, tmp_path):
     assert said.count("FAIL") == 1 and not of(found, "agreement")
     report = (tmp_path / "results" / "report.html").read_text()
     assert "Models with faults" in report and "NaN or infinite posteriors on 24 of 24 images" in report
+
+
+def test_what_was_not_examined_is_not_called_passed(gate, reference, tmp_path):
+    """NaN hides what other faults the posteriors have; without mirrored images nothing is known of flips."""
+    of_posteriors = {"finite posteriors", "posteriors sum to 1", "softmax after the average", "flips"}
+    _, found, xml = gate(faulty_file(reference, tmp_path, overflowing), code=1)
+    looked = {(c["model"], c["check"]): c["verdict"] for c in found["checks"] if c["check"] in of_posteriors}
+    assert looked == {("D.pt", check): "pass" for check in of_posteriors} | {("faulty.onnx", "finite posteriors"): "fail"}
+    assert int(xml.get("tests")) == len(found["checks"])
+    _, found, _ = gate(faulty_file(reference, tmp_path, None), code=0, more=("--scales", "48", "--no-flips"))
+    assert {c["check"] for c in found["checks"]} >= of_posteriors - {"flips"}
+    assert "flips" not in {c["check"] for c in found["checks"]}
+
+
+@pytest.mark.parametrize(("cell_type", "code"), [("float16", 0), ("float32", 0)])
+def test_answers_rounded_to_1_say_nothing_about_flips(tmp_path, photos, cell_type, code):
+    """A net that is very sure gives 1, 0, 0, ... to an image and to its mirror image."""
+    net = thin_net()
+    with torch.no_grad():
+        net.fc8.weight.mul_(1e4)
+    args = ["--data", photos, "--images", "4", "--scales", "48", "--measure", "accuracy", "--threads", "1", "--max-top1-error", "100"]
+    out = ["--cells", tmp_path / "cells", "--cell-type", cell_type, "--out", tmp_path / "r"]
+    run(vgg_bench, save_net(net, tmp_path / "sure.pt"), *args, *out, code=code)
+    found = json.loads((tmp_path / "r" / "gate.json").read_text())
+    assert found["verdict"] == "pass"
+
+
+def test_equal_in_some_rows_only_is_said(gate, reference, tmp_path, monkeypatch):
+    judge = command.judge
+
+    def one_row_differs(asked, accuracy, left_out):
+        last = accuracy.pairs[-1]
+        apart = Distance(np.full(24, 0.5), np.full(24, 0.5))
+        changed = last._replace(distance=apart, comparison=replace(last.comparison, largest_posterior_difference=0.5))
+        return judge(asked, replace(accuracy, pairs=[*accuracy.pairs[:-1], changed]), left_out)
+
+    monkeypatch.setattr(command, "judge", one_row_differs)
+    said, found, _ = gate(faulty_file(reference, tmp_path, None), code=1)
+    assert "equals D.pt to rounding in 1 of 2 rows, not in the others: on 24 images" in said
+    assert failing(found) == {"posterior difference"}
 
 
 def test_a_reference_that_overflows_fails_the_gate(gate, tmp_path):
