@@ -587,6 +587,18 @@ def test_names_in_junit_are_unique_and_clean(tmp_path):
     assert all("\n" not in line and "\x1b" not in line for line in lines(gate))
 
 
+def test_the_headline_promises_no_images_for_a_limit_that_none_decide():
+    decidable, never = (
+        Check("a", "agreement", f"Q {wanted}", Verdict.UNDECIDED, "?", images_to_decide=wanted) for wanted in (299, None)
+    )
+    for checks, end in (
+        ([decidable, decidable], "2 of 2 checks are undecided on 1 images; about 299 would decide."),
+        ([decidable, never], "about 299 would decide 1 of them, and only another limit the rest."),
+        ([never], "no number of images decides them, only another limit does."),
+    ):
+        assert lines(Gate("a", Limits(), FIXED, checks, [], [], 1, 1, []))[-1].endswith(end)
+
+
 def test_a_wall_of_failures_is_summarised():
     checks = [Check(f"{m}.onnx", "agreement", f"Q {q}", Verdict.FAIL, f"{q}", q, 99) for m in range(40) for q in (1, 2, 3)]
     told = lines(Gate("a", Limits(), FIXED, checks, [], [], 1, 1, []))
