@@ -487,6 +487,10 @@ def test_rows_that_count_are_chosen(gate, reference, tmp_path):
     assert rows(found) == {"dense, Q 48+80, flips"}
     _, found, _ = gate(half, code=3, more=(*more, "--gate-rows", "centre", "--gate-rows", "48, flips"))
     assert rows(found) == {"centre, Q 48", "centre, Q 80", "centre, Q 48+80", "dense, Q 48, flips"}
+    _, found, _ = gate(half, code=3, more=(*more, "--gate-rows", "dense, Q 48+80, no flips"))
+    assert rows(found) == {"dense, Q 48+80, no flips"}  # as the report writes it
+    said = run(vgg_bench, reference, half, "--scales", "48", "--gate-rows", "dense, Q 96, no flips", *GATE, "--out", tmp_path / "o", code=2)
+    assert "no row is 'dense, Q 96, no flips'; choose" in said
     said = run(vgg_bench, reference, half, "--scales", "48", "--gate-rows", "dense 96", *GATE, "--out", tmp_path / "o", code=2)
     assert "--gate-rows" in said and "no row is 'dense 96'; choose words from one of these rows: dense Q 48 no-flips; dense Q 48 flips" in said
     assert "give a limit" in run(vgg_bench, reference, half, "--gate-rows", "dense", code=2)
