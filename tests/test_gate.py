@@ -720,13 +720,15 @@ def test_paper_tables_step_back_without_labels(reference, flat, tmp_path):
 # --- Options ---
 
 
-def test_options_of_the_gate(reference, photos):
+def test_options_of_the_gate(reference, photos, tmp_path, here):
     assert "name the reference and at least one more" in run(vgg_bench, reference, "--data", photos, *GATE, code=2)
     assert "add accuracy to --measure" in run(vgg_bench, reference, reference, "--measure", "latency", *GATE, code=2)
     assert "named twice" in run(vgg_bench, reference, reference, "--data", photos, *GATE, code=2)
     assert "--images auto" in run(vgg_bench, reference, "--images", "auto", code=2)
     assert "--min-agreement" in run(vgg_bench, reference, "--images", "auto", "--max-posterior-difference", "1", code=2)
     assert "neither a number of images nor auto" in run(vgg_bench, reference, "--images", "few", code=2)
+    said = run(vgg_bench, reference, "--data", tmp_path, "--no-labels", "--max-top1-error", "5", "--out", tmp_path, code=2)
+    assert "--no-labels says that there are none; leave one of the two out" in said
     assert "--no-labels is about the photos of --data" in run(vgg_bench, reference, "--no-labels", code=2)
 
 
