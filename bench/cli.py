@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 
 from bench.option_types import IMAGES, PER_CENT, POINTS, POSTERIOR
+from bench.refused import GateCommand, withdraw
 from bench.request import Request, refuse_contradictions
 from vgg_deploy.convention import CHANNEL_ORDERS, CROP_HELP, MEAN_HELP, ORDER_HELP, STD_HELP, parse_channels
 from vgg_deploy.errors import interruptible
 
 # how long a process waits for another: the main one measures latency alone. One that is gone is noticed at once
 PATIENCE = timedelta(days=7)
-KEPT = "the results of an earlier run stay as they were"
+KEPT = "the tables of an earlier run stay as they were"
 
 
 def parse_sizes(ctx, param, text: str | None) -> tuple[int, ...] | None:
@@ -61,7 +62,7 @@ KNOWN = {
 EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(cls=GateCommand, context_settings={"show_default": True})
 @click.argument("models", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--scales", "sides", callback=parse_sizes, help="Q: shorter image side at test time, pixels.  [default: by each net's S, as in the paper]")
 @click.option("--protocols", help="dense, multicrop, multicrop+dense, centre, ten, googlenet; dense-softmax-first, multicrop+dense-softmax-first: "
@@ -122,7 +123,11 @@ def main(**options):
     torchrun --nproc-per-node 8 -m bench runs/D/best.pt --data /data/imagenet
     """
     request = Request(**options)
-    refuse_contradictions(request)
+    try:
+        refuse_contradictions(request)
+    except click.ClickException as error:
+        withdraw(click.get_current_context(), error)
+        raise
     # waiting threads must sleep, not spin: decoders and other runtimes need the same cores (read when torch is imported)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from bench.command import bench

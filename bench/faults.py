@@ -110,17 +110,55 @@ def _examine(stored: StoredCell, asked: np.ndarray) -> Examined:
 def flip_faults(models: list[Model], measured: Measured) -> list[Fault]:
     """Nets whose answers to mirror images are bit for bit those to the images."""
     faults = {}
-    for cell, stored in measured.cells.items():
-        mirrored = measured.cells.get(cell._replace(mirrored=True))
-        if cell.mirrored or mirrored is None or cell.model in faults or cell.model in measured.failed:
+    for cell, mirrored in _mirrored(measured):
+        stored = measured.cells[cell]
+        if cell.model in faults or cell.model in measured.failed or not _could_differ(stored, measured.kept):
             continue
-        if all(np.array_equal(stored.posteriors[rows], mirrored.posteriors[rows], equal_nan=True) for rows in chunks(len(measured.kept))):
+        if _same(stored, measured.cells[mirrored], measured.kept):
             what = (
                 f"{models[cell.model].path} at Q={cell.side}, {cell.views}: mirrored images score exactly as the images do, on all "
-                f"{int(measured.kept.sum())}; the flip is missing, or the net gives one answer to everything"
+                f"{int(measured.kept.sum())}; the flip is missing, the net gives one answer to everything, or each image is "
+                "its own mirror image"
             )
             faults[cell.model] = Fault(cell.model, NO_FLIP, what, [])
     return list(faults.values())
+
+
+def _mirrored(measured: Measured) -> list[tuple[Cell, Cell]]:
+    """Cells of images, each beside the cell of the mirrored images."""
+    pairs = [(cell, cell._replace(mirrored=True)) for cell in measured.cells if not cell.mirrored]
+    return [(cell, mirrored) for cell, mirrored in pairs if mirrored in measured.cells]
+
+
+def _could_differ(stored: StoredCell, kept: np.ndarray) -> bool:
+    """Whether any posterior is not rounded to 1: such answers are the same for most views of an image."""
+    return any(
+        (stored.posteriors[rows][kept[rows]].max(axis=1) < 1).any() for rows in chunks(len(kept))
+    )
+
+
+def _same(stored: StoredCell, mirrored: StoredCell, kept: np.ndarray) -> bool:
+    return all(
+        np.array_equal(stored.posteriors[rows], mirrored.posteriors[rows], equal_nan=True)
+        for rows in chunks(len(kept))
+    )
+
+
+def unexamined(models: list[Model], measured: Measured, broken: frozenset[int]) -> set[tuple[int, str]]:
+    """Kinds of faults that this run could not look for, so that no gate may call them passed.
+
+    Args: broken, models whose posteriors cannot be used: the first kind of fault hides the others.
+    Returns: (model, kind of fault).
+    """
+    of_posteriors = (NOT_FINITE, NOT_POSTERIORS, SOFTMAX_FIRST, NO_FLIP)
+    hidden = {(m, kind) for m in broken for kind in of_posteriors}
+    flipped = {
+        cell.model
+        for cell, mirrored in _mirrored(measured)
+        if _could_differ(measured.cells[cell], measured.kept)
+        or not _same(measured.cells[cell], measured.cells[mirrored], measured.kept)
+    }
+    return hidden | {(m, NO_FLIP) for m in range(len(models)) if m not in flipped}
 
 
 def origin_faults(models: list[Model]) -> list[Fault]:

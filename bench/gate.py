@@ -25,12 +25,14 @@ from bench.evidence import (
     proportion_evidence,
     verdicts,
 )
-from bench.faults import FAULT_KINDS, FAULT_KINDS_OF_REFERENCE
+from bench.faults import FAULT_KINDS, FAULT_KINDS_OF_REFERENCE, unexamined
 from bench.limits import Limits
 from bench.protocols import Row
 from bench.run import Accuracy
 from bench.sequential import (
     SEQUENTIAL_LEVEL,
+    images_to_decide_anytime,
+    images_to_decide_proportion_anytime,
     paired_evidence_anytime,
     proportion_evidence_anytime,
 )
@@ -45,13 +47,44 @@ class Method(NamedTuple):
     level: float  # chance of a false pass, and of any false fail
     paired: Callable[[int, int, int, float], Evidence]
     proportion: Callable[[int, int, float], Evidence]
+    paired_to_decide: Callable[[int, int, int, float], int | None]
+    proportion_to_decide: Callable[[int, int, float], int | None]
     source: str
+
+
+def least_images(limit: float, level: float) -> int | None:
+    """Images that show a loss within the limit if not one of them speaks against the model.
+
+    All of n images speak for a model that loses `limit` with the chance (1 - limit)^n.
+
+    Args: limit, a fraction; level, the chance of a false pass.
+    Returns: None for a limit of 0, which no number of images shows.
+    """
+    if limit <= 0:
+        return None
+    return 1 if limit >= 1 else math.ceil(math.log(level) / math.log1p(-limit))
+
+
+def _paired_to_decide(
+    only_reference: int, only_model: int, images: int, limit: float
+) -> int | None:
+    if only_reference == only_model == 0:
+        return least_images(limit, LEVEL)
+    return images_to_decide(only_reference, only_model, images, limit)
+
+
+def _proportion_to_decide(count: int, images: int, limit: float) -> int | None:
+    if count == 0:
+        return least_images(limit, LEVEL)
+    return images_to_decide_proportion(count, images, limit)
 
 
 FIXED = Method(
     LEVEL,
     paired_evidence,
     proportion_evidence,
+    _paired_to_decide,
+    _proportion_to_decide,
     "exact one-sided tests at a fixed number of images (paired: unconditional, ordered by Tango's score; "
     "shares: Clopper and Pearson 1934); fails corrected over all rows by Holm 1979",
 )
@@ -59,6 +92,8 @@ SEQUENTIAL = Method(
     SEQUENTIAL_LEVEL,
     paired_evidence_anytime,
     proportion_evidence_anytime,
+    images_to_decide_anytime,
+    images_to_decide_proportion_anytime,
     "anytime-valid tests by betting (Waudby-Smith and Ramdas 2023; Ville 1939); fails corrected over all rows "
     "by Holm 1979",
 )
@@ -163,8 +198,9 @@ def judge(asked: Judge, accuracy: Accuracy, left_out: list[str]) -> Gate:
     pairs = [pair for pair in accuracy.pairs if pair.other.row in asked.rows]
     scored = [one for one in accuracy.scored if one.row in asked.rows]
     checks = [_left_out(asked.limits, left_out), *_of_faults(accuracy)]
-    counted, equal = [], defaultdict(list)
+    counted, equal, pairs_of = [], defaultdict(list), defaultdict(list)
     for pair in pairs:
+        pairs_of[pair.comparison.model].append(pair)
         rounding = rounding_limit(models, pair.reference.row, pair.other.row, asked.cell_type)
         checks += _of_distance(pair, asked.limits, rounding, accuracy.files)
         if _equal(pair, rounding):
@@ -179,7 +215,7 @@ def judge(asked: Judge, accuracy: Accuracy, left_out: list[str]) -> Gate:
         checks += _uncompared(accuracy, pairs)
     return Gate(
         models[0].name, asked.limits, asked.method, checks, _at_chance(scored, accuracy),
-        [_of_equal(name, own) for name, own in equal.items()], len(accuracy.files),
+        [_of_equal(own, len(pairs_of[name])) for name, own in equal.items()], len(accuracy.files),
         len(accuracy.measured.kept), left_out,
     )  # fmt: skip
 
@@ -195,13 +231,15 @@ def _left_out(limits: Limits, messages: list[str]) -> Check:
 
 
 def _of_faults(accuracy: Accuracy) -> list[Check]:
-    """One check for every kind of fault of every model; what was found is said once."""
+    """One check for every kind of fault of every model that was looked for; what was found is said once."""
     checks = []
+    unknown = unexamined(accuracy.models, accuracy.measured, accuracy.broken)
     for m, model in enumerate(accuracy.models):
         for kind in FAULT_KINDS if m else FAULT_KINDS_OF_REFERENCE:
             own = [fault for fault in accuracy.faults if (fault.model, fault.check) == (m, kind)]
             if not own:
-                checks.append(Check(model.name, kind, "", Verdict.PASS, "nothing found"))
+                if (m, kind) not in unknown:
+                    checks.append(Check(model.name, kind, "", Verdict.PASS, "nothing found"))
                 continue
             texts = list(dict.fromkeys(fault.what for fault in own))
             text = texts[0] + (f" (and {len(texts) - 1} more like it)" if len(texts) > 1 else "")
@@ -251,13 +289,15 @@ def _could_flip(pair: Pair) -> int:
     return int((pair.reference.margin < 2 * pair.comparison.largest_posterior_difference).sum())
 
 
-def _of_equal(name: str, pairs: list[Pair]) -> str:
-    """One line for a model, over all of its rows."""
+def _of_equal(pairs: list[Pair], rows: int) -> str:
+    """One line for a model. Args: pairs, its rows that are equal; rows, how many it has in all."""
+    name = pairs[0].comparison.model
+    where = "" if len(pairs) == rows else f" in {len(pairs)} of {rows} rows, not in the others"
     reference, images = pairs[0].comparison.reference, pairs[0].comparison.images
     largest = max(pair.comparison.largest_posterior_difference for pair in pairs)
     flips = max(_could_flip(pair) for pair in pairs)
     return (
-        f"{name} equals {reference} to rounding: on {images} images its posteriors differ by at most "
+        f"{name} equals {reference} to rounding{where}: on {images} images its posteriors differ by at most "
         f"{largest:.2g}, so it passes the limits of drop and agreement. {flips} images have a margin below "
         f"{2 * largest:.2g} and could change their best class."
     )
@@ -296,26 +336,11 @@ def _drops(pair: Pair, asked: Judge) -> list[_Counted]:
             f"(loss, 95 % bounds: {bounds[0]:+.2f} to {bounds[1]:+.2f} points), allowed loss {limit:g}"
         )
         lost = np.flatnonzero((pair.reference.ranks < k) & (pair.other.ranks >= k))
-        wanted = images_to_decide(*split, c.images, limit / 100)
-        if sum(split) == 0:
-            wanted = least_images(limit / 100, asked.method.level)
+        wanted = asked.method.paired_to_decide(*split, c.images, limit / 100)
         questions.append(
             _Counted(c.model, f"top-{k} drop", pair.other.row.label, evidence, wanted, limit, found, bounds, text, lost)
         )
     return questions
-
-
-def least_images(limit: float, level: float) -> int | None:
-    """Images that show a loss within the limit if not one of them speaks against the model.
-
-    All of n images speak for a model that loses `limit` with the chance (1 - limit)^n.
-
-    Args: limit, a fraction; level, the chance of a false pass.
-    Returns: None for a limit of 0, which no number of images shows.
-    """
-    if limit <= 0:
-        return None
-    return 1 if limit >= 1 else math.ceil(math.log(level) / math.log1p(-limit))
 
 
 def _compared(loss: float) -> str:
@@ -337,9 +362,7 @@ def _agreement(pair: Pair, asked: Judge) -> list[_Counted]:
         f"agrees with {c.reference} on {c.agreement_pct:.2f} % of {c.images} images "
         f"(95 % bounds: {bounds[0]:.2f} to {bounds[1]:.2f} %), wanted {limit:g} %"
     )
-    wanted = images_to_decide_proportion(len(differ), c.images, allowed)
-    if not len(differ):
-        wanted = least_images(allowed, asked.method.level)
+    wanted = asked.method.proportion_to_decide(len(differ), c.images, allowed)
     where = pair.other.row.label
     return [_Counted(c.model, "agreement", where, evidence, wanted, limit, c.agreement_pct, bounds, text, differ)]
 
@@ -353,9 +376,7 @@ def _error(one: Scored, asked: Judge) -> _Counted:
         f"top-1 error is {r.top1_error_pct:.2f} % on {r.images} images "
         f"(95 % bounds: {bounds[0]:.2f} to {bounds[1]:.2f} %), allowed {limit:g} %"
     )
-    wanted = images_to_decide_proportion(len(wrong), r.images, limit / 100)
-    if not len(wrong):
-        wanted = least_images(limit / 100, asked.method.level)
+    wanted = asked.method.proportion_to_decide(len(wrong), r.images, limit / 100)
     return _Counted(r.model, "top-1 error", one.row.label, evidence, wanted, limit, r.top1_error_pct, bounds, text, wrong)
 
 
@@ -403,11 +424,14 @@ def _at_chance(scored: list[Scored], accuracy: Accuracy) -> list[str]:
         classes = len(accuracy.classes.of_model[0])
         guessing = 100 * (1 - 1 / classes)
         r = one.record
+        reason = "Most often its classes are in another order than the labels."
+        if r.images < LEAST_IMAGES:
+            reason = "So few images cannot tell."
         if classes > 1 and r.top1_high_pct >= guessing:
             return [
                 f"{r.model} may be guessing ({one.row.label}): its top-1 error is {r.top1_error_pct:.2f} % "
                 f"(95 %: {r.top1_low_pct:.1f} to {r.top1_high_pct:.1f}), that of guessing among {classes} classes "
-                f"{guessing:.1f} %. Most often its classes are in another order than the labels."
+                f"{guessing:.1f} %. {reason}"
             ]
     return []
 

@@ -18,10 +18,12 @@ from bench.evidence import Verdict
 from bench.gate import Check, Gate
 from bench.limits import Limits
 from bench.printable import printable
+from bench.results_folder import earlier_files
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file, write_text
 
 JSON, XML = "gate.json", "gate.xml"
+REPORTS = ("report.html", "report.md")  # they show the verdict too
 UNFINISHED, ERROR = "unfinished", "error"
 
 
@@ -76,13 +78,38 @@ def verdict_on_disk(folder: Path, limits: Limits, run_id: str) -> Iterator[None]
         raise
 
 
+def withdraw_verdict(folder: Path, message: str, run_id: str) -> None:
+    """Replace the verdict of an earlier run, if there is one, by an error.
+
+    Args:
+        folder: With the results of earlier runs.
+        message: Why this run ended before it began.
+        run_id: Of this run.
+
+    Raises:
+        InputError: If the folder cannot be written.
+    """
+    if any((folder / name).is_file() for name in (JSON, XML)):
+        _remove(folder)
+        _write_open(folder, Limits(), run_id, ERROR, message)
+
+
 def _remove(folder: Path) -> None:
-    """An earlier verdict goes first: on a full disk nothing could be written in its place."""
-    for name in (JSON, XML):
+    """An earlier verdict goes first: on a full disk nothing could be written in its place.
+
+    The reports of that run begin with the verdict, so they go with it.
+    """
+    earlier = earlier_files(folder)
+    reports = [name for name in REPORTS if name in earlier] if JSON in earlier else []
+    for name in (*reports, JSON, XML):
         try:
             (folder / name).unlink(missing_ok=True)
+        except NotADirectoryError:
+            raise InputError(f"{folder}: is not a folder; choose another with --out") from None
         except OSError as error:
-            raise InputError(f"{folder / name}: cannot be removed ({error.strerror}); choose another folder") from None
+            raise InputError(
+                f"{folder / name}: cannot be removed ({error.strerror}); choose another folder with --out"
+            ) from None
 
 
 def _write_open(folder: Path, limits: Limits, run_id: str, verdict: str, message: str) -> None:

@@ -12,7 +12,7 @@ def chosen_rows(rows: Sequence[Row], selectors: tuple[str, ...]) -> set[Row]:
     """The rows that any selector names; all of them without a selector.
 
     A selector is words that a row must have, all of them: a protocol, Q as in the tables ("256",
-    "256+384", "single", "multi"), "flips" or "no-flips".
+    "256+384", "single", "multi"), "flips" or "no-flips". A row's label names the row too.
     """
     if not selectors:
         return set(rows)
@@ -28,9 +28,9 @@ def check_selectors(models: list[Model], rows: Sequence[Row], selectors: tuple[s
     hint = "--gate-rows"
     for selector in selectors:
         if not any(_selects(selector, row) for row in rows):
-            labels = "; ".join(dict.fromkeys(row.label.replace(",", "") for row in rows))
+            labels = "; ".join(dict.fromkeys(_spaced(row.label) for row in rows))
             message = f"no row is {selector!r}; choose words from one of these rows: {labels}"
-            raise click.BadParameter(message.replace("no flips", "no-flips"), param_hint=hint)
+            raise click.BadParameter(message, param_hint=hint)
     chosen = chosen_rows(rows, selectors)
     judged = {member.model for row in chosen if len(row.members) == 1 for member in row.members}
     for m, model in enumerate(models):
@@ -39,8 +39,13 @@ def check_selectors(models: list[Model], rows: Sequence[Row], selectors: tuple[s
 
 
 def _selects(selector: str, row: Row) -> bool:
-    words = set(selector.replace(",", " ").split()) - {"Q"}
+    words = set(_spaced(selector).split()) - {"Q"}
     return bool(words) and words <= _words(row)
+
+
+def _spaced(text: str) -> str:
+    """Words of a label as words of a selector."""
+    return " ".join(text.replace(",", " ").split()).replace("no flips", "no-flips")
 
 
 def _words(row: Row) -> set[str]:

@@ -31,10 +31,21 @@ def headline(gate: Gate) -> str:
         more = f", {undecided} undecided" if undecided else ""
         return f"Gate: fail. {failed} of {total} checks failed{more}, on {images}."
     if gate.verdict == Verdict.UNDECIDED:
-        wanted = gate.images_to_decide
-        advice = f"about {wanted:,} would decide" if wanted else "no number of images decides a limit of 0"
-        return f"Gate: undecided. {undecided} of {total} checks are undecided on {images}; {advice}."
+        return f"Gate: undecided. {undecided} of {total} checks are undecided on {images}; {_advice(gate, undecided)}."
     return f"Gate: pass. All {total} checks passed on {images}."
+
+
+def _advice(gate: Gate, undecided: int) -> str:
+    """How many images would decide. Args: undecided, number of undecided checks."""
+    decidable = sum(
+        check.verdict == Verdict.UNDECIDED and check.images_to_decide is not None for check in gate.checks
+    )
+    if not decidable:
+        return "no number of images decides them, only another limit does"
+    advice = f"about {gate.images_to_decide:,} would decide"
+    if decidable < undecided:
+        return f"{advice} {decidable} of them, and only another limit the rest"
+    return advice
 
 
 def summaries(gate: Gate, *wanted: Verdict) -> list[Summary]:

@@ -80,6 +80,10 @@ def refuse_contradictions(request: Request) -> None:
             "--images auto scores images until limits are decided; give it one that images decide: "
             "--max-top1-drop, --max-top5-drop, --min-agreement or --max-top1-error"
         )
+    if request.no_labels and limits.needs_labels:
+        raise click.UsageError(
+            "a limit on accuracy needs labels, and --no-labels says that there are none; leave one of the two out"
+        )
     for given, name in ((request.gate_rows, "--gate-rows"), (request.undecided, "--undecided")):
         if given and not limits:
             raise click.UsageError(f"{name} is about a gate; give a limit, such as --max-top1-drop 0.5")

@@ -27,6 +27,7 @@ WHOLE = 0.2  # share of the money with the bettor who stakes everything: one ima
 STAKES = np.geomspace(0.02, 1.0, 20)  # fractions that can decide within some 50,000 images
 STAKES_ON_EXCESS = np.geomspace(0.001, 1.0, 30)  # the same where a small share may be exceeded
 RUINED = -700.0  # log of a wealth that counts as nothing
+MOST_IMAGES = 2**40  # what so many do not decide counts as undecidable
 
 
 class Bets(NamedTuple):
@@ -55,6 +56,25 @@ def proportion_evidence_anytime(count: int, images: int, limit: float) -> Eviden
     if limit < 0:
         raise ValueError(f"a share of images cannot be limited to {limit}")
     return _evidence(count, 0, images, limit, least=0)
+
+
+def images_to_decide_anytime(
+    only_reference: int, only_model: int, images: int, limit: float
+) -> int | None:
+    """Number of images at which the shares seen so far give a verdict at SEQUENTIAL_LEVEL.
+
+    Args: as of `paired_evidence_anytime`.
+    Returns: None where no number would, because the observed loss is too near the limit.
+    """
+    check_counts(only_reference, only_model, images, limit)
+    counts = np.array([only_reference, images - only_reference - only_model, only_model])
+    return _images_to_decide(counts, images, limit, least=-1)
+
+
+def images_to_decide_proportion_anytime(count: int, images: int, limit: float) -> int | None:
+    """The same for a share of images. Args: as of `proportion_evidence_anytime`."""
+    check_counts(count, 0, images, limit)
+    return _images_to_decide(np.array([count, images - count, 0]), images, limit, least=0)
 
 
 def bets_on_small_losses(limit: float) -> Bets:
@@ -96,20 +116,52 @@ def _evidence(lost: int, won: int, images: int, limit: float, least: int) -> Evi
     counts = np.array([lost, images - lost - won, won])
 
     def p_exceeds(mean: float) -> float:
-        if mean >= 1:  # no loss exceeds 1
-            return 0.0
-        return _p(bets_on_small_losses(mean), counts)
+        return _p_exceeds(mean, counts)
 
     def p_at_most(mean: float) -> float:
-        if mean >= 1:
-            return 1.0
-        if mean <= least:  # only possible if every image has the least loss
-            return 1.0 if estimate == least else 0.0
-        return _p(bets_on_large_losses(mean, least), counts)
+        return _p_at_most(mean, counts, least)
 
     low = invert(p_at_most, estimate, float(least), LEVEL, [limit])
     high = invert(p_exceeds, estimate, 1.0, LEVEL, [limit])
     return Evidence(estimate, low, high, p_exceeds(limit), p_at_most(limit), images)
+
+
+def _p_exceeds(mean: float, counts: np.ndarray) -> float:
+    """p-value of the claim "the mean loss exceeds `mean`". Args: counts, (3,): losses of 1, 0, -1."""
+    if mean >= 1:  # no loss exceeds 1
+        return 0.0
+    return _p(bets_on_small_losses(mean), counts)
+
+
+def _p_at_most(mean: float, counts: np.ndarray, least: int) -> float:
+    """p-value of the claim "the mean loss is at most `mean`"."""
+    if mean >= 1:
+        return 1.0
+    if mean <= least:  # only possible if every image has the least loss
+        return 1.0 if counts[0] - counts[2] == least * counts.sum() else 0.0
+    return _p(bets_on_large_losses(mean, least), counts)
+
+
+def _images_to_decide(counts: np.ndarray, images: int, limit: float, least: int) -> int | None:
+    """Grow the counts in proportion. The log of the wealth is convex in the number of images.
+
+    So once the wealth is large enough it stays so, and bisection finds the first such number.
+    """
+
+    def decided(total: int) -> bool:
+        grown = counts * (total / images)
+        p_pass, p_fail = _p_exceeds(limit, grown), _p_at_most(limit, grown, least)
+        return min(p_pass, p_fail) <= SEQUENTIAL_LEVEL
+
+    undecided, enough = images, images + 1
+    while not decided(enough):
+        undecided, enough = enough, 2 * enough
+        if enough > MOST_IMAGES:
+            return None
+    while enough - undecided > 1:
+        middle = (undecided + enough) // 2
+        undecided, enough = (undecided, middle) if decided(middle) else (middle, enough)
+    return enough
 
 
 def _p(bets: Bets, counts: np.ndarray) -> float:

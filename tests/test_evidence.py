@@ -81,6 +81,37 @@ def test_images_to_decide():
     assert images_to_decide_proportion(0, 100, 0.0) is None
 
 
+@pytest.mark.parametrize("limit", [0.01, 0.05])
+def test_images_to_decide_anytime_of_equal_models(limit):
+    # oracle: the bettors' money, image by image, as the module's text describes it
+    money = [0.8 / 19] * 19 + [0.2]
+    images = 0
+    while sum(money) < 1 / sequential.SEQUENTIAL_LEVEL:
+        images += 1
+        money = [
+            own * (1 + stake * limit / (1 - limit))
+            for own, stake in zip(money, sequential.STAKES.tolist(), strict=True)
+        ]
+    assert images == {0.01: 606, 0.05: 119}[limit]  # not 299 and 59, as for a fixed number
+    assert sequential.images_to_decide_anytime(0, 0, 20, limit) == images
+    assert sequential.images_to_decide_proportion_anytime(0, 20, limit) == images
+
+
+def test_images_to_decide_anytime_is_the_first_number_that_decides():
+    # 1 % lost, 1 % won, limit 2 %; 3 % that differ, 1 % allowed
+    wanted = sequential.images_to_decide_anytime(1, 1, 100, 0.02)
+    for total, decided in ((100 * (wanted // 100), False), (100 * (wanted // 100 + 1), True)):
+        found = sequential.paired_evidence_anytime(total // 100, total // 100, total, 0.02)
+        assert (found.p_pass <= sequential.SEQUENTIAL_LEVEL) == decided
+    wanted = sequential.images_to_decide_proportion_anytime(3, 100, 0.01)
+    for total, decided in ((100 * (wanted // 100), False), (100 * (wanted // 100 + 1), True)):
+        found = sequential.proportion_evidence_anytime(3 * total // 100, total, 0.01)
+        assert (found.p_fail <= sequential.SEQUENTIAL_LEVEL) == decided
+    assert sequential.images_to_decide_anytime(0, 0, 100, 0.0) is None
+    assert sequential.images_to_decide_anytime(1, 0, 100, 0.01) is None
+    assert sequential.images_to_decide_proportion_anytime(0, 100, 0.0) is None
+
+
 def test_impossible_counts_are_refused():
     for counts in ((-1, 0, 10), (6, 5, 10), (0, 0, 0)):
         with pytest.raises(ValueError, match="impossible"):

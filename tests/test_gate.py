@@ -18,9 +18,10 @@ from test_commands import run
 from test_release import overflowing, permuted_classes, softmax_before_average, swapped_channels, without_mean, zeroed_convolution
 
 from bench import cells as cells_module
+from bench import command
 from bench.cli import main as vgg_bench
 from bench.compare import Comparison
-from bench.distance import FLOAT16_STEP, ROUNDING
+from bench.distance import FLOAT16_STEP, ROUNDING, Distance
 from bench.evidence import Verdict, paired_evidence, verdicts
 from bench.gate import FIXED, Check, Gate
 from bench.gate_files import verdict_on_disk, write_gate
@@ -305,6 +306,46 @@ def test_an_overflow(gate, reference, tmp_path):
     assert "Models with faults" in report and "NaN or infinite posteriors on 24 of 24 images" in report
 
 
+def test_what_was_not_examined_is_not_called_passed(gate, reference, tmp_path):
+    """NaN hides what other faults the posteriors have; without mirrored images nothing is known of flips."""
+    of_posteriors = {"finite posteriors", "posteriors sum to 1", "softmax after the average", "flips"}
+    _, found, xml = gate(faulty_file(reference, tmp_path, overflowing), code=1)
+    looked = {(c["model"], c["check"]): c["verdict"] for c in found["checks"] if c["check"] in of_posteriors}
+    assert looked == {("D.pt", check): "pass" for check in of_posteriors} | {("faulty.onnx", "finite posteriors"): "fail"}
+    assert int(xml.get("tests")) == len(found["checks"])
+    _, found, _ = gate(faulty_file(reference, tmp_path, None), code=0, more=("--scales", "48", "--no-flips"))
+    assert {c["check"] for c in found["checks"]} >= of_posteriors - {"flips"}
+    assert "flips" not in {c["check"] for c in found["checks"]}
+
+
+@pytest.mark.parametrize(("cell_type", "code"), [("float16", 0), ("float32", 0)])
+def test_answers_rounded_to_1_say_nothing_about_flips(tmp_path, photos, cell_type, code):
+    """A net that is very sure gives 1, 0, 0, ... to an image and to its mirror image."""
+    net = thin_net()
+    with torch.no_grad():
+        net.fc8.weight.mul_(1e4)
+    args = ["--data", photos, "--images", "4", "--scales", "48", "--measure", "accuracy", "--threads", "1", "--max-top1-error", "100"]
+    out = ["--cells", tmp_path / "cells", "--cell-type", cell_type, "--out", tmp_path / "r"]
+    run(vgg_bench, save_net(net, tmp_path / "sure.pt"), *args, *out, code=code)
+    found = json.loads((tmp_path / "r" / "gate.json").read_text())
+    assert found["verdict"] == "pass"
+
+
+def test_equal_in_some_rows_only_is_said(gate, reference, tmp_path, monkeypatch):
+    judge = command.judge
+
+    def one_row_differs(asked, accuracy, left_out):
+        last = accuracy.pairs[-1]
+        apart = Distance(np.full(24, 0.5), np.full(24, 0.5))
+        changed = last._replace(distance=apart, comparison=replace(last.comparison, largest_posterior_difference=0.5))
+        return judge(asked, replace(accuracy, pairs=[*accuracy.pairs[:-1], changed]), left_out)
+
+    monkeypatch.setattr(command, "judge", one_row_differs)
+    said, found, _ = gate(faulty_file(reference, tmp_path, None), code=1)
+    assert "equals D.pt to rounding in 1 of 2 rows, not in the others: on 24 images" in said
+    assert failing(found) == {"posterior difference"}
+
+
 def test_a_reference_that_overflows_fails_the_gate(gate, tmp_path):
     net = thin_net("D")
     with torch.no_grad():
@@ -446,6 +487,10 @@ def test_rows_that_count_are_chosen(gate, reference, tmp_path):
     assert rows(found) == {"dense, Q 48+80, flips"}
     _, found, _ = gate(half, code=3, more=(*more, "--gate-rows", "centre", "--gate-rows", "48, flips"))
     assert rows(found) == {"centre, Q 48", "centre, Q 80", "centre, Q 48+80", "dense, Q 48, flips"}
+    _, found, _ = gate(half, code=3, more=(*more, "--gate-rows", "dense, Q 48+80, no flips"))
+    assert rows(found) == {"dense, Q 48+80, no flips"}  # as the report writes it
+    said = run(vgg_bench, reference, half, "--scales", "48", "--gate-rows", "dense, Q 96, no flips", *GATE, "--out", tmp_path / "o", code=2)
+    assert "no row is 'dense, Q 96, no flips'; choose" in said
     said = run(vgg_bench, reference, half, "--scales", "48", "--gate-rows", "dense 96", *GATE, "--out", tmp_path / "o", code=2)
     assert "--gate-rows" in said and "no row is 'dense 96'; choose words from one of these rows: dense Q 48 no-flips; dense Q 48 flips" in said
     assert "give a limit" in run(vgg_bench, reference, half, "--gate-rows", "dense", code=2)
@@ -480,6 +525,47 @@ def test_no_verdict_of_an_earlier_run_survives_an_error(gate, reference, tmp_pat
     assert xml.get("errors") == "1" and xml.find(".//error") is not None
 
 
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        (["--max-top1-drop", "1,5"], "'1,5' is not a number"),
+        (["--max-top1-drop", "1", "--scales", "x"], "not a list of whole numbers"),
+        (["--max-top1-drop", "1", "--bogus"], "--bogus"),
+        (["--max-top1-drop", "1", "--measure", "latency"], "add accuracy to --measure"),
+        (["--gate-rows", "dense"], "give a limit"),
+        (["--mean", "0.5,0.5,200", "--max-left-out", "0"], "give all in one unit"),
+    ],
+)
+def test_a_refused_command_line_withdraws_an_earlier_verdict(tmp_path, refused, words):
+    earlier = Gate("a", Limits(), FIXED, [Check("a", "flips", "", Verdict.PASS, "m")], [], [], 1, 1, [])
+    write_gate(earlier, None, "run 1", tmp_path)
+    for name in ("report.md", "report.html", "notes.md"):
+        (tmp_path / name).write_text("Gate: pass")
+    (tmp_path / "run.json").write_text(json.dumps({"files": ["report.md", "report.html"]}))
+    said = run(vgg_bench, "A.pt", *refused, f"--out={tmp_path}", code=2)
+    found = json.loads((tmp_path / "gate.json").read_text())
+    assert (found["verdict"], found["passed"]) == ("error", False) and found["message"] in said and words in said
+    assert ElementTree.parse(tmp_path / "gate.xml").getroot().get("errors") == "1"
+    assert {path.name for path in tmp_path.iterdir()} == {"gate.json", "gate.xml", "notes.md", "run.json"}
+
+
+def test_a_refused_command_line_without_a_gate_changes_nothing(tmp_path):
+    earlier = Gate("a", Limits(), FIXED, [Check("a", "flips", "", Verdict.PASS, "m")], [], [], 1, 1, [])
+    write_gate(earlier, None, "run 1", tmp_path)
+    run(vgg_bench, "A.pt", "--scales", "x", "--out", tmp_path, code=2)
+    assert json.loads((tmp_path / "gate.json").read_text())["passed"]
+    run(vgg_bench, "A.pt", "--max-top1-drop", "x", "--out", tmp_path / "new", code=2)
+    assert not (tmp_path / "new").exists()
+
+
+def test_results_cannot_go_into_a_file(tmp_path):
+    (tmp_path / "a.txt").write_text("mine")
+    for out in (tmp_path / "a.txt", tmp_path / "a.txt" / "below"):
+        said = run(vgg_bench, "A.pt", "--max-top1-error", "5", "--out", out, code=2)
+        assert f"{out}: is not a folder; choose another with --out" in said
+    assert (tmp_path / "a.txt").read_text() == "mine"
+
+
 def test_a_run_under_way_is_unfinished(tmp_path):
     (tmp_path / "gate.xml").write_text("<testsuites/>")
     with verdict_on_disk(tmp_path, Limits(top1_drop=1), "run 1"):
@@ -503,6 +589,18 @@ def test_names_in_junit_are_unique_and_clean(tmp_path):
     names = Counter((case.get("classname"), case.get("name")) for case in root.iter("testcase"))
     assert max(names.values()) == 1 and len(names) == 4 == int(root.get("tests")) == int(root.get("failures"))
     assert all("\n" not in line and "\x1b" not in line for line in lines(gate))
+
+
+def test_the_headline_promises_no_images_for_a_limit_that_none_decide():
+    decidable, never = (
+        Check("a", "agreement", f"Q {wanted}", Verdict.UNDECIDED, "?", images_to_decide=wanted) for wanted in (299, None)
+    )
+    for checks, end in (
+        ([decidable, decidable], "2 of 2 checks are undecided on 1 images; about 299 would decide."),
+        ([decidable, never], "about 299 would decide 1 of them, and only another limit the rest."),
+        ([never], "no number of images decides them, only another limit does."),
+    ):
+        assert lines(Gate("a", Limits(), FIXED, checks, [], [], 1, 1, []))[-1].endswith(end)
 
 
 def test_a_wall_of_failures_is_summarised():
@@ -622,13 +720,15 @@ def test_paper_tables_step_back_without_labels(reference, flat, tmp_path):
 # --- Options ---
 
 
-def test_options_of_the_gate(reference, photos):
+def test_options_of_the_gate(reference, photos, tmp_path, here):
     assert "name the reference and at least one more" in run(vgg_bench, reference, "--data", photos, *GATE, code=2)
     assert "add accuracy to --measure" in run(vgg_bench, reference, reference, "--measure", "latency", *GATE, code=2)
     assert "named twice" in run(vgg_bench, reference, reference, "--data", photos, *GATE, code=2)
     assert "--images auto" in run(vgg_bench, reference, "--images", "auto", code=2)
     assert "--min-agreement" in run(vgg_bench, reference, "--images", "auto", "--max-posterior-difference", "1", code=2)
     assert "neither a number of images nor auto" in run(vgg_bench, reference, "--images", "few", code=2)
+    said = run(vgg_bench, reference, "--data", tmp_path, "--no-labels", "--max-top1-error", "5", "--out", tmp_path, code=2)
+    assert "--no-labels says that there are none; leave one of the two out" in said
     assert "--no-labels is about the photos of --data" in run(vgg_bench, reference, "--no-labels", code=2)
 
 
