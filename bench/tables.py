@@ -66,12 +66,19 @@ def accuracy_texts(scored: list[Scored], title: str, faulty: Collection[str] = (
     ]  # fmt: skip
     sound = [i for i, s in enumerate(scored) if s.labelled and not concerns(faulty, s.record.model)]
     best = min(sound, key=lambda i: (scored[i].record.top1_error_pct, scored[i].record.views), default=None)
-    return Texts(title, heads, texts, best)
+    return without_empty_columns(Texts(title, heads, texts, best))
 
 
 def concerns(faulty: Collection[str], model: str) -> bool:
     """Whether a row's model, or a member of its fusion, is among the faulty ones."""
     return model in faulty or any(member in faulty for member in model.split(" + "))
+
+
+def without_empty_columns(texts: Texts) -> Texts:
+    """Without columns of which no row has a figure, such as errors where images have no labels."""
+    kept = [i for i in range(len(texts.heads)) if any(row[i] != "-" for row in texts.rows)]
+    heads = [texts.heads[i] for i in kept]
+    return texts._replace(heads=heads, rows=[[row[i] for i in kept] for row in texts.rows])
 
 
 def comparison_texts(comparisons: list[Comparison]) -> Texts:
@@ -88,7 +95,11 @@ def comparison_texts(comparisons: list[Comparison]) -> Texts:
         ]
         for c in comparisons
     ]  # fmt: skip
-    return Texts(f"Against {comparisons[0].reference} on the same images: error minus its error, percentage points", heads, texts)
+    title = (
+        f"Against {comparisons[0].reference} on the same images: error minus its error, "
+        "percentage points"
+    )
+    return without_empty_columns(Texts(title, heads, texts))
 
 
 def paper_texts(title: str, table: pd.DataFrame) -> Texts:
