@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 
 from export import release
 from export.graph import Graph, onnx_graph
-from vgg_deploy.errors import CheckFailed
+from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.model import VGG
 
 
@@ -27,6 +27,35 @@ def test_a_good_file_passes(tmp_path):
     exported = export(tmp_path)
     assert exported.path.is_file()
     assert all(c.agree == c.batch and c.score_difference < 1e-4 * c.largest_score for c in exported.comparisons)
+
+
+def net_times(factor: float) -> VGG:
+    """A net whose weights and biases are multiplied."""
+    net = thin_net("D")
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(factor)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"), [(0.0, "all its scores are zero"), (1e30, "its scores are not finite")]
+)
+def test_a_net_without_scores_is_refused(factor, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        export(tmp_path, net_times(factor))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_net_with_one_answer_brings_a_warning(tmp_path):
+    net = thin_net("D")
+    with torch.no_grad():
+        net.fc8.weight.zero_()
+        net.fc8.bias.copy_(torch.arange(len(net.fc8.bias)))
+    source = save_net(net, tmp_path / "net.pt")
+    said = []
+    release.export_onnx(source, tmp_path / "out", release.Wanted(("fp32",)), None, 1, said.append)
+    assert any("gives the same scores for each of" in line for line in said)
 
 
 def without_mean(graph: Graph) -> None:
