@@ -178,7 +178,9 @@ def _translated(results: Results) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(error.message.replace(str(results.staging), str(results.folder))) from error
+        # the same error, so that a setting that is not stated keeps its way out
+        error.message = error.message.replace(str(results.staging), str(results.folder))
+        raise
     except OSError as error:
         _raise_unwritable(results, error)
 

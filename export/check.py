@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from export.layers import convolve
-from vgg_deploy.errors import CheckFailed
+from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.model import VGG, posterior
 from vgg_deploy.runtimes import Scores
 from vgg_deploy.scenes import render
@@ -65,6 +65,26 @@ def reference_scores(net: VGG, pictures: list[np.ndarray]) -> list[Scores]:
     return [Scores(posterior(m).numpy(), m.numpy()) for m in maps]
 
 
+def judge_reference(reference: list[Scores], source: Path) -> str:
+    """What is doubtful about the float32 net's own scores of the check images, a sentence or nothing.
+
+    Args:
+        reference: By batch, of `reference_scores`.
+        source: The file of the net, for messages.
+
+    Raises:
+        InputError: If scores are not finite, or all are zero, so that nothing can be compared.
+    """
+    scores = np.concatenate([s.score_map.mean((2, 3), dtype=np.float64) for s in reference])
+    if not np.isfinite(scores).all():
+        raise InputError(f"{source}: its scores are not finite on the built-in images; check its weights and its input")
+    if not scores.any():
+        raise InputError(f"{source}: all its scores are zero on the built-in images; check its weights")
+    if float(np.ptp(scores, axis=0).max()) <= EXACT * float(np.abs(scores).max()):
+        return f"Warning: {source}: gives the same scores for each of {len(scores)} built-in images; check its weights and its input"
+    return ""
+
+
 def _score_map(net: VGG, images: Tensor) -> Tensor:
     for layer in net.children():
         images = convolve(images, layer.weight, layer.bias, layer.padding) if isinstance(layer, nn.Conv2d) else layer(images)
@@ -85,7 +105,7 @@ def _compare(found: Scores, wanted: Scores, batch: np.ndarray, by: str) -> Compa
         score_difference=_largest(found.score_map - wanted.score_map),
         largest_score=_largest(wanted.score_map),
         posterior_difference=_largest(found.posterior - wanted.posterior),
-        score_error=float(np.sqrt(np.mean((found.score_map - wanted.score_map) ** 2) / np.mean(wanted.score_map**2))),
+        score_error=_part(_root_mean_square(found.score_map - wanted.score_map), _root_mean_square(wanted.score_map)),
         inconsistency=_largest(found.posterior - posterior(torch.from_numpy(found.score_map)).numpy()),
         agree=_agreeing(found.posterior, wanted.posterior),
     )
@@ -97,6 +117,17 @@ def _agreeing(found: np.ndarray, wanted: np.ndarray) -> int:
     return int((chosen >= wanted.max(1) - TIE).sum())
 
 
+def _root_mean_square(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values.astype(np.float64) ** 2)))
+
+
+def _part(difference: float, whole: float) -> float:
+    """A difference as a part of the whole; of nothing, any difference is infinitely much."""
+    if whole == 0:
+        return 0.0 if difference == 0 else np.inf
+    return difference / whole
+
+
 def _largest(values: np.ndarray) -> float:
     """Largest magnitude; NaN anywhere gives NaN, which passes no tolerance."""
     return float(np.abs(values).max())
@@ -105,7 +136,7 @@ def _largest(values: np.ndarray) -> float:
 def judge_exact(comparisons: list[Comparison], path: Path, by: str = "PyTorch") -> None:
     """Raises: CheckFailed with the worst case if a float32 file differs by more than rounding."""
     for c in comparisons:
-        of_largest = c.score_difference / c.largest_score
+        of_largest = _part(c.score_difference, c.largest_score)
         if of_largest <= EXACT and c.inconsistency <= OWN_POSTERIOR:
             continue
         raise CheckFailed(

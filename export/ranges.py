@@ -127,5 +127,5 @@ def _least_divergence(seen: Range) -> float:
 def _finite(magnitudes: Tensor) -> float:
     largest = float(magnitudes.max())
     if not np.isfinite(largest):
-        raise InputError("the net's activations are not finite on the calibration pictures, so it cannot be quantized; check its weights")
+        raise InputError("the net's activations are not finite, so it cannot be exported below float32; check its weights and its input")
     return largest

@@ -22,6 +22,7 @@ from export.check import (
     judge_consistent,
     judge_exact,
     judge_reduced,
+    judge_reference,
     reference_scores,
 )
 from export.cost import Cost, measure_cost
@@ -180,6 +181,9 @@ def _basis(
     quantizations = {p.name: _quantization(wanted, p, ranges) for p in precisions if p.activations}
     on_step("PyTorch's scores of the check images")
     reference = reference_scores(net, pictures)
+    doubt = judge_reference(reference, source)
+    if doubt:
+        on_step(doubt)
     return _Basis(
         arch=net.spec.arch,
         source_sha256=digest,

@@ -1,6 +1,5 @@
 """A model repository for Triton Inference Server: a folder a model, its configuration, labels and file."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +27,12 @@ def write_repository(folder: Path, files: list[Path], max_batch: int, on_step: C
                 on_step(f"{file.name}: left out of {folder}, Triton runs engines of tensorrt only, not of {manifest.flavour}")
                 continue
             profiles, batch = len(manifest.profiles), min(max_batch, *(p.max.batch for p in manifest.profiles))
-            _write_model(folder, file, manifest.artifact, "tensorrt_plan", "model.plan", batch, profiles)
+            written = _write_model(folder, file, manifest.artifact, "tensorrt_plan", "model.plan", batch, profiles)
         else:
             check_manifest(file)
-            _write_model(folder, file, read_described(file)[0], "onnxruntime_onnx", "model.onnx", max_batch, 0)
+            written = _write_model(folder, file, read_described(file)[0], "onnxruntime_onnx", "model.onnx", max_batch, 0)
+        if written:
+            on_step(f"Warning: {written}")
     on_step(f"Triton model repository: {folder}")
 
 
@@ -55,18 +56,22 @@ dynamic_batching {{ preferred_batch_size: [ {", ".join(map(str, batches))} ], ma
 {instances}"""
 
 
-def _write_model(folder: Path, file: Path, artifact: Artifact, platform: str, model_file: str, max_batch: int, profiles: int) -> None:
+def _write_model(folder: Path, file: Path, artifact: Artifact, platform: str, model_file: str, max_batch: int, profiles: int) -> str:
+    """One model's folder. Returns: a sentence if it held a model of other classes, else nothing."""
     name = f"{artifact.spec.arch}_{artifact.precision}_{'plan' if profiles else 'onnx'}".replace("-", "_")
+    labels = "".join(f"{label}\n" for label in map(_one_line, artifact.spec.names))
+    older = folder / name / "labels.txt"
+    other = older.is_file() and older.read_bytes() != labels.encode()
     write_text(folder / name / "config.pbtxt", configuration(name, artifact, platform, max_batch, profiles))
-    write_text(folder / name / "labels.txt", "".join(f"{label}\n" for label in map(_one_line, artifact.spec.names)))
+    write_text(older, labels)
     weights = data_files(file) if file.suffix == ".onnx" else []
     for source, target in ((file, model_file), *((data, data.name) for data in weights)):
         with whole_file(folder / name / "1" / target) as partial:
-            partial.unlink()
-            try:
-                os.link(source, partial)  # no second copy of the weights where both lie on one disk
-            except OSError:
-                shutil.copyfile(source, partial)
+            # a hard link would share permissions and edits with the released file, and onnx refuses external data with one
+            shutil.copyfile(source, partial)
+    if other:
+        return f"{folder / name}: held a model with other labels, which {file} has replaced; use one repository for each net"
+    return ""
 
 
 def _one_line(name: str) -> str:

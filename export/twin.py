@@ -87,11 +87,12 @@ def check_twin(twin: Path, reduced: ReducedNet, form: str, pictures: list[np.nda
             found = torch.from_numpy(given["score_map"] if conv == LAST else given.pop(f"{conv}.out"))  # which then needs no memory any more
             if found.shape != expected.shape:
                 raise CheckFailed(f"{name}: {conv} gives {tuple(found.shape)}, PyTorch {tuple(expected.shape)}")
-            difference = float((found - expected).abs().max() / expected.abs().max())
-            if not difference <= EXACT:
+            largest = float(expected.abs().max())
+            difference = float((found - expected).abs().max())
+            if not difference <= EXACT * largest:
                 raise CheckFailed(
-                    f"{name}: {conv} differs from PyTorch by {difference:.1e} of its largest value on pictures of "
-                    f"{batch.shape[2]}x{batch.shape[3]}, allowed {EXACT:.0e}"
+                    f"{name}: {conv} differs from PyTorch by {difference:.1e} on images of {batch.shape[2]}x{batch.shape[3]}, "
+                    f"its largest value is {largest:.1e}; allowed is {EXACT:.0e} of that"
                 )
             try:
                 conv, expected = steps.send(found)

@@ -219,6 +219,13 @@ def test_a_config_that_timm_itself_writes(tmp_path):
         ({**CONFIG, "pretrained_cfg": {"mean": HALF}}, "config.json: mean 0.5, 0.5, 0.5 is of 0-1"),
         ({**CONFIG, "label_names": ["a"] * 7}, "its label_names repeat"),
         ({**CONFIG, "label_names": {"0": "a"}}, "its label_names are no list"),
+        ({**CONFIG, "label_names": list("abcdef")}, "describes 6 label_names, net.pth has 7"),
+        ({**CONFIG, "label_names": [*"abcdef", "g\n"]}, r"holds the character '\n'"),
+        (
+            {**CONFIG, "label_names": list("abcdefg"), "label_descriptions": {"a": ["b"]}},
+            "its label_descriptions are no texts",
+        ),
+        ({**CONFIG, "mean": HALF, "pretrained_cfg": {"tag": "x"}}, "has mean outside its"),
     ],
 )
 def test_a_config_that_cannot_be_right(tmp_path, config, words):

@@ -253,6 +253,8 @@ LIST = "n03\nn01\nn02\n"
         ("1\n1\n\n1\n1\n", LIST, "_ground_truth.txt, line 3: '' is not"),
         ("1\n1\n1\nx.JPEG 1\n1\n", LIST, "_ground_truth.txt, line 4: 'x.JPEG 1' is not"),
         ("", LIST, "_ground_truth.txt: is empty; correct or remove it"),
+        (by_name({"n03": 1, "n01": 2, "n02": 2}), LIST, "has the positions 1 to 2 for 3 classes, so they may be counted from 1"),
+        ("a.jpg,n01\n", LIST, "line 1: 'a.jpg,n01' has columns with commas"),
         (by_name({"n03": 0, "n01": 1, "n02": 3}), LIST, "_ground_truth.txt, line 2: class '3' is neither a wnid of the synset list nor a position from 0 to 2"),
         (by_name({"n03": "n03", "n01": "n01", "n02": "n04"}), LIST, "_ground_truth.txt, line 2: class 'n04' is neither a wnid"),
         (by_name().replace("00003.JPEG", "00009.JPEG"), LIST, "_ground_truth.txt, line 3: there is no image 'ILSVRC2012_val_00000009.JPEG'; restore it"),

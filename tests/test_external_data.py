@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -233,6 +234,29 @@ def test_triton_gets_both(exported, tmp_path):
     assert {p.name for p in placed.iterdir()} == {"model.onnx", "D.fp32.onnx.data"}
     images = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 80), np.uint8)
     np.testing.assert_array_equal(open_runtime(placed / "model.onnx")(images).score_map, open_runtime(exported)(images).score_map)
+    for file in (exported, placed / "model.onnx"):
+        onnx.checker.check_model(str(file))  # it refuses data with several hard links
+
+
+def test_a_repository_leaves_the_released_file_alone(tmp_path):
+    """Permissions of the release stay; a symbolic link becomes a file; another net's labels are not replaced in silence."""
+    path = export(tmp_path, external=False).path
+    path.chmod(0o600)
+    link = tmp_path / "links" / path.name
+    link.parent.mkdir()
+    link.symlink_to(Path("..") / "out" / path.name)
+    shutil.copy(path.with_suffix(".json"), link.with_suffix(".json"))
+    said = []
+    write_repository(tmp_path / "models", [link], 4, said.append)
+    placed = tmp_path / "models" / "D_fp32_onnx"
+    assert (placed / "1" / "model.onnx").read_bytes() == path.read_bytes()
+    assert not (placed / "1" / "model.onnx").is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600 and path.stat().st_nlink == 1
+    write_repository(tmp_path / "models", [link], 4, said.append)
+    assert not any("Warning" in line for line in said)
+    (placed / "labels.txt").write_text("another\n")
+    write_repository(tmp_path / "models", [link], 4, said.append)
+    assert sum("held a model with other labels" in line for line in said) == 1
 
 
 def test_an_engine_is_built_from_both(exported):

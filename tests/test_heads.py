@@ -178,7 +178,7 @@ def test_what_is_assumed_of_a_head_is_said(tmp_path):
         "net.pth: input RGB, (x/255 - mean)/std with mean 0.485, 0.456, 0.406 and std 0.229, "
         "0.224, 0.225 (R, G, B of 0-1) (that of torchvision; state another)"
     )
-    assert "10 scores; ReLU between fc6, fc7, fc8 and a softmax are assumed" in lines[1]
+    assert "ReLU between fc6, fc7, fc8 and a softmax are assumed" in lines[1]
 
 
 # Files that are no state dicts

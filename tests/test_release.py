@@ -13,9 +13,11 @@ from conftest import save_net, thin_net
 from onnx import helper, numpy_helper
 
 from export import release
+from export.check import compare, judge_exact
 from export.graph import Graph, onnx_graph
-from vgg_deploy.errors import CheckFailed
+from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.model import VGG
+from vgg_deploy.runtimes import Scores
 
 
 def export(tmp_path, net=None):
@@ -27,6 +29,35 @@ def test_a_good_file_passes(tmp_path):
     exported = export(tmp_path)
     assert exported.path.is_file()
     assert all(c.agree == c.batch and c.score_difference < 1e-4 * c.largest_score for c in exported.comparisons)
+
+
+def net_times(factor: float) -> VGG:
+    """A net whose weights and biases are multiplied."""
+    net = thin_net("D")
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(factor)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"), [(0.0, "all its scores are zero"), (1e30, "its scores are not finite")]
+)
+def test_a_net_without_scores_is_refused(factor, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        export(tmp_path, net_times(factor))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_net_with_one_answer_brings_a_warning(tmp_path):
+    net = thin_net("D")
+    with torch.no_grad():
+        net.fc8.weight.zero_()
+        net.fc8.bias.copy_(torch.arange(len(net.fc8.bias)))
+    source = save_net(net, tmp_path / "net.pt")
+    said = []
+    release.export_onnx(source, tmp_path / "out", release.Wanted(("fp32",)), None, 1, said.append)
+    assert any("gives the same scores for each of" in line for line in said)
 
 
 def without_mean(graph: Graph) -> None:
@@ -98,7 +129,7 @@ def test_a_planted_fault_fails_and_leaves_nothing(fault, tmp_path, monkeypatch):
         return graph
 
     monkeypatch.setattr(release, "onnx_graph", faulty)
-    with pytest.raises(CheckFailed, match="PyTorch") as failed:
+    with pytest.raises(CheckFailed, match="PyTorch|and should be float32") as failed:
         export(tmp_path)
     assert failed.value.exit_code == 1
     # the good file of before is still there, whole, with its own manifest, and nothing else
@@ -121,9 +152,15 @@ def test_nan_passes_no_tolerance(tmp_path):
     weights["fc6.bias"] = torch.full_like(weights["fc6.bias"], 3e38)  # finite, as weights must be; the scores are NaN
     weights["fc7.weight"] = weights["fc7.weight"] * 1000
     spoilt.load_state_dict(weights)
-    with pytest.raises(CheckFailed):
+    with pytest.raises(InputError, match="its scores are not finite"):
         export(tmp_path, spoilt)
-    assert not any((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
+    right = [Scores(np.full((1, 2), 0.5, np.float32), np.ones((1, 2, 1, 1), np.float32))]
+    nan = [Scores(right[0].posterior, np.full((1, 2, 1, 1), np.nan, np.float32))]
+    images = [np.zeros((1, 3, 32, 32), np.uint8)]
+    judge_exact(compare(right, right, images), tmp_path)
+    with pytest.raises(CheckFailed):
+        judge_exact(compare(nan, right, images), tmp_path)
 
 
 def test_a_full_size_d_exports_within_its_memory(tmp_path):

@@ -26,10 +26,13 @@ SYNSET_LISTS = ("synsets.txt", "synset_words.txt")
 CLASS_INDEX = "class_index.json"
 
 WNID = re.compile(r"(n[0-9]{8})(?:[\s,:;]+(.*))?")
-NUMBER_FIRST = re.compile(r"(?P<number>[0-9]{1,9})[\s,:;]+(?P<text>\S.*)")
-NUMBER_LAST = re.compile(r"(?P<text>.*[^\s,:;])[\s,:;]+(?P<number>[0-9]{1,9})")
+NUMBER_FIRST = re.compile(r"[(\[]?(?P<number>[0-9]{1,9})[\s,:;.=|)\]>-]+(?P<text>\S.*)")
+NUMBER_LAST = re.compile(r"(?P<text>.*[^\s,:;=|>-])[\s,:;=|>-]+(?P<number>[0-9]{1,9})")
+NUMBER_ALONE = re.compile(r"[0-9]{1,9}")
+BULLETS = ("- ", "* ", "+ ", "\u2022 ")  # of lists in YAML and Markdown
 # Control characters, lone surrogates, line and paragraph separators: no label can hold them
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+INVISIBLE = "\ufeff\u200b\u2060"  # byte order mark of joined files, spaces without width
 FORMS = (
     'one class a line, or JSON: ["a", "b"], {"0": "a"}, {"0": ["n01440764", "tench"]} or {"a": 0}'
 )
@@ -99,6 +102,12 @@ def _of_wnids(lines: list[str], path: Path) -> ClassList:
         rests.append(match[2] or "")
     _refuse_repeats(ids, path, "line")
     _refuse_numbers([rest for rest in rests if rest], path)
+    if all(NUMBER_ALONE.fullmatch(rest) for rest in rests):
+        raise InputError(
+            f"{path}, line 1: {lines[0]!r} has a number after the wnid, as every line has, and "
+            "their order may be another than the lines'; write the wnids alone in the order of "
+            'the scores, or JSON {"n01440764": 0}'
+        )
     names = []
     for number, (wnid, rest) in enumerate(zip(ids, rests, strict=True), start=1):
         _check_plain(rest, f"{path}, line {number}")
@@ -121,7 +130,7 @@ def _check_plain(text: str, where: str) -> None:
 
 def _check_printable(text: str, where: str) -> None:
     for character in text:
-        if unicodedata.category(character) in UNPRINTABLE:
+        if unicodedata.category(character) in UNPRINTABLE or character in INVISIBLE:
             raise InputError(
                 f"{where}: holds the character {ascii(character)}, which no label can hold; "
                 "remove it"
@@ -138,6 +147,12 @@ def _refuse_tables(lines: list[str], path: Path) -> None:
             raise InputError(
                 f"{path}, line 1: {header!r} is the header of a table; remove it, so that every "
                 "line begins with a wnid"
+            )
+    for bullet in BULLETS:
+        if len(lines) > 1 and all(line.startswith(bullet) for line in lines):
+            raise InputError(
+                f"{path}, line 1: {lines[0]!r} begins with {bullet!r}, as every line does, which "
+                f"would become part of the name; give {FORMS}"
             )
     _refuse_numbers(lines, path)
 
@@ -174,7 +189,7 @@ def _refuse_repeats(ids: Sequence[str], path: Path, unit: str) -> None:
 def _of_json(held: object, path: Path) -> ClassList:
     """One of the four JSON forms."""
     if isinstance(held, list):
-        return _checked(held, held, path)
+        return checked_classes(held, held, path)
     if not isinstance(held, dict):
         raise InputError(f"{path}: is no list of classes; give {FORMS}")
     values = list(held.values())
@@ -182,12 +197,22 @@ def _of_json(held: object, path: Path) -> ClassList:
         ids = list(held)
         order = _positions(dict(zip(ids, values, strict=True)), path)
         listed = [ids[i] for i in order]
-        return _checked(listed, listed, path)
+        return checked_classes(listed, listed, path)
     order = _positions({key: _number(key) for key in held}, path)
     values = [values[i] for i in order]
     if values and all(isinstance(value, list) and len(value) == 2 for value in values):
-        return _checked([value[0] for value in values], [value[1] for value in values], path)
-    return _checked(values, values, path)
+        ids, names = [value[0] for value in values], [value[1] for value in values]
+        if _all_wnids(names) and not _all_wnids(ids):
+            raise InputError(
+                f"{path}: has the name before the wnid ({ids[0]!r:.60}, {names[0]!r}); write "
+                '{"0": ["n01440764", "tench"]}'
+            )
+        return checked_classes(ids, names, path)
+    return checked_classes(values, values, path)
+
+
+def _all_wnids(texts: Sequence[object]) -> bool:
+    return all(isinstance(text, str) and re.fullmatch("n[0-9]{8}", text) for text in texts)
 
 
 def _number(key: str) -> int:
@@ -215,8 +240,16 @@ def _positions(given: dict[str, int], path: Path) -> list[int]:
     return [places[seen[position]] for position in wanted]
 
 
-def _checked(ids: Sequence[object], names: Sequence[object], path: Path) -> ClassList:
-    """Ids and names of JSON. Raises: InputError for anything but different, printable text."""
+def checked_classes(ids: Sequence[object], names: Sequence[object], path: Path) -> ClassList:
+    """A list of classes from JSON.
+
+    Args:
+        ids, names: As many of both, in the order of the scores.
+        path: The file, for messages.
+
+    Raises:
+        InputError: For anything but printable text, or for an id that is there twice.
+    """
     if not ids:
         raise InputError(f"{path}: lists no classes; give {FORMS}")
     for number, values in enumerate(zip(ids, names, strict=True)):

@@ -69,6 +69,11 @@ def _flat_places(truth: Path, synsets: Path, images: list[str]) -> list[int]:
     devkit, whose list is in devkit order); "name position" from 0 (Caffe, whose list is sorted); "name wnid".
     """
     lines, ids = read_lines(truth), list(read_class_list(synsets).ids)
+    if "," in lines[0] or ";" in lines[0]:
+        raise InputError(
+            f"{truth}, line 1: {lines[0]!r:.80} has columns with commas; write lines \"image wnid\" "
+            "with a space, without a header"
+        )
     if len(lines[0].split()) == 1:
         _refuse_devkit_ids_of_a_sorted_list(truth, synsets, ids)
         return _places_by_order(truth, lines, ids, images)
@@ -96,6 +101,15 @@ def _refuse_caffe_positions_of_another_list(truth: Path, synsets: Path, ids: lis
             f"{synsets} is not sorted by wnid; the labels would be wrong without any sign. Give "
             "the list in the order that the numbers count by, or a ground truth with lines "
             '"image wnid"'
+        )
+
+
+def _refuse_positions_from_1(truth: Path, places: set[int], count: int) -> None:
+    """Positions are counted from 0. If all occur but 0, they may as well be counted from 1."""
+    if count > 2 and places == set(range(1, count)):
+        raise InputError(
+            f"{truth}: has the positions 1 to {count - 1} for {count} classes, so they may be "
+            'counted from 1 as well as from 0; give lines "image wnid"'
         )
 
 
@@ -149,6 +163,7 @@ def _places_by_name(
         given[name] = place[value] if form == "wnid" else int(value)
     if first_form == "position":
         _refuse_caffe_positions_of_another_list(truth, synsets, ids)
+        _refuse_positions_from_1(truth, set(given.values()), len(ids))
     missing = [image for image in images if image not in given]
     if missing:
         raise InputError(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vgg_deploy.classes import ClassList
+from vgg_deploy.classes import ClassList, checked_classes
 from vgg_deploy.convention import StatedInput
 from vgg_deploy.errors import InputError
 from vgg_deploy.json_files import read_json
@@ -42,6 +42,12 @@ def timm_config(weights: Path) -> TimmConfig | None:
     settings = held.get("pretrained_cfg", held)
     if not isinstance(settings, dict):
         raise InputError(f"{path}: its pretrained_cfg is no object; correct the file or remove it")
+    for key in ("mean", "std"):
+        if key in held and settings.get(key) != held[key]:
+            raise InputError(
+                f"{path}: has {key} outside its pretrained_cfg, where timm does not read it; move "
+                "it into pretrained_cfg or remove it"
+            )
     name = str(held["architecture"])
     arch = ARCHITECTURES.get(name.partition(".")[0].removesuffix("_bn"))
     if arch is None:
@@ -72,6 +78,8 @@ def check_fits(config: TimmConfig, arch: str, class_count: int | None, weights: 
         other = f"net {config.arch}, {weights.name} holds net {arch}"
     elif class_count is not None and config.class_count not in (None, class_count):
         other = f"{config.class_count} classes, {weights.name} has {class_count}"
+    elif class_count is not None and config.classes and len(config.classes.ids) != class_count:
+        other = f"{len(config.classes.ids)} label_names, {weights.name} has {class_count} classes"
     if other:
         raise InputError(
             f"{config.path}: describes {other}; put the config.json of these weights there, or "
@@ -106,8 +114,12 @@ def _classes(held: dict, settings: dict, path: Path) -> ClassList | None:
         raise InputError(f"{path}: its label_names are no list of texts; correct or remove them")
     if len(set(ids)) < len(ids):
         raise InputError(f"{path}: its label_names repeat; give each class once, or remove them")
+    checked_classes(ids, ids, path)
     texts = held.get("label_descriptions") or settings.get("label_descriptions") or {}
     if not isinstance(texts, dict):
         raise InputError(f"{path}: its label_descriptions are no object; correct or remove them")
-    names = tuple(str(texts.get(id, id)).split(",")[0].strip() or id for id in ids)
-    return ClassList(tuple(ids), names)
+    described = [texts.get(id, id) for id in ids]
+    if not all(isinstance(text, str) for text in described):
+        raise InputError(f"{path}: its label_descriptions are no texts; correct or remove them")
+    names = [text.split(",")[0].strip() or id for text, id in zip(described, ids, strict=True)]
+    return checked_classes(ids, names, path)

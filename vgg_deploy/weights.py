@@ -36,6 +36,7 @@ class Assumed:
     input: str  # the convention as a formula
     input_from: str  # who says so: "torchvision's", "as stated", ...
     classes: int | None  # scores of its head; None for convolutions alone
+    crop: int | None  # by the size of fc6, pixels; None together with classes
     warnings: tuple[str, ...] = ()  # sentences that follow the file's name
 
     def lines(self, where: str, way_out: str) -> list[str]:
@@ -43,8 +44,9 @@ class Assumed:
         lines = [f"{where}: input {self.input} ({self.input_from}; {way_out})"]
         if self.classes is not None:
             lines.append(
-                f"{where}: {self.layout} weights with {self.classes} scores; ReLU between fc6, fc7, fc8 "
-                "and a softmax are assumed, which weights do not tell"
+                f"{where}: {self.layout} weights with {self.classes} scores and fc6 for a crop of {self.crop}; "
+                "no other pooling than the five before fc6, ReLU between fc6, fc7, fc8 and a softmax are assumed, "
+                "which weights do not tell"
             )
         return lines + [f"{where}: {warning}" for warning in self.warnings]
 
@@ -114,7 +116,7 @@ def read_foreign(path: Path, arch: str | None = None, stated: StatedInput = SAYS
             warnings = _doubts(weight, layout, said_by, stated, config)
             weight = _for_our_input(weight, convention)
         weights[f"{conv.name}.weight"], weights[f"{conv.name}.bias"] = weight.float().contiguous(), bias.float().contiguous()
-    assumed = Assumed(layout.label, convention.describe(), said_by, class_count, warnings)
+    assumed = Assumed(layout.label, convention.describe(), said_by, class_count, crop, warnings)
     classes = config.classes if config else None
     return Foreign(arch, width, crop, class_count, Preprocessing(convention.mean), weights, layout.label, assumed, classes)
 
