@@ -35,7 +35,6 @@ SOURCE_TYPES = {  # of the entries in config.json that `sources_of` reads
     "data": str, "recipe": str, "weights": str | None, "net_a": str | None, "freeze": bool,
     "images": int | None,
 }  # fmt: skip
-OPTIONAL_SOURCES = ("weights", "net_a")
 STEP_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_top1_error_pct", "images_per_s")
 
 
@@ -257,11 +256,10 @@ class Keeper(NamedTuple):
 
 
 def _checked_sources(sources: dict) -> dict:
-    """Raises: KeyError or TypeError for an entry of config.json that is missing or of another type."""
+    """Raises: TypeError for an entry of config.json that has another type than was written."""
     for name, types in SOURCE_TYPES.items():
-        value = sources.get(name) if name in OPTIONAL_SOURCES else sources[name]
-        if not isinstance(value, types):
-            raise TypeError(f"{name} is {value!r}")
+        if name in sources and not isinstance(sources[name], types):
+            raise TypeError(f"{name} is {sources[name]!r}")
     return sources
 
 
