@@ -4,7 +4,7 @@ A cell is one .npy file with one row per image, mapped into memory. A row holds 
 (the largest difference between the net's posterior and the softmax of its mean score, over the views of the
 image) and a CRC-32 of both, of the row's index and of the cell's identity. So a row proves by itself that it was
 written completely, at this index, for this cell; a row of zeros is an image that is not scored yet. The .json
-manifest beside it describes the cell to people and holds the times; the rows are valid without it.
+manifest beside it describes the cell to people and holds the times with a CRC-32; the rows are valid without it.
 
 The CRC finds damage and mix-ups: flipped bits, lost blocks, rows that were moved or that belong to another
 cell, edited values. It is no signature: whoever recomputes the CRCs on purpose can store any row.
@@ -128,7 +128,8 @@ class StoredCell:
         if self.finished.all() and partial.exists():
             os.replace(partial, self.path)
         times = {"seconds": self.seconds, "timed": self.timed, "machine": self.machine}
-        manifest = {**self.identity, "finished": int(self.finished.sum()), **times}
+        sealed = {**times, "times_crc32": _seed({**self.identity, **times})}
+        manifest = {**self.identity, "finished": int(self.finished.sum()), **sealed}
         write_text(_manifest(self.path), json.dumps(manifest, indent=2) + "\n")
 
 
@@ -406,11 +407,14 @@ def _read_manifest(path: Path, identity: dict[str, Any]) -> _Times | None:
                     _set_aside(file, "its manifest is that of another cell")
             return None
         seconds, timed, machine = float(held["seconds"]), int(held["timed"]), held["machine"]
+        times = {name: held[name] for name in ("seconds", "timed", "machine")}
+        if held["times_crc32"] != _seed({**identity, **times}):
+            raise _Damaged("its times have another checksum")
         if not math.isfinite(seconds) or seconds < 0 or timed < 0:
             raise _Damaged("its times are no times")
         return _Times(seconds, timed, machine)
     except (_Damaged, ValueError, KeyError, TypeError, OverflowError):
-        _set_aside(manifest, "is not the manifest of a cell", "only the times in it are lost")
+        _set_aside(manifest, "is damaged, or no manifest of a cell", "only the times in it are lost")
         return None
 
 

@@ -2,6 +2,7 @@
 counted.
 """
 
+import json
 import math
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from bench.cli import main as vgg_bench
 from train import maps
 from train.__main__ import main as train
-from train.frozen import Extraction
+from train.frozen import Extraction, pool5_features
 from train.validation import BATCH
 from vgg_deploy.checkpoint import load_checkpoint
 from vgg_deploy.data import open_dataset
@@ -161,7 +162,44 @@ def test_damaged_maps_are_computed_again(photos, own_cache):
     (path,) = (own_cache / "features").glob("C-val-*.maps")
     path.write_bytes(path.read_bytes()[:-4])
     np.testing.assert_array_equal(maps.whole_maps(dataset, how).values, first)
-    assert len(said) == 2
+    assert len(said) == 3 and "damaged" in said[1]
+    flip(path, 1000)
+    np.testing.assert_array_equal(maps.whole_maps(dataset, how).values, first)
+    assert len(said) == 5 and str(path) in said[3] and "computed again" in said[3]
+
+
+def test_damaged_training_features_are_computed_again(photos, own_cache):
+    """Oracle: the values before the damage."""
+    dataset, said = open_dataset(photos, "val"), []
+    how = Extraction(thin_net("C"), 40, "cpu", 1, "stop", said.append)
+    first = np.array(pool5_features(dataset, how).values)
+    (path,) = (own_cache / "features").glob("C-train-*.npy")
+    (listed,) = (own_cache / "features").glob("C-train-*.json")
+    whole = json.loads(listed.read_text())
+    damages = (
+        lambda: flip(path, path.stat().st_size - 9),
+        lambda: path.write_bytes(path.read_bytes()[:500]),
+        lambda: path.write_bytes(b""),
+        lambda: listed.write_text("5"),
+        lambda: listed.write_text("[0]"),
+        lambda: listed.write_text(json.dumps({**whole, "unreadable": [999]})),
+        lambda: listed.unlink(),
+    )
+    for number, damage in enumerate(damages, start=1):
+        damage()
+        np.testing.assert_array_equal(pool5_features(dataset, how).values, first)
+        lines = [line for line in said if line.startswith(f"{path}: the cached features")]
+        assert len(lines) == number, number
+    count = len(said)
+    pool5_features(dataset, how)  # whole again
+    assert len(said) == count
+
+
+def flip(path, at: int) -> None:
+    """Change one bit of a file."""
+    held = bytearray(path.read_bytes())
+    held[at] ^= 1
+    path.write_bytes(held)
 
 
 def test_unreadable_images_are_named_and_counted(here, photos_copy, weights):

@@ -260,7 +260,7 @@ def test_a_row_is_its_posterior_its_consistency_and_their_crc(stored):
     """Oracle: binascii's CRC over the bytes, written out from the description in the module."""
     held, rows, _ = stored
     manifest = json.loads(held.with_suffix(".json").read_text())
-    identity = {name: value for name, value in manifest.items() if name not in ("finished", "seconds", "timed", "machine")}
+    identity = {name: value for name, value in manifest.items() if name not in ("finished", "seconds", "timed", "machine", "times_crc32")}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     for i, row in enumerate(rows):
         covered = digest.encode() + i.to_bytes(8, "little") + row["posterior"].tobytes() + row["consistency"].tobytes()
@@ -408,6 +408,25 @@ def test_times_that_are_no_times_are_not_used(stored, capsys, field, value):
     assert measured.scored == 0 and np.isnan(cell.ms_per_image)
 
 
+def times_crc32(manifest: dict) -> int:
+    """Oracle: binascii's CRC over the SHA-256 of a manifest without what is not covered."""
+    covered = {name: value for name, value in manifest.items() if name not in ("finished", "times_crc32")}
+    return binascii.crc32(hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest().encode())
+
+
+@pytest.mark.parametrize(("field", "value"), [("seconds", 9.5), ("timed", 3), ("timed", 24.5), ("times_crc32", 5)])
+def test_edited_times_are_not_used(stored, capsys, field, value):
+    held, _, again = stored
+    manifest = held.with_suffix(".json")
+    written = json.loads(manifest.read_text())
+    assert written["times_crc32"] == times_crc32(written)
+    manifest.write_text(json.dumps({**written, field: value}))
+    measured, lines = again(capsys)
+    (cell,) = measured.cells.values()
+    assert measured.scored == 0 and np.isnan(cell.ms_per_image)
+    assert len(lines) == 1 and "only the times in it are lost" in lines[0]
+
+
 @pytest.mark.parametrize("field", ["model_sha256", "data_sha256", "version", "images", "settings", "decoder"])
 def test_a_manifest_of_another_cell_contradicts_the_rows(stored, capsys, field):
     held, _, again = stored
@@ -442,7 +461,9 @@ def test_times_of_another_machine_are_not_continued(stored, capsys, field, value
     assert cell.ms_per_image > 0
     manifest = held.with_suffix(".json")
     written = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**written, "machine": {**written["machine"], field: value}}))
+    written["machine"][field] = value
+    written["times_crc32"] = times_crc32(written)
+    manifest.write_text(json.dumps(written))
     measured, lines = again(capsys)
     (cell,) = measured.cells.values()
     assert measured.scored == 0 and not lines and np.isnan(cell.ms_per_image)

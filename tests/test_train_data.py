@@ -362,3 +362,25 @@ def test_rows_of_steps_do_not_depend_on_checkpoints_or_interruptions(here, photo
     np.testing.assert_allclose(tables["whole"].train_loss, wanted, atol=2e-5)
     one, two = (load_checkpoint(here / name / "last.pt") for name in ("whole", "broken"))
     assert all(torch.equal(one.weights[name], two.weights[name]) for name in one.weights)
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", "5", "[" * 100_000, "digit", "mean", "kind"])
+def test_damaged_mean_colours_are_measured_again(photos, own_cache, damage):
+    """Oracle: the values before the damage."""
+    dataset = open_dataset(photos, "val")
+    first = measure_colours(dataset, 1)
+    path = own_cache / "colours" / f"{dataset.fingerprint()[:32]}.json"
+    text = path.read_text()
+    held = json.loads(text)
+    mean = str(held["mean"][0])
+    edited = {
+        "digit": text.replace(mean, mean.replace(".", "0.", 1), 1),
+        "mean": json.dumps({**held, "mean": [0, 0, 0]}),
+        "kind": json.dumps({**held, "mean": "x"}),
+    }
+    path.write_text(edited.get(damage, damage))
+    assert path.read_text() != text
+    found = measure_colours(dataset, 1)
+    np.testing.assert_array_equal(found.mean, first.mean)
+    np.testing.assert_array_equal(found.covariance, first.covariance)
+    assert path.read_text() == text  # written again

@@ -21,7 +21,7 @@ from vgg_deploy.cache import cache_folder
 from vgg_deploy.data import Dataset
 from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import InputError
-from vgg_deploy.files import whole_file, write_text
+from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.model import VGG
 from vgg_deploy.progress import progress
 
@@ -55,11 +55,12 @@ def pool5_features(dataset: Dataset, how: Extraction) -> Features:
         too little space.
     """
     path = cache_path(dataset, how, f"crop {how.net.spec.crop}", "train", ".npy")
-    unreadable = _still_unreadable(path, dataset)
+    unreadable = _still_unreadable(path, dataset, how.say)
     if unreadable is None:
         with whole_file(path) as partial:
             unreadable = _compute(dataset, how, partial, path)
-            write_text(unreadable_list(path), json.dumps(sorted(unreadable)))
+            kept = {"unreadable": sorted(unreadable), "sha256": sha256(partial)}
+            write_text(unreadable_list(path), json.dumps(kept))
     if unreadable and how.on_error == "stop":
         raise InputError(next(iter(unreadable.values())))
     return Features(np.load(path, mmap_mode="r"), unreadable)
@@ -81,7 +82,7 @@ def cache_path(dataset: Dataset, how: Extraction, views: str, split: str, suffix
 
 
 def unreadable_list(path: Path) -> Path:
-    """The file beside cached features that lists the indices of images without any."""
+    """The file beside cached features with the indices of images without any, and their SHA-256."""
     return path.with_name(f"{path.name}.unreadable.json")
 
 
@@ -102,15 +103,17 @@ def pool5_channels(net: VGG) -> int:
     return thin(WIDTHS[-1], net.spec.width)
 
 
-def _still_unreadable(path: Path, dataset: Dataset) -> dict[int, str] | None:
-    """The unreadable images of cached features; None if there are no features, or an image can be
-    read by now.
+def _still_unreadable(
+    path: Path, dataset: Dataset, say: Callable[[str], None]
+) -> dict[int, str] | None:
+    """The unreadable images of cached features; None if there are no features, if they are damaged,
+    or if an image can be read by now.
     """
     if not path.is_file():
         return None
-    try:
-        indices = json.loads(unreadable_list(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    indices = _unreadable_indices(path, len(dataset))
+    if indices is None:
+        say(computed_again(path))
         return None
     found = {}
     for index in indices:
@@ -121,6 +124,26 @@ def _still_unreadable(path: Path, dataset: Dataset) -> dict[int, str] | None:
         else:
             return None
     return found
+
+
+def computed_again(path: Path) -> str:
+    """The line for cached features that are not as they were written."""
+    return f"{path}: the cached features are damaged, or of an earlier version; computed again"
+
+
+def _unreadable_indices(path: Path, images: int) -> list[int] | None:
+    """Which images have no features; None if the file is not as it was written.
+
+    Args: path, of the features; images, how many there are.
+    """
+    try:
+        held = json.loads(unreadable_list(path).read_text(encoding="utf-8"))
+        indices = held["unreadable"]
+        whole = held["sha256"] == sha256(path)
+        known = all(type(index) is int and 0 <= index < images for index in indices)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return indices if whole and known else None
 
 
 @torch.inference_mode()

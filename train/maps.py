@@ -1,8 +1,8 @@
 """Validation of a head on a fixed trunk: pool5 maps of the whole images, computed once, scored
 densely every epoch.
 
-Two files in the cache folder: the maps one behind the other, float32, and a table of the image and
-the size of each. They are kept in float32 so that the errors are those of the whole net.
+Three files in the cache folder: the maps one behind the other, float32, a table of the image and
+the size of each, and the SHA-256 of both, which is checked before they are used again. They are kept in float32 so that the errors are those of the whole net.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from train.frozen import Extraction, announce, cache_path, pool5_channels, trunk_of
+from train.frozen import (
+    Extraction,
+    announce,
+    cache_path,
+    computed_again,
+    pool5_channels,
+    trunk_of,
+)
 from train.loop import Errors, Validate
 from train.signals import Signals
 from train.trainee import mixed
@@ -23,7 +30,7 @@ from vgg_deploy.batches import size_batches
 from vgg_deploy.data import Dataset
 from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import InputError
-from vgg_deploy.files import whole_file
+from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.progress import progress
 
 USUAL_ASPECT = 4 / 3  # of photos, for the size that is announced
@@ -64,12 +71,16 @@ def whole_maps(dataset: Dataset, how: Extraction) -> Maps:
     """
     path = cache_path(dataset, how, "whole", "val", ".maps")
     table = path.with_suffix(".table.npy")
+    there = path.is_file()
     maps = _kept(path, table, how)
+    if there and maps is None:
+        how.say(computed_again(path))
     if maps is None or not _rest_is_unreadable(maps, dataset, how):
         with whole_file(path) as partial:
             rows = _compute(dataset, how, partial, path)
             with whole_file(table) as partial_table, open(partial_table, "wb") as file:
                 np.save(file, np.array(rows, np.int64).reshape(-1, 3))
+            write_text(path.with_suffix(".sha256"), _digests(partial, table))
         maps = _kept(path, table, how)
     if maps is None:
         raise InputError(
@@ -97,12 +108,19 @@ def _rest_is_unreadable(maps: Maps, dataset: Dataset, how: Extraction) -> bool:
 
 
 def _kept(path: Path, table: Path, how: Extraction) -> Maps | None:
-    """What is in the cache; None if that is not whole."""
+    """What is in the cache; None if that is not as it was written."""
     try:
+        if path.with_suffix(".sha256").read_text(encoding="utf-8") != _digests(path, table):
+            return None
         maps = Maps(np.load(table), np.memmap(path, np.float32, "r"), pool5_channels(how.net))
     except (OSError, ValueError):
         return None
     return maps if maps.whole() else None
+
+
+def _digests(path: Path, table: Path) -> str:
+    """SHA-256 of the maps and of their table, as they are kept beside them."""
+    return f"{sha256(path)} {sha256(table)}\n"
 
 
 @torch.inference_mode()

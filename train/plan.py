@@ -39,6 +39,8 @@ def train_one(config: TrainConfig, sources: Sources, out: Path | None, machine: 
     if machine.ranks.from_main(lambda: out is not None and Run(out).of_job()):
         resume_run(out, machine)
         return
+    if sources.net_a and sources.weights:
+        raise InputError("--weights and --net-a both say where layers start; give one of them")
     if sources.net_a and config.arch in ("A", "A-LRN"):
         raise InputError(f"--net-a starts B, C, D and E; net {config.arch} has nothing to take from an A")
     if not (init or sources.net_a or sources.weights):
@@ -116,7 +118,10 @@ def _choose_start(config: TrainConfig, sources: Sources, machine: Machine, runs:
     trains an A first, which takes minutes."""
     if config.arch in ("A", "A-LRN"):
         return config, sources
-    found = machine.ranks.from_main(lambda: newest_fitting_a(runs, describe(config, sources.train, Preprocessing(), ""), _pass_over))
+    wanted = describe(config, sources.train, Preprocessing(), "")
+    found = machine.ranks.from_main(
+        lambda: newest_fitting_a(runs, wanted, _pass_over, _pass_over_unreadable)
+    )
     if found:
         return config, replace(sources, net_a=found)
     if sources.recipe == "small":
@@ -133,6 +138,10 @@ def _choose_start(config: TrainConfig, sources: Sources, machine: Machine, runs:
 
 def _pass_over(path: Path) -> None:
     say(f"Passed over: {path}, whose run was not trained to its end. Go on with it by --resume {path.parent}, or take it as it is by --net-a {path}")
+
+
+def _pass_over_unreadable(reason: str) -> None:
+    say(f"Not considered as a trained A: {reason}")
 
 
 def announce(config: TrainConfig, sources: Sources, machine: Machine) -> None:

@@ -31,6 +31,10 @@ COLUMNS = (
 )  # fmt: skip
 LATER_COLUMNS = ("val_images",)  # empty in the first rows of runs that an earlier version started
 LOCK = ".lock"
+SOURCE_TYPES = {  # of the entries in config.json that `sources_of` reads
+    "data": str, "recipe": str, "weights": str | None, "net_a": str | None, "freeze": bool,
+    "images": int | None,
+}  # fmt: skip
 STEP_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_top1_error_pct", "images_per_s")
 
 
@@ -159,7 +163,7 @@ class Run:
         try:
             held = json.loads(path.read_text(encoding="utf-8"))
             fields = {name: tuple(value) if isinstance(value, list) else value for name, value in held["config"].items()}
-            return TrainConfig(**fields), dict(held["sources"])
+            return TrainConfig(**fields), _checked_sources(dict(held["sources"]))
         except InputError as error:
             raise InputError(f"{path}: {error.message}") from None
         except OSError:
@@ -168,11 +172,21 @@ class Run:
             raise InputError(f"{path}: damaged ({error!r}); start a new run") from None
 
     def epochs_done(self) -> int:
-        """Rows of metrics.csv, which is written after the checkpoint of the same epoch."""
-        if not self.metrics.exists():
+        """Rows of metrics.csv, which is written after the checkpoint of the same epoch.
+
+        Raises: InputError if the table cannot be read.
+        """
+        if not os.path.lexists(self.metrics):
             return 0
-        with open(self.metrics, newline="", encoding="utf-8") as file:
-            return sum(1 for _ in csv.DictReader(file))
+        if not self.metrics.is_file():
+            raise InputError(f"{self.metrics}: is not a regular file; remove it")
+        try:
+            with open(self.metrics, newline="", encoding="utf-8") as file:
+                return sum(1 for _ in csv.DictReader(file))
+        except (OSError, ValueError, csv.Error) as error:
+            raise InputError(
+                f"{self.metrics}: cannot be read ({error}); remove it, --resume writes it again"
+            ) from None
 
     def cut_off(self) -> bool:
         """Whether epochs of its own plan are missing."""
@@ -239,6 +253,14 @@ class Keeper(NamedTuple):
     run: Run
     every: int  # updates between checkpoints
     board: object | None = None  # train.board.Board
+
+
+def _checked_sources(sources: dict) -> dict:
+    """Raises: TypeError for an entry of config.json that has another type than was written."""
+    for name, types in SOURCE_TYPES.items():
+        if name in sources and not isinstance(sources[name], types):
+            raise TypeError(f"{name} is {sources[name]!r}")
+    return sources
 
 
 def _kept(training: dict) -> list[str]:

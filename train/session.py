@@ -176,7 +176,7 @@ def _beginning(
     run = Run(folder)
     lock.enter_context(run.alone())
     if run.last.exists():
-        return _go_on(run, sources, machine)
+        return _go_on(run, config, sources, machine)
     say(f"{folder} has no checkpoint yet: beginning at step 0.")
     return _first(config, sources, _colours(sources, machine), run)
 
@@ -244,10 +244,11 @@ def _of_weights(path: Path, stated: StatedInput) -> Preprocessing:
     return held.preprocessing
 
 
-def _go_on(run: Run, sources: Sources, machine: Machine) -> Beginning:
+def _go_on(run: Run, config: TrainConfig, sources: Sources, machine: Machine) -> Beginning:
     held, state = run.load_last()
     if held.spec.classes != sources.train.classes:
         raise InputError(f"{run.last}: was trained on other classes than {sources.train.root} has; resume with the --data it was begun with")
+    _same_net(run, config, sources, held.spec)
     _same_data(run, sources, state)
     net = VGG(held.spec)
     net.load_state_dict(held.weights)
@@ -257,6 +258,18 @@ def _go_on(run: Run, sources: Sources, machine: Machine) -> Beginning:
     run.begin_from(state)
     say(f"Going on with {run.folder} at step {state.step}.")
     return Beginning(net, run, state, held.training)
+
+
+def _same_net(run: Run, config: TrainConfig, sources: Sources, spec: NetSpec) -> None:
+    """Raises: InputError if config.json and last.pt describe different nets."""
+    wanted = start.describe(config, sources.train, spec.preprocessing, spec.recipe)
+    for what in ("arch", "width", "crop", "lrn", "train_side"):
+        stated, trained = getattr(wanted, what), getattr(spec, what)
+        if stated != trained:
+            raise InputError(
+                f"{run.last}: was trained with {what} {trained}, config.json beside it says "
+                f"{stated}; put back the file that belongs to this run"
+            )
 
 
 def _same_data(run: Run, sources: Sources, state: State) -> None:

@@ -100,10 +100,26 @@ def fits(spec_a: NetSpec, spec: NetSpec) -> bool:
     return replace(spec_a, arch=spec.arch, preprocessing=spec.preprocessing, train_side=spec.train_side, recipe="", lrn=spec.lrn) == replace(spec, recipe="")
 
 
-def newest_fitting_a(runs: Path, spec: NetSpec, passed_over: Callable[[Path], None]) -> Path | None:
-    """best.pt of the newest run that trained a fitting A to its end. Args: passed_over, called with those of runs that did not."""
+def newest_fitting_a(
+    runs: Path,
+    spec: NetSpec,
+    passed_over: Callable[[Path], None],
+    unreadable: Callable[[str], None],
+) -> Path | None:
+    """best.pt of the newest run that trained a fitting A to its end.
+
+    Args:
+        runs: The folder of all runs.
+        spec: Of the net that would start from it.
+        passed_over: Called with a fitting A whose run did not end.
+        unreadable: Called with what is wrong with a checkpoint that cannot be read.
+    """
     for path in newest_first(runs, "best.pt"):
-        held = load_checkpoint(path).spec
+        try:
+            held = load_checkpoint(path).spec
+        except InputError as error:
+            unreadable(error.message)
+            continue
         if held.arch != "A" or not fits(held, spec):
             continue
         if Run(path.parent).cut_off():

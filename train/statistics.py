@@ -1,8 +1,10 @@
 """Mean colour and colour axes of a training set."""
 
 import json
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -53,10 +55,9 @@ def measure_colours(dataset: Dataset, threads: int) -> Colours:
     """
     sample = dataset.subset(MOST_IMAGES)
     cached = cache_folder() / "colours" / f"{sample.fingerprint()[:32]}.json"
-    if cached.is_file():
-        held = Colours.from_json(json.loads(cached.read_text()))
-        if held.images == len(sample):
-            return held
+    held = _cached(cached)
+    if held and held.images == len(sample):
+        return held
     mean, second, unreadable = np.zeros(3), np.zeros((3, 3)), []
     with progress(f"mean colour of {len(sample)} images", len(sample)) as bar, ThreadPoolExecutor(threads) as pool:
         for moments in pool.map(partial(_moments, sample), range(len(sample))):
@@ -71,8 +72,28 @@ def measure_colours(dataset: Dataset, threads: int) -> Colours:
     mean, second = mean / images, second / images
     colours = Colours(mean, second - np.outer(mean, mean), images, tuple(unreadable))
     if not unreadable:
-        write_text(cached, json.dumps(colours.as_json()))
+        _keep(cached, colours)
     return colours
+
+
+def _keep(path: Path, colours: Colours) -> None:
+    """Write measured colours with their checksum."""
+    held = colours.as_json()
+    write_text(path, json.dumps({**held, "crc32": zlib.crc32(json.dumps(held).encode())}) + "\n")
+
+
+def _cached(path: Path) -> Colours | None:
+    """What `_keep` wrote; None if there is nothing, or if it is not as it was written."""
+    if not path.is_file():
+        return None
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        written = held.pop("crc32")
+        if zlib.crc32(json.dumps(held).encode()) != written:
+            return None
+        return Colours.from_json(held)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def _moments(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray] | InputError:

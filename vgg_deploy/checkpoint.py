@@ -1,5 +1,6 @@
 """One file with a net's weights and everything needed to rebuild and feed it."""
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,7 +102,9 @@ def load_untrusted(path: Path) -> object:
     if archive:
         check_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sparse or quantized tensors, which are refused later
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except Exception as error:  # torch raises almost anything for a damaged file
         raise InputError(f"{path}: {why_unreadable('a torch file', error)}") from None
 

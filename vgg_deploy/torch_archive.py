@@ -75,7 +75,9 @@ class _Reader(pickle.Unpickler):
         kind, storage_type, key, _, count = pid
         if kind != "storage" or not isinstance(key, str) or not isinstance(count, int):
             raise pickle.UnpicklingError(f"a persistent id of kind {kind!r}")
-        self.storages[key] = _Storage(key, count * storage_type.itemsize)
+        storage = _Storage(key, count * storage_type.itemsize)
+        if self.storages.setdefault(key, storage) != storage:
+            raise pickle.UnpicklingError(f"storage {key} is named with two sizes")
         return _Inert()
 
 
