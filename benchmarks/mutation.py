@@ -92,9 +92,14 @@ TARGETS = {  # module: tests that should notice, the fastest first
         *_named("test_bench.py", "calibration_by_hand", "calibrated_answers_have_no_error"),
     ),
     "bench/protocols.py": ("test_views.py", *GEOMETRY),
-    "bench/compare.py": ("test_compare.py", "test_gate.py"),
-    "bench/accuracy.py": ("test_gate.py", "test_protocols.py", "test_bench_ranks.py"),
-    "bench/gate.py": ("test_gate.py",),
+    "bench/compare.py": ("test_gate_parts.py", "test_compare.py", "test_gate.py"),
+    "bench/accuracy.py": (
+        "test_gate_parts.py",
+        "test_bench.py",
+        "test_gate.py",
+        "test_protocols.py",
+    ),
+    "bench/gate.py": ("test_gate_parts.py", "test_gate.py"),
     "export/check.py": ("test_release.py", "test_export_commands.py"),
     "export/lint.py": ("test_precisions.py", "test_quantization.py"),
 }
