@@ -51,7 +51,7 @@ def measured(ms_of_call, **options):
 def noisy(ms_of_call, sd=0.02):
     """The same with log-normal noise."""
     factors = np.exp(sd * np.random.default_rng(0).standard_normal(100_000)).tolist()
-    return lambda i: ms_of_call(i) * factors[i]
+    return lambda i: ms_of_call(i) * factors[i % len(factors)]
 
 
 # ---------------------------------------------------------------- the interval of a median
