@@ -9,8 +9,8 @@ NEEDS  := cat pyproject.toml constraints.txt
 demo: install   ## train, export and benchmark a small net on the built-in pictures
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ./demo.sh
 
-test: install   ## the whole test suite
-	$(BIN)/python -m pytest
+test: install   ## the whole test suite, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: install  ## the short set of benchmarks; tables and plots go to results/bench
 	$(BIN)/python benchmarks/train_step.py --archs A --rounds 3 --out results/bench
