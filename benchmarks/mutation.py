@@ -101,7 +101,7 @@ TARGETS = {  # module: tests that should notice, the fastest first
     ),
     "bench/gate.py": ("test_gate_parts.py", "test_gate.py"),
     "export/check.py": ("test_release.py", "test_export_commands.py"),
-    "export/lint.py": ("test_precisions.py", "test_quantization.py"),
+    "export/lint.py": ("test_saturation.py", "test_precisions.py", "test_quantization.py"),
 }
 SWAPS: dict[type, Any] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
