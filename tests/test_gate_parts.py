@@ -96,6 +96,7 @@ def test_agreement_names_the_images_with_another_best_class():
     low, high = stats.binomtest(4, 8).proportion_ci(0.9, "exact")  # two bounds of 95 % each
     assert question.bounds == pytest.approx((100 - 100 * high, 100 - 100 * low), abs=1e-6)
     assert question.found == 50.0 and question.evidence.estimate == 0.5
+    assert f"(95 % bounds: {question.bounds[0]:.2f} to {question.bounds[1]:.2f} %)" in question.text
 
 
 def test_an_error_names_the_images_that_are_wrong():
