@@ -1,10 +1,10 @@
 """Which classes each net's scores are of, by ids that all nets of a run share."""
 
 from bench.models import Model
-from vgg_deploy.classes import some
+from vgg_deploy.net.class_lists import some
 from vgg_deploy.data import Dataset, matched_classes
 from vgg_deploy.errors import InputError
-from vgg_deploy.spec import numbered
+from vgg_deploy.net.spec import numbered
 
 
 def classes_of_models(dataset: Dataset, models: list[Model]) -> list[tuple[str, ...]]:

@@ -10,7 +10,7 @@ import click
 from bench.option_types import IMAGES, PER_CENT, POINTS, POSTERIOR
 from bench.refused import GateCommand, withdraw
 from bench.request import Request, refuse_contradictions
-from vgg_deploy.convention import CHANNEL_ORDERS, CROP_HELP, MEAN_HELP, ORDER_HELP, STD_HELP, parse_channels
+from vgg_deploy.net.input_convention import CHANNEL_ORDERS, CROP_HELP, MEAN_HELP, ORDER_HELP, STD_HELP, parse_channels
 from vgg_deploy.errors import interruptible
 
 # how long a process waits for another: the main one measures latency alone. One that is gone is noticed at once
@@ -133,7 +133,7 @@ def main(**options):
     from bench.command import bench
     from bench.stated import WAYS_OUT
     from vgg_deploy.ranks import hide_other_gpus, joined
-    from vgg_deploy.unstated import ways_out
+    from vgg_deploy.net.unstated import ways_out
 
     if request.device == "cuda":
         hide_other_gpus()

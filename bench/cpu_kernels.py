@@ -9,7 +9,7 @@ from vgg_deploy.data import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.preprocess import resized
 from vgg_deploy.runtimes.arithmetic import check_arithmetic
-from vgg_deploy.spec import NetSpec
+from vgg_deploy.net.spec import NetSpec
 
 FUSED = "int8-cpu"  # the precision whose convolutions ONNX Runtime computes in integers, by the CPU
 TRIES = 20  # images, should the first ones be unreadable

@@ -14,7 +14,7 @@ from bench.accuracy import ClassIndex, averaged, columns_in_order
 from bench.cells import Measured
 from bench.models import Model
 from bench.protocols import Row
-from vgg_deploy.spec import NetSpec, numbered
+from vgg_deploy.net.spec import NetSpec, numbered
 
 # Largest difference of posteriors that rounding in float32 explains: more than five times the largest that was
 # measured with a correct file, and a fortieth of what one grey level in the mean does.

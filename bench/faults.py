@@ -10,7 +10,7 @@ from bench.cells import Measured
 from bench.models import Model
 from bench.protocols import Cell
 from bench.store import StoredCell, chunks
-from vgg_deploy.spec import NetSpec, numbered
+from vgg_deploy.net.spec import NetSpec, numbered
 
 # A posterior further from the softmax of its mean score was not computed from it: both are float32, and rounding
 # of the mean and of the softmax comes to 1e-5 at most

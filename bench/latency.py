@@ -12,7 +12,7 @@ import torch
 from bench import gpu
 from bench.shape_log import note_call
 from bench.steady import LEAST_S, time_until_steady, wall_clock
-from vgg_deploy.archs import ARCHS, macs, values_moved
+from vgg_deploy.net.archs import ARCHS, macs, values_moved
 from vgg_deploy.runtimes import Runtime
 
 WARM_UP = 2  # calls after the first, not counted

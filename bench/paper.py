@@ -8,7 +8,7 @@ import pandas as pd
 from bench.accuracy import AccuracyRow
 from bench.models import Model
 from bench.protocols import Member, Row, rows_of
-from vgg_deploy.spec import NetSpec
+from vgg_deploy.net.spec import NetSpec
 
 # ILSVRC-2012: errors on the 50,000 validation images, top5_test on the 100,000 test images. `nets` are arch@S.
 # The submission's D@256-512 was fine-tuned in its fully connected layers only. GoogLeNet's one figure stands for both sets.

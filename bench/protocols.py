@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vgg_deploy.spec import NetSpec
+from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.views import VIEW_SETS
 
 DENSE = "dense"  # softmax of the averaged score map, as section 3.2 tells it

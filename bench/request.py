@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import click
 
 from bench.limits import Limits
-from vgg_deploy.convention import Channels, StatedInput
+from vgg_deploy.net.input_convention import Channels, StatedInput
 
 
 class Request(NamedTuple):

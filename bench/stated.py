@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.models import Model
-from vgg_deploy.classes import ClassList, read_class_list
+from vgg_deploy.net.class_lists import ClassList, read_class_list
 from vgg_deploy.data import Dataset, matching
 from vgg_deploy.errors import InputError
 

@@ -24,13 +24,13 @@ from bench.median import median_interval
 from bench.turns import PAUSE_S
 from export.ncnn import export_ncnn
 from export.release import Wanted, export_onnx
-from vgg_deploy.checkpoint import Checkpoint, save_checkpoint
+from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
 from vgg_deploy.data import open_dataset
 from vgg_deploy.machine import available_cores
-from vgg_deploy.model import VGG, initialise
+from vgg_deploy.net.model import VGG, initialise
 from vgg_deploy.preprocess import rescale
 from vgg_deploy.runtimes import Runtime, open_runtime
-from vgg_deploy.spec import NetSpec, numbered
+from vgg_deploy.net.spec import NetSpec, numbered
 
 LARGEST = (8, 512, 512)  # batch, height, width at which memory is told
 

@@ -33,11 +33,11 @@ def export_all(folder: Path) -> dict[str, Path]:
     import torch
 
     from export.release import Wanted, export_onnx
-    from vgg_deploy.checkpoint import Checkpoint, save_checkpoint
+    from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
     from vgg_deploy.machine import available_cores
-    from vgg_deploy.model import VGG, initialise
+    from vgg_deploy.net.model import VGG, initialise
     from vgg_deploy.scenes import built_in
-    from vgg_deploy.spec import NetSpec, numbered
+    from vgg_deploy.net.spec import NetSpec, numbered
 
     torch.set_num_threads(available_cores())
     net = VGG(NetSpec("D", numbered(1000)))

@@ -46,8 +46,8 @@ PEER = """
 import json, os, sys, time, warnings
 from pathlib import Path
 import torch
-from vgg_deploy.model import posterior
-from vgg_deploy.nets import open_net
+from vgg_deploy.net.model import posterior
+from vgg_deploy.net.open_net import open_net
 source, folder, threads = sys.argv[1:]
 torch.set_num_threads(int(threads))
 warnings.simplefilter("ignore")
@@ -103,9 +103,9 @@ def write_twice(files: list[Path], scratch: Path) -> float:
 def save_random_net(path: Path) -> None:
     import torch
 
-    from vgg_deploy.checkpoint import Checkpoint, save_checkpoint
-    from vgg_deploy.model import VGG, initialise
-    from vgg_deploy.spec import NetSpec, numbered
+    from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
+    from vgg_deploy.net.model import VGG, initialise
+    from vgg_deploy.net.spec import NetSpec, numbered
 
     net = VGG(NetSpec("D", numbered(1000)))
     initialise(net, "he", torch.Generator().manual_seed(0))

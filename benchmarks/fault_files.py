@@ -8,7 +8,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from export.graph import Graph
-from vgg_deploy.spec import NetSpec
+from vgg_deploy.net.spec import NetSpec
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
-from vgg_deploy.model import VGG
+from vgg_deploy.net.model import VGG
 
 PADDED_CHANNELS = 8  # of the input: a vector load of 16 bytes in half precision
 

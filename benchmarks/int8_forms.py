@@ -62,8 +62,8 @@ def fitted_net(setting: Setting):
     from safetensors.numpy import load_file
 
     from vgg_deploy.data import open_dataset
-    from vgg_deploy.model import VGG, initialise
-    from vgg_deploy.spec import NetSpec
+    from vgg_deploy.net.model import VGG, initialise
+    from vgg_deploy.net.spec import NetSpec
 
     train = open_dataset(setting.data / "imagenette10", "train").subset(setting.head_images)
     spec = NetSpec("D", train.classes, width=setting.width, train_side=(256, 256), recipe="fc8 by ridge regression")
@@ -225,7 +225,7 @@ def prepare(setting: Setting, folder: Path) -> None:
     """The net, its forms and the images, in files."""
     import torch
 
-    from vgg_deploy.checkpoint import Checkpoint, save_checkpoint
+    from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
     from vgg_deploy.data import open_dataset
 
     torch.set_num_threads(setting.threads)

@@ -22,7 +22,7 @@ from vgg_deploy.batches import size_batches
 from vgg_deploy.data import Dataset, open_dataset
 from vgg_deploy.decoding import Scale
 from vgg_deploy.machine import available_cores
-from vgg_deploy.spec import Preprocessing
+from vgg_deploy.net.spec import Preprocessing
 
 WARM_UP = 4  # batches, while the worker processes start
 

@@ -27,9 +27,9 @@ from export.onnx_file import write_onnx
 from export.precision import PRECISIONS
 from export.release import Wanted, export_onnx
 from vgg_deploy.artifact import Artifact
-from vgg_deploy.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint
+from vgg_deploy.net.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint
 from vgg_deploy.files import sha256, write_text
-from vgg_deploy.model import VGG, initialise
+from vgg_deploy.net.model import VGG, initialise
 
 LIMITS = ("--max-top1-drop", "0.5", "--max-top5-drop", "0.5", "--min-agreement", "99")
 SIDES = (128, 192)

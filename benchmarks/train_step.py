@@ -35,11 +35,11 @@ from bench.gpu import matmul_ceiling
 from train.config import TrainConfig
 from train.trainee import shape_for_training, shaped
 from train.update import Examples, Updater
-from vgg_deploy.archs import ARCHS, macs
+from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.machine import available_cores, pick_device
-from vgg_deploy.model import VGG, initialise
+from vgg_deploy.net.model import VGG, initialise
 from vgg_deploy.ranks import ALONE
-from vgg_deploy.spec import NetSpec, numbered
+from vgg_deploy.net.spec import NetSpec, numbered
 
 CLASSES, LR = 1000, 1e-4
 PLAIN = {"A": torchvision.models.vgg11, "D": torchvision.models.vgg16}

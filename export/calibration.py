@@ -16,7 +16,7 @@ from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.listing import entries, is_image
-from vgg_deploy.model import VGG
+from vgg_deploy.net.model import VGG
 from vgg_deploy.progress import progress
 from vgg_deploy.scenes import built_in
 from vgg_deploy.shards import are_shards

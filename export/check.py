@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from export.layers import convolve
 from vgg_deploy.errors import CheckFailed, InputError
-from vgg_deploy.model import VGG, posterior
+from vgg_deploy.net.model import VGG, posterior
 from vgg_deploy.runtimes import Scores
 from vgg_deploy.scenes import render
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from export.wanted import Engines, Wanted
-from vgg_deploy.convention import CHANNEL_ORDERS, CROP_HELP, MEAN_HELP, ORDER_HELP, SAYS_NOTHING, STD_HELP, StatedInput, parse_channels
+from vgg_deploy.net.input_convention import CHANNEL_ORDERS, CROP_HELP, MEAN_HELP, ORDER_HELP, SAYS_NOTHING, STD_HELP, StatedInput, parse_channels
 from vgg_deploy.errors import interruptible
-from vgg_deploy.unstated import ways_out
+from vgg_deploy.net.unstated import ways_out
 
 PRECISION_NAMES = ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8")
 METHOD_NAMES = ("max", "percentile", "mse", "entropy")
@@ -135,7 +135,7 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, ma
 
         from export.release import PartlyWritten, export_onnx
         from export.stated import WAYS_OUT
-        from vgg_deploy.classes import read_class_list
+        from vgg_deploy.net.class_lists import read_class_list
 
         torch.set_num_threads(threads)
         if model is None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from export.layers import convolve
 from export.precision import Format, Precision
-from vgg_deploy.model import VGG
+from vgg_deploy.net.model import VGG
 
 FIRST, LAST = "conv1_1", "fc8"  # the only one that sees negative values; the one whose scores decide, never quantized
 SMALLEST_SCALE = 2.0**-20  # half precision still holds it to 6 %; what is smaller than 127 of it hardly counts

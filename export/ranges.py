@@ -11,7 +11,7 @@ from export.layers import convolve
 from export.precision import Precision
 from export.quantization import input_mapping, rounded_input
 from vgg_deploy.errors import InputError
-from vgg_deploy.model import VGG
+from vgg_deploy.net.model import VGG
 
 BINS = 2048
 PERCENTILE = 99.99  # of all inputs of a layer, zeros among them

@@ -35,19 +35,19 @@ from export.ranges import Range, clip, measure_ranges
 from export.stated import recorded, source_lines, weights_identity
 from export.twin import check_twin, float32_twin
 from export.wanted import Wanted
-from vgg_deploy.archs import ARCHS
+from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.artifact import KEY, Artifact, data_path, manifest_path
-from vgg_deploy.classes import ClassList
-from vgg_deploy.convention import SAYS_NOTHING, StatedInput
+from vgg_deploy.net.class_lists import ClassList
+from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.files import sha256, whole_file, write_text
-from vgg_deploy.model import VGG
-from vgg_deploy.nets import open_net
+from vgg_deploy.net.model import VGG
+from vgg_deploy.net.open_net import open_net
 from vgg_deploy.progress import progress
 from vgg_deploy.runtimes import OnnxRuntime, Scores
 from vgg_deploy.runtimes.arithmetic import check_arithmetic
-from vgg_deploy.weights import Assumed
+from vgg_deploy.net.foreign_weights import Assumed
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 

@@ -15,12 +15,12 @@ from export.precision import PRECISIONS, Precision
 from export.quantization import LAST, Quantization, input_mapping, layer_as
 from export.ranges import clip
 from export.wanted import Wanted
-from vgg_deploy.classes import ClassList
-from vgg_deploy.convention import SAYS_NOTHING, StatedInput
+from vgg_deploy.net.class_lists import ClassList
+from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
-from vgg_deploy.model import VGG
-from vgg_deploy.nets import open_net
+from vgg_deploy.net.model import VGG
+from vgg_deploy.net.open_net import open_net
 from vgg_deploy.progress import progress, results
 
 PICTURES = 64  # of the calibration's

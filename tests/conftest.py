@@ -8,9 +8,9 @@ import torch
 from click.testing import CliRunner
 from PIL import Image, ImageDraw
 
-from vgg_deploy.checkpoint import Checkpoint, save_checkpoint
-from vgg_deploy.model import VGG, initialise
-from vgg_deploy.spec import NetSpec, Preprocessing
+from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
+from vgg_deploy.net.model import VGG, initialise
+from vgg_deploy.net.spec import NetSpec, Preprocessing
 
 torch.set_num_threads(1)  # the nets are small, and two threads each would only wait for each other
 

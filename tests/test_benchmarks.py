@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from conftest import picture, save_net, thin_net
 
 from export.release import Wanted, export_onnx
-from vgg_deploy.archs import ARCHS, macs
-from vgg_deploy.checkpoint import load_checkpoint
+from vgg_deploy.net.archs import ARCHS, macs
+from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.runtimes import open_runtime
 from vgg_deploy.scenes import CLASSES as PICTURED
 

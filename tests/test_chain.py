@@ -11,8 +11,8 @@ from warm import Warm, until
 from train.__main__ import main as train
 from train.chain import CHAINS, FineTune, config_of, stages_of
 from train.config import RECIPES
-from vgg_deploy.checkpoint import load_checkpoint
-from vgg_deploy.model import FROM_A
+from vgg_deploy.net.checkpoint import load_checkpoint
+from vgg_deploy.net.model import FROM_A
 
 # Table 3 of the paper, column "train (S)", row by row
 TABLE_3 = [

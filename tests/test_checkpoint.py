@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import save_net, thin_net
 
-from vgg_deploy.checkpoint import Checkpoint, load_checkpoint, load_untrusted, save_checkpoint
+from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, load_untrusted, save_checkpoint
 from vgg_deploy.errors import InputError
-from vgg_deploy.nets import open_net
-from vgg_deploy.spec import NetSpec, Preprocessing, numbered
-from vgg_deploy.torch_archive import check_archive
+from vgg_deploy.net.open_net import open_net
+from vgg_deploy.net.spec import NetSpec, Preprocessing, numbered
+from vgg_deploy.net.torch_archive import check_archive
 
 
 def test_a_net_comes_back_whole(tmp_path):

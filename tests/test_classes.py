@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from vgg_deploy.class_matching import match_classes, with_classes
-from vgg_deploy.classes import ClassList, read_class_list
+from vgg_deploy.net.class_lists import ClassList, read_class_list
 from vgg_deploy.errors import InputError
-from vgg_deploy.spec import NetSpec, numbered
-from vgg_deploy.unstated import Unstated, ways_out
+from vgg_deploy.net.spec import NetSpec, numbered
+from vgg_deploy.net.unstated import Unstated, ways_out
 
 IMAGENETTE = ("tench", "English springer", "cassette player", "chain saw", "church", "French horn")
 IMAGENETTE += ("garbage truck", "gas pump", "golf ball", "parachute")

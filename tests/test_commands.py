@@ -17,8 +17,8 @@ from conftest import CLASSES, run, save_net, thin_net
 from bench.cli import main as vgg_bench
 from export.cli import main as vgg_export
 from train.__main__ import main as train
-from vgg_deploy.archs import ARCHS, macs
-from vgg_deploy.checkpoint import load_checkpoint
+from vgg_deploy.net.archs import ARCHS, macs
+from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.files import sha256
 
 ROOT = Path(__file__).parent.parent

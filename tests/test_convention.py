@@ -14,11 +14,11 @@ from test_weights import assert_same, caffe_arrays, our_net, our_trunk, photos, 
 from torch import Tensor
 
 from train.__main__ import main as train
-from vgg_deploy.caffe_release import released_order
-from vgg_deploy.convention import CAFFE, SSD, USUAL, Convention, StatedInput
+from vgg_deploy.net.caffe_release import released_order
+from vgg_deploy.net.input_convention import CAFFE, SSD, USUAL, Convention, StatedInput
 from vgg_deploy.errors import InputError
-from vgg_deploy.nets import open_net
-from vgg_deploy.weights import read_foreign
+from vgg_deploy.net.open_net import open_net
+from vgg_deploy.net.foreign_weights import read_foreign
 
 # the released convolutions, conv1_1.weight ... with the metadata of their input: 59 MB, not kept here
 OXFORD = Path(os.environ.get("VGG_DEPLOY_OXFORD", "vgg16_conv_oxford.safetensors"))

@@ -9,7 +9,7 @@ import torch
 from conftest import run
 
 from train.__main__ import main as train
-from vgg_deploy.checkpoint import load_untrusted
+from vgg_deploy.net.checkpoint import load_untrusted
 
 SMALL = ["--width", "0.0625", "--crop", "32", "--side", "32", "--batch", "16", "--epochs", "1"]
 ONE_THREAD = ["--workers", "0", "--threads", "1"]

@@ -15,8 +15,8 @@ from vgg_deploy.data import Dataset, labels_for, matched_classes, open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.index import Index, Names, read_index, write_index
 from vgg_deploy.preprocess import decode
-from vgg_deploy.spec import NetSpec, numbered
-from vgg_deploy.unstated import Unstated
+from vgg_deploy.net.spec import NetSpec, numbered
+from vgg_deploy.net.unstated import Unstated
 
 WNIDS = ("n03", "n01", "n02")  # in an order of their own, as in the devkit
 GREY = {"n01": 10, "n02": 20, "n03": 30}  # what a picture of each class shows

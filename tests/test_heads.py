@@ -17,11 +17,11 @@ from torch import nn
 
 from export.cli import main as vgg_export
 from train.start import weights_of
-from vgg_deploy.convention import StatedInput
+from vgg_deploy.net.input_convention import StatedInput
 from vgg_deploy.errors import InputError
-from vgg_deploy.nets import is_own, open_net
-from vgg_deploy.unstated import Unstated
-from vgg_deploy.weights import read_foreign
+from vgg_deploy.net.open_net import is_own, open_net
+from vgg_deploy.net.unstated import Unstated
+from vgg_deploy.net.foreign_weights import read_foreign
 
 C = 32  # channels of conv5
 

@@ -13,7 +13,7 @@ from conftest import run
 from warm import Warm, until
 
 from train.__main__ import main as train
-from vgg_deploy.checkpoint import load_checkpoint
+from vgg_deploy.net.checkpoint import load_checkpoint
 
 # 6 updates an epoch, dropout as the paper's
 THIN = ["--width", "0.0625", "--crop", "32", "--side", "32:64", "--batch", "16", "--init", "he", "--lr", "0.003", "--threads", "1"]

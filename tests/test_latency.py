@@ -18,7 +18,7 @@ from bench.run import measure_latencies
 from bench.shape_log import ShapeLog, ShapeRow, cold_start_s
 from bench.steady import LEAST_S, judge, time_until_steady
 from bench.tables import latency_texts, shapes_line, unsteady_line
-from vgg_deploy.nets import open_net
+from vgg_deploy.net.open_net import open_net
 from vgg_deploy.runtimes import TorchRuntime
 
 DESCRIBED = {"model": "A.pt", "runtime": "torch", "precision": "fp32"}

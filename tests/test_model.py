@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vgg_deploy.archs import ARCHS, macs, map_side, parameters
-from vgg_deploy.model import FROM_A, INITS, INPUT_STD, VGG, initialise, posterior, start_from_a
-from vgg_deploy.spec import NetSpec, numbered
+from vgg_deploy.net.archs import ARCHS, macs, map_side, parameters
+from vgg_deploy.net.model import FROM_A, INITS, INPUT_STD, VGG, initialise, posterior, start_from_a
+from vgg_deploy.net.spec import NetSpec, numbered
 
 THIN = 1 / 16
 

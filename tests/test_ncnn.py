@@ -23,7 +23,7 @@ from export.precision import PRECISIONS
 from vgg_deploy.artifact import Artifact, manifest_path
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.files import sha256
-from vgg_deploy.model import posterior
+from vgg_deploy.net.model import posterior
 from vgg_deploy.ncnn_files import ncnn_graph, weights_path
 from vgg_deploy.runtimes import open_runtime
 

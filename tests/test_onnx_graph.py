@@ -8,9 +8,9 @@ from conftest import thin_net
 from export.graph import onnx_graph
 from export.onnx_file import write_onnx
 from export.precision import PRECISIONS
-from vgg_deploy.archs import ARCHS
+from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.artifact import KEY, USUAL_MEAN, USUAL_STD, Artifact
-from vgg_deploy.model import posterior
+from vgg_deploy.net.model import posterior
 
 
 def written(net, path, form="uint8"):

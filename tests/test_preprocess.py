@@ -16,7 +16,7 @@ from PIL import Image
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.preprocess import FORMATS, MOST_ASPECT, decode, image_size, rescale, rescaled_part, rescaled_size
-from vgg_deploy.spec import FILTERS
+from vgg_deploy.net.spec import FILTERS
 
 
 def photo(height: int = 61, width: int = 83, channels: int = 3) -> np.ndarray:

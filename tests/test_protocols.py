@@ -15,7 +15,7 @@ from bench.run import Storage, measure_accuracy
 from bench.selection import select_rows
 from export.release import Wanted, export_onnx
 from vgg_deploy.data import open_dataset
-from vgg_deploy.spec import NetSpec
+from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.views import VIEW_SETS, centre, corners_and_centre, offset, regular_grid
 
 CROP = 32

@@ -14,7 +14,7 @@ from train.__main__ import main as train
 from train.chain import CHAINS, FineTune, config_of
 from train.config import RECIPES, TrainConfig
 from train.provenance import Circumstances, describe_recipe
-from vgg_deploy.checkpoint import load_checkpoint
+from vgg_deploy.net.checkpoint import load_checkpoint
 
 PAPER = RECIPES["paper"]
 IMAGENET = Circumstances(images=1_281_167, classes=1000, from_a=True)

@@ -25,11 +25,11 @@ from train.start import random_net
 from train.statistics import measure_colours
 from train.trainee import dropout_masks, shape_for_training
 from train.update import Examples, Updater
-from vgg_deploy.checkpoint import load_checkpoint
+from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.data import open_dataset
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.ranks import ALONE
-from vgg_deploy.spec import Preprocessing
+from vgg_deploy.net.spec import Preprocessing
 
 ROOT = Path(__file__).parent.parent
 THIN = ["--arch", "A", "--width", "0.0625", "--crop", "32", "--side", "32:64", "--batch", "16", "--init", "he", "--lr", "0.003"]

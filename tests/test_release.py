@@ -16,7 +16,7 @@ from export import release
 from export.check import compare, judge_exact
 from export.graph import Graph, onnx_graph
 from vgg_deploy.errors import CheckFailed, InputError
-from vgg_deploy.model import VGG
+from vgg_deploy.net.model import VGG
 from vgg_deploy.runtimes import Scores
 
 
@@ -168,9 +168,9 @@ def test_a_full_size_d_exports_within_its_memory(tmp_path):
     make = f"""
 import torch
 from pathlib import Path
-from vgg_deploy.checkpoint import Checkpoint, save_checkpoint
-from vgg_deploy.model import VGG, initialise
-from vgg_deploy.spec import NetSpec, numbered
+from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
+from vgg_deploy.net.model import VGG, initialise
+from vgg_deploy.net.spec import NetSpec, numbered
 net = VGG(NetSpec("D", numbered(1000)))
 initialise(net, "he", torch.Generator().manual_seed(0))
 save_checkpoint(Path("{tmp_path}/D.pt"), Checkpoint(net.spec, net.state_dict()))

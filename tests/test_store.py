@@ -198,7 +198,7 @@ from bench.accuracy import ClassIndex, score_row
 from bench.cells import Measured
 from bench.protocols import Cell, rows_of
 from bench.store import open_cell
-from vgg_deploy.spec import NetSpec, numbered
+from vgg_deploy.net.spec import NetSpec, numbered
 def anonymous():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) / 1024
 class Fake:

@@ -17,7 +17,7 @@ from train.__main__ import main as train
 from train.contents import compare_contents, contents, describe_changes, keep_contents
 from train.pack import main as pack
 from train.statistics import Colours, measure_colours
-from vgg_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vgg_deploy.data import open_dataset
 from vgg_deploy.errors import InputError
 

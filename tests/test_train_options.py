@@ -16,7 +16,7 @@ from train.config import INITS, TrainConfig
 from train.limits import RECIPE_LIMITS, Limits
 from train.options import Number, parse_side
 from train.pack import main as pack
-from vgg_deploy import model
+from vgg_deploy.net import model
 from vgg_deploy.errors import InputError
 
 THIN = [

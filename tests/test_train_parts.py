@@ -15,7 +15,7 @@ from train.statistics import Colours, measure_colours
 from train.update import sgd
 from vgg_deploy.data import open_dataset
 from vgg_deploy.errors import InputError
-from vgg_deploy.model import FROM_A
+from vgg_deploy.net.model import FROM_A
 
 NO_SHIFT = np.zeros((3, 3))
 

@@ -16,7 +16,7 @@ from bench.protocols import (
     rows_of,
     views_per_image,
 )
-from vgg_deploy.spec import NetSpec
+from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.views import GRID, VIEW_SETS, View, cut, offset
 
 CROP = 32

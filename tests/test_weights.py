@@ -17,12 +17,12 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vgg_deploy.archs import ARCHS
-from vgg_deploy.checkpoint import Checkpoint, save_checkpoint
+from vgg_deploy.net.archs import ARCHS
+from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
 from vgg_deploy.errors import InputError
-from vgg_deploy.model import VGG
-from vgg_deploy.spec import NetSpec, numbered
-from vgg_deploy.weights import Foreign, read_foreign
+from vgg_deploy.net.model import VGG
+from vgg_deploy.net.spec import NetSpec, numbered
+from vgg_deploy.net.foreign_weights import Foreign, read_foreign
 
 CLASSES, HIDDEN = 7, 256
 ROUNDING = 3e-6  # of float32 weights through up to 19 layers, relative to the largest logit

@@ -10,8 +10,8 @@ from train.chain import CHAINS
 from train.config import INITS, PRECISIONS, TRAIN_SCENES
 from train.limits import CHECKPOINT_EVERY, IMAGES, RECIPE_LIMITS, processes
 from train.options import Number, parse_drops, parse_side, recipe_option
-from vgg_deploy.archs import ARCHS
-from vgg_deploy.convention import (
+from vgg_deploy.net.archs import ARCHS
+from vgg_deploy.net.input_convention import (
     CHANNEL_ORDERS,
     MEAN_HELP,
     ORDER_HELP,

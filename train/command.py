@@ -9,7 +9,7 @@ from train.frozen import refuse_unless_given
 from train.plan import BUILT_IN, open_sets, recipe_for, resume_run, train_one
 from train.session import Machine, Sources, say
 from train.stages import Chain, resume_chain, train_chain
-from vgg_deploy.convention import StatedInput
+from vgg_deploy.net.input_convention import StatedInput
 from vgg_deploy.errors import InputError
 from vgg_deploy.places import RUNS, newest_first, newest_run
 
@@ -103,7 +103,7 @@ def draw(config, sources: Sources, machine: Machine, picture: Path) -> None:
     from train.picture import draw_views
     from train.statistics import measure_colours
     from train.unreadable import refuse_unreadable
-    from vgg_deploy.spec import Preprocessing
+    from vgg_deploy.net.spec import Preprocessing
 
     colours = measure_colours(sources.train, machine.threads)
     if machine.on_error == "stop":

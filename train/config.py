@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from train.limits import MOST_SIDE, RECIPE_LIMITS
-from vgg_deploy.archs import STRIDE
+from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.errors import InputError
 
-# Typed here and not imported from `vgg_deploy.model`, so that --help needs no PyTorch; a test
+# Typed here and not imported from `vgg_deploy.net.model`, so that --help needs no PyTorch; a test
 # compares them.
 INITS = ("paper-std", "paper-var", "glorot", "he")
 TRAIN_SCENES, VAL_SCENES = 4000, 300  # built-in images, unless --images asks for another number

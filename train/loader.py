@@ -25,7 +25,7 @@ from train.lanes import Lane, Lanes
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.preprocess import read_image
-from vgg_deploy.spec import Preprocessing
+from vgg_deploy.net.spec import Preprocessing
 
 
 class TrainBatch(NamedTuple):

@@ -25,7 +25,7 @@ from train.signals import Signals
 from train.trainee import mixed
 from train.unreadable import Skipped
 from train.validation import BATCH, LABEL, counted, errors_of, few_sizes
-from vgg_deploy.archs import STRIDE
+from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.batches import size_batches
 from vgg_deploy.data import Dataset
 from vgg_deploy.decoding import Scale

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vgg_deploy.classes import read_class_list
+from vgg_deploy.net.class_lists import read_class_list
 from vgg_deploy.data import Dataset, open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256, whole_file, write_text
@@ -20,7 +20,7 @@ from vgg_deploy.index import Index, NamesBuilder, write_index
 from vgg_deploy.listing import SUFFIXES
 from vgg_deploy.progress import progress
 from vgg_deploy.shards import COLUMNS, FORMAT, PLAIN_NAME, SHARDS
-from vgg_deploy.spec import numbered
+from vgg_deploy.net.spec import numbered
 from vgg_deploy.tars import members
 
 SPLITS = ("train", "val")

@@ -18,10 +18,10 @@ import click
 
 from train.chain import CHAIN_FILE
 from train.config import TrainConfig
-from vgg_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
-from vgg_deploy.model import VGG
+from vgg_deploy.net.model import VGG
 from vgg_deploy.places import RUNS
 from vgg_deploy.ranks import begun_again, job
 

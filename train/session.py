@@ -29,13 +29,13 @@ from train.trainee import shape_for_training, shaped
 from train.unreadable import Skipped, check_headers, refuse_unreadable
 from train.update import Examples, Updater
 from train.validation import dense_validation
-from vgg_deploy.convention import SAYS_NOTHING, StatedInput
+from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
-from vgg_deploy.model import VGG
+from vgg_deploy.net.model import VGG
 from vgg_deploy.ranks import ALONE, Ranks
-from vgg_deploy.spec import NetSpec, Preprocessing
-from vgg_deploy.unstated import ways_out
+from vgg_deploy.net.spec import NetSpec, Preprocessing
+from vgg_deploy.net.unstated import ways_out
 
 WAYS_OUT = {"crop": "if the net was trained at crop 32, train it at --crop 32"}
 say = Console(highlight=False, soft_wrap=True).print

@@ -18,7 +18,7 @@ from vgg_deploy.batches import size_batches
 from vgg_deploy.data import Dataset
 from vgg_deploy.decoding import Scale
 from vgg_deploy.errors import InputError
-from vgg_deploy.model import VGG, posterior
+from vgg_deploy.net.model import VGG, posterior
 from vgg_deploy.progress import progress
 from vgg_deploy.ranks import Ranks
 from vgg_deploy.scoring import ranks as places

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
-from vgg_deploy.spec import NetSpec
+from vgg_deploy.net.spec import NetSpec
 
 KEY = "vgg_deploy"  # of the metadata entry
 KEPT = "vgg_deploy.kept"  # of another: convolutions that were asked to be in another type than the precision's

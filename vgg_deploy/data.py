@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vgg_deploy.class_matching import Matching, match_classes
-from vgg_deploy.classes import CLASS_INDEX, read_class_list, some
+from vgg_deploy.net.class_lists import CLASS_INDEX, read_class_list, some
 from vgg_deploy.errors import InputError
 from vgg_deploy.folders import list_classes
 from vgg_deploy.ilsvrc import flat_images
@@ -20,7 +20,7 @@ from vgg_deploy.index import Names
 from vgg_deploy.listing import SUFFIXES, entries, is_image
 from vgg_deploy.progress import progress
 from vgg_deploy.shards import Packed, Unreachable, are_shards, open_shards
-from vgg_deploy.spec import NetSpec
+from vgg_deploy.net.spec import NetSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from vgg_deploy.classes import CLASS_INDEX, SYNSET_LISTS, read_class_list, read_lines, some
+from vgg_deploy.net.class_lists import CLASS_INDEX, SYNSET_LISTS, read_class_list, read_lines, some
 from vgg_deploy.errors import InputError
 from vgg_deploy.listing import entries, is_image
 

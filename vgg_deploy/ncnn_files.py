@@ -18,8 +18,8 @@ from torch import nn
 from vgg_deploy.artifact import Artifact, manifest_path
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
-from vgg_deploy.model import VGG
-from vgg_deploy.spec import NetSpec
+from vgg_deploy.net.model import VGG
+from vgg_deploy.net.spec import NetSpec
 
 MAGIC = "7767517"  # the first line of every .param of today's format
 FLOAT32 = bytes(4)  # ahead of a convolution's weights: how they are stored

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vgg_deploy.classes import SYNSET_LISTS
+from vgg_deploy.net.class_lists import SYNSET_LISTS
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.ilsvrc import has_ground_truth

@@ -14,7 +14,7 @@ from bench.accuracy import ClassIndex, Scored
 from bench.cells import softmax
 from bench.models import Model
 from bench.report.drawing import Drawing
-from vgg_deploy.archs import STRIDE
+from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.data import Dataset
 from vgg_deploy.preprocess import rescale
 

@@ -18,7 +18,7 @@ def evaluate(task: Task) -> Found:
     from timm.utils import AverageMeter, accuracy
     from torch import nn
 
-    from vgg_deploy.checkpoint import load_checkpoint
+    from vgg_deploy.net.checkpoint import load_checkpoint
 
     torch.set_num_threads(task.threads)
     checkpoint, device = load_checkpoint(task.model), torch.device("cpu")

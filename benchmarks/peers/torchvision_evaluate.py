@@ -17,7 +17,7 @@ def evaluate(task: Task) -> Found:
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import CenterCrop, Compose, ConvertImageDtype, InterpolationMode, Normalize, PILToTensor, Resize
 
-    from vgg_deploy.checkpoint import load_checkpoint
+    from vgg_deploy.net.checkpoint import load_checkpoint
 
     torch.set_num_threads(task.threads)
     checkpoint = load_checkpoint(task.model)

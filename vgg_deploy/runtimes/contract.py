@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vgg_deploy.archs import map_side
+from vgg_deploy.net.archs import map_side
 from vgg_deploy.artifact import USUAL_MEAN, USUAL_STD, Artifact
 from vgg_deploy.errors import CheckFailed
-from vgg_deploy.spec import NetSpec
+from vgg_deploy.net.spec import NetSpec
 
 
 class Scores(NamedTuple):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from vgg_deploy.machine import pick_device
-from vgg_deploy.model import VGG, memory_format, posterior
+from vgg_deploy.net.model import VGG, memory_format, posterior
 from vgg_deploy.runtimes.contract import Scores, checked, to_host
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

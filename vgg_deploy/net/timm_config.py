@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vgg_deploy.classes import ClassList, checked_classes
-from vgg_deploy.convention import StatedInput
+from vgg_deploy.net.class_lists import ClassList, checked_classes
+from vgg_deploy.net.input_convention import StatedInput
 from vgg_deploy.errors import InputError
 from vgg_deploy.json_files import read_json
 

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field, fields
 
-from vgg_deploy.archs import ARCHS, STRIDE
+from vgg_deploy.net.archs import ARCHS, STRIDE
 from vgg_deploy.errors import InputError
 
 FILTERS = ("bilinear", "bicubic")

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
-from vgg_deploy.model import VGG
-from vgg_deploy.spec import NetSpec
-from vgg_deploy.torch_archive import check_archive, described, is_archive
-from vgg_deploy.torch_files import is_torchscript, why_unreadable
+from vgg_deploy.net.model import VGG
+from vgg_deploy.net.spec import NetSpec
+from vgg_deploy.net.torch_archive import check_archive, described, is_archive
+from vgg_deploy.net.torch_files import is_torchscript, why_unreadable
 
 FORMAT = "vgg-deploy-checkpoint"
 VERSION = 1

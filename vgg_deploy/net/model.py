@@ -6,8 +6,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from vgg_deploy.archs import ARCHS
-from vgg_deploy.spec import NetSpec
+from vgg_deploy.net.archs import ARCHS
+from vgg_deploy.net.spec import NetSpec
 
 # Section 2.1 of the paper says variance 1e-2; its trained nets and its own remarks fit a standard deviation of 1e-2.
 INITS = ("paper-std", "paper-var", "glorot", "he")

@@ -8,7 +8,7 @@ import click
 
 from vgg_deploy.artifact import USUAL_MEAN, USUAL_STD
 from vgg_deploy.errors import InputError
-from vgg_deploy.spec import Preprocessing
+from vgg_deploy.net.spec import Preprocessing
 
 Channels = tuple[float, float, float]  # R, G, B, whatever the channel order of the net
 

@@ -11,18 +11,18 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from vgg_deploy.archs import ARCHS, HIDDEN, STRIDE, Arch, Conv
-from vgg_deploy.caffe_release import released_order
-from vgg_deploy.checkpoint import is_checkpoint
-from vgg_deploy.classes import ClassList
-from vgg_deploy.convention import SAYS_NOTHING, USUAL, Convention, StatedInput, metadata_convention
+from vgg_deploy.net.archs import ARCHS, HIDDEN, STRIDE, Arch, Conv
+from vgg_deploy.net.caffe_release import released_order
+from vgg_deploy.net.checkpoint import is_checkpoint
+from vgg_deploy.net.class_lists import ClassList
+from vgg_deploy.net.input_convention import SAYS_NOTHING, USUAL, Convention, StatedInput, metadata_convention
 from vgg_deploy.errors import InputError
-from vgg_deploy.heads import refuse_global_pool, refuse_other_hidden
-from vgg_deploy.layouts import FEATURES, TORCHVISION, TORCHVISION_HEAD, Layout, Source, recognise
-from vgg_deploy.spec import Preprocessing
-from vgg_deploy.timm_config import TimmConfig, check_fits, timm_config
-from vgg_deploy.torch_archive import check_archive, is_archive
-from vgg_deploy.torch_files import TORCH_SUFFIXES, is_torchscript, why_unreadable
+from vgg_deploy.net.foreign_heads import refuse_global_pool, refuse_other_hidden
+from vgg_deploy.net.foreign_layouts import FEATURES, TORCHVISION, TORCHVISION_HEAD, Layout, Source, recognise
+from vgg_deploy.net.spec import Preprocessing
+from vgg_deploy.net.timm_config import TimmConfig, check_fits, timm_config
+from vgg_deploy.net.torch_archive import check_archive, is_archive
+from vgg_deploy.net.torch_files import TORCH_SUFFIXES, is_torchscript, why_unreadable
 
 Shape = tuple[int, ...]
 Tensors = dict[str, Tensor]

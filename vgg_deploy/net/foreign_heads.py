@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from vgg_deploy.archs import STRIDE
+from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.errors import InputError
-from vgg_deploy.unstated import Unstated
+from vgg_deploy.net.unstated import Unstated
 
 Shapes = Mapping[str, tuple[int, ...]]
 WANTED = (

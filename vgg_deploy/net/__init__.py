@@ -1,0 +1,1 @@
+"""The nets of Table 1, their checkpoints, and weights of other projects."""
