@@ -22,7 +22,7 @@ from vgg_deploy.progress import progress
 from vgg_deploy.ranks import ALONE, Ranks
 from vgg_deploy.runtimes import Runtime, Scores, WrongOutputs
 from vgg_deploy.runtimes.contract import page_locked
-from vgg_deploy.views import VIEW_SETS, cut
+from vgg_deploy.images.crops import VIEW_SETS, cut
 
 
 class Measured(NamedTuple):

@@ -28,7 +28,7 @@ from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
 from vgg_deploy.data import open_dataset
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.model import VGG, initialise
-from vgg_deploy.preprocess import rescale
+from vgg_deploy.images.decode import rescale
 from vgg_deploy.runtimes import Runtime, open_runtime
 from vgg_deploy.net.spec import NetSpec, numbered
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vgg_deploy.engines import Profile, Shape
-from vgg_deploy.geometry import rescaled_size
+from vgg_deploy.images.geometry import rescaled_size
 from vgg_deploy.progress import progress
 
 

@@ -23,7 +23,7 @@ from train.history import read_histories
 from train.statistics import measure_colours
 from vgg_deploy.data import open_dataset
 from vgg_deploy.errors import InputError
-from vgg_deploy.preprocess import read_image
+from vgg_deploy.images.decode import read_image
 
 TABLES = ("metrics.csv", "steps.csv")
 

@@ -14,7 +14,7 @@ from vgg_deploy import folders
 from vgg_deploy.data import Dataset, labels_for, matched_classes, open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.index import Index, Names, read_index, write_index
-from vgg_deploy.preprocess import decode
+from vgg_deploy.images.decode import decode
 from vgg_deploy.net.spec import NetSpec, numbered
 from vgg_deploy.net.unstated import Unstated
 

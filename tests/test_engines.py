@@ -264,7 +264,7 @@ def test_profiles_follow_scales_and_aspect_ratios(tmp_path):
 
 def test_every_photo_of_a_data_set_fits_a_profile_of_its_scale():
     """All sizes up to the longest ratio, rescaled as the bench does it."""
-    from vgg_deploy.geometry import rescaled_size
+    from vgg_deploy.images.geometry import rescaled_size
 
     aspects = Aspects((3, 4), (31, 100))
     profiles = profiles_per_scale((256, 384, 512), 16, 224, aspects)

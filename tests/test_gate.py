@@ -37,7 +37,7 @@ from vgg_deploy.artifact import Artifact
 from vgg_deploy.data import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
-from vgg_deploy.preprocess import planes, rescale
+from vgg_deploy.images.decode import planes, rescale
 from vgg_deploy.runtimes import open_runtime
 
 STRICT = ["--max-top1-drop", "0", "--max-top5-drop", "0", "--min-agreement", "100"]

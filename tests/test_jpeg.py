@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.jpeg import damage
-from vgg_deploy.preprocess import read_image
+from vgg_deploy.images.jpeg_damage import damage
+from vgg_deploy.images.decode import read_image
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 200, 3), np.uint8)).resize((800, 600))
 WAYS = [{}, {"optimize": True}, {"progressive": True}, {"subsampling": 0}, {"quality": 30}, {"quality": 100, "optimize": True}, {"restart_marker_rows": 1}]

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.preprocess import FORMATS, MOST_ASPECT, decode, image_size, rescale, rescaled_part, rescaled_size
+from vgg_deploy.images.decode import FORMATS, MOST_ASPECT, decode, image_size, rescale, rescaled_part, rescaled_size
 from vgg_deploy.net.spec import FILTERS
 
 
@@ -140,7 +140,7 @@ def test_broken_exif_blocks_neither_stop_nor_warn(tmp_path):
         b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 0x011A, 2, 4_000_000_000, 26),
     ]
     paths = [jpeg_with_exif(tmp_path / f"{i}.jpg", block) for i, block in enumerate(blocks)]
-    code = "import sys; from vgg_deploy.preprocess import decode; print(*(decode(path).sum().item() for path in sys.argv[1:]))"
+    code = "import sys; from vgg_deploy.images.decode import decode; print(*(decode(path).sum().item() for path in sys.argv[1:]))"
     done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code, *paths], capture_output=True, text=True)
     Image.fromarray(photo()).save(tmp_path / "plain.jpg")
     assert (done.stdout.split(), done.stderr) == ([str(pixels(tmp_path / "plain.jpg").sum())] * len(blocks), "")

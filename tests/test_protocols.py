@@ -16,7 +16,7 @@ from bench.selection import select_rows
 from export.release import Wanted, export_onnx
 from vgg_deploy.data import open_dataset
 from vgg_deploy.net.spec import NetSpec
-from vgg_deploy.views import VIEW_SETS, centre, corners_and_centre, offset, regular_grid
+from vgg_deploy.images.crops import VIEW_SETS, centre, corners_and_centre, offset, regular_grid
 
 CROP = 32
 SIZES = [(40, 71), (90, 47), (64, 64), (33, 150), (20, 28), (200, 31), (48, 48), (57, 58)]  # height, width

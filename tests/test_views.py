@@ -17,7 +17,7 @@ from bench.protocols import (
     views_per_image,
 )
 from vgg_deploy.net.spec import NetSpec
-from vgg_deploy.views import GRID, VIEW_SETS, View, cut, offset
+from vgg_deploy.images.crops import GRID, VIEW_SETS, View, cut, offset
 
 CROP = 32
 NETS = [NetSpec("D", ("a", "b"), train_side=side) for side in ((256, 256), (384, 384))]

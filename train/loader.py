@@ -24,7 +24,7 @@ from train.config import TrainConfig
 from train.lanes import Lane, Lanes
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
-from vgg_deploy.preprocess import read_image
+from vgg_deploy.images.decode import read_image
 from vgg_deploy.net.spec import Preprocessing
 
 

@@ -56,19 +56,19 @@ class Dataset:
 
     def decode(self, index: int) -> "Tensor":
         """(3, H, W) uint8 RGB, see `preprocess.decode`. Raises: InputError, naming the image, if it cannot be read."""
-        from vgg_deploy.preprocess import decode  # here, so that listing needs no PyTorch
+        from vgg_deploy.images.decode import decode  # here, so that listing needs no PyTorch
 
         return decode(*self._source(index))
 
     def image(self, index: int) -> "Image":
         """RGB, see `preprocess.read_image`. Raises: as `decode`."""
-        from vgg_deploy.preprocess import read_image
+        from vgg_deploy.images.decode import read_image
 
         return read_image(*self._source(index))
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels, from the image's header. Raises: as `decode`."""
-        from vgg_deploy.preprocess import image_size
+        from vgg_deploy.images.decode import image_size
 
         return image_size(*self._source(index))
 

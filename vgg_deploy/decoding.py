@@ -18,7 +18,7 @@ import numpy as np
 
 from vgg_deploy.data import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
-from vgg_deploy.preprocess import resized
+from vgg_deploy.images.decode import resized
 from vgg_deploy.shared_buffers import SharedBuffers
 from vgg_deploy.workers import (
     outlive_signals,

@@ -9,7 +9,7 @@ from contract import Task
 from PIL import Image
 
 from vgg_deploy.artifact import Artifact, manifest_path
-from vgg_deploy.geometry import rescaled_size
+from vgg_deploy.images.geometry import rescaled_size
 
 
 class Pictures(NamedTuple):

@@ -19,8 +19,8 @@ from PIL import __version__ as pillow_version
 from torch import Tensor
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.geometry import rescaled_size
-from vgg_deploy.jpeg import damage
+from vgg_deploy.images.geometry import rescaled_size
+from vgg_deploy.images.jpeg_damage import damage
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # told by a file's header, never by its name
 MOST_ASPECT = 100  # longer side over shorter; a sliver rescaled to a side of 256 would fill the memory

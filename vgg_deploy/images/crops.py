@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from vgg_deploy.preprocess import rescale
+from vgg_deploy.images.decode import rescale
 
 GRID = 5  # crops along each side
 
