@@ -14,9 +14,9 @@ from bench.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
 from bench.shape_log import ShapeLog
 from bench.store import StoredCell, Tally, open_cell, report_old_cells
 from vgg_deploy.net.archs import ARCHS, macs
-from vgg_deploy.batches import Batch, size_batches, usual_room
-from vgg_deploy.data import Dataset
-from vgg_deploy.decoding import Scale
+from vgg_deploy.data.size_batches import Batch, size_batches, usual_room
+from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import progress
 from vgg_deploy.ranks import ALONE, Ranks

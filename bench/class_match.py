@@ -2,7 +2,7 @@
 
 from bench.models import Model
 from vgg_deploy.net.class_lists import some
-from vgg_deploy.data import Dataset, matched_classes
+from vgg_deploy.data.dataset import Dataset, matched_classes
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.spec import numbered
 

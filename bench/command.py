@@ -30,15 +30,15 @@ from bench.selection import select_rows
 from bench.shape_log import ShapeRow
 from bench.stated import class_lines, class_lists, input_lines
 from bench.turns import measure_turns
-from vgg_deploy.data import Dataset, open_dataset
+from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.errors import CheckFailed, Interrupted, Undecided, interruptible
 from vgg_deploy.files import write_text
 from vgg_deploy.machine import available_cores
 from vgg_deploy.places import newest_exports
 from vgg_deploy.progress import LOG_EVERY, console
 from vgg_deploy.ranks import Ranks
-from vgg_deploy.scenes import built_in
-from vgg_deploy.unlabelled import lacks_labels, open_unlabelled
+from vgg_deploy.data.built_in import built_in
+from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 
 BUILT_IN_IMAGES = 200
 

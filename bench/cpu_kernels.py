@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench.models import Model
-from vgg_deploy.data import Dataset
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.images.decode import resized
 from vgg_deploy.runtimes.arithmetic import check_arithmetic

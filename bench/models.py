@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from vgg_deploy.class_matching import with_classes
+from vgg_deploy.net.class_matching import with_classes
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.errors import InputError

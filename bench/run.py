@@ -22,7 +22,7 @@ from bench.sampling import fixed_order, looks
 from bench.shape_log import ShapeLog, ShapeRow
 from bench.steady import LEAST_S
 from bench.store import StoredCell, only_one
-from vgg_deploy.data import Dataset, labels_for
+from vgg_deploy.data.dataset import Dataset, labels_for
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.progress import progress
 from vgg_deploy.ranks import ALONE, Ranks

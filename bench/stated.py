@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench.models import Model
 from vgg_deploy.net.class_lists import ClassList, read_class_list
-from vgg_deploy.data import Dataset, matching
+from vgg_deploy.data.dataset import Dataset, matching
 from vgg_deploy.errors import InputError
 
 WAYS_OUT = {  # setting -> how vgg-bench lets it be stated

@@ -25,7 +25,7 @@ from bench.turns import PAUSE_S
 from export.ncnn import export_ncnn
 from export.release import Wanted, export_onnx
 from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
-from vgg_deploy.data import open_dataset
+from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.model import VGG, initialise
 from vgg_deploy.images.decode import rescale

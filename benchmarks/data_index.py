@@ -17,14 +17,14 @@ import click
 import pandas as pd
 
 from bench.environment import describe_environment
-from vgg_deploy.folders import YOUNG_NS
+from vgg_deploy.data.class_folders import YOUNG_NS
 from vgg_deploy.machine import available_cores
 from vgg_deploy.progress import progress
 
 VAL_IMAGES = 50  # a class
 # what a start does until it can read the first image; prints what it held after it
 OURS = """
-from vgg_deploy.data import open_dataset
+from vgg_deploy.data.dataset import open_dataset
 begin()
 train, val = (open_dataset(root, split) for split in ("train", "val"))
 opened()

@@ -119,7 +119,7 @@ def save_random_net(path: Path) -> None:
 def main(repeats, threads, out):
     from bench.environment import describe_environment
     from vgg_deploy.machine import available_cores
-    from vgg_deploy.scenes import built_in
+    from vgg_deploy.data.built_in import built_in
 
     threads, rows = threads or available_cores(), []
     with tempfile.TemporaryDirectory() as scratch:

@@ -61,7 +61,7 @@ def fitted_net(setting: Setting):
     import torch
     from safetensors.numpy import load_file
 
-    from vgg_deploy.data import open_dataset
+    from vgg_deploy.data.dataset import open_dataset
     from vgg_deploy.net.model import VGG, initialise
     from vgg_deploy.net.spec import NetSpec
 
@@ -120,7 +120,7 @@ def write_forms(net, setting: Setting, folder: Path) -> None:
     from export.ranges import clip, measure_ranges
     from export.wanted import Wanted
     from vgg_deploy.artifact import Artifact
-    from vgg_deploy.data import open_dataset
+    from vgg_deploy.data.dataset import open_dataset
 
     images = open_dataset(setting.data / "imagenette10", "train").subset(setting.calibration_images)
     ranges = measure_ranges(net, (images.decode(i).numpy()[None] for i in range(len(images))))
@@ -226,7 +226,7 @@ def prepare(setting: Setting, folder: Path) -> None:
     import torch
 
     from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
-    from vgg_deploy.data import open_dataset
+    from vgg_deploy.data.dataset import open_dataset
 
     torch.set_num_threads(setting.threads)
     print("fitting fc8", flush=True)

@@ -18,9 +18,9 @@ from PIL import Image
 from bench.environment import describe_environment
 from train.config import TrainConfig
 from train.loader import Views, train_batches
-from vgg_deploy.batches import size_batches
-from vgg_deploy.data import Dataset, open_dataset
-from vgg_deploy.decoding import Scale
+from vgg_deploy.data.size_batches import size_batches
+from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.spec import Preprocessing
 

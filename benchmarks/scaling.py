@@ -36,11 +36,11 @@ from bench.run import Storage, measure_accuracy
 from export.release import Wanted
 from train.curves import COLOURS, FAINT, STYLE
 from vgg_deploy.net.archs import ARCHS, macs, map_side
-from vgg_deploy.data import Dataset
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.files import whole_file, write_text
 from vgg_deploy.images.geometry import rescaled_size
 from vgg_deploy.runtimes import Runtime, open_runtime
-from vgg_deploy.scenes import built_in
+from vgg_deploy.data.built_in import built_in
 from vgg_deploy.net.spec import NetSpec, numbered
 
 SIZE, BATCH, IMAGES = "size of one picture", "batch at 224 x 224", "images scored"

@@ -15,7 +15,7 @@ from export.layers import convolve
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.net.model import VGG, posterior
 from vgg_deploy.runtimes import Scores
-from vgg_deploy.scenes import render
+from vgg_deploy.data.built_in import render
 
 # Largest difference of a float32 file's score, as a part of the largest: rounding in another order gives about 1e-6,
 # a wrong pixel, border or weight gives 1e-2 and more

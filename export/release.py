@@ -39,7 +39,7 @@ from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.artifact import KEY, Artifact, data_path, manifest_path
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
-from vgg_deploy.data import Dataset
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.net.model import VGG

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vgg_deploy import batches
-from vgg_deploy.batches import size_batches
-from vgg_deploy.data import open_dataset
-from vgg_deploy.decoding import Scale
+from vgg_deploy.data import size_batches as batches
+from vgg_deploy.data.size_batches import size_batches
+from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.errors import InputError
 
 

@@ -19,7 +19,7 @@ from export.release import Wanted, export_onnx
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.runtimes import open_runtime
-from vgg_deploy.scenes import CLASSES as PICTURED
+from vgg_deploy.data.built_in import CLASSES as PICTURED
 
 ROOT = Path(__file__).parent.parent
 PEERS = ROOT / "benchmarks" / "peers"

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from vgg_deploy.class_matching import match_classes, with_classes
+from vgg_deploy.net.class_matching import match_classes, with_classes
 from vgg_deploy.net.class_lists import ClassList, read_class_list
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.spec import NetSpec, numbered

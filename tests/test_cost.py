@@ -16,7 +16,7 @@ from export.release import PartlyWritten, export_onnx
 from export.wanted import Wanted
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.runtimes import Scores, open_runtime
-from vgg_deploy.scenes import built_in
+from vgg_deploy.data.built_in import built_in
 
 
 @pytest.fixture(scope="module")

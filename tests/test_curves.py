@@ -21,7 +21,7 @@ from train.augment import random_view
 from train.curves import apart, comparison, curves, draw_curves
 from train.history import read_histories
 from train.statistics import measure_colours
-from vgg_deploy.data import open_dataset
+from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.images.decode import read_image
 

@@ -13,7 +13,7 @@ from bench.faults import NOT_FINITE, NOT_POSTERIORS, OUTPUTS, SOFTMAX_FIRST, pos
 from bench.models import Ways, open_models
 from bench.run import Storage, score_cells
 from bench.selection import select_rows
-from vgg_deploy.data import open_dataset
+from vgg_deploy.data.dataset import open_dataset
 
 PROTOCOLS = ("dense", "dense-softmax-first", "centre", "multicrop", "ten", "googlenet")
 

@@ -18,7 +18,7 @@ from train.__main__ import main as train
 from train.frozen import Extraction, pool5_features
 from train.validation import BATCH
 from vgg_deploy.net.checkpoint import load_checkpoint
-from vgg_deploy.data import open_dataset
+from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.net.model import posterior
 from vgg_deploy.net.open_net import open_net
 

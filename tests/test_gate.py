@@ -34,7 +34,7 @@ from export.graph import Graph, onnx_graph
 from export.onnx_file import write_onnx
 from export.precision import PRECISIONS
 from vgg_deploy.artifact import Artifact
-from vgg_deploy.data import open_dataset
+from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
 from vgg_deploy.images.decode import planes, rescale

@@ -14,7 +14,7 @@ from bench.protocols import DENSE, PROTOCOLS, Row, rows_of
 from bench.run import Storage, measure_accuracy
 from bench.selection import select_rows
 from export.release import Wanted, export_onnx
-from vgg_deploy.data import open_dataset
+from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.images.crops import VIEW_SETS, centre, corners_and_centre, offset, regular_grid
 

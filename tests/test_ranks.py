@@ -26,7 +26,7 @@ from train.statistics import measure_colours
 from train.trainee import dropout_masks, shape_for_training
 from train.update import Examples, Updater
 from vgg_deploy.net.checkpoint import load_checkpoint
-from vgg_deploy.data import open_dataset
+from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.ranks import ALONE
 from vgg_deploy.net.spec import Preprocessing

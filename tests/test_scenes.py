@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.scenes import CLASSES, built_in, render
+from vgg_deploy.data.built_in import CLASSES, built_in, render
 
 
 def digest(image: Image.Image) -> str:

@@ -26,13 +26,13 @@ from train.loader import Views, check_streams, train_batches
 from train.pack import main as pack
 from train.statistics import measure_colours
 from train.update import Updater
-from vgg_deploy import tars
-from vgg_deploy.batches import size_batches
-from vgg_deploy.data import open_dataset
-from vgg_deploy.decoding import Scale
+from vgg_deploy.data import tar_reader as tars
+from vgg_deploy.data.size_batches import size_batches
+from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.errors import InputError
-from vgg_deploy.index import Index, read_index, write_index
-from vgg_deploy.shards import Packed, Unreachable
+from vgg_deploy.data.index_file import Index, read_index, write_index
+from vgg_deploy.data.shards import Packed, Unreachable
 
 THIN = ["--width", "0.0625", "--crop", "32", "--side", "32:64", "--batch", "16", "--init", "he", "--workers", "0", "--threads", "2"]
 SMALL = TrainConfig(arch="A", crop=32, side=(32, 64), batch=16, epochs=2, streams=8, shuffle_buffer=40)

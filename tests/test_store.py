@@ -33,7 +33,7 @@ from export.graph import onnx_graph
 from export.onnx_file import write_onnx
 from export.precision import PRECISIONS
 from vgg_deploy.artifact import Artifact
-from vgg_deploy.data import open_dataset
+from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import CheckFailed, InputError
 
 ROOT = Path(__file__).parent.parent

@@ -18,7 +18,7 @@ from train.contents import compare_contents, contents, describe_changes, keep_co
 from train.pack import main as pack
 from train.statistics import Colours, measure_colours
 from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from vgg_deploy.data import open_dataset
+from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import InputError
 
 THIN = [

@@ -13,7 +13,7 @@ from train.health import Health
 from train.loader import EpochBatches, Views, collate, train_batches
 from train.statistics import Colours, measure_colours
 from train.update import sgd
-from vgg_deploy.data import open_dataset
+from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.model import FROM_A
 

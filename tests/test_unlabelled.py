@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import CLASSES, picture
 
-from vgg_deploy.data import open_dataset
+from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import InputError
-from vgg_deploy.unlabelled import lacks_labels, open_unlabelled
+from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 
 
 def save(path: Path) -> Path:

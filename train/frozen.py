@@ -16,10 +16,10 @@ from train.config import TrainConfig
 from train.loader import EpochBatches
 from train.update import Examples
 from vgg_deploy.net.archs import STRIDE, WIDTHS, thin
-from vgg_deploy.batches import size_batches
+from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.cache import cache_folder
-from vgg_deploy.data import Dataset
-from vgg_deploy.decoding import Scale
+from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.net.model import VGG

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.shards import Packed
+from vgg_deploy.data.shards import Packed
 
 
 @dataclass(frozen=True)

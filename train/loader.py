@@ -22,7 +22,7 @@ from torch.utils.data import Dataset as TorchDataset
 from train.augment import View, random_view
 from train.config import TrainConfig
 from train.lanes import Lane, Lanes
-from vgg_deploy.data import Dataset
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.images.decode import read_image
 from vgg_deploy.net.spec import Preprocessing

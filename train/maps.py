@@ -26,9 +26,9 @@ from train.trainee import mixed
 from train.unreadable import Skipped
 from train.validation import BATCH, LABEL, counted, errors_of, few_sizes
 from vgg_deploy.net.archs import STRIDE
-from vgg_deploy.batches import size_batches
-from vgg_deploy.data import Dataset
-from vgg_deploy.decoding import Scale
+from vgg_deploy.data.size_batches import size_batches
+from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.progress import progress

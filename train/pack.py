@@ -31,7 +31,7 @@ def main(source, target, images_per_shard, seed, on_error, index, classes):
         raise click.UsageError("name SOURCE and TARGET, or --index FOLDER alone")
     if classes and not index:
         raise click.UsageError("--classes belongs to --index; a folder's classes are its own")
-    from train.packing import index_shards, pack
+    from vgg_deploy.data.shard_writer import index_shards, pack
 
     made = index_shards(index, classes) if index else pack(source, target, images_per_shard, seed, on_error)
     for split, packing in made.items():

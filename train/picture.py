@@ -8,10 +8,10 @@ from torch import Tensor
 
 from train.augment import View
 from train.loader import Views
-from vgg_deploy.data import Dataset
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
-from vgg_deploy.shards import Unreachable
+from vgg_deploy.data.shards import Unreachable
 
 EPOCHS = 6  # views of each image
 # one an epoch: of the frame in the image and of its mark at the view

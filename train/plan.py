@@ -11,12 +11,12 @@ from train.session import Machine, Sources, say, train_net
 from train.start import describe, newest_fitting_a
 from vgg_deploy.net.archs import ARCHS, parameters
 from vgg_deploy.net.input_convention import StatedInput
-from vgg_deploy.data import Dataset, open_dataset
+from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.machine import available_cores
 from vgg_deploy.places import RUNS
 from vgg_deploy.ranks import Ranks, by_torchrun
-from vgg_deploy.scenes import built_in
+from vgg_deploy.data.built_in import built_in
 from vgg_deploy.net.spec import Preprocessing
 
 BUILT_IN = "the built-in pictures"

@@ -30,7 +30,7 @@ from train.unreadable import Skipped, check_headers, refuse_unreadable
 from train.update import Examples, Updater
 from train.validation import dense_validation
 from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
-from vgg_deploy.data import Dataset
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.model import VGG
 from vgg_deploy.ranks import ALONE, Ranks

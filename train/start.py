@@ -12,7 +12,7 @@ from train.config import TrainConfig
 from train.run import Run
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
-from vgg_deploy.data import Dataset
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.model import FROM_A, VGG, initialise, start_from_a
 from vgg_deploy.net.open_net import is_own, open_net

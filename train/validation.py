@@ -14,9 +14,9 @@ from train.loop import Errors, Validate
 from train.signals import Signals
 from train.trainee import mixed, shaped
 from train.unreadable import Skipped
-from vgg_deploy.batches import size_batches
-from vgg_deploy.data import Dataset
-from vgg_deploy.decoding import Scale
+from vgg_deploy.data.size_batches import size_batches
+from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.model import VGG, posterior
 from vgg_deploy.progress import progress

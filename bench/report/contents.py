@@ -28,7 +28,7 @@ from bench.tables import (
     widest,
     write_frame,
 )
-from vgg_deploy.data import Dataset
+from vgg_deploy.data.dataset import Dataset
 
 
 def write_report(

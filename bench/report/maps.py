@@ -15,7 +15,7 @@ from bench.cells import softmax
 from bench.models import Model
 from bench.report.drawing import Drawing
 from vgg_deploy.net.archs import STRIDE
-from vgg_deploy.data import Dataset
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.images.decode import rescale
 
 MISTAKES, RIGHT = 3, 3  # photos shown, where there are so many

@@ -15,7 +15,7 @@ def evaluate(task: Task) -> Found:
     from bench.models import Ways, open_models
     from bench.protocols import rows_of
     from bench.run import Storage, measure_accuracy
-    from vgg_deploy.data import open_dataset
+    from vgg_deploy.data.dataset import open_dataset
 
     (model,) = open_models([task.model], Ways(threads=task.threads))
     crop = model.runtime.spec.crop

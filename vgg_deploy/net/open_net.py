@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vgg_deploy.net.checkpoint import build, is_checkpoint_file, load_checkpoint
-from vgg_deploy.class_matching import with_classes
+from vgg_deploy.net.class_matching import with_classes
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.errors import InputError

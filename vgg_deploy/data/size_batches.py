@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vgg_deploy.data import Dataset
-from vgg_deploy.decoding import Scale, decoded
+from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.decode_pool import Scale, decoded
 from vgg_deploy.errors import InputError
-from vgg_deploy.shards import Unreachable
+from vgg_deploy.data.shards import Unreachable
 
 HELD_BYTES = 512 * 2**20  # pixels waiting for others of their size; more than this and the fullest batch goes as it is
 

@@ -13,15 +13,15 @@ from typing import NamedTuple
 import numpy as np
 
 from vgg_deploy.net.class_lists import read_class_list
-from vgg_deploy.data import Dataset, open_dataset
+from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256, whole_file, write_text
-from vgg_deploy.index import Index, NamesBuilder, write_index
-from vgg_deploy.listing import SUFFIXES
+from vgg_deploy.data.index_file import Index, NamesBuilder, write_index
+from vgg_deploy.data.directory import SUFFIXES
 from vgg_deploy.progress import progress
-from vgg_deploy.shards import COLUMNS, FORMAT, PLAIN_NAME, SHARDS
+from vgg_deploy.data.shards import COLUMNS, FORMAT, PLAIN_NAME, SHARDS
 from vgg_deploy.net.spec import numbered
-from vgg_deploy.tars import members
+from vgg_deploy.data.tar_reader import members
 
 SPLITS = ("train", "val")
 KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)  # WebDataset's: the key ends at the first dot of the last part

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from vgg_deploy.net.class_lists import SYNSET_LISTS
-from vgg_deploy.data import Dataset
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
-from vgg_deploy.ilsvrc import has_ground_truth
-from vgg_deploy.listing import SUFFIXES, entries, is_image
-from vgg_deploy.shards import are_shards
+from vgg_deploy.data.ilsvrc import has_ground_truth
+from vgg_deploy.data.directory import SUFFIXES, entries, is_image
+from vgg_deploy.data.shards import are_shards
 
 
 def lacks_labels(root: Path | str) -> bool:

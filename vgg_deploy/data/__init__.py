@@ -1,0 +1,1 @@
+"""Data sets: where their images and classes lie, and reading them."""
