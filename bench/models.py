@@ -12,7 +12,7 @@ from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.errors import InputError
 from vgg_deploy.machine import cpu_instructions, gpu_stack
-from vgg_deploy.ncnn_files import content_sha256
+from vgg_deploy.exported.ncnn_files import content_sha256
 from vgg_deploy.net.open_net import is_own
 from vgg_deploy.images.decode import decoder_versions
 from vgg_deploy.runtimes import PACKAGES, Runtime, open_runtime, runtimes_for

@@ -17,8 +17,8 @@ BUILD = """
 import json, sys
 from pathlib import Path
 from export.engine import build_engine
-from vgg_deploy.engines import Profile, Shape
-from vgg_deploy.flavours import FLAVOURS
+from vgg_deploy.exported.trt_manifest import Profile, Shape
+from vgg_deploy.exported.trt_packages import FLAVOURS
 profile = Profile(Shape(1, 224, 224), Shape(8, 256, 256), Shape(32, 512, 512))
 m = build_engine(Path(sys.argv[1]), FLAVOURS["rtx"], [profile], ("sm89",), lambda text: None).manifest
 status = Path("/proc/self/status").read_text()  # getrusage would tell the parent's peak, if that is higher

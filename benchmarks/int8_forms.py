@@ -119,7 +119,7 @@ def write_forms(net, setting: Setting, folder: Path) -> None:
     from export.quantization import LAST, Quantization
     from export.ranges import clip, measure_ranges
     from export.wanted import Wanted
-    from vgg_deploy.artifact import Artifact
+    from vgg_deploy.exported.metadata import Artifact
     from vgg_deploy.data.dataset import open_dataset
 
     images = open_dataset(setting.data / "imagenette10", "train").subset(setting.calibration_images)

@@ -26,7 +26,7 @@ from export.ncnn import export_ncnn
 from export.onnx_file import write_onnx
 from export.precision import PRECISIONS
 from export.release import Wanted, export_onnx
-from vgg_deploy.artifact import Artifact
+from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.net.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint
 from vgg_deploy.files import sha256, write_text
 from vgg_deploy.net.model import VGG, initialise

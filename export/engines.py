@@ -8,7 +8,7 @@ from export.profiles import COMMON, PROFILE_RULES, aspects_of
 from export.targets import pick_targets
 from export.wanted import Engines
 from vgg_deploy.errors import InputError
-from vgg_deploy.flavours import Flavour, pick_flavour
+from vgg_deploy.exported.trt_packages import Flavour, pick_flavour
 
 
 def plan_engines(wanted: Engines, precisions: tuple[str, ...]) -> Flavour:

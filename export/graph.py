@@ -13,7 +13,7 @@ from torch import nn
 
 from export.precision import FLOAT, Precision
 from export.quantization import LAST, Mapping, Quantization, quantize_weight, weight_scales
-from vgg_deploy.artifact import KEPT, KEY, USUAL_MEAN, USUAL_STD, Artifact
+from vgg_deploy.exported.metadata import KEPT, KEY, USUAL_MEAN, USUAL_STD, Artifact
 from vgg_deploy.net.model import VGG
 
 IR_VERSION = 10  # what ONNX Runtime and TensorRT of that opset's age read

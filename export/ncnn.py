@@ -16,11 +16,11 @@ from export.check import check_pictures, compare, judge_exact
 from export.engine import read_described
 from export.onnx_file import place, read_referring
 from export.release import Exported
-from vgg_deploy.artifact import check_manifest, manifest_path
+from vgg_deploy.exported.metadata import check_manifest, manifest_path
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.files import sha256, whole_file, write_text
-from vgg_deploy.ncnn_files import SUFFIX, NcnnFiles, NcnnGraph, array_bytes, ncnn_graph, weights_path
-from vgg_deploy.onnx_wire import data_files
+from vgg_deploy.exported.ncnn_files import SUFFIX, NcnnFiles, NcnnGraph, array_bytes, ncnn_graph, weights_path
+from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.runtimes import NcnnRuntime, OnnxRuntime
 
 REFERENCE = "ONNX Runtime"

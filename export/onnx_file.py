@@ -18,7 +18,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from export.graph import Graph
 from vgg_deploy.errors import CheckFailed
-from vgg_deploy.onnx_wire import fields, mapped
+from vgg_deploy.exported.onnx_wire import fields, mapped
 
 # Field numbers of onnx.proto, all length-delimited
 MODEL_GRAPH = ModelProto.DESCRIPTOR.fields_by_name["graph"].number

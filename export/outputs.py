@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from export.engine import BuiltEngine
-from vgg_deploy.engines import Profile
+from vgg_deploy.exported.trt_manifest import Profile
 from vgg_deploy.progress import results
 
 if TYPE_CHECKING:  # it needs PyTorch, engines do not

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vgg_deploy.engines import Profile, Shape
+from vgg_deploy.exported.trt_manifest import Profile, Shape
 from vgg_deploy.images.geometry import rescaled_size
 from vgg_deploy.progress import progress
 

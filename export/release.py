@@ -36,7 +36,7 @@ from export.stated import recorded, source_lines, weights_identity
 from export.twin import check_twin, float32_twin
 from export.wanted import Wanted
 from vgg_deploy.net.archs import ARCHS
-from vgg_deploy.artifact import KEY, Artifact, data_path, manifest_path
+from vgg_deploy.exported.metadata import KEY, Artifact, data_path, manifest_path
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.data.dataset import Dataset

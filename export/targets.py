@@ -3,7 +3,7 @@
 from types import ModuleType
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.flavours import Flavour
+from vgg_deploy.exported.trt_packages import Flavour
 
 # Least compute capability of each precision's tensor cores; int8-cpu has unsigned activations, which TensorRT reads as signed ones
 LEAST = {"fp32": 75, "fp16": 75, "bf16": 80, "int8": 75, "fp8": 89, "int8-cpu": None}

@@ -19,7 +19,7 @@ from bench.cli import main as vgg_bench
 from export.graph import onnx_graph
 from export.onnx_file import write_onnx
 from export.precision import PRECISIONS
-from vgg_deploy.artifact import Artifact
+from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.files import sha256
 
 ROOT = Path(__file__).parent.parent

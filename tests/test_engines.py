@@ -19,11 +19,11 @@ from export.engines import Engines, build_engines
 from export.profiles import COMMON, Aspects, aspects_of, covering_profile, profiles_per_scale
 from export.release import Wanted, export_onnx
 from export.targets import pick_targets
-from vgg_deploy.artifact import manifest_path
-from vgg_deploy.engines import Profile, Shape, check_engine, read_engine_manifest
+from vgg_deploy.exported.metadata import manifest_path
+from vgg_deploy.exported.trt_manifest import Profile, Shape, check_engine, read_engine_manifest
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.files import sha256
-from vgg_deploy.flavours import FLAVOURS, collecting_logger
+from vgg_deploy.exported.trt_packages import FLAVOURS, collecting_logger
 from vgg_deploy.runtimes import open_runtime
 
 ROOT = Path(__file__).parent.parent

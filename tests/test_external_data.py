@@ -19,7 +19,7 @@ from export.release import Wanted, export_onnx
 from export.triton import write_repository
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.files import sha256
-from vgg_deploy.onnx_wire import data_files, data_locations
+from vgg_deploy.exported.onnx_wire import data_files, data_locations
 from vgg_deploy.runtimes import open_runtime
 
 
@@ -262,8 +262,8 @@ def test_a_repository_leaves_the_released_file_alone(tmp_path):
 def test_an_engine_is_built_from_both(exported):
     trt = pytest.importorskip("tensorrt_rtx")
     from export.engine import build_engine
-    from vgg_deploy.engines import Profile, Shape
-    from vgg_deploy.flavours import FLAVOURS
+    from vgg_deploy.exported.trt_manifest import Profile, Shape
+    from vgg_deploy.exported.trt_packages import FLAVOURS
 
     assert trt
     built = build_engine(exported, FLAVOURS["rtx"], [Profile(Shape(1, 32, 32), Shape(1, 32, 48), Shape(2, 64, 96))], ("sm89",), lambda text: None)

@@ -33,7 +33,7 @@ from export import release
 from export.graph import Graph, onnx_graph
 from export.onnx_file import write_onnx
 from export.precision import PRECISIONS
-from vgg_deploy.artifact import Artifact
+from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256

@@ -20,11 +20,11 @@ from export.graph import onnx_graph
 from export.ncnn import export_ncnn
 from export.onnx_file import write_onnx
 from export.precision import PRECISIONS
-from vgg_deploy.artifact import Artifact, manifest_path
+from vgg_deploy.exported.metadata import Artifact, manifest_path
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.files import sha256
 from vgg_deploy.net.model import posterior
-from vgg_deploy.ncnn_files import ncnn_graph, weights_path
+from vgg_deploy.exported.ncnn_files import ncnn_graph, weights_path
 from vgg_deploy.runtimes import open_runtime
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed: pip install ncnn")

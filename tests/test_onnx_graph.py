@@ -9,7 +9,7 @@ from export.graph import onnx_graph
 from export.onnx_file import write_onnx
 from export.precision import PRECISIONS
 from vgg_deploy.net.archs import ARCHS
-from vgg_deploy.artifact import KEY, USUAL_MEAN, USUAL_STD, Artifact
+from vgg_deploy.exported.metadata import KEY, USUAL_MEAN, USUAL_STD, Artifact
 from vgg_deploy.net.model import posterior
 
 

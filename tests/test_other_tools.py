@@ -61,7 +61,7 @@ def test_triton_accepts_the_configuration(files, tmp_path):
     from google.protobuf import text_format
 
     from export.triton import configuration
-    from vgg_deploy.artifact import Artifact
+    from vgg_deploy.exported.metadata import Artifact
 
     write_repository(tmp_path / "models", [files["fp16"], files["int8-cpu"]], 16, lambda text: None)
     assert {p.name for p in (tmp_path / "models").iterdir()} == {"D_fp16_onnx", "D_int8_cpu_onnx"}

@@ -14,11 +14,11 @@ from export.graph import onnx_graph
 from export.ncnn import export_ncnn
 from export.onnx_file import write_onnx
 from export.precision import PRECISIONS
-from vgg_deploy.artifact import KEY, Artifact, manifest_path
-from vgg_deploy.engines import Profile, Shape
+from vgg_deploy.exported.metadata import KEY, Artifact, manifest_path
+from vgg_deploy.exported.trt_manifest import Profile, Shape
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
-from vgg_deploy.flavours import FLAVOURS
+from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.runtimes import PACKAGES as runtime_names
 from vgg_deploy.runtimes import OnnxRuntime, Scores, WrongOutputs, open_runtime, pytorch
 from vgg_deploy.runtimes.contract import checked, page_locked

@@ -19,7 +19,7 @@ from export.onnx_file import write_onnx
 from export.precision import INT8, PRECISIONS
 from export.quantization import LAST, Quantization
 from export.ranges import clip, measure_ranges
-from vgg_deploy.artifact import Artifact
+from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.runtimes import OnnxRuntime, arithmetic
 from vgg_deploy.runtimes.arithmetic import check_arithmetic, kernel_errors

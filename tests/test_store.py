@@ -32,7 +32,7 @@ from bench.store import only_one, open_cell, row_states
 from export.graph import onnx_graph
 from export.onnx_file import write_onnx
 from export.precision import PRECISIONS
-from vgg_deploy.artifact import Artifact
+from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import CheckFailed, InputError
 

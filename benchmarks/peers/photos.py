@@ -8,7 +8,7 @@ import numpy as np
 from contract import Task
 from PIL import Image
 
-from vgg_deploy.artifact import Artifact, manifest_path
+from vgg_deploy.exported.metadata import Artifact, manifest_path
 from vgg_deploy.images.geometry import rescaled_size
 
 

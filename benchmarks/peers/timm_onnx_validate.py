@@ -18,7 +18,7 @@ def evaluate(task: Task) -> Found:
     from timm.data import create_dataset, create_loader
     from timm.utils import AverageMeter, accuracy
 
-    from vgg_deploy.artifact import USUAL_MEAN, USUAL_STD
+    from vgg_deploy.exported.metadata import USUAL_MEAN, USUAL_STD
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = task.threads

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vgg_deploy.artifact import USUAL_MEAN, USUAL_STD
+from vgg_deploy.exported.metadata import USUAL_MEAN, USUAL_STD
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.spec import Preprocessing
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
-from vgg_deploy.engines import read_engine_manifest
+from vgg_deploy.exported.trt_manifest import read_engine_manifest
 from vgg_deploy.errors import InputError
-from vgg_deploy.flavours import FLAVOURS
-from vgg_deploy.ncnn_files import find_ncnn
+from vgg_deploy.exported.trt_packages import FLAVOURS
+from vgg_deploy.exported.ncnn_files import find_ncnn
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.runtimes.contract import Runtime, Scores, WrongOutputs
 from vgg_deploy.runtimes.engine import EngineRuntime

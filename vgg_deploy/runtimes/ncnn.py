@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.ncnn_files import AGAIN, NcnnFiles
+from vgg_deploy.exported.ncnn_files import AGAIN, NcnnFiles
 from vgg_deploy.runtimes.contract import Scores, checked, feed
 
 # Wherever the CPU has half precision ncnn would use it, and a GPU where it finds one

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vgg_deploy.artifact import KEY, Artifact, check_manifest
+from vgg_deploy.exported.metadata import KEY, Artifact, check_manifest
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.errors import InputError
-from vgg_deploy.onnx_wire import data_files
+from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.runtimes.contract import Scores, checked, empty_scores, feed, to_host
 
 # ONNX Runtime's exceptions have no base class of their own

@@ -1,0 +1,1 @@
+"""The files that vgg-export writes, as every tool reads them."""
