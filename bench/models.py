@@ -16,7 +16,7 @@ from vgg_deploy.exported.ncnn_files import content_sha256
 from vgg_deploy.net.open_net import is_own
 from vgg_deploy.images.decode import decoder_versions
 from vgg_deploy.runtimes import PACKAGES, Runtime, open_runtime, runtimes_for
-from vgg_deploy.runtimes.graphs import GraphedRuntime
+from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
 from vgg_deploy.net.foreign_weights import Assumed
 
 

@@ -36,7 +36,7 @@ def timed_here(folder: Path, name: str, side: int, batch: int, device: str) -> d
 
     from vgg_deploy.machine import available_cores
     from vgg_deploy.runtimes import open_runtime
-    from vgg_deploy.runtimes.graphs import GraphedRuntime
+    from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
 
     imported = time.perf_counter()
     model = open_runtime(folder / f"D{suffix}", device, available_cores(), runtime, precision)

@@ -38,7 +38,7 @@ from vgg_deploy.machine import available_cores
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime
-from vgg_deploy.runtimes.graphs import GraphedRuntime
+from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
 from vgg_deploy.net.spec import NetSpec, numbered
 
 SECONDS = 0.25  # spent on one clock of one cell, about

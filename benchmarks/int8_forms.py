@@ -157,7 +157,7 @@ def session(folder: Path, form: Form, threads: int):
 
 def measure(folder: Path, setting: Setting) -> dict[str, dict]:
     """Scores and times of all forms in this process: one row for each."""
-    from vgg_deploy.runtimes.arithmetic import kernel_errors
+    from vgg_deploy.runtimes.integer_kernels import kernel_errors
 
     held = np.load(folder / "images.npz")
     images, labels = held["images"], held["labels"]

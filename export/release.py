@@ -46,7 +46,7 @@ from vgg_deploy.net.model import VGG
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.progress import progress
 from vgg_deploy.runtimes import OnnxRuntime, Scores
-from vgg_deploy.runtimes.arithmetic import check_arithmetic
+from vgg_deploy.runtimes.integer_kernels import check_arithmetic
 from vgg_deploy.net.foreign_weights import Assumed
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h

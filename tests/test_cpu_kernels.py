@@ -8,7 +8,7 @@ from conftest import run, save_net, thin_net
 from bench.cli import main as vgg_bench
 from export.release import export_onnx
 from export.wanted import Wanted
-from vgg_deploy.runtimes import arithmetic
+from vgg_deploy.runtimes import integer_kernels as arithmetic
 
 
 def test_wrong_kernels_fail_the_gate(here, photos, monkeypatch):

@@ -22,7 +22,7 @@ from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.runtimes import PACKAGES as runtime_names
 from vgg_deploy.runtimes import OnnxRuntime, Scores, WrongOutputs, open_runtime, pytorch
 from vgg_deploy.runtimes.contract import checked, page_locked
-from vgg_deploy.runtimes.graphs import GraphedRuntime
+from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
 
 needs_ncnn = pytest.mark.skipif(importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed: pip install ncnn")
 PROFILE = Profile(Shape(1, 32, 32), Shape(2, 64, 96), Shape(4, 160, 160))

@@ -21,8 +21,9 @@ from export.quantization import LAST, Quantization
 from export.ranges import clip, measure_ranges
 from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.errors import CheckFailed
-from vgg_deploy.runtimes import OnnxRuntime, arithmetic
-from vgg_deploy.runtimes.arithmetic import check_arithmetic, kernel_errors
+from vgg_deploy.runtimes import OnnxRuntime
+from vgg_deploy.runtimes import integer_kernels as arithmetic
+from vgg_deploy.runtimes.integer_kernels import check_arithmetic, kernel_errors
 
 WRITTEN = PRECISIONS["int8-cpu"]
 EIGHT_BITS = replace(WRITTEN, weights=INT8)  # what saturates

@@ -10,9 +10,9 @@ from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.exported.ncnn_files import find_ncnn
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.runtimes.contract import Runtime, Scores, WrongOutputs
-from vgg_deploy.runtimes.engine import EngineRuntime
+from vgg_deploy.runtimes.tensorrt import EngineRuntime
 from vgg_deploy.runtimes.ncnn import NcnnRuntime
-from vgg_deploy.runtimes.onnx import OnnxRuntime
+from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
 from vgg_deploy.runtimes.pytorch import TYPES, TorchRuntime
 from vgg_deploy.net.foreign_weights import Assumed
 
