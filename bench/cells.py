@@ -19,7 +19,7 @@ from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import progress
-from vgg_deploy.ranks import ALONE, Ranks
+from vgg_deploy.job import ALONE, Ranks
 from vgg_deploy.runtimes import Runtime, Scores, WrongOutputs
 from vgg_deploy.runtimes.contract import page_locked
 from vgg_deploy.images.crops import VIEW_SETS, cut

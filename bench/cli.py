@@ -132,7 +132,7 @@ def main(**options):
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from bench.command import bench
     from bench.stated import WAYS_OUT
-    from vgg_deploy.ranks import hide_other_gpus, joined
+    from vgg_deploy.job import hide_other_gpus, joined
     from vgg_deploy.net.unstated import ways_out
 
     if request.device == "cuda":

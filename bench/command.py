@@ -34,9 +34,9 @@ from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.errors import CheckFailed, Interrupted, Undecided, interruptible
 from vgg_deploy.files import write_text
 from vgg_deploy.machine import available_cores
-from vgg_deploy.places import newest_exports
+from vgg_deploy.newest import newest_exports
 from vgg_deploy.progress import LOG_EVERY, console
-from vgg_deploy.ranks import Ranks
+from vgg_deploy.job import Ranks
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 

@@ -25,7 +25,7 @@ from bench.store import StoredCell, only_one
 from vgg_deploy.data.dataset import Dataset, labels_for
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.progress import progress
-from vgg_deploy.ranks import ALONE, Ranks
+from vgg_deploy.job import ALONE, Ranks
 
 
 @dataclass(frozen=True)

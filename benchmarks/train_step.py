@@ -38,7 +38,7 @@ from train.update import Examples, Updater
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.machine import available_cores, pick_device
 from vgg_deploy.net.model import VGG, initialise
-from vgg_deploy.ranks import ALONE
+from vgg_deploy.job import ALONE
 from vgg_deploy.net.spec import NetSpec, numbered
 
 CLASSES, LR = 1000, 1e-4

@@ -114,7 +114,7 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, ma
     from export.triton import write_repository
     from vgg_deploy.files import write_text
     from vgg_deploy.machine import available_cores
-    from vgg_deploy.places import LAST_EXPORT, newest_exports, newest_run
+    from vgg_deploy.newest import LAST_EXPORT, newest_exports, newest_run
     from vgg_deploy.progress import console
 
     say, exported, engines, in_ncnn, failed = console.print, [], [], [], None

@@ -28,7 +28,7 @@ from train.update import Examples, Updater
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import CheckFailed
-from vgg_deploy.ranks import ALONE
+from vgg_deploy.job import ALONE
 from vgg_deploy.net.spec import Preprocessing
 
 ROOT = Path(__file__).parent.parent

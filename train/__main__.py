@@ -289,7 +289,7 @@ def main(
     from train.command import Request, go_on, train
     from train.session import Machine
     from vgg_deploy.machine import pick_device
-    from vgg_deploy.ranks import joined
+    from vgg_deploy.job import joined
 
     device = pick_device(device)
     with joined(device) as ranks:

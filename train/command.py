@@ -11,7 +11,7 @@ from train.session import Machine, Sources, say
 from train.stages import Chain, resume_chain, train_chain
 from vgg_deploy.net.input_convention import StatedInput
 from vgg_deploy.errors import InputError
-from vgg_deploy.places import RUNS, newest_first, newest_run
+from vgg_deploy.newest import RUNS, newest_first, newest_run
 
 
 class Request(NamedTuple):

@@ -14,7 +14,7 @@ from train.trainee import shape_for_training, shaped
 from train.update import Examples, Updater
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.progress import elapsed
-from vgg_deploy.ranks import ALONE
+from vgg_deploy.job import ALONE
 from vgg_deploy.net.spec import Preprocessing
 
 TRIAL_BATCH = 8  # images of a timed update on a CPU; a GPU takes its whole share

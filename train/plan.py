@@ -14,8 +14,8 @@ from vgg_deploy.net.input_convention import StatedInput
 from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.machine import available_cores
-from vgg_deploy.places import RUNS
-from vgg_deploy.ranks import Ranks, by_torchrun
+from vgg_deploy.newest import RUNS
+from vgg_deploy.job import Ranks, by_torchrun
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.net.spec import Preprocessing
 

@@ -22,8 +22,8 @@ from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.net.model import VGG
-from vgg_deploy.places import RUNS
-from vgg_deploy.ranks import begun_again, job
+from vgg_deploy.newest import RUNS
+from vgg_deploy.job import begun_again, job
 
 COLUMNS = (
     "epoch", "step", "lr", "train_loss", "train_top1_error_pct", "train_top5_error_pct",

@@ -33,7 +33,7 @@ from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.model import VGG
-from vgg_deploy.ranks import ALONE, Ranks
+from vgg_deploy.job import ALONE, Ranks
 from vgg_deploy.net.spec import NetSpec, Preprocessing
 from vgg_deploy.net.unstated import ways_out
 

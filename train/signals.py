@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vgg_deploy.ranks import by_torchrun
+from vgg_deploy.job import by_torchrun
 
 
 class Signals:

@@ -18,7 +18,7 @@ from train.run import Run
 from train.session import Machine, Sources, check_share, say, train_net
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
-from vgg_deploy.places import RUNS
+from vgg_deploy.newest import RUNS
 from vgg_deploy.progress import clock, results
 
 

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from train.config import TrainConfig
 from train.trainee import Trainee, dropout_masks, mixed
 from vgg_deploy.net.model import VGG
-from vgg_deploy.ranks import Ranks, told_when_lost
+from vgg_deploy.job import Ranks, told_when_lost
 
 
 class Examples(NamedTuple):

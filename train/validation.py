@@ -20,7 +20,7 @@ from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.model import VGG, posterior
 from vgg_deploy.progress import progress
-from vgg_deploy.ranks import Ranks
+from vgg_deploy.job import Ranks
 from vgg_deploy.scoring import ranks as places
 
 BATCH = 32

@@ -19,7 +19,7 @@ from vgg_deploy.files import whole_file
 from vgg_deploy.machine import available_cores
 from vgg_deploy.progress import progress
 from vgg_deploy.data.built_in_outlines import SHAPES, Outline
-from vgg_deploy.workers import worker_context
+from vgg_deploy.worker_processes import worker_context
 
 Colour = tuple[int, int, int]  # RGB, 0-255
 Box = tuple[int, int, int, int]  # left, top, right, bottom

@@ -20,7 +20,7 @@ from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.images.decode import resized
 from vgg_deploy.shared_buffers import SharedBuffers
-from vgg_deploy.workers import (
+from vgg_deploy.worker_processes import (
     outlive_signals,
     signals_held_back,
     start_method,
