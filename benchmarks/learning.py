@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from train.config import RECIPES
+from train.recipe.config import RECIPES
 
 SMALL = RECIPES["small"]
 JITTER = "{}:{}".format(*SMALL.side)

@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from bench.environment import describe_environment
-from train.config import TrainConfig
+from train.recipe.config import TrainConfig
 from train.loader import Views, train_batches
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.data.dataset import Dataset, open_dataset

@@ -32,7 +32,7 @@ from torchvision.models import vgg
 
 from bench.environment import describe_environment
 from bench.gpu import matmul_ceiling
-from train.config import TrainConfig
+from train.recipe.config import TrainConfig
 from train.trainee import shape_for_training, shaped
 from train.update import Examples, Updater
 from vgg_deploy.net.archs import ARCHS, macs

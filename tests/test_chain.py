@@ -9,8 +9,8 @@ from conftest import run, save_net, thin_net
 from warm import Warm, until
 
 from train.__main__ import main as train
-from train.chain import CHAINS, FineTune, config_of, stages_of
-from train.config import RECIPES
+from train.recipe.stages import CHAINS, FineTune, config_of, stages_of
+from train.recipe.config import RECIPES
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.net.model import FROM_A
 

@@ -8,7 +8,7 @@ from bench.request import Request
 from export.cli import main as vgg_export
 from export.wanted import Engines, Wanted
 from train.__main__ import main as train
-from train.config import TrainConfig
+from train.recipe.config import TrainConfig
 from train.session import Machine
 
 

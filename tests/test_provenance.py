@@ -11,9 +11,9 @@ from conftest import run, save_net, thin_net
 
 from export.cli import main as vgg_export
 from train.__main__ import main as train
-from train.chain import CHAINS, FineTune, config_of
-from train.config import RECIPES, TrainConfig
-from train.provenance import Circumstances, describe_recipe
+from train.recipe.stages import CHAINS, FineTune, config_of
+from train.recipe.config import RECIPES, TrainConfig
+from train.recipe.provenance import Circumstances, describe_recipe
 from vgg_deploy.net.checkpoint import load_checkpoint
 
 PAPER = RECIPES["paper"]

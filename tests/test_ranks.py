@@ -16,7 +16,7 @@ from conftest import thin_net, thin_spec
 from torch.nn.functional import cross_entropy
 from warm import Training, Warm, until
 
-from train.config import TrainConfig
+from train.recipe.config import TrainConfig
 from train.health import Health
 from train.loader import EpochBatches, Views, train_batches
 from train.loop import fit

@@ -7,7 +7,7 @@ import pytest
 from conftest import run
 
 from train.__main__ import main as train
-from train.config import TrainConfig
+from train.recipe.config import TrainConfig
 from train.run import Run
 from vgg_deploy.errors import InputError
 

@@ -20,7 +20,7 @@ from PIL import Image
 from bench.cli import main as vgg_bench
 from export.calibration import calibration_pictures
 from train.__main__ import main as train
-from train.config import TrainConfig
+from train.recipe.config import TrainConfig
 from train.lanes import Lane, Lanes
 from train.loader import Views, check_streams, train_batches
 from train.pack import main as pack

@@ -12,8 +12,8 @@ import pytest
 from conftest import run
 
 from train.__main__ import main as train
-from train.config import INITS, TrainConfig
-from train.limits import RECIPE_LIMITS, Limits
+from train.recipe.config import INITS, TrainConfig
+from train.recipe.limits import RECIPE_LIMITS, Limits
 from train.options import Number, parse_side
 from train.pack import main as pack
 from vgg_deploy.net import model

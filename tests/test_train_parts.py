@@ -8,7 +8,7 @@ from PIL import Image
 
 from train import frozen, start
 from train.augment import centre_crop, random_view
-from train.config import RECIPES, TrainConfig, learning_rate
+from train.recipe.config import RECIPES, TrainConfig, learning_rate
 from train.health import Health
 from train.loader import EpochBatches, Views, collate, train_batches
 from train.statistics import Colours, measure_colours

@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from train.chain import CHAINS
-from train.config import INITS, PRECISIONS, TRAIN_SCENES
-from train.limits import CHECKPOINT_EVERY, IMAGES, RECIPE_LIMITS, processes
+from train.recipe.stages import CHAINS
+from train.recipe.config import INITS, PRECISIONS, TRAIN_SCENES
+from train.recipe.limits import CHECKPOINT_EVERY, IMAGES, RECIPE_LIMITS, processes
 from train.options import Number, parse_drops, parse_side, recipe_option
 from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.net.input_convention import (
@@ -285,7 +285,7 @@ def main(
     # waiting threads must sleep, not spin: the loader's processes need the same cores (read when
     # torch is imported)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from train.chain import FineTune
+    from train.recipe.stages import FineTune
     from train.command import Request, go_on, train
     from train.session import Machine
     from vgg_deploy.machine import pick_device

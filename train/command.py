@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from train.chain import CHAIN_FILE, CHAINS, FineTune, side_of
+from train.recipe.stages import CHAIN_FILE, CHAINS, FineTune, side_of
 from train.frozen import refuse_unless_given
 from train.plan import BUILT_IN, open_sets, recipe_for, resume_run, train_one
 from train.session import Machine, Sources, say

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from train.config import TrainConfig
+from train.recipe.config import TrainConfig
 from train.loader import Views, steps_per_epoch
 from train.session import Machine, Sources, settle
 from train.start import describe, random_net

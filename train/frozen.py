@@ -12,7 +12,7 @@ import torch
 from numpy.lib.format import open_memmap
 
 from train.augment import centre_crop
-from train.config import TrainConfig
+from train.recipe.config import TrainConfig
 from train.loader import EpochBatches
 from train.update import Examples
 from vgg_deploy.net.archs import STRIDE, WIDTHS, thin

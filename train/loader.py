@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_in
 from torch.utils.data import Dataset as TorchDataset
 
 from train.augment import View, random_view
-from train.config import TrainConfig
+from train.recipe.config import TrainConfig
 from train.lanes import Lane, Lanes
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, InputError

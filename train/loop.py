@@ -8,7 +8,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from train.config import TrainConfig, learning_rate
+from train.recipe.config import TrainConfig, learning_rate
 from train.health import Health, diverged, refuse_spoilt
 from train.run import Keeper, State
 from train.signals import Signals

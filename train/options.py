@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from train.config import PLATEAU, RECIPES
-from train.limits import RECIPE_LIMITS, SIDE_LIMITS, Limits
+from train.recipe.config import PLATEAU, RECIPES
+from train.recipe.limits import RECIPE_LIMITS, SIDE_LIMITS, Limits
 
 
 class Number(click.ParamType):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from train.limits import IMAGES_PER_SHARD, RECIPE_LIMITS
+from train.recipe.limits import IMAGES_PER_SHARD, RECIPE_LIMITS
 from train.options import Number
 from vgg_deploy.errors import interruptible
 

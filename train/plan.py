@@ -4,8 +4,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from train.config import RECIPES, TRAIN_SCENES, VAL_SCENES, TrainConfig
-from train.rates import describe_rate, epochs, with_options
+from train.recipe.config import RECIPES, TRAIN_SCENES, VAL_SCENES, TrainConfig
+from train.recipe.rates import describe_rate, epochs, with_options
 from train.run import Run
 from train.session import Machine, Sources, say, train_net
 from train.start import describe, newest_fitting_a

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import click
 
-from train.chain import CHAIN_FILE
-from train.config import TrainConfig
+from train.recipe.stages import CHAIN_FILE
+from train.recipe.config import TrainConfig
 from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from train import frozen, maps, start
-from train.config import TrainConfig
+from train.recipe.config import TrainConfig
 from train.contents import compare_contents, keep_contents
 from train.curves import draw_curves
 from train.health import Health
@@ -22,7 +22,7 @@ from train.loader import (
     train_batches,
 )
 from train.loop import Validate, fit
-from train.provenance import Circumstances, describe_recipe
+from train.recipe.provenance import Circumstances, describe_recipe
 from train.run import Keeper, Run, State
 from train.statistics import Colours, measure_colours
 from train.trainee import shape_for_training, shaped

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from train.chain import CHAIN_FILE, INIT_OF, PAPER_CROP, FineTune, Stage, config_of, goes_on, stage_named, stages_of
-from train.config import TrainConfig
+from train.recipe.stages import CHAIN_FILE, INIT_OF, PAPER_CROP, FineTune, Stage, config_of, goes_on, stage_named, stages_of
+from train.recipe.config import TrainConfig
 from train.contents import compare_contents, keep_contents
 from train.curves import draw_curves
 from train.estimate import Speed, measure_speed

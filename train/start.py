@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from train.config import TrainConfig
+from train.recipe.config import TrainConfig
 from train.run import Run
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, relu
 
-from train.config import TrainConfig
+from train.recipe.config import TrainConfig
 from vgg_deploy.net.model import VGG, memory_format
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from train.config import PLATEAU, TrainConfig
+from train.recipe.config import PLATEAU, TrainConfig
 from vgg_deploy.errors import InputError
 
 

@@ -1,0 +1,1 @@
+"""What a training run does, as data: its config, stages and rates."""
