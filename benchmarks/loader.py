@@ -17,7 +17,7 @@ from PIL import Image
 
 from bench.environment import describe_environment
 from train.recipe.config import TrainConfig
-from train.loader import Views, train_batches
+from train.feed.loader import Views, train_batches
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.data.decode_pool import Scale

@@ -17,10 +17,10 @@ from test_commands import THIN
 from torch.utils.tensorboard import SummaryWriter
 
 from train.__main__ import main as train
-from train.augment import random_view
+from train.feed.augment import random_view
 from train.curves import apart, comparison, curves, draw_curves
 from train.history import read_histories
-from train.statistics import measure_colours
+from train.feed.colour_statistics import measure_colours
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.images.decode import read_image

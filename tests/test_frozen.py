@@ -15,7 +15,7 @@ from PIL import Image
 from bench.cli import main as vgg_bench
 from train import maps
 from train.__main__ import main as train
-from train.frozen import Extraction, pool5_features
+from train.feed.frozen_features import Extraction, pool5_features
 from train.validation import BATCH
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.data.dataset import open_dataset

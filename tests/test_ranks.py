@@ -18,11 +18,11 @@ from warm import Training, Warm, until
 
 from train.recipe.config import TrainConfig
 from train.health import Health
-from train.loader import EpochBatches, Views, train_batches
+from train.feed.loader import EpochBatches, Views, train_batches
 from train.loop import fit
 from train.run import State
 from train.start import random_net
-from train.statistics import measure_colours
+from train.feed.colour_statistics import measure_colours
 from train.trainee import dropout_masks, shape_for_training
 from train.update import Examples, Updater
 from vgg_deploy.net.checkpoint import load_checkpoint

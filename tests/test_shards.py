@@ -21,10 +21,10 @@ from bench.cli import main as vgg_bench
 from export.calibration import calibration_pictures
 from train.__main__ import main as train
 from train.recipe.config import TrainConfig
-from train.lanes import Lane, Lanes
-from train.loader import Views, check_streams, train_batches
+from train.feed.shard_order import Lane, Lanes
+from train.feed.loader import Views, check_streams, train_batches
 from train.pack import main as pack
-from train.statistics import measure_colours
+from train.feed.colour_statistics import measure_colours
 from train.update import Updater
 from vgg_deploy.data import tar_reader as tars
 from vgg_deploy.data.size_batches import size_batches

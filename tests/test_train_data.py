@@ -16,7 +16,7 @@ from PIL import Image
 from train.__main__ import main as train
 from train.contents import compare_contents, contents, describe_changes, keep_contents
 from train.pack import main as pack
-from train.statistics import Colours, measure_colours
+from train.feed.colour_statistics import Colours, measure_colours
 from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import InputError

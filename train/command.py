@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from train.recipe.stages import CHAIN_FILE, CHAINS, FineTune, side_of
-from train.frozen import refuse_unless_given
+from train.feed.frozen_features import refuse_unless_given
 from train.plan import BUILT_IN, open_sets, recipe_for, resume_run, train_one
 from train.session import Machine, Sources, say
 from train.stages import Chain, resume_chain, train_chain
@@ -99,10 +99,10 @@ def _begun(named: str) -> tuple[Path, bool]:
 
 def draw(config, sources: Sources, machine: Machine, picture: Path) -> None:
     """Some images beside random views of them."""
-    from train.loader import Views
-    from train.picture import draw_views
-    from train.statistics import measure_colours
-    from train.unreadable import refuse_unreadable
+    from train.feed.loader import Views
+    from train.feed.view_sheet import draw_views
+    from train.feed.colour_statistics import measure_colours
+    from train.feed.unreadable import refuse_unreadable
     from vgg_deploy.net.spec import Preprocessing
 
     colours = measure_colours(sources.train, machine.threads)

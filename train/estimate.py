@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from train.recipe.config import TrainConfig
-from train.loader import Views, steps_per_epoch
+from train.feed.loader import Views, steps_per_epoch
 from train.session import Machine, Sources, settle
 from train.start import describe, random_net
 from train.trainee import shape_for_training, shaped

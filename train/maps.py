@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from train.frozen import (
+from train.feed.frozen_features import (
     Extraction,
     announce,
     cache_path,
@@ -23,7 +23,7 @@ from train.frozen import (
 from train.loop import Errors, Validate
 from train.signals import Signals
 from train.trainee import mixed
-from train.unreadable import Skipped
+from train.feed.unreadable import Skipped
 from train.validation import BATCH, LABEL, counted, errors_of, few_sizes
 from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.data.size_batches import size_batches

@@ -9,12 +9,13 @@ import click
 import torch
 from rich.console import Console
 
-from train import frozen, maps, start
+from train import maps, start
+from train.feed import frozen_features as frozen
 from train.recipe.config import TrainConfig
 from train.contents import compare_contents, keep_contents
 from train.curves import draw_curves
 from train.health import Health
-from train.loader import (
+from train.feed.loader import (
     Views,
     check_streams,
     steps_per_epoch,
@@ -24,9 +25,9 @@ from train.loader import (
 from train.loop import Validate, fit
 from train.recipe.provenance import Circumstances, describe_recipe
 from train.run import Keeper, Run, State
-from train.statistics import Colours, measure_colours
+from train.feed.colour_statistics import Colours, measure_colours
 from train.trainee import shape_for_training, shaped
-from train.unreadable import Skipped, check_headers, refuse_unreadable
+from train.feed.unreadable import Skipped, check_headers, refuse_unreadable
 from train.update import Examples, Updater
 from train.validation import dense_validation
 from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
@@ -331,6 +332,6 @@ def _frozen(net: VGG, config: TrainConfig, sources: Sources, machine: Machine, b
     )
     val = maps.whole_maps(sources.val, how)
     train = frozen.pool5_features(sources.train, how)
-    Skipped("Left out", say).report(train.unreadable.values())
+    Skipped("Left out", say).report(train.feed.unreadable.values())
     batches = frozen.feature_batches(train, sources.train.labels, config, begin, machine.device)
     return batches, maps.map_validation(how, val, sources.val, config.precision)

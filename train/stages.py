@@ -12,7 +12,7 @@ from train.recipe.config import TrainConfig
 from train.contents import compare_contents, keep_contents
 from train.curves import draw_curves
 from train.estimate import Speed, measure_speed
-from train.loader import steps_per_epoch
+from train.feed.loader import steps_per_epoch
 from train.plan import sources_of
 from train.run import Run
 from train.session import Machine, Sources, check_share, say, train_net

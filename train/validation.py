@@ -13,7 +13,7 @@ from torch import Tensor
 from train.loop import Errors, Validate
 from train.signals import Signals
 from train.trainee import mixed, shaped
-from train.unreadable import Skipped
+from train.feed.unreadable import Skipped
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale

@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
-from train.augment import View, random_view
+from train.feed.augment import View, random_view
 from train.recipe.config import TrainConfig
-from train.lanes import Lane, Lanes
+from train.feed.shard_order import Lane, Lanes
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.images.decode import read_image

@@ -5,7 +5,7 @@ they are skipped.
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from train.statistics import Colours
+from train.feed.colour_statistics import Colours
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import progress

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from train.augment import View
-from train.loader import Views
+from train.feed.augment import View
+from train.feed.loader import Views
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
-from train.augment import centre_crop
+from train.feed.augment import centre_crop
 from train.recipe.config import TrainConfig
-from train.loader import EpochBatches
+from train.feed.loader import EpochBatches
 from train.update import Examples
 from vgg_deploy.net.archs import STRIDE, WIDTHS, thin
 from vgg_deploy.data.size_batches import size_batches
