@@ -33,8 +33,8 @@ from torchvision.models import vgg
 from bench.environment import describe_environment
 from bench.gpu import matmul_ceiling
 from train.recipe.config import TrainConfig
-from train.trainee import shape_for_training, shaped
-from train.update import Examples, Updater
+from train.step.trainee import shape_for_training, shaped
+from train.step.update import Examples, Updater
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.machine import available_cores, pick_device
 from vgg_deploy.net.model import VGG, initialise

@@ -13,10 +13,10 @@ from conftest import run, save_net, thin_net
 from PIL import Image
 
 from bench.cli import main as vgg_bench
-from train import maps
+from train.step import head_validation as maps
 from train.__main__ import main as train
 from train.feed.frozen_features import Extraction, pool5_features
-from train.validation import BATCH
+from train.step.validation import BATCH
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.net.model import posterior

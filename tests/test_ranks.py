@@ -17,14 +17,14 @@ from torch.nn.functional import cross_entropy
 from warm import Training, Warm, until
 
 from train.recipe.config import TrainConfig
-from train.health import Health
+from train.step.health import Health
 from train.feed.loader import EpochBatches, Views, train_batches
-from train.loop import fit
+from train.step.loop import fit
 from train.run import State
 from train.start import random_net
 from train.feed.colour_statistics import measure_colours
-from train.trainee import dropout_masks, shape_for_training
-from train.update import Examples, Updater
+from train.step.trainee import dropout_masks, shape_for_training
+from train.step.update import Examples, Updater
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import CheckFailed

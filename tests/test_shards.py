@@ -25,7 +25,7 @@ from train.feed.shard_order import Lane, Lanes
 from train.feed.loader import Views, check_streams, train_batches
 from train.pack import main as pack
 from train.feed.colour_statistics import measure_colours
-from train.update import Updater
+from train.step.update import Updater
 from vgg_deploy.data import tar_reader as tars
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.data.dataset import open_dataset

@@ -329,8 +329,8 @@ def test_rows_of_steps_do_not_depend_on_checkpoints_or_interruptions(here, photo
     """
     import signal
 
-    from train import loop
-    from train.window import Window
+    from train.step import loop
+    from train.step.step_metrics import Window
 
     args = [*ONE, "--data", photos, "--batch", "4", "--epochs", "2", "--out"]
     monkeypatch.setattr(loop, "LOG_STEPS", 1)

@@ -10,10 +10,10 @@ from train import start
 from train.feed import frozen_features as frozen
 from train.feed.augment import centre_crop, random_view
 from train.recipe.config import RECIPES, TrainConfig, learning_rate
-from train.health import Health
+from train.step.health import Health
 from train.feed.loader import EpochBatches, Views, collate, train_batches
 from train.feed.colour_statistics import Colours, measure_colours
-from train.update import sgd
+from train.step.update import sgd
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.model import FROM_A

@@ -10,8 +10,8 @@ from train.recipe.config import TrainConfig
 from train.feed.loader import Views, steps_per_epoch
 from train.session import Machine, Sources, settle
 from train.start import describe, random_net
-from train.trainee import shape_for_training, shaped
-from train.update import Examples, Updater
+from train.step.trainee import shape_for_training, shaped
+from train.step.update import Examples, Updater
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.progress import elapsed
 from vgg_deploy.job import ALONE

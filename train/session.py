@@ -9,12 +9,13 @@ import click
 import torch
 from rich.console import Console
 
-from train import maps, start
+from train import start
+from train.step import head_validation as maps
 from train.feed import frozen_features as frozen
 from train.recipe.config import TrainConfig
 from train.contents import compare_contents, keep_contents
 from train.curves import draw_curves
-from train.health import Health
+from train.step.health import Health
 from train.feed.loader import (
     Views,
     check_streams,
@@ -22,14 +23,14 @@ from train.feed.loader import (
     told_when_a_worker_ends,
     train_batches,
 )
-from train.loop import Validate, fit
+from train.step.loop import Validate, fit
 from train.recipe.provenance import Circumstances, describe_recipe
 from train.run import Keeper, Run, State
 from train.feed.colour_statistics import Colours, measure_colours
-from train.trainee import shape_for_training, shaped
+from train.step.trainee import shape_for_training, shaped
 from train.feed.unreadable import Skipped, check_headers, refuse_unreadable
-from train.update import Examples, Updater
-from train.validation import dense_validation
+from train.step.update import Examples, Updater
+from train.step.validation import dense_validation
 from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError

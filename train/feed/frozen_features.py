@@ -14,7 +14,7 @@ from numpy.lib.format import open_memmap
 from train.feed.augment import centre_crop
 from train.recipe.config import TrainConfig
 from train.feed.loader import EpochBatches
-from train.update import Examples
+from train.step.update import Examples
 from vgg_deploy.net.archs import STRIDE, WIDTHS, thin
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.cache import cache_folder

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.health import Health, diverged, overflown
+from train.step.health import Health, diverged, overflown
 from train.run import Keeper, State
-from train.update import Updater
+from train.step.update import Updater
 
 
 class Window:

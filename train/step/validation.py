@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.loop import Errors, Validate
-from train.signals import Signals
-from train.trainee import mixed, shaped
+from train.step.loop import Errors, Validate
+from train.step.stop_signals import Signals
+from train.step.trainee import mixed, shaped
 from train.feed.unreadable import Skipped
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.data.dataset import Dataset

@@ -20,11 +20,11 @@ from train.feed.frozen_features import (
     pool5_channels,
     trunk_of,
 )
-from train.loop import Errors, Validate
-from train.signals import Signals
-from train.trainee import mixed
+from train.step.loop import Errors, Validate
+from train.step.stop_signals import Signals
+from train.step.trainee import mixed
 from train.feed.unreadable import Skipped
-from train.validation import BATCH, LABEL, counted, errors_of, few_sizes
+from train.step.validation import BATCH, LABEL, counted, errors_of, few_sizes
 from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.data.dataset import Dataset

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from train.recipe.config import TrainConfig
-from train.trainee import Trainee, dropout_masks, mixed
+from train.step.trainee import Trainee, dropout_masks, mixed
 from vgg_deploy.net.model import VGG
 from vgg_deploy.job import Ranks, told_when_lost
 

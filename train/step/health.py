@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from train.run import Keeper, State
-from train.update import Updater
+from train.step.update import Updater
 from vgg_deploy.errors import CheckFailed
 
 STALLED = 0.02  # share of ln(classes) that the loss must have fallen by
