@@ -30,7 +30,7 @@ from PIL import Image
 
 from bench.environment import describe_environment
 from export.release import Wanted
-from train.curves import COLOURS, FAINT, INK, STYLE
+from train.record.curves import COLOURS, FAINT, INK, STYLE
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.errors import InputError

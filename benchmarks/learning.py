@@ -80,7 +80,7 @@ def _range(found: pd.DataFrame, kind: str, q: int) -> str:
 
 def warm_start(study: Study, seeds: range, out: Path) -> str:
     """D from the jittered A of the same seed, and D from the draw alone: He's Gaussian, for with one of 0.01 neither leaves the start in so few updates."""
-    from train.curves import compare_curves
+    from train.record.curves import compare_curves
 
     kinds = {"D from a trained A": [], "D, drawn": []}
     for seed in seeds:

@@ -34,7 +34,7 @@ from bench.models import Ways, open_models
 from bench.protocols import rows_of
 from bench.run import Storage, measure_accuracy
 from export.release import Wanted
-from train.curves import COLOURS, FAINT, STYLE
+from train.record.curves import COLOURS, FAINT, STYLE
 from vgg_deploy.net.archs import ARCHS, macs, map_side
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.files import whole_file, write_text

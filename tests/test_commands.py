@@ -165,7 +165,7 @@ def test_a_killed_loader_process_is_told_and_ends_the_run(here, photos):
 def test_a_resumed_run_ends_where_an_unbroken_one_does(here, photos, monkeypatch):
     whole = ["--arch", "A", "--data", photos, *THIN, "--epochs", "4", "--lr", "0.003"]
     run(train, *whole, "--out", here / "unbroken")
-    from train.run import Run
+    from train.record.run_folder import Run
 
     class Stop(Exception):
         pass

@@ -18,8 +18,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from train.__main__ import main as train
 from train.feed.augment import random_view
-from train.curves import apart, comparison, curves, draw_curves
-from train.history import read_histories
+from train.record.curves import apart, comparison, curves, draw_curves
+from train.record.history import read_histories
 from train.feed.colour_statistics import measure_colours
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import InputError
@@ -273,7 +273,7 @@ def test_tensorboard_shows_what_the_tables_hold(trained):
 
 def test_a_resumed_run_is_shown_once(here, photos, monkeypatch):
     """Broken off in its second epoch, it leaves events of updates that no checkpoint knows, as a killed process does."""
-    from train.run import Run
+    from train.record.run_folder import Run
 
     save_best = Run.save_best
 

@@ -211,7 +211,7 @@ def test_another_number_of_images_is_another_run(warm, photos_copy, here):
 
 def test_tables_survive_a_machine_that_stopped_within_a_line(stopped):
     """Half a line, a line of zeros, a line of a step that no checkpoint holds: gone when the run goes on, the rest stays."""
-    from train.run import Run
+    from train.record.run_folder import Run
 
     rows = Run(stopped).steps.read_text()
     assert rows.count("\n") > 1

@@ -20,7 +20,7 @@ from train.recipe.config import TrainConfig
 from train.step.health import Health
 from train.feed.loader import EpochBatches, Views, train_batches
 from train.step.loop import fit
-from train.run import State
+from train.record.run_folder import State
 from train.start import random_net
 from train.feed.colour_statistics import measure_colours
 from train.step.trainee import dropout_masks, shape_for_training

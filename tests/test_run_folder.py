@@ -8,7 +8,7 @@ from conftest import run
 
 from train.__main__ import main as train
 from train.recipe.config import TrainConfig
-from train.run import Run
+from train.record.run_folder import Run
 from vgg_deploy.errors import InputError
 
 THIN = [

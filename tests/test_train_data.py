@@ -14,7 +14,7 @@ from conftest import run
 from PIL import Image
 
 from train.__main__ import main as train
-from train.contents import compare_contents, contents, describe_changes, keep_contents
+from train.record.contents import compare_contents, contents, describe_changes, keep_contents
 from train.pack import main as pack
 from train.feed.colour_statistics import Colours, measure_colours
 from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -132,7 +132,7 @@ def stopped(here, photos_copy, monkeypatch) -> Path:
     """A run of 3 epochs that was interrupted after its first."""
     import signal
 
-    from train.run import Run
+    from train.record.run_folder import Run
 
     add_epoch = Run.add_epoch
 

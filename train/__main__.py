@@ -278,7 +278,7 @@ def main(
     if not (weights or stated.says_nothing):
         raise click.UsageError("--mean, --std and --channel-order describe the weights to start from; add --weights")
     if plot:
-        from train.curves import draw_curves
+        from train.record.curves import draw_curves
 
         click.echo(f"Curves: {draw_curves(plot)}")
         return
@@ -294,7 +294,7 @@ def main(
     device = pick_device(device)
     with joined(device) as ranks:
         if tensorboard:
-            from train.board import check_installed
+            from train.record.tensorboard import check_installed
 
             ranks.from_main(check_installed)
         threads = threads or max(1, CORES // ranks.local_world)

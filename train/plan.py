@@ -6,7 +6,7 @@ from pathlib import Path
 
 from train.recipe.config import RECIPES, TRAIN_SCENES, VAL_SCENES, TrainConfig
 from train.recipe.rates import describe_rate, epochs, with_options
-from train.run import Run
+from train.record.run_folder import Run
 from train.session import Machine, Sources, say, train_net
 from train.start import describe, newest_fitting_a
 from vgg_deploy.net.archs import ARCHS, parameters

@@ -13,8 +13,8 @@ from train import start
 from train.step import head_validation as maps
 from train.feed import frozen_features as frozen
 from train.recipe.config import TrainConfig
-from train.contents import compare_contents, keep_contents
-from train.curves import draw_curves
+from train.record.contents import compare_contents, keep_contents
+from train.record.curves import draw_curves
 from train.step.health import Health
 from train.feed.loader import (
     Views,
@@ -25,7 +25,7 @@ from train.feed.loader import (
 )
 from train.step.loop import Validate, fit
 from train.recipe.provenance import Circumstances, describe_recipe
-from train.run import Keeper, Run, State
+from train.record.run_folder import Keeper, Run, State
 from train.feed.colour_statistics import Colours, measure_colours
 from train.step.trainee import shape_for_training, shaped
 from train.feed.unreadable import Skipped, check_headers, refuse_unreadable
@@ -294,7 +294,7 @@ def _same_data(run: Run, sources: Sources, state: State) -> None:
 def _keeper(run: Run, machine: Machine) -> Keeper:
     if not machine.tensorboard:
         return Keeper(run, machine.checkpoint_every)
-    from train.board import Board
+    from train.record.tensorboard import Board
 
     say(f"Losses and errors for TensorBoard: tensorboard --logdir {run.folder}")
     return Keeper(run, machine.checkpoint_every, Board(run))

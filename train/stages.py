@@ -9,12 +9,12 @@ from rich.table import Table
 
 from train.recipe.stages import CHAIN_FILE, INIT_OF, PAPER_CROP, FineTune, Stage, config_of, goes_on, stage_named, stages_of
 from train.recipe.config import TrainConfig
-from train.contents import compare_contents, keep_contents
-from train.curves import draw_curves
+from train.record.contents import compare_contents, keep_contents
+from train.record.curves import draw_curves
 from train.estimate import Speed, measure_speed
 from train.feed.loader import steps_per_epoch
 from train.plan import sources_of
-from train.run import Run
+from train.record.run_folder import Run
 from train.session import Machine, Sources, check_share, say, train_net
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text

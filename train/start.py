@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from train.recipe.config import TrainConfig
-from train.run import Run
+from train.record.run_folder import Run
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.data.dataset import Dataset

@@ -10,7 +10,7 @@ import numpy as np
 
 from train.recipe.config import TrainConfig, learning_rate
 from train.step.health import Health, diverged, refuse_spoilt
-from train.run import Keeper, State
+from train.record.run_folder import Keeper, State
 from train.step.stop_signals import Signals
 from train.step.update import Examples, Updater
 from train.step.step_metrics import Window

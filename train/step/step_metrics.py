@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from train.step.health import Health, diverged, overflown
-from train.run import Keeper, State
+from train.record.run_folder import Keeper, State
 from train.step.update import Updater
 
 

@@ -3,8 +3,8 @@
 import math
 from importlib.util import find_spec
 
-from train.history import read_table
-from train.run import COLUMNS, STEP_COLUMNS, Run
+from train.record.history import read_table
+from train.record.run_folder import COLUMNS, STEP_COLUMNS, Run
 from vgg_deploy.errors import InputError
 
 NOT_PLOTTED = ("step", "epoch")  # columns that only say when

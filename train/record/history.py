@@ -10,7 +10,7 @@ import pandas as pd
 
 from train.recipe.stages import CHAIN_FILE
 from train.recipe.config import TrainConfig
-from train.run import COLUMNS, LATER_COLUMNS, STEP_COLUMNS, Run
+from train.record.run_folder import COLUMNS, LATER_COLUMNS, STEP_COLUMNS, Run
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.errors import InputError
 

@@ -252,7 +252,7 @@ class Keeper(NamedTuple):
 
     run: Run
     every: int  # updates between checkpoints
-    board: object | None = None  # train.board.Board
+    board: object | None = None  # train.record.tensorboard.Board
 
 
 def _checked_sources(sources: dict) -> dict:

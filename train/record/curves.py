@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from matplotlib.transforms import blended_transform_factory
 
-from train.history import History, read_epochs, read_histories
+from train.record.history import History, read_epochs, read_histories
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 
