@@ -16,7 +16,7 @@ from test_weights import caffe_arrays, randomise, thin_cfg, torchvision_net
 from torch import nn
 
 from export.cli import main as vgg_export
-from train.start import weights_of
+from train.first_weights import weights_of
 from vgg_deploy.net.input_convention import StatedInput
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.open_net import is_own, open_net

@@ -21,7 +21,7 @@ from train.step.health import Health
 from train.feed.loader import EpochBatches, Views, train_batches
 from train.step.loop import fit
 from train.record.run_folder import State
-from train.start import random_net
+from train.first_weights import random_net
 from train.feed.colour_statistics import measure_colours
 from train.step.trainee import dropout_masks, shape_for_training
 from train.step.update import Examples, Updater

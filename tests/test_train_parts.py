@@ -6,7 +6,7 @@ import torch
 from conftest import save_net, thin_net, thin_spec
 from PIL import Image
 
-from train import start
+from train import first_weights as start
 from train.feed import frozen_features as frozen
 from train.feed.augment import centre_crop, random_view
 from train.recipe.config import RECIPES, TrainConfig, learning_rate

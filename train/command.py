@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from train.recipe.stages import CHAIN_FILE, CHAINS, FineTune, side_of
 from train.feed.frozen_features import refuse_unless_given
-from train.plan import BUILT_IN, open_sets, recipe_for, resume_run, train_one
+from train.one_net import BUILT_IN, open_sets, recipe_for, resume_run, train_one
 from train.session import Machine, Sources, say
-from train.stages import Chain, resume_chain, train_chain
+from train.chain import Chain, resume_chain, train_chain
 from vgg_deploy.net.input_convention import StatedInput
 from vgg_deploy.errors import InputError
 from vgg_deploy.newest import RUNS, newest_first, newest_run

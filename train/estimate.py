@@ -9,7 +9,7 @@ import torch
 from train.recipe.config import TrainConfig
 from train.feed.loader import Views, steps_per_epoch
 from train.session import Machine, Sources, settle
-from train.start import describe, random_net
+from train.first_weights import describe, random_net
 from train.step.trainee import shape_for_training, shaped
 from train.step.update import Examples, Updater
 from vgg_deploy.net.archs import ARCHS, macs

@@ -9,7 +9,7 @@ import click
 import torch
 from rich.console import Console
 
-from train import start
+from train import first_weights as start
 from train.step import head_validation as maps
 from train.feed import frozen_features as frozen
 from train.recipe.config import TrainConfig

@@ -8,7 +8,7 @@ from train.recipe.config import RECIPES, TRAIN_SCENES, VAL_SCENES, TrainConfig
 from train.recipe.rates import describe_rate, epochs, with_options
 from train.record.run_folder import Run
 from train.session import Machine, Sources, say, train_net
-from train.start import describe, newest_fitting_a
+from train.first_weights import describe, newest_fitting_a
 from vgg_deploy.net.archs import ARCHS, parameters
 from vgg_deploy.net.input_convention import StatedInput
 from vgg_deploy.data.dataset import Dataset, open_dataset

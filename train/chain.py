@@ -13,7 +13,7 @@ from train.record.contents import compare_contents, keep_contents
 from train.record.curves import draw_curves
 from train.estimate import Speed, measure_speed
 from train.feed.loader import steps_per_epoch
-from train.plan import sources_of
+from train.one_net import sources_of
 from train.record.run_folder import Run
 from train.session import Machine, Sources, check_share, say, train_net
 from vgg_deploy.errors import InputError
