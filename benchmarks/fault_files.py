@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from export.graph import Graph
+from export.onnx.graph import Graph
 from vgg_deploy.net.spec import NetSpec
 
 

@@ -113,8 +113,8 @@ def write_forms(net, setting: Setting, folder: Path) -> None:
     import onnx
     from onnx import numpy_helper
 
-    from export.graph import onnx_graph
-    from export.onnx_file import write_onnx
+    from export.onnx.graph import onnx_graph
+    from export.onnx.file import write_onnx
     from export.precision import INT7, INT8, PRECISIONS
     from export.quantization import LAST, Quantization
     from export.ranges import clip, measure_ranges

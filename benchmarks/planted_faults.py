@@ -21,9 +21,9 @@ from fault_files import Fault, faults
 
 from bench.cli import main as vgg_bench
 from bench.environment import describe_environment
-from export.graph import onnx_graph
+from export.onnx.graph import onnx_graph
 from export.ncnn import export_ncnn
-from export.onnx_file import write_onnx
+from export.onnx.file import write_onnx
 from export.precision import PRECISIONS
 from export.release import Wanted, export_onnx
 from vgg_deploy.exported.metadata import Artifact

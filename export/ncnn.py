@@ -14,7 +14,7 @@ from onnx import TensorProto, numpy_helper
 
 from export.check import check_pictures, compare, judge_exact
 from export.engine import read_described
-from export.onnx_file import place, read_referring
+from export.onnx.file import place, read_referring
 from export.release import Exported
 from vgg_deploy.exported.metadata import check_manifest, manifest_path
 from vgg_deploy.errors import CheckFailed, InputError

@@ -26,9 +26,9 @@ from export.check import (
     reference_scores,
 )
 from export.cost import Cost, measure_cost
-from export.graph import IR_VERSION, onnx_graph
+from export.onnx.graph import IR_VERSION, onnx_graph
 from export.lint import lint
-from export.onnx_file import beside, read_referring, write_onnx, write_with_data
+from export.onnx.file import beside, read_referring, write_onnx, write_with_data
 from export.precision import BF16, HALF, PRECISIONS, Precision
 from export.quantization import LAST, Quantization, ReducedNet
 from export.ranges import Range, clip, measure_ranges

@@ -16,8 +16,8 @@ import pytest
 from conftest import CLASSES, picture, run, save_net, thin_net
 
 from bench.cli import main as vgg_bench
-from export.graph import onnx_graph
-from export.onnx_file import write_onnx
+from export.onnx.graph import onnx_graph
+from export.onnx.file import write_onnx
 from export.precision import PRECISIONS
 from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.files import sha256

@@ -12,9 +12,10 @@ import pytest
 from conftest import picture, save_net, thin_net
 from onnx import TensorProto, helper, numpy_helper
 
-from export import onnx_file, release
+from export import release
+from export.onnx import file as onnx_file
 from export.engine import read_described
-from export.onnx_file import read_referring
+from export.onnx.file import read_referring
 from export.release import Wanted, export_onnx
 from export.triton import write_repository
 from vgg_deploy.errors import CheckFailed, InputError

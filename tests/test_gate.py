@@ -30,8 +30,8 @@ from bench.limits import Limits
 from bench.sampling import FIRST, fixed_order, looks
 from bench.tables import comparison_texts, write_frame
 from export import release
-from export.graph import Graph, onnx_graph
-from export.onnx_file import write_onnx
+from export.onnx.graph import Graph, onnx_graph
+from export.onnx.file import write_onnx
 from export.precision import PRECISIONS
 from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.data.dataset import open_dataset

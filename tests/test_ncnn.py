@@ -16,9 +16,9 @@ from bench.cli import main as vgg_bench
 from bench.models import Ways, open_models, runnable
 from export import ncnn as ncnn_export
 from export.cli import main as vgg_export
-from export.graph import onnx_graph
+from export.onnx.graph import onnx_graph
 from export.ncnn import export_ncnn
-from export.onnx_file import write_onnx
+from export.onnx.file import write_onnx
 from export.precision import PRECISIONS
 from vgg_deploy.exported.metadata import Artifact, manifest_path
 from vgg_deploy.errors import CheckFailed, InputError

@@ -5,8 +5,8 @@ import pytest
 import torch
 from conftest import thin_net
 
-from export.graph import onnx_graph
-from export.onnx_file import write_onnx
+from export.onnx.graph import onnx_graph
+from export.onnx.file import write_onnx
 from export.precision import PRECISIONS
 from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.exported.metadata import KEY, USUAL_MEAN, USUAL_STD, Artifact

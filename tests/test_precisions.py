@@ -11,7 +11,7 @@ from conftest import picture, save_net, thin_net
 from onnx import TensorProto, helper, numpy_helper
 
 from export import release
-from export.graph import onnx_graph
+from export.onnx.graph import onnx_graph
 from export.lint import lint
 from export.precision import PRECISIONS
 from export.ranges import Range

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 
 from export import release
 from export.check import compare, judge_exact
-from export.graph import Graph, onnx_graph
+from export.onnx.graph import Graph, onnx_graph
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.net.model import VGG
 from vgg_deploy.runtimes import Scores

@@ -10,9 +10,9 @@ from conftest import save_net, thin_net
 from onnx import helper
 
 from export.engine import build_engine
-from export.graph import onnx_graph
+from export.onnx.graph import onnx_graph
 from export.ncnn import export_ncnn
-from export.onnx_file import write_onnx
+from export.onnx.file import write_onnx
 from export.precision import PRECISIONS
 from vgg_deploy.exported.metadata import KEY, Artifact, manifest_path
 from vgg_deploy.exported.trt_manifest import Profile, Shape

@@ -13,9 +13,9 @@ import pytest
 from conftest import CLASSES, picture, thin_net
 from onnx import TensorProto, helper, numpy_helper
 
-from export.graph import onnx_graph
+from export.onnx.graph import onnx_graph
 from export.lint import lint, pair_sums
-from export.onnx_file import write_onnx
+from export.onnx.file import write_onnx
 from export.precision import INT8, PRECISIONS
 from export.quantization import LAST, Quantization
 from export.ranges import clip, measure_ranges

@@ -29,8 +29,8 @@ from bench.models import Ways, open_models
 from bench.run import Storage, measure_accuracy, score_cells
 from bench.selection import select_rows
 from bench.store import only_one, open_cell, row_states
-from export.graph import onnx_graph
-from export.onnx_file import write_onnx
+from export.onnx.graph import onnx_graph
+from export.onnx.file import write_onnx
 from export.precision import PRECISIONS
 from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.data.dataset import open_dataset

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from export.graph import Graph
+from export.onnx.graph import Graph
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.exported.onnx_wire import fields, mapped
 
