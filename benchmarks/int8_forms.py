@@ -116,8 +116,8 @@ def write_forms(net, setting: Setting, folder: Path) -> None:
     from export.onnx.graph import onnx_graph
     from export.onnx.file import write_onnx
     from export.precision import INT7, INT8, PRECISIONS
-    from export.quantization import LAST, Quantization
-    from export.ranges import clip, measure_ranges
+    from export.quantize.rounding import LAST, Quantization
+    from export.quantize.ranges import clip, measure_ranges
     from export.wanted import Wanted
     from vgg_deploy.exported.metadata import Artifact
     from vgg_deploy.data.dataset import open_dataset

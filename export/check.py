@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.layers import convolve
+from export.quantize.convolve import convolve
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.net.model import VGG, posterior
 from vgg_deploy.runtimes import Scores

@@ -155,7 +155,7 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, ma
         files = [e.path for e in exported]
         list_files()
         if sensitivity:
-            from export.sensitivity import report_sensitivity  # pandas, 55 MB of memory
+            from export.quantize.sensitivity import report_sensitivity  # pandas, 55 MB of memory
 
             report_sensitivity(model, out, wanted, listed, threads, say, stated)
         outputs.show(exported)

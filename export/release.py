@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from torch import nn
 
-from export.calibration import Calibration, calibrate, calibration_pictures, read_images, split, warn_of_few
+from export.quantize.calibration import Calibration, calibrate, calibration_pictures, read_images, split, warn_of_few
 from export.check import (
     Comparison,
     check_pictures,
@@ -25,13 +25,13 @@ from export.check import (
     judge_reference,
     reference_scores,
 )
-from export.cost import Cost, measure_cost
+from export.quantize.cost import Cost, measure_cost
 from export.onnx.graph import IR_VERSION, onnx_graph
 from export.lint import lint
 from export.onnx.file import beside, read_referring, write_onnx, write_with_data
 from export.precision import BF16, HALF, PRECISIONS, Precision
-from export.quantization import LAST, Quantization, ReducedNet
-from export.ranges import Range, clip, measure_ranges
+from export.quantize.rounding import LAST, Quantization, ReducedNet
+from export.quantize.ranges import Range, clip, measure_ranges
 from export.stated import recorded, source_lines, weights_identity
 from export.twin import check_twin, float32_twin
 from export.wanted import Wanted

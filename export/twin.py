@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.onnx.file import PAGE, beside, referring, stored_values
 from export.precision import FLOAT
-from export.quantization import LAST, ReducedNet
+from export.quantize.rounding import LAST, ReducedNet
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.runtimes.contract import Scores, feed
 

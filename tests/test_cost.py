@@ -9,9 +9,9 @@ from conftest import CLASSES, picture, run, save_net, thin_net
 from PIL import Image
 
 from export import release
-from export.calibration import FEW, calibrate, calibration_pictures, split, warn_of_few
+from export.quantize.calibration import FEW, calibrate, calibration_pictures, split, warn_of_few
 from export.cli import main as vgg_export
-from export.cost import measure_cost
+from export.quantize.cost import measure_cost
 from export.release import PartlyWritten, export_onnx
 from export.wanted import Wanted
 from vgg_deploy.errors import CheckFailed, InputError

@@ -14,7 +14,7 @@ from export import release
 from export.onnx.graph import onnx_graph
 from export.lint import lint
 from export.precision import PRECISIONS
-from export.ranges import Range
+from export.quantize.ranges import Range
 from export.release import Wanted, export_onnx
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.runtimes import open_runtime

@@ -8,11 +8,11 @@ import torch
 from conftest import CLASSES, thin_net
 from torch import nn
 
-from export.calibration import calibrate, calibration_pictures, read_calibration
+from export.quantize.calibration import calibrate, calibration_pictures, read_calibration
 from export.precision import PRECISIONS
-from export.quantization import LAST, Quantization, input_mapping, layer_as, quantize_weight, rounded_input, weight_scales
-from export.ranges import BINS, Range, clip, measure_ranges
-from export.sensitivity import measure_sensitivity
+from export.quantize.rounding import LAST, Quantization, input_mapping, layer_as, quantize_weight, rounded_input, weight_scales
+from export.quantize.ranges import BINS, Range, clip, measure_ranges
+from export.quantize.sensitivity import measure_sensitivity
 from vgg_deploy.errors import InputError
 
 INT8, UINT8, FP8 = (PRECISIONS[name] for name in ("int8", "int8-cpu", "fp8"))

@@ -17,8 +17,8 @@ from export.onnx.graph import onnx_graph
 from export.lint import lint, pair_sums
 from export.onnx.file import write_onnx
 from export.precision import INT8, PRECISIONS
-from export.quantization import LAST, Quantization
-from export.ranges import clip, measure_ranges
+from export.quantize.rounding import LAST, Quantization
+from export.quantize.ranges import clip, measure_ranges
 from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.runtimes import OnnxRuntime

@@ -18,7 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from bench.cli import main as vgg_bench
-from export.calibration import calibration_pictures
+from export.quantize.calibration import calibration_pictures
 from train.__main__ import main as train
 from train.recipe.config import TrainConfig
 from train.feed.shard_order import Lane, Lanes

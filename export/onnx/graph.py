@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from export.precision import FLOAT, Precision
-from export.quantization import LAST, Mapping, Quantization, quantize_weight, weight_scales
+from export.quantize.rounding import LAST, Mapping, Quantization, quantize_weight, weight_scales
 from vgg_deploy.exported.metadata import KEPT, KEY, USUAL_MEAN, USUAL_STD, Artifact
 from vgg_deploy.net.model import VGG
 

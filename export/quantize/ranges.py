@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.layers import convolve
+from export.quantize.convolve import convolve
 from export.precision import Precision
-from export.quantization import input_mapping, rounded_input
+from export.quantize.rounding import input_mapping, rounded_input
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.model import VGG
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.layers import convolve
+from export.quantize.convolve import convolve
 from export.precision import Format, Precision
 from vgg_deploy.net.model import VGG
 

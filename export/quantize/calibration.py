@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from export.ranges import BINS, Range, measure_ranges
+from export.quantize.ranges import BINS, Range, measure_ranges
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.data.decode_pool import Scale

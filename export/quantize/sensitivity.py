@@ -10,10 +10,10 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from export.calibration import calibration_pictures, read_calibration, read_images
+from export.quantize.calibration import calibration_pictures, read_calibration, read_images
 from export.precision import PRECISIONS, Precision
-from export.quantization import LAST, Quantization, input_mapping, layer_as
-from export.ranges import clip
+from export.quantize.rounding import LAST, Quantization, input_mapping, layer_as
+from export.quantize.ranges import clip
 from export.wanted import Wanted
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
