@@ -12,7 +12,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
-from export.check import check_pictures, compare, judge_exact
+from export.verify.parity import check_pictures, compare, judge_exact
 from export.engine import read_described
 from export.onnx.file import place, read_referring
 from export.release import Exported

@@ -15,7 +15,7 @@ import onnx
 from torch import nn
 
 from export.quantize.calibration import Calibration, calibrate, calibration_pictures, read_images, split, warn_of_few
-from export.check import (
+from export.verify.parity import (
     Comparison,
     check_pictures,
     compare,
@@ -27,13 +27,13 @@ from export.check import (
 )
 from export.quantize.cost import Cost, measure_cost
 from export.onnx.graph import IR_VERSION, onnx_graph
-from export.lint import lint
+from export.verify.lint import lint
 from export.onnx.file import beside, read_referring, write_onnx, write_with_data
 from export.precision import BF16, HALF, PRECISIONS, Precision
 from export.quantize.rounding import LAST, Quantization, ReducedNet
 from export.quantize.ranges import Range, clip, measure_ranges
 from export.stated import recorded, source_lines, weights_identity
-from export.twin import check_twin, float32_twin
+from export.verify.float32_twin import check_twin, float32_twin
 from export.wanted import Wanted
 from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.exported.metadata import KEY, Artifact, data_path, manifest_path

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export import release
 from export.onnx.graph import onnx_graph
-from export.lint import lint
+from export.verify.lint import lint
 from export.precision import PRECISIONS
 from export.quantize.ranges import Range
 from export.release import Wanted, export_onnx

@@ -13,7 +13,7 @@ from conftest import save_net, thin_net
 from onnx import helper, numpy_helper
 
 from export import release
-from export.check import compare, judge_exact
+from export.verify.parity import compare, judge_exact
 from export.onnx.graph import Graph, onnx_graph
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.net.model import VGG

@@ -14,7 +14,7 @@ from conftest import CLASSES, picture, thin_net
 from onnx import TensorProto, helper, numpy_helper
 
 from export.onnx.graph import onnx_graph
-from export.lint import lint, pair_sums
+from export.verify.lint import lint, pair_sums
 from export.onnx.file import write_onnx
 from export.precision import INT8, PRECISIONS
 from export.quantize.rounding import LAST, Quantization

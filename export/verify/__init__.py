@@ -1,0 +1,1 @@
+"""Checks that a file passes before it gets its name."""
