@@ -16,7 +16,7 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 BUILD = """
 import json, sys
 from pathlib import Path
-from export.engine import build_engine
+from export.tensorrt.build import build_engine
 from vgg_deploy.exported.trt_manifest import Profile, Shape
 from vgg_deploy.exported.trt_packages import FLAVOURS
 profile = Profile(Shape(1, 224, 224), Shape(8, 256, 256), Shape(32, 512, 512))

@@ -110,8 +110,8 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, ma
     if not to_onnx and (classes or stated != SAYS_NOTHING):
         raise click.UsageError("--classes, --mean, --std, --channel-order and --crop describe weights; add --onnx")
     from export import outputs
-    from export.engines import build_engines, plan_engines
-    from export.triton import write_repository
+    from export.tensorrt.build_all import build_engines, plan_engines
+    from export.tensorrt.triton import write_repository
     from vgg_deploy.files import write_text
     from vgg_deploy.machine import available_cores
     from vgg_deploy.newest import LAST_EXPORT, newest_exports, newest_run

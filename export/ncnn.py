@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
 from export.verify.parity import check_pictures, compare, judge_exact
-from export.engine import read_described
+from export.tensorrt.build import read_described
 from export.onnx.file import place, read_referring
 from export.release import Exported
 from vgg_deploy.exported.metadata import check_manifest, manifest_path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from export.engine import BuiltEngine
+from export.tensorrt.build import BuiltEngine
 from vgg_deploy.exported.trt_manifest import Profile
 from vgg_deploy.progress import results
 

@@ -14,11 +14,11 @@ import torch
 from conftest import picture, save_net, thin_net
 from onnx import numpy_helper
 
-from export.engine import build_engine, check_types, convolution_types
-from export.engines import Engines, build_engines
-from export.profiles import COMMON, Aspects, aspects_of, covering_profile, profiles_per_scale
+from export.tensorrt.build import build_engine, check_types, convolution_types
+from export.tensorrt.build_all import Engines, build_engines
+from export.tensorrt.profiles import COMMON, Aspects, aspects_of, covering_profile, profiles_per_scale
 from export.release import Wanted, export_onnx
-from export.targets import pick_targets
+from export.tensorrt.targets import pick_targets
 from vgg_deploy.exported.metadata import manifest_path
 from vgg_deploy.exported.trt_manifest import Profile, Shape, check_engine, read_engine_manifest
 from vgg_deploy.errors import CheckFailed, InputError

@@ -14,10 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export import release
 from export.onnx import file as onnx_file
-from export.engine import read_described
+from export.tensorrt.build import read_described
 from export.onnx.file import read_referring
 from export.release import Wanted, export_onnx
-from export.triton import write_repository
+from export.tensorrt.triton import write_repository
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.files import sha256
 from vgg_deploy.exported.onnx_wire import data_files, data_locations
@@ -262,7 +262,7 @@ def test_a_repository_leaves_the_released_file_alone(tmp_path):
 
 def test_an_engine_is_built_from_both(exported):
     trt = pytest.importorskip("tensorrt_rtx")
-    from export.engine import build_engine
+    from export.tensorrt.build import build_engine
     from vgg_deploy.exported.trt_manifest import Profile, Shape
     from vgg_deploy.exported.trt_packages import FLAVOURS
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import picture, save_net, thin_net
 
 from export.release import Wanted, export_onnx
-from export.triton import write_repository
+from export.tensorrt.triton import write_repository
 
 POLYGRAPHY = Path(sys.executable).with_name("polygraphy")
 needs_polygraphy = pytest.mark.skipif(not POLYGRAPHY.exists(), reason="polygraphy is not installed: pip install polygraphy onnx_graphsurgeon")
@@ -60,7 +60,7 @@ def test_triton_accepts_the_configuration(files, tmp_path):
     schema = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient[grpc] is not installed")
     from google.protobuf import text_format
 
-    from export.triton import configuration
+    from export.tensorrt.triton import configuration
     from vgg_deploy.exported.metadata import Artifact
 
     write_repository(tmp_path / "models", [files["fp16"], files["int8-cpu"]], 16, lambda text: None)

@@ -9,7 +9,7 @@ import torch
 from conftest import save_net, thin_net
 from onnx import helper
 
-from export.engine import build_engine
+from export.tensorrt.build import build_engine
 from export.onnx.graph import onnx_graph
 from export.ncnn import export_ncnn
 from export.onnx.file import write_onnx

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from export.engine import read_described
+from export.tensorrt.build import read_described
 from vgg_deploy.exported.metadata import Artifact, check_manifest
 from vgg_deploy.exported.trt_manifest import check_engine
 from vgg_deploy.errors import InputError

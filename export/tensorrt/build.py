@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
-from export.targets import pick_targets
+from export.tensorrt.targets import pick_targets
 from vgg_deploy.exported.metadata import KEPT, KEY, Artifact, check_manifest, manifest_path
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.exported.trt_manifest import EngineManifest, Profile, read_engine_manifest
