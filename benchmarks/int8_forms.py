@@ -118,7 +118,7 @@ def write_forms(net, setting: Setting, folder: Path) -> None:
     from export.precision import INT7, INT8, PRECISIONS
     from export.quantize.rounding import LAST, Quantization
     from export.quantize.ranges import clip, measure_ranges
-    from export.wanted import Wanted
+    from export.options import Wanted
     from vgg_deploy.exported.metadata import Artifact
     from vgg_deploy.data.dataset import open_dataset
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from export.wanted import Engines, Wanted
+from export.options import Engines, Wanted
 from vgg_deploy.net.input_convention import CHANNEL_ORDERS, CROP_HELP, MEAN_HELP, ORDER_HELP, SAYS_NOTHING, STD_HELP, StatedInput, parse_channels
 from vgg_deploy.errors import interruptible
 from vgg_deploy.net.unstated import ways_out

@@ -34,7 +34,7 @@ from export.quantize.rounding import LAST, Quantization, ReducedNet
 from export.quantize.ranges import Range, clip, measure_ranges
 from export.stated import recorded, source_lines, weights_identity
 from export.verify.float32_twin import check_twin, float32_twin
-from export.wanted import Wanted
+from export.options import Wanted
 from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.exported.metadata import KEY, Artifact, data_path, manifest_path
 from vgg_deploy.net.class_lists import ClassList

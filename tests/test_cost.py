@@ -13,7 +13,7 @@ from export.quantize.calibration import FEW, calibrate, calibration_pictures, sp
 from export.cli import main as vgg_export
 from export.quantize.cost import measure_cost
 from export.release import PartlyWritten, export_onnx
-from export.wanted import Wanted
+from export.options import Wanted
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.runtimes import Scores, open_runtime
 from vgg_deploy.data.built_in import built_in

@@ -7,7 +7,7 @@ from conftest import run, save_net, thin_net
 
 from bench.cli import main as vgg_bench
 from export.release import export_onnx
-from export.wanted import Wanted
+from export.options import Wanted
 from vgg_deploy.runtimes import integer_kernels as arithmetic
 
 

@@ -14,7 +14,7 @@ from export.quantize.calibration import calibration_pictures, read_calibration, 
 from export.precision import PRECISIONS, Precision
 from export.quantize.rounding import LAST, Quantization, input_mapping, layer_as
 from export.quantize.ranges import clip
-from export.wanted import Wanted
+from export.options import Wanted
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.errors import InputError

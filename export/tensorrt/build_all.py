@@ -6,7 +6,7 @@ from pathlib import Path
 from export.tensorrt.build import BuiltEngine, build_engine, read_described
 from export.tensorrt.profiles import COMMON, PROFILE_RULES, aspects_of
 from export.tensorrt.targets import pick_targets
-from export.wanted import Engines
+from export.options import Engines
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.trt_packages import Flavour, pick_flavour
 
