@@ -11,7 +11,7 @@ from typing import NamedTuple
 import click
 
 from bench import outputs
-from bench.cells import Measured
+from bench.accuracy.fill_cells import Measured
 from bench.environment import describe_environment
 from bench.evidence import Verdict
 from bench.gate import FIXED, SEQUENTIAL, Gate, Judge, judge
@@ -19,14 +19,14 @@ from bench.gate_files import JSON, XML, verdict_on_disk, write_gate
 from bench.gate_rows import check_selectors, chosen_rows
 from bench.gate_text import lines
 from bench.models import Model, Ways, check_sides, open_models, runnable
-from bench.paper import paper_rows
+from bench.accuracy.paper_tables import paper_rows
 from bench.printable import printable
-from bench.protocols import Row
+from bench.accuracy.protocols import Row
 from bench.report.contents import write_report
 from bench.request import Request
 from bench.results_folder import Results, new_run_id, results_folder
-from bench.run import Accuracy, Storage, accuracy_of, measure_latencies, score_cells, score_until_sure
-from bench.selection import select_rows
+from bench.accuracy.measure import Accuracy, Storage, accuracy_of, measure_latencies, score_cells, score_until_sure
+from bench.accuracy.selection import select_rows
 from bench.shape_log import ShapeRow
 from bench.stated import class_lines, class_lists, input_lines
 from bench.turns import measure_turns

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.accuracy import Scored
-from bench.compare import Pair, one_right
-from bench.distance import LEAST_IMAGES, rounding_limit
+from bench.accuracy.rows import Scored
+from bench.accuracy.compare import Pair, one_right
+from bench.accuracy.distance import LEAST_IMAGES, rounding_limit
 from bench.evidence import (
     LEVEL,
     Evidence,
@@ -25,10 +25,10 @@ from bench.evidence import (
     proportion_evidence,
     verdicts,
 )
-from bench.faults import FAULT_KINDS, FAULT_KINDS_OF_REFERENCE, unexamined
+from bench.accuracy.faults import FAULT_KINDS, FAULT_KINDS_OF_REFERENCE, unexamined
 from bench.limits import Limits
-from bench.protocols import Row
-from bench.run import Accuracy
+from bench.accuracy.protocols import Row
+from bench.accuracy.measure import Accuracy
 from bench.sequential import (
     SEQUENTIAL_LEVEL,
     images_to_decide_anytime,

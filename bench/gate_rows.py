@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 
 from bench.models import Model
-from bench.protocols import Row
+from bench.accuracy.protocols import Row
 
 
 def chosen_rows(rows: Sequence[Row], selectors: tuple[str, ...]) -> set[Row]:

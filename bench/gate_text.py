@@ -5,7 +5,7 @@ from typing import NamedTuple
 from bench.evidence import Verdict
 from bench.gate import DATA, Check, Gate
 from bench.printable import printable
-from bench.run import Accuracy
+from bench.accuracy.measure import Accuracy
 from bench.tables import Texts
 
 NAMED = 5  # images that a line names; gate.json names up to a thousand

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench import paper
-from bench.compare import differing_images
+from bench.accuracy import paper_tables as paper
+from bench.accuracy.compare import differing_images
 from bench.gate import Gate
 from bench.gate_text import fault_texts, gate_texts, headline
 from bench.latency import LatencyRow
 from bench.models import Model
 from bench.printable import printable
-from bench.run import Accuracy
+from bench.accuracy.measure import Accuracy
 from bench.tables import (
     Texts,
     accuracy_texts,

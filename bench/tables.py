@@ -9,10 +9,10 @@ from typing import NamedTuple
 import pandas as pd
 from rich.table import Table
 
-from bench.accuracy import Scored
-from bench.compare import Comparison
+from bench.accuracy.rows import Scored
+from bench.accuracy.compare import Comparison
 from bench.latency import LatencyRow
-from bench.protocols import protocol_label
+from bench.accuracy.protocols import protocol_label
 from bench.shape_log import ShapeRow, cold_start_s
 from bench.turns import TurnRow
 from vgg_deploy.files import whole_file

@@ -20,8 +20,8 @@ import torch
 
 from bench.environment import describe_environment
 from bench.models import Model, Ways, open_models
-from bench.protocols import rows_of
-from bench.run import Storage, measure_accuracy
+from bench.accuracy.protocols import rows_of
+from bench.accuracy.measure import Storage, measure_accuracy
 from export.release import Wanted, export_onnx
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint

@@ -31,8 +31,8 @@ from models import USUAL, exports, random_weights
 
 from bench.environment import describe_environment
 from bench.models import Ways, open_models
-from bench.protocols import rows_of
-from bench.run import Storage, measure_accuracy
+from bench.accuracy.protocols import rows_of
+from bench.accuracy.measure import Storage, measure_accuracy
 from export.release import Wanted
 from train.record.curves import COLOURS, FAINT, STYLE
 from vgg_deploy.net.archs import ARCHS, macs, map_side

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bench.calibration import expected_calibration_error, reliability
+from bench.accuracy.reliability import expected_calibration_error, reliability
 from bench.report.figures import front
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.compare import mcnemar_p, paired_interval_pct
+from bench.accuracy.compare import mcnemar_p, paired_interval_pct
 
 
 def test_mcnemar_is_the_share_of_coin_throws_at_least_as_uneven():

@@ -9,10 +9,10 @@ from test_runtimes import behind, twice_the_rows
 from test_store import written_onnx
 
 from bench.cli import main as vgg_bench
-from bench.faults import NOT_FINITE, NOT_POSTERIORS, OUTPUTS, SOFTMAX_FIRST, posterior_faults
+from bench.accuracy.faults import NOT_FINITE, NOT_POSTERIORS, OUTPUTS, SOFTMAX_FIRST, posterior_faults
 from bench.models import Ways, open_models
-from bench.run import Storage, score_cells
-from bench.selection import select_rows
+from bench.accuracy.measure import Storage, score_cells
+from bench.accuracy.selection import select_rows
 from vgg_deploy.data.dataset import open_dataset
 
 PROTOCOLS = ("dense", "dense-softmax-first", "centre", "multicrop", "ten", "googlenet")

@@ -17,17 +17,17 @@ from scipy import stats
 from test_commands import run
 from test_release import overflowing, permuted_classes, softmax_before_average, swapped_channels, without_mean, zeroed_convolution
 
-from bench import cells as cells_module
+from bench.accuracy import fill_cells as cells_module
 from bench import command
 from bench.cli import main as vgg_bench
-from bench.compare import Comparison
-from bench.distance import FLOAT16_STEP, ROUNDING, Distance
+from bench.accuracy.compare import Comparison
+from bench.accuracy.distance import FLOAT16_STEP, ROUNDING, Distance
 from bench.evidence import Verdict, paired_evidence, verdicts
 from bench.gate import FIXED, Check, Gate
 from bench.gate_files import verdict_on_disk, write_gate
 from bench.gate_text import MOST_LINES, lines
 from bench.limits import Limits
-from bench.sampling import FIRST, fixed_order, looks
+from bench.accuracy.sampling import FIRST, fixed_order, looks
 from bench.tables import comparison_texts, write_frame
 from export import release
 from export.onnx.graph import Graph, onnx_graph

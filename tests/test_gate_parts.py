@@ -8,13 +8,13 @@ import pytest
 from scipy import stats
 
 from bench import gate
-from bench.accuracy import AccuracyRow, Scored, columns_in_order
-from bench.compare import Pair, compare, compare_all, one_right
-from bench.distance import Distance
+from bench.accuracy.rows import AccuracyRow, Scored, columns_in_order
+from bench.accuracy.compare import Pair, compare, compare_all, one_right
+from bench.accuracy.distance import Distance
 from bench.evidence import Verdict
 from bench.gate import FIXED, SEQUENTIAL, Check, Gate, Judge, least_images
 from bench.limits import Limits
-from bench.protocols import Member, Row
+from bench.accuracy.protocols import Member, Row
 
 FILES = [f"{letter}.jpeg" for letter in "abcdefgh"]
 NONE = Limits()

@@ -14,7 +14,7 @@ from bench.cli import main as vgg_bench
 from bench.latency import measure_latency, percentile
 from bench.median import dependence, median_interval, window_medians
 from bench.report import figures
-from bench.run import measure_latencies
+from bench.accuracy.measure import measure_latencies
 from bench.shape_log import ShapeLog, ShapeRow, cold_start_s
 from bench.steady import LEAST_S, judge, time_until_steady
 from bench.tables import latency_texts, shapes_line, unsteady_line

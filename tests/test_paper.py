@@ -10,7 +10,7 @@ from test_commands import run
 
 from bench.cli import main as vgg_bench
 from bench.models import Ways, open_models
-from bench.paper import fill_tables, nets_of, paper_numbers, paper_rows
+from bench.accuracy.paper_tables import fill_tables, nets_of, paper_numbers, paper_rows
 
 
 def test_the_numbers_keep_the_orderings_that_the_paper_finds():

@@ -10,9 +10,9 @@ from PIL import Image
 from torchvision.transforms import functional as tv
 
 from bench.models import Ways, open_models
-from bench.protocols import DENSE, PROTOCOLS, Row, rows_of
-from bench.run import Storage, measure_accuracy
-from bench.selection import select_rows
+from bench.accuracy.protocols import DENSE, PROTOCOLS, Row, rows_of
+from bench.accuracy.measure import Storage, measure_accuracy
+from bench.accuracy.selection import select_rows
 from export.release import Wanted, export_onnx
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.net.spec import NetSpec

@@ -13,8 +13,8 @@ from statsmodels.stats.power import normal_sample_size_one_tail
 from statsmodels.stats.proportion import proportion_confint
 
 from bench import binomial, evidence, paired_test, sequential
-from bench.calibration import expected_calibration_error, reliability
-from bench.compare import mcnemar_p, paired_interval_pct
+from bench.accuracy.reliability import expected_calibration_error, reliability
+from bench.accuracy.compare import mcnemar_p, paired_interval_pct
 from bench.evidence import Evidence, Verdict, paired_evidence, proportion_evidence, verdicts
 from bench.latency import percentile
 from bench.paired_test import Table

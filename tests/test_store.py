@@ -23,12 +23,12 @@ from test_commands import run
 from test_release import softmax_before_average
 
 from bench import models as models_module
-from bench import store
+from bench.accuracy import cell_store as store
 from bench.cli import main as vgg_bench
 from bench.models import Ways, open_models
-from bench.run import Storage, measure_accuracy, score_cells
-from bench.selection import select_rows
-from bench.store import only_one, open_cell, row_states
+from bench.accuracy.measure import Storage, measure_accuracy, score_cells
+from bench.accuracy.selection import select_rows
+from bench.accuracy.cell_store import only_one, open_cell, row_states
 from export.onnx.graph import onnx_graph
 from export.onnx.file import write_onnx
 from export.precision import PRECISIONS
@@ -194,10 +194,10 @@ def test_memory_is_bounded_whatever_the_data_set(tmp_path):
 import threading, time
 import numpy as np
 from pathlib import Path
-from bench.accuracy import ClassIndex, score_row
-from bench.cells import Measured
-from bench.protocols import Cell, rows_of
-from bench.store import open_cell
+from bench.accuracy.rows import ClassIndex, score_row
+from bench.accuracy.fill_cells import Measured
+from bench.accuracy.protocols import Cell, rows_of
+from bench.accuracy.cell_store import open_cell
 from vgg_deploy.net.spec import NetSpec, numbered
 def anonymous():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) / 1024

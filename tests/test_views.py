@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as tv
 
-from bench.protocols import (
+from bench.accuracy.protocols import (
     DENSE,
     PROTOCOLS,
     Cell,

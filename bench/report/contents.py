@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.accuracy import Scored
-from bench.by_class import class_accuracy, confusions
+from bench.accuracy.rows import Scored
+from bench.accuracy.by_class import class_accuracy, confusions
 from bench.gate import Gate
 from bench.gate_text import fault_texts, gate_texts, headline
 from bench.latency import LatencyRow
@@ -17,7 +17,7 @@ from bench.report import figures
 from bench.report.drawing import Drawing
 from bench.report.maps import photos
 from bench.report.page import Card, Chapter, Judgement, write_page
-from bench.run import Accuracy
+from bench.accuracy.measure import Accuracy
 from bench.tables import (
     accuracy_texts,
     comparison_texts,

@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 from PIL import Image
 from plotly.subplots import make_subplots
 
-from bench.accuracy import ClassIndex, Scored
-from bench.cells import softmax
+from bench.accuracy.rows import ClassIndex, Scored
+from bench.accuracy.fill_cells import softmax
 from bench.models import Model
 from bench.report.drawing import Drawing
 from vgg_deploy.net.archs import STRIDE

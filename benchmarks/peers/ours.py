@@ -13,8 +13,8 @@ from contract import Found, Task, peer_command, time_calls
 
 def evaluate(task: Task) -> Found:
     from bench.models import Ways, open_models
-    from bench.protocols import rows_of
-    from bench.run import Storage, measure_accuracy
+    from bench.accuracy.protocols import rows_of
+    from bench.accuracy.measure import Storage, measure_accuracy
     from vgg_deploy.data.dataset import open_dataset
 
     (model,) = open_models([task.model], Ways(threads=task.threads))

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.models import Model
-from bench.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
+from bench.accuracy.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
 from bench.shape_log import ShapeLog
-from bench.store import StoredCell, Tally, open_cell, report_old_cells
+from bench.accuracy.cell_store import StoredCell, Tally, open_cell, report_old_cells
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.data.size_batches import Batch, size_batches, usual_room
 from vgg_deploy.data.dataset import Dataset

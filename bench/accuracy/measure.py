@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.accuracy import ClassIndex, Scored, score_row
-from bench.cells import Measured, fill_cells, open_cells
-from bench.class_match import classes_of_models
-from bench.compare import Pair, compare, compare_all
+from bench.accuracy.rows import ClassIndex, Scored, score_row
+from bench.accuracy.fill_cells import Measured, fill_cells, open_cells
+from bench.accuracy.class_match import classes_of_models
+from bench.accuracy.compare import Pair, compare, compare_all
 from bench.cpu_kernels import wrong_arithmetic
-from bench.distance import distance
-from bench.faults import Fault, flip_faults, origin_faults, posterior_faults
+from bench.accuracy.distance import distance
+from bench.accuracy.faults import Fault, flip_faults, origin_faults, posterior_faults
 from bench.latency import LatencyRow, measure_latency
 from bench.models import Model
-from bench.protocols import Cell, Row
-from bench.sampling import fixed_order, looks
+from bench.accuracy.protocols import Cell, Row
+from bench.accuracy.sampling import fixed_order, looks
 from bench.shape_log import ShapeLog, ShapeRow
 from bench.steady import LEAST_S
-from bench.store import StoredCell, only_one
+from bench.accuracy.cell_store import StoredCell, only_one
 from vgg_deploy.data.dataset import Dataset, labels_for
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.progress import progress

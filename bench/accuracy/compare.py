@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from bench import paired_test
-from bench.accuracy import ClassIndex, Scored
-from bench.distance import Distance
+from bench.accuracy.rows import ClassIndex, Scored
+from bench.accuracy.distance import Distance
 from vgg_deploy.scoring import Interval
 
 

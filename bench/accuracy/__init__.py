@@ -1,0 +1,1 @@
+"""Posteriors of images, and the rows of the accuracy table."""
