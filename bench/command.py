@@ -13,7 +13,7 @@ import click
 from bench import outputs
 from bench.accuracy.fill_cells import Measured
 from bench.environment import describe_environment
-from bench.evidence import Verdict
+from bench.statistics.evidence import Verdict
 from bench.gate import FIXED, SEQUENTIAL, Gate, Judge, judge
 from bench.gate_files import JSON, XML, verdict_on_disk, write_gate
 from bench.gate_rows import check_selectors, chosen_rows

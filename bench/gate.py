@@ -15,7 +15,7 @@ import numpy as np
 from bench.accuracy.rows import Scored
 from bench.accuracy.compare import Pair, one_right
 from bench.accuracy.distance import LEAST_IMAGES, rounding_limit
-from bench.evidence import (
+from bench.statistics.evidence import (
     LEVEL,
     Evidence,
     Verdict,
@@ -29,7 +29,7 @@ from bench.accuracy.faults import FAULT_KINDS, FAULT_KINDS_OF_REFERENCE, unexami
 from bench.limits import Limits
 from bench.accuracy.protocols import Row
 from bench.accuracy.measure import Accuracy
-from bench.sequential import (
+from bench.statistics.sequential import (
     SEQUENTIAL_LEVEL,
     images_to_decide_anytime,
     images_to_decide_proportion_anytime,

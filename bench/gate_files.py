@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from click import ClickException
 
-from bench.evidence import Verdict
+from bench.statistics.evidence import Verdict
 from bench.gate import Check, Gate
 from bench.limits import Limits
 from bench.printable import printable

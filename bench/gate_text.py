@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from bench.evidence import Verdict
+from bench.statistics.evidence import Verdict
 from bench.gate import DATA, Check, Gate
 from bench.printable import printable
 from bench.accuracy.measure import Accuracy

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.median import dependence, interval_pct, median_interval, window_medians
+from bench.statistics.median import dependence, interval_pct, median_interval, window_medians
 
 LEAST_S = 3.0  # seconds a measurement takes at least
 LONGEST = 8  # times as long at most; a call that has started then is counted

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench.median import median_interval
+from bench.statistics.median import median_interval
 from bench.models import Model
 from vgg_deploy.progress import progress
 

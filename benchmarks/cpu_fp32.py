@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 from bench.environment import describe_environment
-from bench.median import median_interval
+from bench.statistics.median import median_interval
 from bench.turns import PAUSE_S
 from export.ncnn import export_ncnn
 from export.release import Wanted, export_onnx

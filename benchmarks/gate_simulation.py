@@ -16,10 +16,11 @@ import click
 import numpy as np
 import pandas as pd
 
-from bench import paired_test, sequential
-from bench.evidence import LEVEL, Evidence, Verdict, verdicts
-from bench.paired_test import Table
-from bench.sequential import SEQUENTIAL_LEVEL, Bets
+from bench.statistics import paired_test
+from bench.statistics import sequential
+from bench.statistics.evidence import LEVEL, Evidence, Verdict, verdicts
+from bench.statistics.paired_test import Table
+from bench.statistics.sequential import SEQUENTIAL_LEVEL, Bets
 from bench.tables import write_frame
 from vgg_deploy.files import write_text
 from vgg_deploy.progress import progress
@@ -223,7 +224,7 @@ def _reaches(bets: Bets, counts: np.ndarray, wealth: float) -> np.ndarray:
 
 
 def check_against_the_project(rng: np.random.Generator) -> None:
-    """The shortcuts of this script give the verdicts that `bench.evidence.verdicts` gives."""
+    """The shortcuts of this script give the verdicts that `bench.statistics.evidence.verdicts` gives."""
     boundaries = Boundaries(1000, LIMIT)
     counts = draw(rng, [Truth(0.02, 0.01, LIMIT)] * 3, 60, 1000)
     p_pass, p_fail = p_values(counts, LIMIT)

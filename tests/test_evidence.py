@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench import binomial, paired_test, sequential
-from bench.evidence import (
+from bench.statistics import binomial
+from bench.statistics import paired_test
+from bench.statistics import sequential
+from bench.statistics.evidence import (
     Evidence,
     Verdict,
     images_to_decide,
@@ -16,8 +18,8 @@ from bench.evidence import (
     proportion_evidence,
     verdicts,
 )
-from bench.inversion import invert
-from bench.paired_test import Table
+from bench.statistics.inversion import invert
+from bench.statistics.paired_test import Table
 
 
 def evidence(p_pass: float, p_fail: float) -> Evidence:

@@ -22,7 +22,7 @@ from bench import command
 from bench.cli import main as vgg_bench
 from bench.accuracy.compare import Comparison
 from bench.accuracy.distance import FLOAT16_STEP, ROUNDING, Distance
-from bench.evidence import Verdict, paired_evidence, verdicts
+from bench.statistics.evidence import Verdict, paired_evidence, verdicts
 from bench.gate import FIXED, Check, Gate
 from bench.gate_files import verdict_on_disk, write_gate
 from bench.gate_text import MOST_LINES, lines

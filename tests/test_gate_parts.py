@@ -11,7 +11,7 @@ from bench import gate
 from bench.accuracy.rows import AccuracyRow, Scored, columns_in_order
 from bench.accuracy.compare import Pair, compare, compare_all, one_right
 from bench.accuracy.distance import Distance
-from bench.evidence import Verdict
+from bench.statistics.evidence import Verdict
 from bench.gate import FIXED, SEQUENTIAL, Check, Gate, Judge, least_images
 from bench.limits import Limits
 from bench.accuracy.protocols import Member, Row

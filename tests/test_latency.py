@@ -12,7 +12,7 @@ from scipy import stats
 
 from bench.cli import main as vgg_bench
 from bench.latency import measure_latency, percentile
-from bench.median import dependence, median_interval, window_medians
+from bench.statistics.median import dependence, median_interval, window_medians
 from bench.report import figures
 from bench.accuracy.measure import measure_latencies
 from bench.shape_log import ShapeLog, ShapeRow, cold_start_s

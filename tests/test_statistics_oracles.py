@@ -12,12 +12,15 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import normal_sample_size_one_tail
 from statsmodels.stats.proportion import proportion_confint
 
-from bench import binomial, evidence, paired_test, sequential
+from bench.statistics import binomial
+from bench.statistics import evidence
+from bench.statistics import paired_test
+from bench.statistics import sequential
 from bench.accuracy.reliability import expected_calibration_error, reliability
 from bench.accuracy.compare import mcnemar_p, paired_interval_pct
-from bench.evidence import Evidence, Verdict, paired_evidence, proportion_evidence, verdicts
+from bench.statistics.evidence import Evidence, Verdict, paired_evidence, proportion_evidence, verdicts
 from bench.latency import percentile
-from bench.paired_test import Table
+from bench.statistics.paired_test import Table
 from vgg_deploy.scoring import error_pct, ranks, wilson_pct
 
 CHANCES = st.floats(0, 1) | st.sampled_from([0.0, 0.001, 0.005, 0.02, 0.5, 1.0])

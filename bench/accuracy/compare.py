@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from bench import paired_test
+from bench.statistics import paired_test
 from bench.accuracy.rows import ClassIndex, Scored
 from bench.accuracy.distance import Distance
 from vgg_deploy.scoring import Interval

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench import binomial, paired_test
-from bench.paired_test import Table
+from bench.statistics import binomial
+from bench.statistics import paired_test
+from bench.statistics.paired_test import Table
 
 LEVEL = 0.05  # one-sided
 Z_POWER = 1.2815515655446004  # 90 % quantile of the normal distribution
@@ -43,7 +44,7 @@ def paired_evidence(only_reference: int, only_model: int, images: int, limit: fl
     Args: images that only the reference or only the model has right; images in all; limit, the
         largest loss (only_reference - only_model) / images that is allowed, in (-1, 1].
     Raises: ValueError for impossible counts or limits.
-    Source: the exact unconditional test of `bench.paired_test`; the bounds are the same test
+    Source: the exact unconditional test of `bench.statistics.paired_test`; the bounds are the same test
         inverted, so p_pass <= 0.05 exactly where high <= limit.
     """
     check_counts(only_reference, only_model, images, limit)

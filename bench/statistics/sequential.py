@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.evidence import LEVEL, Evidence, check_counts
-from bench.inversion import invert
+from bench.statistics.evidence import LEVEL, Evidence, check_counts
+from bench.statistics.inversion import invert
 
 SEQUENTIAL_LEVEL = 0.01  # of each side of a gate that stops early
 WHOLE = 0.2  # share of the money with the bettor who stakes everything: one image can ruin that

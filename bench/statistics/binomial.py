@@ -5,7 +5,7 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from bench.inversion import invert
+from bench.statistics.inversion import invert
 
 REACH = 9.0  # standard deviations; what lies farther out weighs less than 1e-15 and is left out
 TOLERANCE = 1e-12  # of a bound

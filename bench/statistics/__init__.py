@@ -1,0 +1,1 @@
+"""Tests, bounds and intervals. Numbers only; no models, no files."""
