@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from bench.option_types import IMAGES, PER_CENT, POINTS, POSTERIOR
-from bench.refused import GateCommand, withdraw
+from bench.gate.refused import GateCommand, withdraw
 from bench.request import Request, refuse_contradictions
 from vgg_deploy.net.input_convention import CHANNEL_ORDERS, CROP_HELP, MEAN_HELP, ORDER_HELP, STD_HELP, parse_channels
 from vgg_deploy.errors import interruptible

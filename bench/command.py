@@ -14,10 +14,10 @@ from bench import outputs
 from bench.accuracy.fill_cells import Measured
 from bench.environment import describe_environment
 from bench.statistics.evidence import Verdict
-from bench.gate import FIXED, SEQUENTIAL, Gate, Judge, judge
-from bench.gate_files import JSON, XML, verdict_on_disk, write_gate
-from bench.gate_rows import check_selectors, chosen_rows
-from bench.gate_text import lines
+from bench.gate.verdict import FIXED, SEQUENTIAL, Gate, Judge, judge
+from bench.gate.files import JSON, XML, verdict_on_disk, write_gate
+from bench.gate.rows import check_selectors, chosen_rows
+from bench.report.gate_text import lines
 from bench.models import Model, Ways, check_sides, open_models, runnable
 from bench.accuracy.paper_tables import paper_rows
 from bench.printable import printable

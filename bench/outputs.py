@@ -8,8 +8,8 @@ import pandas as pd
 
 from bench.accuracy import paper_tables as paper
 from bench.accuracy.compare import differing_images
-from bench.gate import Gate
-from bench.gate_text import fault_texts, gate_texts, headline
+from bench.gate.verdict import Gate
+from bench.report.gate_text import fault_texts, gate_texts, headline
 from bench.latency import LatencyRow
 from bench.models import Model
 from bench.printable import printable

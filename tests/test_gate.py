@@ -23,10 +23,10 @@ from bench.cli import main as vgg_bench
 from bench.accuracy.compare import Comparison
 from bench.accuracy.distance import FLOAT16_STEP, ROUNDING, Distance
 from bench.statistics.evidence import Verdict, paired_evidence, verdicts
-from bench.gate import FIXED, Check, Gate
-from bench.gate_files import verdict_on_disk, write_gate
-from bench.gate_text import MOST_LINES, lines
-from bench.limits import Limits
+from bench.gate.verdict import FIXED, Check, Gate
+from bench.gate.files import verdict_on_disk, write_gate
+from bench.report.gate_text import MOST_LINES, lines
+from bench.gate.limits import Limits
 from bench.accuracy.sampling import FIRST, fixed_order, looks
 from bench.tables import comparison_texts, write_frame
 from export import release

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench import gate
+from bench.gate import verdict as gate
 from bench.accuracy.rows import AccuracyRow, Scored, columns_in_order
 from bench.accuracy.compare import Pair, compare, compare_all, one_right
 from bench.accuracy.distance import Distance
 from bench.statistics.evidence import Verdict
-from bench.gate import FIXED, SEQUENTIAL, Check, Gate, Judge, least_images
-from bench.limits import Limits
+from bench.gate.verdict import FIXED, SEQUENTIAL, Check, Gate, Judge, least_images
+from bench.gate.limits import Limits
 from bench.accuracy.protocols import Member, Row
 
 FILES = [f"{letter}.jpeg" for letter in "abcdefgh"]

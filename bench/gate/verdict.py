@@ -26,7 +26,7 @@ from bench.statistics.evidence import (
     verdicts,
 )
 from bench.accuracy.faults import FAULT_KINDS, FAULT_KINDS_OF_REFERENCE, unexamined
-from bench.limits import Limits
+from bench.gate.limits import Limits
 from bench.accuracy.protocols import Row
 from bench.accuracy.measure import Accuracy
 from bench.statistics.sequential import (

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from bench.statistics.evidence import Verdict
-from bench.gate import DATA, Check, Gate
+from bench.gate.verdict import DATA, Check, Gate
 from bench.printable import printable
 from bench.accuracy.measure import Accuracy
 from bench.tables import Texts

@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 from click import ClickException
 
 from bench.statistics.evidence import Verdict
-from bench.gate import Check, Gate
-from bench.limits import Limits
+from bench.gate.verdict import Check, Gate
+from bench.gate.limits import Limits
 from bench.printable import printable
 from bench.results_folder import earlier_files
 from vgg_deploy.errors import InputError

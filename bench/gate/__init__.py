@@ -1,0 +1,1 @@
+"""Limits of a CI build, and the verdict on them."""
