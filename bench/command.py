@@ -27,9 +27,9 @@ from bench.request import Request
 from bench.results_folder import Results, new_run_id, results_folder
 from bench.accuracy.measure import Accuracy, Storage, accuracy_of, measure_latencies, score_cells, score_until_sure
 from bench.accuracy.selection import select_rows
-from bench.shape_log import ShapeRow
+from bench.speed.first_calls import ShapeRow
 from bench.stated import class_lines, class_lists, input_lines
-from bench.turns import measure_turns
+from bench.speed.side_by_side import measure_turns
 from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.errors import CheckFailed, Interrupted, Undecided, interruptible
 from vgg_deploy.files import write_text

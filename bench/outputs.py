@@ -10,7 +10,7 @@ from bench.accuracy import paper_tables as paper
 from bench.accuracy.compare import differing_images
 from bench.gate.verdict import Gate
 from bench.report.gate_text import fault_texts, gate_texts, headline
-from bench.latency import LatencyRow
+from bench.speed.latency import LatencyRow
 from bench.models import Model
 from bench.printable import printable
 from bench.accuracy.measure import Accuracy
@@ -29,7 +29,7 @@ from bench.tables import (
     widest,
     write_frame,
 )
-from bench.turns import TurnRow
+from bench.speed.side_by_side import TurnRow
 from vgg_deploy.files import write_text
 
 

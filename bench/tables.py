@@ -11,10 +11,10 @@ from rich.table import Table
 
 from bench.accuracy.rows import Scored
 from bench.accuracy.compare import Comparison
-from bench.latency import LatencyRow
+from bench.speed.latency import LatencyRow
 from bench.accuracy.protocols import protocol_label
-from bench.shape_log import ShapeRow, cold_start_s
-from bench.turns import TurnRow
+from bench.speed.first_calls import ShapeRow, cold_start_s
+from bench.speed.side_by_side import TurnRow
 from vgg_deploy.files import whole_file
 from vgg_deploy.progress import results
 

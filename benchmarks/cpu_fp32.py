@@ -21,7 +21,7 @@ import torch
 
 from bench.environment import describe_environment
 from bench.statistics.median import median_interval
-from bench.turns import PAUSE_S
+from bench.speed.side_by_side import PAUSE_S
 from export.ncnn import export_ncnn
 from export.release import Wanted, export_onnx
 from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint

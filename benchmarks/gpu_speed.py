@@ -31,7 +31,7 @@ from models import exports, random_weights
 from result_rows import ResultRows
 
 from bench.environment import describe_environment
-from bench.gpu import condition, copy_ceiling, device_ms, matmul_ceiling
+from bench.speed.gpu import condition, copy_ceiling, device_ms, matmul_ceiling
 from export.release import Wanted
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.machine import available_cores

@@ -4,7 +4,7 @@ python benchmarks/latency_coverage.py
 
 Simulated runtimes whose true long-run median is known in closed form: independent, autocorrelated,
 heavy-tailed and periodic times, and clocks with two states. Each measurement runs the stopping rule
-of vgg-bench itself (bench.steady) on a clock that the simulation drives, so nothing sleeps and
+of vgg-bench itself (bench.speed.steady) on a clock that the simulation drives, so nothing sleeps and
 nothing depends on this machine. Two tables: what the rule can tell, and what no rule can tell that
 stops after seconds: a state that lasts longer than the measurement.
 """
@@ -20,7 +20,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from bench.steady import LEAST_S, LONGEST, STEADY_CALLS, Timed, time_until_steady
+from bench.speed.steady import LEAST_S, LONGEST, STEADY_CALLS, Timed, time_until_steady
 
 NOISE = 0.02  # standard deviation of the logarithm of a call's time where a clock changes
 FAST, SLOW = 1.0, 1.6  # relative times of the two states

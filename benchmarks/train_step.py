@@ -31,7 +31,7 @@ from torch.nn.functional import cross_entropy
 from torchvision.models import vgg
 
 from bench.environment import describe_environment
-from bench.gpu import matmul_ceiling
+from bench.speed.gpu import matmul_ceiling
 from train.recipe.config import TrainConfig
 from train.step.trainee import shape_for_training, shaped
 from train.step.update import Examples, Updater

@@ -11,12 +11,12 @@ from conftest import run, save_net, thin_net, thin_spec
 from scipy import stats
 
 from bench.cli import main as vgg_bench
-from bench.latency import measure_latency, percentile
+from bench.speed.latency import measure_latency, percentile
 from bench.statistics.median import dependence, median_interval, window_medians
 from bench.report import figures
 from bench.accuracy.measure import measure_latencies
-from bench.shape_log import ShapeLog, ShapeRow, cold_start_s
-from bench.steady import LEAST_S, judge, time_until_steady
+from bench.speed.first_calls import ShapeLog, ShapeRow, cold_start_s
+from bench.speed.steady import LEAST_S, judge, time_until_steady
 from bench.tables import latency_texts, shapes_line, unsteady_line
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.runtimes import TorchRuntime
@@ -180,7 +180,7 @@ def test_the_rule_is_asked_at_doubled_times_only(monkeypatch):
         asked.append(seconds)
         return judge(ms, seconds)
 
-    monkeypatch.setattr("bench.steady.judge", spy)
+    monkeypatch.setattr("bench.speed.steady.judge", spy)
     measured(noisy(lambda i: 1.0 if i % 2 else 1.6))
     assert asked == pytest.approx([3, 6, 12, 24], abs=0.01)
 

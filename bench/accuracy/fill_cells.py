@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.models import Model
 from bench.accuracy.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
-from bench.shape_log import ShapeLog
+from bench.speed.first_calls import ShapeLog
 from bench.accuracy.cell_store import StoredCell, Tally, open_cell, report_old_cells
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.data.size_batches import Batch, size_batches, usual_room

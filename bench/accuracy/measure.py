@@ -15,12 +15,12 @@ from bench.accuracy.compare import Pair, compare, compare_all
 from bench.cpu_kernels import wrong_arithmetic
 from bench.accuracy.distance import distance
 from bench.accuracy.faults import Fault, flip_faults, origin_faults, posterior_faults
-from bench.latency import LatencyRow, measure_latency
+from bench.speed.latency import LatencyRow, measure_latency
 from bench.models import Model
 from bench.accuracy.protocols import Cell, Row
 from bench.accuracy.sampling import fixed_order, looks
-from bench.shape_log import ShapeLog, ShapeRow
-from bench.steady import LEAST_S
+from bench.speed.first_calls import ShapeLog, ShapeRow
+from bench.speed.steady import LEAST_S
 from bench.accuracy.cell_store import StoredCell, only_one
 from vgg_deploy.data.dataset import Dataset, labels_for
 from vgg_deploy.errors import CheckFailed

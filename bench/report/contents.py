@@ -9,7 +9,7 @@ from bench.accuracy.rows import Scored
 from bench.accuracy.by_class import class_accuracy, confusions
 from bench.gate.verdict import Gate
 from bench.report.gate_text import fault_texts, gate_texts, headline
-from bench.latency import LatencyRow
+from bench.speed.latency import LatencyRow
 from bench.models import Model
 from bench.outputs import Section, accuracy_title
 from bench.printable import printable

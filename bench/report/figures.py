@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from bench.accuracy.rows import AccuracyRow, Scored
 from bench.accuracy.reliability import BINS, expected_calibration_error, reliability
-from bench.latency import LatencyRow
+from bench.speed.latency import LatencyRow
 
 # Okabe and Ito's colours, which the colour-blind can tell apart and which show on white and on black
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")

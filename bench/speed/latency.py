@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from bench import gpu
-from bench.shape_log import note_call
-from bench.steady import LEAST_S, time_until_steady, wall_clock
+from bench.speed import gpu
+from bench.speed.first_calls import note_call
+from bench.speed.steady import LEAST_S, time_until_steady, wall_clock
 from vgg_deploy.net.archs import ARCHS, macs, values_moved
 from vgg_deploy.runtimes import Runtime
 
@@ -101,7 +101,7 @@ def measure_latency(
     least_s: float = LEAST_S,
     clock: Callable[[], float] = wall_clock,
 ) -> tuple[LatencyRow, np.ndarray, np.ndarray]:
-    """Time `batch` square images of random pixels until the median is steady (bench.steady).
+    """Time `batch` square images of random pixels until the median is steady (bench.speed.steady).
 
     Args:
         runtime: what is timed.
