@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import click
 
-from bench import outputs
+from bench.report import sections as outputs
 from bench.accuracy.fill_cells import Measured
 from bench.environment import describe_environment
 from bench.statistics.evidence import Verdict

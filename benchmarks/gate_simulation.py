@@ -21,7 +21,7 @@ from bench.statistics import sequential
 from bench.statistics.evidence import LEVEL, Evidence, Verdict, verdicts
 from bench.statistics.paired_test import Table
 from bench.statistics.sequential import SEQUENTIAL_LEVEL, Bets
-from bench.tables import write_frame
+from bench.report.tables import write_frame
 from vgg_deploy.files import write_text
 from vgg_deploy.progress import progress
 

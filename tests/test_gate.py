@@ -28,7 +28,7 @@ from bench.gate.files import verdict_on_disk, write_gate
 from bench.report.gate_text import MOST_LINES, lines
 from bench.gate.limits import Limits
 from bench.accuracy.sampling import FIRST, fixed_order, looks
-from bench.tables import comparison_texts, write_frame
+from bench.report.tables import comparison_texts, write_frame
 from export import release
 from export.onnx.graph import Graph, onnx_graph
 from export.onnx.file import write_onnx

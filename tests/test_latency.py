@@ -17,7 +17,7 @@ from bench.report import figures
 from bench.accuracy.measure import measure_latencies
 from bench.speed.first_calls import ShapeLog, ShapeRow, cold_start_s
 from bench.speed.steady import LEAST_S, judge, time_until_steady
-from bench.tables import latency_texts, shapes_line, unsteady_line
+from bench.report.tables import latency_texts, shapes_line, unsteady_line
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.runtimes import TorchRuntime
 

@@ -11,14 +11,14 @@ from bench.gate.verdict import Gate
 from bench.report.gate_text import fault_texts, gate_texts, headline
 from bench.speed.latency import LatencyRow
 from bench.models import Model
-from bench.outputs import Section, accuracy_title
+from bench.report.sections import Section, accuracy_title
 from bench.printable import printable
 from bench.report import figures
 from bench.report.drawing import Drawing
 from bench.report.maps import photos
 from bench.report.page import Card, Chapter, Judgement, write_page
 from bench.accuracy.measure import Accuracy
-from bench.tables import (
+from bench.report.tables import (
     accuracy_texts,
     comparison_texts,
     concerns,

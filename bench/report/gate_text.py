@@ -6,7 +6,7 @@ from bench.statistics.evidence import Verdict
 from bench.gate.verdict import DATA, Check, Gate
 from bench.printable import printable
 from bench.accuracy.measure import Accuracy
-from bench.tables import Texts
+from bench.report.tables import Texts
 
 NAMED = 5  # images that a line names; gate.json names up to a thousand
 MOST_LINES = 20  # on the terminal

@@ -14,7 +14,7 @@ from bench.speed.latency import LatencyRow
 from bench.models import Model
 from bench.printable import printable
 from bench.accuracy.measure import Accuracy
-from bench.tables import (
+from bench.report.tables import (
     Texts,
     accuracy_texts,
     comparison_texts,
