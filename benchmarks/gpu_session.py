@@ -66,7 +66,7 @@ def script(name: str, *options: object) -> list[str]:
 
 def contract_tests(device: str) -> list[str]:
     """The runtimes' contract tests on this device; warnings of newer packages are no failures."""
-    return [sys.executable, "-m", "pytest", str(ROOT / "tests" / "test_runtimes.py"), "-v",
+    return [sys.executable, "-m", "pytest", str(ROOT / "tests" / "vgg_deploy/runtimes/test_runtimes.py"), "-v",
             "--no-header", "--tb=short", "-rs", "-W", "default", "-p", "no:cacheprovider",
             "-k", "cuda or page_locked" if device == "cuda" else "cpu- and not compile"]  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Small faults planted one by one in the code that numbers come from: do the tests notice?
 
     python benchmarks/mutation.py                      # every module
-    python benchmarks/mutation.py bench/evidence.py    # one
+    python benchmarks/mutation.py bench/statistics/evidence.py    # one
 
 Each mutant changes one comparison, operator, number, condition or return value in a copy of the
 project and runs the tests of that module until the first failure. A process that has imported the
@@ -33,9 +33,9 @@ def _named(file: str, *tests: str) -> tuple[str, ...]:
     return tuple(f"{file}::test_{name}" for name in tests)
 
 
-ORACLES = "test_statistics_oracles.py"
+ORACLES = "bench/statistics/test_statistics_oracles.py"
 GEOMETRY = _named(
-    "test_protocols.py",
+    "bench/accuracy/test_protocols.py",
     "offsets_in_closed_form",
     "views_lie_inside_and_reach_the_edges",
     "crops_are_torchvisions",
@@ -48,15 +48,15 @@ BINOMIAL = _named(
 BOUNDS = _named(ORACLES, "the_paired_bounds_are_the_test_inverted")
 TARGETS = {  # module: tests that should notice, the fastest first
     "vgg_deploy/scoring.py": (
-        "test_scoring.py",
+        "vgg_deploy/test_scoring.py",
         *_named(ORACLES, "wilson_is_that_of_statsmodels", "ranks_are_those_of_scipy"),
     ),
-    "vgg_deploy/views.py": ("test_views.py", *GEOMETRY),
-    "vgg_deploy/preprocess.py": ("test_preprocess.py",),
-    "bench/binomial.py": (*BINOMIAL, "test_evidence.py"),
-    "bench/inversion.py": ("test_evidence.py", *BINOMIAL, *BOUNDS),
-    "bench/paired_test.py": (
-        "test_evidence.py",
+    "vgg_deploy/images/crops.py": ("vgg_deploy/images/test_crops.py", *GEOMETRY),
+    "vgg_deploy/images/decode.py": ("vgg_deploy/images/test_decode.py",),
+    "bench/statistics/binomial.py": (*BINOMIAL, "bench/statistics/test_evidence.py"),
+    "bench/statistics/inversion.py": ("bench/statistics/test_evidence.py", *BINOMIAL, *BOUNDS),
+    "bench/statistics/paired_test.py": (
+        "bench/statistics/test_evidence.py",
         *_named(
             ORACLES,
             "the_range_of_p01_is_clopper_and_pearsons",
@@ -67,8 +67,8 @@ TARGETS = {  # module: tests that should notice, the fastest first
         ),
         *BOUNDS,
     ),
-    "bench/evidence.py": (
-        "test_evidence.py",
+    "bench/statistics/evidence.py": (
+        "bench/statistics/test_evidence.py",
         *_named(
             ORACLES,
             "failing_rows_are_those_whose_adjusted_p_is_small",
@@ -77,8 +77,8 @@ TARGETS = {  # module: tests that should notice, the fastest first
         ),
         *BOUNDS,
     ),
-    "bench/sequential.py": (
-        "test_evidence.py",
+    "bench/statistics/sequential.py": (
+        "bench/statistics/test_evidence.py",
         *_named(
             ORACLES,
             "the_expected_wealth_is_what_the_bettors_began_with",
@@ -87,21 +87,21 @@ TARGETS = {  # module: tests that should notice, the fastest first
             "looking_after_every_image_is_wrong_at_most_once_in_20",
         ),
     ),
-    "bench/calibration.py": (
+    "bench/accuracy/reliability.py": (
         *_named(ORACLES, "calibration_error_is_a_loop_over_bins"),
-        *_named("test_bench.py", "calibration_by_hand", "calibrated_answers_have_no_error"),
+        *_named("bench/accuracy/test_reliability.py", "calibration_by_hand", "calibrated_answers_have_no_error"),
     ),
-    "bench/protocols.py": ("test_views.py", *GEOMETRY),
-    "bench/compare.py": ("test_gate_parts.py", "test_compare.py", "test_gate.py"),
-    "bench/accuracy.py": (
-        "test_gate_parts.py",
-        "test_bench.py",
-        "test_gate.py",
-        "test_protocols.py",
+    "bench/accuracy/protocols.py": ("vgg_deploy/images/test_crops.py", *GEOMETRY),
+    "bench/accuracy/compare.py": ("bench/gate/test_verdict.py", "bench/accuracy/test_compare.py", "bench/gate/test_gate.py"),
+    "bench/accuracy/rows.py": (
+        "bench/gate/test_verdict.py",
+        "bench/accuracy/test_reliability.py",
+        "bench/gate/test_gate.py",
+        "bench/accuracy/test_protocols.py",
     ),
-    "bench/gate.py": ("test_gate_parts.py", "test_gate.py"),
-    "export/check.py": ("test_release.py", "test_export_commands.py"),
-    "export/lint.py": ("test_saturation.py", "test_precisions.py", "test_quantization.py"),
+    "bench/gate/verdict.py": ("bench/gate/test_verdict.py", "bench/gate/test_gate.py"),
+    "export/verify/parity.py": ("export/test_release.py", "export/test_export_commands.py"),
+    "export/verify/lint.py": ("vgg_deploy/runtimes/test_integer_kernels.py", "export/verify/test_precisions.py", "export/quantize/test_quantization.py"),
 }
 SWAPS: dict[type, Any] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import picture, save_net, thin_net
 
 from export.release import Wanted, export_onnx
+from tests.support.nets import picture, save_net, thin_net
+from vgg_deploy.data.built_in import CLASSES as PICTURED
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.runtimes import open_runtime
-from vgg_deploy.data.built_in import CLASSES as PICTURED
 
 ROOT = Path(__file__).parent.parent
 PEERS = ROOT / "benchmarks" / "peers"

@@ -12,17 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CLASSES, run, save_net, thin_net
 
 from bench.cli import main as vgg_bench
 from export.cli import main as vgg_export
+from tests.support.commands import THIN
+from tests.support.nets import CLASSES, save_net, thin_net
+from tests.support.run import run
 from train.__main__ import main as train
+from vgg_deploy.files import sha256
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.net.checkpoint import load_checkpoint
-from vgg_deploy.files import sha256
 
 ROOT = Path(__file__).parent.parent
-THIN = ["--width", "0.0625", "--crop", "32", "--side", "32:64", "--batch", "16", "--init", "he", "--workers", "0", "--threads", "2"]
 
 
 def test_from_pictures_to_tables(here, photos):

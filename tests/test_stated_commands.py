@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CLASSES, run, save_net, thin_net
 from PIL import Image
 
 from bench.cli import main as vgg_bench
 from export.cli import main as vgg_export
+from tests.support.nets import CLASSES, save_net, thin_net
+from tests.support.run import run
 
 NAMES = ("English springer", "French horn", "gas mask", "gas pump")  # sorted, as folders are
 ORDER = ("gas pump", "French horn", "English springer", "gas mask")  # of the net's scores

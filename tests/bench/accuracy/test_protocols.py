@@ -1,0 +1,232 @@
+"""Every protocol against a naive evaluation, one picture at a time, and the geometry in closed form."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import functional as tv
+
+from bench.accuracy.measure import Storage, measure_accuracy
+from bench.accuracy.protocols import DENSE, PROTOCOLS, Row, rows_of
+from bench.accuracy.selection import select_rows
+from bench.models import Ways, open_models
+from export.release import Wanted, export_onnx
+from tests.support.nets import CLASSES, save_net, thin_net
+from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.images.crops import VIEW_SETS, centre, corners_and_centre, offset, regular_grid
+from vgg_deploy.net.spec import NetSpec
+
+CROP = 32
+SIZES = [(40, 71), (90, 47), (64, 64), (33, 150), (20, 28), (200, 31), (48, 48), (57, 58)]  # height, width
+
+
+@pytest.fixture(scope="module")
+def odd_photos(tmp_path_factory):
+    """Two noisy pictures a class: portrait, landscape, square, extreme, smaller than Q and than the crop, one grey."""
+    root, rng = tmp_path_factory.mktemp("odd"), np.random.default_rng(3)
+    for i, (height, width) in enumerate(SIZES):
+        folder = root / "val" / CLASSES[i % 4]
+        folder.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(rng.integers(0, 256, (height // 5 + 1, width // 5 + 1, 3), np.uint8)).resize((width, height))
+        (image.convert("L") if i == 3 else image).save(folder / f"{i}.{'jpeg' if i % 2 else 'png'}")
+    return root
+
+
+class Naive:
+    """The protocols of section 3 step by step: Pillow, explicit crops, explicit softmax, the net in float64."""
+
+    def __init__(self, net):
+        self.net, self.filter = net.double(), net.spec.preprocessing.filter
+        self.mean = np.array(net.spec.preprocessing.mean)
+        self.passes: set = set()
+
+    def resized(self, path, side):
+        image = Image.open(path).convert("RGB")
+        w, h = image.size
+        longer = (2 * max(w, h) * side + min(w, h)) // (2 * min(w, h))
+        return image.resize((side, longer) if w <= h else (longer, side), self.resampling)
+
+    @property
+    def resampling(self):
+        return {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[self.filter]
+
+    def logits(self, picture, mirrored):
+        """score map (classes, h, w)"""
+        if mirrored:
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        pixels = np.asarray(picture).astype(float) - self.mean
+        with torch.inference_mode():
+            return self.net(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None])[0].numpy()
+
+    @staticmethod
+    def softmax(scores):
+        return np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+
+    def views(self, path, side, view_set, mirrored):
+        """posterior of one view set at one Q"""
+        image = self.resized(path, side)
+        if view_set.startswith("dense"):
+            m = self.logits(image, mirrored)
+            if view_set == "dense":
+                return self.softmax(np.array([sum(m[c].ravel()) / m[c].size for c in range(len(m))]))
+            places = [self.softmax(m[:, y, x]) for y in range(m.shape[1]) for x in range(m.shape[2])]
+            return sum(places) / len(places)
+        w, h = image.size
+        crops = []
+        if view_set == "multicrop":
+            for i in range(5):
+                for j in range(5):
+                    y, x = round(i * (h - CROP) / 4), round(j * (w - CROP) / 4)
+                    crops.append(image.crop((x, y, x + CROP, y + CROP)))
+        elif view_set == "centre":
+            crops = [tv.center_crop(image, CROP)]
+        elif view_set == "ten":
+            crops = list(tv.five_crop(image, CROP))
+        elif view_set == "googlenet":
+            for x, y in {0: [(0, 0)] * 3}.get(max(w, h) - side) or [(0, 0), self.middle(w, h, side), (w - side, h - side)]:
+                square = image.crop((x, y, x + side, y + side))
+                crops += [*tv.five_crop(square, CROP), square.resize((CROP, CROP), self.resampling)]
+        posteriors = [self.softmax(self.logits(crop, mirrored).ravel()) for crop in crops]
+        self.passes |= {(path, side, mirrored, crop.tobytes()) for crop in crops}
+        return sum(posteriors) / len(posteriors)
+
+    @staticmethod
+    def middle(w, h, side):
+        return (round((w - side) / 2), 0) if w > h else (0, round((h - side) / 2))
+
+    def protocol(self, path, name, sides, flips):
+        parts = {"multicrop+dense": ["multicrop", "dense"], "multicrop+dense-softmax-first": ["multicrop", "dense-softmax-first"]}.get(name, [name])
+        means = []
+        for part in parts:
+            per_scale = []
+            for side in sides:
+                both = [self.views(path, side, part, mirrored) for mirrored in ((False, True) if flips else (False,))]
+                per_scale.append(sum(both) / len(both))
+            means.append(sum(per_scale) / len(per_scale))
+        return sum(means) / len(means)
+
+
+def averaged(row: Row, measured) -> np.ndarray:
+    return sum(weight * measured.cells[cell].posteriors.astype(float) for cell, weight in row.cells())
+
+
+def measure(paths, data, tmp_path, protocols, sides, fuse=(), batch=5):
+    models, dataset = open_models(paths, Ways()), open_dataset(data, "val")
+    rows = select_rows(models, ",".join(protocols), sides, True, fuse)
+    return dataset, measure_accuracy(models, rows, dataset, Storage(tmp_path / "cells", "float32"), batch, 2, "stop")
+
+
+@pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
+def test_every_protocol_equals_the_naive_evaluation(odd_photos, tmp_path, filter):
+    net = thin_net("B")
+    net.spec = replace(net.spec, preprocessing=replace(net.spec.preprocessing, filter=filter))
+    path = save_net(net, tmp_path / "B.pt")
+    dataset, accuracy = measure([path], odd_photos, tmp_path, PROTOCOLS, (37, 48))
+    naive, seen = Naive(net), set()
+    for scored in accuracy.scored:
+        row, found = scored.row, averaged(scored.row, accuracy.measured)
+        for i in range(len(dataset)):
+            wanted = naive.protocol(dataset.path(i), row.protocol, row.members[0].sides, row.flips)
+            np.testing.assert_allclose(found[i], wanted, atol=1e-5, err_msg=f"{row} {dataset.files[i]}")
+            if np.diff(np.sort(wanted)[-2:]) > 1e-4:
+                assert scored.best[i] == wanted.argmax() and (scored.ranks[i] == 0) == (wanted.argmax() == dataset.labels[i])
+        seen.add((row.protocol, row.members[0].sides, row.flips))
+    assert len(seen) == len(accuracy.scored) == 5 * 6 + 3 + 3 + 1
+
+
+def test_an_onnx_file_too(odd_photos, tmp_path):
+    exported = export_onnx(save_net(thin_net("D"), tmp_path / "D.pt"), tmp_path, Wanted(("fp32",)), None, 1, lambda text: None)[0]
+    dataset, accuracy = measure([exported.path], odd_photos, tmp_path, ("dense", "multicrop"), (45,))
+    naive = Naive(thin_net("D"))
+    for scored in accuracy.scored:
+        found = averaged(scored.row, accuracy.measured)
+        for i in range(len(dataset)):
+            np.testing.assert_allclose(found[i], naive.protocol(dataset.path(i), scored.row.protocol, (45,), scored.row.flips), atol=1e-5)
+
+
+def test_nets_with_other_class_orders_are_fused_by_class(odd_photos, tmp_path):
+    """The second net has the classes in another order, and its fc8 with them."""
+    first, second = thin_net("A", seed=1), thin_net("B", seed=2, classes=CLASSES[::-1])
+    paths = [save_net(first, tmp_path / "A.pt"), save_net(second, tmp_path / "B.pt")]
+    dataset, accuracy = measure(paths, odd_photos, tmp_path, ("dense",), (40,), fuse=("A.pt,B.pt",))
+    (fused,) = [s for s in accuracy.scored if len(s.row.members) == 2 and s.row.flips]
+    ones = Naive(first), Naive(second)
+    for i in range(len(dataset)):
+        a, b = (one.protocol(dataset.path(i), "dense", (40,), True) for one in ones)
+        wanted = (a + b[::-1]) / 2
+        assert fused.best[i] == wanted.argmax() and fused.confidence[i] == pytest.approx(wanted.max(), abs=1e-5)
+        assert fused.ranks[i] == (wanted > wanted[dataset.labels[i]]).sum()
+    (second_alone,) = [s for s in accuracy.scored if s.record.model == "B.pt" and s.row.flips]
+    for i in range(len(dataset)):
+        assert second_alone.best[i] == 3 - ones[1].protocol(dataset.path(i), "dense", (40,), True).argmax()
+
+
+def test_crops_that_sets_share_are_scored_once(odd_photos, tmp_path):
+    """Oracle: the naive evaluation's distinct pictures; noise makes different crops different pictures."""
+    net = thin_net("A")
+    dataset, accuracy = measure([save_net(net, tmp_path / "A.pt")], odd_photos, tmp_path, ("centre", "ten", "multicrop"), (45,))
+    naive = Naive(net)
+    for i in range(len(dataset)):
+        for view_set in ("centre", "ten", "multicrop"):
+            for mirrored in (False, True):
+                if not (view_set == "centre" and mirrored):
+                    naive.views(dataset.path(i), 45, view_set, mirrored)
+    assert accuracy.measured.scored == len(naive.passes)
+
+
+def test_offsets_in_closed_form():
+    steps = {224: 0, 256: 8, 288: 16, 352: 32, 384: 40, 416: 48, 512: 72}
+    for length, step in steps.items():
+        assert [offset(length, 224, i, 4) for i in range(5)] == [i * step for i in range(5)]
+
+
+def test_views_lie_inside_and_reach_the_edges():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        crop = 32 * int(rng.integers(1, 8))
+        height, width = (crop + int(rng.integers(0, 200)) * int(rng.random() < 0.8) for _ in range(2))
+        for name, count in {"multicrop": 25, "centre": 1, "ten": 5, "googlenet": 18}.items():
+            views = VIEW_SETS[name](height, width, crop)
+            assert len(views) == count
+            assert all(v.top >= 0 and v.left >= 0 and v.top + v.side <= height and v.left + v.side <= width for v in views)
+        grid = regular_grid(height, width, crop)
+        assert grid[0][:2] == (0, 0) and grid[-1][:2] == (height - crop, width - crop)
+
+
+def test_crops_are_torchvisions():
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        height, width = (int(v) for v in rng.integers(40, 120, 2))
+        places = torch.arange(height * width).view(1, height, width)
+        five = [int(crop[0, 0, 0]) for crop in tv.five_crop(places, 32)]
+        assert sorted(v.top * width + v.left for v in corners_and_centre(height, width, 32)) == sorted(five)
+        assert centre(height, width, 32)[0].top * width + centre(height, width, 32)[0].left == int(tv.center_crop(places, 32)[0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("train_side", "single", "multi"),
+    [((256, 256), 256, "224+256+288"), ((384, 384), 384, "352+384+416"), ((256, 512), 384, "256+384+512"), ((224, 224), 224, "224+256")],
+)
+def test_q_follows_s_as_in_section_4(train_side, single, multi):
+    spec = NetSpec("D", ("a", "b"), train_side=train_side)
+    rows = rows_of((0,), [spec], tuple(PROTOCOLS), None, True)
+    assert {r.scales for r in rows} == {f"single {single}", f"multi {multi}", "256+288+320+352"}
+    views = {(r.protocol, r.scales.split()[0]): r.views([spec]) for r in rows if r.flips or r.protocol == "centre"}
+    scales = multi.count("+") + 1
+    assert views["dense", "single"] == 2 and views["multicrop", "single"] == 50 and views["ten", "single"] == 10 and views["centre", "single"] == 1
+    assert views["multicrop", "multi"] == 50 * scales and views["multicrop+dense", "multi"] == 52 * scales
+    assert views["googlenet", "256+288+320+352"] == 144
+
+
+def test_weights_sum_to_one_and_methods_count_alike():
+    specs = [NetSpec("D", ("a", "b"), train_side=side) for side in ((256, 256), (224, 224), (256, 512))]
+    for members in ((0,), (0, 1, 2)):
+        for row in rows_of(members, specs, tuple(PROTOCOLS), None, True):
+            cells = row.cells()
+            assert sum(weight for _, weight in cells) == pytest.approx(1) and len({cell for cell, _ in cells}) == len(cells)
+            for m in members:
+                assert sum(weight for cell, weight in cells if cell.model == m) == pytest.approx(1 / len(members))
+            if row.protocol == "multicrop+dense":
+                assert sum(weight for cell, weight in cells if cell.views == DENSE) == pytest.approx(0.5)

@@ -1,0 +1,194 @@
+"""report.html: what it holds, and how it behaves in a real browser."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from bench.cli import main as vgg_bench
+from bench.report.maps import choose
+from export.release import Wanted, export_onnx
+from tests.support.nets import CLASSES, save_net, thin_net
+from tests.support.run import run
+
+SPITEFUL = "</script><b onmouseover=alert(1)>"  # a folder may be called so; "/" apart
+PLOTS = {"pareto", "errors", "per-class", "confused", "reliability", "latency"}
+
+
+@pytest.fixture(scope="module")
+def report(photos, tmp_path_factory):
+    """Two models, two scales, three protocols, latency; one class has a name that tries to be HTML."""
+    folder = tmp_path_factory.mktemp("report")
+    shutil.copytree(photos / "val", folder / "data" / "val")
+    evil = SPITEFUL.replace("/", "")
+    (folder / "data" / "val" / "square").rename(folder / "data" / "val" / evil)
+    net = thin_net("B", seed=3, classes=tuple(evil if c == "square" else c for c in CLASSES))
+    index = {str(i): [id, SPITEFUL if id == evil else id] for i, id in enumerate(net.spec.classes)}
+    (folder / "data" / "class_index.json").write_text(json.dumps(index))
+    source = save_net(net, folder / "B.pt")
+    exported = export_onnx(source, folder, Wanted(("fp32",)), None, 1, lambda text: None)[0].path
+    args = ["--data", folder / "data", "--scales", "48,80", "--protocols", "dense,multicrop,centre", "--batch-sizes", "1,2", "--threads", "1",
+            "--latency-seconds", "0.1"]  # fmt: skip
+    run(vgg_bench, source, exported, *args, "--cells", folder / "cells", "--out", folder / "results")
+    return folder / "results" / "report.html"
+
+
+def test_the_page_is_whole_and_needs_nothing_from_outside(report):
+    page = report.read_text()
+    assert not re.findall(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=\s*["']?(?:https?:)?//""", page)
+    assert "default-src 'none'" in page and SPITEFUL not in page
+    figures = json.loads(re.search(r'id="figures">(.*?)</script>', page, re.S).group(1))
+    maps = {name for name in figures if name.startswith("map-")}
+    assert set(figures) - maps == PLOTS and 1 <= len(maps) <= 6
+    for name in maps:
+        heatmaps = [t for t in figures[name]["data"] if t["type"] == "heatmap"]
+        assert len(heatmaps) in (2, 4) and all(t["dx"] == t["dy"] == 32 and t["x0"] == 16 for t in heatmaps)
+        assert len(figures[name]["layout"]["images"]) == len(heatmaps)
+    rows = len((report.parent / "accuracy.csv").read_text().splitlines()) - 1
+    markers = [t for t in figures["pareto"]["data"] if t.get("mode") == "markers"]
+    assert sum(len(values(t["x"])) for t in markers) == rows and len(markers) == 2 * 3
+    calls = pd.read_csv(report.parent / "latency.csv").runs
+    assert len(calls) == 2 * 2 * 2
+    assert sum(len(values(t["y"])) for t in figures["latency"]["data"]) == calls.clip(upper=500).sum()
+
+
+def values(array) -> list:
+    """plotly writes long arrays as base64."""
+    return list(np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"])) if isinstance(array, dict) else list(array)
+
+
+def test_photos_are_the_surest_mistakes_and_a_spread_of_right_answers():
+    class Row:
+        confidence = np.array([0.9, 0.8, 0.99, 0.5, 0.4, 0.95, 0.7, 0.6], np.float32)
+        ranks = np.array([0, 1, 0, 2, 0, 1, 0, 3])
+
+    assert choose(Row).tolist() == [5, 1, 7, 2, 0, 4] or choose(Row).tolist() == [5, 1, 7, 2, 6, 4]
+    Row.ranks = np.zeros(8, int)
+    assert len(choose(Row)) == 3
+
+
+@pytest.fixture(scope="module")
+def browser(report, tmp_path_factory):
+    """Chromium without a screen, with the report open."""
+    chromium, driver = (shutil.which(name) for name in ("chromium", "chromedriver"))
+    if not chromium or not driver:
+        pytest.skip("no chromium and chromedriver here; on Debian: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,1000"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    downloads = tmp_path_factory.mktemp("downloads")
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads), "profile.default_content_setting_values.automatic_downloads": 1})
+    opened = webdriver.Chrome(options=options, service=Service(driver))
+    opened.downloads = downloads
+    opened.get(report.as_uri())
+    until(lambda: opened.execute_script("return document.documentElement.dataset.drawn"))
+    yield opened
+    opened.quit()
+
+
+def until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+    return found
+
+
+def picture(browser, element=None) -> np.ndarray:
+    data = element.screenshot_as_png if element else browser.get_screenshot_as_png()
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def test_every_plot_is_drawn_without_an_error(browser):
+    from selenium.webdriver.common.by import By
+
+    plots = browser.find_elements(By.CSS_SELECTOR, ".plot")
+    assert len(plots) == int(browser.execute_script("return document.documentElement.dataset.drawn")) > len(PLOTS)
+    for plot in plots:
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
+        pixels = picture(browser, plot)
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20, plot.get_attribute("id")
+    assert browser.get_log("browser") == []
+    assert browser.execute_script("return document.querySelectorAll('b').length") == 0
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_maps_lie_over_their_photos(browser):
+    """The heatmap's picture lies inside the photo's, and is not all of it."""
+    boxes = browser.execute_script("""
+        return [...document.querySelectorAll('.photo .plot')].map(plot => {
+            const box = e => { const r = e.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; };
+            return [[...plot.querySelectorAll('.layer-below image, .imagelayer image')].map(box), [...plot.querySelectorAll('.heatmaplayer image')].map(box)];
+        })""")
+    assert boxes
+    for photos, maps in boxes:
+        assert len(photos) == len(maps) > 0
+        for photo, over in zip(np.array(sorted(photos)), np.array(sorted(maps)), strict=True):
+            assert (over[:2] >= photo[:2] - 1).all() and (over[2:] <= photo[2:] + 1).all()
+            assert np.prod(over[2:] - over[:2]) < np.prod(photo[2:] - photo[:2])
+
+
+def test_tables_are_sorted_by_a_click_on_their_heads(browser):
+    from selenium.webdriver.common.by import By
+
+    table = browser.find_element(By.CSS_SELECTOR, "#accuracy table.sortable")
+    heads = [cell.text.strip(" ↑↓") for cell in table.find_elements(By.CSS_SELECTOR, "th")]
+    for name, kind in (("top-1 error %", float), ("model", str), ("views", float)):
+        column = heads.index(name)
+        before = cells(table, column)
+        for descending in (False, True):
+            browser.execute_script("arguments[0].click()", table.find_elements(By.CSS_SELECTOR, "th button")[column])
+            assert [kind(c) for c in cells(table, column)] == sorted(map(kind, before), reverse=descending)
+            order = table.find_elements(By.CSS_SELECTOR, "th")[column].get_attribute("aria-sort")
+            assert order == ("descending" if descending else "ascending")
+
+
+def cells(table, column):
+    from selenium.webdriver.common.by import By
+
+    return [cell.text for cell in table.find_elements(By.CSS_SELECTOR, f"tbody td:nth-child({column + 1})")]
+
+
+def test_light_dark_and_print(browser, tmp_path):
+    browser.execute_script("scrollTo(0, 0)")
+    looks = {}
+    for _ in range(2):
+        theme = browser.execute_script("return document.documentElement.dataset.theme")
+        looks[theme] = picture(browser)
+        colour = browser.execute_script("return document.getElementById('pareto').layout.font.color")
+        assert (int(colour[1:3], 16) > 128) == (theme == "dark")
+        browser.execute_script("document.getElementById('theme').click()")
+        until(lambda theme=theme: browser.execute_script("return document.documentElement.dataset.theme") != theme)
+        time.sleep(0.5)
+    assert np.median(looks["light"]) > 240 and np.median(looks["dark"]) < 40
+    browser.execute_script("document.documentElement.dataset.theme !== 'dark' && document.getElementById('theme').click()")
+    pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True})["data"])
+    assert pdf.startswith(b"%PDF") and 3 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 30
+    assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"  # as it was before
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_figures_are_saved_as_pictures(browser, kind):
+    from selenium.webdriver.common.by import By
+
+    browser.execute_script("arguments[0].click()", browser.find_element(By.CSS_SELECTOR, f"[data-of='errors'][data-save='{kind}']"))
+    path = browser.downloads / f"errors.{kind}"
+    until(path.exists)
+    if kind == "svg":
+        assert "<svg" in path.read_text() and "top-1 error" in path.read_text()
+    else:
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        assert pixels.shape[1] > 1500 and np.median(pixels) == 255  # twice the size, light whatever the page is

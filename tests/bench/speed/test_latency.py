@@ -1,0 +1,345 @@
+"""Latency: the stopping rule on driven clocks, the interval of a median, what a table may say."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from scipy import stats
+
+from bench.accuracy.measure import measure_latencies
+from bench.cli import main as vgg_bench
+from bench.report import figures
+from bench.report.tables import latency_texts, shapes_line, unsteady_line
+from bench.speed.first_calls import ShapeLog, ShapeRow, cold_start_s
+from bench.speed.latency import measure_latency, percentile
+from bench.speed.steady import LEAST_S, judge, time_until_steady
+from bench.statistics.median import dependence, median_interval, window_medians
+from tests.support.nets import save_net, thin_net, thin_spec
+from tests.support.run import run
+from vgg_deploy.net.open_net import open_net
+from vgg_deploy.runtimes import TorchRuntime
+
+DESCRIBED = {"model": "A.pt", "runtime": "torch", "precision": "fp32"}
+
+
+class FakeRuntime:
+    """Calls advance a clock by the milliseconds that a function of their number gives."""
+
+    spec, artifact, threads = thin_spec(), None, 1
+    runtime, precision, device = "torch", "fp32", "cpu"
+
+    def __init__(self, ms_of_call):
+        self.ms_of_call, self.calls, self.now = ms_of_call, 0, 100.0
+
+    def clock(self):
+        return self.now
+
+    def __call__(self, images):
+        self.now += self.ms_of_call(self.calls) / 1000
+        self.calls += 1
+
+
+def measured(ms_of_call, **options):
+    fake = FakeRuntime(ms_of_call)
+    row, ms, device_ms = measure_latency(fake, DESCRIBED, 32, 1, clock=fake.clock, **options)
+    assert len(device_ms) == 0 and row.runs == len(ms)
+    return row
+
+
+def noisy(ms_of_call, sd=0.02):
+    """The same with log-normal noise."""
+    factors = np.exp(sd * np.random.default_rng(0).standard_normal(100_000)).tolist()
+    return lambda i: ms_of_call(i) * factors[i % len(factors)]
+
+
+# ---------------------------------------------------------------- the interval of a median
+
+
+@pytest.mark.parametrize("n", [6, 8, 9, 15, 30, 60, 200])
+def test_the_interval_covers_as_the_binomial_distribution_says(n):
+    """Oracle: scipy's binomial. The ranks r from below and above hold it with 1 - 2 P(B < r)."""
+    low, high = median_interval(np.random.default_rng(n).permutation(np.arange(1.0, n + 1)))
+    assert high == n + 1 - low  # values are their own ranks
+    assert 1 - 2 * stats.binom.cdf(low - 1, n, 0.5) > 0.93
+
+
+def test_too_few_values_have_no_interval():
+    assert all(math.isnan(end) for end in median_interval(np.arange(5.0)))
+    assert median_interval(np.ones(6)) == (1, 1)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9, 0.98])
+def test_dependence_is_the_autocorrelation_time_of_the_sign(rho):
+    """Oracle: of a Gaussian AR(1) the sign's autocorrelation is 2/pi asin(rho^k), summed here."""
+    lags = np.arange(1, 5000)
+    wanted = 1 + 2 * np.sum(2 / np.pi * np.arcsin(rho**lags))
+    rng, found = np.random.default_rng(1), []
+    for _ in range(60):
+        steps = np.sqrt(1 - rho**2) * rng.standard_normal(20_000)
+        value, values = rng.standard_normal(), []
+        for step in steps.tolist():
+            value = rho * value + step
+            values.append(value)
+        found.append(dependence(np.exp(values)))
+    assert np.median(found) == pytest.approx(wanted, rel=0.3)
+
+
+def test_dependence_of_shuffled_or_equal_values_is_one():
+    rng = np.random.default_rng(0)
+    factors = [dependence(rng.pareto(1.1, 400)) for _ in range(400)]
+    assert np.median(factors) < 1.1 and np.quantile(factors, 0.99) < 3
+    assert dependence(np.ones(100)) == 1 and dependence(np.arange(19.0)) == 1
+
+
+def test_windows_hold_all_values_in_order():
+    values = np.arange(100.0)
+    assert len(window_medians(values)) == 8 and len(window_medians(values[:5])) == 5
+    naive, start = [], 0
+    for size in [13] * 4 + [12] * 4:
+        naive.append(np.median(values[start : start + size]))
+        start += size
+    assert window_medians(values).tolist() == naive
+
+
+# ---------------------------------------------------------------- steady or not
+
+
+@pytest.mark.parametrize("calls_before", [0, 20, 60, 200, 600])
+def test_a_clock_that_falls_is_reported_in_its_new_state(calls_before):
+    row = measured(noisy(lambda i: 1.0 if i < calls_before else 1.6))
+    assert row.steady and row.median_low_ms < 1.6 < row.median_high_ms
+    assert row.median_ms == pytest.approx(1.6, rel=0.005) and row.seconds >= LEAST_S
+
+
+@pytest.mark.parametrize(
+    ("calls_before", "scale"),
+    [(60, 5), (60, 50), (60, 100), (60, 300), (1500, 1), (2500, 1), (100, 20)],
+)
+def test_a_clock_that_falls_is_never_reported_in_its_old_state(calls_before, scale):
+    """A slow net and a later change as well: the new state, or unsteady."""
+    row = measured(noisy(lambda i: scale * (1.0 if i < calls_before else 1.6)))
+    assert not row.steady or row.median_ms == pytest.approx(1.6 * scale, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("ms_of_call", "sd", "reason"),
+    [
+        (lambda i: 1 + i / 3000, 0.005, "% more time than the first"),
+        (lambda i: 3 - min(i, 9000) / 4500, 0.005, "% less time than the first"),
+        (lambda i: 1 + 0.03 * math.sin(i / 1500), 0.005, "times drift slowly"),
+        (lambda i: 100.0, 0.15, "interval is"),
+        (lambda i: 700.0, 0.005, "only 35 calls in 24 s"),
+    ],
+)
+def test_what_is_not_steady_says_why(ms_of_call, sd, reason):
+    row = measured(noisy(ms_of_call, sd))
+    assert not row.steady and reason in row.unsteady, row.unsteady
+    assert 8 * LEAST_S <= row.seconds < 8 * LEAST_S + 1
+    texts = latency_texts([row], "")
+    assert (
+        dict(zip(texts.heads, texts.rows[0], strict=True))["steady"] == "no" and texts.best is None
+    )
+    assert f"A.pt at 32 x 32, batch 1 ({row.unsteady})" in unsteady_line([row])
+
+
+def test_a_long_call_ends_after_five():
+    row = measured(lambda i: 6000.0)
+    assert (
+        row.runs == 5
+        and not row.steady
+        and math.isnan(row.median_low_ms)
+        and math.isnan(row.median_interval_pct)
+    )
+
+
+def test_steady_times_end_after_the_least_time():
+    fake = FakeRuntime(noisy(lambda i: 1.0))
+    timed = time_until_steady(lambda: fake(None), 0.5, fake.clock)
+    assert (
+        timed.steady
+        and timed.seconds == pytest.approx(0.5, abs=0.01)
+        and timed.ms.sum() == pytest.approx(1000 * timed.seconds)
+    )
+    assert unsteady_line([]) == "All rows are steady."
+
+
+def test_the_interval_holds_every_windows_median():
+    ms = np.random.default_rng(3).lognormal(0, 0.05, 800)
+    windows = [np.median(ms[start : start + 100]) for start in range(0, 800, 100)]
+    inner_low, inner_high = median_interval(ms)
+    timed = judge(ms, 3.0)
+    assert timed.low_ms == min(windows) < inner_low < inner_high < max(windows) == timed.high_ms
+
+
+def test_the_rule_is_asked_at_doubled_times_only(monkeypatch):
+    asked = []
+
+    def spy(ms, seconds):
+        asked.append(seconds)
+        return judge(ms, seconds)
+
+    monkeypatch.setattr("bench.speed.steady.judge", spy)
+    measured(noisy(lambda i: 1.0 if i % 2 else 1.6))
+    assert asked == pytest.approx([3, 6, 12, 24], abs=0.01)
+
+
+# ---------------------------------------------------------------- percentiles
+
+
+@pytest.mark.parametrize(
+    ("calls", "p90", "p99"),
+    [(49, False, False), (50, True, False), (499, True, False), (500, True, True)],
+)
+def test_percentiles_need_five_calls_beyond_them(calls, p90, p99):
+    ms = np.random.default_rng(0).lognormal(0, 1, calls)
+    for percent, given in ((90, p90), (99, p99)):
+        found = percentile(ms, percent)
+        if given:
+            assert (
+                found == pytest.approx(stats.scoreatpercentile(ms, percent))
+                and np.sum(ms > found) >= 5
+            )
+        else:
+            assert math.isnan(found)
+
+
+def test_a_row_of_few_calls_has_dashes():
+    row = measured(noisy(lambda i: 80.0))
+    texts = latency_texts([row], "")
+    shown = dict(zip(texts.heads, texts.rows[0], strict=True))
+    assert 64 <= row.runs < 500 and row.steady and texts.best == 0
+    assert (
+        shown["p99 ms"] == "-"
+        and shown["p90 ms"] == f"{row.p90_ms:.2f}"
+        and shown["steady"] == "yes"
+    )
+    record = row.record()
+    assert (
+        pd.isna(record["p99_ms"])
+        and pd.isna(record["device_p99_ms"])
+        and "device_times" not in record
+    )
+
+
+# ---------------------------------------------------------------- cold and warm
+
+
+def test_the_first_time_is_given_only_where_it_is_cold(tmp_path):
+    runtime = TorchRuntime(open_net(save_net(thin_net("A"), tmp_path / "A.pt")), "cpu", 1)
+    again = TorchRuntime(open_net(tmp_path / "A.pt"), "cpu", 1)
+    first, _, _ = measure_latency(runtime, DESCRIBED, 32, 1, 0.02)
+    second, _, _ = measure_latency(runtime, DESCRIBED, 32, 1, 0.02)
+    other, _, _ = measure_latency(runtime, DESCRIBED, 32, 2, 0.02)
+    opened_again, _, _ = measure_latency(again, DESCRIBED, 32, 1, 0.02)
+    assert first.first_ms > 0 and math.isnan(second.first_ms)
+    assert other.first_ms > 0 and opened_again.first_ms > 0
+    assert latency_texts([second], "").rows[0][5] == "-"
+
+
+def test_shapes_that_were_scored_are_warm_for_the_latency_table_and_the_next_log(tmp_path):
+    runtime = TorchRuntime(open_net(save_net(thin_net("A"), tmp_path / "A.pt")), "cpu", 1)
+    log, later = ShapeLog(runtime), ShapeLog(runtime)
+    images = np.zeros((2, 3, 32, 48), np.uint8)
+    for _ in range(3):
+        log(images)
+    later(images)
+    (row,), (warm,) = log.rows(DESCRIBED), later.rows(DESCRIBED)
+    assert row.first_ms == log.ms[2, 32, 48][0] > 0 and row.warm_calls == 2
+    assert row.warm_sd_ms == pytest.approx(abs(np.subtract(*log.ms[2, 32, 48][1:])) / math.sqrt(2))
+    assert math.isnan(warm.first_ms) and warm.warm_calls == 1 and warm.warm_median_ms > 0
+    log(np.zeros((1, 3, 64, 64), np.uint8))
+    measured_row, _, _ = measure_latency(runtime, DESCRIBED, 64, 1, 0.02)
+    assert math.isnan(measured_row.first_ms)
+    later.merge((log.ms, later.ms))
+    assert later.ms[2, 32, 48][0] == row.first_ms and len(later.ms[2, 32, 48]) == 4
+
+
+def shape_rows(rng, shapes, extra_ms):
+    """Rows of calls of 10 ms with 5 % noise; the first takes `extra_ms` longer."""
+    rows = []
+    for side in range(32, 32 + shapes):
+        first, *warm = 10 * np.exp(0.05 * rng.standard_normal(5))
+        rows.append(
+            ShapeRow(
+                "A.pt",
+                "torch",
+                "fp32",
+                1,
+                side,
+                side,
+                first + extra_ms,
+                4,
+                np.median(warm),
+                np.std(warm, ddof=1),
+            )
+        )
+    return rows
+
+
+def test_first_runs_never_cost_less_than_nothing():
+    """Warm first runs are hardly ever called cold; a real cost is given to within its noise."""
+    rng = np.random.default_rng(0)
+    costs = [cold_start_s(shape_rows(rng, 30, 0.0)) for _ in range(400)]
+    assert not any(cost <= 0 for cost in costs) and np.mean(~np.isnan(costs)) < 0.06
+    costs = [cold_start_s(shape_rows(rng, 30, 3.0)) for _ in range(100)]
+    assert np.mean(costs) == pytest.approx(0.09, rel=0.05) and not np.isnan(costs).any()
+    assert "more than warm ones" in shapes_line(shape_rows(rng, 30, 3.0))
+    quiet = shapes_line([row for row in shape_rows(rng, 30, -1.0)])
+    assert (
+        quiet.startswith("Input shapes (shapes.csv): A.pt 30 shapes, first runs 0.3 s")
+        and "(" not in quiet[30:]
+    )
+
+
+# ---------------------------------------------------------------- tables, options, simulation
+
+
+def test_samples_carry_the_rows_keys():
+    fake = FakeRuntime(noisy(lambda i: 1.0))
+    fake_model = type("FakeModel", (), {"name": "A.pt", "runtime": fake, "described": DESCRIBED})
+    sides = lambda model: (32, 48)  # noqa: E731
+    warned = []
+    # the real clock: calls of a fake take no time, so its microseconds are what is measured
+    rows, samples = measure_latencies([fake_model], sides, (1, 2), warned.append, 0.01)
+    assert len(warned) == sum(not row.steady for row in rows)
+    for row in rows:
+        mine = samples[(samples[list(row.key)] == pd.Series(row.key)).all(axis=1)]
+        assert mine.run.tolist() == list(range(row.runs)) and mine.ms.median() == pytest.approx(
+            row.median_ms
+        )
+    assert len(samples) == sum(row.runs for row in rows)
+    drawn = figures.latency(rows, samples).data[0].y
+    assert len(drawn) == sum(min(row.runs, 500) for row in rows)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "3s", "", "1e9"])
+def test_seconds_that_cannot_be_meant_are_refused(text):
+    said = run(vgg_bench, "A.pt", "--latency-seconds", text, code=2)
+    assert "no number of seconds from 0.01 to 3600" in " ".join(said.split())
+
+
+def test_the_options_default_is_the_rules():
+    option = next(o for o in vgg_bench.params if o.name == "latency_seconds")
+    assert float(option.default) == LEAST_S
+
+
+def test_simulated_rows_hold_the_true_median(tmp_path, monkeypatch):
+    """A short run of the simulation; all steady rows together. The long run is in results/."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))
+    import latency_coverage
+
+    done = CliRunner().invoke(
+        latency_coverage.main, ["--short", "--out", str(tmp_path)], catch_exceptions=False
+    )
+    assert done.exit_code == 0
+    table = pd.read_csv(tmp_path / "latency_coverage.csv")
+    steady = table.steady_pct * table.measurements / 100
+    held = (table.coverage_pct / 100 * steady).sum()
+    assert steady.sum() > 300 and held / steady.sum() >= 0.93
+    independent = table[table.process == "independent, log-normal, 5 %"].iloc[0]
+    assert independent.steady_pct > 90
+    changed = table[table.process.str.startswith("1 for")]
+    assert len(changed) == 2 and not (changed.worst_error_pct > 2).any()

@@ -1,0 +1,36 @@
+"""A file whose integer kernels are wrong on this CPU has a fault in the bench, and no rows."""
+
+import json
+
+import pandas as pd
+
+from bench.cli import main as vgg_bench
+from export.options import Wanted
+from export.release import export_onnx
+from tests.support.nets import save_net, thin_net
+from tests.support.run import run
+from vgg_deploy.runtimes import integer_kernels as arithmetic
+
+
+def test_wrong_kernels_fail_the_gate(here, photos, monkeypatch):
+    """One value of one fused output is changed by two levels, as a wrong kernel would."""
+    source = save_net(thin_net(), here / "A.pt")
+    wanted = Wanted(("fp32", "int8-cpu"), calibration=str(photos))
+    files = [e.path for e in export_onnx(source, here / "out", wanted, None, 1, lambda line: None)]
+    args = [source, *files, "--data", photos, "--scales", "32", "--threads", "1"]
+    args += ["--measure", "accuracy", "--max-top1-drop", "100"]
+    run(vgg_bench, *args)
+    right = arithmetic._fused
+
+    def wrong(*given):
+        values = right(*given)
+        values["conv3_1.quantize.out"][0, 0, 0, 0] ^= 2
+        return values
+
+    monkeypatch.setattr(arithmetic, "_fused", wrong)
+    said = run(vgg_bench, *args, code=1)  # from stored cells
+    assert "int8-cpu.onnx: ONNX Runtime's 8-bit kernels for this CPU" in said
+    checks = json.loads((here / "results" / "gate.json").read_text())["checks"]
+    failed = {c["model"] for c in checks if c["verdict"] == "fail"}
+    assert failed == {"A.int8-cpu.onnx"}
+    assert set(pd.read_csv(here / "results" / "accuracy.csv").model) == {"A.pt", "A.fp32.onnx"}

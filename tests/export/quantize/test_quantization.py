@@ -1,0 +1,201 @@
+"""8-bit arithmetic, calibration and sensitivity against closed forms and naive loops."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from export.precision import PRECISIONS
+from export.quantize.calibration import calibrate, calibration_pictures, read_calibration
+from export.quantize.ranges import BINS, Range, clip, measure_ranges
+from export.quantize.rounding import LAST, Quantization, input_mapping, layer_as, quantize_weight, rounded_input, weight_scales
+from export.quantize.sensitivity import measure_sensitivity
+from tests.support.nets import CLASSES, thin_net
+from vgg_deploy.errors import InputError
+
+INT8, UINT8, FP8 = (PRECISIONS[name] for name in ("int8", "int8-cpu", "fp8"))
+
+
+def test_int8_rounds_halves_to_even_and_clips():
+    mapping = input_mapping("conv2_1", 127.0, UINT8)._replace(scale=1.0)
+    values = torch.tensor([0.0, 0.5, 1.5, 2.5, 254.6, 300.0, -3.0])
+    assert rounded_input(values, mapping).tolist() == [0, 0, 2, 2, 255, 255, 0]  # unsigned: zero below
+    signed = input_mapping("conv1_1", 127.0, UINT8)
+    assert (signed.scale, signed.zero_point) == (1.0, 128)
+    assert rounded_input(torch.tensor([-200.0, -1.2, 126.6, 200.0]), signed).tolist() == [-128, -1, 127, 127]
+    assert rounded_input(torch.tensor([-200.0, 0.4, 200.0]), input_mapping("conv2_1", 127.0, INT8)).tolist() == [-128, 0, 127]
+
+
+def test_fp8_has_the_values_of_e4m3():
+    """Written out from the format: 3 bits of mantissa, exponents -6 to 8, no infinity, 448 the largest."""
+    normal = [(1 + m / 8) * 2.0**e for e in range(-6, 9) for m in range(8)]
+    known = np.array(sorted({0.0, *(m / 8 * 2.0**-6 for m in range(8)), *(v for v in normal if v <= 448)}))
+    rng = np.random.default_rng(0)
+    values = rng.uniform(0, 500, 2000)
+    mapping = input_mapping("conv2_1", 448.0, FP8)
+    found = rounded_input(torch.from_numpy(values).float(), mapping).numpy()
+    clipped = np.minimum(values.astype(np.float32), 448)
+    nearest = np.abs(known[None] - clipped[:, None]).min(1)
+    np.testing.assert_allclose(np.abs(found - clipped), nearest, atol=1e-4)
+    assert set(found.tolist()) <= set(known.tolist())
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("precision", [INT8, UINT8, FP8], ids=lambda p: p.name)
+def test_weights_are_nearest_and_symmetric(precision, per_channel):
+    weight = np.random.default_rng(0).normal(0, 0.05, (600, 4, 3, 3)).astype(np.float32)
+    weight[3] = 0
+    scales = weight_scales(weight, precision, per_channel)
+    held = quantize_weight(weight, scales, precision)
+    assert scales.shape == ((600,) if per_channel else ()) and scales.dtype == precision.trunk and held.dtype == precision.weights.dtype
+    step = scales.astype(np.float64).reshape(-1, 1, 1, 1) if per_channel else float(scales)
+    back = held.astype(np.float64) * step
+    assert np.abs(held.astype(np.float64)).max() <= precision.weights.largest and (back[3] == 0).all()
+    if precision is not FP8:
+        assert (np.abs(back - weight) <= 0.5005 * step).all()  # half a step, and the scale's own rounding at the end
+    else:
+        assert (np.abs(back - weight) <= np.maximum(np.abs(weight) / 15, 2.0**-10 * step)).all()  # half of the last of 3 bits
+
+
+def test_a_quantized_convolution_is_the_integer_sum():
+    """Oracle: the sum in Python's integers, for one output at a time."""
+    conv = nn.Conv2d(3, 5, 3, padding=1)
+    images = torch.rand(1, 3, 5, 4) * 7
+    mapping = input_mapping("conv2_1", 6.0, UINT8)
+    with torch.inference_mode():
+        found = layer_as(conv, images, UINT8, mapping, per_channel=True).numpy()
+    scales = weight_scales(conv.weight.detach().numpy(), UINT8, True).astype(np.float64)
+    q = np.clip(np.rint(images.numpy() / np.float32(mapping.scale)), 0, 255).astype(int)
+    w = np.rint(conv.weight.detach().numpy() / scales.astype(np.float32)[:, None, None, None]).astype(int)
+    for o in range(5):
+        for y in range(5):
+            for x in range(4):
+                total = sum(
+                    int(q[0, c, y + i - 1, x + j - 1]) * int(w[o, c, i, j])
+                    for c in range(3) for i in range(3) for j in range(3)
+                    if 0 <= y + i - 1 < 5 and 0 <= x + j - 1 < 4
+                )  # fmt: skip
+                assert found[0, o, y, x] == pytest.approx(total * mapping.scale * scales[o] + conv.bias[o].item(), abs=1e-5)
+
+
+def batches(count: int = 3):
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (2, 3, 32 + 16 * i, 48), np.uint8) for i in range(count)]
+
+
+def test_ranges_are_the_histogram_of_all_inputs():
+    """Oracle: everything at once. Bins that had to widen hold the same counts as bins of the final width from the start."""
+    net = thin_net("A-LRN")
+    ranges = measure_ranges(net, iter(batches()))
+    mean = torch.tensor(net.spec.preprocessing.mean).view(1, 3, 1, 1)
+    seen: dict[str, list] = {}
+    with torch.inference_mode():
+        for batch in batches():
+            x = torch.from_numpy(batch).float() - mean
+            for name, layer in net.named_children():
+                if isinstance(layer, nn.Conv2d):
+                    seen.setdefault(name, []).append(x.abs().flatten().numpy().copy())
+                x = layer(x)
+                if isinstance(layer, nn.Conv2d):
+                    assert ranges[name].output_max >= float(x.abs().max()) * (1 - 1e-6)
+    assert set(ranges) == set(seen)
+    for name, parts in seen.items():
+        values, found = np.concatenate(parts), ranges[name]
+        assert found.input_max == pytest.approx(values.max()) and found.counts.sum() == len(values)
+        exact = np.histogram(values, BINS, (0, found.top))[0]
+        assert np.abs(np.cumsum(exact) - np.cumsum(found.counts)).max() <= 2  # values on an edge
+
+
+def uniform(top: float = 1.0, outlier: float | None = None) -> Range:
+    """A million values from 0 to `top`, and one far away."""
+    seen = Range()
+    values = torch.linspace(0, top, 1_000_000)
+    seen.add(torch.cat([values, torch.tensor([outlier])]) if outlier else values)
+    return seen
+
+
+def test_clipping_of_known_distributions():
+    for method in ("max", "mse", "percentile", "entropy"):
+        assert clip({"conv2_1": uniform()}, method, INT8)["conv2_1"] == pytest.approx(1, rel=0.03), method
+    far = {"conv2_1": uniform(outlier=4.0)}
+    assert clip(far, "max", INT8)["conv2_1"] == 4
+    for method in ("mse", "percentile", "entropy"):
+        assert clip(far, method, INT8)["conv2_1"] < 1.5, method
+    gauss = Range()
+    values = torch.randn(1_000_000, generator=torch.Generator().manual_seed(0)).abs()
+    gauss.add(values)
+    chosen = clip({"conv2_1": gauss}, "mse", INT8)["conv2_1"]
+    errors = {t: float(((rounded_input(values, input_mapping("conv2_1", t, INT8)) - values) ** 2).mean()) for t in np.linspace(2, 5, 61)}
+    assert chosen == pytest.approx(min(errors, key=errors.get), abs=0.25)  # of the values themselves, not of bins
+    assert clip({"conv2_1": gauss}, "percentile", INT8)["conv2_1"] == pytest.approx(np.quantile(values.numpy(), 0.9999), rel=0.01)
+
+
+def test_entropy_is_refused_for_fp8_and_dead_layers_are_named():
+    with pytest.raises(InputError, match="entropy.*fp8.*choose max"):
+        clip({"conv2_1": uniform()}, "entropy", FP8)
+    dead = Range()
+    dead.add(torch.zeros(10))
+    with pytest.raises(InputError, match="conv3_1: saw only zeros.*--keep conv3_1"):
+        clip({"conv3_1": dead}, "max", INT8)
+
+
+def test_a_calibration_is_kept_and_reused_only_for_the_same_net_and_pictures(tmp_path, photos_copy):
+    net, kept, said = thin_net("A", classes=CLASSES), tmp_path / "A.calibration.json", []
+    pictures = calibration_pictures(photos_copy, 12, net)
+    assert len(pictures) == 12 and all(file.startswith("train/") for file in pictures.files)
+    first = calibrate(net, "a" * 64, pictures, kept, 1, said.append)
+    again = calibrate(net, "a" * 64, pictures, kept, 1, said.append)
+    assert "using the calibration in" in said[-1] and again.ranges["fc6"].counts.tolist() == first.ranges["fc6"].counts.tolist()
+    calibrate(net, "b" * 64, pictures, kept, 1, said.append)
+    assert "calibrating on 12 images" in said[-1]
+    path = pictures.path(3)
+    path.write_bytes(pictures.path(4).read_bytes())
+    calibrate(net, "b" * 64, pictures, kept, 1, said.append)
+    assert "calibrating on 12 images" in said[-2] and "only 11 of 12 calibration images are different" in said[-1]
+    held = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**held, "version": 1}))
+    assert read_calibration(kept) is None  # of an earlier version: measured again
+    kept.write_text(json.dumps({**held, "version": 0}))
+    with pytest.raises(InputError, match="remove it"):
+        read_calibration(kept)
+
+
+def test_calibration_needs_pictures(tmp_path):
+    with pytest.raises(InputError, match="--calibration DIR is missing"):
+        calibration_pictures(None, 8, thin_net("A"))
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(InputError, match="has no images"):
+        calibration_pictures(tmp_path, 8, thin_net("A"))
+
+
+def test_sensitivity_finds_the_layer_whose_range_is_wrong():
+    """One threshold is a hundredth of what it should be; that layer alone must stand out. Oracle for a layer: hooks."""
+    net, given = thin_net("B"), batches()
+    thresholds = {name: r.input_max for name, r in measure_ranges(net, iter(given)).items() if name != LAST}
+    thresholds["conv3_2"] /= 100
+    found = {s.layer: s for s in measure_sensitivity(net, INT8, Quantization(thresholds), given, lambda n: None)}
+    assert min(found.values(), key=lambda s: s.sqnr_db).layer == "conv3_2"
+    assert found["conv3_2"].sqnr_db < 10 < min(s.sqnr_db for name, s in found.items() if name != "conv3_2")
+
+    name, exact, moved = "conv2_2", [], []
+    mean = torch.tensor(net.spec.preprocessing.mean).view(1, 3, 1, 1)
+    conv, step = net.get_submodule(name), np.float16(thresholds["conv2_2"] / 127).astype(np.float32)
+    weight = conv.weight.detach().clone()
+    for batch in given:
+        with torch.inference_mode():
+            exact.append(net(torch.from_numpy(batch).float() - mean).mean((2, 3)))
+    hook = conv.register_forward_pre_hook(lambda module, args: ((args[0] / step).round().clamp(-128, 127) * step,))
+    steps = (weight.abs().amax((1, 2, 3)) / 127).half().float().view(-1, 1, 1, 1)
+    with torch.inference_mode():
+        conv.weight.copy_((weight / steps).round().clamp(-127, 127) * steps)
+        conv.bias.copy_(conv.bias.half().float())
+        for batch in given:
+            moved.append(net(torch.from_numpy(batch).float() - mean).mean((2, 3)))
+    hook.remove()
+    wanted, got = torch.cat(exact), torch.cat(moved)
+    sqnr = 10 * np.log10(float((wanted**2).mean() / ((got - wanted) ** 2).mean()))
+    assert found[name].sqnr_db == pytest.approx(sqnr, abs=0.2)
+
+

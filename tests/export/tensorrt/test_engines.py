@@ -1,0 +1,300 @@
+"""Engines: names of three APIs, builds without a GPU, refusals, manifests."""
+
+import ast
+import importlib.util
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from export.release import Wanted, export_onnx
+from export.tensorrt.build import build_engine, check_types, convolution_types
+from export.tensorrt.build_all import Engines, build_engines
+from export.tensorrt.profiles import COMMON, Aspects, aspects_of, covering_profile, profiles_per_scale
+from export.tensorrt.targets import pick_targets
+from tests.support.nets import picture, save_net, thin_net
+from vgg_deploy.errors import CheckFailed, InputError
+from vgg_deploy.exported.metadata import manifest_path
+from vgg_deploy.exported.trt_manifest import Profile, Shape, check_engine, read_engine_manifest
+from vgg_deploy.exported.trt_packages import FLAVOURS, collecting_logger
+from vgg_deploy.files import sha256
+from vgg_deploy.runtimes import open_runtime
+
+ROOT = Path(__file__).parents[3]
+RTX = FLAVOURS["rtx"]
+needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed: pip install tensorrt-rtx")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="engines run on GPUs only, and PyTorch sees none here")
+PROFILES = [Profile(Shape(1, 32, 32), Shape(2, 64, 80), Shape(4, 96, 96))]
+
+# Which class a variable of the code holds, by file
+HOLDS = {
+    "export/tensorrt/build.py": {
+        "builder": "Builder", "network": "INetworkDefinition", "parser": "OnnxParser", "config": "IBuilderConfig", "wanted": "IOptimizationProfile",
+        "layer": "ILayer", "before": "ILayer", "image": "ITensor", "tensor": "ITensor",
+    },
+    "export/tensorrt/targets.py": {},
+    "vgg_deploy/exported/trt_packages.py": {},
+    "vgg_deploy/runtimes/tensorrt.py": {"context": "IExecutionContext", "self.engine": "ICudaEngine", "loader": "Runtime"},
+}  # fmt: skip
+RTX_ONLY = {("module", "ComputeCapability"), ("IBuilderConfig", "num_compute_capabilities"), ("IBuilderConfig", "set_compute_capability")}
+
+
+def names_used(path: str) -> set[tuple[str, str]]:
+    """(class or "module", name) of everything that a file takes from TensorRT."""
+    used = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Attribute):
+            of = ast.unparse(node.value)
+            if of == "trt":
+                used.add(("module", node.attr))
+            elif of.startswith("trt.") and not node.attr.startswith("__"):
+                used.add((of.removeprefix("trt."), node.attr))
+            elif of in HOLDS[path]:
+                used.add((HOLDS[path][of], node.attr))
+    return used
+
+
+@pytest.mark.parametrize("path", HOLDS)
+def test_every_name_exists_in_every_api(path):
+    """The lists are of what `dir()` shows of tensorrt 10.16, tensorrt 11.4 and tensorrt_rtx 1.7."""
+    known = json.loads((Path(__file__).parent / "tensorrt_names.json").read_text())
+    used = {(of, name) for of, name in names_used(path) if of != "ILogger"}
+    assert used
+    for api, classes in known.items():
+        for of, name in used:
+            if api.startswith("tensorrt_rtx") or (of, name) not in RTX_ONLY:
+                assert of in classes and name in classes[of], f"{api}: {of}.{name}"
+
+
+@needs_rtx
+def test_the_installed_api_is_the_listed_one():
+    """What is listed of tensorrt_rtx is what the installed one has, so the lists are no invention."""
+    import tensorrt_rtx as trt
+
+    known = json.loads((Path(__file__).parent / "tensorrt_names.json").read_text())["tensorrt_rtx 1.7"]
+    for of, names in known.items():
+        found = dir(trt if of == "module" else getattr(trt, of))
+        assert set(names) <= set(found), of
+
+
+@pytest.fixture(scope="module", params=["D", "A-LRN"])
+def exported(request, tmp_path_factory):
+    """Every precision of a thin net."""
+    folder = tmp_path_factory.mktemp(request.param)
+    rng = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    for i in range(6):
+        picture("disc", rng).save(folder / "photos" / f"{i}.png")
+    wanted = Wanted(("fp32", "fp16", "bf16", "int8", "fp8", "int8-cpu"), keep=("conv1_1",), calibration=folder / "photos")
+    files = export_onnx(save_net(thin_net(request.param), folder / "net.pt"), folder, wanted, None, 1, lambda text: None)
+    return {e.artifact.precision: e.path for e in files}
+
+
+RUNS = {"fp32": 75, "fp16": 75, "bf16": 80, "int8": 75, "fp8": 89}  # from NVIDIA's tables of tensor cores
+TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8", "fp8": "FP8"}
+
+
+@needs_rtx
+@pytest.mark.parametrize("target", ["sm75", "sm80", "sm86", "sm89", "sm120", "sm121"])
+@pytest.mark.parametrize("precision", RUNS)
+def test_build_matrix(exported, precision, target):
+    path = exported[precision]
+    if int(target[2:]) < RUNS[precision]:
+        with pytest.raises(InputError, match=f"(?s)--precision {precision} is not on {target}.*sm120") as refused:
+            build_engine(path, RTX, PROFILES, (target,), lambda text: None)
+        assert refused.value.exit_code == 2
+        return
+    built = build_engine(path, RTX, PROFILES, (target,), lambda text: None)
+    m = built.manifest
+    assert m == read_engine_manifest(built.path) == check_engine(built.path)
+    assert (m.targets, m.profiles, m.bytes, m.sha256) == ((target,), tuple(PROFILES), built.path.stat().st_size, sha256(built.path))
+    assert m.onnx_sha256 == sha256(path) and m.version == RTX.version() and len(m.activation_bytes) == 1 and m.activation_bytes[0] > 0
+    kept = {"fc8"} | ({"conv1_1"} if precision in ("int8", "fp8") else set())
+    assert {name for name, type in m.convolutions.items() if type != TYPES[precision]} == (kept if precision != "fp32" else set())
+    assert m.convolutions["fc8"] == "FLOAT" and m.inputs == {"image": "UINT8 [-1, 3, -1, -1]"} and set(m.outputs) == {"posterior", "score_map"}
+    assert not [p for p in built.path.parent.iterdir() if "partial" in p.name]
+
+
+@needs_rtx
+def test_refusals_that_need_no_build(exported):
+    import tensorrt_rtx as trt
+
+    with pytest.raises(InputError, match="int8-cpu is the file of ONNX Runtime's CPU kernels; export --precision int8"):
+        build_engine(exported["int8-cpu"], RTX, PROFILES, (), lambda text: None)
+    with pytest.raises(InputError, match="--target sm90: tensorrt-rtx .* builds for sm75, sm80"):
+        pick_targets(RTX, trt, ("sm90",), "fp16")
+    assert pick_targets(RTX, trt, (), "fp8") == ("sm89", "sm120", "sm121")
+    with pytest.raises(InputError, match="not on sm75, sm80"):
+        pick_targets(RTX, trt, ("sm75", "sm80", "sm89"), "fp8")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU whose absence is tested")
+def test_tensorrt_without_a_gpu_is_refused_with_the_way_out():
+    with pytest.raises(InputError, match="builds on the GPU that it is for.*--trt-flavour rtx"):
+        pick_targets(FLAVOURS["tensorrt"], None, (), "fp16")
+
+
+@needs_rtx
+def test_a_scale_of_shape_1_is_found(exported, tmp_path):
+    """TensorRT builds it without a word and computes in half precision; in the plan fewer tensors are int8."""
+    model = onnx.load(exported["int8"])
+    for tensor in model.graph.initializer:
+        if re.fullmatch(r"conv3_1\.(de)?quantize\.scale", tensor.name):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).reshape(1), tensor.name))
+    path = tmp_path / "D.int8.onnx"
+    onnx.save(model, path)
+    with pytest.raises(CheckFailed, match="conv3_1 in HALF, expected INT8"):
+        build_engine(path, RTX, PROFILES, ("sm80",), lambda text: None)
+    assert not path.with_suffix(".rtx.engine").exists()
+
+
+@needs_rtx
+def test_a_convolution_in_floats_that_nobody_asked_for_is_found(exported, tmp_path):
+    """Its Q and DQ taken out of the graph, so that TensorRT would run it in half precision."""
+    model = onnx.load(exported["int8"])
+    conv = next(node for node in model.graph.node if node.name == "conv3_1")
+    conv.input[0] = next(node for node in model.graph.node if node.name == "conv3_1.quantize").input[0]
+    path = tmp_path / "D.int8.onnx"
+    onnx.save(model, path)
+    with pytest.raises(CheckFailed, match="conv3_1 in HALF, expected INT8"):
+        build_engine(path, RTX, PROFILES, ("sm80",), lambda text: None)
+
+
+@needs_rtx
+def test_types_are_read_from_the_network(exported):
+    """Every convolution that the ONNX graph feeds from a Q is int8 for TensorRT, and only those."""
+    import tensorrt_rtx as trt
+
+    log = collecting_logger(trt)
+    network = trt.Builder(log).create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log)
+    assert parser.parse_from_file(str(exported["int8"]))
+    found = convolution_types(trt, network)
+    fed = {n.name.removesuffix(".quantize") for n in onnx.load(exported["int8"]).graph.node if n.op_type == "QuantizeLinear"}
+    assert {name for name, type in found.items() if type == "INT8"} == fed
+    check_types(found, "int8", ("conv1_1", "fc8"), Path("x"))
+    with pytest.raises(CheckFailed, match="would run conv1_1 in HALF"):
+        check_types(found, "int8", ("fc8",), Path("x"))
+    with pytest.raises(CheckFailed, match="no convolution at all"):
+        check_types({}, "int8", (), Path("x"))
+
+
+@needs_rtx
+def test_an_impossible_profile_is_an_error_and_the_old_engine_stays(tmp_path):
+    """TensorRT only warns: a picture smaller than the crop has no score map."""
+    net = save_net(thin_net("A", crop=96), tmp_path / "net.pt")
+    path = export_onnx(net, tmp_path, Wanted(("fp16",)), None, 1, lambda text: None)[0].path
+    good = [Profile(*(Shape(n, 96, 96) for n in (1, 2, 4)))]
+    built = build_engine(path, RTX, good, ("sm80",), lambda text: None)
+    before = built.path.read_bytes(), manifest_path(built.path).read_text()
+    with pytest.raises(CheckFailed, match="kMIN.*What helps: the profile's smallest shape has no score map; raise --scales"):
+        build_engine(path, RTX, [Profile(Shape(1, 32, 32), *good[0][1:])], ("sm80",), lambda text: None)
+    assert (built.path.read_bytes(), manifest_path(built.path).read_text()) == before
+
+
+@pytest.fixture
+def engine(exported, tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    source = tmp_path / exported["fp16"].name
+    source.write_bytes(exported["fp16"].read_bytes())
+    return build_engine(source, RTX, PROFILES, ("sm80",), lambda text: None).path
+
+
+def refusal(path, device="cpu") -> str:
+    with pytest.raises(InputError) as refused:
+        open_runtime(path, device)
+    assert refused.value.exit_code == 2
+    return refused.value.message
+
+
+def test_loading_checks_the_manifest(engine, tmp_path):
+    assert "run on GPUs only; add --device cuda" in refusal(engine)
+    whole, manifest = engine.read_bytes(), manifest_path(engine).read_text()
+    engine.write_bytes(whole[:-100])
+    assert "cut short" in refusal(engine) and "vgg-export --trt" in refusal(engine)
+    engine.write_bytes(whole[:500] + b"x" + whole[501:])
+    assert "changed since it was built" in refusal(engine)
+    engine.write_bytes(whole)
+    held = json.loads(manifest)
+    manifest_path(engine).write_text(json.dumps({**held, "version": "1.0.0"}))
+    assert re.search(r"built by tensorrt-rtx 1\.0\.0, installed is .*vgg-export --trt", refusal(engine, "cuda"))
+    for spoilt in ("{}", "hello", json.dumps({**held, "profiles": [1]}), json.dumps({**held, "manifest": 7}), json.dumps({**held, "artifact": 3})):
+        manifest_path(engine).write_text(spoilt)
+        assert "vgg-export" in refusal(engine) or "export it again" in refusal(engine)
+    manifest_path(engine).unlink()
+    assert "has no manifest" in refusal(engine)
+    manifest_path(engine).write_text(manifest)
+    source = tmp_path / "D.fp16.onnx" if (tmp_path / "D.fp16.onnx").exists() else tmp_path / "A-LRN.fp16.onnx"
+    source.write_bytes(source.read_bytes() + b" ")
+    assert "another" in refusal(engine) and "lies beside it now" in refusal(engine)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU whose absence is tested")
+def test_an_engine_without_a_gpu_is_an_error(engine):
+    assert "PyTorch sees no CUDA GPU" in refusal(engine, "cuda")
+
+
+@needs_gpu
+def test_an_engine_of_another_gpu_is_an_error(engine):
+    manifest = read_engine_manifest(engine)
+    manifest_path(engine).write_text(replace(manifest, targets=("sm1",)).to_json())
+    assert "was built for sm1" in refusal(engine, "cuda")
+
+
+def test_profiles_follow_scales_and_aspect_ratios(tmp_path):
+    """Worked out by hand: 4:3 at 256 is 341, 2:1 at 384 is 768."""
+    small, large = profiles_per_scale((384, 256), 8, 224, COMMON)
+    assert small == Profile(Shape(1, 224, 224), Shape(8, 256, 341), Shape(8, 512, 512))
+    assert large == Profile(Shape(1, 384, 384), Shape(8, 384, 512), Shape(8, 768, 768))
+    (one,) = covering_profile((256, 384, 512), 4, 224, Aspects((4, 3), (10, 3)))
+    assert one == Profile(Shape(1, 224, 224), Shape(4, 512, 384), Shape(4, 1707, 1707))
+    from PIL import Image
+
+    (tmp_path / "val" / "a").mkdir(parents=True)
+    for i, size in enumerate([(500, 375), (500, 375), (300, 500), (640, 200)]):
+        Image.new("RGB", size).save(tmp_path / "val" / "a" / f"{i}.png")
+    assert aspects_of(tmp_path) == Aspects((375, 500), (200, 640))
+
+
+def test_every_photo_of_a_data_set_fits_a_profile_of_its_scale():
+    """All sizes up to the longest ratio, rescaled as the bench does it."""
+    from vgg_deploy.images.geometry import rescaled_size
+
+    aspects = Aspects((3, 4), (31, 100))
+    profiles = profiles_per_scale((256, 384, 512), 16, 224, aspects)
+    for side, profile in zip((256, 384, 512), profiles, strict=True):
+        for height, width in ((31, 100), (100, 31), (77, 100), (1, 1), (50, 161)):
+            assert profile.takes(Shape(16, *rescaled_size(height, width, side))), (side, height, width)
+        assert not profile.takes(Shape(17, side, side)) and not profile.takes(Shape(1, side, 4 * side))
+    assert profiles[0].takes(Shape(1, 224, 224)) and not profiles[1].takes(Shape(1, 256, 256))
+
+
+def test_the_nearest_profile_is_picked(engine):
+    manifest = replace(read_engine_manifest(engine), profiles=tuple(profiles_per_scale((256, 384, 512), 8, 224, COMMON)))
+    assert manifest.nearest(Shape(8, 256, 341)) == 0 and manifest.nearest(Shape(8, 384, 512)) == 1  # 384 fits both
+    assert manifest.nearest(Shape(1, 600, 512)) == 1 or manifest.nearest(Shape(1, 600, 512)) == 2
+    with pytest.raises(InputError, match="9 pictures of 256x256 fits no profile.*--max-batch"):
+        manifest.nearest(Shape(9, 256, 256))
+
+
+@needs_rtx
+def test_scales_below_the_crop_are_refused(exported):
+    wanted = Engines("rtx", (), (16,), 4, "per-scale", None)
+    with pytest.raises(InputError, match="--scales 16: below the crop 32"):
+        build_engines([exported["fp16"]], RTX, wanted, lambda text: None)
+
+
+@needs_rtx
+def test_files_that_are_no_export_of_ours(tmp_path):
+    for name, content in (("text.onnx", b"hello"), ("empty.onnx", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match="vgg-export --onnx"):
+            build_engine(tmp_path / name, RTX, PROFILES, (), lambda text: None)
+    with pytest.raises(InputError, match="no such file"):
+        build_engine(tmp_path / "gone.onnx", RTX, PROFILES, (), lambda text: None)

@@ -1,0 +1,1 @@
+"""What several tests share: small nets, photos, faulty models, warm processes."""

@@ -1,0 +1,259 @@
+"""A head on frozen features: its validation is that of the whole net, and unreadable images are
+counted.
+"""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from bench.cli import main as vgg_bench
+from tests.support.nets import save_net, thin_net
+from tests.support.run import run
+from train.__main__ import main as train
+from train.feed.frozen_features import Extraction, pool5_features
+from train.step import head_validation as maps
+from train.step.validation import BATCH
+from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.net.checkpoint import load_checkpoint
+from vgg_deploy.net.model import posterior
+from vgg_deploy.net.open_net import open_net
+
+THIN = [
+    "--width",
+    "0.0625",
+    "--crop",
+    "32",
+    "--batch",
+    "16",
+    "--init",
+    "he",
+    "--workers",
+    "0",
+    "--threads",
+    "1",
+]
+
+
+@pytest.fixture
+def weights(here):
+    return save_net(thin_net("A"), here / "A.pt")
+
+
+def head_on(weights, photos, folder, *more, code=0) -> str:
+    common = [
+        *THIN,
+        "--arch",
+        "A",
+        "--data",
+        photos,
+        "--weights",
+        weights,
+        "--freeze-features",
+        "--lr",
+        "0.01",
+        "--out",
+        folder,
+    ]
+    return run(train, *common, *more, code=code)
+
+
+def naive_errors(checkpoint, root, side: int) -> tuple[float, float]:
+    """Top-1 and top-5 errors in per cent of dense evaluation, one image at a time, without any
+    loader of this project.
+    """
+    net, dataset = open_net(checkpoint), open_dataset(root, "val")
+    mean = torch.tensor(net.spec.preprocessing.mean).view(3, 1, 1)
+    wrong = np.zeros(2)
+    for index, label in enumerate(dataset.labels):
+        image = Image.open(dataset.path(index)).convert("RGB")
+        short = min(image.size)
+        size = tuple(side if v == short else math.floor(side * v / short + 0.5) for v in image.size)
+        pixels = (
+            torch.from_numpy(np.array(image.resize(size, Image.Resampling.BILINEAR)))
+            .permute(2, 0, 1)
+            .float()
+            - mean
+        )
+        with torch.inference_mode():
+            order = posterior(net(pixels[None]))[0].argsort(descending=True)
+        wrong += [label not in order[:k] for k in (1, 5)]
+    return tuple(100 * wrong / len(dataset))
+
+
+@pytest.mark.parametrize(("side", "test_side"), [("64", 64), ("60:132", 96)])
+def test_the_validation_error_is_that_of_dense_evaluation(here, photos, weights, side, test_side):
+    """Oracles: vgg-bench on the same checkpoint, and a loop over the images. Centre crops give
+    another error here.
+    """
+    said = head_on(weights, photos, here / "run", "--side", side, "--epochs", "4", "--lr", "0.0003")
+    row = pd.read_csv(here / "run" / "metrics.csv").iloc[-1]
+    last = here / "run" / "last.pt"
+    bench = [
+        last,
+        "--data",
+        photos,
+        "--scales",
+        test_side,
+        "--protocols",
+        "dense,centre",
+        "--measure",
+        "accuracy",
+        "--threads",
+        "1",
+    ]
+    run(vgg_bench, *bench)
+    table = pd.read_csv(here / "results" / "accuracy.csv")
+    dense, centre = (
+        table[(table.protocol == name) & ~table.flips].iloc[0] for name in ("dense", "centre")
+    )
+    assert row.val_top1_error_pct == pytest.approx(
+        dense.top1_error_pct, abs=5e-4
+    )  # metrics.csv has three decimals
+    assert row.val_top5_error_pct == pytest.approx(dense.top5_error_pct, abs=5e-4)
+    assert (row.val_top1_error_pct, row.val_top5_error_pct) == pytest.approx(
+        naive_errors(last, photos, test_side), abs=5e-4
+    )
+    assert dense.top1_error_pct != centre.top1_error_pct, (
+        "the test could not tell one from the other"
+    )
+    assert (
+        row.val_images == 24
+        and "Features of 24 validation images are computed once and kept: about" in said
+    )
+
+
+def test_maps_are_pool5_of_whole_images_and_are_kept(photos):
+    """Oracle: the trunk on each image by itself."""
+    dataset, net, said = open_dataset(photos, "val"), thin_net("B"), []
+    how = Extraction(net, 70, "cpu", 2, "stop", said.append)
+    for _ in range(2):  # computed, then from the cache
+        found = maps.whole_maps(dataset, how)
+    assert len(said) == 1 and sorted(found.table[:, 0]) == list(range(len(dataset)))
+    mean = torch.tensor(net.spec.preprocessing.mean).view(3, 1, 1)
+    seen = []
+    for indices, values in found.batches():
+        assert len(indices) <= BATCH and values.dtype == np.float32
+        for index, value in zip(indices, values, strict=True):
+            image = Image.open(dataset.path(int(index))).convert("RGB")
+            short = min(image.size)
+            size = tuple(70 if v == short else math.floor(70 * v / short + 0.5) for v in image.size)
+            pixels = (
+                torch.from_numpy(np.array(image.resize(size, Image.Resampling.BILINEAR)))
+                .permute(2, 0, 1)
+                .float()
+                - mean
+            )
+            with torch.inference_mode():
+                wanted = net.trunk(pixels[None])[0].numpy()
+            assert value.shape == wanted.shape
+            np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+            seen.append(int(index))
+    assert sorted(seen) == list(range(len(dataset)))
+
+
+def test_damaged_maps_are_computed_again(photos, own_cache):
+    dataset, said = open_dataset(photos, "val"), []
+    how = Extraction(thin_net("C"), 40, "cpu", 1, "stop", said.append)
+    first = np.array(maps.whole_maps(dataset, how).values)
+    (path,) = (own_cache / "features").glob("C-val-*.maps")
+    path.write_bytes(path.read_bytes()[:-4])
+    np.testing.assert_array_equal(maps.whole_maps(dataset, how).values, first)
+    assert len(said) == 3 and "damaged" in said[1]
+    flip(path, 1000)
+    np.testing.assert_array_equal(maps.whole_maps(dataset, how).values, first)
+    assert len(said) == 5 and str(path) in said[3] and "computed again" in said[3]
+
+
+def test_damaged_training_features_are_computed_again(photos, own_cache):
+    """Oracle: the values before the damage."""
+    dataset, said = open_dataset(photos, "val"), []
+    how = Extraction(thin_net("C"), 40, "cpu", 1, "stop", said.append)
+    first = np.array(pool5_features(dataset, how).values)
+    (path,) = (own_cache / "features").glob("C-train-*.npy")
+    (listed,) = (own_cache / "features").glob("C-train-*.json")
+    whole = json.loads(listed.read_text())
+    damages = (
+        lambda: flip(path, path.stat().st_size - 9),
+        lambda: path.write_bytes(path.read_bytes()[:500]),
+        lambda: path.write_bytes(b""),
+        lambda: listed.write_text("5"),
+        lambda: listed.write_text("[0]"),
+        lambda: listed.write_text(json.dumps({**whole, "unreadable": [999]})),
+        lambda: listed.unlink(),
+    )
+    for number, damage in enumerate(damages, start=1):
+        damage()
+        np.testing.assert_array_equal(pool5_features(dataset, how).values, first)
+        lines = [line for line in said if line.startswith(f"{path}: the cached features")]
+        assert len(lines) == number, number
+    count = len(said)
+    pool5_features(dataset, how)  # whole again
+    assert len(said) == count
+
+
+def flip(path, at: int) -> None:
+    """Change one bit of a file."""
+    held = bytearray(path.read_bytes())
+    held[at] ^= 1
+    path.write_bytes(held)
+
+
+def test_unreadable_images_are_named_and_counted(here, photos_copy, weights):
+    """One of 96 in training, one of 24 in validation. Oracle: the same training without those files
+    would see the same images.
+    """
+    bad = (photos_copy / "train" / "disc" / "003.jpeg", photos_copy / "val" / "square" / "002.jpeg")
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:300])
+    more = ["--side", "48", "--epochs", "2"]
+    said = head_on(weights, photos_copy, here / "stop", *more, code=2)
+    assert any(str(path) in said for path in bad) and not (here / "stop").exists()
+    for name in ("skip", "again"):  # computed, then from the cache
+        said = head_on(weights, photos_copy, here / name, *more, "--on-error", "skip")
+        assert said.count("Left out (1 so far)") == 1 and str(bad[0]) in said
+        assert said.count("Left out of validation (1 so far)") == 1 and str(bad[1]) in said
+        metrics = pd.read_csv(here / name / "metrics.csv")
+        assert metrics.val_images.tolist() == [23, 23]
+    assert said.count("computed once") == 0
+    a, b = (
+        pd.read_csv(here / name / "metrics.csv").drop(columns=["images_per_s", "elapsed_s"])
+        for name in ("skip", "again")
+    )
+    pd.testing.assert_frame_equal(a, b, check_exact=True)
+    errors = naive_without(
+        load_checkpoint(here / "skip" / "last.pt"), here / "skip" / "last.pt", photos_copy, bad[1]
+    )
+    assert metrics.val_top1_error_pct.iloc[-1] == pytest.approx(errors[0], abs=5e-4)
+    assert "damaged" in head_on(
+        weights, photos_copy, here / "stop", *more, code=2
+    )  # though features are in the cache
+
+
+def naive_without(held, checkpoint, root, path) -> tuple[float, float]:
+    """`naive_errors` of the data without one file."""
+    kept = path.read_bytes()
+    path.unlink()
+    try:
+        return naive_errors(checkpoint, root, held.spec.test_side)
+    finally:
+        path.write_bytes(kept)
+
+
+def test_a_disk_without_space_is_named_before_features_are_computed(
+    here, photos, weights, monkeypatch
+):
+    import shutil
+
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 1, 1)
+    )
+    said = head_on(weights, photos, here / "run", "--side", "61", "--epochs", "1", code=2)
+    assert (
+        "MB are needed for features and 0.0 MB are free; make space, or set VGG_DEPLOY_CACHE"
+        in said
+    )
