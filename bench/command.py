@@ -25,7 +25,14 @@ from bench.accuracy.protocols import Row
 from bench.report.contents import write_report
 from bench.request import Request
 from bench.results_folder import Results, new_run_id, results_folder
-from bench.accuracy.measure import Accuracy, Storage, accuracy_of, measure_latencies, score_cells, score_until_sure
+from bench.accuracy.measure import (
+    Accuracy,
+    Storage,
+    accuracy_of,
+    measure_latencies,
+    score_cells,
+    score_until_sure,
+)
 from bench.accuracy.selection import select_rows
 from bench.speed.first_calls import ShapeRow
 from bench.stated import class_lines, class_lists, input_lines
@@ -60,12 +67,18 @@ def bench(request: Request, ranks: Ranks) -> None:
     run_id = ranks.from_main(new_run_id)
     with ExitStack() as until_the_end:
         results = ranks.from_main(lambda: results_begun(request, run_id, until_the_end))
-        request = request._replace(threads=request.threads or max(1, available_cores() // ranks.local_world))
+        request = request._replace(
+            threads=request.threads or max(1, available_cores() // ranks.local_world)
+        )
         paths = ranks.from_main(lambda: named_models(request))
         models, rows = ranks.together(lambda: opened(request, paths))
-        environment = ranks.from_main(lambda: {"run_id": run_id, **describe_environment(request.threads, ranks.world)})
+        environment = ranks.from_main(
+            lambda: {"run_id": run_id, **describe_environment(request.threads, ranks.world)}
+        )
         scores = score(request, models, rows, ranks) if "accuracy" in request.measure else None
-        ranks.from_main(lambda: conclude(request, models, rows, scores, environment, results))  # the others wait asleep
+        ranks.from_main(
+            lambda: conclude(request, models, rows, scores, environment, results)
+        )  # the others wait asleep
 
 
 def results_begun(request: Request, run_id: str, until_the_end: ExitStack) -> Results:
@@ -81,9 +94,14 @@ def named_models(request: Request) -> list[Path]:
     if not paths:
         paths, others = runnable(newest_exports(), request.device)
         click.echo(f"No model named: measuring the newest export, {', '.join(map(str, paths))}")
-        here, way_out = {"cpu": ("the CPU", "--device cuda where there is a GPU"), "cuda": ("the GPU", "--device cpu")}[request.device]
+        here, way_out = {
+            "cpu": ("the CPU", "--device cuda where there is a GPU"),
+            "cuda": ("the GPU", "--device cpu"),
+        }[request.device]
         if not paths:
-            raise click.UsageError(f"none of the newest exports runs on {here} ({', '.join(map(str, others))}); add {way_out}, or name a model")
+            raise click.UsageError(
+                f"none of the newest exports runs on {here} ({', '.join(map(str, others))}); add {way_out}, or name a model"
+            )
         if others:
             click.echo(f"Not on {here}, add {way_out}: {', '.join(map(str, others))}")
     return paths
@@ -91,12 +109,21 @@ def named_models(request: Request) -> list[Path]:
 
 def opened(request: Request, paths: list[Path]) -> tuple[list[Model], list[Row]]:
     """The models, and the rows of the accuracy table."""
-    ways = Ways(request.device, request.threads, request.runtime_names, request.precisions or ("fp32",), request.cuda_graphs, request.stated)
+    ways = Ways(
+        request.device,
+        request.threads,
+        request.runtime_names,
+        request.precisions or ("fp32",),
+        request.cuda_graphs,
+        request.stated,
+    )
     models = open_models(paths, ways, class_lists(request.classes, paths))
     for line in input_lines(models):
         click.echo(line)
     if request.side_by_side and len(models) < 2:
-        raise click.UsageError("--side-by-side compares with the first model; name at least two, or several --runtimes or --torch-precision")
+        raise click.UsageError(
+            "--side-by-side compares with the first model; name at least two, or several --runtimes or --torch-precision"
+        )
     if request.paper_tables:
         rows = list(dict.fromkeys(row for _, row in paper_rows(models)))
     else:
@@ -104,7 +131,9 @@ def opened(request: Request, paths: list[Path]) -> tuple[list[Model], list[Row]]
     if request.sides:
         check_sides(models, request.sides)
     if request.limits.compares and len(models) < 2:
-        raise click.UsageError("a limit compares models with the first; name the reference and at least one more")
+        raise click.UsageError(
+            "a limit compares models with the first; name the reference and at least one more"
+        )
     check_selectors(models, rows, request.gate_rows)
     return models, rows
 
@@ -120,11 +149,21 @@ def score(request: Request, models: list[Model], rows: list[Row], ranks: Ranks) 
     for line in ranks.from_main(lambda: class_lines(models, dataset)):
         click.echo(line)
     storage = Storage(request.cells, request.cell_type)
-    asked = models, rows, dataset, storage, request.accuracy_batch, request.threads, request.on_error
+    asked = (
+        models,
+        rows,
+        dataset,
+        storage,
+        request.accuracy_batch,
+        request.threads,
+        request.on_error,
+    )
     with cells_kept(request.cells):
         if request.images == "auto":
             click.echo("Images in a fixed random order, until every check of the gate is decided")
-            return Scores(dataset, *score_until_sure(*asked, decided(request, models, rows, dataset), ranks))
+            return Scores(
+                dataset, *score_until_sure(*asked, decided(request, models, rows, dataset), ranks)
+            )
         return Scores(dataset, *score_cells(*asked, ranks))
 
 
@@ -141,8 +180,15 @@ def decided(
         undecided = gate.count(Verdict.UNDECIDED)
         if undecided and time.monotonic() - last >= LOG_EVERY:
             last = time.monotonic()
-            wanted = f", about {gate.images_to_decide:,} images may decide them" if gate.images_to_decide else ""
-            console.print(f"{gate.images:,} images: {undecided} of {len(gate.checks)} checks undecided{wanted}", markup=False)
+            wanted = (
+                f", about {gate.images_to_decide:,} images may decide them"
+                if gate.images_to_decide
+                else ""
+            )
+            console.print(
+                f"{gate.images:,} images: {undecided} of {len(gate.checks)} checks undecided{wanted}",
+                markup=False,
+            )
         return not undecided
 
     return sure
@@ -165,7 +211,9 @@ def open_images(request: Request, ranks: Ranks) -> Dataset:
     if request.data is None:
         click.echo("No --data: measuring on the built-in validation pictures")
         rendered = count or BUILT_IN_IMAGES
-        ranks.from_main(lambda: len(built_in("val", rendered)))  # rendered once, and again only in the cache of another machine
+        ranks.from_main(
+            lambda: len(built_in("val", rendered))
+        )  # rendered once, and again only in the cache of another machine
         return ranks.together(lambda: built_in("val", rendered))
 
     def listed() -> Dataset:
@@ -198,7 +246,10 @@ def cells_kept(folder: Path) -> Iterator[None]:
     kept = f"what was scored is kept in {folder}, the same command goes on from there"
 
     def stop(signum, frame):
-        raise Interrupted(f"stopped by SIGTERM, which schedulers send, and torchrun when another process of the job has ended; {kept}", signum)
+        raise Interrupted(
+            f"stopped by SIGTERM, which schedulers send, and torchrun when another process of the job has ended; {kept}",
+            signum,
+        )
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
@@ -209,7 +260,12 @@ def cells_kept(folder: Path) -> Iterator[None]:
 
 
 def conclude(
-    request: Request, models: list[Model], rows: list[Row], scores: Scores | None, environment: dict, results: Results
+    request: Request,
+    models: list[Model],
+    rows: list[Row],
+    scores: Scores | None,
+    environment: dict,
+    results: Results,
 ) -> None:
     """The rows' arithmetic, latency, tables, reports, and the gate's verdict.
 
@@ -225,32 +281,52 @@ def conclude(
     if scores:
         accuracy = accuracy_told(request, models, rows, scores)
         if request.limits:
-            gate = judge(judge_of(request, rows), accuracy, left_out(scores.dataset, scores.measured))
+            gate = judge(
+                judge_of(request, rows), accuracy, left_out(scores.dataset, scores.measured)
+            )
         sections += outputs.fault_section(accuracy)
         if accuracy.scored:
             if request.paper_tables and accuracy.labelled:
                 of_paper = outputs.paper_section(models, accuracy, str(scores.dataset.root), out)
             faulty = gate.failing if gate else set()
-            sections += of_paper + outputs.accuracy_section(accuracy, len(left_out(scores.dataset, scores.measured)), faulty, out)
+            sections += of_paper + outputs.accuracy_section(
+                accuracy, len(left_out(scores.dataset, scores.measured)), faulty, out
+            )
     sides_of = lambda model: request.sides or model.runtime.spec.test_sides  # noqa: E731
     if "latency" in request.measure:
         warn = lambda text: click.echo(f"Unsteady: {text}", err=True)  # noqa: E731
         timed = measure_latencies(models, sides_of, request.batches, warn, request.latency_seconds)
         sections += outputs.latency_section(*timed, out)
     if request.side_by_side:
-        in_turn = outputs.side_by_side_section(*measure_turns(models, sides_of, request.batches), out)
+        in_turn = outputs.side_by_side_section(
+            *measure_turns(models, sides_of, request.batches), out
+        )
         sections += in_turn
     run_id = environment["run_id"]
     write_text(out / "environment.json", json.dumps(environment, indent=2) + "\n")
     outputs.write_report_md(sections, gate, run_id, environment, out)
     write_report(
-        out / "report.html", models, scores.dataset if scores else None, accuracy, gate, timed, in_turn, of_paper, environment
+        out / "report.html",
+        models,
+        scores.dataset if scores else None,
+        accuracy,
+        gate,
+        timed,
+        in_turn,
+        of_paper,
+        environment,
     )
     accepted = None if request.undecided is None else request.undecided == "pass"
     if gate:
         write_gate(gate, accepted, run_id, out)
     results.publish(environment)
-    files = ", ".join(["report.md", *dict.fromkeys(section.file for section in sections if section.file), "environment.json"])
+    files = ", ".join(
+        [
+            "report.md",
+            *dict.fromkeys(section.file for section in sections if section.file),
+            "environment.json",
+        ]
+    )
     report = results.folder / "report.html"
     click.echo(f"Report: {report}; tables, raw times and environment beside it: {files}")
     if gate:
@@ -258,7 +334,9 @@ def conclude(
             click.echo(line)
         conclude_gate(gate, accepted, results.folder)
     elif accuracy and accuracy.broken:
-        raise CheckFailed(next(fault.what for fault in accuracy.faults if fault.model in accuracy.broken))
+        raise CheckFailed(
+            next(fault.what for fault in accuracy.faults if fault.model in accuracy.broken)
+        )
 
 
 def conclude_gate(gate: Gate, accepted: bool | None, out: Path) -> None:
@@ -271,12 +349,16 @@ def conclude_gate(gate: Gate, accepted: bool | None, out: Path) -> None:
     if gate.verdict == Verdict.FAIL:
         raise CheckFailed(f"the gate failed; {where}")
     if gate.verdict == Verdict.UNDECIDED and accepted is None:
-        raise Undecided(f"the gate is undecided; use more images, or say with --undecided pass or fail what that means. {where}")
+        raise Undecided(
+            f"the gate is undecided; use more images, or say with --undecided pass or fail what that means. {where}"
+        )
     if gate.verdict == Verdict.UNDECIDED and not accepted:
         raise CheckFailed(f"the gate is undecided, which counts as failed here; {where}")
 
 
-def accuracy_told(request: Request, models: list[Model], rows: list[Row], scores: Scores) -> Accuracy:
+def accuracy_told(
+    request: Request, models: list[Model], rows: list[Row], scores: Scores
+) -> Accuracy:
     """The rows' arithmetic, and a line for each image that was left out."""
     with cells_kept(request.cells):
         accuracy = accuracy_of(models, rows, *scores)

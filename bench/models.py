@@ -34,7 +34,11 @@ class Model:
     @property
     def described(self) -> dict:
         """The columns that every row of this model begins with."""
-        return {"model": self.name, "runtime": self.runtime.runtime, "precision": self.runtime.precision}
+        return {
+            "model": self.name,
+            "runtime": self.runtime.runtime,
+            "precision": self.runtime.precision,
+        }
 
     @property
     def origin(self) -> str:
@@ -93,17 +97,25 @@ def open_models(
     opened = []
     assumed: dict[Path, Assumed] = {}
     for path in paths:
-        for runtime in [name for name in ways.runtimes if name in runtimes_for(path)] if ways.runtimes else [None]:
+        for runtime in (
+            [name for name in ways.runtimes if name in runtimes_for(path)]
+            if ways.runtimes
+            else [None]
+        ):
             for precision in ways.precisions if _is_weights(path) else ("fp32",):
                 one = _opened(path, ways, runtime, precision, assumed)
                 if path in lists:
                     one.spec = with_classes(one.spec, lists[path], str(path))
                 opened.append((path, one))
         if not any(known == path for known, _ in opened):
-            raise InputError(f"--runtimes {','.join(ways.runtimes)}: none of them opens {path}; choose from {', '.join(runtimes_for(path))}")
+            raise InputError(
+                f"--runtimes {','.join(ways.runtimes)}: none of them opens {path}; choose from {', '.join(runtimes_for(path))}"
+            )
     names = _names(opened)
     if len(set(names)) < len(names):
-        raise InputError(f"{next(n for n in names if names.count(n) > 1)}: is named twice; name every model once")
+        raise InputError(
+            f"{next(n for n in names if names.count(n) > 1)}: is named twice; name every model once"
+        )
     digests = {path: content_sha256(path) for path, _ in opened}
     if ways.stated != SAYS_NOTHING and not assumed:
         raise InputError(
@@ -138,9 +150,15 @@ def _is_weights(path: Path) -> bool:
 def _names(opened: list[tuple[Path, Runtime]]) -> list[str]:
     """File names, with their folder or their way where that alone would name several."""
     paths = list(dict.fromkeys(path for path, _ in opened))
-    short = {path: path.name if [p.name for p in paths].count(path.name) == 1 else str(path) for path in paths}
+    short = {
+        path: path.name if [p.name for p in paths].count(path.name) == 1 else str(path)
+        for path in paths
+    }
     ways = {path: len({(r.runtime, r.precision) for p, r in opened if p == path}) for path in paths}
-    return [f"{short[path]} {r.runtime} {r.precision}" if ways[path] > 1 else short[path] for path, r in opened]
+    return [
+        f"{short[path]} {r.runtime} {r.precision}" if ways[path] > 1 else short[path]
+        for path, r in opened
+    ]
 
 
 def runnable(paths: list[Path], device: str) -> tuple[list[Path], list[Path]]:
@@ -155,4 +173,6 @@ def check_sides(models: list[Model], sides: tuple[int, ...]) -> None:
     for model in models:
         crop = model.runtime.spec.crop
         if min(sides) < crop:
-            raise InputError(f"--scales {min(sides)}: below the crop {crop} of {model.path}, so no window fits; the smallest Q is {crop}")
+            raise InputError(
+                f"--scales {min(sides)}: below the crop {crop} of {model.path}, so no window fits; the smallest Q is {crop}"
+            )

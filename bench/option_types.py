@@ -13,7 +13,9 @@ class Number(click.ParamType):
         """Args: name, as the help shows it; highest, the lowest is 0; unit and example, for messages."""
         self.name, self.highest, self.unit, self.example = name, highest, unit, example
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         """Read an option's text."""
         wanted = f"write a number from 0 to {self.highest:g}, {self.unit}, such as {self.example}"
         try:

@@ -67,9 +67,13 @@ def refuse_contradictions(request: Request) -> None:
     """Raises: click's errors for options that are wrong together, whatever the files hold."""
     _ = request.stated  # refuses values that contradict each other
     if not request.measure:
-        raise click.BadParameter("names nothing; choose from accuracy, latency", param_hint="--measure")
+        raise click.BadParameter(
+            "names nothing; choose from accuracy, latency", param_hint="--measure"
+        )
     if request.paper_tables and (request.sides or request.protocols or request.fuse):
-        raise click.UsageError("--paper-tables fixes scales, protocols and fusions; leave --scales, --protocols and --fuse out")
+        raise click.UsageError(
+            "--paper-tables fixes scales, protocols and fusions; leave --scales, --protocols and --fuse out"
+        )
     if request.no_labels and request.data is None:
         raise click.UsageError("--no-labels is about the photos of --data; name their folder")
     limits = request.limits
@@ -86,4 +90,6 @@ def refuse_contradictions(request: Request) -> None:
         )
     for given, name in ((request.gate_rows, "--gate-rows"), (request.undecided, "--undecided")):
         if given and not limits:
-            raise click.UsageError(f"{name} is about a gate; give a limit, such as --max-top1-drop 0.5")
+            raise click.UsageError(
+                f"{name} is about a gate; give a limit, such as --max-top1-drop 0.5"
+            )

@@ -63,10 +63,17 @@ class Results:
         old = earlier_files(self.folder)
         described = {name: environment[name] for name in ("when", "command", "versions")}
         # the first of the two stands while files are moved: it lists those of both runs and says so
-        moving = {"run_id": self.run_id, "complete": False, **described, "files": sorted({*new, *old})}
+        moving = {
+            "run_id": self.run_id,
+            "complete": False,
+            **described,
+            "files": sorted({*new, *old}),
+        }
         done = {"run_id": self.run_id, "complete": True, **described, "files": [MANIFEST, *new]}
         for name, document in (("moving", moving), ("done", done)):
-            write_text(self.staging / f".{name}", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+            write_text(
+                self.staging / f".{name}", json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+            )
         with _translated(self), _alone(self.folder):
             self._move(".moving", MANIFEST)
             for name in new:

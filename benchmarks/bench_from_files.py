@@ -124,7 +124,9 @@ def main(
 ) -> None:
     """Write bench_from_files_DEVICE.csv and .md."""
     if not 0 < few < images:
-        raise click.BadParameter(f"{few} is not between 0 and --images {images}", param_hint="--few")
+        raise click.BadParameter(
+            f"{few} is not between 0 and --images {images}", param_hint="--few"
+        )
     cores, data = available_cores(), kept / f"images-{images}"
     dataset = make_images(data, images, cores)
     if prepare:

@@ -53,7 +53,9 @@ def random_net(dataset: Dataset, width: float, path: Path) -> Path:
     net = VGG(spec)
     initialise(net, "he", torch.Generator().manual_seed(0))
     save_checkpoint(path, Checkpoint(spec, net.state_dict()))
-    return export_onnx(path, path.parent, Wanted(("fp32",)), None, available_cores(), lambda text: None)[0].path
+    return export_onnx(
+        path, path.parent, Wanted(("fp32",)), None, available_cores(), lambda text: None
+    )[0].path
 
 
 def cells_against_rows(model: Model, dataset: Dataset, threads: int, folder: Path) -> list[Result]:
@@ -62,19 +64,35 @@ def cells_against_rows(model: Model, dataset: Dataset, threads: int, folder: Pat
 
     def run(chosen, name):
         begun = time.perf_counter()
-        measured = measure_accuracy([model], chosen, dataset, Storage(folder / name, "float32"), 16, threads, "stop")
+        measured = measure_accuracy(
+            [model], chosen, dataset, Storage(folder / name, "float32"), 16, threads, "stop"
+        )
         return measured.measured.scored, time.perf_counter() - begun
 
     together = run(rows, "together")
     alone = [run([row], f"row{i}") for i, row in enumerate(rows)]
     passes, seconds = (sum(one[i] for one in alone) for i in range(2))
     return [
-        Result(f"{len(rows)} rows, {len(dataset)} images: forward passes", together[0], passes, "pictures", passes / together[0]),
-        Result(f"{len(rows)} rows, {len(dataset)} images: time", together[1], seconds, "s", seconds / together[1]),
+        Result(
+            f"{len(rows)} rows, {len(dataset)} images: forward passes",
+            together[0],
+            passes,
+            "pictures",
+            passes / together[0],
+        ),
+        Result(
+            f"{len(rows)} rows, {len(dataset)} images: time",
+            together[1],
+            seconds,
+            "s",
+            seconds / together[1],
+        ),
     ]
 
 
-def bench_against_bare(model: Model, dataset: Dataset, side: int, threads: int, repeats: int, folder: Path) -> Result:
+def bench_against_bare(
+    model: Model, dataset: Dataset, side: int, threads: int, repeats: int, folder: Path
+) -> Result:
     """Images a second from files to stored posteriors, and of the runtime alone."""
     scale = Scale(side, model.runtime.spec.preprocessing.filter)
     batches = list(size_batches(dataset, {scale: np.ones(len(dataset), bool)}, 16, threads))
@@ -88,15 +106,34 @@ def bench_against_bare(model: Model, dataset: Dataset, side: int, threads: int, 
             model.runtime(np.ascontiguousarray(batch.images))
         bare.append(len(dataset) / (time.perf_counter() - begun))
         begun = time.perf_counter()
-        measure_accuracy([model], rows, dataset, Storage(folder / f"bare{side}-{i}", "float32"), 16, threads, "stop")
+        measure_accuracy(
+            [model],
+            rows,
+            dataset,
+            Storage(folder / f"bare{side}-{i}", "float32"),
+            16,
+            threads,
+            "stop",
+        )
         ours.append(len(dataset) / (time.perf_counter() - begun))
     ratios = np.array(ours) / np.array(bare)
     what = f"dense Q {side}, {len(dataset)} images in {len(batches)} batches: throughput"
-    return Result(what, float(np.median(ours)), float(np.median(bare)), "images/s", float(np.median(ratios)), f"{ratios.min():.3f}-{ratios.max():.3f}")
+    return Result(
+        what,
+        float(np.median(ours)),
+        float(np.median(bare)),
+        "images/s",
+        float(np.median(ratios)),
+        f"{ratios.min():.3f}-{ratios.max():.3f}",
+    )
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--data", type=click.Path(path_type=Path), help="Folder with val/<class>/*; without it built-in pictures.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder with val/<class>/*; without it built-in pictures.",
+)
 @click.option("--images", default=48, help="Of part 2; part 1 takes a quarter.")
 @click.option("--repeats", default=3)
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
@@ -107,16 +144,25 @@ def main(data, images, repeats, out):
         folder = Path(scratch)
         for name in ("thin", "full"):
             (folder / name).mkdir()
-        (thin,) = open_models([random_net(dataset, 1 / 8, folder / "thin" / "D.pt")], Ways(threads=threads))
+        (thin,) = open_models(
+            [random_net(dataset, 1 / 8, folder / "thin" / "D.pt")], Ways(threads=threads)
+        )
         results = cells_against_rows(thin, dataset.subset(max(1, images // 4)), threads, folder)
-        (full,) = open_models([random_net(dataset, 1, folder / "full" / "D.pt")], Ways(threads=threads))
-        results += [bench_against_bare(full, dataset, side, threads, repeats, folder) for side in SIDES[:2]]
+        (full,) = open_models(
+            [random_net(dataset, 1, folder / "full" / "D.pt")], Ways(threads=threads)
+        )
+        results += [
+            bench_against_bare(full, dataset, side, threads, repeats, folder) for side in SIDES[:2]
+        ]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     table = pd.DataFrame([asdict(r) for r in results])
     environment = describe_environment(threads)
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "cells_cost.csv", index=False)
-    text = "\n".join(f"| {r.what} | {r.ours:.2f} | {r.other:.2f} | {r.unit} | {r.ratio:.3f} | {r.spread} |" for r in results)
+    text = "\n".join(
+        f"| {r.what} | {r.ours:.2f} | {r.other:.2f} | {r.unit} | {r.ratio:.3f} | {r.spread} |"
+        for r in results
+    )
     head = "| what | bench | rows alone, or bare runtime | unit | ratio | of repeats |\n| --- | --- | --- | --- | --- | --- |\n"
     (out / "cells_cost.md").write_text(
         f"# Cost of the bench\n\n{head}{text}\n\nPeak memory of the whole script, full-width D loaded and exported: {peak:.0f} MiB.\n\n"

@@ -55,7 +55,9 @@ class Turn:
     posterior_difference: float
 
 
-def measure_turn(reference: Runtime, other: Runtime, batch: int, height: int, width: int, rounds: int) -> Turn:
+def measure_turn(
+    reference: Runtime, other: Runtime, batch: int, height: int, width: int, rounds: int
+) -> Turn:
     """One warm-up call each, then `rounds` of both, with a pause before each call as threads of the one before still spin."""
     images = np.random.default_rng(0).integers(0, 256, (batch, 3, height, width), np.uint8)
     wanted, found = reference(images), other(images)
@@ -91,7 +93,11 @@ def cost(path: Path, threads: int) -> tuple[float, float, float, float]:
 
 def _peak_mib() -> float:
     """Of this process alone; getrusage counts what the one before it had."""
-    return next(int(line.split()[1]) / 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return next(
+        int(line.split()[1]) / 1024
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
 
 
 def agreement(reference: Runtime, other: Runtime, data: Path, side: int) -> dict:
@@ -102,7 +108,12 @@ def agreement(reference: Runtime, other: Runtime, data: Path, side: int) -> dict
         wanted, found = reference(image).posterior, other(image).posterior
         same += int(wanted.argmax() == found.argmax())
         largest = max(largest, float(np.abs(found - wanted).max()))
-    return {"Q": side, "photos": len(dataset), "best class agrees": same, "largest difference of posteriors": largest}
+    return {
+        "Q": side,
+        "photos": len(dataset),
+        "best class agrees": same,
+        "largest difference of posteriors": largest,
+    }
 
 
 def text_table(rows: list[dict]) -> str:
@@ -116,16 +127,34 @@ def _short(value: float | int | str) -> str:
     """Three digits, and no powers of ten where a number has them before the point."""
     if isinstance(value, float) and math.isnan(value):
         return "-"
-    return str(value) if not isinstance(value, float) else f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return (
+        str(value)
+        if not isinstance(value, float)
+        else f"{value:.0f}"
+        if abs(value) >= 100
+        else f"{value:.3g}"
+    )
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--weights", type=click.Path(path_type=Path), help="A checkpoint.  [default: random weights of D]")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="A checkpoint.  [default: random weights of D]",
+)
 @click.option("--width", default=1.0, help="Of random weights.")
-@click.option("--sizes", default="224x224,256x256,384x384,384x512,512x512", help="Height x width, comma-separated.")
+@click.option(
+    "--sizes",
+    default="224x224,256x256,384x384,384x512,512x512",
+    help="Height x width, comma-separated.",
+)
 @click.option("--batches", default="1,8")
 @click.option("--rounds", default=15, type=click.IntRange(1))
-@click.option("--data", type=click.Path(), help="Photos whose best classes are compared, at the sizes' shorter sides.")
+@click.option(
+    "--data",
+    type=click.Path(),
+    help="Photos whose best classes are compared, at the sizes' shorter sides.",
+)
 @click.option("--threads", type=click.IntRange(1), help="[default: the cores this process may use]")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(weights, width, sizes, batches, rounds, data, threads, out):
@@ -141,22 +170,47 @@ def main(weights, width, sizes, batches, rounds, data, threads, out):
         onnx = export_onnx(source, Path(scratch), Wanted(("fp32",)), None, threads, print)[0].path
         files = {"onnxruntime": onnx, "ncnn": export_ncnn(onnx, threads, print).path}
         costs = []
-        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a process each, so that peaks are their own
+        with multiprocessing.get_context("spawn").Pool(
+            1, maxtasksperchild=1
+        ) as pool:  # a process each, so that peaks are their own
             for name, path in files.items():
                 load_s, before, loaded, after = pool.apply(cost, (path, threads))
-                costs.append({"runtime": name, "load s": load_s, "peak MiB before": before, "loaded": loaded, f"after {LARGEST}": after})
+                costs.append(
+                    {
+                        "runtime": name,
+                        "load s": load_s,
+                        "peak MiB before": before,
+                        "loaded": loaded,
+                        f"after {LARGEST}": after,
+                    }
+                )
         reference, other = (open_runtime(path, threads=threads) for path in files.values())
         rows = []
         for size in sizes:
             for batch in map(int, batches.split(",")):
                 rows.append(measure_turn(reference, other, batch, *size, rounds))
                 print(rows[-1])
-        agreements = [agreement(reference, other, data, side) for side in sorted({min(size) for size in sizes})] if data else []
+        agreements = (
+            [
+                agreement(reference, other, data, side)
+                for side in sorted({min(size) for size in sizes})
+            ]
+            if data
+            else []
+        )
     out.mkdir(parents=True, exist_ok=True)
     pd.DataFrame([asdict(row) for row in rows]).to_csv(out / "cpu_fp32.csv", index=False)
     described = json.dumps(describe_environment(threads), indent=2)
-    titles = ("# ncnn against ONNX Runtime, VGG-D in float32 on the CPU", "Loading and memory (one process each)", "Photos")
-    parts = [f"{title}\n\n{text_table(table)}" for title, table in zip(titles, ([asdict(row) for row in rows], costs, agreements)) if table]
+    titles = (
+        "# ncnn against ONNX Runtime, VGG-D in float32 on the CPU",
+        "Loading and memory (one process each)",
+        "Photos",
+    )
+    parts = [
+        f"{title}\n\n{text_table(table)}"
+        for title, table in zip(titles, ([asdict(row) for row in rows], costs, agreements))
+        if table
+    ]
     (out / "cpu_fp32.md").write_text("\n".join([*parts, f"```json\n{described}\n```\n"]))
     print(text_table(costs))
 

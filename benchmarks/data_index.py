@@ -78,28 +78,46 @@ def make_files(root: Path, images: int, classes: int) -> None:
     with progress(f"making {images + classes * VAL_IMAGES} empty files", classes) as bar:
         for i in range(classes):
             wnid = f"n{1440764 + 10007 * i:08d}"
-            for split, count, stem in (("train", images // classes, wnid), ("val", VAL_IMAGES, "ILSVRC2012_val")):
+            for split, count, stem in (
+                ("train", images // classes, wnid),
+                ("val", VAL_IMAGES, "ILSVRC2012_val"),
+            ):
                 folder = root / split / wnid
                 folder.mkdir(parents=True)
                 for number in range(count):
-                    os.mknod(f"{folder}/{stem}_{number + i * VAL_IMAGES if split == 'val' else 37 * number}.JPEG")
+                    os.mknod(
+                        f"{folder}/{stem}_{number + i * VAL_IMAGES if split == 'val' else 37 * number}.JPEG"
+                    )
             bar.advance()
 
 
 def start(what: str, code: str, root: Path, cache: Path) -> dict:
     """One fresh process."""
     begun = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", FRAME + code, str(root)], capture_output=True, text=True, env={**os.environ, "VGG_DEPLOY_CACHE": str(cache)})
+    done = subprocess.run(
+        [sys.executable, "-c", FRAME + code, str(root)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "VGG_DEPLOY_CACHE": str(cache)},
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
-    return {"what": what, **json.loads(done.stdout.splitlines()[-1]), "process_s": time.perf_counter() - begun}
+    return {
+        "what": what,
+        **json.loads(done.stdout.splitlines()[-1]),
+        "process_s": time.perf_counter() - begun,
+    }
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--images", default=1_300_000, help="For training, all empty.")
 @click.option("--classes", default=1000)
 @click.option("--repeats", default=5)
-@click.option("--scratch", type=click.Path(path_type=Path), help="Where the files are made, and removed again.  [default: the system's temporary folder]")
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path),
+    help="Where the files are made, and removed again.  [default: the system's temporary folder]",
+)
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(images, classes, repeats, scratch, out):
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
@@ -110,7 +128,10 @@ def main(images, classes, repeats, scratch, out):
         rows = []
         for i in range(repeats):
             cache = Path(folder) / f"cache{i}"
-            rows += [start("first start, lists and keeps", OURS, root, cache), start("every later start", OURS, root, cache)]
+            rows += [
+                start("first start, lists and keeps", OURS, root, cache),
+                start("every later start", OURS, root, cache),
+            ]
             rows.append(start("torchvision ImageFolder", IMAGE_FOLDER, root, cache))
         kept = sum(path.stat().st_size for path in cache.glob("**/*.index")) / 2**20
     table = pd.DataFrame(rows)
@@ -125,9 +146,15 @@ def main(images, classes, repeats, scratch, out):
             f"| {what} | {middle.open_s:.2f} | {middle.ready_s:.2f} | {spread} | {middle.cpu_s:.2f} | {middle.process_s:.2f} | {middle.peak_mib:.0f} "
             f"| {middle.beyond_imports_mib:.0f} | {middle.fork_own_mib:.1f} |"
         )
-    head = "| start | open s | ready s | of repeats | its CPU s | whole process s | peak MiB | beyond imports MiB | a fork's own MiB |\n" + "| --- " * 9 + "|\n"
+    head = (
+        "| start | open s | ready s | of repeats | its CPU s | whole process s | peak MiB | beyond imports MiB | a fork's own MiB |\n"
+        + "| --- " * 9
+        + "|\n"
+    )
     (out / "data_index.md").write_text(
-        f"# Opening {rows[0]['images']:,} images in {classes:,} class folders\n\n{head}" + "\n".join(lines) + "\n\n"
+        f"# Opening {rows[0]['images']:,} images in {classes:,} class folders\n\n{head}"
+        + "\n".join(lines)
+        + "\n\n"
         f"`python benchmarks/data_index.py`, medians of {repeats}, the three in turn; files are empty, the file system's cache is warm. Open: training and "
         "validation set; ready: also the key of the colour statistics, 20,000 files asked for size and time. Whole process: with Python, its imports and the "
         "fork. Peak: of resident memory, mapped files included. A fork's own: pages that a forked process copied when it asked for the name and label of "

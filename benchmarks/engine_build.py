@@ -44,7 +44,10 @@ def export_all(folder: Path) -> dict[str, Path]:
     initialise(net, "he", torch.Generator().manual_seed(0))
     save_checkpoint(folder / "D.pt", Checkpoint(net.spec, net.state_dict()))
     wanted = Wanted(PRECISIONS, calibration=built_in("train", 8).root, calibration_images=8)
-    return {e.artifact.precision: e.path for e in export_onnx(folder / "D.pt", folder, wanted, None, available_cores(), print)}
+    return {
+        e.artifact.precision: e.path
+        for e in export_onnx(folder / "D.pt", folder, wanted, None, available_cores(), print)
+    }
 
 
 @click.command(context_settings={"show_default": True})
@@ -55,15 +58,26 @@ def main(repeats, out):
     with tempfile.TemporaryDirectory() as scratch:
         for path in export_all(Path(scratch)).values():
             for _ in range(repeats):
-                done = subprocess.run([sys.executable, "-c", BUILD, str(path)], capture_output=True, text=True)
+                done = subprocess.run(
+                    [sys.executable, "-c", BUILD, str(path)], capture_output=True, text=True
+                )
                 if done.returncode:
                     raise SystemExit(done.stderr)
                 rows.append(json.loads(done.stdout))
     table = pd.DataFrame(rows).groupby("precision", sort=False).median(numeric_only=True)
     out.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(out / "engine_build.csv", index=False)
-    lines = [f"| {name} | {r.build_s:.1f} | {r.peak_mib:.0f} | {r.engine_mib:.0f} | {r.activation_mib:.0f} |" for name, r in table.iterrows()]
-    text = "\n".join(["| precision | build s | peak MiB | engine MiB | activations MiB |", "| --- | --- | --- | --- | --- |", *lines])
+    lines = [
+        f"| {name} | {r.build_s:.1f} | {r.peak_mib:.0f} | {r.engine_mib:.0f} | {r.activation_mib:.0f} |"
+        for name, r in table.iterrows()
+    ]
+    text = "\n".join(
+        [
+            "| precision | build s | peak MiB | engine MiB | activations MiB |",
+            "| --- | --- | --- | --- | --- |",
+            *lines,
+        ]
+    )
     (out / "engine_build.md").write_text(
         f"# Building engines of a full-width D, tensorrt-rtx {rows[0]['tensorrt_rtx']}, sm89, no GPU\n\n"
         f"`python benchmarks/engine_build.py`, medians of {repeats}; profile 1x224x224 / 8x256x256 / 32x512x512.\n\n{text}\n"

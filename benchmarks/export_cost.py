@@ -16,7 +16,12 @@ from pathlib import Path
 import click
 import pandas as pd
 
-CASES = {"fp32": ("fp32", False), "fp32, external data": ("fp32", True), "fp16": ("fp16", False), "int8": ("int8", False)}
+CASES = {
+    "fp32": ("fp32", False),
+    "fp32, external data": ("fp32", True),
+    "fp16": ("fp16", False),
+    "int8": ("int8", False),
+}
 STAGES = (("reading", "read_s"), ("calibrat", "reference_s"), ("PyTorch's scores", "reference_s"), ("writing", "write_s"), ("checking", "check_s"),
           ("measuring the cost", "check_s"))  # fmt: skip
 COUNT = """
@@ -25,7 +30,8 @@ used = os.times()
 found |= {"peak_mib": round(int(status.split("VmHWM:")[1].split()[0]) / 1024), "user_s": used.user, "system_s": used.system}
 print(json.dumps(found))
 """
-EXPORT = """
+EXPORT = (
+    """
 import json, os, sys, time
 from pathlib import Path
 import torch
@@ -41,8 +47,11 @@ def on_step(text):
 
 export_onnx(Path(source), Path(folder), wanted, None, int(threads), on_step)
 found = {"steps": [*steps, ("end", time.monotonic())]}
-""" + COUNT
-PEER = """
+"""
+    + COUNT
+)
+PEER = (
+    """
 import json, os, sys, time, warnings
 from pathlib import Path
 import torch
@@ -68,12 +77,16 @@ image = torch.zeros(2, 3, 256, 320, dtype=torch.uint8)
 torch.onnx.export(Deployed(open_net(Path(source))).eval(), (image,), Path(folder) / "peer.onnx", dynamo=True, opset_version=20, dynamic_shapes=dims,
                   input_names=["image"], external_data=False, verbose=False)
 found = {"steps": [("writing", begun), ("end", time.monotonic())]}
-""" + COUNT
+"""
+    + COUNT
+)
 
 
 def run_alone(script: str, *args) -> dict:
     """One row of a script in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", script, *map(str, args)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, args)], capture_output=True, text=True
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
     row = json.loads(done.stdout.splitlines()[-1])
@@ -130,11 +143,26 @@ def main(repeats, threads, out):
             folder.mkdir()
             if name in CASES:
                 precision, external = CASES[name]
-                row = run_alone(EXPORT, source, folder, precision, external, pictures if precision == "int8" else "", threads)
+                row = run_alone(
+                    EXPORT,
+                    source,
+                    folder,
+                    precision,
+                    external,
+                    pictures if precision == "int8" else "",
+                    threads,
+                )
             else:
                 row = run_alone(PEER, source, folder, threads)
             files = [file for file in folder.iterdir() if file.suffix in (".onnx", ".data")]
-            rows.append({"export": name, "mb": sum(f.stat().st_size for f in files) / 1e6, **row, "written_twice_s": write_twice(files, Path(scratch))})
+            rows.append(
+                {
+                    "export": name,
+                    "mb": sum(f.stat().st_size for f in files) / 1e6,
+                    **row,
+                    "written_twice_s": write_twice(files, Path(scratch)),
+                }
+            )
             for file in folder.iterdir():
                 file.unlink()
             folder.rmdir()
@@ -142,7 +170,17 @@ def main(repeats, threads, out):
     out.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows)
     table.to_csv(out / "export_cost.csv", index=False)
-    columns = ["mb", "peak_mib", "read_s", "reference_s", "write_s", "check_s", "total_s", "user_s", "written_twice_s"]
+    columns = [
+        "mb",
+        "peak_mib",
+        "read_s",
+        "reference_s",
+        "write_s",
+        "check_s",
+        "total_s",
+        "user_s",
+        "written_twice_s",
+    ]
     medians = table.groupby("export", sort=False)[columns].median()
     lines = [f"| {name} | " + " | ".join("" if pd.isna(v) else f"{v:,.0f}" if c in ("mb", "peak_mib") else f"{v:.1f}" for c, v in row.items()) + " |"
              for name, row in medians.iterrows()]  # fmt: skip

@@ -37,14 +37,18 @@ def _put_after(graph: Graph, name: str, op: str, *others: np.ndarray, **attribut
     output = before.output[0]
     before.output[0] = f"{output}.before_{op}"
     inputs = [_constant(graph, f"{output}.{op}.{i}", value) for i, value in enumerate(others)]
-    planted = helper.make_node(op, [before.output[0], *inputs], [output], f"planted_{op}_after_{name}", **attributes)
+    planted = helper.make_node(
+        op, [before.output[0], *inputs], [output], f"planted_{op}_after_{name}", **attributes
+    )
     nodes.insert(list(nodes).index(before) + 1, planted)
 
 
 def _put_first(graph: Graph, op: str, *others: np.ndarray, **attributes: object) -> str:
     """Let `op` change the image. Returns: the name of what it gives."""
     inputs = [_constant(graph, f"image.{op}.{i}", value) for i, value in enumerate(others)]
-    planted = helper.make_node(op, ["image", *inputs], [f"image.{op}"], f"planted_{op}", **attributes)
+    planted = helper.make_node(
+        op, ["image", *inputs], [f"image.{op}"], f"planted_{op}", **attributes
+    )
     graph.model.graph.node[0].input[0] = planted.output[0]
     graph.model.graph.node.insert(0, planted)
     return planted.output[0]
@@ -96,7 +100,9 @@ def blind_to_mirroring(graph: Graph) -> None:
     mirrored(graph)
     nodes = graph.model.graph.node
     nodes[1].input[0] = "image.both"
-    nodes.insert(1, helper.make_node("Max", ["image", "image.Slice"], ["image.both"], "planted_Max"))
+    nodes.insert(
+        1, helper.make_node("Max", ["image", "image.Slice"], ["image.both"], "planted_Max")
+    )
 
 
 def batch_reversed(graph: Graph) -> None:
@@ -113,7 +119,12 @@ def first_of_batch(graph: Graph) -> None:
     nodes = graph.model.graph.node
     nodes[1].input[0] = "image.first"
     nodes.insert(0, shape)
-    nodes.insert(2, helper.make_node("Expand", ["image.Slice", "image.shape"], ["image.first"], "planted_Expand"))
+    nodes.insert(
+        2,
+        helper.make_node(
+            "Expand", ["image.Slice", "image.shape"], ["image.first"], "planted_Expand"
+        ),
+    )
 
 
 # --- Classes and head ---
@@ -180,12 +191,22 @@ def dropout_left_on(graph: Graph) -> None:
     nodes, relu = graph.model.graph.node, _node(graph, "relu7")
     kept = relu.output[0]
     relu.output[0] = "fc7.whole"
-    half, zero, two = (_constant(graph, f"dropout.{v}", np.array(v, np.float32)) for v in (0.5, 0.0, 2.0))
+    half, zero, two = (
+        _constant(graph, f"dropout.{v}", np.array(v, np.float32)) for v in (0.5, 0.0, 2.0)
+    )
     planted = [
-        helper.make_node("RandomUniformLike", ["fc7.whole"], ["dropout.random"], "planted_RandomUniformLike", seed=1.0),
+        helper.make_node(
+            "RandomUniformLike",
+            ["fc7.whole"],
+            ["dropout.random"],
+            "planted_RandomUniformLike",
+            seed=1.0,
+        ),
         helper.make_node("Greater", ["dropout.random", half], ["dropout.kept"], "planted_Greater"),
         helper.make_node("Mul", ["fc7.whole", two], ["dropout.doubled"], "planted_Mul"),
-        helper.make_node("Where", ["dropout.kept", "dropout.doubled", zero], [kept], "planted_Where"),
+        helper.make_node(
+            "Where", ["dropout.kept", "dropout.doubled", zero], [kept], "planted_Where"
+        ),
     ]
     for node in reversed(planted):
         nodes.insert(list(nodes).index(relu) + 1, node)
@@ -221,7 +242,9 @@ def noise(share: float) -> Callable[[Graph], None]:
         rng = np.random.default_rng(0)
         for name, array in graph.weights.items():
             if name.endswith("weight"):
-                graph.weights[name] = (array * (1 + share * rng.standard_normal(array.shape))).astype(np.float32)
+                graph.weights[name] = (
+                    array * (1 + share * rng.standard_normal(array.shape))
+                ).astype(np.float32)
 
     return plant
 
@@ -311,11 +334,25 @@ def wrong_at(side: int) -> Callable[[Graph], None]:
         axes = _constant(graph, "planted.axes", np.array([0], np.int64))
         planted = [
             helper.make_node("Shape", ["image"], ["planted.shape"], "planted_Shape"),
-            helper.make_node("Slice", ["planted.shape", *bounds], ["planted.sides"], "planted_Slice"),
-            helper.make_node("ReduceMin", ["planted.sides", axes], ["planted.shorter"], "planted_ReduceMin", keepdims=1),
-            helper.make_node("Equal", ["planted.shorter", shorter], ["planted.there"], "planted_Equal"),
-            helper.make_node("Where", ["planted.there", half, one], ["planted.factor"], "planted_Where"),
-            helper.make_node("Mul", ["score_map.right", "planted.factor"], ["score_map"], "planted_Mul"),
+            helper.make_node(
+                "Slice", ["planted.shape", *bounds], ["planted.sides"], "planted_Slice"
+            ),
+            helper.make_node(
+                "ReduceMin",
+                ["planted.sides", axes],
+                ["planted.shorter"],
+                "planted_ReduceMin",
+                keepdims=1,
+            ),
+            helper.make_node(
+                "Equal", ["planted.shorter", shorter], ["planted.there"], "planted_Equal"
+            ),
+            helper.make_node(
+                "Where", ["planted.there", half, one], ["planted.factor"], "planted_Where"
+            ),
+            helper.make_node(
+                "Mul", ["score_map.right", "planted.factor"], ["score_map"], "planted_Mul"
+            ),
         ]
         for node in reversed(planted):
             nodes.insert(list(nodes).index(fc8) + 1, node)
@@ -363,7 +400,12 @@ def faults(side: int) -> list[Fault]:
         Fault("one convolution zeroed", "weights", zeroed("conv4_2")),
         Fault("two filters swapped", "weights", two_filters_swapped),
         Fault("conv4_2 without its bias", "weights", without_bias("conv4_2")),
-        Fault("conv2_1 without its bias, which is small", "weights", without_bias("conv2_1"), wanted="any"),
+        Fault(
+            "conv2_1 without its bias, which is small",
+            "weights",
+            without_bias("conv2_1"),
+            wanted="any",
+        ),
         Fault("noise of 1 % on weights", "weights", noise(0.01)),
         Fault("noise of 0.1 % on weights", "weights", noise(0.001)),
         Fault("float16 weights called float32", "rounding", rounded_to_half),

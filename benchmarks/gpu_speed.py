@@ -337,7 +337,9 @@ def main(
         if device == "cpu":
             chosen = [way for way in chosen if not way.name.startswith("CUDA graphs")]
         card = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
-        found = ResultRows(out / f"gpu_speed_{device}.csv", f"Inference of {archs} on {card}", TABLE)
+        found = ResultRows(
+            out / f"gpu_speed_{device}.csv", f"Inference of {archs} on {card}", TABLE
+        )
         measure(files, device, shapes, chosen, found)
     environment = json.dumps(describe_environment(available_cores()), indent=2)
     found.note(f"\n```json\n{environment}\n```")

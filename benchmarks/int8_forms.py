@@ -23,7 +23,16 @@ import pandas as pd
 from without_vnni import environment
 
 EXACT = {"session.x64quantprecision": "1"}
-HEADS = ["form", "top-1 error %", "RMS % against fp32", "best class as fp32 %", "levels off", "ms", "times as fast as fp32", "of rounds"]
+HEADS = [
+    "form",
+    "top-1 error %",
+    "RMS % against fp32",
+    "best class as fp32 %",
+    "levels off",
+    "ms",
+    "times as fast as fp32",
+    "of rounds",
+]
 
 
 @dataclass(frozen=True)
@@ -66,17 +75,33 @@ def fitted_net(setting: Setting):
     from vgg_deploy.net.spec import NetSpec
 
     train = open_dataset(setting.data / "imagenette10", "train").subset(setting.head_images)
-    spec = NetSpec("D", train.classes, width=setting.width, train_side=(256, 256), recipe="fc8 by ridge regression")
+    spec = NetSpec(
+        "D",
+        train.classes,
+        width=setting.width,
+        train_side=(256, 256),
+        recipe="fc8 by ridge regression",
+    )
     net = VGG(spec).eval()
     initialise(net, "he", torch.Generator().manual_seed(0))
     if setting.width == 1:
         held = load_file(setting.data / "weights" / "vgg16_conv_oxford.safetensors")
         held["conv1_1.weight"] = np.ascontiguousarray(held["conv1_1.weight"][:, ::-1])  # BGR to RGB
-        net.load_state_dict({name: torch.from_numpy(values) for name, values in held.items()}, strict=False)
+        net.load_state_dict(
+            {name: torch.from_numpy(values) for name, values in held.items()}, strict=False
+        )
     with torch.inference_mode():
         _scale_head(net, train)
-        features = torch.cat([_before_fc8(net, train.decode(i)) for i in range(len(train))]).double()
-        wanted = 10 * torch.nn.functional.one_hot(torch.from_numpy(train.labels), len(train.classes)).double() - 1
+        features = torch.cat(
+            [_before_fc8(net, train.decode(i)) for i in range(len(train))]
+        ).double()
+        wanted = (
+            10
+            * torch.nn.functional.one_hot(
+                torch.from_numpy(train.labels), len(train.classes)
+            ).double()
+            - 1
+        )
         centre = features.mean(0)
         gram = (features - centre).T @ (features - centre)
         gram.diagonal().add_(0.1 * gram.diagonal().mean() * len(train) ** 0.5)
@@ -152,7 +177,9 @@ def session(folder: Path, form: Form, threads: int):
     options.intra_op_num_threads, options.log_severity_level = threads, 4
     for name, value in form.settings.items():
         options.add_session_config_entry(name, value)
-    return ort.InferenceSession(str(folder / f"{form.file}.onnx"), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(
+        str(folder / f"{form.file}.onnx"), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def measure(folder: Path, setting: Setting) -> dict[str, dict]:
@@ -162,9 +189,15 @@ def measure(folder: Path, setting: Setting) -> dict[str, dict]:
     held = np.load(folder / "images.npz")
     images, labels = held["images"], held["labels"]
     running = {name: session(folder, form, setting.threads) for name, form in FORMS.items()}
-    scores = {name: np.concatenate([_scores(run, image) for image in images]) for name, run in running.items()}
+    scores = {
+        name: np.concatenate([_scores(run, image) for image in images])
+        for name, run in running.items()
+    }
     exact = scores["fp32"]
-    rows = {name: {"top1_error_pct": 100 * float((found.argmax(1) != labels).mean())} for name, found in scores.items()}
+    rows = {
+        name: {"top1_error_pct": 100 * float((found.argmax(1) != labels).mean())}
+        for name, found in scores.items()
+    }
     for name, form in FORMS.items():
         if name == "fp32":
             continue
@@ -172,7 +205,9 @@ def measure(folder: Path, setting: Setting) -> dict[str, dict]:
         rows[name]["rms_pct"] = 100 * float(error)
         rows[name]["agree_pct"] = 100 * float((scores[name].argmax(1) == exact.argmax(1)).mean())
         if not form.settings and form.file != "uint8":
-            levels = kernel_errors(folder / f"{form.file}.onnx", images[:1], "uint8", setting.threads)
+            levels = kernel_errors(
+                folder / f"{form.file}.onnx", images[:1], "uint8", setting.threads
+            )
             rows[name]["levels_off"] = max(levels.values())
     ms = {name: [] for name in FORMS}
     for i in range(setting.rounds + 2):
@@ -183,7 +218,12 @@ def measure(folder: Path, setting: Setting) -> dict[str, dict]:
     for name in FORMS:
         ratios = np.array(ms["fp32"][2:]) / ms[name][2:]
         low, high = np.quantile(ratios, [0.25, 0.75])
-        rows[name] |= {"ms": float(np.median(ms[name][2:])), "times_fp32": float(np.median(ratios)), "low": float(low), "high": float(high)}
+        rows[name] |= {
+            "ms": float(np.median(ms[name][2:])),
+            "times_fp32": float(np.median(ratios)),
+            "low": float(low),
+            "high": float(high),
+        }
     return rows
 
 
@@ -193,17 +233,25 @@ def _scores(run, image: np.ndarray) -> np.ndarray:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--data", required=True, type=click.Path(exists=True, path_type=Path), help="See above.")
+@click.option(
+    "--data", required=True, type=click.Path(exists=True, path_type=Path), help="See above."
+)
 @click.option("--width", default=1.0, help="Of the net's channels; below 1 its weights are random.")
 @click.option("--head-images", default=600, help="Training images that fc8 is fitted to.")
 @click.option("--calibration-images", default=128, help="Training images.")
 @click.option("--images", default=200, help="Validation images that are scored.")
 @click.option("--rounds", default=30, help="Each calls every form once, batch 1, 224 x 224.")
 @click.option("--threads", default=2)
-@click.option("--keep", type=click.Path(path_type=Path), help="Folder of the files; what is there is not made again.  [default: a scratch folder]")
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    help="Folder of the files; what is there is not made again.  [default: a scratch folder]",
+)
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 @click.option("--measure-only", is_flag=True, hidden=True)
-def main(data, width, head_images, calibration_images, images, rounds, threads, keep, out, measure_only):
+def main(
+    data, width, head_images, calibration_images, images, rounds, threads, keep, out, measure_only
+):
     setting = Setting(data, width, head_images, calibration_images, images, rounds, threads)
     if measure_only:
         print(json.dumps(measure(keep, setting)))
@@ -214,7 +262,10 @@ def main(data, width, head_images, calibration_images, images, rounds, threads, 
         if not (folder / "images.npz").is_file():
             prepare(setting, folder)
         rows = []
-        for cpu, env in (("this CPU", None), ("without AVX-512 and VNNI", environment(Path(package)))):
+        for cpu, env in (
+            ("this CPU", None),
+            ("without AVX-512 and VNNI", environment(Path(package))),
+        ):
             found = measure_alone(folder, setting, env)
             rows += [{"cpu": cpu, "form": name, **row} for name, row in found.items()]
             print(pd.DataFrame(rows[-len(found) :]).to_string(), flush=True)
@@ -235,12 +286,21 @@ def prepare(setting: Setting, folder: Path) -> None:
     print("calibrating and writing the forms", flush=True)
     write_forms(net, setting, folder)
     val = open_dataset(setting.data / "imagenette10", "val").subset(setting.images)
-    np.savez(folder / "images.npz", images=np.stack([val.decode(i).numpy() for i in range(len(val))]), labels=val.labels)
+    np.savez(
+        folder / "images.npz",
+        images=np.stack([val.decode(i).numpy() for i in range(len(val))]),
+        labels=val.labels,
+    )
 
 
 def measure_alone(folder: Path, setting: Setting, env: dict[str, str] | None) -> dict[str, dict]:
     """`measure` in a process of its own."""
-    options = {"data": setting.data, "keep": folder, "rounds": setting.rounds, "threads": setting.threads}
+    options = {
+        "data": setting.data,
+        "keep": folder,
+        "rounds": setting.rounds,
+        "threads": setting.threads,
+    }
     command = [sys.executable, __file__, "--measure-only"]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
@@ -266,7 +326,10 @@ def report(table: pd.DataFrame, setting: Setting, out: Path) -> None:
             ]  # fmt: skip
             lines.append(f"| {' | '.join(cells)} |")
         parts.append(f"## {cpu[0].upper()}{cpu[1:]}\n\n" + "\n".join(lines))
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(setting).items()}
+    settings = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in asdict(setting).items()
+    }
     (out / "int8_forms.md").write_text(
         "# 8-bit forms in ONNX Runtime, with and without VNNI\n\n"
         f"`python benchmarks/int8_forms.py --data FOLDER`: D at width {setting.width:g}, {setting.images} validation photos, "

@@ -32,23 +32,75 @@ class Study:
     def train(self, name: str, *options: str) -> Path:
         """The run's folder; trained unless it is there with all its epochs."""
         folder = self.runs / name
-        if (folder / "metrics.csv").is_file() and len(pd.read_csv(folder / "metrics.csv")) == self.epochs:
+        if (folder / "metrics.csv").is_file() and len(
+            pd.read_csv(folder / "metrics.csv")
+        ) == self.epochs:
             return folder
-        common = ["--width", SMALL.width, "--crop", SMALL.crop, "--batch", SMALL.batch, "--lr", SMALL.lr, "--dropout", SMALL.dropout, "--init", SMALL.init]
-        common += ["--epochs", self.epochs, "--lr-drops", f"{self.epochs - 2},{self.epochs - 1}", "--threads", self.threads, "--workers", 1, "--out", folder]
+        common = [
+            "--width",
+            SMALL.width,
+            "--crop",
+            SMALL.crop,
+            "--batch",
+            SMALL.batch,
+            "--lr",
+            SMALL.lr,
+            "--dropout",
+            SMALL.dropout,
+            "--init",
+            SMALL.init,
+        ]
+        common += [
+            "--epochs",
+            self.epochs,
+            "--lr-drops",
+            f"{self.epochs - 2},{self.epochs - 1}",
+            "--threads",
+            self.threads,
+            "--workers",
+            1,
+            "--out",
+            folder,
+        ]
         common += ["--data", self.data] if self.data else []
-        done = subprocess.run([sys.executable, "-m", "train", *map(str, common), *options], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "train", *map(str, common), *options],
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             raise SystemExit(f"{name}: {done.stdout}\n{done.stderr}")
-        print(name, "|", [line for line in done.stdout.splitlines() if line.startswith("Done")][0], flush=True)
+        print(
+            name,
+            "|",
+            [line for line in done.stdout.splitlines() if line.startswith("Done")][0],
+            flush=True,
+        )
         return folder
 
     def errors(self, runs: dict[str, Path]) -> pd.DataFrame:
         """Top-1 errors at SIDES by vgg-bench. Columns: model, side, top1_error_pct."""
         models = [str(folder / "best.pt") for folder in runs.values()]
         out = self.runs / "bench"
-        command = [sys.executable, "-m", "bench", *models, "--scales", ",".join(map(str, SIDES)), "--measure", "accuracy", "--no-flips"]
-        command += ["--threads", str(self.threads), "--cells", str(self.runs / "cells"), "--out", str(out)]
+        command = [
+            sys.executable,
+            "-m",
+            "bench",
+            *models,
+            "--scales",
+            ",".join(map(str, SIDES)),
+            "--measure",
+            "accuracy",
+            "--no-flips",
+        ]
+        command += [
+            "--threads",
+            str(self.threads),
+            "--cells",
+            str(self.runs / "cells"),
+            "--out",
+            str(out),
+        ]
         command += ["--data", str(self.data)] if self.data else ["--images", "300"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
@@ -56,7 +108,13 @@ class Study:
         table = pd.read_csv(out / "accuracy.csv", dtype={"scales": str})
         names = dict(zip(models, runs, strict=True))
         single = table[table.scales.isin(map(str, SIDES))]
-        return pd.DataFrame({"model": single.model.map(names), "side": single.scales.astype(int), "top1_error_pct": single.top1_error_pct})
+        return pd.DataFrame(
+            {
+                "model": single.model.map(names),
+                "side": single.scales.astype(int),
+                "top1_error_pct": single.top1_error_pct,
+            }
+        )
 
 
 def jitter(study: Study, seeds: range, out: Path) -> str:
@@ -84,22 +142,50 @@ def warm_start(study: Study, seeds: range, out: Path) -> str:
 
     kinds = {"D from a trained A": [], "D, drawn": []}
     for seed in seeds:
-        net_a = study.train(f"A-jitter-{seed}", "--arch", "A", "--seed", str(seed), "--side", JITTER) / "best.pt"
+        net_a = (
+            study.train(f"A-jitter-{seed}", "--arch", "A", "--seed", str(seed), "--side", JITTER)
+            / "best.pt"
+        )
         common = ("--arch", "D", "--seed", str(seed), "--side", JITTER)
-        kinds["D from a trained A"].append(study.train(f"D-warm-{seed}", *common, "--net-a", str(net_a)))
+        kinds["D from a trained A"].append(
+            study.train(f"D-warm-{seed}", *common, "--net-a", str(net_a))
+        )
         kinds["D, drawn"].append(study.train(f"D-drawn-{seed}", *common))
     compare_curves(kinds, out / "warm_start.png", "epoch")
-    tables = {kind: pd.concat([pd.read_csv(f / "metrics.csv").assign(seed=s) for s, f in zip(seeds, folders, strict=True)]) for kind, folders in kinds.items()}
-    pd.concat([t.assign(start=k) for k, t in tables.items()])[["start", "seed", "epoch", "train_loss", "val_top1_error_pct"]].to_csv(
-        out / "warm_start.csv", index=False
-    )
+    tables = {
+        kind: pd.concat(
+            [
+                pd.read_csv(f / "metrics.csv").assign(seed=s)
+                for s, f in zip(seeds, folders, strict=True)
+            ]
+        )
+        for kind, folders in kinds.items()
+    }
+    pd.concat([t.assign(start=k) for k, t in tables.items()])[
+        ["start", "seed", "epoch", "train_loss", "val_top1_error_pct"]
+    ].to_csv(out / "warm_start.csv", index=False)
     lines = ["| after epoch | " + " | ".join(tables) + " |", "| --- " * (1 + len(tables)) + "|"]
     for epoch in range(1, study.epochs + 1):
         found = [t[t.epoch == epoch].val_top1_error_pct for t in tables.values()]
-        lines.append(f"| {epoch} | " + " | ".join(f"{e.mean():.1f} ({e.min():.1f}-{e.max():.1f})" for e in found) + " |")
-    lines += ["", "| first epoch with an error of at most % | " + " | ".join(tables) + " |", "| --- " * (1 + len(tables)) + "|"]
+        lines.append(
+            f"| {epoch} | "
+            + " | ".join(f"{e.mean():.1f} ({e.min():.1f}-{e.max():.1f})" for e in found)
+            + " |"
+        )
+    lines += [
+        "",
+        "| first epoch with an error of at most % | " + " | ".join(tables) + " |",
+        "| --- " * (1 + len(tables)) + "|",
+    ]
     for level in LEVELS:
-        lines.append(f"| {level} | " + " | ".join(", ".join(first_at_most(own, level) for _, own in t.groupby("seed")) for t in tables.values()) + " |")
+        lines.append(
+            f"| {level} | "
+            + " | ".join(
+                ", ".join(first_at_most(own, level) for _, own in t.groupby("seed"))
+                for t in tables.values()
+            )
+            + " |"
+        )
     return "\n".join(lines)
 
 
@@ -113,17 +199,47 @@ def printed_variance(study: Study) -> str:
     """What `--init paper-var` says of nets A and D."""
     lines = []
     for arch in ("A", "D"):
-        command = [sys.executable, "-m", "train", "--arch", arch, "--init", "paper-var", "--width", str(SMALL.width), "--crop", str(SMALL.crop)]
-        command += ["--lr", "0.01", "--epochs", "1", "--batch", "32", "--side", str(SMALL.crop), "--out", str(study.runs / f"{arch}-paper-var")]
+        command = [
+            sys.executable,
+            "-m",
+            "train",
+            "--arch",
+            arch,
+            "--init",
+            "paper-var",
+            "--width",
+            str(SMALL.width),
+            "--crop",
+            str(SMALL.crop),
+        ]
+        command += [
+            "--lr",
+            "0.01",
+            "--epochs",
+            "1",
+            "--batch",
+            "32",
+            "--side",
+            str(SMALL.crop),
+            "--out",
+            str(study.runs / f"{arch}-paper-var"),
+        ]
         command += ["--data", str(study.data)] if study.data else []
         done = subprocess.run(command, capture_output=True, text=True)
-        said = re.findall(r"(?:Warning: the first|Error: the) loss is [^;(]*", " ".join((done.stdout + done.stderr).split()))
+        said = re.findall(
+            r"(?:Warning: the first|Error: the) loss is [^;(]*",
+            " ".join((done.stdout + done.stderr).split()),
+        )
         lines.append(f"- {arch}, exit code {done.returncode}: {'; '.join(said)}")
     return "\n".join(lines)
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--data", type=click.Path(path_type=Path), help="Folder with train/<class>/* and val/<class>/*; without it built-in pictures.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder with train/<class>/* and val/<class>/*; without it built-in pictures.",
+)
 @click.option("--runs", default="runs/learning", type=click.Path(path_type=Path))
 @click.option("--seeds", default=3)
 @click.option("--warm-seeds", default=2, help="Of the nets D, which take longer.")
@@ -134,8 +250,12 @@ def main(data, runs, seeds, warm_seeds, epochs, threads, out):
     study = Study(runs, data, epochs, threads)
     out.mkdir(parents=True, exist_ok=True)
     parts = {
-        "Jitter: top-1 errors in % at test scale Q, mean and range over seeds": jitter(study, range(seeds), out),
-        f"Warm start, {warm_seeds} seeds: validation top-1 error in %, mean and range over seeds": warm_start(study, range(warm_seeds), out),
+        "Jitter: top-1 errors in % at test scale Q, mean and range over seeds": jitter(
+            study, range(seeds), out
+        ),
+        f"Warm start, {warm_seeds} seeds: validation top-1 error in %, mean and range over seeds": warm_start(
+            study, range(warm_seeds), out
+        ),
         "The printed variance of 0.01 at LR 0.01": printed_variance(study),
     }
     text = "\n\n".join(f"## {title}\n\n{table}" for title, table in parts.items())

@@ -30,7 +30,9 @@ WARM_UP = 4  # batches, while the worker processes start
 def training_rate(dataset: Dataset, side: tuple[int, int], workers: int, seconds: float) -> float:
     """Images a second of the training loader."""
     config = TrainConfig(arch="A", batch=min(64, len(dataset)), epochs=10**6, side=side)
-    batches = train_batches(Views(dataset, config, Preprocessing(), np.eye(3) * 20), 0, workers, False)
+    batches = train_batches(
+        Views(dataset, config, Preprocessing(), np.eye(3) * 20), 0, workers, False
+    )
     for _ in range(WARM_UP * max(1, workers)):
         next(batches)
     begun, images = time.perf_counter(), 0
@@ -39,7 +41,9 @@ def training_rate(dataset: Dataset, side: tuple[int, int], workers: int, seconds
     return images / (time.perf_counter() - begun)
 
 
-def evaluation_rate(dataset: Dataset, sides: tuple[int, ...], decoders: int, seconds: float) -> tuple[float, float]:
+def evaluation_rate(
+    dataset: Dataset, sides: tuple[int, ...], decoders: int, seconds: float
+) -> tuple[float, float]:
     """Images a second of the bench's loader, each at every Q, and milliseconds of the main process's own time an image."""
     wanted = {Scale(side, "bilinear"): np.ones(len(dataset), bool) for side in sides}
     begun, own, images = time.perf_counter(), time.process_time(), 0.0
@@ -56,12 +60,16 @@ def enlarged(dataset: Dataset, side: int, folder: Path) -> Dataset:
         path.parent.mkdir(parents=True, exist_ok=True)
         with Image.open(dataset.path(i)) as image:
             scale = side / min(image.size)
-            image.convert("RGB").resize([round(s * scale) for s in image.size], Image.Resampling.BICUBIC).save(path, quality=90)
+            image.convert("RGB").resize(
+                [round(s * scale) for s in image.size], Image.Resampling.BICUBIC
+            ).save(path, quality=90)
     return open_dataset(folder, "val")
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder with val/<class>/*.")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="Folder with val/<class>/*."
+)
 @click.option("--images", default=500)
 @click.option("--enlarge", type=int, help="Shorter side, pixels.")
 @click.option("--seconds", default=8.0, help="Of each row.")
@@ -73,12 +81,24 @@ def main(data, images, enlarge, seconds, out):
         dataset = enlarged(dataset, enlarge, Path(scratch)) if enlarge else dataset
         sizes = [Image.open(dataset.path(i)).size for i in range(len(dataset))]
         rows = [
-            {"loader": "training, S 256", "images_per_s": training_rate(dataset, (256, 256), cores, seconds)},
-            {"loader": "training, S [256;512]", "images_per_s": training_rate(dataset, (256, 512), cores, seconds)},
+            {
+                "loader": "training, S 256",
+                "images_per_s": training_rate(dataset, (256, 256), cores, seconds),
+            },
+            {
+                "loader": "training, S [256;512]",
+                "images_per_s": training_rate(dataset, (256, 512), cores, seconds),
+            },
         ]
         for sides in ((256,), (256, 384, 512)):
             rate, own_ms = evaluation_rate(dataset, sides, cores, seconds)
-            rows.append({"loader": f"evaluation, Q {', '.join(map(str, sides))}", "images_per_s": rate, "main_ms_per_image": own_ms})
+            rows.append(
+                {
+                    "loader": f"evaluation, Q {', '.join(map(str, sides))}",
+                    "images_per_s": rate,
+                    "main_ms_per_image": own_ms,
+                }
+            )
     table = pd.DataFrame(rows).assign(cores=cores)
     table["per_core"] = table.images_per_s / cores
     out.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,9 @@ from vgg_deploy.net.model import VGG, initialise
 from vgg_deploy.exported.ncnn_files import SUFFIX
 from vgg_deploy.net.spec import NetSpec, Preprocessing
 
-USUAL = Preprocessing(mean=tuple(255 * m for m in USUAL_MEAN))  # so that an input normalised as is usual is the very same picture
+USUAL = Preprocessing(
+    mean=tuple(255 * m for m in USUAL_MEAN)
+)  # so that an input normalised as is usual is the very same picture
 
 
 def random_weights(spec: NetSpec, folder: Path) -> Path:
@@ -35,16 +37,31 @@ def exports(source: Path, folder: Path, wanted: Wanted) -> list[Path]:
     """Exported files, a precision each; those that are there if they were made from the same weights in the same way."""
     arch, digest = load_checkpoint(source).spec.arch, sha256(source)
     paths = [folder / f"{arch}.{precision}.onnx" for precision in wanted.precisions]
-    missing = tuple(precision for precision, path in zip(wanted.precisions, paths, strict=True) if not _made_so(path, digest, wanted))
+    missing = tuple(
+        precision
+        for precision, path in zip(wanted.precisions, paths, strict=True)
+        if not _made_so(path, digest, wanted)
+    )
     if missing:
-        export_onnx(source, folder, replace(wanted, precisions=missing), None, available_cores(), lambda text: print(text, flush=True))
+        export_onnx(
+            source,
+            folder,
+            replace(wanted, precisions=missing),
+            None,
+            available_cores(),
+            lambda text: print(text, flush=True),
+        )
     return paths
 
 
 def ncnn_export(onnx: Path) -> Path:
     """ncnn's files of a float32 ONNX file of ours; those that are there if they were made of the same weights."""
     path, digest = onnx.with_suffix(SUFFIX), artifact_of(onnx).source_sha256
-    if not path.is_file() or not manifest_path(path).is_file() or artifact_of(path).source_sha256 != digest:
+    if (
+        not path.is_file()
+        or not manifest_path(path).is_file()
+        or artifact_of(path).source_sha256 != digest
+    ):
         export_ncnn(onnx, available_cores(), lambda text: print(text, flush=True))
     return path
 

@@ -89,10 +89,18 @@ TARGETS = {  # module: tests that should notice, the fastest first
     ),
     "bench/accuracy/reliability.py": (
         *_named(ORACLES, "calibration_error_is_a_loop_over_bins"),
-        *_named("bench/accuracy/test_reliability.py", "calibration_by_hand", "calibrated_answers_have_no_error"),
+        *_named(
+            "bench/accuracy/test_reliability.py",
+            "calibration_by_hand",
+            "calibrated_answers_have_no_error",
+        ),
     ),
     "bench/accuracy/protocols.py": ("vgg_deploy/images/test_crops.py", *GEOMETRY),
-    "bench/accuracy/compare.py": ("bench/gate/test_verdict.py", "bench/accuracy/test_compare.py", "bench/gate/test_gate.py"),
+    "bench/accuracy/compare.py": (
+        "bench/gate/test_verdict.py",
+        "bench/accuracy/test_compare.py",
+        "bench/gate/test_gate.py",
+    ),
     "bench/accuracy/rows.py": (
         "bench/gate/test_verdict.py",
         "bench/accuracy/test_reliability.py",
@@ -101,7 +109,11 @@ TARGETS = {  # module: tests that should notice, the fastest first
     ),
     "bench/gate/verdict.py": ("bench/gate/test_verdict.py", "bench/gate/test_gate.py"),
     "export/verify/parity.py": ("export/test_release.py", "export/test_export_commands.py"),
-    "export/verify/lint.py": ("vgg_deploy/runtimes/test_integer_kernels.py", "export/verify/test_precisions.py", "export/quantize/test_quantization.py"),
+    "export/verify/lint.py": (
+        "vgg_deploy/runtimes/test_integer_kernels.py",
+        "export/verify/test_precisions.py",
+        "export/quantize/test_quantization.py",
+    ),
 }
 SWAPS: dict[type, Any] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,

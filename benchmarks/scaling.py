@@ -78,7 +78,9 @@ class Point:
 
 def work(spec: NetSpec, shape: Shape) -> int:
     """Exact multiply-accumulates of one call."""
-    return shape.batch * macs(ARCHS[spec.arch], shape.height, shape.width, len(spec.classes), spec.width, spec.crop)
+    return shape.batch * macs(
+        ARCHS[spec.arch], shape.height, shape.width, len(spec.classes), spec.width, spec.crop
+    )
 
 
 def group_work(spec: NetSpec, shape: Shape) -> dict[str, int]:
@@ -88,15 +90,22 @@ def group_work(spec: NetSpec, shape: Shape) -> dict[str, int]:
         found[name] = shape.batch * sum(c.kernel**2 * c.c_in * c.c_out * h * w for c in stage)
         h, w = h // 2, w // 2
     h, w = map_side(shape.height, spec.crop), map_side(shape.width, spec.crop)
-    fc = [shape.batch * c.kernel**2 * c.c_in * c.c_out * h * w for c in ARCHS[spec.arch].head(len(spec.classes), spec.width, spec.crop)]
+    fc = [
+        shape.batch * c.kernel**2 * c.c_in * c.c_out * h * w
+        for c in ARCHS[spec.arch].head(len(spec.classes), spec.width, spec.crop)
+    ]
     return {**found, "fc6": fc[0], "fc7, fc8": fc[1] + fc[2]}
 
 
 def pictures(shape: Shape) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (shape.batch, 3, shape.height, shape.width), np.uint8)
+    return np.random.default_rng(0).integers(
+        0, 256, (shape.batch, 3, shape.height, shape.width), np.uint8
+    )
 
 
-def call_times(runtimes: list[Runtime], shapes: list[Shape], rounds: int) -> dict[tuple[str, Shape], list[float]]:
+def call_times(
+    runtimes: list[Runtime], shapes: list[Shape], rounds: int
+) -> dict[tuple[str, Shape], list[float]]:
     """Seconds of one call of every runtime at every shape in every round; the first calls are not counted."""
     seconds = defaultdict(list)
     for turn in range(rounds + 1):
@@ -134,10 +143,19 @@ def alone(function: Callable, *args):
 
 
 def peak_mib() -> float:
-    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")) / 1024
+    return (
+        next(
+            int(line.split()[1])
+            for line in Path("/proc/self/status").read_text().splitlines()
+            if line.startswith("VmHWM")
+        )
+        / 1024
+    )
 
 
-def onnxruntime_layers(path: Path, shapes: list[Shape], threads: int) -> dict[Shape, dict[str, float]]:
+def onnxruntime_layers(
+    path: Path, shapes: list[Shape], threads: int
+) -> dict[Shape, dict[str, float]]:
     """Seconds of each group in the second call at every shape, by ONNX Runtime's profiler."""
     import onnxruntime as ort
 
@@ -155,8 +173,14 @@ def onnxruntime_layers(path: Path, shapes: list[Shape], threads: int) -> dict[Sh
     for shape, (begun, lasted) in zip(shapes, calls[1::2], strict=True):
         groups = dict.fromkeys((*GROUPS, OTHER), 0.0)
         for event in events:
-            if event["cat"] == "Node" and event["name"].endswith("_kernel_time") and begun <= event["ts"] <= begun + lasted:
-                groups[group_of(event["name"]) if event["args"]["op_name"] == "Conv" else OTHER] += event["dur"] / 1e6
+            if (
+                event["cat"] == "Node"
+                and event["name"].endswith("_kernel_time")
+                and begun <= event["ts"] <= begun + lasted
+            ):
+                groups[
+                    group_of(event["name"]) if event["args"]["op_name"] == "Conv" else OTHER
+                ] += event["dur"] / 1e6
         found[shape] = groups
     return found
 
@@ -166,8 +190,14 @@ def torch_layers(runtime: Runtime, shapes: list[Shape]) -> dict[Shape, dict[str,
     took, begun = {}, {}
     for name, layer in runtime.forward.net.named_children():
         if name.startswith(("conv", "fc")):
-            layer.register_forward_pre_hook(lambda _, given, name=name: begun.update({name: time.perf_counter()}))
-            layer.register_forward_hook(lambda _, given, got, name=name: took.update({name: time.perf_counter() - begun[name]}))
+            layer.register_forward_pre_hook(
+                lambda _, given, name=name: begun.update({name: time.perf_counter()})
+            )
+            layer.register_forward_hook(
+                lambda _, given, got, name=name: took.update(
+                    {name: time.perf_counter() - begun[name]}
+                )
+            )
     found = {}
     for shape in shapes:
         for _ in range(2):
@@ -204,7 +234,9 @@ def score_images(model: Path, dataset: Dataset, threads: int) -> Scored:
     rows = rows_of((0,), [spec], ("dense",), (spec.crop,), False)
     with tempfile.TemporaryDirectory() as cells:
         begun = time.perf_counter()
-        measure_accuracy([opened], rows, dataset, Storage(Path(cells), "float32"), 16, threads, "stop")
+        measure_accuracy(
+            [opened], rows, dataset, Storage(Path(cells), "float32"), 16, threads, "stop"
+        )
         seconds = time.perf_counter() - begun
     shapes = [Shape(1, *rescaled_size(*dataset.size(i), spec.crop)) for i in range(len(dataset))]
     return Scored(sum(work(spec, shape) for shape in shapes) / 1e9, seconds, peak_mib())
@@ -242,7 +274,9 @@ def with_lines(points: list[Point]) -> pd.DataFrame:
     return table
 
 
-def by_layers(table: pd.DataFrame, spec: NetSpec, layers: dict[str, dict[Shape, dict[str, float]]]) -> pd.DataFrame:
+def by_layers(
+    table: pd.DataFrame, spec: NetSpec, layers: dict[str, dict[Shape, dict[str, float]]]
+) -> pd.DataFrame:
     """Where a deviation comes from: per shape and group its seconds, and in per cent of the whole line's time what it took more than the line
     gives to its multiply-accumulates; these add up to the deviation of the profiled call."""
     rows = []
@@ -308,7 +342,11 @@ def why(own: pd.DataFrame, layers: pd.DataFrame) -> str:
         f"| {' | '.join(['---'] * (len(groups) + 4))} |",
     ]
     for row in own.itertuples():
-        at = layers[(layers.batch == row.batch) & (layers.height == row.height_px) & (layers.width == row.width_px)].set_index("group")
+        at = layers[
+            (layers.batch == row.batch)
+            & (layers.height == row.height_px)
+            & (layers.width == row.width_px)
+        ].set_index("group")
         stages = at.loc[list(GROUPS[:5])]
         lines.append(f"| {label(row)} | {' | '.join(f'{at.excess_pct[group]:+.1f}' for group in groups)} | {at.excess_pct.sum():+.1f} "
                      f"| {1000 * stages.seconds.sum() / stages.gmacs.sum():.2f} | {1000 * at.seconds['fc6'] / at.gmacs['fc6']:.1f} |")  # fmt: skip
@@ -322,7 +360,9 @@ def picture(table: pd.DataFrame) -> Figure:
     all_axes = figure.subplots(3, 3, sharex="col", height_ratios=(3, 2, 2))
     for column, series in zip(all_axes.T, (SIZE, BATCH, IMAGES), strict=True):
         of_series = table[table.series == series]
-        for colour, (runtime, own) in zip(COLOURS, of_series.groupby("runtime", sort=False), strict=False):
+        for colour, (runtime, own) in zip(
+            COLOURS, of_series.groupby("runtime", sort=False), strict=False
+        ):
             draw(column, own.sort_values("gmacs"), colour, NAMES[runtime])
         column[0].set_title(series, loc="left", fontsize=10, fontweight="bold")
         column[1].axhline(0, color=FAINT, linewidth=0.8)
@@ -331,7 +371,11 @@ def picture(table: pd.DataFrame) -> Figure:
         for axes in (column[0], column[2]):
             axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
         column[0].set_xlim(0)
-    for axes, name in zip(all_axes[:, 0], ("time, s", "off the line through the origin, %", "peak memory, MiB"), strict=True):
+    for axes, name in zip(
+        all_axes[:, 0],
+        ("time, s", "off the line through the origin, %", "peak memory, MiB"),
+        strict=True,
+    ):
         axes.set_ylabel(name)
     return figure
 
@@ -340,28 +384,63 @@ def draw(axes, own: pd.DataFrame, colour: str, name: str) -> None:
     """One runtime of one series into time, deviation and memory."""
     first, ends = own.iloc[0], np.array([0, own.gmacs.max()])
     spread = [own.median_s - own.min_s, own.max_s - own.median_s]
-    axes[0].errorbar(own.gmacs, own.median_s, spread, fmt="o", color=colour, markersize=4, linewidth=0, elinewidth=1, label=name)
+    axes[0].errorbar(
+        own.gmacs,
+        own.median_s,
+        spread,
+        fmt="o",
+        color=colour,
+        markersize=4,
+        linewidth=0,
+        elinewidth=1,
+        label=name,
+    )
     axes[0].plot(ends, first.slope_s_per_gmac * ends, color=colour, linewidth=1)
     axes[1].plot(own.gmacs, own.deviation_pct, "o-", color=colour, markersize=4, linewidth=1)
     axes[2].plot(own.gmacs, own.peak_mib, "o", color=colour, markersize=4)
-    axes[2].plot(ends, first.memory_intercept_mib + first.memory_slope_mib_per_gmac * ends, color=colour, linewidth=1)
+    axes[2].plot(
+        ends,
+        first.memory_intercept_mib + first.memory_slope_mib_per_gmac * ends,
+        color=colour,
+        linewidth=1,
+    )
 
 
-def call_points(files: list[Path], spec: NetSpec, series: dict[str, list[Shape]], rounds: int, threads: int) -> tuple[list[Point], dict]:
+def call_points(
+    files: list[Path], spec: NetSpec, series: dict[str, list[Shape]], rounds: int, threads: int
+) -> tuple[list[Point], dict]:
     """The first two series, and seconds by layers."""
     shapes = list(dict.fromkeys(shape for found in series.values() for shape in found))
     runtimes = [open_runtime(path, threads=threads) for path in files]
     seconds = call_times(runtimes, shapes, rounds)
     names = [runtime.runtime for runtime in runtimes]
-    layers = {"onnxruntime": onnxruntime_layers(files[0], shapes, threads), "torch": torch_layers(runtimes[1], shapes)}
+    layers = {
+        "onnxruntime": onnxruntime_layers(files[0], shapes, threads),
+        "torch": torch_layers(runtimes[1], shapes),
+    }
     del runtimes
-    peaks = {name: alone(peaks_of_calls, path, shapes, threads) for name, path in zip(names, files, strict=True)}
+    peaks = {
+        name: alone(peaks_of_calls, path, shapes, threads)
+        for name, path in zip(names, files, strict=True)
+    }
     points = []
     for name in names:
         for title, found in series.items():
             for shape in found:
                 took = seconds[name, shape]
-                points.append(Point(title, name, *shape, work(spec, shape) / 1e9, rounds, float(np.median(took)), min(took), max(took), peaks[name][shape]))
+                points.append(
+                    Point(
+                        title,
+                        name,
+                        *shape,
+                        work(spec, shape) / 1e9,
+                        rounds,
+                        float(np.median(took)),
+                        min(took),
+                        max(took),
+                        peaks[name][shape],
+                    )
+                )
     return points, layers
 
 
@@ -378,20 +457,36 @@ def whole_numbers(text: str, separator: str = ",") -> tuple[int, ...]:
 @click.option("--threads", default=2)
 @click.option("--rounds", default=3)
 @click.option("--short", is_flag=True, help="Q up to 384, batches up to 4, 400 images, 2 rounds.")
-@click.option("--kept", default="build/scaling", type=click.Path(path_type=Path), help="Folder of the nets, for the next run.")
+@click.option(
+    "--kept",
+    default="build/scaling",
+    type=click.Path(path_type=Path),
+    help="Folder of the nets, for the next run.",
+)
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(arch, width, sizes, batches, counts, threads, rounds, short, kept, out):
     if short:
-        sizes, batches, counts, rounds = "224x224,256x256,384x384,256x341", "1,2,4", "100,200,400", 2
+        sizes, batches, counts, rounds = (
+            "224x224,256x256,384x384,256x341",
+            "1,2,4",
+            "100,200,400",
+            2,
+        )
     spec = NetSpec(arch, numbered(1000), width=width, preprocessing=USUAL)
     weights = random_weights(spec, kept)
     series = {
         SIZE: [Shape(1, *whole_numbers(size, "x")) for size in sizes.split(",")],
         BATCH: [Shape(batch, spec.crop, spec.crop) for batch in whole_numbers(batches)],
     }
-    points, layers = call_points([*exports(weights, kept, Wanted(("fp32",))), weights], spec, series, rounds, threads)
-    small = random_weights(NetSpec(**SMALL, classes=built_in("val", 1).classes, preprocessing=USUAL), kept / "small")
-    points += scoring_points(exports(small, kept / "small", Wanted(("fp32",)))[0], whole_numbers(counts), threads, rounds)
+    points, layers = call_points(
+        [*exports(weights, kept, Wanted(("fp32",))), weights], spec, series, rounds, threads
+    )
+    small = random_weights(
+        NetSpec(**SMALL, classes=built_in("val", 1).classes, preprocessing=USUAL), kept / "small"
+    )
+    points += scoring_points(
+        exports(small, kept / "small", Wanted(("fp32",)))[0], whole_numbers(counts), threads, rounds
+    )
     table = with_lines(points)
     excess = by_layers(table, spec, layers)
     described = json.dumps(describe_environment(threads), indent=2)

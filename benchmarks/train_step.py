@@ -248,9 +248,7 @@ def profile(name: str, problem: Problem, found: ResultRows) -> None:
         wait(problem.device)
     events = recorded.key_averages(group_by_input_shape=True)
     operations = [e for e in events if e.device_type == torch.autograd.DeviceType.CPU]
-    kernels = [
-        e for e in recorded.key_averages() if e.device_type != torch.autograd.DeviceType.CPU
-    ]
+    kernels = [e for e in recorded.key_averages() if e.device_type != torch.autograd.DeviceType.CPU]
     for kind, entries in (("operation", operations), ("kernel", kernels)):
         slowest = sorted(entries, key=lambda e: getattr(e, clock), reverse=True)
         for entry in slowest[: 3 * KERNELS if kind == "operation" else KERNELS]:
@@ -274,9 +272,7 @@ def default_ways(device: str) -> list[str]:
     return [*list(VARIANTS)[:-1], PLAIN_LAST, list(VARIANTS)[-1]]
 
 
-def measured(
-    problem: Problem, ways: list[str], rounds: int, calls: int, found: ResultRows
-) -> None:
+def measured(problem: Problem, ways: list[str], rounds: int, calls: int, found: ResultRows) -> None:
     """Add a row for every way, or a note that it failed."""
     partner = plain(problem, False)
     warmed(partner, problem.device)
@@ -319,7 +315,9 @@ PROFILE_TABLE = {
 
 @click.command(context_settings={"show_default": True})
 @click.option("--archs", default="A,D", help="Nets, comma-separated.")
-@click.option("--device", type=click.Choice(("cpu", "cuda")), help="[default: cuda if there is one]")
+@click.option(
+    "--device", type=click.Choice(("cpu", "cuda")), help="[default: cuda if there is one]"
+)
 @click.option("--batch", type=int, help="Images per update.  [default: 8 on the CPU, 256 on a GPU]")
 @click.option("--crop", default=224, help="Side of the images, pixels.")
 @click.option("--width", default=1.0, help="Multiplier of all channels; below 1 for rehearsals.")

@@ -80,9 +80,19 @@ def _copy(package: Path, copy: Path) -> None:
 
 
 def _without_cpuid(path: Path) -> bytes:
-    sections = subprocess.run(["readelf", "-SW", path], capture_output=True, text=True, check=True).stdout
-    address, offset = (int(value, 16) for value in re.search(r"\.text\s+PROGBITS\s+(\w+)\s+(\w+)", sections).groups())
-    listing = subprocess.run(["objdump", "-d", "--no-show-raw-insn", "-j", ".text", path], capture_output=True, text=True, check=True).stdout
+    sections = subprocess.run(
+        ["readelf", "-SW", path], capture_output=True, text=True, check=True
+    ).stdout
+    address, offset = (
+        int(value, 16)
+        for value in re.search(r"\.text\s+PROGBITS\s+(\w+)\s+(\w+)", sections).groups()
+    )
+    listing = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", "-j", ".text", path],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     changed = bytearray(path.read_bytes())
     found = re.findall(r"^\s*([0-9a-f]+):\s+cpuid\s*$", listing, re.M)
     if not found:
@@ -90,11 +100,17 @@ def _without_cpuid(path: Path) -> bytes:
     for text in found:
         at = int(text, 16) - address + offset
         if changed[at : at + 2] != CPUID:
-            raise SystemExit(f"{path}: has no CPUID instruction at {at:#x}, where objdump shows one")
+            raise SystemExit(
+                f"{path}: has no CPUID instruction at {at:#x}, where objdump shows one"
+            )
         changed[at : at + 2] = INVALID
     return bytes(changed)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
-        sys.exit(subprocess.run([sys.executable, *sys.argv[1:]], env=environment(Path(scratch))).returncode)
+        sys.exit(
+            subprocess.run(
+                [sys.executable, *sys.argv[1:]], env=environment(Path(scratch))
+            ).returncode
+        )

@@ -5,7 +5,16 @@ from pathlib import Path
 import click
 
 from export.options import Engines, Wanted
-from vgg_deploy.net.input_convention import CHANNEL_ORDERS, CROP_HELP, MEAN_HELP, ORDER_HELP, SAYS_NOTHING, STD_HELP, StatedInput, parse_channels
+from vgg_deploy.net.input_convention import (
+    CHANNEL_ORDERS,
+    CROP_HELP,
+    MEAN_HELP,
+    ORDER_HELP,
+    SAYS_NOTHING,
+    STD_HELP,
+    StatedInput,
+    parse_channels,
+)
 from vgg_deploy.errors import interruptible
 from vgg_deploy.net.unstated import ways_out
 
@@ -40,39 +49,96 @@ def parse_scales(ctx, param, text: str | None) -> tuple[int, ...] | None:
     try:
         return text and tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not a list of whole numbers; write 256,384,512") from None
+        raise click.BadParameter(
+            f"{text!r} is not a list of whole numbers; write 256,384,512"
+        ) from None
 
 
 @click.command(context_settings={"show_default": True})
 @click.argument("model", required=False, type=click.Path(path_type=Path))
-@click.option("--onnx", "to_onnx", is_flag=True, help="Write ONNX files: dynamic batch, height and width.")
+@click.option(
+    "--onnx", "to_onnx", is_flag=True, help="Write ONNX files: dynamic batch, height and width."
+)
 @click.option("--precision", "precisions", default=",".join(WANTED.precisions), callback=parse_precisions,
               help="fp32, fp16, bf16; int8 and fp8 for TensorRT, int8-cpu for ONNX Runtime on CPUs. Comma-separated, a file each.")  # fmt: skip
 @click.option("--calibration", type=click.Path(), help="Folder or tar shards of images like those that the net will see, to quantize by (of a data "
               "set its train half).  [default: the built-in ones, for nets trained on them]")  # fmt: skip
 @click.option("--calibration-images", default=WANTED.calibration_images, type=click.IntRange(2), help="Number of images used, spread evenly over the "
               "folder. Every eighth (8 to 64) is held out from the ranges and measures the cost.")  # fmt: skip
-@click.option("--calibration-method", "method", default=WANTED.method, type=click.Choice(METHOD_NAMES), help="Where to clip activations.")
+@click.option(
+    "--calibration-method",
+    "method",
+    default=WANTED.method,
+    type=click.Choice(METHOD_NAMES),
+    help="Where to clip activations.",
+)
 @click.option("--max-cost", type=click.FloatRange(0, min_open=True), callback=parse_percent, metavar="PERCENT",
               help="Write no quantized file whose scores differ from the float32 net's by more than this (root mean square on the held-out images), "
               "and end with 1.  [default: warn above 30]")  # fmt: skip
-@click.option("--on-error", default=WANTED.on_error, type=click.Choice(("stop", "skip")), help="What an unreadable calibration image does.")
+@click.option(
+    "--on-error",
+    default=WANTED.on_error,
+    type=click.Choice(("stop", "skip")),
+    help="What an unreadable calibration image does.",
+)
 @click.option("--quantize-weights", default="per-channel" if WANTED.per_channel else "per-tensor",
               type=click.Choice(("per-channel", "per-tensor")),
               help="Scales of weights: an output channel is more accurate, a tensor is faster in TensorRT.")  # fmt: skip
-@click.option("--keep", default="", show_default=False, callback=parse_names, help="Layers that are not quantized, e.g. conv1_1,fc6. fc8 never is.")
-@click.option("--external-data", is_flag=True, help="Weights in a file of their own beside the graph, D.fp32.onnx.data.")
-@click.option("--sensitivity", is_flag=True, help="Also tell what quantizing each layer alone costs (sensitivity.csv).")
-@click.option("--trt", "to_trt", is_flag=True, help="Build TensorRT engines from the ONNX files: those of --onnx, MODEL.onnx, or the last written.")
+@click.option(
+    "--keep",
+    default="",
+    show_default=False,
+    callback=parse_names,
+    help="Layers that are not quantized, e.g. conv1_1,fc6. fc8 never is.",
+)
+@click.option(
+    "--external-data",
+    is_flag=True,
+    help="Weights in a file of their own beside the graph, D.fp32.onnx.data.",
+)
+@click.option(
+    "--sensitivity",
+    is_flag=True,
+    help="Also tell what quantizing each layer alone costs (sensitivity.csv).",
+)
+@click.option(
+    "--trt",
+    "to_trt",
+    is_flag=True,
+    help="Build TensorRT engines from the ONNX files: those of --onnx, MODEL.onnx, or the last written.",
+)
 @click.option("--trt-flavour", "flavour_name", type=click.Choice(("tensorrt", "rtx")), help="TensorRT for data-centre GPUs, or for RTX, which needs no GPU "
               "to build.  [default: the one installed]")  # fmt: skip
 @click.option("--target", "targets", default="", show_default=False, callback=parse_names,
               help="GPUs of an RTX engine, e.g. sm80,sm89.  [default: all that run the precision]")  # fmt: skip
-@click.option("--scales", "sides", callback=parse_scales, help="Q that engines take, pixels, e.g. 256,384,512.  [default: by the net's S, as in the paper]")
-@click.option("--max-batch", default=ENGINES.max_batch, type=click.IntRange(1), help="Largest batch of engines and of Triton.")
-@click.option("--profiles", default=ENGINES.profiles, type=click.Choice(("per-scale", "covering")), help="Optimization profiles: one a scale, or one for all.")
-@click.option("--data", type=click.Path(), help="Photos whose aspect ratios engines must take.  [default: up to 2:1, tuned for 4:3]")
-@click.option("--triton", type=click.Path(path_type=Path), help="Also write a Triton Inference Server model repository there.")
+@click.option(
+    "--scales",
+    "sides",
+    callback=parse_scales,
+    help="Q that engines take, pixels, e.g. 256,384,512.  [default: by the net's S, as in the paper]",
+)
+@click.option(
+    "--max-batch",
+    default=ENGINES.max_batch,
+    type=click.IntRange(1),
+    help="Largest batch of engines and of Triton.",
+)
+@click.option(
+    "--profiles",
+    default=ENGINES.profiles,
+    type=click.Choice(("per-scale", "covering")),
+    help="Optimization profiles: one a scale, or one for all.",
+)
+@click.option(
+    "--data",
+    type=click.Path(),
+    help="Photos whose aspect ratios engines must take.  [default: up to 2:1, tuned for 4:3]",
+)
+@click.option(
+    "--triton",
+    type=click.Path(path_type=Path),
+    help="Also write a Triton Inference Server model repository there.",
+)
 @click.option("--ncnn", "to_ncnn", is_flag=True, help="Write ncnn's files from the float32 ONNX file: that of --onnx, MODEL.onnx, or the last written. "
               "Float32 on CPUs, with Winograd's convolution.")  # fmt: skip
 @click.option("--input", "form", default=WANTED.form, type=click.Choice(("uint8", "float32", "normalised")),
@@ -83,8 +149,14 @@ def parse_scales(ctx, param, text: str | None) -> tuple[int, ...] | None:
 @click.option("--std", callback=parse_channels, metavar="R,G,B", help=STD_HELP)
 @click.option("--channel-order", type=click.Choice(CHANNEL_ORDERS), help=ORDER_HELP)
 @click.option("--crop", type=click.IntRange(32), help=CROP_HELP)
-@click.option("--out", default="exported", type=click.Path(path_type=Path), help="Folder of the files.")
-@click.option("--threads", type=click.IntRange(1), help="Of calibration and check; as many decode images.  [default: the cores this process may use]")
+@click.option(
+    "--out", default="exported", type=click.Path(path_type=Path), help="Folder of the files."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Of calibration and check; as many decode images.  [default: the cores this process may use]",
+)
 @interruptible("no half-written file is left, and an older one is untouched")
 def main(model, to_onnx, precisions, calibration, calibration_images, method, max_cost, on_error, quantize_weights, keep, external_data,
          sensitivity, to_trt, flavour_name, targets, sides, max_batch, profiles, data, triton, to_ncnn, form, classes, mean, std,
@@ -97,9 +169,13 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, ma
         raise click.UsageError("nothing to write; add --onnx, --trt or --ncnn, or several of them")
     is_onnx = model is not None and model.suffix == ".onnx"
     if to_onnx and is_onnx:
-        raise click.UsageError(f"{model}: is an ONNX file already; leave --onnx out to make an engine or ncnn's files of it")
+        raise click.UsageError(
+            f"{model}: is an ONNX file already; leave --onnx out to make an engine or ncnn's files of it"
+        )
     if not to_onnx and model is not None and not is_onnx:
-        raise click.UsageError(f"{model}: engines and ncnn's files are made from ONNX files; add --onnx, or name the .onnx file")
+        raise click.UsageError(
+            f"{model}: engines and ncnn's files are made from ONNX files; add --onnx, or name the .onnx file"
+        )
     if external_data and not to_onnx:
         raise click.UsageError("--external-data is how ONNX files are written; add --onnx")
     if sensitivity and not to_onnx:
@@ -108,7 +184,9 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, ma
         raise click.UsageError("--ncnn is made from float32; add fp32 to --precision")
     stated = StatedInput(mean, std, channel_order, crop)
     if not to_onnx and (classes or stated != SAYS_NOTHING):
-        raise click.UsageError("--classes, --mean, --std, --channel-order and --crop describe weights; add --onnx")
+        raise click.UsageError(
+            "--classes, --mean, --std, --channel-order and --crop describe weights; add --onnx"
+        )
     from export import outputs
     from export.tensorrt.build_all import build_engines, plan_engines
     from export.tensorrt.triton import write_repository
@@ -160,9 +238,13 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, ma
             report_sensitivity(model, out, wanted, listed, threads, say, stated)
         outputs.show(exported)
     else:
-        files = [model] if is_onnx else [path for path in newest_exports(out) if path.suffix == ".onnx"]
+        files = (
+            [model] if is_onnx else [path for path in newest_exports(out) if path.suffix == ".onnx"]
+        )
         if not files:
-            raise click.UsageError(f"{out / LAST_EXPORT}: lists no ONNX files to work from; add --onnx, or name one")
+            raise click.UsageError(
+                f"{out / LAST_EXPORT}: lists no ONNX files to work from; add --onnx, or name one"
+            )
     if to_trt:
         engines = build_engines(files, flavour, wanted_engines, say)
         outputs.show_engines(engines)
@@ -171,7 +253,9 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, ma
         if failed and not floats:
             raise failed
         if not floats:
-            raise click.UsageError(f"{out / LAST_EXPORT}: lists no float32 ONNX file; add --onnx, or name one")
+            raise click.UsageError(
+                f"{out / LAST_EXPORT}: lists no float32 ONNX file; add --onnx, or name one"
+            )
         in_ncnn = [export_ncnn(path, threads, say) for path in floats]
         outputs.show(in_ncnn)
     list_files()

@@ -19,7 +19,14 @@ from export.release import Exported
 from vgg_deploy.exported.metadata import check_manifest, manifest_path
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.files import sha256, whole_file, write_text
-from vgg_deploy.exported.ncnn_files import SUFFIX, NcnnFiles, NcnnGraph, array_bytes, ncnn_graph, weights_path
+from vgg_deploy.exported.ncnn_files import (
+    SUFFIX,
+    NcnnFiles,
+    NcnnGraph,
+    array_bytes,
+    ncnn_graph,
+    weights_path,
+)
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.runtimes import NcnnRuntime, OnnxRuntime
 
@@ -34,10 +41,14 @@ def export_ncnn(source: Path, threads: int, on_step: Callable[[str], None]) -> E
     """
     described = read_described(source)[0]
     if described.precision != "fp32":
-        raise InputError(f"{source}: is {described.precision}, ncnn's files are made of float32; export --precision fp32")
+        raise InputError(
+            f"{source}: is {described.precision}, ncnn's files are made of float32; export --precision fp32"
+        )
     check_manifest(source)
     # ncnn's only input is float32
-    artifact = replace(described, input="float32" if described.input == "uint8" else described.input)
+    artifact = replace(
+        described, input="float32" if described.input == "uint8" else described.input
+    )
     graph = ncnn_graph(artifact.spec, artifact.input)
     path = source.with_suffix(SUFFIX)
     with whole_file(path) as param, whole_file(weights_path(path)) as weights:
@@ -48,11 +59,24 @@ def export_ncnn(source: Path, threads: int, on_step: Callable[[str], None]) -> E
         files.check()
         on_step(f"checking {path.name} in ncnn against {REFERENCE}")
         pictures = check_pictures(artifact.spec.crop)
-        wanted = list(map(OnnxRuntime(source, threads=threads, optimisation="ENABLE_EXTENDED"), pictures))
-        comparisons = compare(list(map(NcnnRuntime(files, threads=threads), pictures)), wanted, pictures, REFERENCE)
+        wanted = list(
+            map(OnnxRuntime(source, threads=threads, optimisation="ENABLE_EXTENDED"), pictures)
+        )
+        comparisons = compare(
+            list(map(NcnnRuntime(files, threads=threads), pictures)), wanted, pictures, REFERENCE
+        )
         judge_exact(comparisons, path, REFERENCE)
-        exported = Exported(path, artifact, param.stat().st_size + weights.stat().st_size, comparisons, (), REFERENCE)
-        manifest_path(path).unlink(missing_ok=True)  # of older files; it must not speak for the new ones
+        exported = Exported(
+            path,
+            artifact,
+            param.stat().st_size + weights.stat().st_size,
+            comparisons,
+            (),
+            REFERENCE,
+        )
+        manifest_path(path).unlink(
+            missing_ok=True
+        )  # of older files; it must not speak for the new ones
         manifest = _manifest(exported, source, {path.name: param, weights_path(path).name: weights})
     write_text(manifest_path(path), json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return exported
@@ -68,15 +92,23 @@ def _write_weights(source: Path, graph: NcnnGraph, path: Path) -> None:
     try:
         held = {tensor.name: tensor for tensor in read_referring(source, data).graph.initializer}
     except (DecodeError, ValueError, CheckFailed) as error:
-        raise InputError(f"{source}: not an ONNX file ({error}); export it with vgg-export --onnx") from None
+        raise InputError(
+            f"{source}: not an ONNX file ({error}); export it with vgg-export --onnx"
+        ) from None
     with open(path, "wb") as file:
         for wanted in graph.arrays:
             tensor = held.get(wanted.name)
             if tensor is None or tensor.data_type != TensorProto.FLOAT:
-                raise InputError(f"{source}: holds no float32 {wanted.name}, which its net has; export it again")
-            shape = (prod(tensor.dims),) if len(wanted.shape) == 1 else tuple(tensor.dims)  # the mean is stored as (1, 3, 1, 1)
+                raise InputError(
+                    f"{source}: holds no float32 {wanted.name}, which its net has; export it again"
+                )
+            shape = (
+                (prod(tensor.dims),) if len(wanted.shape) == 1 else tuple(tensor.dims)
+            )  # the mean is stored as (1, 3, 1, 1)
             if shape != wanted.shape:
-                raise InputError(f"{source}: {wanted.name} is {shape}, its net has {wanted.shape}; export it again")
+                raise InputError(
+                    f"{source}: {wanted.name} is {shape}, its net has {wanted.shape}; export it again"
+                )
             file.write(array_bytes(wanted, _array(tensor, data or source)))
 
 
@@ -89,7 +121,10 @@ def _array(tensor: TensorProto, file: Path) -> np.ndarray:
 
 def _manifest(exported: Exported, source: Path, files: dict[str, Path]) -> dict:
     return {
-        "files": {name: {"sha256": sha256(file), "bytes": file.stat().st_size} for name, file in files.items()},
+        "files": {
+            name: {"sha256": sha256(file), "bytes": file.stat().st_size}
+            for name, file in files.items()
+        },
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "onnx": source.name,
         "onnx_sha256": sha256(source),

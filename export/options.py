@@ -16,7 +16,9 @@ class Wanted:
     calibration_images: int = 512  # of which some are held out to measure the cost
     method: str = "mse"  # one of METHODS
     external_data: bool = False  # weights in a file of their own beside the graph
-    max_cost: float | None = None  # most RMS error of a quantized file's scores, per cent; None: until it is broken
+    max_cost: float | None = (
+        None  # most RMS error of a quantized file's scores, per cent; None: until it is broken
+    )
     on_error: str = "stop"  # "stop" or "skip": what an unreadable calibration image does
 
 

@@ -71,7 +71,9 @@ def profile_text(profile: Profile) -> str:
     return " / ".join("x".join(map(str, shape)) for shape in profile)
 
 
-def listing(exported: list[Exported], sources: list[Path], engines: list[BuiltEngine], folder: Path) -> str:
+def listing(
+    exported: list[Exported], sources: list[Path], engines: list[BuiltEngine], folder: Path
+) -> str:
     """export.json: what this command wrote, and the ONNX files that engines were built from; other folders' by their path from here."""
     written = {e.path for e in exported}
     rows = [{**summary(e), "file": os.path.relpath(e.path, folder)} for e in exported]
@@ -82,14 +84,41 @@ def listing(exported: list[Exported], sources: list[Path], engines: list[BuiltEn
 
 def show_engines(engines: list[BuiltEngine]) -> None:
     """A line a profile."""
-    table = Table(title=f"Engines, {engine_summary(engines[0])['flavour']}" if engines else "Engines", title_justify="left")
-    for column in ("file", "MB", "build s", "targets", "profile: least / tuned / largest, batch x height x width", "activations MB"):
-        table.add_column(column, justify="right" if column in ("MB", "build s", "activations MB") else "left", no_wrap=column == "file")
+    table = Table(
+        title=f"Engines, {engine_summary(engines[0])['flavour']}" if engines else "Engines",
+        title_justify="left",
+    )
+    for column in (
+        "file",
+        "MB",
+        "build s",
+        "targets",
+        "profile: least / tuned / largest, batch x height x width",
+        "activations MB",
+    ):
+        table.add_column(
+            column,
+            justify="right" if column in ("MB", "build s", "activations MB") else "left",
+            no_wrap=column == "file",
+        )
     for e in engines:
         m = e.manifest
         for i, profile in enumerate(m.profiles):
-            first = (str(e.path), f"{m.bytes / 1e6:.1f}", f"{m.build_seconds:.1f}", ", ".join(m.targets)) if i == 0 else ("",) * 4
-            table.add_row(*first, profile_text(profile), f"{m.activation_bytes[i] / 1e6:,.0f}" if i < len(m.activation_bytes) else "")
+            first = (
+                (
+                    str(e.path),
+                    f"{m.bytes / 1e6:.1f}",
+                    f"{m.build_seconds:.1f}",
+                    ", ".join(m.targets),
+                )
+                if i == 0
+                else ("",) * 4
+            )
+            table.add_row(
+                *first,
+                profile_text(profile),
+                f"{m.activation_bytes[i] / 1e6:,.0f}" if i < len(m.activation_bytes) else "",
+            )
     results().print(table)
 
 
@@ -99,13 +128,26 @@ def show(exported: list[Exported]) -> None:
     for e in exported:
         if e.artifact.precision == "fp32":
             console.print(_sizes(e))
-    columns = ["file", "MB", "input", "largest difference", "RMS %", "of posteriors", "top-1 agrees"]
+    columns = [
+        "file",
+        "MB",
+        "input",
+        "largest difference",
+        "RMS %",
+        "of posteriors",
+        "top-1 agrees",
+    ]
     quantized = any(e.cost for e in exported)
     if quantized:
         columns += ["cost", "not quantized"]
-    table = Table(title=f"Exported, against {exported[0].reference} in float32", title_justify="left")
+    table = Table(
+        title=f"Exported, against {exported[0].reference} in float32", title_justify="left"
+    )
     for column in columns:
-        table.add_column(column, justify="left" if column in ("file", "input", "cost", "not quantized") else "right")
+        table.add_column(
+            column,
+            justify="left" if column in ("file", "input", "cost", "not quantized") else "right",
+        )
     for e in exported:
         row = summary(e)
         largest = row["largest_score_difference"]
@@ -117,12 +159,22 @@ def show(exported: list[Exported]) -> None:
         table.add_row(*cells)
     console.print(table)
     if quantized:
-        console.print("Files with a cost: differences on held-out calibration images; others: on the built-in images.")
+        console.print(
+            "Files with a cost: differences on held-out calibration images; others: on the built-in images."
+        )
 
 
 def _sizes(exported: Exported) -> Table:
     table = Table(title=f"{exported.path.name} against {exported.reference}", title_justify="left")
-    for column in ("picture (H x W)", "batch", "score map", "largest score", "largest difference", "of posteriors", "top-1 agrees"):
+    for column in (
+        "picture (H x W)",
+        "batch",
+        "score map",
+        "largest score",
+        "largest difference",
+        "of posteriors",
+        "top-1 agrees",
+    ):
         table.add_column(column, justify="right")
     for c in exported.comparisons:
         table.add_row(f"{c.height} x {c.width}", str(c.batch), f"{c.map[0]} x {c.map[1]}", f"{c.largest_score:.3g}",

@@ -14,7 +14,14 @@ import numpy as np
 import onnx
 from torch import nn
 
-from export.quantize.calibration import Calibration, calibrate, calibration_pictures, read_images, split, warn_of_few
+from export.quantize.calibration import (
+    Calibration,
+    calibrate,
+    calibration_pictures,
+    read_images,
+    split,
+    warn_of_few,
+)
 from export.verify.parity import (
     Comparison,
     check_pictures,
@@ -77,13 +84,18 @@ class PartlyWritten(CheckFailed):
 
     def __init__(self, exported: list[Exported], failures: list[Failure]):
         """Args: exported, files that were written; failures, at least one."""
-        parts = [f"{f.name} was not written: {f.error.message.removeprefix(f'{f.name}: ')}" for f in failures]
+        parts = [
+            f"{f.name} was not written: {f.error.message.removeprefix(f'{f.name}: ')}"
+            for f in failures
+        ]
         if exported:
             verb = "were" if len(exported) > 1 else "was"
             parts.insert(0, f"{', '.join(e.path.name for e in exported)} {verb} written")
         super().__init__("; ".join(parts))
         self.exported = exported
-        self.exit_code = min(f.error.exit_code for f in failures)  # a failed check says more than an unusable file
+        self.exit_code = min(
+            f.error.exit_code for f in failures
+        )  # a failed check says more than an unusable file
 
 
 def export_onnx(
@@ -110,7 +122,9 @@ def export_onnx(
     for name in wanted.precisions:
         precision = PRECISIONS[name]
         try:
-            exported.append(_release(source, folder, wanted, precision, classes, basis, threads, on_step))
+            exported.append(
+                _release(source, folder, wanted, precision, classes, basis, threads, on_step)
+            )
         except (CheckFailed, InputError) as error:
             # its frames hold sessions, whose threads no process forked later has, and which it must not free
             error.__context__ = None
@@ -130,7 +144,9 @@ class _Basis:
     source_sha256: str
     pictures: list[np.ndarray]  # batches (N, 3, H, W) uint8 of the check
     reference: list[Scores]  # the float32 net's
-    ranges: dict[str, Range]  # on the calibration images, or for half precision alone on those of the check
+    ranges: dict[
+        str, Range
+    ]  # on the calibration images, or for half precision alone on those of the check
     calibration: Calibration | None
     quantizations: dict[str, Quantization]  # by precision
     held_out: "_HeldOut | None"  # where something is quantized
@@ -163,7 +179,13 @@ def _basis(
     for line in source_lines(source, net.spec, classes, assumed):
         on_step(line)
     check_names("--keep", wanted.keep, net.spec.arch)
-    digest, pictures, calibration, ranges, held_out = sha256(source), check_pictures(net.spec.crop), None, {}, None
+    digest, pictures, calibration, ranges, held_out = (
+        sha256(source),
+        check_pictures(net.spec.crop),
+        None,
+        {},
+        None,
+    )
     precisions = [PRECISIONS[name] for name in wanted.precisions]
     if any(p.activations for p in precisions):
         _refuse_keeping_all(wanted.keep, net)
@@ -172,7 +194,15 @@ def _basis(
         images = split(chosen)
         warn_of_few(chosen, on_step)
         kept = folder / f"{net.spec.arch}.calibration.json"
-        calibration = calibrate(net, weights_identity(digest, assumed), images.for_ranges, kept, threads, on_step, wanted.on_error)
+        calibration = calibrate(
+            net,
+            weights_identity(digest, assumed),
+            images.for_ranges,
+            kept,
+            threads,
+            on_step,
+            wanted.on_error,
+        )
         ranges = calibration.ranges
         if any(p.activations for p in precisions):
             held_out = _hold_out(net, images.held_out, threads, wanted.on_error, on_step)
@@ -198,13 +228,19 @@ def _basis(
     )
 
 
-def _hold_out(net: VGG, images: Dataset, threads: int, on_error: str, on_step: Callable[[str], None]) -> _HeldOut:
+def _hold_out(
+    net: VGG, images: Dataset, threads: int, on_error: str, on_step: Callable[[str], None]
+) -> _HeldOut:
     on_step(f"PyTorch's scores of {len(images)} held-out calibration images")
     batches, skipped = read_images(net, images, threads, on_error)
     if skipped:
-        on_step(f"Warning: skipped {len(skipped)} of {len(images)} held-out images, unreadable: {', '.join(skipped)}")
+        on_step(
+            f"Warning: skipped {len(skipped)} of {len(images)} held-out images, unreadable: {', '.join(skipped)}"
+        )
     if not batches:
-        raise InputError(f"{images.root}: none of the {len(images)} held-out images can be read, e.g. {skipped[0]}")
+        raise InputError(
+            f"{images.root}: none of the {len(images)} held-out images can be read, e.g. {skipped[0]}"
+        )
     return _HeldOut(batches, reference_scores(net, batches), skipped)
 
 
@@ -212,7 +248,9 @@ def _refuse_keeping_all(keep: tuple[str, ...], net: VGG) -> None:
     """Raises: InputError if nothing is left to quantize."""
     convs = {name for name, layer in net.named_children() if isinstance(layer, nn.Conv2d)}
     if not convs - {*keep, LAST}:
-        raise InputError(f"--keep {','.join(keep)}: leaves no layer to quantize; keep fewer layers, or export a float precision")
+        raise InputError(
+            f"--keep {','.join(keep)}: leaves no layer to quantize; keep fewer layers, or export a float precision"
+        )
 
 
 def _return_large_blocks() -> None:
@@ -222,7 +260,16 @@ def _return_large_blocks() -> None:
         set_option(M_MMAP_THRESHOLD, 2**20)
 
 
-def _release(source: Path, folder: Path, wanted: Wanted, precision: Precision, classes, basis: _Basis, threads: int, on_step) -> Exported:
+def _release(
+    source: Path,
+    folder: Path,
+    wanted: Wanted,
+    precision: Precision,
+    classes,
+    basis: _Basis,
+    threads: int,
+    on_step,
+) -> Exported:
     """One file, written, checked, named."""
     net = open_net(source, classes, basis.stated)
     artifact = Artifact(net.spec, wanted.form, precision.name, source.name, basis.source_sha256)
@@ -241,13 +288,17 @@ def _release(source: Path, folder: Path, wanted: Wanted, precision: Precision, c
         with beside(partial, model, ".check.onnx") as referring:
             check_file(referring)
             if precision.name != "fp32":
-                twin_scores = _lint_and_check_twin(model, partial, path, ReducedNet(net, precision, quantization), basis, threads)
+                twin_scores = _lint_and_check_twin(
+                    model, partial, path, ReducedNet(net, precision, quantization), basis, threads
+                )
             del net  # its weights and ONNX Runtime's need not be in memory together
             if precision.trunk == BF16:  # no CPU kernel runs it
                 found = twin_scores
             else:
                 if precision.fused:
-                    check_arithmetic(referring, basis.held_out.batches[0][:2], wanted.form, threads, path.name)
+                    check_arithmetic(
+                        referring, basis.held_out.batches[0][:2], wanted.form, threads, path.name
+                    )
                 runtime = _as_it_will_run(referring, precision, threads)
                 found = _scores(runtime, basis.pictures)
                 if quantization:
@@ -266,9 +317,13 @@ def _release(source: Path, folder: Path, wanted: Wanted, precision: Precision, c
         size = sum(f.stat().st_size for f in files)
         exported = Exported(path, artifact, size, comparisons, kept, cost=cost)
         manifest = _manifest(exported, partial, data, basis, quantization, wanted.method)
-        manifest_path(path).unlink(missing_ok=True)  # of an older file; it must not speak for the new one
+        manifest_path(path).unlink(
+            missing_ok=True
+        )  # of an older file; it must not speak for the new one
         if data:
-            path.unlink(missing_ok=True)  # from here until both have their names there is no graph, rather than an old one over new weights
+            path.unlink(
+                missing_ok=True
+            )  # from here until both have their names there is no graph, rather than an old one over new weights
     if not data:
         data_path(path).unlink(missing_ok=True)  # of an older file
     write_text(manifest_path(path), json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
@@ -292,7 +347,9 @@ def _cost(runtime: OnnxRuntime, held_out: _HeldOut, name: str) -> Cost:
     return measure_cost(found, held_out.reference)
 
 
-def _judge_cost(cost: Cost, max_cost: float | None, on_step: Callable[[str], None], name: str) -> None:
+def _judge_cost(
+    cost: Cost, max_cost: float | None, on_step: Callable[[str], None], name: str
+) -> None:
     """Warn of a high cost.
 
     Args:
@@ -311,7 +368,10 @@ def _judge_cost(cost: Cost, max_cost: float | None, on_step: Callable[[str], Non
 
 def _scores(runtime: OnnxRuntime, pictures: list[np.ndarray]) -> list[Scores]:
     """Largest batches first: they need most memory, and fc6's weights are then not yet read."""
-    found = {i: runtime(pictures[i]) for i in sorted(range(len(pictures)), key=lambda i: pictures[i].size, reverse=True)}
+    found = {
+        i: runtime(pictures[i])
+        for i in sorted(range(len(pictures)), key=lambda i: pictures[i].size, reverse=True)
+    }
     return [found[i] for i in range(len(pictures))]
 
 
@@ -333,15 +393,26 @@ def _quantization(wanted: Wanted, precision: Precision, ranges: dict[str, Range]
     return Quantization(quantized, wanted.per_channel, last if precision.fused else None)
 
 
-def _lint_and_check_twin(model: onnx.ModelProto, partial: Path, path: Path, reduced: ReducedNet, basis: _Basis, threads: int) -> list[Scores]:
+def _lint_and_check_twin(
+    model: onnx.ModelProto,
+    partial: Path,
+    path: Path,
+    reduced: ReducedNet,
+    basis: _Basis,
+    threads: int,
+) -> list[Scores]:
     """What a reduced file's float32 twin says of the check pictures. Changes `model`.
 
     Raises: CheckFailed if the lint or the twin finds something.
     """
-    findings = lint(model, reduced.precision, set(reduced.mappings) - {LAST}, basis.ranges, partial.parent)
+    findings = lint(
+        model, reduced.precision, set(reduced.mappings) - {LAST}, basis.ranges, partial.parent
+    )
     if findings:
         raise CheckFailed("; ".join(findings))
-    form = Artifact.from_json({entry.key: entry.value for entry in model.metadata_props}[KEY], path.name).input
+    form = Artifact.from_json(
+        {entry.key: entry.value for entry in model.metadata_props}[KEY], path.name
+    ).input
     with float32_twin(model, partial) as twin:
         return check_twin(twin, reduced, form, basis.pictures, threads, path.name)
 
@@ -351,7 +422,9 @@ def check_names(option: str, names: tuple[str, ...], arch: str) -> None:
     convs = [conv.name for stage in (*ARCHS[arch].stages(), ARCHS[arch].head(1)) for conv in stage]
     for name in names:
         if name not in convs:
-            raise InputError(f"{option} {name}: net {arch} has no such layer; choose from {', '.join(convs)}")
+            raise InputError(
+                f"{option} {name}: net {arch} has no such layer; choose from {', '.join(convs)}"
+            )
 
 
 def check_file(path: Path) -> None:
@@ -365,7 +438,14 @@ def check_file(path: Path) -> None:
         raise CheckFailed(f"onnx refuses the graph: {error}") from error
 
 
-def _manifest(exported: Exported, partial: Path, data: Path | None, basis: _Basis, quantization: Quantization | None, method: str) -> dict:
+def _manifest(
+    exported: Exported,
+    partial: Path,
+    data: Path | None,
+    basis: _Basis,
+    quantization: Quantization | None,
+    method: str,
+) -> dict:
     manifest = {
         "file": exported.path.name,
         "sha256": sha256(partial),
@@ -379,15 +459,24 @@ def _manifest(exported: Exported, partial: Path, data: Path | None, basis: _Basi
         "versions": {name: version(name) for name in ("torch", "onnx", "onnxruntime-gpu")},
     }
     if data:
-        manifest["data"] = {"file": data_path(exported.path).name, "sha256": sha256(data), "bytes": data.stat().st_size}
+        manifest["data"] = {
+            "file": data_path(exported.path).name,
+            "sha256": sha256(data),
+            "bytes": data.stat().st_size,
+        }
     if basis.ranges and exported.artifact.precision != "fp32":
-        manifest["ranges"] = {name: {"input_max": r.input_max, "output_max": r.output_max} for name, r in basis.ranges.items()}
+        manifest["ranges"] = {
+            name: {"input_max": r.input_max, "output_max": r.output_max}
+            for name, r in basis.ranges.items()
+        }
     if quantization:
         c = basis.calibration
         manifest["quantization"] = {
             "thresholds": quantization.thresholds,
             "weights": "per-channel" if quantization.per_channel else "per-tensor",
-            "largest_weight": PRECISIONS[exported.artifact.precision].weights.largest,  # as it is stored
+            "largest_weight": PRECISIONS[
+                exported.artifact.precision
+            ].weights.largest,  # as it is stored
             "kept": exported.kept,
             "method": method,
             "calibration": {

@@ -23,14 +23,6 @@ def own_cache(tmp_path_factory, monkeypatch):
     return folder
 
 
-
-
-
-
-
-
-
-
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
     """A folder with train/<class>/* and val/<class>/*: 24 and 6 pictures a class, JPEG, of many sizes."""
@@ -51,8 +43,6 @@ def photos_copy(photos, tmp_path):
     import shutil
 
     return shutil.copytree(photos, tmp_path / "photos")
-
-
 
 
 @pytest.fixture

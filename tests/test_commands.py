@@ -28,12 +28,23 @@ ROOT = Path(__file__).parent.parent
 
 def test_from_pictures_to_tables(here, photos):
     said = run(train, "--arch", "B", "--data", photos, *THIN, "--epochs", "2", "--lr", "0.003")
-    assert "4 classes; 96 training and 24 validation images" in said and "Done: lowest validation" in said
+    assert (
+        "4 classes; 96 training and 24 validation images" in said
+        and "Done: lowest validation" in said
+    )
     (folder,) = (here / "runs").iterdir()
     metrics = pd.read_csv(folder / "metrics.csv")
-    assert metrics.epoch.tolist() == [1, 2] and metrics.step.tolist() == [6, 12] and metrics.notna().all(axis=None)
+    assert (
+        metrics.epoch.tolist() == [1, 2]
+        and metrics.step.tolist() == [6, 12]
+        and metrics.notna().all(axis=None)
+    )
     best = load_checkpoint(folder / "best.pt")
-    assert best.spec.classes == CLASSES and best.spec.train_side == (32, 64) and "paper recipe" in best.spec.recipe
+    assert (
+        best.spec.classes == CLASSES
+        and best.spec.train_side == (32, 64)
+        and "paper recipe" in best.spec.recipe
+    )
     assert best.training == {} and load_checkpoint(folder / "last.pt").training["step"] == 12
 
     said = run(vgg_export, "--onnx")
@@ -42,20 +53,42 @@ def test_from_pictures_to_tables(here, photos):
     assert manifest["sha256"] == sha256(here / "exported" / "B.fp32.onnx")
     assert manifest["source_sha256"] == sha256(folder / "best.pt")
     sizes = {(c["height"], c["width"]) for c in manifest["check"]}
-    assert len(sizes) >= 6 and (224, 224) in sizes and any(h != w for h, w in sizes) and max(c["batch"] for c in manifest["check"]) > 1
-    assert {p.name for p in (here / "exported").iterdir()} == {"B.fp32.onnx", "B.fp32.json", "export.json"}
+    assert (
+        len(sizes) >= 6
+        and (224, 224) in sizes
+        and any(h != w for h, w in sizes)
+        and max(c["batch"] for c in manifest["check"]) > 1
+    )
+    assert {p.name for p in (here / "exported").iterdir()} == {
+        "B.fp32.onnx",
+        "B.fp32.json",
+        "export.json",
+    }
 
     said = run(vgg_bench, folder / "best.pt", "exported/B.fp32.onnx", "--scales", "48,32", "--data", photos, "--batch-sizes", "1,2", "--threads", "2",
                "--latency-seconds", "0.1")  # fmt: skip
-    accuracy, latency = (pd.read_csv(here / "results" / f"{name}.csv") for name in ("accuracy", "latency"))
+    accuracy, latency = (
+        pd.read_csv(here / "results" / f"{name}.csv") for name in ("accuracy", "latency")
+    )
     assert accuracy[["model", "scales", "flips"]].values.tolist() == [
-        [model, scales, flips] for model in ("best.pt", "B.fp32.onnx") for scales in ("32", "48", "32+48") for flips in (False, True)
+        [model, scales, flips]
+        for model in ("best.pt", "B.fp32.onnx")
+        for scales in ("32", "48", "32+48")
+        for flips in (False, True)
     ]
     comparisons = pd.read_csv(here / "results" / "comparisons.csv")
-    assert (accuracy.images == 24).all() and (comparisons.agreement_pct == 100).all() and len(comparisons) == 6
-    torch_rows, onnx_rows = (accuracy[accuracy.runtime == name].reset_index() for name in ("torch", "onnxruntime"))
+    assert (
+        (accuracy.images == 24).all()
+        and (comparisons.agreement_pct == 100).all()
+        and len(comparisons) == 6
+    )
+    torch_rows, onnx_rows = (
+        accuracy[accuracy.runtime == name].reset_index() for name in ("torch", "onnxruntime")
+    )
     assert torch_rows.top1_error_pct.equals(onnx_rows.top1_error_pct)
-    assert (accuracy.top1_low_pct <= accuracy.top1_error_pct).all() and (accuracy.top1_error_pct <= accuracy.top1_high_pct).all()
+    assert (accuracy.top1_low_pct <= accuracy.top1_error_pct).all() and (
+        accuracy.top1_error_pct <= accuracy.top1_high_pct
+    ).all()
     assert len(latency) == 2 * 2 * 2
     samples = pd.read_csv(here / "results" / "latency_samples.csv")
     key = ["model", "runtime", "precision", "height_px", "width_px", "batch"]
@@ -64,16 +97,23 @@ def test_from_pictures_to_tables(here, photos):
     for _, row in latency.iterrows():
         ms = samples[(samples[key] == row[key]).all(axis=1)].ms
         assert len(ms) == row.runs and row.median_ms == pytest.approx(ms.median())
-        if row.runs >= 6 and pd.notna(row.median_low_ms):  # unknown where calls depend on each other
+        if row.runs >= 6 and pd.notna(
+            row.median_low_ms
+        ):  # unknown where calls depend on each other
             assert row.median_low_ms <= row.median_ms <= row.median_high_ms
         for column, percent, fewest in (("p90_ms", 90, 50), ("p99_ms", 99, 500)):
             wanted = np.percentile(ms, percent) if len(ms) >= fewest else np.nan
             assert row[column] == pytest.approx(wanted, nan_ok=True)
         work = row.batch * macs(ARCHS["B"], row.height_px, row.width_px, 4, 1 / 16, 32)
-        assert row.gmacs == pytest.approx(work / 1e9) and row.gflop_per_s == pytest.approx(2 * work / row.median_ms / 1e6)
+        assert row.gmacs == pytest.approx(work / 1e9) and row.gflop_per_s == pytest.approx(
+            2 * work / row.median_ms / 1e6
+        )
         assert row.images_per_s == pytest.approx(1000 * row.batch / row.median_ms)
     environment = json.loads((here / "results" / "environment.json").read_text())
-    assert environment["threads"] == 2 and environment["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert (
+        environment["threads"] == 2
+        and environment["versions"]["torch"] == torch.__version__.split("+")[0]
+    )
     report = (here / "results" / "report.md").read_text()
     assert "B.fp32.onnx" in report and "| dense | 32+48 | 4 |" in report.replace("**", "")
 
@@ -88,40 +128,125 @@ def test_without_data_or_model_everything_is_the_newest_or_built_in(here):
 
 
 def test_all_trains_a_first_and_starts_the_others_from_it(here, photos):
-    said = run(train, "--arch", "all", "--data", photos, *THIN, "--epochs", "1", "--out", here / "all")
-    assert [word for word in said.split() if word in ("A,", "A-LRN,", "B,", "C,", "D,", "E,")] == ["A,", "A-LRN,", "B,", "C,", "D,", "E,"]
+    said = run(
+        train, "--arch", "all", "--data", photos, *THIN, "--epochs", "1", "--out", here / "all"
+    )
+    assert [word for word in said.split() if word in ("A,", "A-LRN,", "B,", "C,", "D,", "E,")] == [
+        "A,",
+        "A-LRN,",
+        "B,",
+        "C,",
+        "D,",
+        "E,",
+    ]
     assert said.count(f"fc6, fc7, fc8 from {here / 'all' / 'A' / 'best.pt'}") == 4
     assert all((here / "all" / arch / "best.pt").is_file() for arch in ARCHS)
 
 
 def test_d_alone_takes_the_newest_fitting_a_or_says_that_there_is_none(here, photos):
     thin = [a for a in THIN if a not in ("--init", "he")]
-    said = run(train, "--arch", "D", "--data", photos, *thin, "--epochs", "1", "--out", here / "runs" / "one")
+    said = run(
+        train,
+        "--arch",
+        "D",
+        "--data",
+        photos,
+        *thin,
+        "--epochs",
+        "1",
+        "--out",
+        here / "runs" / "one",
+    )
     assert "No trained A that fits D" in said and "Glorot" in said
-    run(train, "--arch", "A", "--data", photos, *thin, "--epochs", "1", "--out", here / "runs" / "a")
-    said = run(train, "--arch", "D", "--data", photos, *thin, "--epochs", "1", "--out", here / "runs" / "two")
+    run(
+        train, "--arch", "A", "--data", photos, *thin, "--epochs", "1", "--out", here / "runs" / "a"
+    )
+    said = run(
+        train,
+        "--arch",
+        "D",
+        "--data",
+        photos,
+        *thin,
+        "--epochs",
+        "1",
+        "--out",
+        here / "runs" / "two",
+    )
     assert "fc6, fc7, fc8 from" in said and "runs/a/best.pt" in said
     table = here / "runs" / "a" / "metrics.csv"
-    table.write_text(table.read_text().splitlines()[0] + "\n")  # as if that A had been cut off in its first epoch
-    said = run(train, "--arch", "D", "--data", photos, *thin, "--epochs", "1", "--out", here / "runs" / "three")
+    table.write_text(
+        table.read_text().splitlines()[0] + "\n"
+    )  # as if that A had been cut off in its first epoch
+    said = run(
+        train,
+        "--arch",
+        "D",
+        "--data",
+        photos,
+        *thin,
+        "--epochs",
+        "1",
+        "--out",
+        here / "runs" / "three",
+    )
     assert "No trained A that fits D" in said and "Passed over: " in said and "--net-a" in said
 
 
 def test_b_alone_on_the_built_in_pictures_trains_its_a_first(here):
     thin = [a for a in THIN if a not in ("--init", "he")]
     said = run(train, "--arch", "B", *thin, "--epochs", "1", "--images", "32")
-    assert "training A first, then B from its layers" in said and said.count("Done: lowest validation") == 2
+    assert (
+        "training A first, then B from its layers" in said
+        and said.count("Done: lowest validation") == 2
+    )
     (run_a,) = (here / "runs").glob("A-*")
     assert f"fc6, fc7, fc8 from {run_a.relative_to(here)}/best.pt" in said
-    said = run(train, "--arch", "B", *thin, "--epochs", "1", "--images", "32", "--out", here / "runs" / "again")
+    said = run(
+        train,
+        "--arch",
+        "B",
+        *thin,
+        "--epochs",
+        "1",
+        "--images",
+        "32",
+        "--out",
+        here / "runs" / "again",
+    )
     assert "training A first" not in said and f"fc6, fc7, fc8 from {run_a}/best.pt" in said
-    said = run(train, "--arch", "B", *THIN, "--epochs", "1", "--images", "32", "--out", here / "runs" / "drawn")
+    said = run(
+        train,
+        "--arch",
+        "B",
+        *THIN,
+        "--epochs",
+        "1",
+        "--images",
+        "32",
+        "--out",
+        here / "runs" / "drawn",
+    )
     assert "all layers he, seed 0" in said
 
 
 def test_a_head_on_frozen_features(here, photos):
     weights = save_net(thin_net("D"), here / "D.pt")
-    run(train, "--arch", "D", "--data", photos, *THIN, "--epochs", "2", "--weights", weights, "--freeze-features", "--out", here / "run")
+    run(
+        train,
+        "--arch",
+        "D",
+        "--data",
+        photos,
+        *THIN,
+        "--epochs",
+        "2",
+        "--weights",
+        weights,
+        "--freeze-features",
+        "--out",
+        here / "run",
+    )
     before, after = load_checkpoint(weights), load_checkpoint(here / "run" / "best.pt")
     for name, tensor in after.weights.items():
         assert torch.equal(tensor, before.weights[name]) == name.startswith("conv"), name
@@ -129,24 +254,52 @@ def test_a_head_on_frozen_features(here, photos):
 
 
 def start_training(folder, photos, *more):
-    command = [sys.executable, "-m", "train", "--arch", "A", "--data", str(photos), *THIN, "--out", str(folder), *more]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
+    command = [
+        sys.executable,
+        "-m",
+        "train",
+        "--arch",
+        "A",
+        "--data",
+        str(photos),
+        *THIN,
+        "--out",
+        str(folder),
+        *more,
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ,
+    )
 
 
 def test_ctrl_c_keeps_a_checkpoint_to_go_on_from(here, photos):
     folder = here / "run"
     process = start_training(folder, photos, "--epochs", "10000", "--workers", "1")
     deadline = time.monotonic() + 120
-    while process.poll() is None and (not (folder / "best.pt").exists()) and time.monotonic() < deadline:
+    while (
+        process.poll() is None
+        and (not (folder / "best.pt").exists())
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
-    assert f"go on with: python -m train --resume {folder}" in " ".join(output.split()) and "Traceback" not in output
+    assert (
+        f"go on with: python -m train --resume {folder}" in " ".join(output.split())
+        and "Traceback" not in output
+    )
     held = load_checkpoint(folder / "last.pt")
     assert held.training["step"] > 0
     assert run(vgg_export, folder / "last.pt", "--onnx")
-    process = start_training(folder, photos)  # a second run into the same folder must not overwrite the first
+    process = start_training(
+        folder, photos
+    )  # a second run into the same folder must not overwrite the first
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 2 and "--resume" in output
 
@@ -155,11 +308,19 @@ def test_a_killed_loader_process_is_told_and_ends_the_run(here, photos):
     process = start_training(here / "run", photos, "--epochs", "10000", "--workers", "2")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     deadline = time.monotonic() + 120
-    while process.poll() is None and not (here / "run" / "best.pt").exists() and time.monotonic() < deadline:
+    while (
+        process.poll() is None
+        and not (here / "run" / "best.pt").exists()
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.1)
     os.kill(int(children.read_text().split()[-1]), signal.SIGKILL)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 1 and "a loader process was killed" in output and "Traceback" not in output, output
+    assert (
+        process.returncode == 1
+        and "a loader process was killed" in output
+        and "Traceback" not in output
+    ), output
     assert load_checkpoint(here / "run" / "last.pt").training["step"] > 0
 
 
@@ -188,11 +349,16 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(here, photos, monkeypatch
     one, two = (load_checkpoint(here / name / "last.pt").weights for name in ("unbroken", "broken"))
     assert all(torch.equal(one[name], two[name]) for name in one)
     a, b = (pd.read_csv(here / name / "metrics.csv") for name in ("unbroken", "broken"))
-    assert a.val_top1_error_pct.tolist() == b.val_top1_error_pct.tolist() and a.step.tolist() == b.step.tolist()
+    assert (
+        a.val_top1_error_pct.tolist() == b.val_top1_error_pct.tolist()
+        and a.step.tolist() == b.step.tolist()
+    )
 
 
 def test_a_diverging_run_stops_with_advice(here, photos):
-    said = run(train, "--arch", "A", "--data", photos, *THIN, "--epochs", "3", "--lr", "1e9", code=1)
+    said = run(
+        train, "--arch", "A", "--data", photos, *THIN, "--epochs", "3", "--lr", "1e9", code=1
+    )
     assert "the loss is" in said and "Lower --lr" in said
 
 
@@ -230,7 +396,18 @@ def test_a_corrupt_image_is_named_and_can_be_skipped(model, photos_copy, content
     bad.write_bytes(bad.read_bytes()[:200] if content is None else content)
     said = bench_error(model, "--data", photos_copy, "--scales", "64")
     assert "003.jpeg" in said and "--on-error skip" in said
-    said = run(vgg_bench, model, "--data", photos_copy, "--scales", "64", "--measure", "accuracy", "--on-error", "skip")
+    said = run(
+        vgg_bench,
+        model,
+        "--data",
+        photos_copy,
+        "--scales",
+        "64",
+        "--measure",
+        "accuracy",
+        "--on-error",
+        "skip",
+    )
     assert "23 images, 1 left out" in said and "003.jpeg" in said
 
 
@@ -246,12 +423,25 @@ def test_a_corrupt_training_image_is_named_and_can_be_skipped(here, photos_copy)
 def test_a_text_file_among_images(model, photos_copy):
     (photos_copy / "val" / "disc" / "notes.txt").write_text("holiday")
     assert "notes.txt" in bench_error(model, "--data", photos_copy, "--scales", "64")
-    said = run(vgg_bench, model, "--data", photos_copy, "--scales", "64", "--measure", "accuracy", "--on-error", "skip")
+    said = run(
+        vgg_bench,
+        model,
+        "--data",
+        photos_copy,
+        "--scales",
+        "64",
+        "--measure",
+        "accuracy",
+        "--on-error",
+        "skip",
+    )
     assert "24 images, 1 left out" in said and "notes.txt" in said
 
 
 def test_a_scale_below_the_crop(model, photos):
-    assert "--scales 24: below the crop 32" in bench_error(model, "--data", photos, "--scales", "24,64")
+    assert "--scales 24: below the crop 32" in bench_error(
+        model, "--data", photos, "--scales", "24,64"
+    )
     assert "write 256,384,512" in bench_error(model, "--data", photos, "--scales", "256;384")
     assert "-3 is below 1" in bench_error(model, "--data", photos, "--scales", "-3")
 
@@ -263,7 +453,9 @@ def test_more_classes_in_the_data_than_in_the_net(here, photos):
 
 
 def test_an_unknown_arch_or_option():
-    assert "'F' is not one of 'A', 'A-LRN', 'B', 'C', 'D', 'E', 'all'" in run(train, "--arch", "F", code=2)
+    assert "'F' is not one of 'A', 'A-LRN', 'B', 'C', 'D', 'E', 'all'" in run(
+        train, "--arch", "F", code=2
+    )
     assert "256:512" in run(train, "--side", "wide", code=2)
     assert "add --onnx" in run(vgg_export, code=2)
     assert "choose from accuracy, latency" in run(vgg_bench, "--measure", "speed", code=2)
@@ -272,8 +464,12 @@ def test_an_unknown_arch_or_option():
 def test_unwritable_outputs(here, model, photos):
     (here / "file").write_text("in the way")
     assert "cannot be written" in run(vgg_export, model, "--onnx", "--out", here / "file", code=2)
-    assert "cannot be written" in run(vgg_bench, model, "--data", photos, "--scales", "64", "--out", here / "file", code=2)
-    assert "cannot be written" in run(train, "--data", photos, *THIN, "--out", here / "file" / "run", code=2)
+    assert "cannot be written" in run(
+        vgg_bench, model, "--data", photos, "--scales", "64", "--out", here / "file", code=2
+    )
+    assert "cannot be written" in run(
+        train, "--data", photos, *THIN, "--out", here / "file" / "run", code=2
+    )
 
 
 def test_files_that_are_no_model(here, photos):
@@ -295,27 +491,54 @@ def test_nothing_trained_or_exported_yet(here):
 def test_options_that_contradict_each_other(here, photos, model):
     assert "--weights" in run(train, "--data", photos, "--freeze-features", code=2)
     assert "leave --lr out" in run(train, "--resume", "--lr", "0.1", code=2)
-    assert "nothing to take from an A" in run(train, "--arch", "A", "--data", photos, *THIN, "--net-a", model, code=2)
+    assert "nothing to take from an A" in run(
+        train, "--arch", "A", "--data", photos, *THIN, "--net-a", model, code=2
+    )
 
 
 def test_foreign_weights_are_exported_and_benched_as_they_are(here, photos):
     """Caffe-layout arrays, which want BGR: the exported net agrees with the net they came from."""
     net = thin_net("B")
-    arrays = {name.replace(".weight", "_W").replace(".bias", "_b"): tensor.numpy() for name, tensor in net.state_dict().items()}
+    arrays = {
+        name.replace(".weight", "_W").replace(".bias", "_b"): tensor.numpy()
+        for name, tensor in net.state_dict().items()
+    }
     np.savez(here / "B.npz", **{**arrays, "conv1_1_W": arrays["conv1_1_W"][:, ::-1]})
-    (here / "list.json").write_text(json.dumps({str(i): [name, f"the {name}"] for i, name in enumerate(CLASSES)}))
+    (here / "list.json").write_text(
+        json.dumps({str(i): [name, f"the {name}"] for i, name in enumerate(CLASSES)})
+    )
     run(vgg_export, here / "B.npz", "--onnx", "--classes", here / "list.json")
     manifest = json.loads((here / "exported" / "B.fp32.json").read_text())
-    assert manifest["spec"]["classes"] == list(CLASSES) and manifest["spec"]["names"][0] == "the disc"
+    assert (
+        manifest["spec"]["classes"] == list(CLASSES) and manifest["spec"]["names"][0] == "the disc"
+    )
     assert manifest["spec"]["preprocessing"]["mean"] == [123.68, 116.779, 103.939]
-    run(vgg_bench, here / "B.npz", "exported/B.fp32.onnx", "--scales", "64", "--data", photos, "--measure", "accuracy", "--threads", "1")
+    run(
+        vgg_bench,
+        here / "B.npz",
+        "exported/B.fp32.onnx",
+        "--scales",
+        "64",
+        "--data",
+        photos,
+        "--measure",
+        "accuracy",
+        "--threads",
+        "1",
+    )
     assert (pd.read_csv(here / "results" / "comparisons.csv").agreement_pct == 100).all()
     (here / "short.txt").write_text("disc\nsquare")
-    assert "scores 4 classes, the class list has 2" in run(vgg_export, here / "B.npz", "--onnx", "--classes", here / "short.txt", code=2)
+    assert "scores 4 classes, the class list has 2" in run(
+        vgg_export, here / "B.npz", "--onnx", "--classes", here / "short.txt", code=2
+    )
 
 
 def test_convolutions_alone_are_no_net_but_say_what_to_do(here):
-    arrays = {name: tensor.numpy() for name, tensor in thin_net("B").state_dict().items() if name.startswith("conv")}
+    arrays = {
+        name: tensor.numpy()
+        for name, tensor in thin_net("B").state_dict().items()
+        if name.startswith("conv")
+    }
     np.savez(here / "trunk.npz", **arrays)
     said = run(vgg_export, here / "trunk.npz", "--onnx", code=2)
     assert "without fc6-fc8" in said and "--freeze-features" in said

@@ -19,7 +19,10 @@ def given_nothing(command) -> dict:
 
 def test_export():
     params = given_nothing(vgg_export)
-    params |= {"per_channel": params["quantize_weights"] == "per-channel", "flavour": params["flavour_name"]}
+    params |= {
+        "per_channel": params["quantize_weights"] == "per-channel",
+        "flavour": params["flavour_name"],
+    }
     for record in (Wanted(), Engines()):
         for field in fields(record):
             expected = getattr(record, field.name)
@@ -39,7 +42,11 @@ def test_train():
     params, config, named = given_nothing(train), TrainConfig(), 0
     machine = {field.name: field.default for field in fields(Machine)}
     for option in train.params:
-        if option.name in machine and params[option.name] is not None and isinstance(machine[option.name], int | str):
+        if (
+            option.name in machine
+            and params[option.name] is not None
+            and isinstance(machine[option.name], int | str)
+        ):
             assert params[option.name] == machine[option.name], option.name
         if not hasattr(config, option.name):
             continue

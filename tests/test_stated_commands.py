@@ -95,9 +95,14 @@ def test_plain_names_from_the_list_to_the_score(net_files, named_photos):
 
 def test_an_order_that_nobody_stated_is_said_and_stored(net_files, named_photos):
     said = score(net_files, "B.npz", data=named_photos)
-    line = f"B.npz names no classes: taken in the order {', '.join(NAMES[:3])}, ... of {named_photos}"
+    line = (
+        f"B.npz names no classes: taken in the order {', '.join(NAMES[:3])}, ... of {named_photos}"
+    )
     assert f"{line}; --classes FILE if that is not its order" in said
-    assert "BGR, x - mean with mean 123.68, 116.779, 103.939 (R, G, B of 0-255) (that of caffe;" in said
+    assert (
+        "BGR, x - mean with mean 123.68, 116.779, 103.939 (R, G, B of 0-255) (that of caffe;"
+        in said
+    )
     stored = json.loads((net_files / "results" / "environment.json").read_text())["assumed"]
     assert any(text.startswith(line) for text in stored)
     assert line in (net_files / "results" / "report.md").read_text()
@@ -127,7 +132,11 @@ def test_the_order_is_stated_for_all_models_or_for_one(net_files, named_photos):
 def test_a_list_that_contradicts_a_file_is_refused(net_files, named_photos):
     run(vgg_export, "B.npz", "--onnx", "--classes", "order.txt")
     said = score(
-        net_files, "exported/B.fp32.onnx", data=named_photos, more=["--classes", "other.txt"], code=2
+        net_files,
+        "exported/B.fp32.onnx",
+        data=named_photos,
+        more=["--classes", "other.txt"],
+        code=2,
     )
     assert "names its own classes, and its class 0 is gas pump, not gas mask" in said
     score(net_files, "exported/B.fp32.onnx", data=named_photos, more=["--classes", "order.txt"])

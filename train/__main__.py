@@ -276,7 +276,9 @@ def main(
         raise click.UsageError("the chain glorot fixes how layers are drawn; leave --init out")
     stated = StatedInput(mean, std, channel_order)
     if not (weights or stated.says_nothing):
-        raise click.UsageError("--mean, --std and --channel-order describe the weights to start from; add --weights")
+        raise click.UsageError(
+            "--mean, --std and --channel-order describe the weights to start from; add --weights"
+        )
     if plot:
         from train.record.curves import draw_curves
 

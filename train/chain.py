@@ -7,7 +7,17 @@ from pathlib import Path
 
 from rich.table import Table
 
-from train.recipe.stages import CHAIN_FILE, INIT_OF, PAPER_CROP, FineTune, Stage, config_of, goes_on, stage_named, stages_of
+from train.recipe.stages import (
+    CHAIN_FILE,
+    INIT_OF,
+    PAPER_CROP,
+    FineTune,
+    Stage,
+    config_of,
+    goes_on,
+    stage_named,
+    stages_of,
+)
 from train.recipe.config import TrainConfig
 from train.record.contents import compare_contents, keep_contents
 from train.record.curves import draw_curves
@@ -36,7 +46,9 @@ class Chain:
         return stages_of(self.chain, self.arch)
 
     def config(self, stage: Stage) -> TrainConfig:
-        return config_of(stage, replace(self.base, init=INIT_OF.get(self.chain, self.base.init)), self.fine_tune)
+        return config_of(
+            stage, replace(self.base, init=INIT_OF.get(self.chain, self.base.init)), self.fine_tune
+        )
 
 
 def train_chain(
@@ -71,7 +83,13 @@ def train_chain(
             continue
         say(f"\nStage {stage.name}: net {config.arch}, {config.s}, {state}")
         begun = machine.ranks.from_main(lambda run=run: run.exists)
-        train_net(config, _start(stage, chain, folder, sources, machine), machine, run.folder, resume=begun)
+        train_net(
+            config,
+            _start(stage, chain, folder, sources, machine),
+            machine,
+            run.folder,
+            resume=begun,
+        )
     say(f"The chain's nets are in {folder}")
     machine.ranks.from_main(lambda: say(f"The chain's curves: {draw_curves(folder)}"))
 
@@ -90,12 +108,23 @@ def _begun_with(path: Path) -> tuple[Chain, str | None, dict]:
     """Chain, its one stage, and the sources that `_same_or_new` wrote."""
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in held["config"].items()}
-        return Chain(held["chain"], held["arch"], TrainConfig(**fields), FineTune(**held["fine_tune"])), held["stage"], dict(held["sources"])
+        fields = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in held["config"].items()
+        }
+        return (
+            Chain(
+                held["chain"], held["arch"], TrainConfig(**fields), FineTune(**held["fine_tune"])
+            ),
+            held["stage"],
+            dict(held["sources"]),
+        )
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: damaged ({error!r}); give the options again, they write it anew once it is removed") from None
+        raise InputError(
+            f"{path}: damaged ({error!r}); give the options again, they write it anew once it is removed"
+        ) from None
 
 
 def _chosen(chain: Chain, only: str | None) -> tuple[Stage, ...]:
@@ -117,14 +146,24 @@ def _same_or_new(
     except FileNotFoundError:
         held = None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); remove it to begin a chain here") from None
+        raise InputError(
+            f"{path}: cannot be read ({error}); remove it to begin a chain here"
+        ) from None
     if held and moved and isinstance(held.get("sources"), dict):
         held["sources"]["data"] = wanted["sources"]["data"]
     if held:
-        other = [name for name in ("chain", "sources", "fine_tune") if held.get(name) != wanted[name]]
-        other += [name for name, value in wanted["config"].items() if name != "arch" and held.get("config", {}).get(name) != value]
+        other = [
+            name for name in ("chain", "sources", "fine_tune") if held.get(name) != wanted[name]
+        ]
+        other += [
+            name
+            for name, value in wanted["config"].items()
+            if name != "arch" and held.get("config", {}).get(name) != value
+        ]
         if other:
-            raise InputError(f"{folder}: holds a chain begun with other options ({', '.join(other)}); give the same ones, or another --out")
+            raise InputError(
+                f"{folder}: holds a chain begun with other options ({', '.join(other)}); give the same ones, or another --out"
+            )
     way_out = "Restore them, or start another chain with another --out"
     listed = bool(held) and compare_contents(folder, sources.train, sources.val, way_out)
     if held and not listed:
@@ -150,7 +189,9 @@ def _start(stage: Stage, chain: Chain, folder: Path, sources: Sources, machine: 
     def check() -> None:
         state = _state(run, config)
         if state != "done" or not run.best.is_file():
-            raise InputError(f"stage {stage.name} starts from {stage.start}, not trained to its end ({state}); train that first: --stage {stage.start}")
+            raise InputError(
+                f"stage {stage.name} starts from {stage.start}, not trained to its end ({state}); train that first: --stage {stage.start}"
+            )
 
     machine.ranks.from_main(check)
     best = run.best
@@ -165,11 +206,18 @@ def _state(run: Run, config: TrainConfig) -> str:
     return f"{done} of {config.epochs} epochs done" if run.exists else "to do"
 
 
-def _show(chain: Chain, stages: tuple[Stage, ...], folder: Path, sources: Sources, speed: Speed) -> None:
+def _show(
+    chain: Chain, stages: tuple[Stage, ...], folder: Path, sources: Sources, speed: Speed
+) -> None:
     """The plan as a table."""
-    table = Table(title=f"The chain {chain.chain!r} in {folder}: {len(sources.train)} training images, batch {chain.base.batch}", title_justify="left")
+    table = Table(
+        title=f"The chain {chain.chain!r} in {folder}: {len(sources.train)} training images, batch {chain.base.batch}",
+        title_justify="left",
+    )
     for column in ("stage", "starts from", "S", "LR", "epochs", "updates", "about", "state"):
-        table.add_column(column, justify="right" if column in ("LR", "epochs", "updates", "about") else "left")
+        table.add_column(
+            column, justify="right" if column in ("LR", "epochs", "updates", "about") else "left"
+        )
     left = 0.0
     for stage in stages:
         config = chain.config(stage)
@@ -180,8 +228,19 @@ def _show(chain: Chain, stages: tuple[Stage, ...], folder: Path, sources: Source
         updates = config.epochs * steps_per_epoch(len(sources.train), config.batch)
         s = config.s.removeprefix("S=").removeprefix("S in ")
         start = stage.start or f"{config.init} draw"
-        table.add_row(stage.name, start, s, f"{config.lr:g}", str(config.epochs), f"{updates:,}", clock(config.epochs * seconds), state)
+        table.add_row(
+            stage.name,
+            start,
+            s,
+            f"{config.lr:g}",
+            str(config.epochs),
+            f"{updates:,}",
+            clock(config.epochs * seconds),
+            state,
+        )
     results().print(table)
     if chain.base.crop != PAPER_CROP and any(stage.s for stage in stages):
-        say(f"Stages bear the S of the paper's crop of {PAPER_CROP}; for the crop of {chain.base.crop} it is taken in proportion")
+        say(
+            f"Stages bear the S of the paper's crop of {PAPER_CROP}; for the crop of {chain.base.crop} it is taken in proportion"
+        )
     say(f"About {clock(left)} to go, judged by a few timed updates of net A")

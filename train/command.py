@@ -37,7 +37,9 @@ def train(request: Request, machine: Machine) -> None:
     """Train one net or a chain, or draw what its training would see."""
     if request.freeze:
         refuse_unless_given(request.weights)
-    recipe, base = machine.ranks.together(lambda: recipe_for(request.data, request.weights, _with_side(request)))
+    recipe, base = machine.ranks.together(
+        lambda: recipe_for(request.data, request.weights, _with_side(request))
+    )
     train, val = open_sets(request.data, request.images, machine.on_error, machine.ranks)
     data = _whole_path(request.data) or BUILT_IN
     sources = Sources(
@@ -57,7 +59,9 @@ def train(request: Request, machine: Machine) -> None:
         chain = Chain(request.chain, request.arch, base, request.fine_tune)
         train_chain(chain, sources, request.out, request.stage, request.plan_only, machine)
     else:
-        train_one(replace(base, arch=request.arch), sources, request.out, machine, request.options["init"])
+        train_one(
+            replace(base, arch=request.arch), sources, request.out, machine, request.options["init"]
+        )
 
 
 def _with_side(request: Request) -> dict:
@@ -91,7 +95,10 @@ def _begun(named: str) -> tuple[Path, bool]:
     if named != "newest":
         return Path(named), (Path(named) / CHAIN_FILE).is_file()
     newest_run(RUNS, holding="config.json")
-    folder = max((*newest_first(RUNS, "config.json"), *newest_first(RUNS, "last.pt")), key=lambda path: path.stat().st_mtime).parent
+    folder = max(
+        (*newest_first(RUNS, "config.json"), *newest_first(RUNS, "last.pt")),
+        key=lambda path: path.stat().st_mtime,
+    ).parent
     if (folder.parent / CHAIN_FILE).is_file():
         folder = folder.parent
     return folder, (folder / CHAIN_FILE).is_file()
@@ -108,5 +115,10 @@ def draw(config, sources: Sources, machine: Machine, picture: Path) -> None:
     colours = measure_colours(sources.train, machine.threads)
     if machine.on_error == "stop":
         refuse_unreadable(colours)
-    draw_views(Views(sources.train, config, Preprocessing(), colours.components()), 6, picture, machine.on_error)
+    draw_views(
+        Views(sources.train, config, Preprocessing(), colours.components()),
+        6,
+        picture,
+        machine.on_error,
+    )
     say(f"Views of training images, as a net gets them: {picture}")

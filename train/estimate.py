@@ -31,12 +31,21 @@ class Speed:
 
     def seconds_an_epoch(self, config: TrainConfig, sources: Sources) -> float:
         """Updates, or the loader where it is slower, and dense validation at Q = S."""
-        arch, images = ARCHS[config.arch], steps_per_epoch(len(sources.train), config.batch) * config.batch
+        arch, images = (
+            ARCHS[config.arch],
+            steps_per_epoch(len(sources.train), config.batch) * config.batch,
+        )
         classes = len(sources.train.classes)
         gmacs = macs(arch, config.crop, config.crop, classes, config.width, config.crop) / 1e9
         test_side = round(sum(config.side) / 2)
-        dense = macs(arch, test_side, round(test_side * 4 / 3), classes, config.width, config.crop) / 1e9
-        return images * max(gmacs * self.s_per_gmac, self.s_per_image) + len(sources.val) * dense * self.s_per_gmac / PASSES
+        dense = (
+            macs(arch, test_side, round(test_side * 4 / 3), classes, config.width, config.crop)
+            / 1e9
+        )
+        return (
+            images * max(gmacs * self.s_per_gmac, self.s_per_image)
+            + len(sources.val) * dense * self.s_per_gmac / PASSES
+        )
 
 
 def measure_speed(base: TrainConfig, sources: Sources, machine: Machine) -> Speed:
@@ -46,7 +55,10 @@ def measure_speed(base: TrainConfig, sources: Sources, machine: Machine) -> Spee
     share = config.batch // machine.ranks.world
     trial = replace(config, batch=share if machine.device == "cuda" else min(share, TRIAL_BATCH))
     with elapsed("timing a few updates"):
-        gmacs_s, image_s = _update_seconds(trial, sources, machine), _image_seconds(config, sources, machine)
+        gmacs_s, image_s = (
+            _update_seconds(trial, sources, machine),
+            _image_seconds(config, sources, machine),
+        )
     together = np.mean(machine.ranks.gather((gmacs_s, image_s)), axis=0) / machine.ranks.world
     return Speed(*together.tolist())
 
@@ -56,7 +68,10 @@ def _update_seconds(config: TrainConfig, sources: Sources, machine: Machine) -> 
     spec = describe(config, sources.train, Preprocessing(), "")
     net = shape_for_training(random_net(spec, config), machine.device, config.precision)
     updater = Updater(net, False, config, ALONE, compiled=False)
-    inputs = shaped(torch.zeros(config.batch, 3, config.crop, config.crop, device=machine.device), config.precision)
+    inputs = shaped(
+        torch.zeros(config.batch, 3, config.crop, config.crop, device=machine.device),
+        config.precision,
+    )
     labels = torch.zeros(config.batch, dtype=torch.int64, device=machine.device)
     examples = Examples(inputs, labels, torch.arange(config.batch, device=machine.device))
     updater.step(examples, 0, config.batch, 1e-6).cpu()
@@ -64,7 +79,10 @@ def _update_seconds(config: TrainConfig, sources: Sources, machine: Machine) -> 
     for step in (1, 2):
         updater.step(examples, step, config.batch, 1e-6).cpu()
     seconds = (time.perf_counter() - begun) / 2
-    gmacs = macs(ARCHS["A"], config.crop, config.crop, len(spec.classes), config.width, config.crop) / 1e9
+    gmacs = (
+        macs(ARCHS["A"], config.crop, config.crop, len(spec.classes), config.width, config.crop)
+        / 1e9
+    )
     return seconds / (config.batch * gmacs)
 
 

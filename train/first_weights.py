@@ -21,10 +21,20 @@ from vgg_deploy.net.spec import NetSpec, Preprocessing
 from vgg_deploy.net.foreign_weights import Assumed, read_foreign
 
 
-def describe(config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing, recipe: str) -> NetSpec:
+def describe(
+    config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing, recipe: str
+) -> NetSpec:
     """The net that this run will train."""
     return NetSpec(
-        config.arch, dataset.classes, dataset.names, config.width, config.crop, config.lrn, preprocessing, config.side, recipe
+        config.arch,
+        dataset.classes,
+        dataset.names,
+        config.width,
+        config.crop,
+        config.lrn,
+        preprocessing,
+        config.side,
+        recipe,
     )
 
 
@@ -48,11 +58,19 @@ def load_what_fits(net: VGG, path: Path, stated: StatedInput = SAYS_NOTHING) -> 
             continue
         if name not in own or own[name].shape != tensor.shape:
             wanted = tuple(own[name].shape) if name in own else "no such layer"
-            raise InputError(f"{path}: {name} is {tuple(tensor.shape)}, net {net.spec.arch} wants {wanted}; give the --arch, --width and --crop it has")
+            raise InputError(
+                f"{path}: {name} is {tuple(tensor.shape)}, net {net.spec.arch} wants {wanted}; give the --arch, --width and --crop it has"
+            )
         own[name].copy_(tensor)
         copied.add(name.split(".")[0])
-    fresh = [name for name, module in net.named_children() if name not in copied and hasattr(module, "weight")]
-    return f"{len(copied)} layers from {path}" + (f", {', '.join(fresh)} start random" if fresh else "")
+    fresh = [
+        name
+        for name, module in net.named_children()
+        if name not in copied and hasattr(module, "weight")
+    ]
+    return f"{len(copied)} layers from {path}" + (
+        f", {', '.join(fresh)} start random" if fresh else ""
+    )
 
 
 class Weights(NamedTuple):
@@ -74,7 +92,9 @@ def weights_of(path: Path, stated: StatedInput = SAYS_NOTHING) -> Weights:
     """
     if is_own(path):
         if not stated.says_nothing:
-            raise InputError(f"{path}: a checkpoint knows its own input; leave --mean, --std and --channel-order out")
+            raise InputError(
+                f"{path}: a checkpoint knows its own input; leave --mean, --std and --channel-order out"
+            )
         checkpoint = load_checkpoint(path)
         return Weights(checkpoint.weights, checkpoint.spec.preprocessing, None)
     foreign = read_foreign(path, stated=stated)
@@ -90,14 +110,23 @@ def copy_from_a(net: VGG, path: Path) -> str:
     if net_a.spec.arch not in ("A", "A-LRN"):
         raise InputError(f"{path}: is net {net_a.spec.arch}; --net-a wants a trained A")
     if not fits(net_a.spec, net.spec):
-        raise InputError(f"{path}: this A has another width, crop or classes than the {net.spec.arch} to train; train an A with the same options")
+        raise InputError(
+            f"{path}: this A has another width, crop or classes than the {net.spec.arch} to train; train an A with the same options"
+        )
     start_from_a(net, net_a)
     return f"{', '.join(FROM_A)} from {path}"
 
 
 def fits(spec_a: NetSpec, spec: NetSpec) -> bool:
     """Whether an A's layers have the shapes of a deeper net's."""
-    return replace(spec_a, arch=spec.arch, preprocessing=spec.preprocessing, train_side=spec.train_side, recipe="", lrn=spec.lrn) == replace(spec, recipe="")
+    return replace(
+        spec_a,
+        arch=spec.arch,
+        preprocessing=spec.preprocessing,
+        train_side=spec.train_side,
+        recipe="",
+        lrn=spec.lrn,
+    ) == replace(spec, recipe="")
 
 
 def newest_fitting_a(

@@ -28,12 +28,16 @@ def recipe_for(data: str | None, weights: Path | None, options: dict) -> tuple[s
     recipe = "paper" if data or weights else "small"
     if data is None:
         learner = "a thin net learns" if recipe == "small" else "training on"
-        say(f"No --data: {learner} {BUILT_IN} by the {recipe} recipe; with --data FOLDER the paper's recipe is used.")
+        say(
+            f"No --data: {learner} {BUILT_IN} by the {recipe} recipe; with --data FOLDER the paper's recipe is used."
+        )
     given = {name: value for name, value in options.items() if value is not None}
     return recipe, with_options(RECIPES[recipe], given)
 
 
-def train_one(config: TrainConfig, sources: Sources, out: Path | None, machine: Machine, init: str | None) -> None:
+def train_one(
+    config: TrainConfig, sources: Sources, out: Path | None, machine: Machine, init: str | None
+) -> None:
     """Train one net from scratch, from an A, or from a file. Args: init, the draw that was asked for by name, which no A then replaces."""
     machine.ranks.from_main(partial(_need_folder, out))
     if machine.ranks.from_main(lambda: out is not None and Run(out).of_job()):
@@ -42,7 +46,9 @@ def train_one(config: TrainConfig, sources: Sources, out: Path | None, machine: 
     if sources.net_a and sources.weights:
         raise InputError("--weights and --net-a both say where layers start; give one of them")
     if sources.net_a and config.arch in ("A", "A-LRN"):
-        raise InputError(f"--net-a starts B, C, D and E; net {config.arch} has nothing to take from an A")
+        raise InputError(
+            f"--net-a starts B, C, D and E; net {config.arch} has nothing to take from an A"
+        )
     if not (init or sources.net_a or sources.weights):
         config, sources = _choose_start(config, sources, machine, out.parent if out else RUNS)
     announce(config, sources, machine)
@@ -51,7 +57,9 @@ def train_one(config: TrainConfig, sources: Sources, out: Path | None, machine: 
 
 def _need_folder(out: Path | None) -> None:
     if out is None and by_torchrun():
-        raise InputError("--out is missing: a job of torchrun needs a folder to go on from when it is restarted")
+        raise InputError(
+            "--out is missing: a job of torchrun needs a folder to go on from when it is restarted"
+        )
 
 
 def resume_run(folder: Path, machine: Machine, moved_to: str | None = None) -> None:
@@ -69,12 +77,26 @@ def sources_of(begun: dict, machine: Machine, moved_to: str | None = None) -> So
         begun = {**begun, "data": moved_to}
     data = None if begun["data"] == BUILT_IN else begun["data"]
     train, val = open_sets(data, begun["images"], machine.on_error, machine.ranks)
-    weights, net_a = (Path(begun[name]) if begun.get(name) else None for name in ("weights", "net_a"))
+    weights, net_a = (
+        Path(begun[name]) if begun.get(name) else None for name in ("weights", "net_a")
+    )
     stated = StatedInput.from_json(begun.get("stated", {}))
-    return Sources(train, val, begun["data"], begun["recipe"], weights, net_a, begun["freeze"], begun["images"], stated)
+    return Sources(
+        train,
+        val,
+        begun["data"],
+        begun["recipe"],
+        weights,
+        net_a,
+        begun["freeze"],
+        begun["images"],
+        stated,
+    )
 
 
-def open_sets(data: str | None, images: int | None, on_error: str, ranks: Ranks) -> tuple[Dataset, Dataset]:
+def open_sets(
+    data: str | None, images: int | None, on_error: str, ranks: Ranks
+) -> tuple[Dataset, Dataset]:
     """Training and validation images of a folder, or the built-in ones; the main process looks first and leaves its index to the others.
 
     Raises: InputError, also if the processes of a job do not see the same images.
@@ -98,7 +120,9 @@ def open_sets(data: str | None, images: int | None, on_error: str, ranks: Ranks)
     train, val = ranks.together(lambda: first[0] if first else opened())
     counts = [len(train), len(val), train.classes, train.files[0], train.files[-1]]
     if any(other != counts for other in ranks.gather(counts)):
-        raise InputError(f"{data}: the processes of this job see different images there; give all of them the same data")
+        raise InputError(
+            f"{data}: the processes of this job see different images there; give all of them the same data"
+        )
     for dataset in (train, val):
         for name in dataset.skipped:
             say(f"Left out, not an image: {name}")
@@ -113,7 +137,9 @@ def _refuse_one_class(train: Dataset) -> None:
         )
 
 
-def _choose_start(config: TrainConfig, sources: Sources, machine: Machine, runs: Path) -> tuple[TrainConfig, Sources]:
+def _choose_start(
+    config: TrainConfig, sources: Sources, machine: Machine, runs: Path
+) -> tuple[TrainConfig, Sources]:
     """B-E start from the newest A that fits and was trained to its end. Where there is none, the paper's recipe takes Glorot's draw; the small one
     trains an A first, which takes minutes."""
     if config.arch in ("A", "A-LRN"):
@@ -125,7 +151,9 @@ def _choose_start(config: TrainConfig, sources: Sources, machine: Machine, runs:
     if found:
         return config, replace(sources, net_a=found)
     if sources.recipe == "small":
-        say(f"No trained A that fits {config.arch} in {runs}: training A first, then {config.arch} from its layers (section 3.1)")
+        say(
+            f"No trained A that fits {config.arch} in {runs}: training A first, then {config.arch} from its layers (section 3.1)"
+        )
         config_a = replace(config, arch="A")
         announce(config_a, sources, machine)
         return config, replace(sources, net_a=train_net(config_a, sources, machine, None).best)
@@ -137,7 +165,9 @@ def _choose_start(config: TrainConfig, sources: Sources, machine: Machine, runs:
 
 
 def _pass_over(path: Path) -> None:
-    say(f"Passed over: {path}, whose run was not trained to its end. Go on with it by --resume {path.parent}, or take it as it is by --net-a {path}")
+    say(
+        f"Passed over: {path}, whose run was not trained to its end. Go on with it by --resume {path.parent}, or take it as it is by --net-a {path}"
+    )
 
 
 def _pass_over_unreadable(reason: str) -> None:
@@ -156,9 +186,13 @@ def announce(config: TrainConfig, sources: Sources, machine: Machine) -> None:
         f"momentum {config.momentum:g}, weight decay {config.weight_decay:g}"
     )
     if sources.train.packed and not sources.freeze:
-        say(f"From {len(sources.train.packed.shards)} tar shards in {config.streams} streams, shuffled among {config.shuffle_buffer} images")
+        say(
+            f"From {len(sources.train.packed.shards)} tar shards in {config.streams} streams, shuffled among {config.shuffle_buffer} images"
+        )
     jobs = f"{machine.ranks.world} processes, each with " if machine.ranks.world > 1 else ""
-    say(f"On {machine.device}, {config.precision}, {jobs}{machine.threads} threads and {machine.workers} loader processes")
+    say(
+        f"On {machine.device}, {config.precision}, {jobs}{machine.threads} threads and {machine.workers} loader processes"
+    )
     cores = available_cores()
     if machine.workers * machine.ranks.local_world > cores:
         say(

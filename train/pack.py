@@ -16,8 +16,18 @@ from vgg_deploy.errors import interruptible
               help="Images per shard; 1000 of ImageNet are about 110 MB.")  # fmt: skip
 @click.option("--seed", default=0, type=Number(RECIPE_LIMITS["seed"]),
               help="Of the order of the training images.")  # fmt: skip
-@click.option("--on-error", type=click.Choice(("stop", "skip")), default="stop", help="What a file that is no image by its name does.")
-@click.option("--index", type=click.Path(path_type=Path), metavar="FOLDER", help="Instead: index WebDataset shards, train*.tar and val*.tar, of this folder.")
+@click.option(
+    "--on-error",
+    type=click.Choice(("stop", "skip")),
+    default="stop",
+    help="What a file that is no image by its name does.",
+)
+@click.option(
+    "--index",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Instead: index WebDataset shards, train*.tar and val*.tar, of this folder.",
+)
 @click.option("--classes", type=click.Path(path_type=Path), help="With --index: the classes in the order of their numbers, one a line (the whole line), "
               "or JSON.  [default: numbered]")  # fmt: skip
 @interruptible("shards that were written stay; remove them before you begin again")
@@ -33,7 +43,11 @@ def main(source, target, images_per_shard, seed, on_error, index, classes):
         raise click.UsageError("--classes belongs to --index; a folder's classes are its own")
     from vgg_deploy.data.shard_writer import index_shards, pack
 
-    made = index_shards(index, classes) if index else pack(source, target, images_per_shard, seed, on_error)
+    made = (
+        index_shards(index, classes)
+        if index
+        else pack(source, target, images_per_shard, seed, on_error)
+    )
     for split, packing in made.items():
         mixed = f", each of {packing.fewest_classes} classes or more" if split == "train" else ""
         click.echo(f"{split}: {packing.images} images in {len(packing.shards)} shards{mixed}")

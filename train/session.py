@@ -74,8 +74,17 @@ class Sources:
 
     def as_json(self) -> dict:
         """What a resumed run needs to open the same files."""
-        weights, net_a = (str(path.resolve()) if path else None for path in (self.weights, self.net_a))
-        named = {"data": self.data, "recipe": self.recipe, "weights": weights, "net_a": net_a, "freeze": self.freeze, "images": self.images}
+        weights, net_a = (
+            str(path.resolve()) if path else None for path in (self.weights, self.net_a)
+        )
+        named = {
+            "data": self.data,
+            "recipe": self.recipe,
+            "weights": weights,
+            "net_a": net_a,
+            "freeze": self.freeze,
+            "images": self.images,
+        }
         return named if self.stated.says_nothing else {**named, "stated": self.stated.as_json()}
 
 
@@ -94,7 +103,13 @@ class Beginning:
         return self.net.spec, self.state, self.run, self.held is not None
 
 
-def train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: Path | None, resume: bool = False) -> Run:
+def train_net(
+    config: TrainConfig,
+    sources: Sources,
+    machine: Machine,
+    folder: Path | None,
+    resume: bool = False,
+) -> Run:
     """Train one net in a new folder, or go on with the run in it; returns the run with its checkpoints.
 
     Raises: InputError for data or files that do not fit, Interrupted after a signal, when the work was saved.
@@ -110,7 +125,14 @@ def settle(machine: Machine) -> None:
     torch.backends.cudnn.benchmark = True  # one input size, thousands of times
 
 
-def _train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: Path | None, resume: bool, lock: ExitStack) -> Run:
+def _train_net(
+    config: TrainConfig,
+    sources: Sources,
+    machine: Machine,
+    folder: Path | None,
+    resume: bool,
+    lock: ExitStack,
+) -> Run:
     ranks = machine.ranks
     check_share(config, sources, ranks)
     settle(machine)
@@ -140,7 +162,16 @@ def _train_net(config: TrainConfig, sources: Sources, machine: Machine, folder: 
     board = keeper.board if keeper else None
     closed = closing(board) if board else nullcontext()
     with told_when_a_worker_ends(run.way_on), closing(batches), closed:  # ends loader processes
-        fit(updater, batches, steps_per_epoch(len(sources.train), config.batch), validate, config, state, keeper, health)
+        fit(
+            updater,
+            batches,
+            steps_per_epoch(len(sources.train), config.batch),
+            validate,
+            config,
+            state,
+            keeper,
+            health,
+        )
     say(f"Done: lowest validation top-1 error {min(state.errors):.1f} %, {run.best}")
     ranks.from_main(lambda: say(f"Curves: {draw_curves(run.folder)}"))
     return run
@@ -151,11 +182,15 @@ def check_share(config: TrainConfig, sources: Sources, ranks: Ranks) -> None:
 
     def check() -> None:
         if config.batch % ranks.world:
-            raise InputError(f"--batch {config.batch} cannot be shared evenly by {ranks.world} processes; give a multiple of {ranks.world}")
+            raise InputError(
+                f"--batch {config.batch} cannot be shared evenly by {ranks.world} processes; give a multiple of {ranks.world}"
+            )
         if sources.train.packed and not sources.freeze:
             check_streams(config, ranks.world)
         if sources.freeze and ranks.world > 1:
-            raise InputError("--freeze-features computes features once and trains on them in one process; start it without torchrun")
+            raise InputError(
+                "--freeze-features computes features once and trains on them in one process; start it without torchrun"
+            )
         steps_per_epoch(len(sources.train), config.batch)
 
     ranks.from_main(check)
@@ -241,7 +276,9 @@ def _of_weights(path: Path, stated: StatedInput) -> Preprocessing:
     with ways_out(WAYS_OUT):
         held = start.weights_of(path, stated)
     if held.assumed:
-        for line in held.assumed.lines(str(path), "state another with --mean, --std, --channel-order"):
+        for line in held.assumed.lines(
+            str(path), "state another with --mean, --std, --channel-order"
+        ):
             say(line)
     return held.preprocessing
 
@@ -249,7 +286,9 @@ def _of_weights(path: Path, stated: StatedInput) -> Preprocessing:
 def _go_on(run: Run, config: TrainConfig, sources: Sources, machine: Machine) -> Beginning:
     held, state = run.load_last()
     if held.spec.classes != sources.train.classes:
-        raise InputError(f"{run.last}: was trained on other classes than {sources.train.root} has; resume with the --data it was begun with")
+        raise InputError(
+            f"{run.last}: was trained on other classes than {sources.train.root} has; resume with the --data it was begun with"
+        )
     _same_net(run, config, sources, held.spec)
     _same_data(run, sources, state)
     net = VGG(held.spec)
@@ -300,20 +339,26 @@ def _keeper(run: Run, machine: Machine) -> Keeper:
     return Keeper(run, machine.checkpoint_every, Board(run))
 
 
-def _examples(net: VGG, config: TrainConfig, sources: Sources, machine: Machine, colours: Colours, begin: int) -> Generator[Examples, None, None]:
+def _examples(
+    net: VGG, config: TrainConfig, sources: Sources, machine: Machine, colours: Colours, begin: int
+) -> Generator[Examples, None, None]:
     """Augmented batches with the mean subtracted, on the device; reports or refuses unreadable images."""
     pre, crop = net.spec.preprocessing, net.spec.crop
     views = Views(sources.train, config, pre, colours.components())
     mean = torch.tensor(pre.mean, dtype=torch.float32, device=machine.device).view(1, 3, 1, 1)
     ranks = machine.ranks
     skipped = Skipped("Left out", say if ranks.main else _say_to_stderr)
-    for batch in train_batches(views, begin, machine.workers, machine.device == "cuda", ranks.rank, ranks.world):
+    for batch in train_batches(
+        views, begin, machine.workers, machine.device == "cuda", ranks.rank, ranks.world
+    ):
         if batch.unreadable and machine.on_error == "stop":
             raise InputError(batch.unreadable[0])
         skipped.report(batch.unreadable)
         if not len(batch.labels):
             if ranks.world == 1:
-                raise InputError(f"{sources.train.root}: not one image of a batch of {config.batch} could be read")
+                raise InputError(
+                    f"{sources.train.root}: not one image of a batch of {config.batch} could be read"
+                )
             none = batch.labels.to(machine.device)
             yield Examples(torch.zeros(0, 3, crop, crop, device=machine.device), none, none)
             continue
@@ -327,7 +372,9 @@ def _say_to_stderr(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _frozen(net: VGG, config: TrainConfig, sources: Sources, machine: Machine, begin: int) -> tuple[Generator[Examples, None, None], Validate]:
+def _frozen(
+    net: VGG, config: TrainConfig, sources: Sources, machine: Machine, begin: int
+) -> tuple[Generator[Examples, None, None], Validate]:
     how = frozen.Extraction(
         net, net.spec.test_side, machine.device, machine.threads, machine.on_error, say
     )

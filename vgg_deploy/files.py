@@ -22,7 +22,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); choose another place"
+        ) from None
     partial = Path(name)
     try:
         yield partial
@@ -31,7 +33,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.chmod(0o666 & ~_umask())
         os.replace(partial, path)
     except OSError as error:
-        raise InputError(f"{path}: writing failed ({error.strerror or error}); what was there before is untouched") from error
+        raise InputError(
+            f"{path}: writing failed ({error.strerror or error}); what was there before is untouched"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 

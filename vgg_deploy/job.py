@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOST = "another process of this job ended; its own message is above or in its log. torchrun --max-restarts begins again from what was kept"
-TRANSPORTS = ("gloo", "Gloo", "NCCL", "nccl", "Connection", "ProcessGroup", "TCPStore", "Broken pipe")  # in PyTorch's errors when a process is gone
+TRANSPORTS = (
+    "gloo",
+    "Gloo",
+    "NCCL",
+    "nccl",
+    "Connection",
+    "ProcessGroup",
+    "TCPStore",
+    "Broken pipe",
+)  # in PyTorch's errors when a process is gone
 
 
 @dataclass(frozen=True)
@@ -129,10 +138,14 @@ def joined(device: str = "cpu", patience: timedelta | None = None) -> Iterator[R
 
     if device == "cuda":
         if ranks.local >= torch.cuda.device_count():
-            raise InputError(f"process {ranks.local} of this machine finds {torch.cuda.device_count()} GPUs; start as many processes as there are GPUs")
+            raise InputError(
+                f"process {ranks.local} of this machine finds {torch.cuda.device_count()} GPUs; start as many processes as there are GPUs"
+            )
         torch.cuda.set_device(ranks.local)
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-    torch.distributed.init_process_group(backend, store=_store(ranks), rank=ranks.rank, world_size=ranks.world, timeout=patience)
+    torch.distributed.init_process_group(
+        backend, store=_store(ranks), rank=ranks.rank, world_size=ranks.world, timeout=patience
+    )
     stdout = sys.stdout
     if not ranks.main:
         progress.mute()
@@ -162,7 +175,9 @@ def hide_other_gpus() -> None:
     visible = [str(place) for place in range(local + 1)] if shown is None else shown.split(",")
     os.environ["CUDA_VISIBLE_DEVICES"] = visible[local] if local < len(visible) else ""
     if local and not torch.cuda.is_available():  # asked only now: CUDA keeps what it sees first
-        raise InputError(f"process {local} of this machine finds no GPU of its own; start as many processes as there are GPUs")
+        raise InputError(
+            f"process {local} of this machine finds no GPU of its own; start as many processes as there are GPUs"
+        )
 
 
 def by_torchrun() -> bool:
@@ -177,7 +192,11 @@ def job() -> str | None:
 
 def begun_again(name: str | None) -> bool:
     """Whether the job of that name is this one. "none" is what torchrun calls those that were given no --rdzv-id."""
-    return name is not None and name == job() and (name != "none" or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0)
+    return (
+        name is not None
+        and name == job()
+        and (name != "none" or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0)
+    )
 
 
 def _store(ranks: Ranks) -> "Store":
@@ -212,7 +231,12 @@ def _from_environment() -> Ranks:
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return ALONE
     try:
-        return Ranks(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
+        return Ranks(
+            *(
+                int(os.environ[name])
+                for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+            )
+        )
     except (KeyError, ValueError) as error:
         raise InputError(
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']} in the environment, but the other variables of torchrun are not as it sets them ({error!r}); "

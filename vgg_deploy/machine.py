@@ -37,7 +37,9 @@ def pick_device(wanted: str | None) -> str:
     import torch
 
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: PyTorch sees no CUDA GPU; use --device cpu, or install a driver and a CUDA build of torch")
+        raise InputError(
+            "--device cuda: PyTorch sees no CUDA GPU; use --device cpu, or install a driver and a CUDA build of torch"
+        )
     return wanted or ("cuda" if torch.cuda.is_available() else "cpu")
 
 

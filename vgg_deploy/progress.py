@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 LOG_EVERY = 10.0  # seconds between lines where there is no terminal
 
@@ -44,7 +51,11 @@ class Bar:
         elif now - self.last >= LOG_EVERY:
             self.last = now
             left = (now - self.start) * (self.total / self.done - 1) if self.done else 0
-            print(f"{self.label}  {100 * self.done / self.total:3.0f} %  {clock(left)} left  {self.note}", file=sys.stderr, flush=True)
+            print(
+                f"{self.label}  {100 * self.done / self.total:3.0f} %  {clock(left)} left  {self.note}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 @contextmanager
@@ -76,14 +87,24 @@ def progress(label: str, total: float, begun: float = 0) -> Iterator[Bar]:
 
 def clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes}:{seconds:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+    return (
+        f"{minutes}:{seconds:02d}"
+        if minutes < 60
+        else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+    )
 
 
 @contextmanager
 def elapsed(label: str) -> Iterator[None]:
     """Show how long the block has been running, where nobody can say how long it will."""
     if console.is_terminal:
-        with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as shown:
+        with Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        ) as shown:
             shown.add_task(label)
             yield
         return

@@ -22,7 +22,9 @@ def ranks(posteriors: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     if not np.isfinite(posteriors).all():
         bad = np.flatnonzero(~np.isfinite(posteriors).all(axis=1))
-        raise FloatingPointError(f"{len(bad)} of {len(posteriors)} images have NaN or infinite posteriors, the first is image {bad[0]}")
+        raise FloatingPointError(
+            f"{len(bad)} of {len(posteriors)} images have NaN or infinite posteriors, the first is image {bad[0]}"
+        )
     true = np.take_along_axis(posteriors, labels[:, None], axis=1)
     before = np.arange(posteriors.shape[1])[None, :] < labels[:, None]
     return ((posteriors > true) | ((posteriors == true) & before)).sum(axis=1)

@@ -8,7 +8,12 @@ from bench.accuracy.rows import ClassIndex, Scored
 
 def class_accuracy(scored: Scored, classes: ClassIndex) -> pd.DataFrame:
     """One line a class that the data have, the worst first: class, name, images, top1_accuracy_pct, top5_accuracy_pct."""
-    found = pd.DataFrame({"class": scored.labels, "top1": scored.ranks < 1, "top5": scored.ranks < 5}).groupby("class").mean() * 100
+    found = (
+        pd.DataFrame({"class": scored.labels, "top1": scored.ranks < 1, "top5": scored.ranks < 5})
+        .groupby("class")
+        .mean()
+        * 100
+    )
     images = np.bincount(scored.labels, minlength=len(classes.ids))[found.index]
     table = pd.DataFrame(
         {
@@ -26,7 +31,9 @@ def class_accuracy(scored: Scored, classes: ClassIndex) -> pd.DataFrame:
 def confusions(scored: Scored, classes: ClassIndex) -> pd.DataFrame:
     """One line a pair of true class and best class that differ, the most frequent first; with the share of the true class's images."""
     wrong = scored.best != scored.labels
-    pairs, counts = np.unique(np.stack([scored.labels[wrong], scored.best[wrong]]), axis=1, return_counts=True)
+    pairs, counts = np.unique(
+        np.stack([scored.labels[wrong], scored.best[wrong]]), axis=1, return_counts=True
+    )
     images = np.bincount(scored.labels, minlength=len(classes.ids))[pairs[0]]
     table = pd.DataFrame(
         {
@@ -39,9 +46,17 @@ def confusions(scored: Scored, classes: ClassIndex) -> pd.DataFrame:
             "share_pct": 100 * counts / images,
         }
     )
-    return table.sort_values(["images", "class", "taken_for"], ascending=[False, True, True], ignore_index=True)
+    return table.sort_values(
+        ["images", "class", "taken_for"], ascending=[False, True, True], ignore_index=True
+    )
 
 
 def _described(scored: Scored) -> dict:
     r = scored.record
-    return {"model": r.model, "runtime": r.runtime, "precision": r.precision, "protocol": r.protocol, "scales": r.scales}
+    return {
+        "model": r.model,
+        "runtime": r.runtime,
+        "precision": r.precision,
+        "protocol": r.protocol,
+        "scales": r.scales,
+    }

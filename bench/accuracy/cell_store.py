@@ -85,7 +85,9 @@ class StoredCell:
             seconds: what they took in the runtime.
         """
         written = np.zeros(len(images), self.rows.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):  # infinite and NaN values are results, and are kept
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # infinite and NaN values are results, and are kept
             written["posterior"] = posteriors
             written["consistency"] = consistency
         written["crc32"] = _checksums(written, images, _seed(self.identity))
@@ -414,7 +416,9 @@ def _read_manifest(path: Path, identity: dict[str, Any]) -> _Times | None:
             raise _Damaged("its times are no times")
         return _Times(seconds, timed, machine)
     except (_Damaged, ValueError, KeyError, TypeError, OverflowError):
-        _set_aside(manifest, "is damaged, or no manifest of a cell", "only the times in it are lost")
+        _set_aside(
+            manifest, "is damaged, or no manifest of a cell", "only the times in it are lost"
+        )
         return None
 
 

@@ -41,7 +41,9 @@ class Comparison:
     top5_high_pct: float
     top5_p: float
     largest_posterior_difference: float  # of any class on any image, 0 to 1
-    mean_total_variation: float  # mean over the images of half the sum of absolute differences, 0 to 1
+    mean_total_variation: (
+        float  # mean over the images of half the sum of absolute differences, 0 to 1
+    )
 
 
 class Pair(NamedTuple):
@@ -55,7 +57,9 @@ class Pair(NamedTuple):
 
 def compare(reference: Scored, other: Scored, distance: Distance | None) -> Comparison:
     """Both rows must be of the same images. Args: distance, of their posteriors, if they have the same classes."""
-    (counts1, difference1, interval1, p1), (_, difference5, interval5, p5) = (_paired(reference, other, k) for k in (1, 5))
+    (counts1, difference1, interval1, p1), (_, difference5, interval5, p5) = (
+        _paired(reference, other, k) for k in (1, 5)
+    )
     r = other.record
     return Comparison(
         reference.record.model, r.model, r.runtime, r.precision, r.protocol, r.scales, r.flips, r.images,
@@ -68,7 +72,9 @@ def compare(reference: Scored, other: Scored, distance: Distance | None) -> Comp
     )  # fmt: skip
 
 
-def _paired(reference: Scored, other: Scored, k: int) -> tuple[tuple[int | None, int | None], float, Interval, float]:
+def _paired(
+    reference: Scored, other: Scored, k: int
+) -> tuple[tuple[int | None, int | None], float, Interval, float]:
     """Images that only one of the two has right, difference of top-k errors, its interval, McNemar's p."""
     if not reference.labelled:
         return (None, None), nan, Interval(nan, nan), nan
@@ -86,10 +92,16 @@ def compare_all(scored: list[Scored]) -> list[tuple[Scored, Scored]]:
     """(reference, other) for every row whose protocol the first model was measured in too."""
     of_first = {_protocol(s): s for s in scored if [m.model for m in s.row.members] == [0]}
     pairs = [(of_first.get(_protocol(s)), s) for s in scored]
-    return [(reference, other) for reference, other in pairs if reference is not None and reference is not other]
+    return [
+        (reference, other)
+        for reference, other in pairs
+        if reference is not None and reference is not other
+    ]
 
 
-def differing_images(reference: Scored, other: Scored, files: list[str], classes: ClassIndex) -> pd.DataFrame:
+def differing_images(
+    reference: Scored, other: Scored, files: list[str], classes: ClassIndex
+) -> pd.DataFrame:
     """One line for each image with another best class. Args: files, of the images that the rows hold."""
     at = np.flatnonzero(reference.best != other.best)
     return pd.DataFrame(
@@ -125,7 +137,10 @@ def paired_interval_pct(only_first: int, only_second: int, images: int) -> Inter
 def mcnemar_p(only_first: int, only_second: int) -> float:
     """Two-sided exact p: a fair coin thrown once for every image that just one of the two has right."""
     n, fewer = only_first + only_second, min(only_first, only_second)
-    log_tail = [math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2) for i in range(fewer + 1)]
+    log_tail = [
+        math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2)
+        for i in range(fewer + 1)
+    ]
     return min(1.0, 2 * math.fsum(map(math.exp, log_tail)))
 
 

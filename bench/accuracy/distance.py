@@ -88,7 +88,10 @@ def _same_net(first: Model, second: Model) -> bool:
         if runtime.precision != "fp32" or runtime.runtime not in TRUE_FLOAT32:
             return False
     one, two = first.runtime.spec, second.runtime.spec
-    same = all(getattr(one, name) == getattr(two, name) for name in ("arch", "width", "crop", "lrn", "preprocessing"))
+    same = all(
+        getattr(one, name) == getattr(two, name)
+        for name in ("arch", "width", "crop", "lrn", "preprocessing")
+    )
     return same and _same_classes(one, two)
 
 

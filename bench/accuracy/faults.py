@@ -18,7 +18,11 @@ CONSISTENT = 1e-4
 # How far the sum of a posterior may be from 1, by the type it is stored in: rounding of 1,000 values
 SUM_TOLERANCE = {"float32": 1e-4, "float16": 2e-3}
 
-OUTPUTS, NOT_FINITE, NOT_POSTERIORS = "outputs as described", "finite posteriors", "posteriors sum to 1"
+OUTPUTS, NOT_FINITE, NOT_POSTERIORS = (
+    "outputs as described",
+    "finite posteriors",
+    "posteriors sum to 1",
+)
 SOFTMAX_FIRST, NO_FLIP = "softmax after the average", "flips"
 OTHER_ORIGIN, OTHER_NET = "made from the reference", "same description"
 FAULT_KINDS_OF_REFERENCE = (OUTPUTS, NOT_FINITE, NOT_POSTERIORS, SOFTMAX_FIRST, NO_FLIP)
@@ -43,7 +47,9 @@ def posterior_faults(models: list[Model], measured: Measured, files: Sequence[st
     faults = [Fault(m, OUTPUTS, what, []) for m, what in measured.failed.items()]
     for cell, stored in measured.cells.items():
         if cell.model not in measured.failed:
-            faults += _faults_of_cell(cell, stored, measured.kept, str(models[cell.model].path), files)
+            faults += _faults_of_cell(
+                cell, stored, measured.kept, str(models[cell.model].path), files
+            )
     return faults
 
 
@@ -112,7 +118,11 @@ def flip_faults(models: list[Model], measured: Measured) -> list[Fault]:
     faults = {}
     for cell, mirrored in _mirrored(measured):
         stored = measured.cells[cell]
-        if cell.model in faults or cell.model in measured.failed or not _could_differ(stored, measured.kept):
+        if (
+            cell.model in faults
+            or cell.model in measured.failed
+            or not _could_differ(stored, measured.kept)
+        ):
             continue
         if _same(stored, measured.cells[mirrored], measured.kept):
             what = (
@@ -144,7 +154,9 @@ def _same(stored: StoredCell, mirrored: StoredCell, kept: np.ndarray) -> bool:
     )
 
 
-def unexamined(models: list[Model], measured: Measured, broken: frozenset[int]) -> set[tuple[int, str]]:
+def unexamined(
+    models: list[Model], measured: Measured, broken: frozenset[int]
+) -> set[tuple[int, str]]:
     """Kinds of faults that this run could not look for, so that no gate may call them passed.
 
     Args: broken, models whose posteriors cannot be used: the first kind of fault hides the others.
@@ -181,9 +193,17 @@ def origin_faults(models: list[Model]) -> list[Fault]:
 def _differing(first: NetSpec, other: NetSpec) -> list[str]:
     """Fields that tell another net; texts for people may differ, and ids that one of the two does not know."""
     differing = [f.name for f in fields(first) if getattr(first, f.name) != getattr(other, f.name)]
-    unknown = any(spec.classes == numbered(len(first.classes)) for spec in (first, other)) and len(first.classes) == len(other.classes)
-    same_classes = unknown or set(first.classes) == set(other.classes)  # their order is each net's own
-    return [name for name in differing if name not in ("names", "recipe", *(("classes",) if same_classes else ()))]
+    unknown = any(spec.classes == numbered(len(first.classes)) for spec in (first, other)) and len(
+        first.classes
+    ) == len(other.classes)
+    same_classes = unknown or set(first.classes) == set(
+        other.classes
+    )  # their order is each net's own
+    return [
+        name
+        for name in differing
+        if name not in ("names", "recipe", *(("classes",) if same_classes else ()))
+    ]
 
 
 def _short(value: object) -> str:

@@ -46,7 +46,14 @@ class Share(NamedTuple):
 
 
 def open_cells(
-    models: list[Model], cells: list[Cell], dataset: Dataset, data_sha256: str, folder: Path, dtype: str, threads: int, ranks: Ranks = ALONE
+    models: list[Model],
+    cells: list[Cell],
+    dataset: Dataset,
+    data_sha256: str,
+    folder: Path,
+    dtype: str,
+    threads: int,
+    ranks: Ranks = ALONE,
 ) -> dict[Cell, StoredCell]:
     """Every cell as far as earlier runs got. All processes have the same files mapped; the main process makes them."""
 
@@ -54,7 +61,13 @@ def open_cells(
         return {
             cell: open_cell(
                 folder,
-                {**models[cell.model].identity, "side": cell.side, "views": cell.views, "mirrored": cell.mirrored, "data_sha256": data_sha256},
+                {
+                    **models[cell.model].identity,
+                    "side": cell.side,
+                    "views": cell.views,
+                    "mirrored": cell.mirrored,
+                    "data_sha256": data_sha256,
+                },
                 len(dataset),
                 len(models[cell.model].runtime.spec.classes),
                 dtype,
@@ -88,10 +101,18 @@ def fill_cells(
         groups[scale][cell.model, cell.mirrored].append(cell)
     among = np.ones(len(dataset), bool) if among is None else among
     mine = ranks.mine(len(dataset)) & among
-    wanted = {scale: mine & ~np.all([stored[c].finished for cells in by_net.values() for c in cells], axis=0) for scale, by_net in groups.items()}
+    wanted = {
+        scale: mine
+        & ~np.all([stored[c].finished for cells in by_net.values() for c in cells], axis=0)
+        for scale, by_net in groups.items()
+    }
     reused = sum(int(cell.finished.sum()) for cell in stored.values())
     skipped: dict[int, str] = {}
-    on_bad = (lambda index, error: skipped.setdefault(index, error.message)) if on_error == "skip" else None
+    on_bad = (
+        (lambda index, error: skipped.setdefault(index, error.message))
+        if on_error == "skip"
+        else None
+    )
     costs = {cell: _picture_macs(models[cell.model].runtime, cell) for cell in stored}
     work = sum(costs[cell] * int((mine & ~kept.finished).sum()) for cell, kept in stored.items())
     room = page_locked if any(model.runtime.device == "cuda" for model in models) else usual_room
@@ -103,28 +124,41 @@ def fill_cells(
                 for (m, mirrored), cells in groups[found.scale].items():
                     if m in failed:
                         continue
-                    parts = {c: stored[c] for c in cells if not stored[c].finished[found.indices].all()}
+                    parts = {
+                        c: stored[c] for c in cells if not stored[c].finished[found.indices].all()
+                    }
                     try:
-                        for filled, images, pictures in _fill(logs[m], found, mirrored, parts, batch):
+                        for filled, images, pictures in _fill(
+                            logs[m], found, mirrored, parts, batch
+                        ):
                             scored += pictures
-                            bar.advance(images * sum(costs[c] for c in filled), f"{models[m].name} Q {found.scale.side}")
+                            bar.advance(
+                                images * sum(costs[c] for c in filled),
+                                f"{models[m].name} Q {found.scale.side}",
+                            )
                     except WrongOutputs as error:
                         failed[m] = error.message
                 if len(failed) == len({cell.model for cell in stored}):
                     break  # nobody is left to score images for
         tallies = [cell.tally for cell in stored.values()]
-        skipped, scored, failed = _put_together(stored, Share(tallies, skipped, scored, failed), ranks)
+        skipped, scored, failed = _put_together(
+            stored, Share(tallies, skipped, scored, failed), ranks
+        )
     finally:
         if ranks.main:
             for cell in stored.values():
                 cell.save()
     if not ranks.main:
-        for cell in stored.values():  # the main process has these times now; a next call adds its own to them
+        for cell in (
+            stored.values()
+        ):  # the main process has these times now; a next call adds its own to them
             cell.seconds, cell.timed = 0.0, 0
     kept = among.copy()
     kept[list(skipped)] = False
     if ranks.main:
-        _check_whole({cell: held for cell, held in stored.items() if cell.model not in failed}, kept, dataset)
+        _check_whole(
+            {cell: held for cell, held in stored.items() if cell.model not in failed}, kept, dataset
+        )
     return Measured(stored, kept, list(skipped.values()), reused, scored, failed)
 
 
@@ -139,7 +173,9 @@ def _put_together(
         cell.rows.flush()
     shares = ranks.gather(share)
     if ranks.main and ranks.world > 1:
-        for cell, (_, *others) in zip(stored.values(), zip(*(one.tallies for one in shares), strict=True), strict=True):
+        for cell, (_, *others) in zip(
+            stored.values(), zip(*(one.tallies for one in shares), strict=True), strict=True
+        ):
             cell.take_over(others)
     skipped = dict(sorted(bad for one in shares for bad in one.skipped.items()))
     failed = {m: why for one in reversed(shares) for m, why in one.failed.items()}
@@ -166,28 +202,50 @@ def _fill(
         parts = {c: stored for c, stored in cells.items() if c.views in kind}
         if not parts:
             continue
-        todo = np.flatnonzero(~np.all([stored.finished[found.indices] for stored in parts.values()], axis=0))
+        todo = np.flatnonzero(
+            ~np.all([stored.finished[found.indices] for stored in parts.values()], axis=0)
+        )
         # so few images a time that an interruption loses one call's worth of pictures
         step = max(1, batch // max(views_per_image(c, runtime.runtime.spec.crop) for c in parts))
         for some in (todo[i : i + step] for i in range(0, len(todo), step)):
             # a whole batch as it lies: taking all of its rows would copy it, out of the room it was put into
             images = found.images if len(some) == len(found.images) else found.images[some]
-            yield parts, len(some), fill(runtime, images, found.indices[some], mirrored, parts, batch)
+            yield (
+                parts,
+                len(some),
+                fill(runtime, images, found.indices[some], mirrored, parts, batch),
+            )
 
 
-def _fill_whole(runtime: ShapeLog, images: np.ndarray, indices: np.ndarray, mirrored: bool, cells: dict[Cell, StoredCell], batch: int) -> int:
+def _fill_whole(
+    runtime: ShapeLog,
+    images: np.ndarray,
+    indices: np.ndarray,
+    mirrored: bool,
+    cells: dict[Cell, StoredCell],
+    batch: int,
+) -> int:
     """Dense evaluation of (N, 3, h, w) uint8; both readings of the softmax come from one pass. Returns: pictures scored."""
     started = time.perf_counter()
     scores = runtime(np.ascontiguousarray(images[..., ::-1]) if mirrored else images)
     seconds = time.perf_counter() - started
     consistency = inconsistency(scores)
     for cell, stored in cells.items():
-        posteriors = scores.posterior if cell.views == DENSE else softmax(scores.score_map).mean(axis=(2, 3))
+        posteriors = (
+            scores.posterior if cell.views == DENSE else softmax(scores.score_map).mean(axis=(2, 3))
+        )
         stored.write(indices, posteriors, consistency, seconds)
     return len(images)
 
 
-def _fill_crops(runtime: ShapeLog, images: np.ndarray, indices: np.ndarray, mirrored: bool, cells: dict[Cell, StoredCell], batch: int) -> int:
+def _fill_crops(
+    runtime: ShapeLog,
+    images: np.ndarray,
+    indices: np.ndarray,
+    mirrored: bool,
+    cells: dict[Cell, StoredCell],
+    batch: int,
+) -> int:
     """Mean posteriors of the crops of (N, 3, h, w) uint8; a crop that several sets share is scored once."""
     spec = runtime.runtime.spec
     crop, filter = spec.crop, spec.preprocessing.filter
@@ -223,7 +281,9 @@ def _score_pictures(
 
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Over axis 1."""
-    with np.errstate(invalid="ignore"):  # NaN and infinite scores stay NaN, and are reported as such
+    with np.errstate(
+        invalid="ignore"
+    ):  # NaN and infinite scores stay NaN, and are reported as such
         e = np.exp(scores - scores.max(axis=1, keepdims=True))
         return e / e.sum(axis=1, keepdims=True)
 
@@ -239,5 +299,6 @@ def _picture_macs(runtime: Runtime, cell: Cell) -> float:
     """Work of one image in a cell, for the estimate; images are taken as square."""
     spec = runtime.spec
     side = cell.side if cell.views in WHOLE_IMAGE else spec.crop
-    return views_per_image(cell, spec.crop) * macs(ARCHS[spec.arch], side, side, len(spec.classes), spec.width, spec.crop)
-
+    return views_per_image(cell, spec.crop) * macs(
+        ARCHS[spec.arch], side, side, len(spec.classes), spec.width, spec.crop
+    )

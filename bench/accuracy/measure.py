@@ -49,7 +49,9 @@ class Accuracy:
     faults: list[Fault]
     broken: frozenset[int]  # models whose posteriors no table may show; their rows are missing
     measured: Measured
-    shapes: list[ShapeRow]  # what each new input shape cost at first, of what was scored in this run
+    shapes: list[
+        ShapeRow
+    ]  # what each new input shape cost at first, of what was scored in this run
 
     @property
     def labelled(self) -> bool:
@@ -58,20 +60,38 @@ class Accuracy:
 
 
 def measure_accuracy(
-    models: list[Model], rows: list[Row], dataset: Dataset, storage: Storage, batch: int, threads: int, on_error: str
+    models: list[Model],
+    rows: list[Row],
+    dataset: Dataset,
+    storage: Storage,
+    batch: int,
+    threads: int,
+    on_error: str,
 ) -> Accuracy:
     """Score what the rows need and is not stored yet, and do the rows' arithmetic, in a process alone.
 
     Args and errors: those of `score_cells` and `accuracy_of`; CheckFailed for a model whose posteriors cannot be used.
     """
-    accuracy = accuracy_of(models, rows, dataset, *score_cells(models, rows, dataset, storage, batch, threads, on_error))
+    accuracy = accuracy_of(
+        models,
+        rows,
+        dataset,
+        *score_cells(models, rows, dataset, storage, batch, threads, on_error),
+    )
     if accuracy.broken:
         raise CheckFailed(accuracy.faults[0].what)
     return accuracy
 
 
 def score_cells(
-    models: list[Model], rows: list[Row], dataset: Dataset, storage: Storage, batch: int, threads: int, on_error: str, ranks: Ranks = ALONE
+    models: list[Model],
+    rows: list[Row],
+    dataset: Dataset,
+    storage: Storage,
+    batch: int,
+    threads: int,
+    on_error: str,
+    ranks: Ranks = ALONE,
 ) -> tuple[Measured, list[ShapeRow]]:
     """Score what the rows need and is not stored yet, each process of a job its share of the images.
 
@@ -103,7 +123,9 @@ def score_until_sure(
         for count in looks(len(dataset)):
             among = np.zeros(len(dataset), bool)
             among[order[:count]] = True
-            measured = fill_cells(models, logs, stored, dataset, batch, threads, on_error, ranks, among)
+            measured = fill_cells(
+                models, logs, stored, dataset, batch, threads, on_error, ranks, among
+            )
             measured = _with_failed(measured, wrong)
             reused = measured.reused if reused is None else reused
             scored += measured.scored
@@ -114,7 +136,12 @@ def score_until_sure(
 
 @contextmanager
 def _opened(
-    models: list[Model], rows: list[Row], dataset: Dataset, storage: Storage, threads: int, ranks: Ranks
+    models: list[Model],
+    rows: list[Row],
+    dataset: Dataset,
+    storage: Storage,
+    threads: int,
+    ranks: Ranks,
 ) -> Iterator[tuple[dict[Cell, StoredCell], list[ShapeLog]]]:
     """The rows' cells as far as they are stored, locked for this run, and a log for every model."""
     ranks.from_main(lambda: classes_of_models(dataset, models))  # before hours of work
@@ -122,7 +149,9 @@ def _opened(
     with ExitStack() as until_all_are_done:
         ranks.from_main(lambda: until_all_are_done.enter_context(only_one(storage.folder)))
         data_sha256 = ranks.from_main(lambda: dataset.content_sha256(threads * ranks.local_world))
-        stored = open_cells(models, wanted, dataset, data_sha256, storage.folder, storage.dtype, threads, ranks)
+        stored = open_cells(
+            models, wanted, dataset, data_sha256, storage.folder, storage.dtype, threads, ranks
+        )
         yield stored, [ShapeLog(model.runtime) for model in models]
 
 
@@ -133,12 +162,22 @@ def _with_failed(measured: Measured, wrong: dict[int, str]) -> Measured:
 
 def _shape_rows(models: list[Model], logs: list[ShapeLog], ranks: Ranks) -> list[ShapeRow]:
     """Of all processes together."""
-    for log, of_all in zip(logs, zip(*ranks.gather([log.ms for log in logs]), strict=True), strict=True):
+    for log, of_all in zip(
+        logs, zip(*ranks.gather([log.ms for log in logs]), strict=True), strict=True
+    ):
         log.merge(of_all)
-    return [row for log, model in zip(logs, models, strict=True) for row in log.rows(model.described)]
+    return [
+        row for log, model in zip(logs, models, strict=True) for row in log.rows(model.described)
+    ]
 
 
-def accuracy_of(models: list[Model], rows: list[Row], dataset: Dataset, measured: Measured, shapes: list[ShapeRow]) -> Accuracy:
+def accuracy_of(
+    models: list[Model],
+    rows: list[Row],
+    dataset: Dataset,
+    measured: Measured,
+    shapes: list[ShapeRow],
+) -> Accuracy:
     """The rows' arithmetic, of all posteriors. Models whose posteriors cannot be used have no rows, but faults.
 
     Args: measured, shapes, of `score_cells`.
@@ -150,7 +189,9 @@ def accuracy_of(models: list[Model], rows: list[Row], dataset: Dataset, measured
     classes = ClassIndex.of(
         matched,
         [
-            tuple(known.get(id, name) for id, name in zip(ids, model.runtime.spec.names, strict=True))
+            tuple(
+                known.get(id, name) for id, name in zip(ids, model.runtime.spec.names, strict=True)
+            )
             for ids, model in zip(matched, models, strict=True)
         ],
     )
@@ -166,8 +207,21 @@ def accuracy_of(models: list[Model], rows: list[Row], dataset: Dataset, measured
     for reference, other in compare_all(scored):
         apart = distance(reference.row, other.row, models, measured, classes)
         pairs.append(Pair(reference, other, compare(reference, other, apart), apart))
-    faults += [fault for fault in flip_faults(models, measured) if fault.model not in broken] + origin_faults(models)
-    return Accuracy(models, scored, pairs, classes, [dataset.files[i] for i in positions], positions, faults, broken, measured, shapes)
+    faults += [
+        fault for fault in flip_faults(models, measured) if fault.model not in broken
+    ] + origin_faults(models)
+    return Accuracy(
+        models,
+        scored,
+        pairs,
+        classes,
+        [dataset.files[i] for i in positions],
+        positions,
+        faults,
+        broken,
+        measured,
+        shapes,
+    )
 
 
 def measure_latencies(

@@ -25,20 +25,39 @@ METHODS = {"dense": "dense", "multicrop": "multi-crop", "multicrop+dense": "mult
 
 def paper_numbers() -> pd.DataFrame:
     """The printed tables, a row each; a figure that the paper does not give is missing."""
-    return pd.read_csv(NUMBERS, keep_default_na=False, na_values={figure: "" for figure in ("top1", "top5", "top5_test")})
+    return pd.read_csv(
+        NUMBERS,
+        keep_default_na=False,
+        na_values={figure: "" for figure in ("top1", "top5", "top5_test")},
+    )
 
 
 def paper_rows(models: list[Model]) -> list[tuple[int, Row]]:
     """(table, row) for all that the given nets can fill: each net in Tables 3 and 4, nets trained with scale jitter in
     Table 5 too, and in Table 6 the fusions of nets in one runtime and precision."""
     specs = [model.runtime.spec for model in models]
-    found = [(table, _row((m,), specs, "dense", scales)) for m in range(len(models)) for table, scales in ((3, "single"), (4, "multi"))]
-    found += [(5, _row((m,), specs, method, "multi")) for m in range(len(models)) if _jittered(specs[m]) for method in METHODS]
+    found = [
+        (table, _row((m,), specs, "dense", scales))
+        for m in range(len(models))
+        for table, scales in ((3, "single"), (4, "multi"))
+    ]
+    found += [
+        (5, _row((m,), specs, method, "multi"))
+        for m in range(len(models))
+        if _jittered(specs[m])
+        for method in METHODS
+    ]
     for members in _fusions(models):
         methods = METHODS if all(_jittered(specs[m]) for m in members) else ("dense",)
         found += [(6, _row(members, specs, method, "multi")) for method in methods]
-    best_of_both = [(7, row) for table, row in found if table in (5, 6) and row.protocol == "multicrop+dense"]
-    submission = [(7, row) for table, row in found if table == 6 and len(row.members) == 7 and row.protocol == "dense"]
+    best_of_both = [
+        (7, row) for table, row in found if table in (5, 6) and row.protocol == "multicrop+dense"
+    ]
+    submission = [
+        (7, row)
+        for table, row in found
+        if table == 6 and len(row.members) == 7 and row.protocol == "dense"
+    ]
     return found + best_of_both + submission
 
 
@@ -53,12 +72,26 @@ def fill_tables(models: list[Model], records: dict[Row, AccuracyRow]) -> dict[in
     lines = defaultdict(list)
     for printed in numbers.itertuples():
         key = (printed.table, _sorted(printed.nets), printed.protocol, printed.scales)
-        figures = {"top1_paper": printed.top1, "top5_paper": printed.top5, "top5_test_paper": printed.top5_test}
-        described = {"net": printed.label, "S": _sides(printed.nets), "Q": "", "method": METHODS.get(printed.protocol, "")}
+        figures = {
+            "top1_paper": printed.top1,
+            "top5_paper": printed.top5,
+            "top5_test_paper": printed.top5_test,
+        }
+        described = {
+            "net": printed.label,
+            "S": _sides(printed.nets),
+            "Q": "",
+            "method": METHODS.get(printed.protocol, ""),
+        }
         for row in measured.pop(key, []) or [None]:
             lines[printed.table].append(_line(described, figures, row, records))
     for (table, nets, protocol, _), rows in measured.items():
-        described = {"net": " and ".join(n.split("@")[0] for n in nets.split()), "S": _sides(nets), "Q": "", "method": METHODS[protocol]}
+        described = {
+            "net": " and ".join(n.split("@")[0] for n in nets.split()),
+            "S": _sides(nets),
+            "Q": "",
+            "method": METHODS[protocol],
+        }
         lines[table] += [_line(described, {}, row, records) for row in rows]
     return {table: pd.DataFrame(lines[table]) for table in TITLES}
 
@@ -66,7 +99,9 @@ def fill_tables(models: list[Model], records: dict[Row, AccuracyRow]) -> dict[in
 def nets_of(row: Row, models: list[Model]) -> str:
     """The nets of a row as paper_tables.csv names them: "D@256-512 E@256-512", sorted."""
     specs = [models[m.model].runtime.spec for m in row.members]
-    return _sorted(" ".join(f"{s.arch}@{'-'.join(map(str, dict.fromkeys(s.train_side)))}" for s in specs))
+    return _sorted(
+        " ".join(f"{s.arch}@{'-'.join(map(str, dict.fromkeys(s.train_side)))}" for s in specs)
+    )
 
 
 def _line(described: dict, figures: dict, row: Row | None, records: dict[Row, AccuracyRow]) -> dict:
@@ -74,17 +109,34 @@ def _line(described: dict, figures: dict, row: Row | None, records: dict[Row, Ac
     record = records.get(row)
     if record:
         sides = "by S" if "|" in record.scales else record.scales.split()[1]
-        line |= {"Q": sides, "model": record.model, "runtime": f"{record.runtime} {record.precision}"}
+        line |= {
+            "Q": sides,
+            "model": record.model,
+            "runtime": f"{record.runtime} {record.precision}",
+        }
     for k in (1, 5):
         printed = figures.get(f"top{k}_paper", float("nan"))
-        error, low, high = ((getattr(record, f"top{k}_{part}_pct") if record else float("nan")) for part in ("error", "low", "high"))
-        line |= {f"top{k}_paper": printed, f"top{k}_measured": error, f"top{k}_low": low, f"top{k}_high": high, f"top{k}_difference": error - printed}
+        error, low, high = (
+            (getattr(record, f"top{k}_{part}_pct") if record else float("nan"))
+            for part in ("error", "low", "high")
+        )
+        line |= {
+            f"top{k}_paper": printed,
+            f"top{k}_measured": error,
+            f"top{k}_low": low,
+            f"top{k}_high": high,
+            f"top{k}_difference": error - printed,
+        }
     return {**line, "top5_test_paper": figures.get("top5_test_paper", float("nan"))}
 
 
 def _row(members: tuple[int, ...], specs: list[NetSpec], protocol: str, scales: str) -> Row:
     """The one row with flips of these scales."""
-    (row,) = (r for r in rows_of(members, specs, (protocol,), None, True) if r.flips and r.scales.startswith(scales))
+    (row,) = (
+        r
+        for r in rows_of(members, specs, (protocol,), None, True)
+        if r.flips and r.scales.startswith(scales)
+    )
     return row
 
 
@@ -98,7 +150,11 @@ def _fusions(models: list[Model]) -> list[tuple[int, ...]]:
     for group in groups.values():
         name_of = {m: nets_of(Row((Member(m, ()),), "dense", "", True), models) for m in group}
         first = {name: m for m, name in reversed(name_of.items())}
-        fusions += [tuple(first[name] for name in nets.split()) for nets in wanted if set(nets.split()) <= set(first)]
+        fusions += [
+            tuple(first[name] for name in nets.split())
+            for nets in wanted
+            if set(nets.split()) <= set(first)
+        ]
         if len(first) > 1:
             fusions.append(tuple(sorted(first.values())))
     return list({tuple(sorted(members)): members for members in reversed(fusions)}.values())[::-1]

@@ -77,9 +77,15 @@ class Row:
 
     def cells(self) -> list[tuple[Cell, float]]:
         """What is averaged, and its weight; weights sum to 1. Nets count alike, then view sets, then scales, then flips."""
-        view_sets, mirrored = PROTOCOLS[self.protocol].view_sets, (False, True) if self.flips else (False,)
+        view_sets, mirrored = (
+            PROTOCOLS[self.protocol].view_sets,
+            (False, True) if self.flips else (False,),
+        )
         return [
-            (Cell(m.model, side, views, mirror), 1 / (len(self.members) * len(view_sets) * len(m.sides) * len(mirrored)))
+            (
+                Cell(m.model, side, views, mirror),
+                1 / (len(self.members) * len(view_sets) * len(m.sides) * len(mirrored)),
+            )
             for m in self.members
             for views in view_sets
             for side in m.sides
@@ -93,31 +99,50 @@ class Row:
 
 def views_per_image(cell: Cell, crop: int) -> int:
     """1 for the whole image, else the crops of the set."""
-    return 1 if cell.views in WHOLE_IMAGE else len(VIEW_SETS[cell.views](cell.side, cell.side, crop))
+    return (
+        1 if cell.views in WHOLE_IMAGE else len(VIEW_SETS[cell.views](cell.side, cell.side, crop))
+    )
 
 
-def rows_of(members: tuple[int, ...], specs: list[NetSpec], protocols: tuple[str, ...], sides: tuple[int, ...] | None, flips: bool) -> list[Row]:
+def rows_of(
+    members: tuple[int, ...],
+    specs: list[NetSpec],
+    protocols: tuple[str, ...],
+    sides: tuple[int, ...] | None,
+    flips: bool,
+) -> list[Row]:
     """Every row of one net or of one fusion: each scale alone, and together.
 
     Args: members, positions of the nets; specs, of all nets of the run; sides, Q; None: by each net's S (section 4).
     """
     rows = []
     for name in protocols:
-        wanted = [flip for flip in PROTOCOLS[name].flips if flip <= flips or PROTOCOLS[name].flips == (True,)]
+        wanted = [
+            flip
+            for flip in PROTOCOLS[name].flips
+            if flip <= flips or PROTOCOLS[name].flips == (True,)
+        ]
         for label, per_member in _scale_choices([specs[m] for m in members], name, sides):
-            together = tuple(Member(m, chosen) for m, chosen in zip(members, per_member, strict=True))
+            together = tuple(
+                Member(m, chosen) for m, chosen in zip(members, per_member, strict=True)
+            )
             rows += [Row(together, name, label, flip) for flip in wanted]
     return rows
 
 
-def _scale_choices(specs: list[NetSpec], protocol: str, sides: tuple[int, ...] | None) -> list[tuple[str, list[tuple[int, ...]]]]:
+def _scale_choices(
+    specs: list[NetSpec], protocol: str, sides: tuple[int, ...] | None
+) -> list[tuple[str, list[tuple[int, ...]]]]:
     """(label, Q of each net)"""
     if protocol == FIXED_SCALES:
         fixed = [googlenet_sides(spec.crop) for spec in specs]
         return [(_label(fixed), fixed)]
     if sides is not None:
         together = [sides] if len(sides) > 1 else []
-        return [(_label([chosen]), [chosen] * len(specs)) for chosen in [*((side,) for side in sides), *together]]
+        return [
+            (_label([chosen]), [chosen] * len(specs))
+            for chosen in [*((side,) for side in sides), *together]
+        ]
     single, multi = [(spec.test_side,) for spec in specs], [spec.test_sides for spec in specs]
     return [(f"single {_label(single)}", single), (f"multi {_label(multi)}", multi)]
 

@@ -19,7 +19,12 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
     """Args: confidence, (images,) in [0, 1]; right, (images,) bool. A bin contains its upper bound, the first also 0."""
     place = np.clip(np.ceil(np.asarray(confidence, np.float64) * bins).astype(int) - 1, 0, bins - 1)
     inside = [place == b for b in range(bins)]
-    return [Bin(int(i.sum()), float(confidence[i].mean()), float(right[i].mean())) if i.any() else Bin(0, np.nan, np.nan) for i in inside]
+    return [
+        Bin(int(i.sum()), float(confidence[i].mean()), float(right[i].mean()))
+        if i.any()
+        else Bin(0, np.nan, np.nan)
+        for i in inside
+    ]
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:

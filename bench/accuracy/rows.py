@@ -69,10 +69,18 @@ class ClassIndex:
     @classmethod
     def of(cls, per_model: list[tuple[str, ...]], names: list[tuple[str, ...]]) -> "ClassIndex":
         """Args: ids of each net's classes in the order of its scores, and their names."""
-        named = {id: name for ids, given in zip(reversed(per_model), reversed(names), strict=True) for id, name in zip(ids, given, strict=True)}
+        named = {
+            id: name
+            for ids, given in zip(reversed(per_model), reversed(names), strict=True)
+            for id, name in zip(ids, given, strict=True)
+        }
         ids = tuple(dict.fromkeys(id for one in per_model for id in one))
         place = {id: i for i, id in enumerate(ids)}
-        return cls(ids, tuple(named[id] for id in ids), [np.array([place[id] for id in one]) for one in per_model])
+        return cls(
+            ids,
+            tuple(named[id] for id in ids),
+            [np.array([place[id] for id in one]) for one in per_model],
+        )
 
 
 def averaged(
@@ -96,7 +104,9 @@ def averaged(
             held = measured.cells[cell].posteriors
             values = held[part] if len(kept) == len(held) else held[kept[part]]
             columns = order[cell.model]
-            total += np.multiply(values if columns is None else values[:, columns], weight, dtype=np.float64)
+            total += np.multiply(
+                values if columns is None else values[:, columns], weight, dtype=np.float64
+            )
         yield part, total
 
 
@@ -139,11 +149,15 @@ def _margin(posteriors: np.ndarray) -> np.ndarray:
     return two[:, 1] - two[:, 0]
 
 
-def _into_order_of(first: int, model: int, models: list[Model], classes: ClassIndex) -> np.ndarray | None:
+def _into_order_of(
+    first: int, model: int, models: list[Model], classes: ClassIndex
+) -> np.ndarray | None:
     """Columns of a net's posteriors in the order of the first net's classes; None where they are in this order."""
     columns = columns_in_order(classes.of_model[first], classes.of_model[model])
     if columns is None:
-        raise InputError(f"{models[model].path}: has other classes than {models[first].path}; only nets of the same classes can be fused")
+        raise InputError(
+            f"{models[model].path}: has other classes than {models[first].path}; only nets of the same classes can be fused"
+        )
     return None if np.array_equal(columns, np.arange(len(columns))) else columns
 
 
@@ -163,7 +177,9 @@ def columns_in_order(wanted: np.ndarray, held: np.ndarray) -> np.ndarray | None:
     return np.array([column_of[int(c)] for c in wanted], np.int64)
 
 
-def _record(row: Row, models: list[Model], measured: Measured, places: np.ndarray, confidence: np.ndarray) -> AccuracyRow:
+def _record(
+    row: Row, models: list[Model], measured: Measured, places: np.ndarray, confidence: np.ndarray
+) -> AccuracyRow:
     members = [models[m.model] for m in row.members]
     top1, interval1 = _error(places, 1)
     top5, interval5 = _error(places, 5)

@@ -20,7 +20,10 @@ def fixed_order(files: Sequence[str]) -> np.ndarray:
     Returns:
         (files,) int64, a permutation.
     """
-    keys = [hashlib.sha256(f"{SEED}\0{file}".encode("utf-8", "surrogateescape")).digest() for file in files]
+    keys = [
+        hashlib.sha256(f"{SEED}\0{file}".encode("utf-8", "surrogateescape")).digest()
+        for file in files
+    ]
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
 
 

@@ -5,7 +5,13 @@ from bench.accuracy.protocols import PROTOCOLS, Row, rows_of
 from vgg_deploy.errors import InputError
 
 
-def select_rows(models: list[Model], protocols: str | None, sides: tuple[int, ...] | None, flips: bool, fuse: tuple[str, ...]) -> list[Row]:
+def select_rows(
+    models: list[Model],
+    protocols: str | None,
+    sides: tuple[int, ...] | None,
+    flips: bool,
+    fuse: tuple[str, ...],
+) -> list[Row]:
     """Every protocol of every model, then of every fusion.
 
     Args: protocols, names joined by commas; fuse, each names of models joined by commas, or "all".
@@ -14,7 +20,9 @@ def select_rows(models: list[Model], protocols: str | None, sides: tuple[int, ..
     chosen = tuple(dict.fromkeys(name.strip() for name in (protocols or "dense").split(",")))
     unknown = [name for name in chosen if name not in PROTOCOLS]
     if unknown:
-        raise InputError(f"--protocols: {unknown[0]!r} is unknown; choose from {', '.join(PROTOCOLS)}")
+        raise InputError(
+            f"--protocols: {unknown[0]!r} is unknown; choose from {', '.join(PROTOCOLS)}"
+        )
     groups = [(m,) for m in range(len(models))] + [_fused(named, models) for named in fuse]
     specs = [model.runtime.spec for model in models]
     return [row for members in groups for row in rows_of(members, specs, chosen, sides, flips)]

@@ -116,7 +116,13 @@ def _write_open(folder: Path, limits: Limits, run_id: str, verdict: str, message
     """The files of a gate without a verdict."""
     _write_json(
         folder,
-        {"run_id": run_id, "verdict": verdict, "passed": False, "message": message, "limits": asdict(limits)},
+        {
+            "run_id": run_id,
+            "verdict": verdict,
+            "passed": False,
+            "message": message,
+            "limits": asdict(limits),
+        },
     )
     suites = ElementTree.Element("testsuites", tests="1", failures="0", errors="1", skipped="0")
     suite = ElementTree.SubElement(
@@ -151,7 +157,9 @@ def _suites(checks: list[Check], accepted: bool) -> ElementTree.Element:
     for model in dict.fromkeys(check.model for check in checks):
         own = [check for check in checks if check.model == model]
         shown = printable(model)
-        suite = ElementTree.SubElement(suites, "testsuite", {"name": f"vgg-bench {shown}", **_counts(own, accepted)})
+        suite = ElementTree.SubElement(
+            suites, "testsuite", {"name": f"vgg-bench {shown}", **_counts(own, accepted)}
+        )
         for check in own:
             name = printable(" ".join(part for part in (check.check, check.rows) if part))
             uses[shown, name] += 1
@@ -177,7 +185,9 @@ def _add_outcome(case: ElementTree.Element, check: Check, accepted: bool) -> Non
     if check.verdict == Verdict.PASS:
         return
     kind = "skipped" if check.verdict == Verdict.UNDECIDED and accepted else "failure"
-    outcome = ElementTree.SubElement(case, kind, type=check.verdict.value, message=printable(check.message))
+    outcome = ElementTree.SubElement(
+        case, kind, type=check.verdict.value, message=printable(check.message)
+    )
     outcome.text = "\n".join(map(printable, [check.message, *check.images]))
 
 
@@ -189,5 +199,3 @@ def _write_xml(folder: Path, suites: ElementTree.Element) -> None:
     ElementTree.indent(suites)
     with whole_file(folder / XML) as partial:
         ElementTree.ElementTree(suites).write(partial, encoding="utf-8", xml_declaration=True)
-
-

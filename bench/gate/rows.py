@@ -35,7 +35,9 @@ def check_selectors(models: list[Model], rows: Sequence[Row], selectors: tuple[s
     judged = {member.model for row in chosen if len(row.members) == 1 for member in row.members}
     for m, model in enumerate(models):
         if m not in judged:
-            raise click.BadParameter(f"no row of {model.name} is chosen; choose one", param_hint=hint)
+            raise click.BadParameter(
+                f"no row of {model.name} is chosen; choose one", param_hint=hint
+            )
 
 
 def _selects(selector: str, row: Row) -> bool:

@@ -246,14 +246,21 @@ def _of_faults(accuracy: Accuracy) -> list[Check]:
             images = list(dict.fromkeys(image for fault in own for image in fault.images))
             checks.append(
                 Check(
-                    model.name, kind, "", Verdict.FAIL, text,
-                    images=tuple(images[:LISTED]), images_total=len(images),
+                    model.name,
+                    kind,
+                    "",
+                    Verdict.FAIL,
+                    text,
+                    images=tuple(images[:LISTED]),
+                    images_total=len(images),
                 )  # fmt: skip
             )
     return checks
 
 
-def _of_distance(pair: Pair, limits: Limits, rounding: float | None, files: list[str]) -> list[Check]:
+def _of_distance(
+    pair: Pair, limits: Limits, rounding: float | None, files: list[str]
+) -> list[Check]:
     """The limit of the option, else that of pairs that must be equal, on every image scored."""
     limit = rounding if limits.posterior_difference is None else limits.posterior_difference
     if limit is None:
@@ -261,7 +268,9 @@ def _of_distance(pair: Pair, limits: Limits, rounding: float | None, files: list
     c, name, where = pair.comparison, "posterior difference", pair.other.row.label
     if pair.distance is None:
         text = f"its posteriors cannot be compared with {c.reference}'s, which has other classes"
-        return [Check(c.model, name, where, Verdict.FAIL, text, None, limit, images_counted=c.images)]
+        return [
+            Check(c.model, name, where, Verdict.FAIL, text, None, limit, images_counted=c.images)
+        ]
     found = c.largest_posterior_difference
     beyond = np.flatnonzero(pair.distance.largest > limit)
     beyond = beyond[np.argsort(-pair.distance.largest[beyond], kind="stable")]
@@ -270,8 +279,16 @@ def _of_distance(pair: Pair, limits: Limits, rounding: float | None, files: list
         text += ", for float32 files of the same weights differ by rounding only"
     return [
         Check(
-            c.model, name, where, Verdict.FAIL if len(beyond) else Verdict.PASS, text, found, limit,
-            images_counted=c.images, images=_names(beyond, files), images_total=len(beyond),
+            c.model,
+            name,
+            where,
+            Verdict.FAIL if len(beyond) else Verdict.PASS,
+            text,
+            found,
+            limit,
+            images_counted=c.images,
+            images=_names(beyond, files),
+            images_total=len(beyond),
         )  # fmt: skip
     ]
 
@@ -317,7 +334,16 @@ def _passed_by_equality(pair: Pair, limits: Limits) -> list[Check]:
     for name, found, limit in asked:
         if limit is not None:
             checks.append(
-                Check(c.model, name, pair.other.row.label, Verdict.PASS, reason, found, limit, images_counted=c.images)
+                Check(
+                    c.model,
+                    name,
+                    pair.other.row.label,
+                    Verdict.PASS,
+                    reason,
+                    found,
+                    limit,
+                    images_counted=c.images,
+                )
             )
     return checks
 
@@ -338,7 +364,18 @@ def _drops(pair: Pair, asked: Judge) -> list[_Counted]:
         lost = np.flatnonzero((pair.reference.ranks < k) & (pair.other.ranks >= k))
         wanted = asked.method.paired_to_decide(*split, c.images, limit / 100)
         questions.append(
-            _Counted(c.model, f"top-{k} drop", pair.other.row.label, evidence, wanted, limit, found, bounds, text, lost)
+            _Counted(
+                c.model,
+                f"top-{k} drop",
+                pair.other.row.label,
+                evidence,
+                wanted,
+                limit,
+                found,
+                bounds,
+                text,
+                lost,
+            )
         )
     return questions
 
@@ -364,7 +401,20 @@ def _agreement(pair: Pair, asked: Judge) -> list[_Counted]:
     )
     wanted = asked.method.proportion_to_decide(len(differ), c.images, allowed)
     where = pair.other.row.label
-    return [_Counted(c.model, "agreement", where, evidence, wanted, limit, c.agreement_pct, bounds, text, differ)]
+    return [
+        _Counted(
+            c.model,
+            "agreement",
+            where,
+            evidence,
+            wanted,
+            limit,
+            c.agreement_pct,
+            bounds,
+            text,
+            differ,
+        )
+    ]
 
 
 def _error(one: Scored, asked: Judge) -> _Counted:
@@ -377,7 +427,18 @@ def _error(one: Scored, asked: Judge) -> _Counted:
         f"(95 % bounds: {bounds[0]:.2f} to {bounds[1]:.2f} %), allowed {limit:g} %"
     )
     wanted = asked.method.proportion_to_decide(len(wrong), r.images, limit / 100)
-    return _Counted(r.model, "top-1 error", one.row.label, evidence, wanted, limit, r.top1_error_pct, bounds, text, wrong)
+    return _Counted(
+        r.model,
+        "top-1 error",
+        one.row.label,
+        evidence,
+        wanted,
+        limit,
+        r.top1_error_pct,
+        bounds,
+        text,
+        wrong,
+    )
 
 
 def _answered(question: _Counted, verdict: Verdict, files: list[str]) -> Check:

@@ -39,7 +39,11 @@ def write_report(
     chapters, cards = [], []
     if accuracy and accuracy.broken:
         note = "Their posteriors cannot be used, so no table or figure has a row of them."
-        chapters.append(Chapter("faults", "Models with faults", note, tables=[Section(fault_texts(accuracy), "")]))
+        chapters.append(
+            Chapter(
+                "faults", "Models with faults", note, tables=[Section(fault_texts(accuracy), "")]
+            )
+        )
     if accuracy and accuracy.scored:
         faulty = gate.failing if gate else set()
         sound = [s for s in accuracy.scored if not concerns(faulty, s.record.model)]
@@ -53,7 +57,15 @@ def write_report(
             "From uint8 images in host memory to scores in host memory. Points are calls; the box "
             f"holds the middle half. {unsteady_line(rows)}"
         )
-        chapters.append(Chapter("speed", "Latency", note, [drawing], tables=[Section(latency_texts(rows, "Latency"), "latency.csv")]))
+        chapters.append(
+            Chapter(
+                "speed",
+                "Latency",
+                note,
+                [drawing],
+                tables=[Section(latency_texts(rows, "Latency"), "latency.csv")],
+            )
+        )
     if in_turn:
         note = "Models called one after the other, round after round, so that what disturbs one disturbs all. The ratio is the median of the rounds'."
         chapters.append(Chapter("in-turn", "Side by side", note, tables=in_turn))
@@ -61,7 +73,11 @@ def write_report(
         note = "The paper's errors on ILSVRC-2012 validation, and what was measured here. Differences mean something on the same images only."
         chapters.append(Chapter("paper", "The paper's tables", note, tables=paper))
     chapters.append(Chapter("environment", "Environment", facts=_facts(environment)))
-    about = f"{accuracy_title(accuracy, 0).removeprefix('Accuracy, ')} of {dataset.root}, " if accuracy else ""
+    about = (
+        f"{accuracy_title(accuracy, 0).removeprefix('Accuracy, ')} of {dataset.root}, "
+        if accuracy
+        else ""
+    )
     subtitle = printable(f"{about}{environment['when']}, run {environment['run_id']}")
     write_page(path, _title(models), subtitle, cards, chapters, _judgement(gate))
 
@@ -80,15 +96,28 @@ def _judgement(gate: Gate | None) -> Judgement | None:
     return Judgement(gate.verdict.value, headline(gate), notes, gate_texts(gate))
 
 
-def _accuracy_chapters(models: list[Model], dataset: Dataset, accuracy: Accuracy, faulty: set[str], out: Path) -> list[Chapter]:
-    shown, records = rows_for_people(accuracy.scored), [s.record for s in rows_for_people(accuracy.scored)]
+def _accuracy_chapters(
+    models: list[Model], dataset: Dataset, accuracy: Accuracy, faulty: set[str], out: Path
+) -> list[Chapter]:
+    shown, records = (
+        rows_for_people(accuracy.scored),
+        [s.record for s in rows_for_people(accuracy.scored)],
+    )
     # one row speaks for each model: its first protocol at all scales
     first_protocol = accuracy.scored[0].row.protocol
     speaking = [s for s in widest(shown) if s.row.protocol == first_protocol]
     row = f"{first_protocol}, Q {speaking[0].record.scales}"
-    tables = [Section(accuracy_texts(accuracy.scored, accuracy_title(accuracy, 0), faulty), "accuracy.csv")]
+    tables = [
+        Section(
+            accuracy_texts(accuracy.scored, accuracy_title(accuracy, 0), faulty), "accuracy.csv"
+        )
+    ]
     if accuracy.pairs:
-        tables.append(Section(comparison_texts([pair.comparison for pair in accuracy.pairs]), "comparisons.csv"))
+        tables.append(
+            Section(
+                comparison_texts([pair.comparison for pair in accuracy.pairs]), "comparisons.csv"
+            )
+        )
     if not accuracy.labelled:
         note = "These images have no labels: the models' answers are compared with each other, not with the truth."
         return [Chapter("accuracy", "Agreement", note, tables=tables)]
@@ -99,16 +128,29 @@ def _accuracy_chapters(models: list[Model], dataset: Dataset, accuracy: Accuracy
         "window that it sees has its centre. First the most confident mistakes, with the map of the true class below, then right answers.",
         photos=seen,
     )  # fmt: skip
-    per_class, wrong = ([table(s, accuracy.classes) for s in speaking] for table in (class_accuracy, confusions))
+    per_class, wrong = (
+        [table(s, accuracy.classes) for s in speaking] for table in (class_accuracy, confusions)
+    )
     for name, parts in (("per_class", per_class), ("confusions", wrong)):
         write_frame(pd.concat(parts, ignore_index=True), out / f"{name}.csv")
-    overview = [Drawing("errors", "Top-1 error by test scale and protocol, 95 % intervals", figures.errors(records))]
-    cheap = figures.pareto([s.record for s in accuracy.scored], {s.record.model for s in accuracy.scored if concerns(faulty, s.record.model)})
+    overview = [
+        Drawing(
+            "errors",
+            "Top-1 error by test scale and protocol, 95 % intervals",
+            figures.errors(records),
+        )
+    ]
+    cheap = figures.pareto(
+        [s.record for s in accuracy.scored],
+        {s.record.model for s in accuracy.scored if concerns(faulty, s.record.model)},
+    )
     if cheap:
         overview.insert(0, Drawing("pareto", "Error against time: lower left is better", cheap))
     classes = [Drawing("per-class", f"Accuracy by class ({row})", figures.per_class(per_class))]
     if pairs := figures.confused(wrong[0]):
-        classes.append(Drawing("confused", f"Most confused pairs of {speaking[0].record.model} ({row})", pairs))
+        classes.append(
+            Drawing("confused", f"Most confused pairs of {speaking[0].record.model} ({row})", pairs)
+        )
     return [
         Chapter("accuracy", "Accuracy", "Top-1 and top-5 error with Wilson's 95 % interval; time is that of all views of one image.", overview, tables=tables),
         Chapter("classes", "Classes", "", classes),
@@ -122,15 +164,28 @@ def _accuracy_chapters(models: list[Model], dataset: Dataset, accuracy: Accuracy
 
 def _best_of_each_model(scored: list[Scored]) -> list[Scored]:
     names = dict.fromkeys(s.record.model for s in scored)
-    return [min((s for s in scored if s.record.model == name), key=lambda s: (s.record.top1_error_pct, s.record.views)) for name in names]
+    return [
+        min(
+            (s for s in scored if s.record.model == name),
+            key=lambda s: (s.record.top1_error_pct, s.record.views),
+        )
+        for name in names
+    ]
 
 
 def _card(scored: Scored) -> Card:
     r = scored.record
     views = f"{r.views} view{'s' if r.views > 1 else ''}"
-    return Card(f"{r.top1_error_pct:.2f} %", "lowest top-1 error", f"{r.model}, {r.runtime} {r.precision}: {r.protocol}, Q {r.scales}, {views}")
+    return Card(
+        f"{r.top1_error_pct:.2f} %",
+        "lowest top-1 error",
+        f"{r.model}, {r.runtime} {r.precision}: {r.protocol}, Q {r.scales}, {views}",
+    )
 
 
 def _facts(environment: dict) -> list[tuple[str, str]]:
     """Nested values as JSON."""
-    return [(name.replace("_", " "), value if isinstance(value, str) else json.dumps(value)) for name, value in environment.items()]
+    return [
+        (name.replace("_", " "), value if isinstance(value, str) else json.dumps(value))
+        for name, value in environment.items()
+    ]

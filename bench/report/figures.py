@@ -41,7 +41,12 @@ def pareto(rows: list[AccuracyRow], faulty: Collection[str] = ()) -> go.Figure |
             marker={"color": _colour(model, timed), "symbol": _symbol(protocol, timed), "size": 10, "line": {"width": 1, "color": "white"}},
             error_y=_interval(group), text=[_told(r) for r in group], hovertemplate="%{text}<extra></extra>",
         )  # fmt: skip
-    return _laid_out(figure, "time for one image, ms (all its views, in the runtime)", "top-1 error, %", log_x=True)
+    return _laid_out(
+        figure,
+        "time for one image, ms (all its views, in the runtime)",
+        "top-1 error, %",
+        log_x=True,
+    )
 
 
 def errors(rows: list[AccuracyRow]) -> go.Figure:
@@ -101,13 +106,26 @@ def per_class(tables: list[pd.DataFrame]) -> go.Figure:
             hovertemplate="%{x} (%{text}): %{y:.1f} %<extra></extra>",
         )  # fmt: skip
     figure.update_yaxes(range=[0, 100])
-    return _laid_out(figure, f"class, the worst {MOST_BARS}" if len(tables[0]) > MOST_BARS else "class, the worst first", "top-1 accuracy, %")
+    return _laid_out(
+        figure,
+        f"class, the worst {MOST_BARS}" if len(tables[0]) > MOST_BARS else "class, the worst first",
+        "top-1 accuracy, %",
+    )
 
 
 def calibration(scored: list[Scored]) -> go.Figure:
     """Reliability diagram above the number of images in each bin."""
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.72, 0.28], vertical_spacing=0.06)
-    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": "#7f7f7f", "dash": "dot", "width": 1.5}, name="perfect", hoverinfo="skip")
+    figure = make_subplots(
+        rows=2, cols=1, shared_xaxes=True, row_heights=[0.72, 0.28], vertical_spacing=0.06
+    )
+    figure.add_scatter(
+        x=[0, 1],
+        y=[0, 1],
+        mode="lines",
+        line={"color": "#7f7f7f", "dash": "dot", "width": 1.5},
+        name="perfect",
+        hoverinfo="skip",
+    )
     middles = (np.arange(BINS) + 0.5) / BINS
     for i, one in enumerate(scored):
         bins, colour = reliability(one.confidence, one.ranks == 0), COLOURS[i % len(COLOURS)]
@@ -123,7 +141,9 @@ def calibration(scored: list[Scored]) -> go.Figure:
     figure.update_yaxes(title_text="images", row=2, col=1)
     figure.update_xaxes(title_text="posterior of the best class", range=[0, 1.02], row=2, col=1)
     figure.update_xaxes(range=[0, 1.02], row=1, col=1)
-    figure.update_yaxes(title_text="share that is right", range=[0, 1.05], tickformat=".0%", row=1, col=1)
+    figure.update_yaxes(
+        title_text="share that is right", range=[0, 1.05], tickformat=".0%", row=1, col=1
+    )
     return _laid_out(figure, None, None, height=520)
 
 
@@ -132,7 +152,10 @@ def confused(table: pd.DataFrame) -> go.Figure | None:
     if not len(table):
         return None
     shown = table.head(20)[::-1]
-    labels = [f"{_short(true)} → {_short(best)}" for true, best in zip(shown.name, shown.taken_for_name, strict=True)]
+    labels = [
+        f"{_short(true)} → {_short(best)}"
+        for true, best in zip(shown.name, shown.taken_for_name, strict=True)
+    ]
     figure = go.Figure()
     figure.add_bar(x=shown.images, y=labels, orientation="h", marker={"color": COLOURS[1]}, text=shown.share_pct.round(1), textposition="none",
                    hovertemplate="%{y}: %{x} images, %{text} % of the class<extra></extra>")  # fmt: skip
@@ -149,7 +172,9 @@ def front(points: list[tuple[float, float]]) -> list[int]:
     return best
 
 
-def _laid_out(figure: go.Figure, x: str | None, y: str | None, log_x: bool = False, height: int = 440) -> go.Figure:
+def _laid_out(
+    figure: go.Figure, x: str | None, y: str | None, log_x: bool = False, height: int = 440
+) -> go.Figure:
     """What all plots share. No background: the page's own shows through."""
     figure.update_layout(
         template="none", height=height, margin={"l": 64, "r": 16, "t": 16, "b": 56}, paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",

@@ -38,7 +38,8 @@ def headline(gate: Gate) -> str:
 def _advice(gate: Gate, undecided: int) -> str:
     """How many images would decide. Args: undecided, number of undecided checks."""
     decidable = sum(
-        check.verdict == Verdict.UNDECIDED and check.images_to_decide is not None for check in gate.checks
+        check.verdict == Verdict.UNDECIDED and check.images_to_decide is not None
+        for check in gate.checks
     )
     if not decidable:
         return "no number of images decides them, only another limit does"
@@ -115,20 +116,42 @@ def gate_texts(gate: Gate) -> Texts:
     measured = [one for one in passed if one.worst.found is not None]
     rows = [_line(one) for one in (*open_checks(gate), *measured)]
     for model in dict.fromkeys(check.model for check in gate.checks):
-        kinds = [one.worst.check for one in passed if one.worst.model == model and one.worst.found is None]
+        kinds = [
+            one.worst.check
+            for one in passed
+            if one.worst.model == model and one.worst.found is None
+        ]
         if kinds:
-            rows.append([Verdict.PASS.value, printable(model), ", ".join(kinds), "", "nothing found"])
-    return Texts("Checks of the gate", ["verdict", "model", "check", "rows", "what was found"], rows)
+            rows.append(
+                [Verdict.PASS.value, printable(model), ", ".join(kinds), "", "nothing found"]
+            )
+    return Texts(
+        "Checks of the gate", ["verdict", "model", "check", "rows", "what was found"], rows
+    )
 
 
 def _line(summary: Summary) -> list[str]:
     check = summary.worst
-    rows = check.rows if summary.of == 1 else f"{summary.count} of {summary.of}, the worst: {check.rows}"
-    return [check.verdict.value, printable(check.model), check.check, rows, printable(_finding(check))]
+    rows = (
+        check.rows
+        if summary.of == 1
+        else f"{summary.count} of {summary.of}, the worst: {check.rows}"
+    )
+    return [
+        check.verdict.value,
+        printable(check.model),
+        check.check,
+        rows,
+        printable(_finding(check)),
+    ]
 
 
 def fault_texts(accuracy: Accuracy) -> Texts:
     """Models without rows in the tables, and why."""
-    found = {(fault.model, fault.what) for fault in accuracy.faults if fault.model in accuracy.broken}
+    found = {
+        (fault.model, fault.what) for fault in accuracy.faults if fault.model in accuracy.broken
+    }
     rows = [[printable(accuracy.models[m].name), printable(what)] for m, what in sorted(found)]
-    return Texts("Models with faults, which have no rows in the tables", ["model", "what was found"], rows)
+    return Texts(
+        "Models with faults, which have no rows in the tables", ["model", "what was found"], rows
+    )

@@ -31,26 +31,49 @@ class Photo:
     best: str  # of the best class, as the row of the table says
     right: bool
     drawing: Drawing
-    top5: list[tuple[int, list[tuple[str, float, bool]]]]  # Q, (class, posterior, is it the true one) of one dense pass
+    top5: list[
+        tuple[int, list[tuple[str, float, bool]]]
+    ]  # Q, (class, posterior, is it the true one) of one dense pass
 
 
 def choose(scored: Scored) -> np.ndarray:
     """Positions of a few images: the most confident mistakes, and right ones from sure to doubtful."""
     surest_first = np.argsort(-scored.confidence, kind="stable")
-    wrong, right = (surest_first[(scored.ranks[surest_first] > 0) == state] for state in (True, False))
-    spread = right[np.linspace(0, len(right) - 1, RIGHT).round().astype(int)] if len(right) >= RIGHT else right
+    wrong, right = (
+        surest_first[(scored.ranks[surest_first] > 0) == state] for state in (True, False)
+    )
+    spread = (
+        right[np.linspace(0, len(right) - 1, RIGHT).round().astype(int)]
+        if len(right) >= RIGHT
+        else right
+    )
     return np.concatenate([wrong[:MISTAKES], spread])
 
 
-def photos(models: list[Model], scored: Scored, dataset: Dataset, positions: np.ndarray, classes: ClassIndex) -> list[Photo]:
+def photos(
+    models: list[Model],
+    scored: Scored,
+    dataset: Dataset,
+    positions: np.ndarray,
+    classes: ClassIndex,
+) -> list[Photo]:
     """Dense evaluation of the chosen images once more by the row's first net, keeping the maps.
 
     Args: positions, in the data set, of the row's images.
     """
-    return [_photo(models, scored, int(i), dataset, int(positions[i]), classes) for i in choose(scored)]
+    return [
+        _photo(models, scored, int(i), dataset, int(positions[i]), classes) for i in choose(scored)
+    ]
 
 
-def _photo(models: list[Model], scored: Scored, i: int, dataset: Dataset, position: int, classes: ClassIndex) -> Photo:
+def _photo(
+    models: list[Model],
+    scored: Scored,
+    i: int,
+    dataset: Dataset,
+    position: int,
+    classes: ClassIndex,
+) -> Photo:
     member = scored.row.members[0]
     model, sides, of_model = models[member.model], member.sides, classes.of_model[member.model]
     image, names = dataset.decode(position), [classes.names[c] for c in of_model]
@@ -58,18 +81,37 @@ def _photo(models: list[Model], scored: Scored, i: int, dataset: Dataset, positi
     label, best = own[scored.labels[i]], own[scored.best[i]]
     shown_classes = [best] if label == best else [best, label]
     filter = model.runtime.spec.preprocessing.filter
-    picture = _data_url(rescale(image, min(SHOWN_SIDE, min(image.shape[1:])), filter).permute(1, 2, 0).numpy())
+    picture = _data_url(
+        rescale(image, min(SHOWN_SIDE, min(image.shape[1:])), filter).permute(1, 2, 0).numpy()
+    )
     titles = [f"{escape(names[c])}, Q {side}" for c in shown_classes for side in sides]
-    figure = make_subplots(rows=len(shown_classes), cols=len(sides), subplot_titles=titles, horizontal_spacing=0.03, vertical_spacing=0.1)
+    figure = make_subplots(
+        rows=len(shown_classes),
+        cols=len(sides),
+        subplot_titles=titles,
+        horizontal_spacing=0.03,
+        vertical_spacing=0.1,
+    )
     top5 = []
     for column, side in enumerate(sides, start=1):
         pixels = rescale(image, side, filter).numpy()
         scores = model.runtime(np.ascontiguousarray(pixels[None]))
         at_positions = softmax(scores.score_map)[0]
         ranked = np.argsort(-scores.posterior[0], kind="stable")[:5]
-        top5.append((side, [(names[c], float(scores.posterior[0][c]), bool(c == label)) for c in ranked]))
+        top5.append(
+            (side, [(names[c], float(scores.posterior[0][c]), bool(c == label)) for c in ranked])
+        )
         for row, c in enumerate(shown_classes, start=1):
-            _overlay(figure, row, column, picture, pixels.shape[1:], at_positions[c], scores.score_map[0, c], model.runtime.spec.crop)
+            _overlay(
+                figure,
+                row,
+                column,
+                picture,
+                pixels.shape[1:],
+                at_positions[c],
+                scores.score_map[0, c],
+                model.runtime.spec.crop,
+            )
     figure.update_layout(
         template="none", height=20 + 270 * len(shown_classes), margin={"l": 8, "r": 8, "t": 32, "b": 8}, paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)", font={"family": "system-ui, sans-serif", "size": 12},
@@ -79,11 +121,30 @@ def _photo(models: list[Model], scored: Scored, i: int, dataset: Dataset, positi
     return Photo(dataset.files[position], names[label], names[best], label == best, drawing, top5)
 
 
-def _overlay(figure: go.Figure, row: int, column: int, picture: str, size: tuple[int, int], posteriors: np.ndarray, scores: np.ndarray, crop: int) -> None:
+def _overlay(
+    figure: go.Figure,
+    row: int,
+    column: int,
+    picture: str,
+    size: tuple[int, int],
+    posteriors: np.ndarray,
+    scores: np.ndarray,
+    crop: int,
+) -> None:
     """One map over the photo, in pixels of the rescaled image: each position in the middle of the window it sees."""
     height, width = size
     figure.add_layout_image(
-        source=picture, x=0, y=0, sizex=width, sizey=height, xanchor="left", yanchor="top", sizing="stretch", layer="below", row=row, col=column
+        source=picture,
+        x=0,
+        y=0,
+        sizex=width,
+        sizey=height,
+        xanchor="left",
+        yanchor="top",
+        sizing="stretch",
+        layer="below",
+        row=row,
+        col=column,
     )
     figure.add_heatmap(
         z=posteriors.round(4), x0=crop / 2, dx=STRIDE, y0=crop / 2, dy=STRIDE, coloraxis="coloraxis", opacity=0.55, customdata=scores.round(2),
@@ -91,7 +152,9 @@ def _overlay(figure: go.Figure, row: int, column: int, picture: str, size: tuple
     )  # fmt: skip
     figure.update_xaxes(range=[0, width], visible=False, constrain="domain", row=row, col=column)
     axis = figure.get_subplot(row, column).xaxis.plotly_name.replace("axis", "")
-    figure.update_yaxes(range=[height, 0], visible=False, scaleanchor=axis, constrain="domain", row=row, col=column)
+    figure.update_yaxes(
+        range=[height, 0], visible=False, scaleanchor=axis, constrain="domain", row=row, col=column
+    )
 
 
 def _data_url(pixels: np.ndarray) -> str:

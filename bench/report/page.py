@@ -50,10 +50,19 @@ class Judgement:
 
 
 def write_page(
-    path: Path, title: str, subtitle: str, cards: list[Card], chapters: list[Chapter], judgement: Judgement | None
+    path: Path,
+    title: str,
+    subtitle: str,
+    cards: list[Card],
+    chapters: list[Chapter],
+    judgement: Judgement | None,
 ) -> None:
     """Write the page. Whatever comes from file and class names is escaped."""
-    figures = {d.id: json.loads(d.figure.to_json()) for chapter in chapters for d in [*chapter.figures, *(p.drawing for p in chapter.photos)]}
+    figures = {
+        d.id: json.loads(d.figure.to_json())
+        for chapter in chapters
+        for d in [*chapter.figures, *(p.drawing for p in chapter.photos)]
+    }
     # inside a script element only this sequence could end it early
     data = json.dumps(figures).replace("<", "\\u003c")
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=False)
@@ -67,7 +76,10 @@ def write_page(
 def _place(drawing: Drawing) -> Markup:
     """Where a plot will be drawn, with the buttons that save it."""
     saves = Markup("").join(
-        Markup('<button type="button" data-save="{0}" data-of="{1}">{2}</button>').format(kind, drawing.id, kind.upper()) for kind in ("svg", "png")
+        Markup('<button type="button" data-save="{0}" data-of="{1}">{2}</button>').format(
+            kind, drawing.id, kind.upper()
+        )
+        for kind in ("svg", "png")
     )
     height = drawing.figure.layout.height
     return Markup(

@@ -47,7 +47,9 @@ def rows_for_people(scored: list[Scored]) -> list[Scored]:
 
 def widest(scored: list[Scored]) -> list[Scored]:
     """Of every model and protocol the last row: all scales together."""
-    return list({(tuple(m.model for m in s.row.members), s.row.protocol): s for s in scored}.values())
+    return list(
+        {(tuple(m.model for m in s.row.members), s.row.protocol): s for s in scored}.values()
+    )
 
 
 def accuracy_texts(scored: list[Scored], title: str, faulty: Collection[str] = ()) -> Texts:
@@ -55,7 +57,19 @@ def accuracy_texts(scored: list[Scored], title: str, faulty: Collection[str] = (
 
     Args: faulty, names of models that failed a check: no row of theirs stands out.
     """
-    heads = ["model", "runtime", "protocol", "Q", "views", "top-1 error %", "95 %", "top-5 error %", "95 %", "ECE %", "ms/image"]
+    heads = [
+        "model",
+        "runtime",
+        "protocol",
+        "Q",
+        "views",
+        "top-1 error %",
+        "95 %",
+        "top-5 error %",
+        "95 %",
+        "ECE %",
+        "ms/image",
+    ]
     texts = [
         [
             r.model, f"{r.runtime} {r.precision}", protocol_label(r.protocol, r.flips), r.scales, str(r.views),
@@ -65,7 +79,9 @@ def accuracy_texts(scored: list[Scored], title: str, faulty: Collection[str] = (
         for r in (s.record for s in scored)
     ]  # fmt: skip
     sound = [i for i, s in enumerate(scored) if s.labelled and not concerns(faulty, s.record.model)]
-    best = min(sound, key=lambda i: (scored[i].record.top1_error_pct, scored[i].record.views), default=None)
+    best = min(
+        sound, key=lambda i: (scored[i].record.top1_error_pct, scored[i].record.views), default=None
+    )
     return without_empty_columns(Texts(title, heads, texts, best))
 
 
@@ -110,16 +126,30 @@ def paper_texts(title: str, table: pd.DataFrame) -> Texts:
             columns[name].append(line[name])
         columns["model"].append(f"{line['model']} {line['runtime']}".strip())
         for k in ("1", "5"):
-            printed, measured, low, high, differs = (line[f"top{k}_{part}"] for part in ("paper", "measured", "low", "high", "difference"))
+            printed, measured, low, high, differs = (
+                line[f"top{k}_{part}"]
+                for part in ("paper", "measured", "low", "high", "difference")
+            )
             columns.setdefault(f"top-{k} paper", []).append(number(printed, 1))
             columns.setdefault("here, 95 %" if k == "1" else "here, 95 % ", []).append(
                 "-" if math.isnan(measured) else f"{measured:.2f} ({low:.1f}-{high:.1f})"
             )
-            columns.setdefault("differs" if k == "1" else "differs ", []).append(number(differs, 1, "+"))
+            columns.setdefault("differs" if k == "1" else "differs ", []).append(
+                number(differs, 1, "+")
+            )
         columns.setdefault("top-5 test, paper", []).append(number(line["top5_test_paper"], 1))
-    kept = {head: cells for head, cells in columns.items() if any(cell not in ("", "-") for cell in cells)}
+    kept = {
+        head: cells
+        for head, cells in columns.items()
+        if any(cell not in ("", "-") for cell in cells)
+    }
     errors = table.top1_measured
-    return Texts(title, list(kept), [list(row) for row in zip(*kept.values(), strict=True)], int(errors.argmin()) if errors.notna().any() else None)
+    return Texts(
+        title,
+        list(kept),
+        [list(row) for row in zip(*kept.values(), strict=True)],
+        int(errors.argmin()) if errors.notna().any() else None,
+    )
 
 
 def latency_texts(rows: list[LatencyRow], title: str) -> Texts:
@@ -140,7 +170,16 @@ def latency_texts(rows: list[LatencyRow], title: str) -> Texts:
         for r in rows
     ]  # fmt: skip
     if any(r.device == "cuda" for r in rows):
-        heads += ["device ms", "device p99", "device images/s", "TFLOP/s", "of roofline %", "MHz", "W", "GPU MiB"]
+        heads += [
+            "device ms",
+            "device p99",
+            "device images/s",
+            "TFLOP/s",
+            "of roofline %",
+            "MHz",
+            "W",
+            "GPU MiB",
+        ]
         for r, text in zip(rows, texts, strict=True):
             d = r.device_times
             text += [number(d.device_median_ms, 3), number(d.device_p99_ms, 3), number(d.device_images_per_s, 0), number(d.device_tflop_per_s, 1),
@@ -161,7 +200,18 @@ def unsteady_line(rows: list[LatencyRow]) -> str:
 
 def turn_texts(rows: list[TurnRow]) -> Texts:
     """Models against the first, called in turn."""
-    heads = ["model", "runtime", "H x W", "batch", "rounds", "median ms", "first model's", "times as fast", "95 %", "slowest to fastest round"]
+    heads = [
+        "model",
+        "runtime",
+        "H x W",
+        "batch",
+        "rounds",
+        "median ms",
+        "first model's",
+        "times as fast",
+        "95 %",
+        "slowest to fastest round",
+    ]
     texts = [
         [
             r.model, f"{r.runtime} {r.precision} {r.device}", f"{r.height_px} x {r.width_px}", str(r.batch), str(r.rounds), f"{r.median_ms:.2f}",
@@ -170,7 +220,12 @@ def turn_texts(rows: list[TurnRow]) -> Texts:
         ]
         for r in rows
     ]  # fmt: skip
-    return Texts(f"In turn with {rows[0].reference}, {rows[0].threads} threads", heads, texts, max(range(len(rows)), key=lambda i: rows[i].speedup))
+    return Texts(
+        f"In turn with {rows[0].reference}, {rows[0].threads} threads",
+        heads,
+        texts,
+        max(range(len(rows)), key=lambda i: rows[i].speedup),
+    )
 
 
 def shapes_line(rows: list[ShapeRow]) -> str:
@@ -215,7 +270,11 @@ def show(texts: Texts) -> None:
     for i, head in enumerate(texts.heads):
         left = head in ("model", "runtime", "protocol", "net", "method")
         # heads may wrap, cells not
-        table.add_column(head.strip(), justify="left" if left else "right", min_width=max((len(row[i]) for row in texts.rows), default=0))
+        table.add_column(
+            head.strip(),
+            justify="left" if left else "right",
+            min_width=max((len(row[i]) for row in texts.rows), default=0),
+        )
     for i, row in enumerate(texts.rows):
         table.add_row(*row, style="bold green" if i == texts.best else "")
     results().print(table)
@@ -223,6 +282,15 @@ def show(texts: Texts) -> None:
 
 def markdown(texts: Texts) -> str:
     """The same table in a document; the row that stands out in bold."""
-    rows = [[f"**{cell}**" if cell else cell for cell in row] if i == texts.best else row for i, row in enumerate(texts.rows)]
+    rows = [
+        [f"**{cell}**" if cell else cell for cell in row] if i == texts.best else row
+        for i, row in enumerate(texts.rows)
+    ]
     lines = [texts.heads, ["---"] * len(texts.heads), *rows]
-    return f"## {texts.title}\n\n" + "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+    return (
+        f"## {texts.title}\n\n"
+        + "\n".join(
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+        )
+        + "\n"
+    )

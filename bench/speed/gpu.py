@@ -16,7 +16,10 @@ REPEATS = 20
 
 def device_ms(run: Callable[[Tensor], object], pixels: Tensor, calls: int) -> np.ndarray:
     """(calls,) milliseconds on the device by CUDA events, inputs and outputs staying there."""
-    marks = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(calls)]
+    marks = [
+        (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+        for _ in range(calls)
+    ]
     torch.cuda.synchronize()
     for begin, end in marks:
         begin.record()
@@ -47,7 +50,12 @@ def copy_ceiling() -> float:
     source = torch.empty(COPY_BYTES, device="cuda", dtype=torch.uint8)
     target = torch.empty_like(source)
     device_ms(lambda _: target.copy_(source), source, 3)
-    return 2 * COPY_BYTES / 1e6 / float(np.median(device_ms(lambda _: target.copy_(source), source, REPEATS)))
+    return (
+        2
+        * COPY_BYTES
+        / 1e6
+        / float(np.median(device_ms(lambda _: target.copy_(source), source, REPEATS)))
+    )
 
 
 def roofline_tflops(precision: str, flop: float, bytes_moved: float) -> float:

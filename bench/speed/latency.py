@@ -146,11 +146,20 @@ def percentile(ms: np.ndarray, percent: int) -> float:
     return float(np.percentile(ms, percent))
 
 
-def _on_device(runtime: Runtime, images: np.ndarray, calls: int, work: int) -> tuple[np.ndarray, DeviceTimes]:
+def _on_device(
+    runtime: Runtime, images: np.ndarray, calls: int, work: int
+) -> tuple[np.ndarray, DeviceTimes]:
     """The same calls without copies, right after those with them. Args: work, multiply-accumulates of a call."""
     ms = gpu.device_ms(runtime.on_device, torch.from_numpy(images).cuda(), calls)
     condition, median, spec = gpu.condition(), float(np.median(ms)), runtime.spec
-    moved = BYTES[runtime.precision] * values_moved(ARCHS[spec.arch], *images.shape[::2], images.shape[3], len(spec.classes), spec.width, spec.crop)
+    moved = BYTES[runtime.precision] * values_moved(
+        ARCHS[spec.arch],
+        *images.shape[::2],
+        images.shape[3],
+        len(spec.classes),
+        spec.width,
+        spec.crop,
+    )
     reached = 2 * work / 1e9 / median
     return ms, DeviceTimes(
         median, percentile(ms, 90), percentile(ms, 99), 1000 * len(images) / median, reached,

@@ -39,7 +39,9 @@ class TurnRow:
     fastest_round: float
 
 
-def measure_turns(models: list[Model], sides_of: Callable[[Model], tuple[int, ...]], batches: tuple[int, ...]) -> tuple[list[TurnRow], pd.DataFrame]:
+def measure_turns(
+    models: list[Model], sides_of: Callable[[Model], tuple[int, ...]], batches: tuple[int, ...]
+) -> tuple[list[TurnRow], pd.DataFrame]:
     """Every model once a round, at every Q x Q and batch size of the first.
 
     Returns: the rows, and every counted time (columns: model, height_px, batch, round, ms).
@@ -58,9 +60,21 @@ def measure_turns(models: list[Model], sides_of: Callable[[Model], tuple[int, ..
                         turn[m] = 1000 * (time.perf_counter() - begun)
                     bar.advance(1, f"{side} x {side} batch {batch}")
                 ms = ms[WARM_UP:]
-                rows += [_row(models, m, side, ms) | {"batch": batch} for m in range(1, len(models))]
+                rows += [
+                    _row(models, m, side, ms) | {"batch": batch} for m in range(1, len(models))
+                ]
                 for m, model in enumerate(models):
-                    samples.append(pd.DataFrame({"model": model.name, "height_px": side, "batch": batch, "round": range(ROUNDS), "ms": ms[:, m]}))
+                    samples.append(
+                        pd.DataFrame(
+                            {
+                                "model": model.name,
+                                "height_px": side,
+                                "batch": batch,
+                                "round": range(ROUNDS),
+                                "ms": ms[:, m],
+                            }
+                        )
+                    )
     return [TurnRow(**row) for row in rows], pd.concat(samples, ignore_index=True)
 
 

@@ -32,7 +32,9 @@ class Found(NamedTuple):
     """What an evaluation comes to."""
 
     images: int
-    seconds: float  # from the first file opened to the last score, without imports and loading the net
+    seconds: (
+        float  # from the first file opened to the last score, without imports and loading the net
+    )
     right: int | None = None  # whose best class is theirs; None: random pixels
     predictions: list[int] = []  # best class of every image, position among the net's classes
     peak_mib: float | None = None  # of another process that did the work; None: it was this one
@@ -57,12 +59,24 @@ class Told:
     skipped: str = ""  # why there is no measurement
 
 
-def peer_command(peer: str, package: str, views: tuple[str, ...], evaluate: Callable[[Task], Found]) -> click.Command:
+def peer_command(
+    peer: str, package: str, views: tuple[str, ...], evaluate: Callable[[Task], Found]
+) -> click.Command:
     """The command of one peer script. Args: package, whose version is told, and without which the peer is skipped."""
 
     @click.command(context_settings={"show_default": True})
-    @click.option("--model", required=True, type=click.Path(exists=True, path_type=Path), help="Checkpoint (.pt) or exported file (.onnx).")
-    @click.option("--data", required=True, type=click.Path(exists=True, path_type=Path), help="Folder of class folders with numbered files.")
+    @click.option(
+        "--model",
+        required=True,
+        type=click.Path(exists=True, path_type=Path),
+        help="Checkpoint (.pt) or exported file (.onnx).",
+    )
+    @click.option(
+        "--data",
+        required=True,
+        type=click.Path(exists=True, path_type=Path),
+        help="Folder of class folders with numbered files.",
+    )
     @click.option("--view", default=views[0], type=click.Choice(views))
     @click.option("--side", default=256, help="Q, pixels.")
     @click.option("--batch", default=16)
@@ -74,7 +88,16 @@ def peer_command(peer: str, package: str, views: tuple[str, ...], evaluate: Call
             found = evaluated(package, evaluate, Task(**options))
             error = None if found.right is None else 100 * (1 - found.right / found.images)
             speed, peak = found.images / found.seconds, found.peak_mib or peak_mib()
-            told = Told(peer, version(package), found.images, found.seconds, speed, error, peak, found.predictions)
+            told = Told(
+                peer,
+                version(package),
+                found.images,
+                found.seconds,
+                speed,
+                error,
+                peak,
+                found.predictions,
+            )
         except Skipped as reason:
             told = Told(peer, skipped=str(reason))
         print(json.dumps(asdict(told)))
@@ -97,7 +120,14 @@ def peak_mib() -> float:
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     # unlike getrusage's, this peak begins anew with the program and not with the process that started it
-    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
+    return (
+        next(
+            int(line.split()[1])
+            for line in status.read_text().splitlines()
+            if line.startswith("VmHWM")
+        )
+        / 1024
+    )
 
 
 def time_calls(call: Callable[[], object], calls: int) -> Found:

@@ -9,6 +9,10 @@ def inference_type(task: Task) -> str:
     """The precision hint. Raises: Skipped for bfloat16 on a CPU without it, where OpenVINO would run float32 without a word."""
     import openvino as ov
 
-    if task.precision == "bf16" and "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise Skipped("this CPU has no bfloat16 instructions, and OpenVINO would run float32; take one with AVX512_BF16 or AMX")
+    if task.precision == "bf16" and "BF16" not in ov.Core().get_property(
+        "CPU", "OPTIMIZATION_CAPABILITIES"
+    ):
+        raise Skipped(
+            "this CPU has no bfloat16 instructions, and OpenVINO would run float32; take one with AVX512_BF16 or AMX"
+        )
     return TYPES[task.precision]

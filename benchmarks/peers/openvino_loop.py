@@ -11,7 +11,11 @@ from photos import artifact_of, batches
 def evaluate(task: Task) -> Found:
     import openvino as ov
 
-    settings = {"INFERENCE_NUM_THREADS": task.threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": inference_type(task)}
+    settings = {
+        "INFERENCE_NUM_THREADS": task.threads,
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": inference_type(task),
+    }
     compiled = ov.Core().compile_model(str(task.model), "CPU", settings)
     posterior, artifact = compiled.output("posterior"), artifact_of(task.model)
     begun, right, predictions = time.perf_counter(), 0, []

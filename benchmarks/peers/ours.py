@@ -22,11 +22,25 @@ def evaluate(task: Task) -> Found:
     if task.view == "net":
         picture = np.random.default_rng(0).integers(0, 256, (1, 3, crop, crop), np.uint8)
         return time_calls(lambda: model.runtime(picture), task.calls)
-    rows = rows_of((0,), [model.runtime.spec], ({"crop": "centre", "dense": "dense"}[task.view],), (task.side,), False)
+    rows = rows_of(
+        (0,),
+        [model.runtime.spec],
+        ({"crop": "centre", "dense": "dense"}[task.view],),
+        (task.side,),
+        False,
+    )
     with TemporaryDirectory() as cells:
         begun = time.perf_counter()
         dataset = open_dataset(task.data, "val")
-        accuracy = measure_accuracy([model], rows, dataset, Storage(Path(cells), "float32"), task.batch, task.threads, "stop")
+        accuracy = measure_accuracy(
+            [model],
+            rows,
+            dataset,
+            Storage(Path(cells), "float32"),
+            task.batch,
+            task.threads,
+            "stop",
+        )
         seconds = time.perf_counter() - begun
     (scored,) = accuracy.scored
     return Found(len(dataset), seconds, int((scored.ranks == 0).sum()), scored.best.tolist())

@@ -30,7 +30,10 @@ def batches(task: Task, artifact: Artifact) -> Iterator[Pictures]:
     files = sorted(task.data.glob("*/*"))
     step = task.batch if task.view == "crop" else 1
     for some in (files[i : i + step] for i in range(0, len(files), step)):
-        yield Pictures(np.stack([pixels(file, task, artifact.spec.crop) for file in some]), [place[file.parent.name] for file in some])
+        yield Pictures(
+            np.stack([pixels(file, task, artifact.spec.crop) for file in some]),
+            [place[file.parent.name] for file in some],
+        )
 
 
 def pixels(file: Path, task: Task, crop: int) -> np.ndarray:
@@ -46,4 +49,6 @@ def pixels(file: Path, task: Task, crop: int) -> np.ndarray:
 
 def random_picture(artifact: Artifact) -> np.ndarray:
     """(1, 3, crop, crop) uint8."""
-    return np.random.default_rng(0).integers(0, 256, (1, 3, artifact.spec.crop, artifact.spec.crop), np.uint8)
+    return np.random.default_rng(0).integers(
+        0, 256, (1, 3, artifact.spec.crop, artifact.spec.crop), np.uint8
+    )

@@ -15,7 +15,9 @@ def evaluate(task: Task) -> Found:
 
     G_LOGGER.module_severity = G_LOGGER.WARNING
     options = ort.SessionOptions()
-    options.intra_op_num_threads = task.threads  # polygraphy's own SessionFromOnnx has no such option
+    options.intra_op_num_threads = (
+        task.threads
+    )  # polygraphy's own SessionFromOnnx has no such option
     session = ort.InferenceSession(str(task.model), options, providers=["CPUExecutionProvider"])
     artifact, labels = artifact_of(task.model), []
 
@@ -24,7 +26,9 @@ def evaluate(task: Task) -> Found:
             labels.extend(pictures.labels)
             yield {"image": pictures.pixels}
 
-    Comparator.run([OnnxrtRunner(session)], data_loader=[{"image": random_picture(artifact)}])  # loads what polygraphy loads late
+    Comparator.run(
+        [OnnxrtRunner(session)], data_loader=[{"image": random_picture(artifact)}]
+    )  # loads what polygraphy loads late
     begun = time.perf_counter()
     ((_, iterations),) = Comparator.run([OnnxrtRunner(session)], data_loader=feeds()).items()
     best = np.concatenate([iteration["posterior"].argmax(axis=1) for iteration in iterations])

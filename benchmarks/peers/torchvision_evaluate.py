@@ -15,18 +15,33 @@ def evaluate(task: Task) -> Found:
     from torch import nn
     from torch.utils.data import DataLoader, SequentialSampler
     from torchvision.datasets import ImageFolder
-    from torchvision.transforms import CenterCrop, Compose, ConvertImageDtype, InterpolationMode, Normalize, PILToTensor, Resize
+    from torchvision.transforms import (
+        CenterCrop,
+        Compose,
+        ConvertImageDtype,
+        InterpolationMode,
+        Normalize,
+        PILToTensor,
+        Resize,
+    )
 
     from vgg_deploy.net.checkpoint import load_checkpoint
 
     torch.set_num_threads(task.threads)
     checkpoint = load_checkpoint(task.model)
     net, spec, criterion = torchvision_net(checkpoint), checkpoint.spec, nn.CrossEntropyLoss()
-    steps = [Resize(task.side, InterpolationMode.BILINEAR), CenterCrop(spec.crop), PILToTensor(), ConvertImageDtype(torch.float)]
+    steps = [
+        Resize(task.side, InterpolationMode.BILINEAR),
+        CenterCrop(spec.crop),
+        PILToTensor(),
+        ConvertImageDtype(torch.float),
+    ]
     place = {id: i for i, id in enumerate(spec.classes)}
     dataset = ImageFolder(task.data, Compose([*steps, Normalize(*normalisation(spec))]))
     dataset.target_transform = lambda i: place[dataset.classes[i]]
-    loader = DataLoader(dataset, task.batch, sampler=SequentialSampler(dataset), num_workers=task.threads)
+    loader = DataLoader(
+        dataset, task.batch, sampler=SequentialSampler(dataset), num_workers=task.threads
+    )
     begun, loss, right, right5, predictions = time.perf_counter(), 0.0, 0, 0, []
     with torch.inference_mode():
         for images, target in loader:

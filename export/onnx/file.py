@@ -39,7 +39,10 @@ def write_onnx(path: Path, graph: Graph) -> None:
     outer.ClearField("graph")
     inner = graph.model.graph.SerializeToString()
     tensors = [_tensor_head(name, array) for name, array in graph.weights.items()]
-    sizes = [_field_size(TENSOR_RAW_DATA, array.nbytes) + len(head) for head, array in zip(tensors, graph.weights.values(), strict=True)]
+    sizes = [
+        _field_size(TENSOR_RAW_DATA, array.nbytes) + len(head)
+        for head, array in zip(tensors, graph.weights.values(), strict=True)
+    ]
     total = len(inner) + sum(_field_size(GRAPH_INITIALIZER, size) for size in sizes)
     if total > MOST_BYTES:
         raise ValueError(f"{path}: {total:,} bytes are more than one protobuf message holds")
@@ -47,7 +50,11 @@ def write_onnx(path: Path, graph: Graph) -> None:
         file.write(outer.SerializeToString())
         file.write(_field_start(MODEL_GRAPH, total) + inner)
         for head, size, array in zip(tensors, sizes, graph.weights.values(), strict=True):
-            file.write(_field_start(GRAPH_INITIALIZER, size) + head + _field_start(TENSOR_RAW_DATA, array.nbytes))
+            file.write(
+                _field_start(GRAPH_INITIALIZER, size)
+                + head
+                + _field_start(TENSOR_RAW_DATA, array.nbytes)
+            )
             _write_array(file, array)
 
 
@@ -61,7 +68,9 @@ def write_with_data(path: Path, graph: Graph, data: Path, location: str) -> None
                 model.graph.initializer.append(numpy_helper.from_array(array, name))
                 continue
             file.write(bytes(-file.tell() % PAGE))
-            head = TensorProto(name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(array.dtype))
+            head = TensorProto(
+                name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(array.dtype)
+            )
             model.graph.initializer.append(referring(head, location, file.tell(), array.nbytes))
             _write_array(file, array)
     path.write_bytes(model.SerializeToString())
@@ -121,10 +130,18 @@ def stored_values(tensor: TensorProto, folder: Path) -> np.ndarray:
         return numpy_helper.to_array(tensor)
     (location,) = (entry.value for entry in tensor.external_data if entry.key == "location")
     offset, _ = place(tensor)
-    return np.memmap(folder / location, helper.tensor_dtype_to_np_dtype(tensor.data_type), "r", offset, tuple(tensor.dims))
+    return np.memmap(
+        folder / location,
+        helper.tensor_dtype_to_np_dtype(tensor.data_type),
+        "r",
+        offset,
+        tuple(tensor.dims),
+    )
 
 
-def _read_tensor(view: memoryview, start: int, end: int, path: Path, data: Path | None) -> TensorProto:
+def _read_tensor(
+    view: memoryview, start: int, end: int, path: Path, data: Path | None
+) -> TensorProto:
     head, raw = b"", []
     for field in fields(view, start, end):
         if field.number == TENSOR_RAW_DATA:
@@ -145,18 +162,24 @@ def _read_tensor(view: memoryview, start: int, end: int, path: Path, data: Path 
             tensor = referring(tensor, path.name, raw[-1].value, length)
     wanted = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     if length != wanted:
-        raise CheckFailed(f"{tensor.name}: {length:,} bytes are stored, its shape {list(tensor.dims)} takes {wanted:,}")
+        raise CheckFailed(
+            f"{tensor.name}: {length:,} bytes are stored, its shape {list(tensor.dims)} takes {wanted:,}"
+        )
     return tensor
 
 
 def _tensor_head(name: str, array: np.ndarray) -> bytes:
     """A TensorProto but for its raw_data."""
-    return TensorProto(name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(array.dtype)).SerializeToString()
+    return TensorProto(
+        name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(array.dtype)
+    ).SerializeToString()
 
 
 def _write_array(file: BinaryIO, array: np.ndarray) -> None:
     """ONNX wants little-endian bytes in C order."""
-    file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data)
+    file.write(
+        np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
+    )
 
 
 def _field_start(number: int, size: int) -> bytes:

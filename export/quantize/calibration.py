@@ -87,12 +87,18 @@ def calibration_pictures(folder: Path | str | None, count: int, net: VGG) -> Dat
     folder = Path(folder)
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
-        raise InputError(f"--calibration {folder}: {found}; give a folder of JPEG or PNG photos, or of tar shards")
+        raise InputError(
+            f"--calibration {folder}: {found}; give a folder of JPEG or PNG photos, or of tar shards"
+        )
     start = folder / "train" if (folder / "train").is_dir() else folder
     files = [str(path.relative_to(folder)) for path in _images(start)]
     if not files:
-        raise InputError(f"--calibration {folder}: has no images in it; give a folder of JPEG or PNG photos")
-    return Dataset(folder, tuple(files), np.zeros(len(files), np.int64), ("picture",), ("picture",)).subset(count)
+        raise InputError(
+            f"--calibration {folder}: has no images in it; give a folder of JPEG or PNG photos"
+        )
+    return Dataset(
+        folder, tuple(files), np.zeros(len(files), np.int64), ("picture",), ("picture",)
+    ).subset(count)
 
 
 def warn_of_few(images: Dataset, on_step: Callable[[str], None]) -> None:
@@ -125,7 +131,9 @@ def calibrate(
     side, data_sha256 = net.spec.test_side, images.content_sha256(threads)
     wanted = (model_sha256, data_sha256, len(images), side)
     held = read_calibration(kept) if kept.is_file() else None
-    same = held is not None and (held.model_sha256, held.data_sha256, held.images, held.side) == wanted
+    same = (
+        held is not None and (held.model_sha256, held.data_sha256, held.images, held.side) == wanted
+    )
     if same and (on_error == "skip" or not held.skipped):
         on_step(f"using the calibration in {kept}: {held.images} images of {held.data} at Q {side}")
         _warn(held, on_step)
@@ -187,7 +195,9 @@ def _refuse_nothing(c: Calibration) -> None:
     """Raises: InputError if no image, or no image with more than one colour, was read."""
     read = c.images - len(c.skipped)
     if read == 0:
-        raise InputError(f"{c.data}: none of the {c.images} calibration images can be read, e.g. {c.skipped[0]}")
+        raise InputError(
+            f"{c.data}: none of the {c.images} calibration images can be read, e.g. {c.skipped[0]}"
+        )
     if c.blank == read:
         raise InputError(
             f"{c.data}: all {read} calibration images show a single colour, so activations have no range; "
@@ -199,9 +209,13 @@ def _warn(c: Calibration, on_step: Callable[[str], None]) -> None:
     """Say what is wrong with some of the images."""
     read = c.images - len(c.skipped)
     if c.skipped:
-        on_step(f"Warning: skipped {len(c.skipped)} of {c.images} calibration images, unreadable: {', '.join(c.skipped)}")
+        on_step(
+            f"Warning: skipped {len(c.skipped)} of {c.images} calibration images, unreadable: {', '.join(c.skipped)}"
+        )
     if c.blank:
-        on_step(f"Warning: {c.blank} of {read} calibration images show a single colour and add nothing to the ranges")
+        on_step(
+            f"Warning: {c.blank} of {read} calibration images show a single colour and add nothing to the ranges"
+        )
     if c.distinct < read:
         on_step(f"Warning: only {c.distinct} of {read} calibration images are different")
 
@@ -215,17 +229,24 @@ def read_calibration(path: Path) -> Calibration | None:
             return None
         if version != VERSION:
             raise ValueError("another version")
-        ranges = {name: Range(r["input_max"], r["output_max"], r["top"], np.array(r["counts"], np.int64)) for name, r in held.pop("ranges").items()}
+        ranges = {
+            name: Range(r["input_max"], r["output_max"], r["top"], np.array(r["counts"], np.int64))
+            for name, r in held.pop("ranges").items()
+        }
         if any(r.counts.shape != (BINS,) for r in ranges.values()):
             raise ValueError("another number of bins")
         held["skipped"] = tuple(held["skipped"])
         return Calibration(**held, ranges=ranges)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a calibration of vgg-export ({error!r}); remove it") from None
+        raise InputError(
+            f"{path}: not a calibration of vgg-export ({error!r}); remove it"
+        ) from None
 
 
 def _document(calibration: Calibration) -> dict:
-    ranges = {name: {**vars(r), "counts": r.counts.tolist()} for name, r in calibration.ranges.items()}
+    ranges = {
+        name: {**vars(r), "counts": r.counts.tolist()} for name, r in calibration.ranges.items()
+    }
     return {"version": VERSION, **vars(calibration), "ranges": ranges}
 
 

@@ -14,4 +14,6 @@ def convolve(images: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, i
         return F.conv2d(images, weight, bias, padding=padding)
     kernel = tuple(weight.shape[2:])
     height, width = (side - k + 1 for side, k in zip(images.shape[2:], kernel, strict=True))
-    return (weight.flatten(1) @ F.unfold(images, kernel) + bias[:, None]).unflatten(2, (height, width))
+    return (weight.flatten(1) @ F.unfold(images, kernel) + bias[:, None]).unflatten(
+        2, (height, width)
+    )

@@ -15,10 +15,14 @@ class Cost:
     """A file against the float32 net on the held-out images."""
 
     images: int
-    score_error_pct: float  # root mean square of the mean scores' differences, of the mean scores' own
+    score_error_pct: (
+        float  # root mean square of the mean scores' differences, of the mean scores' own
+    )
     agree: int  # images with the same best class
     largest_posterior_difference: float
-    mean_total_variation: float  # half the sum of a posterior's absolute differences, mean over the images
+    mean_total_variation: (
+        float  # half the sum of a posterior's absolute differences, mean over the images
+    )
     broken: str  # why the file is useless; empty if it is not
 
     @property
@@ -39,8 +43,14 @@ class Cost:
 
 def measure_cost(found: list[Scores], reference: list[Scores]) -> Cost:
     """Compare what a file and the float32 net say of the same batches."""
-    scores, wanted = (np.concatenate([s.score_map.mean((2, 3), dtype=np.float64) for s in said]) for said in (found, reference))
-    posteriors, right = (np.concatenate([s.posterior for s in said]).astype(np.float64) for said in (found, reference))
+    scores, wanted = (
+        np.concatenate([s.score_map.mean((2, 3), dtype=np.float64) for s in said])
+        for said in (found, reference)
+    )
+    posteriors, right = (
+        np.concatenate([s.posterior for s in said]).astype(np.float64)
+        for said in (found, reference)
+    )
     error = float(np.sqrt(np.mean((scores - wanted) ** 2) / np.mean(wanted**2)))
     moved = np.abs(posteriors - right)
     best, expected = posteriors.argmax(1), right.argmax(1)
@@ -54,7 +64,9 @@ def measure_cost(found: list[Scores], reference: list[Scores]) -> Cost:
     )
 
 
-def _fault(scores: np.ndarray, wanted: np.ndarray, best: np.ndarray, expected: np.ndarray, error: float) -> str:
+def _fault(
+    scores: np.ndarray, wanted: np.ndarray, best: np.ndarray, expected: np.ndarray, error: float
+) -> str:
     """Why nobody can use these scores; empty if somebody may.
 
     Args:
@@ -68,6 +80,8 @@ def _fault(scores: np.ndarray, wanted: np.ndarray, best: np.ndarray, expected: n
         return "scores of zero would be nearer to the float32 net's"
     spread = np.sum((wanted - wanted.mean(0)) ** 2)
     commonest = np.bincount(expected).max()
-    if np.sum((scores - wanted) ** 2) >= spread and (best == expected).sum() <= commonest < len(expected):
+    if np.sum((scores - wanted) ** 2) >= spread and (best == expected).sum() <= commonest < len(
+        expected
+    ):
         return "the same scores for every image would be as near to the float32 net's, and their best class as often right"
     return ""

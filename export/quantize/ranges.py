@@ -26,7 +26,9 @@ class Range:
     input_max: float = 0.0  # largest magnitude
     output_max: float = 0.0  # largest magnitude, before ReLU
     top: float = 0.0  # upper edge of the last bin
-    counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))  # of input magnitudes in equal bins from 0 to `top`
+    counts: np.ndarray = field(
+        default_factory=lambda: np.zeros(BINS, np.int64)
+    )  # of input magnitudes in equal bins from 0 to `top`
 
     def add(self, values: Tensor) -> None:
         """Count a batch of inputs; the bins widen by whole powers of two where they must."""
@@ -35,7 +37,9 @@ class Range:
         self.input_max = max(self.input_max, largest)
         self.top = self.top or largest
         while largest > self.top:
-            self.counts = np.concatenate([self.counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2, np.int64)])
+            self.counts = np.concatenate(
+                [self.counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2, np.int64)]
+            )
             self.top *= 2
         if self.top > 0:
             self.counts += torch.histc(magnitudes, BINS, 0, self.top).numpy().astype(np.int64)
@@ -73,17 +77,23 @@ def clip(ranges: dict[str, Range], method: str, precision: Precision) -> dict[st
     entropy the one of the least Kullback-Leibler divergence, for int8.
     """
     if method == "entropy" and precision.activations.dtype.kind not in "iu":
-        raise InputError(f"--calibration-method entropy: compares with evenly spaced levels, {precision.name} has none; choose max, percentile or mse")
+        raise InputError(
+            f"--calibration-method entropy: compares with evenly spaced levels, {precision.name} has none; choose max, percentile or mse"
+        )
     thresholds = {}
     for name, seen in ranges.items():
         if seen.input_max == 0:
-            raise InputError(f"{name}: saw only zeros during calibration, so it has no range; calibrate with real pictures, or keep it: --keep {name}")
+            raise InputError(
+                f"{name}: saw only zeros during calibration, so it has no range; calibrate with real pictures, or keep it: --keep {name}"
+            )
         match method:
             case "max":
                 thresholds[name] = seen.input_max
             case "percentile":
                 below = np.cumsum(seen.counts) >= seen.counts.sum() * PERCENTILE / 100
-                thresholds[name] = min(seen.input_max, seen.top * (int(np.argmax(below)) + 1) / BINS)
+                thresholds[name] = min(
+                    seen.input_max, seen.top * (int(np.argmax(below)) + 1) / BINS
+                )
             case "mse":
                 thresholds[name] = _least_squares(name, seen, precision)
             case "entropy":
@@ -95,7 +105,15 @@ def _least_squares(name: str, seen: Range, precision: Precision) -> float:
     centres = torch.from_numpy(seen.centres())
     counts = torch.from_numpy(seen.counts).double()
     candidates = seen.input_max * np.linspace(0.02, 1, 99)
-    errors = [float((counts * (rounded_input(centres.float(), input_mapping(name, t, precision)) - centres) ** 2).sum()) for t in candidates]
+    errors = [
+        float(
+            (
+                counts
+                * (rounded_input(centres.float(), input_mapping(name, t, precision)) - centres) ** 2
+            ).sum()
+        )
+        for t in candidates
+    ]
     return float(candidates[int(np.argmin(errors))])
 
 
@@ -112,13 +130,20 @@ def _least_divergence(seen: Range) -> float:
         clipped[-1] += counts[bins:].sum()
         level = np.arange(bins) * LEVELS // bins
         filled = clipped > 0
-        totals, members = np.bincount(level, counts[:bins], LEVELS), np.bincount(level, filled, LEVELS)
+        totals, members = (
+            np.bincount(level, counts[:bins], LEVELS),
+            np.bincount(level, filled, LEVELS),
+        )
         spread = np.where(filled, (totals / np.maximum(members, 1))[level], 0)
         if spread.sum() == 0:
             continue
         p, q = clipped / clipped.sum(), spread / spread.sum()
         shown = (p > 0) & (q > 0)
-        divergence = float((p[shown] * np.log(p[shown] / q[shown])).sum()) if not (p[~shown] > 0).any() else np.inf
+        divergence = (
+            float((p[shown] * np.log(p[shown] / q[shown])).sum())
+            if not (p[~shown] > 0).any()
+            else np.inf
+        )
         if divergence < best:
             best, threshold = divergence, min(seen.input_max, seen.top * bins / BINS)
     return threshold
@@ -127,5 +152,7 @@ def _least_divergence(seen: Range) -> float:
 def _finite(magnitudes: Tensor) -> float:
     largest = float(magnitudes.max())
     if not np.isfinite(largest):
-        raise InputError("the net's activations are not finite, so it cannot be exported below float32; check its weights and its input")
+        raise InputError(
+            "the net's activations are not finite, so it cannot be exported below float32; check its weights and its input"
+        )
     return largest

@@ -12,22 +12,37 @@ from export.quantize.convolve import convolve
 from export.precision import Format, Precision
 from vgg_deploy.net.model import VGG
 
-FIRST, LAST = "conv1_1", "fc8"  # the only one that sees negative values; the one whose scores decide, never quantized
-SMALLEST_SCALE = 2.0**-20  # half precision still holds it to 6 %; what is smaller than 127 of it hardly counts
+FIRST, LAST = (
+    "conv1_1",
+    "fc8",
+)  # the only one that sees negative values; the one whose scores decide, never quantized
+SMALLEST_SCALE = (
+    2.0**-20
+)  # half precision still holds it to 6 %; what is smaller than 127 of it hardly counts
 
 
 @dataclass(frozen=True)
 class Quantization:
     """Which convolutions of a net are quantized, and how far their inputs reach."""
 
-    thresholds: dict[str, float]  # convolution -> largest magnitude of its input that is kept; others are clipped to it
+    thresholds: dict[
+        str, float
+    ]  # convolution -> largest magnitude of its input that is kept; others are clipped to it
     per_channel: bool = True  # one weight scale an output channel, else one a layer
-    last_input: float | None = None  # the same of LAST, whose input alone is rounded where the precision is fused
+    last_input: float | None = (
+        None  # the same of LAST, whose input alone is rounded where the precision is fused
+    )
 
     def mappings(self, precision: Precision) -> dict[str, "Mapping"]:
         """How the inputs of convolutions are held."""
-        reach = self.thresholds if self.last_input is None else {**self.thresholds, LAST: self.last_input}
-        return {name: input_mapping(name, threshold, precision) for name, threshold in reach.items()}
+        reach = (
+            self.thresholds
+            if self.last_input is None
+            else {**self.thresholds, LAST: self.last_input}
+        )
+        return {
+            name: input_mapping(name, threshold, precision) for name, threshold in reach.items()
+        }
 
 
 CHUNK = 512  # output channels whose weights are converted at a time
@@ -46,13 +61,17 @@ def input_mapping(conv: str, threshold: float, precision: Precision) -> Mapping:
     format = precision.activations
     centred = format.dtype.kind == "u" and conv == FIRST
     scale = threshold / (format.largest // 2 if centred else format.largest)
-    return Mapping(float(precision.trunk.type(max(scale, SMALLEST_SCALE))), 128 if centred else 0, format)
+    return Mapping(
+        float(precision.trunk.type(max(scale, SMALLEST_SCALE))), 128 if centred else 0, format
+    )
 
 
 def weight_scales(weight: np.ndarray, precision: Precision, per_channel: bool) -> np.ndarray:
     """(out, in, kh, kw) float32 -> scales in the trunk's type, (out,) or rank 0."""
     axes = (1, 2, 3) if per_channel else None
-    largest = np.maximum(weight.max(axes), -weight.min(axes)) / np.float32(precision.weights.largest)
+    largest = np.maximum(weight.max(axes), -weight.min(axes)) / np.float32(
+        precision.weights.largest
+    )
     return np.maximum(largest, np.float32(SMALLEST_SCALE)).astype(precision.trunk)
 
 
@@ -64,7 +83,9 @@ def quantize_weight(weight: np.ndarray, scales: np.ndarray, precision: Precision
         values = weight[rows] / _beside(scales, rows)
         if format.dtype.kind == "i":
             np.rint(values, out=values)
-        held[rows] = np.clip(values, -format.largest, format.largest, out=values).astype(format.dtype)
+        held[rows] = np.clip(values, -format.largest, format.largest, out=values).astype(
+            format.dtype
+        )
     return held
 
 
@@ -74,7 +95,11 @@ def _chunks(rows: int) -> Iterator[slice]:
 
 def _beside(scales: np.ndarray, rows: slice) -> np.ndarray:
     """Float32 scales of some output channels, in a shape that multiplies weights."""
-    return scales[rows].astype(np.float32).reshape(-1, 1, 1, 1) if scales.ndim else scales.astype(np.float32)
+    return (
+        scales[rows].astype(np.float32).reshape(-1, 1, 1, 1)
+        if scales.ndim
+        else scales.astype(np.float32)
+    )
 
 
 def held_as(values: Tensor, precision: Precision) -> Tensor:
@@ -92,12 +117,27 @@ def rounded_input(values: Tensor, mapping: Mapping) -> Tensor:
     scale, zero_point, format = mapping
     values = values / scale
     if format.dtype.kind not in "iu":  # float8 has no kind of its own
-        return values.clamp_(-format.largest, format.largest).to(torch.float8_e4m3fn).float().mul_(scale)
+        return (
+            values.clamp_(-format.largest, format.largest)
+            .to(torch.float8_e4m3fn)
+            .float()
+            .mul_(scale)
+        )
     limits = np.iinfo(format.dtype)
-    return values.round_().clamp_(int(limits.min) - zero_point, int(limits.max) - zero_point).mul_(scale)
+    return (
+        values.round_()
+        .clamp_(int(limits.min) - zero_point, int(limits.max) - zero_point)
+        .mul_(scale)
+    )
 
 
-def layer_as(layer: nn.Module, images: Tensor, precision: Precision, mapping: Mapping | None, per_channel: bool) -> Tensor:
+def layer_as(
+    layer: nn.Module,
+    images: Tensor,
+    precision: Precision,
+    mapping: Mapping | None,
+    per_channel: bool,
+) -> Tensor:
     """One layer with what a file of this precision stores of it; the arithmetic is float32.
 
     Args: mapping, of the input of a convolution that is quantized.
@@ -113,7 +153,10 @@ def layer_as(layer: nn.Module, images: Tensor, precision: Precision, mapping: Ma
             held = held_as(layer.weight[rows], precision)
         else:
             own = scales[rows] if scales.ndim else scales
-            held = torch.from_numpy(quantize_weight(weight[rows], own, precision).astype(np.float32) * _beside(scales, rows))
+            held = torch.from_numpy(
+                quantize_weight(weight[rows], own, precision).astype(np.float32)
+                * _beside(scales, rows)
+            )
         parts.append(convolve(images, held, held_as(layer.bias[rows], precision), layer.padding))
     return torch.cat(parts, 1)
 
@@ -142,7 +185,12 @@ class ReducedNet:
                 continue
             mapping = self.mappings.get(name)
             if name == LAST:
-                images = convolve(rounded_input(images, mapping) if mapping else images, layer.weight, layer.bias, layer.padding)
+                images = convolve(
+                    rounded_input(images, mapping) if mapping else images,
+                    layer.weight,
+                    layer.bias,
+                    layer.padding,
+                )
             else:
                 images = layer_as(layer, images, self.precision, mapping, self.per_channel)
             images = (yield name, images).clone()

@@ -53,10 +53,14 @@ def report_sensitivity(
     """
     precisions = [PRECISIONS[name] for name in wanted.precisions if PRECISIONS[name].activations]
     if not precisions:
-        raise InputError("--sensitivity: nothing is quantized; add int8, int8-cpu or fp8 to --precision")
+        raise InputError(
+            "--sensitivity: nothing is quantized; add int8, int8-cpu or fp8 to --precision"
+        )
     net = open_net(source, classes, stated)
     ranges = read_calibration(folder / f"{net.spec.arch}.calibration.json").ranges
-    images = calibration_pictures(wanted.calibration, wanted.calibration_images, net).subset(PICTURES)
+    images = calibration_pictures(wanted.calibration, wanted.calibration_images, net).subset(
+        PICTURES
+    )
     on_step(f"sensitivity on {len(images)} of the calibration images")
     batches, _ = read_images(net, images, threads, wanted.on_error)
     found = []
@@ -68,17 +72,26 @@ def report_sensitivity(
             found += measure_sensitivity(net, precision, quantization, batches, bar.advance)
     with whole_file(folder / f"{net.spec.arch}.sensitivity.csv") as partial:
         pd.DataFrame([asdict(f) for f in found]).to_csv(partial, index=False)
-    table = Table(title=f"What quantizing one layer alone costs, {len(images)} images, worst first", title_justify="left")
+    table = Table(
+        title=f"What quantizing one layer alone costs, {len(images)} images, worst first",
+        title_justify="left",
+    )
     for column in ("precision", "layer", "clipped at", "SQNR of scores dB", "top-1 agrees %"):
         table.add_column(column, justify="left" if column in ("precision", "layer") else "right")
     for f in sorted(found, key=lambda f: (f.precision, f.sqnr_db)):
-        table.add_row(f.precision, f.layer, f"{f.threshold:.4g}", f"{f.sqnr_db:.1f}", f"{f.agreement_pct:.1f}")
+        table.add_row(
+            f.precision, f.layer, f"{f.threshold:.4g}", f"{f.sqnr_db:.1f}", f"{f.agreement_pct:.1f}"
+        )
     results().print(table)
 
 
 @torch.inference_mode()
 def measure_sensitivity(
-    net: VGG, precision: Precision, quantization: Quantization, batches: list[np.ndarray], advance: Callable[[int], None]
+    net: VGG,
+    precision: Precision,
+    quantization: Quantization,
+    batches: list[np.ndarray],
+    advance: Callable[[int], None],
 ) -> list[Sensitivity]:
     """Every quantized convolution alone. What lies before it is computed once for all.
 
@@ -98,7 +111,10 @@ def measure_sensitivity(
         exact.append(images.mean((2, 3)))
         advance(len(batch))
     wanted = torch.cat(exact)
-    return [_judged(name, precision, quantization.thresholds[name], torch.cat(scores), wanted) for name, scores in found.items()]
+    return [
+        _judged(name, precision, quantization.thresholds[name], torch.cat(scores), wanted)
+        for name, scores in found.items()
+    ]
 
 
 def _rest(layers: list[tuple[str, nn.Module]], images: torch.Tensor) -> torch.Tensor:
@@ -107,7 +123,9 @@ def _rest(layers: list[tuple[str, nn.Module]], images: torch.Tensor) -> torch.Te
     return images.mean((2, 3))
 
 
-def _judged(name: str, precision: Precision, threshold: float, scores: torch.Tensor, wanted: torch.Tensor) -> Sensitivity:
+def _judged(
+    name: str, precision: Precision, threshold: float, scores: torch.Tensor, wanted: torch.Tensor
+) -> Sensitivity:
     noise, signal = float(((scores - wanted) ** 2).mean()), float((wanted**2).mean())
     sqnr = float(10 * np.log10(signal / noise)) if noise else float("inf")
     agreement = 100 * float((scores.argmax(1) == wanted.argmax(1)).double().mean())

@@ -22,15 +22,30 @@ from vgg_deploy.progress import elapsed
 
 # What TensorRT says, and what helps. Warnings among them are errors here.
 ADVICE = (
-    ("not self-consistent", "the profile's smallest shape has no score map; raise --scales to the net's crop or above"),
+    (
+        "not self-consistent",
+        "the profile's smallest shape has no score map; raise --scales to the net's crop or above",
+    ),
     ("no optimization profile", "give --scales, so that the engine knows its shapes"),
-    ("Cannot compile for target", "that GPU lacks the type; leave it out of --target, or take another --precision"),
-    ("Could not find any implementation", "often this means that memory ran out while kernels were tried; free GPU memory, or lower --max-batch or --scales"),
+    (
+        "Cannot compile for target",
+        "that GPU lacks the type; leave it out of --target, or take another --precision",
+    ),
+    (
+        "Could not find any implementation",
+        "often this means that memory ran out while kernels were tried; free GPU memory, or lower --max-batch or --scales",
+    ),
     ("out of memory", "lower --max-batch or --scales, or free GPU memory"),
     ("OutOfMemory", "lower --max-batch or --scales, or free GPU memory"),
 )
 FATAL_WARNINGS = ("not self-consistent",)
-TYPE_OF = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8", "fp8": "FP8"}  # of a precision's convolutions
+TYPE_OF = {
+    "fp32": "FLOAT",
+    "fp16": "HALF",
+    "bf16": "BF16",
+    "int8": "INT8",
+    "fp8": "FP8",
+}  # of a precision's convolutions
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,13 @@ class BuiltEngine:
     manifest: EngineManifest
 
 
-def build_engine(path: Path, flavour: Flavour, profiles: list[Profile], wanted_targets: tuple[str, ...], on_step: Callable[[str], None]) -> BuiltEngine:
+def build_engine(
+    path: Path,
+    flavour: Flavour,
+    profiles: list[Profile],
+    wanted_targets: tuple[str, ...],
+    on_step: Callable[[str], None],
+) -> BuiltEngine:
     """`D.fp16.onnx` -> `D.fp16.rtx.engine` (or .tensorrt.engine) and its manifest.
 
     Raises: InputError for a file or a target that cannot be built; CheckFailed if TensorRT fails or builds other types.
@@ -54,7 +75,9 @@ def build_engine(path: Path, flavour: Flavour, profiles: list[Profile], wanted_t
     on_step(f"building {released} for {', '.join(targets)}{_last_time(released)}")
     log = collecting_logger(trt)
     builder = trt.Builder(log)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))  # the bit differs between versions
+    network = builder.create_network(
+        1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    )  # the bit differs between versions
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(path)):
         raise CheckFailed(f"{path}: TensorRT does not read it ({errors_of(log)})")
@@ -65,7 +88,11 @@ def build_engine(path: Path, flavour: Flavour, profiles: list[Profile], wanted_t
     with elapsed(f"building {released.name}"):
         plan = builder.build_serialized_network(network, config)
     seconds = time.monotonic() - begun
-    fatal = [text for severity, text in log.lines if severity == "WARNING" and any(known in text for known in FATAL_WARNINGS)]
+    fatal = [
+        text
+        for severity, text in log.lines
+        if severity == "WARNING" and any(known in text for known in FATAL_WARNINGS)
+    ]
     if plan is None or fatal:
         raise CheckFailed(f"{released.name}: {_explained('; '.join(fatal) or errors_of(log))}")
     _keep_timing(config, flavour)
@@ -77,8 +104,14 @@ def build_engine(path: Path, flavour: Flavour, profiles: list[Profile], wanted_t
             version=flavour.version(),
             targets=targets,
             profiles=tuple(profiles),
-            inputs={t.name: _described_tensor(t) for t in (network.get_input(i) for i in range(network.num_inputs))},
-            outputs={t.name: _described_tensor(t) for t in (network.get_output(i) for i in range(network.num_outputs))},
+            inputs={
+                t.name: _described_tensor(t)
+                for t in (network.get_input(i) for i in range(network.num_inputs))
+            },
+            outputs={
+                t.name: _described_tensor(t)
+                for t in (network.get_output(i) for i in range(network.num_outputs))
+            },
             convolutions=convolutions,
             activation_bytes=_activation_bytes(log),
             build_seconds=round(seconds, 2),
@@ -106,7 +139,11 @@ def convolution_types(trt: ModuleType, network: Any) -> dict[str, str]:
             continue
         image = layer.get_input(0)
         before = made.get(image.name)
-        if before is not None and before.type == trt.LayerType.DEQUANTIZE and len(before.get_input(1).shape) == 0:
+        if (
+            before is not None
+            and before.type == trt.LayerType.DEQUANTIZE
+            and len(before.get_input(1).shape) == 0
+        ):
             image = before.get_input(0)
         found[layer.name] = image.dtype.name
     return found
@@ -114,10 +151,19 @@ def convolution_types(trt: ModuleType, network: Any) -> dict[str, str]:
 
 def check_types(found: dict[str, str], precision: str, kept: tuple[str, ...], path: Path) -> None:
     """Raises: CheckFailed if a convolution would run in another type than the precision's, unless it was asked to be kept."""
-    wrong = {name: type for name, type in found.items() if name not in kept and type != TYPE_OF[precision]}
+    wrong = {
+        name: type
+        for name, type in found.items()
+        if name not in kept and type != TYPE_OF[precision]
+    }
     if wrong or not found:
-        listed = ", ".join(f"{name} in {type}" for name, type in wrong.items()) or "no convolution at all"
-        raise CheckFailed(f"{path.name}: would run {listed}, expected {TYPE_OF[precision]}; export the ONNX file again")
+        listed = (
+            ", ".join(f"{name} in {type}" for name, type in wrong.items())
+            or "no convolution at all"
+        )
+        raise CheckFailed(
+            f"{path.name}: would run {listed}, expected {TYPE_OF[precision]}; export the ONNX file again"
+        )
 
 
 def read_described(path: Path) -> tuple[Artifact, tuple[str, ...]]:
@@ -130,15 +176,25 @@ def read_described(path: Path) -> tuple[Artifact, tuple[str, ...]]:
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
-        raise InputError(f"{path}: not an ONNX file ({error}); export it with vgg-export --onnx") from None
+        raise InputError(
+            f"{path}: not an ONNX file ({error}); export it with vgg-export --onnx"
+        ) from None
     data_files(path)  # before anything follows the file to its weights
     held = {entry.key: entry.value for entry in model.metadata_props}
     if KEY not in held or KEPT not in held:
-        raise InputError(f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; export it with vgg-export --onnx")
+        raise InputError(
+            f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; export it with vgg-export --onnx"
+        )
     return Artifact.from_json(held[KEY], str(path)), tuple(held[KEPT].split(","))
 
 
-def _config(trt: ModuleType, builder: Any, flavour: Flavour, profiles: list[Profile], targets: tuple[str, ...]) -> Any:
+def _config(
+    trt: ModuleType,
+    builder: Any,
+    flavour: Flavour,
+    profiles: list[Profile],
+    targets: tuple[str, ...],
+) -> Any:
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # on by default; float32 means float32 here
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -148,7 +204,9 @@ def _config(trt: ModuleType, builder: Any, flavour: Flavour, profiles: list[Prof
             config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), i)
     else:
         kept = _timing_file(flavour)
-        config.set_timing_cache(config.create_timing_cache(kept.read_bytes() if kept.is_file() else b""), False)
+        config.set_timing_cache(
+            config.create_timing_cache(kept.read_bytes() if kept.is_file() else b""), False
+        )
     for profile in profiles:
         wanted = builder.create_optimization_profile()
         wanted.set_shape("image", *((s.batch, 3, s.height, s.width) for s in profile))

@@ -23,20 +23,26 @@ def plan_engines(wanted: Engines, precisions: tuple[str, ...]) -> Flavour:
     return flavour
 
 
-def build_engines(files: list[Path], flavour: Flavour, wanted: Engines, on_step: Callable[[str], None]) -> list[BuiltEngine]:
+def build_engines(
+    files: list[Path], flavour: Flavour, wanted: Engines, on_step: Callable[[str], None]
+) -> list[BuiltEngine]:
     """An engine beside every ONNX file.
 
     Raises: InputError, CheckFailed as `build_engine` does; engines built before that stay.
     """
     aspects = aspects_of(wanted.data) if wanted.data else COMMON
     source = f"of {wanted.data}" if wanted.data else "by rule, without --data"
-    on_step(f"shapes {source}: tuned for {aspects.usual[0]}x{aspects.usual[1]}, room up to {aspects.longest[0]}x{aspects.longest[1]} either way")
+    on_step(
+        f"shapes {source}: tuned for {aspects.usual[0]}x{aspects.usual[1]}, room up to {aspects.longest[0]}x{aspects.longest[1]} either way"
+    )
     built = []
     for file in files:
         spec = read_described(file)[0].spec
         sides = wanted.sides or spec.test_sides
         if min(sides) < spec.crop:
-            raise InputError(f"--scales {min(sides)}: below the crop {spec.crop} of {file}, so no window fits; the smallest Q is {spec.crop}")
+            raise InputError(
+                f"--scales {min(sides)}: below the crop {spec.crop} of {file}, so no window fits; the smallest Q is {spec.crop}"
+            )
         profiles = PROFILE_RULES[wanted.profiles](sides, wanted.max_batch, spec.crop, aspects)
         built.append(build_engine(file, flavour, profiles, wanted.targets, on_step))
     return built

@@ -28,7 +28,9 @@ COMMON = Aspects((3, 4), (1, 2))  # without data: cameras' 4:3 landscape, and ro
 
 def aspects_of(data: Path | str) -> Aspects:
     """The commonest size of a validation set, and the longest one; reads the headers of all images."""
-    from vgg_deploy.data.dataset import open_dataset  # here, so that building an engine needs no PyTorch
+    from vgg_deploy.data.dataset import (
+        open_dataset,
+    )  # here, so that building an engine needs no PyTorch
 
     dataset = open_dataset(data, "val")
     sizes: Counter[tuple[int, int]] = Counter()
@@ -39,13 +41,19 @@ def aspects_of(data: Path | str) -> Aspects:
     return Aspects(sizes.most_common(1)[0][0], max(sizes, key=lambda size: max(size) / min(size)))
 
 
-def profiles_per_scale(sides: Iterable[int], batch: int, crop: int, aspects: Aspects) -> list[Profile]:
+def profiles_per_scale(
+    sides: Iterable[int], batch: int, crop: int, aspects: Aspects
+) -> list[Profile]:
     """One a scale, ascending. Args: sides, Q in pixels; batch, the largest."""
     sides = sorted(sides)
-    return [_profile(crop if side == sides[0] else side, side, side, batch, aspects) for side in sides]
+    return [
+        _profile(crop if side == sides[0] else side, side, side, batch, aspects) for side in sides
+    ]
 
 
-def covering_profile(sides: Iterable[int], batch: int, crop: int, aspects: Aspects) -> list[Profile]:
+def covering_profile(
+    sides: Iterable[int], batch: int, crop: int, aspects: Aspects
+) -> list[Profile]:
     """One for all scales, tuned for the middle one."""
     sides = sorted(sides)
     return [_profile(crop, sides[len(sides) // 2], sides[-1], batch, aspects)]
@@ -56,4 +64,8 @@ PROFILE_RULES = {"per-scale": profiles_per_scale, "covering": covering_profile}
 
 def _profile(low: int, tuned: int, high: int, batch: int, aspects: Aspects) -> Profile:
     longest = max(rescaled_size(*aspects.longest, high))
-    return Profile(Shape(1, low, low), Shape(batch, *rescaled_size(*aspects.usual, tuned)), Shape(batch, longest, longest))
+    return Profile(
+        Shape(1, low, low),
+        Shape(batch, *rescaled_size(*aspects.usual, tuned)),
+        Shape(batch, longest, longest),
+    )

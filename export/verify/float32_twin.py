@@ -40,7 +40,9 @@ def float32_twin(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
     outputs = {output.name for output in graph.output}
     for node in graph.node:
         if node.op_type in ("Conv", "LRN") and node.output[0] not in outputs:
-            graph.output.append(helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None))
+            graph.output.append(
+                helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None)
+            )
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i in REDUCED:
                 attribute.i = TensorProto.FLOAT
@@ -49,7 +51,11 @@ def float32_twin(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
             if tensor.data_type not in REDUCED:
                 continue
             if tensor.data_location != TensorProto.EXTERNAL:
-                tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(FLOAT), tensor.name))
+                tensor.CopyFrom(
+                    numpy_helper.from_array(
+                        numpy_helper.to_array(tensor).astype(FLOAT), tensor.name
+                    )
+                )
                 continue
             file.write(bytes(-file.tell() % PAGE))
             start = file.tell()
@@ -65,11 +71,18 @@ def _write_converted(file: BinaryIO, tensor: TensorProto, folder: Path) -> None:
     """An external tensor's values as float32, some rows at a time."""
     values = stored_values(tensor, folder)
     for start in range(0, len(values), ROWS):
-        file.write(np.ascontiguousarray(values[start : start + ROWS].astype(FLOAT)).reshape(-1).view(np.uint8).data)
+        file.write(
+            np.ascontiguousarray(values[start : start + ROWS].astype(FLOAT))
+            .reshape(-1)
+            .view(np.uint8)
+            .data
+        )
 
 
 @torch.inference_mode()
-def check_twin(twin: Path, reduced: ReducedNet, form: str, pictures: list[np.ndarray], threads: int, name: str) -> list[Scores]:
+def check_twin(
+    twin: Path, reduced: ReducedNet, form: str, pictures: list[np.ndarray], threads: int, name: str
+) -> list[Scores]:
     """Every convolution of a twin against what PyTorch makes of the same input.
 
     Args: form, of the input; pictures, batches (N, 3, H, W) uint8; name, of the file it is the twin of.
@@ -80,13 +93,23 @@ def check_twin(twin: Path, reduced: ReducedNet, form: str, pictures: list[np.nda
     mean = torch.tensor(reduced.spec.preprocessing.mean).view(1, 3, 1, 1)
     names = [output.name for output in session.get_outputs()]
     for batch in pictures:
-        given = dict(zip(names, session.run(names, {"image": feed(torch.from_numpy(batch), form).numpy()}), strict=True))
+        given = dict(
+            zip(
+                names,
+                session.run(names, {"image": feed(torch.from_numpy(batch), form).numpy()}),
+                strict=True,
+            )
+        )
         steps = reduced.steps(torch.from_numpy(batch).float() - mean)
         conv, expected = next(steps)
         while True:
-            found = torch.from_numpy(given["score_map"] if conv == LAST else given.pop(f"{conv}.out"))  # which then needs no memory any more
+            found = torch.from_numpy(
+                given["score_map"] if conv == LAST else given.pop(f"{conv}.out")
+            )  # which then needs no memory any more
             if found.shape != expected.shape:
-                raise CheckFailed(f"{name}: {conv} gives {tuple(found.shape)}, PyTorch {tuple(expected.shape)}")
+                raise CheckFailed(
+                    f"{name}: {conv} gives {tuple(found.shape)}, PyTorch {tuple(expected.shape)}"
+                )
             largest = float(expected.abs().max())
             difference = float((found - expected).abs().max())
             if not difference <= EXACT * largest:

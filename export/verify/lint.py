@@ -20,11 +20,23 @@ LARGEST_HALF = float(np.finfo(np.float16).max)
 # vpmaddubsw, the multiplication of CPUs without VNNI, adds two products of a uint8 and an int8 in 16 bits and saturates
 LARGEST_PAIR, SMALLEST_PAIR = 2**15 - 1, -(2**15)
 CHUNK = 512  # output channels whose weights are looked at together
-FLOAT_ONLY = {"subtract_mean", "denormalise", "move_mean", LAST, "norm1", "mean_score", "softmax"}  # nodes of every precision
+FLOAT_ONLY = {
+    "subtract_mean",
+    "denormalise",
+    "move_mean",
+    LAST,
+    "norm1",
+    "mean_score",
+    "softmax",
+}  # nodes of every precision
 
 
 def lint(
-    model: onnx.ModelProto, precision: Precision, quantized: set[str], ranges: dict[str, Range], folder: Path = Path()
+    model: onnx.ModelProto,
+    precision: Precision,
+    quantized: set[str],
+    ranges: dict[str, Range],
+    folder: Path = Path(),
 ) -> list[str]:
     """Findings in words; an empty list for a file that may be released.
 
@@ -45,7 +57,9 @@ def lint(
     ]
 
 
-def _scales(model: onnx.ModelProto, held: dict[str, TensorProto], precision: Precision) -> list[str]:
+def _scales(
+    model: onnx.ModelProto, held: dict[str, TensorProto], precision: Precision
+) -> list[str]:
     found = []
     for node in model.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
@@ -53,11 +67,17 @@ def _scales(model: onnx.ModelProto, held: dict[str, TensorProto], precision: Pre
         scale = numpy_helper.to_array(held[node.input[1]]).astype(np.float64)
         of_weight = node.input[0] in held
         if scale.ndim and not of_weight:
-            found.append(f"{node.name}: activation scale of shape {scale.shape}, expected rank 0; TensorRT would compute in floats without a word")
+            found.append(
+                f"{node.name}: activation scale of shape {scale.shape}, expected rank 0; TensorRT would compute in floats without a word"
+            )
         if of_weight and scale.ndim and scale.shape != tuple(held[node.input[0]].dims[:1]):
-            found.append(f"{node.name}: {scale.shape} weight scales for {held[node.input[0]].dims[0]} output channels")
+            found.append(
+                f"{node.name}: {scale.shape} weight scales for {held[node.input[0]].dims[0]} output channels"
+            )
         if not (np.isfinite(scale).all() and (scale > 0).all()):
-            found.append(f"{node.name}: a scale is zero, negative or not finite in {precision.trunk.name}")
+            found.append(
+                f"{node.name}: a scale is zero, negative or not finite in {precision.trunk.name}"
+            )
     return found
 
 
@@ -69,11 +89,18 @@ def _zero_points(model: onnx.ModelProto, held: dict[str, TensorProto]) -> list[s
         zero = numpy_helper.to_array(held[node.input[2]])
         middle = 128 if zero.dtype == np.uint8 and node.name.startswith(f"{FIRST}.") else 0
         if (zero.astype(np.float64) != middle).any():
-            found.append(f"{node.name}: zero point {zero.tolist()}, expected {middle}; TensorRT takes symmetric quantization only")
+            found.append(
+                f"{node.name}: zero point {zero.tolist()}, expected {middle}; TensorRT takes symmetric quantization only"
+            )
     return found
 
 
-def _convolutions(model: onnx.ModelProto, held: dict[str, TensorProto], made: dict[str, onnx.NodeProto], quantized: set[str]) -> list[str]:
+def _convolutions(
+    model: onnx.ModelProto,
+    held: dict[str, TensorProto],
+    made: dict[str, onnx.NodeProto],
+    quantized: set[str],
+) -> list[str]:
     found = []
     for node in model.graph.node:
         if node.op_type != "Conv":
@@ -81,7 +108,9 @@ def _convolutions(model: onnx.ModelProto, held: dict[str, TensorProto], made: di
         through = [made[name].op_type if name in made else None for name in node.input[:2]]
         is_quantized = through == ["DequantizeLinear", "DequantizeLinear"]
         if is_quantized != (node.name in quantized):
-            found.append(f"{node.name}: is {'' if is_quantized else 'not '}quantized, {'not ' if is_quantized else ''}as asked")
+            found.append(
+                f"{node.name}: is {'' if is_quantized else 'not '}quantized, {'not ' if is_quantized else ''}as asked"
+            )
         if node.input[2] not in held or held[node.input[2]].data_type == TensorProto.INT32:
             found.append(f"{node.name}: its bias is no stored float; TensorRT refuses int32 biases")
     missing = quantized - {node.name for node in model.graph.node if node.op_type == "Conv"}
@@ -89,7 +118,10 @@ def _convolutions(model: onnx.ModelProto, held: dict[str, TensorProto], made: di
 
 
 def _saturation(
-    model: onnx.ModelProto, held: dict[str, TensorProto], made: dict[str, onnx.NodeProto], folder: Path
+    model: onnx.ModelProto,
+    held: dict[str, TensorProto],
+    made: dict[str, onnx.NodeProto],
+    folder: Path,
 ) -> list[str]:
     """Convolutions of uint8 by int8 in which two products may not fit in 16 bits.
 
@@ -98,10 +130,15 @@ def _saturation(
     found = []
     for node in model.graph.node:
         through = [made.get(name) for name in node.input[:2]]
-        if node.op_type != "Conv" or any(n is None or n.op_type != "DequantizeLinear" for n in through):
+        if node.op_type != "Conv" or any(
+            n is None or n.op_type != "DequantizeLinear" for n in through
+        ):
             continue
         activation, weight = through
-        if held[activation.input[2]].data_type != TensorProto.UINT8 or held[weight.input[0]].data_type != TensorProto.INT8:
+        if (
+            held[activation.input[2]].data_type != TensorProto.UINT8
+            or held[weight.input[0]].data_type != TensorProto.INT8
+        ):
             continue
         high, low = pair_sums(stored_values(held[weight.input[0]], folder))
         if high > LARGEST_PAIR or low < SMALLEST_PAIR:
@@ -128,16 +165,24 @@ def pair_sums(weight: np.ndarray) -> tuple[int, int]:
     return 255 * high, 255 * low
 
 
-def _types(model: onnx.ModelProto, held: dict[str, TensorProto], made: dict[str, onnx.NodeProto]) -> list[str]:
+def _types(
+    model: onnx.ModelProto, held: dict[str, TensorProto], made: dict[str, onnx.NodeProto]
+) -> list[str]:
     """The nodes of FLOAT_ONLY take float32, told by the Cast or the stored scale that their input comes from."""
     found = []
     for node in model.graph.node:
         if node.name in FLOAT_ONLY:
             given = _type_of(node.input[0], held, made)
-            stored = [held[name].data_type for name in node.input[1:] if name in held and held[name].data_type != TensorProto.INT64]
+            stored = [
+                held[name].data_type
+                for name in node.input[1:]
+                if name in held and held[name].data_type != TensorProto.INT64
+            ]
             if {given, *stored} != {TensorProto.FLOAT}:
                 names = sorted(TensorProto.DataType.Name(t) for t in {given, *stored})
-                found.append(f"{node.name}: computes in {' and '.join(names)}, expected FLOAT in every precision")
+                found.append(
+                    f"{node.name}: computes in {' and '.join(names)}, expected FLOAT in every precision"
+                )
     return found
 
 

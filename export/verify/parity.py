@@ -38,14 +38,23 @@ class Comparison:
     largest_score: float
     posterior_difference: float  # largest, of any posterior
     score_error: float  # root mean square of the score differences, as a part of the scores' own
-    inconsistency: float  # largest difference of the posterior from the softmax of the file's own mean score
+    inconsistency: (
+        float  # largest difference of the posterior from the softmax of the file's own mean score
+    )
     agree: int  # pictures with the same best class
 
 
 def check_sizes(crop: int) -> list[tuple[int, int, int]]:
     """(batch, height, width): the crop itself, square and not, multiples of 32 and not, always 224 where it fits."""
     c = crop
-    sizes = [(3, c, c), (1, c + 32, c + 32), (2, c, c + 96), (2, c + 75, c + 13), (1, c + 64, c + 33), (4, c + 31, c + 1)]
+    sizes = [
+        (3, c, c),
+        (1, c + 32, c + 32),
+        (2, c, c + 96),
+        (2, c + 75, c + 13),
+        (1, c + 64, c + 33),
+        (4, c + 31, c + 1),
+    ]
     if crop < 224:
         sizes += [(2, 224, 224), (1, 224, 299)]
     return sizes
@@ -54,14 +63,27 @@ def check_sizes(crop: int) -> list[tuple[int, int, int]]:
 def check_pictures(crop: int) -> list[np.ndarray]:
     """Batches (N, 3, H, W) uint8 of built-in pictures, stretched to the sizes of `check_sizes`."""
     sizes = enumerate(check_sizes(crop))
-    return [np.stack([np.asarray(render("val", 8 * s + i).resize((w, h))).transpose(2, 0, 1) for i in range(n)]) for s, (n, h, w) in sizes]
+    return [
+        np.stack(
+            [
+                np.asarray(render("val", 8 * s + i).resize((w, h))).transpose(2, 0, 1)
+                for i in range(n)
+            ]
+        )
+        for s, (n, h, w) in sizes
+    ]
 
 
 @torch.inference_mode()
 def reference_scores(net: VGG, pictures: list[np.ndarray]) -> list[Scores]:
     """What PyTorch says, straight from the net, of one picture after the other: only weights need much memory then."""
     mean = torch.tensor(net.spec.preprocessing.mean).view(1, 3, 1, 1)
-    maps = [torch.cat([_score_map(net, torch.from_numpy(picture[None]).float() - mean) for picture in batch]) for batch in pictures]
+    maps = [
+        torch.cat(
+            [_score_map(net, torch.from_numpy(picture[None]).float() - mean) for picture in batch]
+        )
+        for batch in pictures
+    ]
     return [Scores(posterior(m).numpy(), m.numpy()) for m in maps]
 
 
@@ -77,9 +99,13 @@ def judge_reference(reference: list[Scores], source: Path) -> str:
     """
     scores = np.concatenate([s.score_map.mean((2, 3), dtype=np.float64) for s in reference])
     if not np.isfinite(scores).all():
-        raise InputError(f"{source}: its scores are not finite on the built-in images; check its weights and its input")
+        raise InputError(
+            f"{source}: its scores are not finite on the built-in images; check its weights and its input"
+        )
     if not scores.any():
-        raise InputError(f"{source}: all its scores are zero on the built-in images; check its weights")
+        raise InputError(
+            f"{source}: all its scores are zero on the built-in images; check its weights"
+        )
     if float(np.ptp(scores, axis=0).max()) <= EXACT * float(np.abs(scores).max()):
         return f"Warning: {source}: gives the same scores for each of {len(scores)} built-in images; check its weights and its input"
     return ""
@@ -87,26 +113,39 @@ def judge_reference(reference: list[Scores], source: Path) -> str:
 
 def _score_map(net: VGG, images: Tensor) -> Tensor:
     for layer in net.children():
-        images = convolve(images, layer.weight, layer.bias, layer.padding) if isinstance(layer, nn.Conv2d) else layer(images)
+        images = (
+            convolve(images, layer.weight, layer.bias, layer.padding)
+            if isinstance(layer, nn.Conv2d)
+            else layer(images)
+        )
     return images
 
 
-def compare(found: list[Scores], reference: list[Scores], pictures: list[np.ndarray], by: str = "PyTorch") -> list[Comparison]:
+def compare(
+    found: list[Scores], reference: list[Scores], pictures: list[np.ndarray], by: str = "PyTorch"
+) -> list[Comparison]:
     """What a file says of the pictures, against a reference. Args: by, who said that."""
     return [_compare(*each, by) for each in zip(found, reference, pictures, strict=True)]
 
 
 def _compare(found: Scores, wanted: Scores, batch: np.ndarray, by: str) -> Comparison:
     if found.score_map.shape != wanted.score_map.shape:
-        raise CheckFailed(f"score map of a {batch.shape} batch is {found.score_map.shape}, {by}'s is {wanted.score_map.shape}")
+        raise CheckFailed(
+            f"score map of a {batch.shape} batch is {found.score_map.shape}, {by}'s is {wanted.score_map.shape}"
+        )
     return Comparison(
         *(batch.shape[0], *batch.shape[2:]),
         map=wanted.score_map.shape[2:],
         score_difference=_largest(found.score_map - wanted.score_map),
         largest_score=_largest(wanted.score_map),
         posterior_difference=_largest(found.posterior - wanted.posterior),
-        score_error=_part(_root_mean_square(found.score_map - wanted.score_map), _root_mean_square(wanted.score_map)),
-        inconsistency=_largest(found.posterior - posterior(torch.from_numpy(found.score_map)).numpy()),
+        score_error=_part(
+            _root_mean_square(found.score_map - wanted.score_map),
+            _root_mean_square(wanted.score_map),
+        ),
+        inconsistency=_largest(
+            found.posterior - posterior(torch.from_numpy(found.score_map)).numpy()
+        ),
         agree=_agreeing(found.posterior, wanted.posterior),
     )
 

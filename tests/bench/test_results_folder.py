@@ -36,8 +36,27 @@ def bench(photos, tmp_path):
     """A run of vgg-bench into one folder."""
 
     def ran(*args, code=0):
-        options = ["--data", photos, "--measure", "accuracy", "--scales", "48", "--no-flips", "--threads", "1"]
-        return run(vgg_bench, *options, "--cells", tmp_path / "cells", "--out", tmp_path / "results", *args, code=code)
+        options = [
+            "--data",
+            photos,
+            "--measure",
+            "accuracy",
+            "--scales",
+            "48",
+            "--no-flips",
+            "--threads",
+            "1",
+        ]
+        return run(
+            vgg_bench,
+            *options,
+            "--cells",
+            tmp_path / "cells",
+            "--out",
+            tmp_path / "results",
+            *args,
+            code=code,
+        )
 
     ran.out = tmp_path / "results"
     return ran
@@ -57,14 +76,26 @@ def published(folder, run_id, **files):
 
 def test_two_runs_with_different_files_do_not_mix(bench, models):
     bench(*models, *GATED)
-    assert {"comparisons.csv", "differences.csv", "gate.json", "gate.xml", "accuracy.csv"} <= content(bench.out).keys()
+    assert {
+        "comparisons.csv",
+        "differences.csv",
+        "gate.json",
+        "gate.xml",
+        "accuracy.csv",
+    } <= content(bench.out).keys()
     bench(models[0])
     held = content(bench.out)
-    assert not {"comparisons.csv", "differences.csv", "gate.json", "gate.xml"} & held.keys() and "accuracy.csv" in held
+    assert (
+        not {"comparisons.csv", "differences.csv", "gate.json", "gate.xml"} & held.keys()
+        and "accuracy.csv" in held
+    )
     listed = json.loads(held["run.json"])
     assert set(listed["files"]) == held.keys() and listed["complete"]
     assert listed["run_id"] == json.loads(held["environment.json"])["run_id"]
-    assert listed["run_id"].encode() in held["report.html"] and listed["run_id"].encode() in held["report.md"]
+    assert (
+        listed["run_id"].encode() in held["report.html"]
+        and listed["run_id"].encode() in held["report.md"]
+    )
 
 
 def test_a_failing_run_leaves_the_results_and_no_green_verdict(bench, models, tmp_path):
@@ -74,9 +105,16 @@ def test_a_failing_run_leaves_the_results_and_no_green_verdict(bench, models, tm
     bench(models[0], tmp_path / "none.pt", *GATED, code=2)
     after = content(bench.out)
     assert not json.loads(after["gate.json"])["passed"] and b"none.pt" in after["gate.xml"]
-    withdrawn = {"gate.json", "gate.xml", "report.html", "report.md"}  # all that show the earlier verdict
+    withdrawn = {
+        "gate.json",
+        "gate.xml",
+        "report.html",
+        "report.md",
+    }  # all that show the earlier verdict
     assert not {"report.html", "report.md"} & after.keys()
-    assert {n: b for n, b in after.items() if n not in withdrawn} == {n: b for n, b in before.items() if n not in withdrawn}
+    assert {n: b for n, b in after.items() if n not in withdrawn} == {
+        n: b for n, b in before.items() if n not in withdrawn
+    }
 
 
 def test_a_failing_run_without_limits_changes_nothing(bench, models, tmp_path):
@@ -88,7 +126,12 @@ def test_a_failing_run_without_limits_changes_nothing(bench, models, tmp_path):
 
 def test_files_of_others_are_never_touched(bench, models, tmp_path):
     (bench.out / "sub").mkdir(parents=True)
-    own = {"notes.txt": "mine", "latency.csv": "mine too", ".vgg-bench-notes": "mine", "models.json": "{}"}
+    own = {
+        "notes.txt": "mine",
+        "latency.csv": "mine too",
+        ".vgg-bench-notes": "mine",
+        "models.json": "{}",
+    }
     for name, text in own.items():
         (bench.out / name).write_text(text)
     (bench.out / ".vgg-bench-20260101-000000-0123456789").mkdir()  # not quite a run's
@@ -105,7 +148,9 @@ def test_the_working_folder_may_be_the_results_folder(models, photos, here):
     args = ["--data", photos, "--measure", "accuracy", "--scales", "48", "--no-flips", "--out", "."]
     run(vgg_bench, *models, *args)
     run(vgg_bench, models[0], *args)
-    assert (here / "mine.csv").read_text() == "mine" and before <= {path.name for path in here.iterdir()}
+    assert (here / "mine.csv").read_text() == "mine" and before <= {
+        path.name for path in here.iterdir()
+    }
     assert not (here / "comparisons.csv").exists()
 
 
@@ -120,17 +165,26 @@ def test_results_of_versions_without_a_list_are_replaced(tmp_path):
     (out / "run.json").unlink()
     (out / "environment.json").write_text(json.dumps({"versions": {"vgg-deploy": "0.1.0"}}))
     published(out, new_run_id(), accuracy_csv="newer")
-    assert content(out).keys() == {"accuracy.csv", "run.json", "notes.csv"} and (out / "accuracy.csv").read_text() == "newer"
+    assert (
+        content(out).keys() == {"accuracy.csv", "run.json", "notes.csv"}
+        and (out / "accuracy.csv").read_text() == "newer"
+    )
 
 
-@pytest.mark.parametrize("files", [["../other.txt", "/etc/none", "", ".", "..", 5, None, "a/b.csv"], "gate.json", None, {"a": 1}])
+@pytest.mark.parametrize(
+    "files",
+    [["../other.txt", "/etc/none", "", ".", "..", 5, None, "a/b.csv"], "gate.json", None, {"a": 1}],
+)
 def test_a_list_that_was_tampered_with_reaches_no_other_folder(tmp_path, files):
     out = tmp_path / "results"
     out.mkdir()
     (tmp_path / "other.txt").write_text("mine")
     (out / "run.json").write_text(json.dumps({"files": files}))
     published(out, new_run_id(), accuracy_csv="new")
-    assert (tmp_path / "other.txt").read_text() == "mine" and content(out).keys() == {"accuracy.csv", "run.json"}
+    assert (tmp_path / "other.txt").read_text() == "mine" and content(out).keys() == {
+        "accuracy.csv",
+        "run.json",
+    }
 
 
 @pytest.mark.parametrize("damage", [b"", b"[" * 100_000, b"\xff\xfe", b"[]"])
@@ -145,9 +199,29 @@ def test_a_killed_run_leaves_nothing_behind_for_long(many, tmp_path):  # noqa: F
     out = tmp_path / "results"
     published(out, new_run_id(), accuracy_csv="old")
     code = "from bench.cli import main; main()"
-    args = [net, "--data", data, "--scales", "160", "--no-flips", "--measure", "accuracy", "--threads", "1", "--cells", tmp_path / "cells", "--out", out]
+    args = [
+        net,
+        "--data",
+        data,
+        "--scales",
+        "160",
+        "--no-flips",
+        "--measure",
+        "accuracy",
+        "--threads",
+        "1",
+        "--cells",
+        tmp_path / "cells",
+        "--out",
+        out,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-c", code, *map(str, args)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, args)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     while not list((tmp_path / "cells").glob("*.partial.npy")):
         time.sleep(0.01)
     (staging,) = out.glob(".vgg-bench-*")
@@ -169,17 +243,53 @@ def test_a_full_disk_leaves_the_earlier_results(bench, models, photos, tmp_path)
     bench(*models)
     before = content(bench.out)
     code = "from bench.cli import main; main()"
-    args = [models[0], "--data", photos, "--scales", "48,80", "--measure", "accuracy", "--threads", "1", "--cells", tmp_path / "cells", "--out", bench.out]
+    args = [
+        models[0],
+        "--data",
+        photos,
+        "--scales",
+        "48,80",
+        "--measure",
+        "accuracy",
+        "--threads",
+        "1",
+        "--cells",
+        tmp_path / "cells",
+        "--out",
+        bench.out,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code, *map(str, args)], env=environment, capture_output=True, text=True, preexec_fn=limited)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        preexec_fn=limited,
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert f"{bench.out}/report.html: writing failed (File too large); what was there before is untouched" in done.stderr
+    assert (
+        f"{bench.out}/report.html: writing failed (File too large); what was there before is untouched"
+        in done.stderr
+    )
     assert content(bench.out) == before
 
 
-def test_a_folder_that_cannot_be_written_is_known_before_anything_is_measured(models, photos, tmp_path):
+def test_a_folder_that_cannot_be_written_is_known_before_anything_is_measured(
+    models, photos, tmp_path
+):
     (tmp_path / "file").write_text("in the way")
-    args = ["--data", photos, "--scales", "48", "--measure", "accuracy", "--cells", tmp_path / "cells", "--out", tmp_path / "file"]
+    args = [
+        "--data",
+        photos,
+        "--scales",
+        "48",
+        "--measure",
+        "accuracy",
+        "--cells",
+        tmp_path / "cells",
+        "--out",
+        tmp_path / "file",
+    ]
     assert "file: cannot be written" in run(vgg_bench, models[0], *args, code=2)
     assert not (tmp_path / "cells").exists()
 
@@ -193,7 +303,9 @@ def test_a_folder_that_the_run_made_goes_with_a_run_that_fails(tmp_path):
 def test_while_files_are_moved_the_list_says_so(tmp_path, monkeypatch):
     """A crash between two moves leaves files of both runs, and a list that names them all."""
     out = tmp_path / "results"
-    published(out, new_run_id(), a_csv="old", b_csv="old", gate_json='{"run_id": "1", "verdict": "pass"}')
+    published(
+        out, new_run_id(), a_csv="old", b_csv="old", gate_json='{"run_id": "1", "verdict": "pass"}'
+    )
     replace, moved = os.replace, []
 
     def stops(source, target):
@@ -202,11 +314,22 @@ def test_while_files_are_moved_the_list_says_so(tmp_path, monkeypatch):
         moved.append(target)
         replace(source, target)
 
-    monkeypatch.setattr(os, "replace", lambda source, target: stops(source, target) if Path(target).parent == out else replace(source, target))
+    monkeypatch.setattr(
+        os,
+        "replace",
+        lambda source, target: (
+            stops(source, target) if Path(target).parent == out else replace(source, target)
+        ),
+    )
     with pytest.raises(KeyboardInterrupt):
         published(out, new_run_id(), a_csv="new", c_csv="new")
     monkeypatch.undo()
     listed = json.loads((out / "run.json").read_text())
-    assert not listed["complete"] and set(listed["files"]) >= {"a.csv", "b.csv", "c.csv", "gate.json"}
+    assert not listed["complete"] and set(listed["files"]) >= {
+        "a.csv",
+        "b.csv",
+        "c.csv",
+        "gate.json",
+    }
     published(out, new_run_id(), d_csv="new")
     assert content(out).keys() == {"d.csv", "run.json"}

@@ -28,12 +28,19 @@ from vgg_deploy.files import sha256
 from vgg_deploy.net.model import posterior
 from vgg_deploy.runtimes import open_runtime
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed: pip install ncnn")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed: pip install ncnn"
+)
 
 
 def write(folder, net, form="uint8", precision="fp32"):
     path = folder / f"{net.spec.arch}.{precision}.onnx"
-    write_onnx(path, onnx_graph(net, Artifact(net.spec, form, precision, "net.pt", "0" * 64), PRECISIONS[precision]))
+    write_onnx(
+        path,
+        onnx_graph(
+            net, Artifact(net.spec, form, precision, "net.pt", "0" * 64), PRECISIONS[precision]
+        ),
+    )
     return path
 
 
@@ -59,11 +66,16 @@ def test_every_net_and_form(tmp_path, arch, form, more):
     runtime = open_runtime(exported(tmp_path, net, form))
     crop, mean = net.spec.crop, torch.tensor(net.spec.preprocessing.mean).double().view(1, 3, 1, 1)
     for n, h, w in ((1, crop, crop), (2, crop + 17, crop + 64), (3, crop + 40, crop + 5)):
-        images = np.random.default_rng(h).integers(0, 256, (n, h, w, 3), np.uint8).transpose(0, 3, 1, 2)  # not contiguous
+        images = (
+            np.random.default_rng(h).integers(0, 256, (n, h, w, 3), np.uint8).transpose(0, 3, 1, 2)
+        )  # not contiguous
         with torch.inference_mode():
             wanted = net.double()(torch.from_numpy(images).double() - mean)
         found = runtime(images)
-        assert found.score_map.shape == wanted.shape and found.score_map.dtype == found.posterior.dtype == np.float32
+        assert (
+            found.score_map.shape == wanted.shape
+            and found.score_map.dtype == found.posterior.dtype == np.float32
+        )
         np.testing.assert_allclose(found.score_map, wanted, atol=5e-5 * wanted.abs().max().item())
         np.testing.assert_allclose(found.posterior, posterior(wanted), atol=1e-4)
     assert runtime.artifact.input == ("normalised" if form == "normalised" else "float32")
@@ -74,14 +86,20 @@ def test_the_readings_of_lrn_differ(tmp_path):
     images, scores = np.random.default_rng(0).integers(0, 256, (1, 3, 32, 32), np.uint8), []
     for reading in ("alexnet", "caffe"):
         (tmp_path / reading).mkdir()
-        scores.append(open_runtime(exported(tmp_path / reading, thin_net("A-LRN", lrn=reading)))(images).score_map)
+        scores.append(
+            open_runtime(exported(tmp_path / reading, thin_net("A-LRN", lrn=reading)))(
+                images
+            ).score_map
+        )
     assert np.abs(scores[0] - scores[1]).max() > 1e-2 * np.abs(scores[0]).max()
 
 
 def test_the_text_is_what_ncnn_documents():
     """Worked out by hand for one layer of each kind; 5=1 makes pools drop a rest, 9=1 is the ReLU."""
     lines = ncnn_graph(thin_net("A-LRN").spec, "float32").text.splitlines()
-    assert lines[:2] == ["7767517", "22 23"]  # input, mean, 8 + 3 convolutions, LRN, 5 pools, split (which makes two values), average, softmax
+    assert (
+        lines[:2] == ["7767517", "22 23"]
+    )  # input, mean, 8 + 3 convolutions, LRN, 5 pools, split (which makes two values), average, softmax
     assert lines[3] == "Bias subtract_mean 1 1 image subtract_mean.out 0=3"
     assert lines[4:7] == [
         "Convolution conv1_1 1 1 subtract_mean.out conv1_1.out 0=4 1=3 2=1 3=1 4=1 5=1 6=108 9=1",
@@ -107,7 +125,9 @@ def classes_moved(held, array):
 
 
 def rows_for_columns(held, array):
-    return right_bytes(held, array.swapaxes(2, 3) if array.ndim == 4 and array.shape[3] == 3 else array)
+    return right_bytes(
+        held, array.swapaxes(2, 3) if array.ndim == 4 and array.shape[3] == 3 else array
+    )
 
 
 @pytest.mark.parametrize("fault", [mean_added, one_layer_zero, classes_moved, rows_for_columns])
@@ -135,7 +155,9 @@ def test_only_float32_files_of_ours_are_taken(tmp_path):
         assert error.value.exit_code == 2 and not list(tmp_path.glob("*ncnn*"))
         return error.value.message
 
-    assert "is fp16, ncnn's files are made of float32" in refused(write(tmp_path, thin_net("A"), precision="fp16"))
+    assert "is fp16, ncnn's files are made of float32" in refused(
+        write(tmp_path, thin_net("A"), precision="fp16")
+    )
     source = write(tmp_path, thin_net("A"))
     manifest_path(source).write_text(json.dumps({"sha256": "0" * 64}))
     assert "changed since it was exported" in refused(source)
@@ -148,8 +170,12 @@ def test_only_float32_files_of_ours_are_taken(tmp_path):
     model.graph.initializer.add().CopyFrom(tensor)
     model.graph.initializer[-1].dims[0] += 1
     onnx.save(model, tmp_path / "other.onnx")
-    assert "fc8.bias: 16 bytes are stored, its shape [5] takes 20" in refused(tmp_path / "other.onnx")
-    model.graph.initializer[-1].CopyFrom(numpy_helper.from_array(np.zeros(5, np.float32), "fc8.bias"))
+    assert "fc8.bias: 16 bytes are stored, its shape [5] takes 20" in refused(
+        tmp_path / "other.onnx"
+    )
+    model.graph.initializer[-1].CopyFrom(
+        numpy_helper.from_array(np.zeros(5, np.float32), "fc8.bias")
+    )
     onnx.save(model, tmp_path / "other.onnx")
     assert "fc8.bias is (5,), its net has (4,)" in refused(tmp_path / "other.onnx")
     (tmp_path / "text.onnx").write_text("hello")
@@ -172,18 +198,33 @@ def signed(path, **changes) -> None:
 
 def test_what_ncnn_would_trust_is_checked_before(tmp_path):
     path = exported(tmp_path, thin_net("A"))
-    param, weights, manifest = path.read_text(), weights_path(path).read_bytes(), manifest_path(path).read_text()
+    param, weights, manifest = (
+        path.read_text(),
+        weights_path(path).read_bytes(),
+        manifest_path(path).read_text(),
+    )
 
-    for text in (param.replace("6=108", "6=1000000000"), param.replace("21 22", "2000000000 22"), param + "x", param[:-9], "", "hello"):
+    for text in (
+        param.replace("6=108", "6=1000000000"),
+        param.replace("21 22", "2000000000 22"),
+        param + "x",
+        param[:-9],
+        "",
+        "hello",
+    ):
         path.write_text(text)
         signed(path)
-        assert "is not net A as its manifest describes it" in refusal(path) and "vgg-export --ncnn" in refusal(path)
+        assert "is not net A as its manifest describes it" in refusal(
+            path
+        ) and "vgg-export --ncnn" in refusal(path)
     path.write_text(param)
     for data in (weights[:-4], weights + b"1234", b""):
         weights_path(path).write_bytes(data)
         signed(path)
         assert "the file is cut short" in refusal(path)
-    weights_path(path).write_bytes(weights[:12] + b"\x47\x6b\x30\x01" + weights[16:])  # "half precision follows"
+    weights_path(path).write_bytes(
+        weights[:12] + b"\x47\x6b\x30\x01" + weights[16:]
+    )  # "half precision follows"
     signed(path)
     assert "conv1_1.weight is not stored as float32" in refusal(path)
     weights_path(path).write_bytes(weights[:-1] + b"\x01")
@@ -193,7 +234,13 @@ def test_what_ncnn_would_trust_is_checked_before(tmp_path):
     spec = json.loads(manifest)["spec"]
     signed(path, spec={**spec, "classes": ["a"], "names": ["a"]})
     assert "is not net A as" in refusal(path)
-    for spoilt in ("{}", "hello", "[]", json.dumps({**json.loads(manifest), "files": 3}), json.dumps({**json.loads(manifest), "version": 9})):
+    for spoilt in (
+        "{}",
+        "hello",
+        "[]",
+        json.dumps({**json.loads(manifest), "files": 3}),
+        json.dumps({**json.loads(manifest), "version": 9}),
+    ):
         manifest_path(path).write_text(spoilt)
         assert "export it again" in refusal(path)
     manifest_path(path).unlink()
@@ -209,7 +256,9 @@ def test_ncnn_runs_on_cpus_and_from_the_crop_up(tmp_path, monkeypatch):
     assert "--runtimes onnxruntime: does not open" in refusal(path, runtime="onnxruntime")
     with pytest.raises(InputError, match="pictures of 63x200 are below the crop 64"):
         open_runtime(path)(np.zeros((1, 3, 63, 200), np.uint8))
-    monkeypatch.setitem(sys.modules, "ncnn", None)  # what Python's import sees where it is not installed
+    monkeypatch.setitem(
+        sys.modules, "ncnn", None
+    )  # what Python's import sees where it is not installed
     assert "pip install vgg-deploy[ncnn]" in refusal(path)
 
 
@@ -218,29 +267,65 @@ def test_same_text_other_weights_is_another_model(tmp_path):
     for seed in (0, 1):
         (tmp_path / str(seed)).mkdir()
         exported(tmp_path / str(seed), thin_net("A", seed))
-    one, other = open_models([tmp_path / "0" / "A.fp32.ncnn.param", tmp_path / "1" / "A.fp32.ncnn.param"], Ways())
+    one, other = open_models(
+        [tmp_path / "0" / "A.fp32.ncnn.param", tmp_path / "1" / "A.fp32.ncnn.param"], Ways()
+    )
     assert one.path.read_bytes() == other.path.read_bytes() and one.identity != other.identity
     assert one.identity["runtime"] == "ncnn" and one.identity["version"]
-    assert runnable([one.path], "cuda") == ([], [one.path]) and runnable([one.path], "cpu") == ([one.path], [])
+    assert runnable([one.path], "cuda") == ([], [one.path]) and runnable([one.path], "cpu") == (
+        [one.path],
+        [],
+    )
 
 
 def test_from_checkpoint_to_tables(here, photos):
-    said = run(vgg_export, save_net(thin_net("A", classes=CLASSES), here / "A.pt"), "--onnx", "--ncnn", "--precision", "fp16,fp32", "--threads", 1)
-    assert "A.fp32.ncnn.param against ONNX Runtime" in said and "A.fp32.onnx against PyTorch" in said
-    names = {f"A.fp32.{ending}" for ending in ("onnx", "json", "ncnn.param", "ncnn.bin", "ncnn.json")}
-    assert {p.name for p in (here / "exported").iterdir()} == names | {"A.fp16.onnx", "A.fp16.json", "export.json"}
+    said = run(
+        vgg_export,
+        save_net(thin_net("A", classes=CLASSES), here / "A.pt"),
+        "--onnx",
+        "--ncnn",
+        "--precision",
+        "fp16,fp32",
+        "--threads",
+        1,
+    )
+    assert (
+        "A.fp32.ncnn.param against ONNX Runtime" in said and "A.fp32.onnx against PyTorch" in said
+    )
+    names = {
+        f"A.fp32.{ending}" for ending in ("onnx", "json", "ncnn.param", "ncnn.bin", "ncnn.json")
+    }
+    assert {p.name for p in (here / "exported").iterdir()} == names | {
+        "A.fp16.onnx",
+        "A.fp16.json",
+        "export.json",
+    }
     manifest = json.loads((here / "exported" / "A.fp32.ncnn.json").read_text())
-    assert manifest["onnx_sha256"] == sha256(here / "exported" / "A.fp32.onnx") and manifest["versions"]["ncnn"]
-    assert {name: f["sha256"] for name, f in manifest["files"].items()} == {n: sha256(here / "exported" / n) for n in manifest["files"]}
+    assert (
+        manifest["onnx_sha256"] == sha256(here / "exported" / "A.fp32.onnx")
+        and manifest["versions"]["ncnn"]
+    )
+    assert {name: f["sha256"] for name, f in manifest["files"].items()} == {
+        n: sha256(here / "exported" / n) for n in manifest["files"]
+    }
     assert len(manifest["check"]) == 8 and all(c["agree"] == c["batch"] for c in manifest["check"])
 
     run(vgg_bench, "--data", photos, "--scales", "32,64", "--measure", "accuracy", "--threads", 1)
     table = pd.read_csv("results/accuracy.csv").set_index(["model", "scales"]).top1_error_pct
-    assert set(table.index.get_level_values(0)) == {"A.fp16.onnx", "A.fp32.onnx", "A.fp32.ncnn.param"}
+    assert set(table.index.get_level_values(0)) == {
+        "A.fp16.onnx",
+        "A.fp32.onnx",
+        "A.fp32.ncnn.param",
+    }
     assert (table["A.fp32.ncnn.param"] == table["A.fp32.onnx"]).all()
 
     (here / "exported" / "A.fp32.ncnn.param").unlink()
     run(vgg_export, "exported/A.fp32.onnx", "--ncnn", "--threads", 1)
-    assert [row["file"] for row in json.loads((here / "exported" / "export.json").read_text())] == ["A.fp32.ncnn.param", "A.fp32.onnx"]
-    assert "--ncnn is made from float32" in run(vgg_export, "A.pt", "--onnx", "--ncnn", "--precision", "fp16", code=2)
+    assert [row["file"] for row in json.loads((here / "exported" / "export.json").read_text())] == [
+        "A.fp32.ncnn.param",
+        "A.fp32.onnx",
+    ]
+    assert "--ncnn is made from float32" in run(
+        vgg_export, "A.pt", "--onnx", "--ncnn", "--precision", "fp16", code=2
+    )
     assert "is fp16" in run(vgg_export, "exported/A.fp16.onnx", "--ncnn", code=2)

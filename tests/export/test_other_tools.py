@@ -13,7 +13,10 @@ from export.tensorrt.triton import write_repository
 from tests.support.nets import picture, save_net, thin_net
 
 POLYGRAPHY = Path(sys.executable).with_name("polygraphy")
-needs_polygraphy = pytest.mark.skipif(not POLYGRAPHY.exists(), reason="polygraphy is not installed: pip install polygraphy onnx_graphsurgeon")
+needs_polygraphy = pytest.mark.skipif(
+    not POLYGRAPHY.exists(),
+    reason="polygraphy is not installed: pip install polygraphy onnx_graphsurgeon",
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +25,24 @@ def files(tmp_path_factory):
     (folder / "photos").mkdir()
     for i in range(4):
         picture("disc", rng).save(folder / "photos" / f"{i}.png")
-    wanted = Wanted(("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8"), calibration=folder / "photos")
-    return {e.artifact.precision: e.path for e in export_onnx(save_net(thin_net("D"), folder / "net.pt"), folder, wanted, None, 1, lambda text: None)}
+    wanted = Wanted(
+        ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8"), calibration=folder / "photos"
+    )
+    return {
+        e.artifact.precision: e.path
+        for e in export_onnx(
+            save_net(thin_net("D"), folder / "net.pt"), folder, wanted, None, 1, lambda text: None
+        )
+    }
 
 
 def polygraphy(*args, **environment) -> str:
-    done = subprocess.run([POLYGRAPHY, *map(str, args)], capture_output=True, text=True, env={**os.environ, **environment})
+    done = subprocess.run(
+        [POLYGRAPHY, *map(str, args)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -36,28 +51,56 @@ def polygraphy(*args, **environment) -> str:
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-cpu", "fp8"])
 def test_polygraphy_lints_and_runs_every_file(precision, files, tmp_path):
     """bf16 is not among them: polygraphy's NumPy has no such type, ONNX Runtime no such CPU kernels."""
-    assert "[E]" not in polygraphy("check", "lint", files[precision], "--input-shapes", "image:[1,3,64,96]")
+    assert "[E]" not in polygraphy(
+        "check", "lint", files[precision], "--input-shapes", "image:[1,3,64,96]"
+    )
     inputs, outputs = tmp_path / "in.json", tmp_path / "out.json"
     run = ("run", files[precision], "--onnxrt")
-    assert "PASSED" in polygraphy(*run, "--input-shapes", "image:[1,3,64,96]", "--validate", "--save-inputs", inputs, "--save-outputs", outputs)
+    assert "PASSED" in polygraphy(
+        *run,
+        "--input-shapes",
+        "image:[1,3,64,96]",
+        "--validate",
+        "--save-inputs",
+        inputs,
+        "--save-outputs",
+        outputs,
+    )
     compare = ("--postprocess", "top-3", "--compare", "indices", "--index-tolerance", "0")
-    assert "Pass Rate: 100.00%" in polygraphy(*run, "--load-inputs", inputs, "--load-outputs", outputs, *compare)
+    assert "Pass Rate: 100.00%" in polygraphy(
+        *run, "--load-inputs", inputs, "--load-outputs", outputs, *compare
+    )
 
 
 @needs_polygraphy
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8", "fp8"])
 def test_polygraphy_converts_every_file(precision, files, tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
-    shapes = [f"--trt-{end}-shapes=image:[{n},3,{side},{side}]" for end, n, side in (("min", 1, 32), ("opt", 2, 64), ("max", 4, 96))]
+    shapes = [
+        f"--trt-{end}-shapes=image:[{n},3,{side},{side}]"
+        for end, n, side in (("min", 1, 32), ("opt", 2, 64), ("max", 4, 96))
+    ]
     # polygraphy builds for all GPUs that RTX knows unless told; fp8 runs on the newer ones only, and it then leaves the others out
     engine = tmp_path / "made.engine"
-    polygraphy("convert", files[precision], "--convert-to", "trt", "-o", engine, "--strongly-typed", *shapes, POLYGRAPHY_USE_TENSORRT_RTX="1")
+    polygraphy(
+        "convert",
+        files[precision],
+        "--convert-to",
+        "trt",
+        "-o",
+        engine,
+        "--strongly-typed",
+        *shapes,
+        POLYGRAPHY_USE_TENSORRT_RTX="1",
+    )
     assert engine.stat().st_size > 100_000
 
 
 def test_triton_accepts_the_configuration(files, tmp_path):
     """Its own protobuf schema."""
-    schema = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="tritonclient[grpc] is not installed")
+    schema = pytest.importorskip(
+        "tritonclient.grpc.model_config_pb2", reason="tritonclient[grpc] is not installed"
+    )
     from google.protobuf import text_format
 
     from export.tensorrt.triton import configuration
@@ -66,15 +109,37 @@ def test_triton_accepts_the_configuration(files, tmp_path):
     write_repository(tmp_path / "models", [files["fp16"], files["int8-cpu"]], 16, lambda text: None)
     assert {p.name for p in (tmp_path / "models").iterdir()} == {"D_fp16_onnx", "D_int8_cpu_onnx"}
     folder = tmp_path / "models" / "D_fp16_onnx"
-    assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == ["1/model.onnx", "config.pbtxt", "labels.txt"]
+    assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == [
+        "1/model.onnx",
+        "config.pbtxt",
+        "labels.txt",
+    ]
     assert (folder / "1" / "model.onnx").read_bytes() == files["fp16"].read_bytes()
     config = text_format.Parse((folder / "config.pbtxt").read_text(), schema.ModelConfig())
-    assert (config.name, config.platform, config.max_batch_size) == ("D_fp16_onnx", "onnxruntime_onnx", 16)
-    assert [(i.name, i.data_type, list(i.dims)) for i in config.input] == [("image", schema.TYPE_UINT8, [3, -1, -1])]
+    assert (config.name, config.platform, config.max_batch_size) == (
+        "D_fp16_onnx",
+        "onnxruntime_onnx",
+        16,
+    )
+    assert [(i.name, i.data_type, list(i.dims)) for i in config.input] == [
+        ("image", schema.TYPE_UINT8, [3, -1, -1])
+    ]
     outputs = [(o.name, o.data_type, list(o.dims), o.label_filename) for o in config.output]
-    assert outputs == [("posterior", schema.TYPE_FP32, [4], "labels.txt"), ("score_map", schema.TYPE_FP32, [4, -1, -1], "")]
+    assert outputs == [
+        ("posterior", schema.TYPE_FP32, [4], "labels.txt"),
+        ("score_map", schema.TYPE_FP32, [4, -1, -1], ""),
+    ]
     assert list(config.dynamic_batching.preferred_batch_size) == [4, 8, 16]
     assert (folder / "labels.txt").read_text().splitlines() == list(thin_net("D").spec.names)
-    plan = configuration("D_plan", Artifact(thin_net("D").spec, "normalised", "fp16", "D.pt", "0" * 64), "tensorrt_plan", 8, 3)
+    plan = configuration(
+        "D_plan",
+        Artifact(thin_net("D").spec, "normalised", "fp16", "D.pt", "0" * 64),
+        "tensorrt_plan",
+        8,
+        3,
+    )
     config = text_format.Parse(plan, schema.ModelConfig())
-    assert list(config.instance_group[0].profile) == ["0", "1", "2"] and config.input[0].data_type == schema.TYPE_FP32
+    assert (
+        list(config.instance_group[0].profile) == ["0", "1", "2"]
+        and config.input[0].data_type == schema.TYPE_FP32
+    )

@@ -13,7 +13,14 @@ import torch
 from export import release
 from export.onnx.graph import Graph, onnx_graph
 from export.verify.parity import compare, judge_exact
-from tests.support.faulty_nets import overflowing, permuted_classes, softmax_before_average, swapped_channels, without_mean, zeroed_convolution
+from tests.support.faulty_nets import (
+    overflowing,
+    permuted_classes,
+    softmax_before_average,
+    swapped_channels,
+    without_mean,
+    zeroed_convolution,
+)
 from tests.support.nets import save_net, thin_net
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.net.model import VGG
@@ -22,13 +29,18 @@ from vgg_deploy.runtimes import Scores
 
 def export(tmp_path, net=None):
     source = save_net(net or thin_net("D"), tmp_path / "net.pt")
-    return release.export_onnx(source, tmp_path / "out", release.Wanted(("fp32",)), None, 2, lambda text: None)[0]
+    return release.export_onnx(
+        source, tmp_path / "out", release.Wanted(("fp32",)), None, 2, lambda text: None
+    )[0]
 
 
 def test_a_good_file_passes(tmp_path):
     exported = export(tmp_path)
     assert exported.path.is_file()
-    assert all(c.agree == c.batch and c.score_difference < 1e-4 * c.largest_score for c in exported.comparisons)
+    assert all(
+        c.agree == c.batch and c.score_difference < 1e-4 * c.largest_score
+        for c in exported.comparisons
+    )
 
 
 def net_times(factor: float) -> VGG:
@@ -60,16 +72,6 @@ def test_a_net_with_one_answer_brings_a_warning(tmp_path):
     assert any("gives the same scores for each of" in line for line in said)
 
 
-
-
-
-
-
-
-
-
-
-
 def ceiling_pools(graph: Graph) -> None:
     for node in graph.model.graph.node:
         for attribute in node.attribute:
@@ -82,11 +84,18 @@ def wrong_padding(graph: Graph) -> None:
     next(a for a in node.attribute if a.name == "pads").ints[:] = [2, 2, 0, 0]
 
 
-
-
 @pytest.mark.parametrize(
     "fault",
-    [without_mean, swapped_channels, zeroed_convolution, permuted_classes, softmax_before_average, ceiling_pools, wrong_padding, overflowing],
+    [
+        without_mean,
+        swapped_channels,
+        zeroed_convolution,
+        permuted_classes,
+        softmax_before_average,
+        ceiling_pools,
+        wrong_padding,
+        overflowing,
+    ],
 )
 def test_a_planted_fault_fails_and_leaves_nothing(fault, tmp_path, monkeypatch):
     export(tmp_path)
@@ -106,9 +115,13 @@ def test_a_planted_fault_fails_and_leaves_nothing(fault, tmp_path, monkeypatch):
     assert (tmp_path / "out" / "D.fp32.onnx").read_bytes() == released
 
 
-@pytest.mark.parametrize("other", [thin_net("D", seed=9), thin_net("C")], ids=["another checkpoint", "another arch"])
+@pytest.mark.parametrize(
+    "other", [thin_net("D", seed=9), thin_net("C")], ids=["another checkpoint", "another arch"]
+)
 def test_the_graph_of_another_net_fails(other, tmp_path, monkeypatch):
-    monkeypatch.setattr(release, "onnx_graph", lambda net, artifact, *how: onnx_graph(other, artifact, *how))
+    monkeypatch.setattr(
+        release, "onnx_graph", lambda net, artifact, *how: onnx_graph(other, artifact, *how)
+    )
     with pytest.raises(CheckFailed, match="PyTorch"):
         export(tmp_path)
     assert not any((tmp_path / "out").iterdir())
@@ -118,7 +131,9 @@ def test_nan_passes_no_tolerance(tmp_path):
     net = thin_net("D")
     spoilt = VGG(replace(net.spec))
     weights = net.state_dict()
-    weights["fc6.bias"] = torch.full_like(weights["fc6.bias"], 3e38)  # finite, as weights must be; the scores are NaN
+    weights["fc6.bias"] = torch.full_like(
+        weights["fc6.bias"], 3e38
+    )  # finite, as weights must be; the scores are NaN
     weights["fc7.weight"] = weights["fc7.weight"] * 1000
     spoilt.load_state_dict(weights)
     with pytest.raises(InputError, match="its scores are not finite"):
@@ -163,6 +178,11 @@ print(done.size, 1024 * int(status.split("VmHWM:")[1].split()[0]))
 
 
 def run_python(script: str) -> str:
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -1,6 +1,18 @@
 """The commands as a user gives them."""
 
-
-
-
-THIN = ["--width", "0.0625", "--crop", "32", "--side", "32:64", "--batch", "16", "--init", "he", "--workers", "0", "--threads", "2"]
+THIN = [
+    "--width",
+    "0.0625",
+    "--crop",
+    "32",
+    "--side",
+    "32:64",
+    "--batch",
+    "16",
+    "--init",
+    "he",
+    "--workers",
+    "0",
+    "--threads",
+    "2",
+]

@@ -13,5 +13,6 @@ def behind(graph, output, op, *inputs, **attributes):
                 other.input[i] = f"{output}.before"
     graph.node.append(helper.make_node(op, [f"{output}.before", *inputs], [output], **attributes))
 
+
 def twice_the_rows(graph):
     behind(graph, "posterior", "Concat", "posterior.before", axis=0)

@@ -16,16 +16,21 @@ from vgg_deploy.net.spec import NetSpec, numbered
 CLASSES, HIDDEN = 7, 256
 ROUNDING = 3e-6  # of float32 weights through up to 19 layers, relative to the largest logit
 
+
 def our_net(foreign: Foreign) -> nn.Module:
-    spec = NetSpec(foreign.arch, numbered(foreign.class_count), width=foreign.width, crop=foreign.crop)
+    spec = NetSpec(
+        foreign.arch, numbered(foreign.class_count), width=foreign.width, crop=foreign.crop
+    )
     net = VGG(spec)
     net.load_state_dict(foreign.weights)
     return net.double().eval()
+
 
 def our_trunk(foreign: Foreign) -> nn.Module:
     trunk = VGG(NetSpec(foreign.arch, ("any",), width=foreign.width)).trunk
     trunk.load_state_dict(foreign.weights)
     return trunk.double().eval()
+
 
 def photos(height: int, width: int, count: int = 2) -> Tensor:
     """(N, 3, H, W) RGB 0-255: noise, whose channels have different levels so that their order matters."""
@@ -33,9 +38,11 @@ def photos(height: int, width: int, count: int = 2) -> Tensor:
     levels = np.array([255, 160, 90]).reshape(1, 3, 1, 1)
     return torch.from_numpy(np.floor(rng.random((count, 3, height, width)) * levels))
 
+
 def assert_same(ours: Tensor, theirs: Tensor) -> None:
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() <= ROUNDING * theirs.abs().max()
+
 
 @torch.no_grad()
 def randomise(net: nn.Module, seed: int) -> nn.Module:
@@ -49,19 +56,31 @@ def randomise(net: nn.Module, seed: int) -> nn.Module:
             module.weight.uniform_(0.5, 1.5, generator=draw)
             module.bias.normal_(0, 0.5, generator=draw)
             module.running_mean.normal_(0, 0.5, generator=draw)
-            module.running_var.copy_(10 ** torch.empty_like(module.running_var).uniform_(-3, 0.5, generator=draw))
+            module.running_var.copy_(
+                10 ** torch.empty_like(module.running_var).uniform_(-3, 0.5, generator=draw)
+            )
     return net.eval()
+
 
 def thin_cfg(arch: str) -> list:
     return [c if c == "M" else c // 16 for c in torchvision.models.vgg.cfgs[arch]]
+
 
 def torchvision_net(arch: str, batch_norm: bool) -> nn.Module:
     features = torchvision.models.vgg.make_layers(thin_cfg(arch), batch_norm)
     with torch.device("meta"):  # its own classifier has 123 million weights
         net = torchvision.models.VGG(features, init_weights=False)
-    layers = [nn.Linear(32 * 49, HIDDEN), nn.ReLU(), nn.Dropout(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Dropout()]
+    layers = [
+        nn.Linear(32 * 49, HIDDEN),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(HIDDEN, HIDDEN),
+        nn.ReLU(),
+        nn.Dropout(),
+    ]
     net.classifier = nn.Sequential(*layers, nn.Linear(HIDDEN, CLASSES))
     return randomise(net, seed=ord(arch))
+
 
 def caffe_arrays(arch: str, crop: int = 224) -> dict[str, np.ndarray]:
     """A thin net as released: conv1_1_W ... fc8_b, float32, trained on BGR; fully connected weights are matrices."""
@@ -69,10 +88,14 @@ def caffe_arrays(arch: str, crop: int = 224) -> dict[str, np.ndarray]:
     arrays, c_in = {}, 3
 
     def add(name: str, *shape: int) -> None:
-        arrays[f"{name}_W"] = rng.normal(0, math.sqrt(2 / math.prod(shape[1:])), shape).astype(np.float32)
+        arrays[f"{name}_W"] = rng.normal(0, math.sqrt(2 / math.prod(shape[1:])), shape).astype(
+            np.float32
+        )
         arrays[f"{name}_b"] = rng.normal(0, 0.5, shape[0]).astype(np.float32)
 
-    for s, (c_out, kernels) in enumerate(zip((4, 8, 16, 32, 32), ARCHS[arch].kernels, strict=True), start=1):
+    for s, (c_out, kernels) in enumerate(
+        zip((4, 8, 16, 32, 32), ARCHS[arch].kernels, strict=True), start=1
+    ):
         for i, k in enumerate(kernels, start=1):
             add(f"conv{s}_{i}", c_out, c_in, k, k)
             c_in = c_out
@@ -81,7 +104,13 @@ def caffe_arrays(arch: str, crop: int = 224) -> dict[str, np.ndarray]:
     add("fc8", CLASSES, HIDDEN)
     return arrays
 
-def caffe_scores(arrays: dict[str, np.ndarray], crops: Tensor, channels: list[int], mean: tuple[float, float, float]) -> Tensor:
+
+def caffe_scores(
+    arrays: dict[str, np.ndarray],
+    crops: Tensor,
+    channels: list[int],
+    mean: tuple[float, float, float],
+) -> Tensor:
     """What the net says: x - mean with its channels in the given order, convolutions, then matrix products."""
     x = crops[:, channels] - torch.tensor(mean, dtype=torch.float64).view(1, 3, 1, 1)
     arrays = {name: torch.from_numpy(a).double() for name, a in arrays.items()}

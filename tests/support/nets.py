@@ -10,9 +10,18 @@ from vgg_deploy.net.spec import NetSpec, Preprocessing
 
 CLASSES = ("disc", "square", "stripes", "triangle")
 
-def thin_spec(arch: str = "A", classes: tuple[str, ...] = CLASSES, crop: int = 32, **more) -> NetSpec:
-    more = {"width": 1 / 16, "preprocessing": Preprocessing(mean=(120.5, 113.25, 99.75)), "train_side": (crop, 2 * crop), **more}
+
+def thin_spec(
+    arch: str = "A", classes: tuple[str, ...] = CLASSES, crop: int = 32, **more
+) -> NetSpec:
+    more = {
+        "width": 1 / 16,
+        "preprocessing": Preprocessing(mean=(120.5, 113.25, 99.75)),
+        "train_side": (crop, 2 * crop),
+        **more,
+    }
     return NetSpec(arch, classes, crop=crop, **more)
+
 
 def thin_net(arch: str = "A", seed: int = 0, **more) -> VGG:
     """A random net with biases that are not zero, in evaluation mode."""
@@ -25,9 +34,11 @@ def thin_net(arch: str = "A", seed: int = 0, **more) -> VGG:
                 parameter.normal_(0, 0.1, generator=generator)
     return net.eval()
 
+
 def save_net(net: VGG, path):
     save_checkpoint(path, Checkpoint(net.spec, net.state_dict()))
     return path
+
 
 def picture(kind: str, rng: np.random.Generator) -> Image.Image:
     """One of CLASSES in random colours, 40-90 pixels a side, landscape or portrait."""

@@ -45,7 +45,13 @@ class Warm:
 
     def __init__(self):
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        self.process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
         self.count, self.running = 0, set()
 
     def ask(self, request: dict) -> int:
@@ -58,7 +64,13 @@ class Warm:
         self.count += 1
         log = here / f"{self.count}.log"
         log.touch()
-        order = {"args": [str(a) for a in args], "here": str(here), "log": str(log), "env": {**os.environ, **env}, "file_bytes": file_bytes}
+        order = {
+            "args": [str(a) for a in args],
+            "here": str(here),
+            "log": str(log),
+            "env": {**os.environ, **env},
+            "file_bytes": file_bytes,
+        }
         training = Training(self, self.ask(order), log)
         self.running.add(training.pid)
         return training
@@ -98,7 +110,9 @@ def _serve() -> None:
             log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for place, file in enumerate((os.open(os.devnull, os.O_RDONLY), log, log)):
                 os.dup2(file, place)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"], request["file_bytes"]))
+            resource.setrlimit(
+                resource.RLIMIT_FSIZE, (request["file_bytes"], request["file_bytes"])
+            )
             main(request["args"], prog_name="python -m train")
         print(pid, flush=True)
 

@@ -12,15 +12,19 @@ from vgg_deploy.exported.metadata import Artifact
 
 def written_onnx(path, net, source_sha256="0" * 64, fault=None):
     """An ONNX file of a net, with a fault or without, written past the checks of the export."""
-    graph = onnx_graph(net, Artifact(net.spec, "uint8", "fp32", "A.pt", source_sha256), PRECISIONS["fp32"])
+    graph = onnx_graph(
+        net, Artifact(net.spec, "uint8", "fp32", "A.pt", source_sha256), PRECISIONS["fp32"]
+    )
     if fault:
         fault(graph)
     write_onnx(path, graph)
     return path
 
+
 @pytest.fixture
 def net(tmp_path):
     return save_net(thin_net("A"), tmp_path / "A.pt")
+
 
 @pytest.fixture
 def many(tmp_path):

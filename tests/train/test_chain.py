@@ -22,7 +22,22 @@ TABLE_3 = [
     ("D", (256, 256)), ("D", (384, 384)), ("D", (256, 512)),
     ("E", (256, 256)), ("E", (384, 384)), ("E", (256, 512)),
 ]  # fmt: skip
-THIN = ["--width", "0.0625", "--crop", "32", "--batch", "16", "--init", "he", "--lr", "0.003", "--workers", "0", "--threads", "1"]
+THIN = [
+    "--width",
+    "0.0625",
+    "--crop",
+    "32",
+    "--batch",
+    "16",
+    "--init",
+    "he",
+    "--lr",
+    "0.003",
+    "--workers",
+    "0",
+    "--threads",
+    "1",
+]
 SHORT = [*THIN, "--epochs", "1"]
 
 
@@ -45,8 +60,12 @@ def test_what_starts_from_what_is_section_3_1s():
         "E-256": "A-256", "E-384": "E-256", "E-jitter": "E-384",
     }  # fmt: skip
     names = list(starts)
-    assert all(start is None or names.index(start) < names.index(name) for name, start in starts.items())
-    assert {stage.name: stage.start for stage in CHAINS["glorot"]} == {name: None if start == "A-256" else start for name, start in starts.items()}
+    assert all(
+        start is None or names.index(start) < names.index(name) for name, start in starts.items()
+    )
+    assert {stage.name: stage.start for stage in CHAINS["glorot"]} == {
+        name: None if start == "A-256" else start for name, start in starts.items()
+    }
 
 
 def test_rates_and_lengths():
@@ -64,11 +83,30 @@ def test_rates_and_lengths():
     assert (asked.epochs, asked.lr) == (3, 0.5)
 
 
-@pytest.mark.parametrize(("crop", "sides"), [(96, (110, 165, 219)), (32, (37, 55, 73)), (288, (329, 494, 658))])
+@pytest.mark.parametrize(
+    ("crop", "sides"), [(96, (110, 165, 219)), (32, (37, 55, 73)), (288, (329, 494, 658))]
+)
 def test_s_goes_with_the_crop(photos, here, crop, sides):
     """256 : 384 : 512 to 224 as the paper's; a crop wider than 256 too."""
     s1, s2, s3 = sides
-    said = run(train, "--arch", "D", "--chain", "paper", "--plan", "--data", photos, "--width", "0.0625", "--crop", crop, "--batch", "4", "--threads", "2")
+    said = run(
+        train,
+        "--arch",
+        "D",
+        "--chain",
+        "paper",
+        "--plan",
+        "--data",
+        photos,
+        "--width",
+        "0.0625",
+        "--crop",
+        crop,
+        "--batch",
+        "4",
+        "--threads",
+        "2",
+    )
     for row in (
         f"A-256 │ paper-std draw │ {s1} │ 0.01 │ 74", f"D-384 │ D-256 │ {s2} │ 0.001 │ 37", f"D-jitter │ D-384 │ [{s1};{s3}] │ 0.001 │ 37",
     ):  # fmt: skip
@@ -78,7 +116,12 @@ def test_s_goes_with_the_crop(photos, here, crop, sides):
 
 def test_a_plan_trains_and_writes_nothing(photos, here):
     said = run(train, "--arch", "B", "--chain", "paper", "--plan", "--data", photos, *SHORT)
-    assert "A-256 │ he draw" in said and "B-256 │ A-256" in said and "│ 6 │" in said and said.count("to do") == 2
+    assert (
+        "A-256 │ he draw" in said
+        and "B-256 │ A-256" in said
+        and "│ 6 │" in said
+        and said.count("to do") == 2
+    )
     assert not any(name in said for name in ("C-256", "D-256", "A-LRN")) and "to go" in said
     assert not list(here.iterdir())
 
@@ -92,34 +135,71 @@ def trained(photos, tmp_path_factory):
 
 
 def same(one, two):
-    torch.testing.assert_close(one, two, rtol=0, atol=1e-20)  # biases have crept from zero by the rate
+    torch.testing.assert_close(
+        one, two, rtol=0, atol=1e-20
+    )  # biases have crept from zero by the rate
 
 
 def test_every_stage_starts_from_what_the_one_before_learnt(trained, photos):
     """Oracle: the weights in the files. At LR next to nothing a stage's best.pt is what it began with."""
-    assert {p.parent.name for p in trained.glob("*/best.pt")} == {"A-256", "C-256", "C-384", "C-jitter"}
-    still = ["--data", photos, *SHORT, "--weight-decay", "0", "--lr", "1e-30", "--out", trained.parent / "still"]
+    assert {p.parent.name for p in trained.glob("*/best.pt")} == {
+        "A-256",
+        "C-256",
+        "C-384",
+        "C-jitter",
+    }
+    still = [
+        "--data",
+        photos,
+        *SHORT,
+        "--weight-decay",
+        "0",
+        "--lr",
+        "1e-30",
+        "--out",
+        trained.parent / "still",
+    ]
     run(train, "--arch", "C", "--chain", "paper", *still)
-    a, c, c384, jitter = (load_checkpoint(trained.parent / "still" / name / "best.pt") for name in ("A-256", "C-256", "C-384", "C-jitter"))
+    a, c, c384, jitter = (
+        load_checkpoint(trained.parent / "still" / name / "best.pt")
+        for name in ("A-256", "C-256", "C-384", "C-jitter")
+    )
     for name, tensor in c.weights.items():
         if name.split(".")[0] in FROM_A:
             same(tensor, a.weights[name])
         same(tensor, c384.weights[name])
         same(tensor, jitter.weights[name])
-    assert [held.spec.train_side for held in (a, c, c384, jitter)] == [(37, 37), (37, 37), (55, 55), (37, 73)]
+    assert [held.spec.train_side for held in (a, c, c384, jitter)] == [
+        (37, 37),
+        (37, 37),
+        (55, 55),
+        (37, 73),
+    ]
     assert a.spec.preprocessing == jitter.spec.preprocessing
     for stage, start in (("C-256", "A-256"), ("C-384", "C-256"), ("C-jitter", "C-384")):
         sources = json.loads((trained / stage / "config.json").read_text())["sources"]
-        assert sources["net_a" if start == "A-256" else "weights"] == str(trained / start / "best.pt")
+        assert sources["net_a" if start == "A-256" else "weights"] == str(
+            trained / start / "best.pt"
+        )
 
 
 def test_what_is_done_is_skipped_and_another_net_adds_its_stages(trained, photos, here):
     before = {p: p.stat().st_mtime_ns for p in trained.glob("*/*.pt")}
     said = run(train, "--arch", "B", "--chain", "paper", "--data", photos, *SHORT, "--out", trained)
-    assert "Stage B-256" in said and said.count("Start:") == 1 and f"fc6, fc7, fc8 from {trained / 'A-256' / 'best.pt'}" in said
+    assert (
+        "Stage B-256" in said
+        and said.count("Start:") == 1
+        and f"fc6, fc7, fc8 from {trained / 'A-256' / 'best.pt'}" in said
+    )
     assert {p: p.stat().st_mtime_ns for p in before} == before
     said = run(train, "--resume", trained, "--workers", "0", "--plan")
-    assert "A-256" in said and "B-256" in said and "done" in said and "to do" not in said and "0:00 to go" in said
+    assert (
+        "A-256" in said
+        and "B-256" in said
+        and "done" in said
+        and "to do" not in said
+        and "0:00 to go" in said
+    )
 
 
 def test_another_recipe_is_refused_in_a_chains_folder(trained, photos, here):
@@ -130,12 +210,28 @@ def test_another_recipe_is_refused_in_a_chains_folder(trained, photos, here):
 
 
 def test_a_stage_whose_start_is_not_trained_to_its_end(photos, here):
-    stage = ["--chain", "paper", "--data", photos, *THIN, "--epochs", "2", "--out", here / "chain", "--stage"]
+    stage = [
+        "--chain",
+        "paper",
+        "--data",
+        photos,
+        *THIN,
+        "--epochs",
+        "2",
+        "--out",
+        here / "chain",
+        "--stage",
+    ]
     said = run(train, *stage, "D-384", code=2)
-    assert "stage D-384 starts from D-256, not trained to its end (to do); train that first: --stage D-256" in said
+    assert (
+        "stage D-384 starts from D-256, not trained to its end (to do); train that first: --stage D-256"
+        in said
+    )
     half = here / "chain" / "A-256"
     run(train, *stage, "A-256")
-    (half / "metrics.csv").write_text("\n".join((half / "metrics.csv").read_text().split("\n")[:2]) + "\n")
+    (half / "metrics.csv").write_text(
+        "\n".join((half / "metrics.csv").read_text().split("\n")[:2]) + "\n"
+    )
     said = run(train, *stage, "D-256", code=2)
     assert "starts from A-256, not trained to its end (1 of 2 epochs done)" in said
     assert "it has A-256, A-LRN-256, B-256" in run(train, *stage, "F-256", code=2)
@@ -146,7 +242,10 @@ def test_a_chain_cut_off_in_its_second_stage_goes_on(photos, here):
     warm = Warm()
     try:
         command = ["--arch", "B", "--chain", "paper", "--data", photos, *THIN, "--epochs", "4"]
-        for name, on in (("paper", ["--resume"]), ("two", [*command, "--out", here / "runs" / "two"])):
+        for name, on in (
+            ("paper", ["--resume"]),
+            ("two", [*command, "--out", here / "runs" / "two"]),
+        ):
             folder = here / "runs" / name
             training = warm.train(here, *command, "--out", folder)
             until(lambda folder=folder: (folder / "B-256" / "best.pt").exists())
@@ -156,10 +255,16 @@ def test_a_chain_cut_off_in_its_second_stage_goes_on(photos, here):
             kept = (folder / "A-256" / "last.pt").stat().st_mtime_ns
             assert load_checkpoint(folder / "B-256" / "last.pt").training["step"] < 24
             said = run(train, *on, "--workers", "0", "--threads", "1")
-            assert "Going on with" in said and said.count("Done:") == 1 and (folder / "A-256" / "last.pt").stat().st_mtime_ns == kept
+            assert (
+                "Going on with" in said
+                and said.count("Done:") == 1
+                and (folder / "A-256" / "last.pt").stat().st_mtime_ns == kept
+            )
     finally:
         warm.close()
-    one, two = (load_checkpoint(here / "runs" / name / "B-256" / "last.pt") for name in ("paper", "two"))
+    one, two = (
+        load_checkpoint(here / "runs" / name / "B-256" / "last.pt") for name in ("paper", "two")
+    )
     assert one.training["step"] == two.training["step"] == 24
     assert all(torch.equal(one.weights[name], tensor) for name, tensor in two.weights.items())
 
@@ -171,11 +276,20 @@ def test_options_that_a_chain_or_resume_has_no_use_for(photos, here):
     assert "leave --side out" in run(train, "--chain", "paper", "--side", "64", code=2)
     assert "leave --weights, --net-a" in run(train, "--chain", "paper", "--net-a", net, code=2)
     assert "leave --init out" in run(train, "--chain", "glorot", "--init", "he", code=2)
-    for option in (["--arch", "B"], ["--chain", "paper"], ["--fine-tune-lr", "0.1"], ["--freeze-features"], ["--net-a", net], ["--seed", "1"]):
+    for option in (
+        ["--arch", "B"],
+        ["--chain", "paper"],
+        ["--fine-tune-lr", "0.1"],
+        ["--freeze-features"],
+        ["--net-a", net],
+        ["--seed", "1"],
+    ):
         assert f"leave {option[0]} out" in run(train, "--resume", *option, code=2)
     run(train, "--arch", "A", "--data", photos, *SHORT, "--side", "32", "--out", here / "run")
     assert "a run of one net" in run(train, "--resume", here / "run", "--plan", code=2)
     plan = ["--chain", "paper", "--data", photos, *THIN, "--plan"]
     said = run(train, *plan, "--fine-tune-lr", "0", code=2)
     assert "'--fine-tune-lr': 0.0 is too small, expected a number above 0" in said
-    assert "do not fill one batch of 256" in run(train, "--chain", "paper", "--data", photos, "--plan", code=2)
+    assert "do not fill one batch of 256" in run(
+        train, "--chain", "paper", "--data", photos, "--plan", code=2
+    )

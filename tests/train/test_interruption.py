@@ -16,7 +16,22 @@ from train.__main__ import main as train
 from vgg_deploy.net.checkpoint import load_checkpoint
 
 # 6 updates an epoch, dropout as the paper's
-THIN = ["--width", "0.0625", "--crop", "32", "--side", "32:64", "--batch", "16", "--init", "he", "--lr", "0.003", "--threads", "1"]
+THIN = [
+    "--width",
+    "0.0625",
+    "--crop",
+    "32",
+    "--side",
+    "32:64",
+    "--batch",
+    "16",
+    "--init",
+    "he",
+    "--lr",
+    "0.003",
+    "--threads",
+    "1",
+]
 RUN = ["--arch", "A", *THIN, "--epochs", "10", "--checkpoint-every", "2"]
 TIMES = ["images_per_s", "elapsed_s"]
 
@@ -32,7 +47,17 @@ def warm():
 def unbroken(warm, photos, tmp_path_factory):
     """The folder of a run that nobody disturbed."""
     here = tmp_path_factory.mktemp("unbroken")
-    training = warm.train(here, *RUN, "--data", photos, "--workers", "0", "--out", here / "run", VGG_DEPLOY_CACHE=str(here / "cache"))
+    training = warm.train(
+        here,
+        *RUN,
+        "--data",
+        photos,
+        "--workers",
+        "0",
+        "--out",
+        here / "run",
+        VGG_DEPLOY_CACHE=str(here / "cache"),
+    )
     assert training.wait() == 0, training.said()
     return here / "run"
 
@@ -43,12 +68,17 @@ def assert_same(folder, wanted):
     assert all(torch.equal(one.weights[name], two.weights[name]) for name in two.weights)
     a, b = (held.training["optimiser"]["state"] for held in (one, two))
     assert b and all(torch.equal(a[i]["momentum_buffer"], b[i]["momentum_buffer"]) for i in b)
-    a, b = ({k: v for k, v in held.training.items() if k in ("step", "errors", "tally", "images")} for held in (one, two))
+    a, b = (
+        {k: v for k, v in held.training.items() if k in ("step", "errors", "tally", "images")}
+        for held in (one, two)
+    )
     assert a == b and a["step"] == 60
     one, two = (load_checkpoint(f / "best.pt").weights for f in (folder, wanted))
     assert all(torch.equal(one[name], two[name]) for name in two)
     for table in ("metrics.csv", "steps.csv"):
-        one, two = (pd.read_csv(f / table).drop(columns=TIMES, errors="ignore") for f in (folder, wanted))
+        one, two = (
+            pd.read_csv(f / table).drop(columns=TIMES, errors="ignore") for f in (folder, wanted)
+        )
         pd.testing.assert_frame_equal(one, two, check_exact=True)
     assert not list(folder.glob(".*.partial"))
 
@@ -67,7 +97,9 @@ def changed(path):
     return lambda: seen() != before
 
 
-def test_killed_at_ten_moments_a_run_ends_bit_for_bit_as_if_it_had_not_been(warm, photos, unbroken, here):
+def test_killed_at_ten_moments_a_run_ends_bit_for_bit_as_if_it_had_not_been(
+    warm, photos, unbroken, here
+):
     """The moments: while last.pt or best.pt is being written, right after, right after a table got its row, between steps."""
     folder = here / "run"
     half_written = 0
@@ -89,8 +121,14 @@ def test_killed_at_ten_moments_a_run_ends_bit_for_bit_as_if_it_had_not_been(warm
         lambda: writing("last.pt"),
     )  # fmt: skip
     for count, moment in enumerate(moments):
-        begun = ["--resume", folder] if (folder / "config.json").exists() else [*RUN, "--data", photos, "--out", folder]
-        training = warm.train(here, *begun, "--checkpoint-every", "2", "--threads", "1", "--workers", str(count % 2))
+        begun = (
+            ["--resume", folder]
+            if (folder / "config.json").exists()
+            else [*RUN, "--data", photos, "--out", folder]
+        )
+        training = warm.train(
+            here, *begun, "--checkpoint-every", "2", "--threads", "1", "--workers", str(count % 2)
+        )
         until(lambda log=training.log: "Checkpoints and metrics.csv go to" in log.read_text())
         came = moment()
         until(lambda came=came: came() or late())
@@ -99,21 +137,39 @@ def test_killed_at_ten_moments_a_run_ends_bit_for_bit_as_if_it_had_not_been(warm
         half_written += any(folder.glob(".*.partial"))
     assert half_written, "no kill met a checkpoint that was being written"
     assert 0 < step_of(folder) < 60
-    training = warm.train(here, "--resume", folder, "--checkpoint-every", "2", "--threads", "1", "--workers", "0")
+    training = warm.train(
+        here, "--resume", folder, "--checkpoint-every", "2", "--threads", "1", "--workers", "0"
+    )
     assert training.wait() == 0, training.said()
     assert_same(folder, unbroken)
 
 
-def test_sigterm_saves_and_ends_with_143_also_when_the_whole_group_gets_it(warm, photos, unbroken, here):
+def test_sigterm_saves_and_ends_with_143_also_when_the_whole_group_gets_it(
+    warm, photos, unbroken, here
+):
     folder = here / "run"
-    training = warm.train(here, *RUN, "--checkpoint-every", "1000", "--data", photos, "--out", folder, "--workers", "2")
+    training = warm.train(
+        here,
+        *RUN,
+        "--checkpoint-every",
+        "1000",
+        "--data",
+        photos,
+        "--out",
+        folder,
+        "--workers",
+        "2",
+    )
     until(lambda: (folder / "best.pt").exists())
     begun = time.monotonic()
     training.send_group(signal.SIGTERM)  # loader processes too
     assert training.wait() == 128 + signal.SIGTERM, training.said()
     assert time.monotonic() - begun < 10
     said = training.said()
-    assert f"stopped at step {step_of(folder)}; go on with: python -m train --resume {folder}" in said and "Traceback" not in said
+    assert (
+        f"stopped at step {step_of(folder)}; go on with: python -m train --resume {folder}" in said
+        and "Traceback" not in said
+    )
     assert 6 <= step_of(folder) < 60
     training = warm.train(here, "--resume", folder, "--threads", "1", "--workers", "0")
     assert training.wait() == 0, training.said()
@@ -121,7 +177,23 @@ def test_sigterm_saves_and_ends_with_143_also_when_the_whole_group_gets_it(warm,
 
 
 def test_a_second_sigterm_ends_at_once(warm, photos, here):
-    slow = ["--arch", "A", *THIN, "--width", "0.5", "--crop", "96", "--side", "96", "--batch", "96", "--epochs", "50", "--workers", "1"]
+    slow = [
+        "--arch",
+        "A",
+        *THIN,
+        "--width",
+        "0.5",
+        "--crop",
+        "96",
+        "--side",
+        "96",
+        "--batch",
+        "96",
+        "--epochs",
+        "50",
+        "--workers",
+        "1",
+    ]
     training = warm.train(here, *slow, "--data", photos, "--out", here / "run")
     until(lambda log=training.log: "Checkpoints and metrics.csv go to" in log.read_text())
     time.sleep(0.5)
@@ -135,7 +207,18 @@ def test_a_second_sigterm_ends_at_once(warm, photos, here):
 def spoilt_saving(warm, photos, folder, here, **limit) -> str:
     """Go on with a run where the next checkpoint finds no room; what it says."""
     kept = (folder / "last.pt").read_bytes()
-    training = warm.train(here, "--resume", folder, "--checkpoint-every", "2", "--threads", "1", "--workers", "0", **limit)
+    training = warm.train(
+        here,
+        "--resume",
+        folder,
+        "--checkpoint-every",
+        "2",
+        "--threads",
+        "1",
+        "--workers",
+        "0",
+        **limit,
+    )
     assert training.wait() == 2, training.said()
     assert (folder / "last.pt").read_bytes() == kept and 0 < step_of(folder) < 60
     assert not list(folder.glob(".*.partial")) and "Traceback" not in training.said()
@@ -152,9 +235,16 @@ def stopped(warm, photos, here):
     return here / "run"
 
 
-def test_a_file_that_may_not_grow_keeps_the_previous_checkpoint(warm, photos, unbroken, stopped, here):
-    said = spoilt_saving(warm, photos, stopped, here, file_bytes=(stopped / "last.pt").stat().st_size - 10_000)
-    assert f"{stopped / 'last.pt'}: writing failed (File too large); what was there before is untouched" in said
+def test_a_file_that_may_not_grow_keeps_the_previous_checkpoint(
+    warm, photos, unbroken, stopped, here
+):
+    said = spoilt_saving(
+        warm, photos, stopped, here, file_bytes=(stopped / "last.pt").stat().st_size - 10_000
+    )
+    assert (
+        f"{stopped / 'last.pt'}: writing failed (File too large); what was there before is untouched"
+        in said
+    )
     assert f"Make room and go on with: python -m train --resume {stopped}" in said
     training = warm.train(here, "--resume", stopped, "--threads", "1", "--workers", "0")
     assert training.wait() == 0, training.said()
@@ -165,14 +255,22 @@ def test_a_file_that_may_not_grow_keeps_the_previous_checkpoint(warm, photos, un
 def test_a_full_disk_keeps_the_previous_checkpoint(warm, photos, stopped, here):
     disk = here / "disk"
     disk.mkdir()
-    bytes_ = (stopped / "last.pt").stat().st_size * 2 - 20_000  # best.pt fits beside it, a second last.pt does not
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={bytes_}", "tmpfs", str(disk)], capture_output=True, text=True)
+    bytes_ = (
+        stopped / "last.pt"
+    ).stat().st_size * 2 - 20_000  # best.pt fits beside it, a second last.pt does not
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={bytes_}", "tmpfs", str(disk)],
+        capture_output=True,
+        text=True,
+    )
     if mounted.returncode:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     try:
         (stopped / "best.pt").unlink(missing_ok=True)
         shutil.copytree(stopped, disk / "run")
-        assert "last.pt: writing failed (No space left on device)" in spoilt_saving(warm, photos, disk / "run", here)
+        assert "last.pt: writing failed (No space left on device)" in spoilt_saving(
+            warm, photos, disk / "run", here
+        )
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -191,18 +289,35 @@ def test_a_folder_has_one_training_process(warm, photos, stopped, here):
 
 def test_resume_alone_finds_a_run_that_was_killed_before_its_first_checkpoint(warm, photos, here):
     for name in ("old", "new"):
-        training = warm.train(here, *RUN, "--epochs", "1", "--data", photos, "--out", here / "runs" / name, "--workers", "0")
+        training = warm.train(
+            here,
+            *RUN,
+            "--epochs",
+            "1",
+            "--data",
+            photos,
+            "--out",
+            here / "runs" / name,
+            "--workers",
+            "0",
+        )
         if name == "new":
             until(lambda log=training.log: "Checkpoints and metrics.csv go to" in log.read_text())
             training.send(signal.SIGKILL)
         assert training.wait() in (0, -signal.SIGKILL), training.said()
     (here / "runs" / "new" / "last.pt").unlink(missing_ok=True)
     said = run(train, "--resume", "--threads", "1", "--workers", "0")
-    assert f"{here / 'runs' / 'new'} has no checkpoint yet: beginning at step 0" in said.replace("runs/new has", f"{here}/runs/new has") and "Done" in said
+    assert (
+        f"{here / 'runs' / 'new'} has no checkpoint yet: beginning at step 0"
+        in said.replace("runs/new has", f"{here}/runs/new has")
+        and "Done" in said
+    )
 
 
 def test_another_number_of_images_is_another_run(warm, photos_copy, here):
-    run(train, *RUN, "--epochs", "1", "--data", photos_copy, "--out", here / "run", "--workers", "0")
+    run(
+        train, *RUN, "--epochs", "1", "--data", photos_copy, "--out", here / "run", "--workers", "0"
+    )
     (photos_copy / "train" / "disc" / "000.jpeg").unlink()
     said = run(train, "--resume", here / "run", code=2)
     assert "1 removed (first: train/disc/000.jpeg)" in said
@@ -222,11 +337,18 @@ def test_tables_survive_a_machine_that_stopped_within_a_line(stopped):
 
 
 @pytest.mark.parametrize(
-    "more", [["--lr", "1e6"], ["--lr", "1e9", "--epochs", "1", "--batch", "96"], ["--lr", "1e6", "--batch", "48", "--checkpoint-every", "1"]]
+    "more",
+    [
+        ["--lr", "1e6"],
+        ["--lr", "1e9", "--epochs", "1", "--batch", "96"],
+        ["--lr", "1e6", "--batch", "48", "--checkpoint-every", "1"],
+    ],
 )
 def test_a_loss_that_is_no_number_stops_with_step_rate_and_advice(photos, here, more):
     """Found by the next step's loss, at an epoch's end, before validation, or by the checkpoint that is due."""
-    said = run(train, *RUN, "--data", photos, "--out", here / "run", "--workers", "0", *more, code=1)
+    said = run(
+        train, *RUN, "--data", photos, "--out", here / "run", "--workers", "0", *more, code=1
+    )
     assert "the loss is nan at step" in said or "validation gives no numbers at step 1 " in said
     assert f"(LR {float(more[1]):g})" in said and "Lower --lr, or choose another --init" in said
     for kept in ("last.pt", "best.pt"):
@@ -239,12 +361,41 @@ def test_a_loss_that_is_no_number_stops_with_step_rate_and_advice(photos, here, 
 @pytest.mark.parametrize("arch", ["A", "E"])
 def test_the_printed_variance_diverges_and_is_told_at_once(photos, here, arch):
     """The paper's 10^-2 as a variance: the first loss is astronomic, the warning comes before anything is lost."""
-    said = run(train, *RUN, "--arch", arch, "--init", "paper-var", "--lr", "0.01", "--data", photos, "--out", here / "run", "--workers", "0", code=1)
+    said = run(
+        train,
+        *RUN,
+        "--arch",
+        arch,
+        "--init",
+        "paper-var",
+        "--lr",
+        "0.01",
+        "--data",
+        photos,
+        "--out",
+        here / "run",
+        "--workers",
+        "0",
+        code=1,
+    )
     assert "Warning: the first loss is" in said and "init paper-var" in said
     assert said.index("Warning") < said.index("the loss is nan") and "epoch 1/10" not in said
 
 
 @pytest.mark.parametrize("init", ["paper-std", "glorot", "he"])
 def test_other_draws_are_not_warned_of(photos, here, init):
-    said = run(train, *RUN, "--init", init, "--epochs", "1", "--data", photos, "--out", here / "run", "--workers", "0")
+    said = run(
+        train,
+        *RUN,
+        "--init",
+        init,
+        "--epochs",
+        "1",
+        "--data",
+        photos,
+        "--out",
+        here / "run",
+        "--workers",
+        "0",
+    )
     assert "Warning: the first loss" not in said

@@ -32,7 +32,22 @@ from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.net.spec import Preprocessing
 
 ROOT = Path(__file__).parents[2]
-THIN = ["--arch", "A", "--width", "0.0625", "--crop", "32", "--side", "32:64", "--batch", "16", "--init", "he", "--lr", "0.003"]
+THIN = [
+    "--arch",
+    "A",
+    "--width",
+    "0.0625",
+    "--crop",
+    "32",
+    "--side",
+    "32:64",
+    "--batch",
+    "16",
+    "--init",
+    "he",
+    "--lr",
+    "0.003",
+]
 RUN = [*THIN, "--epochs", "3", "--workers", "0", "--threads", "1"]
 LOST = "another process of this job ended"
 
@@ -49,7 +64,12 @@ def started(warm, here, *args) -> list[Training]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common = {
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     return [warm.train(here, *args, RANK=rank, LOCAL_RANK=rank, **common) for rank in "01"]
 
 
@@ -60,10 +80,23 @@ def two(warm, here, *args) -> tuple[list[int], list[str]]:
 
 
 def torchrun(here, *args, restarts=0):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts), "-m", "train"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        str(restarts),
+        "-m",
+        "train",
+    ]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with open(here / "torchrun.log", "w") as log:
-        return subprocess.Popen([*command, *map(str, args)], cwd=here, stdout=log, stderr=log, env=env)
+        return subprocess.Popen(
+            [*command, *map(str, args)], cwd=here, stdout=log, stderr=log, env=env
+        )
 
 
 def workers_of(process) -> list[int]:
@@ -71,7 +104,11 @@ def workers_of(process) -> list[int]:
     found = []
     for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
         environ = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
-        found += [(value.removeprefix("RANK="), int(pid)) for value in environ if value.startswith("RANK=")]
+        found += [
+            (value.removeprefix("RANK="), int(pid))
+            for value in environ
+            if value.startswith("RANK=")
+        ]
     return [pid for _, pid in sorted(found)]
 
 
@@ -82,7 +119,10 @@ def assert_close(one, other):
     for name, tensor in a.weights.items():
         torch.testing.assert_close(tensor, b.weights[name], rtol=1e-3, atol=2e-5)
     for table in ("steps.csv", "metrics.csv"):
-        a, b = (pd.read_csv(folder / table).drop(columns=["images_per_s", "elapsed_s"], errors="ignore") for folder in (one, other))
+        a, b = (
+            pd.read_csv(folder / table).drop(columns=["images_per_s", "elapsed_s"], errors="ignore")
+            for folder in (one, other)
+        )
         pd.testing.assert_frame_equal(a, b, rtol=1e-4, atol=2e-5)
 
 
@@ -94,7 +134,9 @@ def test_two_processes_learn_what_one_does(warm, photos_copy, here):
     codes, (main, other) = two(warm, here, *args, here / "two")
     assert codes == [0, 0], main + other
     assert "2 processes, each with 1 threads" in main and "Done: lowest validation" in main
-    assert (main + other).count("Left out") >= 1 and "Net A" not in other and "epoch" not in other  # one tells
+    assert (
+        (main + other).count("Left out") >= 1 and "Net A" not in other and "epoch" not in other
+    )  # one tells
     assert_close(here / "one", here / "two")
     images = pd.read_csv(here / "two" / "steps.csv")
     assert images.step.tolist() == [6, 12, 18]  # updates of 16 in all, not of 32
@@ -103,7 +145,20 @@ def test_two_processes_learn_what_one_does(warm, photos_copy, here):
 def test_a_process_with_not_one_readable_image_takes_part(warm, photos_copy, here):
     """Batches of 2: the process that meets the bad one has none; the update is that of the other's image alone."""
     (photos_copy / "train" / "disc" / "000.jpeg").write_bytes(b"")
-    args = [*RUN, "--batch", "2", "--images", "12", "--epochs", "2", "--data", photos_copy, "--on-error", "skip", "--out"]
+    args = [
+        *RUN,
+        "--batch",
+        "2",
+        "--images",
+        "12",
+        "--epochs",
+        "2",
+        "--data",
+        photos_copy,
+        "--on-error",
+        "skip",
+        "--out",
+    ]
     assert warm.train(here, *args, here / "one").wait() == 0
     codes, said = two(warm, here, *args, here / "two")
     assert codes == [0, 0], said
@@ -127,12 +182,19 @@ def test_an_unreadable_image_ends_the_job_with_its_name(warm, photos_copy, here)
     assert [training.wait() for training in trainings] == [143, 143]
     bad.write_bytes(bytes(len(kept)))  # of the same size, so that the data seem to be the same
     codes, said = two(warm, here, "--resume", here / "run", "--workers", "0", "--threads", "1")
-    assert sorted(codes) == [1, 2] and "000.jpeg" in said[codes.index(2)] and LOST in said[codes.index(1)]
+    assert (
+        sorted(codes) == [1, 2]
+        and "000.jpeg" in said[codes.index(2)]
+        and LOST in said[codes.index(1)]
+    )
 
 
 def test_what_cannot_be_shared_is_told_once(warm, photos, here):
     for args, message in (
-        (["--batch", "15"], "--batch 15 cannot be shared evenly by 2 processes; give a multiple of 2"),
+        (
+            ["--batch", "15"],
+            "--batch 15 cannot be shared evenly by 2 processes; give a multiple of 2",
+        ),
         (["--batch", "128"], "96 training images do not fill one batch of 128"),
         (["--crop", "33"], "crop 33 is not a multiple of 32"),
     ):
@@ -147,12 +209,29 @@ def test_the_environment_of_another_launcher(warm, here):
 
 
 def test_a_lost_process_ends_the_others(warm, photos, here):
-    trainings = started(warm, here, *THIN, "--epochs", "1000", "--workers", "0", "--threads", "1", "--data", photos, "--out", here / "run")
+    trainings = started(
+        warm,
+        here,
+        *THIN,
+        "--epochs",
+        "1000",
+        "--workers",
+        "0",
+        "--threads",
+        "1",
+        "--data",
+        photos,
+        "--out",
+        here / "run",
+    )
     until(lambda: (here / "run" / "best.pt").exists())
     begun = time.monotonic()
     trainings[1].send(signal.SIGKILL)
     assert trainings[0].wait(30) == 1 and time.monotonic() - begun < 30
-    assert LOST in trainings[0].said() and "torchrun --max-restarts begins again from what was kept" in trainings[0].said()
+    assert (
+        LOST in trainings[0].said()
+        and "torchrun --max-restarts begins again from what was kept" in trainings[0].said()
+    )
     assert trainings[1].wait() == -signal.SIGKILL
     assert load_checkpoint(here / "run" / "last.pt").training["step"] > 0
 
@@ -160,7 +239,20 @@ def test_a_lost_process_ends_the_others(warm, photos, here):
 def test_torchrun_begins_again_and_passes_on_signals(warm, photos, here):
     """kill -9 of one of two: the job goes on from its checkpoint. Then a scheduler signals every process, and torchrun passes
     its signal on: the second one must not cut the saving short. Gone on with, the weights are those of a job left alone."""
-    args = [*THIN, "--epochs", "16", "--workers", "1", "--threads", "1", "--checkpoint-every", "2", "--data", photos, "--out"]
+    args = [
+        *THIN,
+        "--epochs",
+        "16",
+        "--workers",
+        "1",
+        "--threads",
+        "1",
+        "--checkpoint-every",
+        "2",
+        "--data",
+        photos,
+        "--out",
+    ]
     codes, said = two(warm, here, *args, here / "unbroken")
     assert codes == [0, 0], said
     folder, log = here / "run", here / "torchrun.log"
@@ -179,7 +271,10 @@ def test_torchrun_begins_again_and_passes_on_signals(warm, photos, here):
     assert process.wait(60) != 0
     said = " ".join(log.read_text().split())
     step = load_checkpoint(folder / "last.pt").training["step"]
-    assert f"stopped at step {step}; go on with: python -m train --resume {folder}" in said and said.count("stopped at step") == 1
+    assert (
+        f"stopped at step {step}; go on with: python -m train --resume {folder}" in said
+        and said.count("stopped at step") == 1
+    )
     assert LOST in said and "killed by signal" not in said and 0 < step < 96
     codes, said = two(warm, here, "--resume", folder, "--workers", "0", "--threads", "1")
     assert codes == [0, 0], said
@@ -193,31 +288,61 @@ def test_torchrun_begins_again_and_passes_on_signals(warm, photos, here):
 
 def test_updates_are_those_of_a_plain_loop(warm, photos, here):
     """Oracle: the net as it is, mean cross-entropy, v <- 0.9 v + g + decay w, w <- w - lr v, with the biases' own rate and decay."""
-    more = ["--dropout", "0", "--bias-lr", "2", "--bias-decay", "0.001", "--weight-decay", "0.01", "--epochs", "1"]
+    more = [
+        "--dropout",
+        "0",
+        "--bias-lr",
+        "2",
+        "--bias-decay",
+        "0.001",
+        "--weight-decay",
+        "0.01",
+        "--epochs",
+        "1",
+    ]
     assert warm.train(here, *RUN, *more, "--data", photos, "--out", here / "run").wait() == 0
     held = load_checkpoint(here / "run" / "last.pt")
     dataset = open_dataset(photos, "train")
-    config = TrainConfig(arch="A", width=1 / 16, crop=32, side=(32, 64), batch=16, epochs=1, init="he", lr=0.003)
+    config = TrainConfig(
+        arch="A", width=1 / 16, crop=32, side=(32, 64), batch=16, epochs=1, init="he", lr=0.003
+    )
     net = random_net(held.spec, config).eval()
     mean = torch.tensor(held.spec.preprocessing.mean).view(1, 3, 1, 1)
     moving = {name: torch.zeros_like(w) for name, w in net.named_parameters()}
-    for batch in train_batches(Views(dataset, config, Preprocessing(), measure_colours(dataset, 1).components()), 0, 0, False):
+    for batch in train_batches(
+        Views(dataset, config, Preprocessing(), measure_colours(dataset, 1).components()),
+        0,
+        0,
+        False,
+    ):
         net.zero_grad()
-        cross_entropy(net(batch.crops.float() - mean + batch.shifts[:, :, None, None]).flatten(1), batch.labels).backward()
+        cross_entropy(
+            net(batch.crops.float() - mean + batch.shifts[:, :, None, None]).flatten(1),
+            batch.labels,
+        ).backward()
         with torch.no_grad():
             for name, w in net.named_parameters():
                 decay, rate = (0.001, 0.006) if name.endswith("bias") else (0.01, 0.003)
                 moving[name] = 0.9 * moving[name] + w.grad + decay * w
                 w -= rate * moving[name]
     for name, w in net.named_parameters():
-        off = (held.weights[name] - w.detach()).abs()  # a value at a ReLU's or a pool's edge may fall either way
-        assert off.max() < 1e-4 and off.mean() < 2e-6, (name, off.max(), off.mean())  # a decay left out moves the mean by 1e-5 and more
+        off = (
+            held.weights[name] - w.detach()
+        ).abs()  # a value at a ReLU's or a pool's edge may fall either way
+        assert off.max() < 1e-4 and off.mean() < 2e-6, (
+            name,
+            off.max(),
+            off.mean(),
+        )  # a decay left out moves the mean by 1e-5 and more
 
 
 def test_two_processes_share_every_batch():
     """Oracle: the batches of one."""
     whole = list(EpochBatches(50, 8, 2, seed=3, begin=5))
-    halves = zip(*(EpochBatches(50, 8, 2, seed=3, begin=5, rank=rank, world=2) for rank in (0, 1)), strict=True)
+    halves = zip(
+        *(EpochBatches(50, 8, 2, seed=3, begin=5, rank=rank, world=2) for rank in (0, 1)),
+        strict=True,
+    )
     assert [a + b for a, b in halves] == whole and len(whole[0]) == 8
 
 
@@ -226,11 +351,27 @@ def test_dropout_depends_on_seed_step_layer_and_row_alone():
     net, device = thin_net("A"), torch.device("cpu")
 
     def masks(rows, step=3, **more):
-        return dropout_masks(net, TrainConfig(crop=32, side=(32, 32), batch=64, **more), step, torch.tensor(rows, device=device))
+        return dropout_masks(
+            net,
+            TrainConfig(crop=32, side=(32, 32), batch=64, **more),
+            step,
+            torch.tensor(rows, device=device),
+        )
 
     every = masks(range(64))
-    assert all(mask.shape == (64, 256) and set(mask.unique().tolist()) == {0, 2} and 0.95 < mask.mean() < 1.05 for mask in every)
-    differ = [every[0], every[1], masks(range(64), seed=1)[0], masks(range(64), step=4)[0], masks(range(64), seed=2**33)[0]]
+    assert all(
+        mask.shape == (64, 256)
+        and set(mask.unique().tolist()) == {0, 2}
+        and 0.95 < mask.mean() < 1.05
+        for mask in every
+    )
+    differ = [
+        every[0],
+        every[1],
+        masks(range(64), seed=1)[0],
+        masks(range(64), step=4)[0],
+        masks(range(64), seed=2**33)[0],
+    ]
     for i, one in enumerate(differ):
         assert all(0.45 < (one != other).float().mean() < 0.55 for other in differ[:i])
     assert torch.equal(masks([40, 3, 63])[1], every[1][[40, 3, 63]])
@@ -241,11 +382,22 @@ def test_a_first_step_that_float16_skips_leaves_no_momentum():
     """The scale begins too high on purpose: weights stay, momentum is zero, and the first step taken is the plain rule's."""
     torch.use_deterministic_algorithms(True)  # memory that nobody filled is NaN then
     try:
-        config = TrainConfig(arch="A", width=1 / 16, crop=32, side=(32, 32), batch=8, precision="fp16", init="he", dropout=0.0)
+        config = TrainConfig(
+            arch="A",
+            width=1 / 16,
+            crop=32,
+            side=(32, 32),
+            batch=8,
+            precision="fp16",
+            init="he",
+            dropout=0.0,
+        )
         net = shape_for_training(random_net(thin_spec("A"), config), "cpu", "fp16")
         updater = Updater(net, False, config, ALONE, compiled=False)
         updater.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
-        inputs = torch.from_numpy(np.random.default_rng(0).normal(0, 50, (8, 3, 32, 32)).astype(np.float32))
+        inputs = torch.from_numpy(
+            np.random.default_rng(0).normal(0, 50, (8, 3, 32, 32)).astype(np.float32)
+        )
         examples = Examples(inputs, torch.arange(8) % 4, torch.arange(8))
         before = {name: w.clone() for name, w in net.named_parameters()}
         skipped = 0
@@ -254,7 +406,9 @@ def test_a_first_step_that_float16_skips_leaves_no_momentum():
             if any(not torch.equal(w, before[name]) for name, w in net.named_parameters()):
                 break
             skipped += 1
-            assert all((updater.optimiser.state[w]["momentum_buffer"] == 0).all() for w in net.parameters())
+            assert all(
+                (updater.optimiser.state[w]["momentum_buffer"] == 0).all() for w in net.parameters()
+            )
         assert skipped and step < 39
         for name, w in net.named_parameters():
             momentum = updater.optimiser.state[w]["momentum_buffer"]
@@ -266,11 +420,32 @@ def test_a_first_step_that_float16_skips_leaves_no_momentum():
 
 def test_gradients_that_no_scale_makes_finite_end_a_run_in_float16(tmp_path):
     """The loss is fine, and every update skipped: without a word the weights would stay as they are."""
-    config = TrainConfig(arch="A", width=1 / 16, crop=32, side=(32, 32), batch=8, precision="fp16", init="he", dropout=0.0, epochs=1)
-    updater = Updater(shape_for_training(random_net(thin_spec("A"), config), "cpu", "fp16"), False, config, ALONE, compiled=False)
+    config = TrainConfig(
+        arch="A",
+        width=1 / 16,
+        crop=32,
+        side=(32, 32),
+        batch=8,
+        precision="fp16",
+        init="he",
+        dropout=0.0,
+        epochs=1,
+    )
+    updater = Updater(
+        shape_for_training(random_net(thin_spec("A"), config), "cpu", "fp16"),
+        False,
+        config,
+        ALONE,
+        compiled=False,
+    )
     updater.net.conv1_1.weight.register_hook(lambda gradient: gradient * float("nan"))
-    inputs = torch.from_numpy(np.random.default_rng(0).normal(0, 50, (8, 3, 32, 32)).astype(np.float32))
+    inputs = torch.from_numpy(
+        np.random.default_rng(0).normal(0, 50, (8, 3, 32, 32)).astype(np.float32)
+    )
     batches = iter([Examples(inputs, torch.arange(8) % 4, torch.arange(8))] * 40)
     state = State(images=320)
-    with pytest.raises(CheckFailed, match="gradients overflow float16 again and again up to step 17 .*--precision bf16"):
+    with pytest.raises(
+        CheckFailed,
+        match="gradients overflow float16 again and again up to step 17 .*--precision bf16",
+    ):
         fit(updater, batches, 40, lambda signals: None, config, state, None, Health(4, "he", print))

@@ -23,7 +23,13 @@ class View(NamedTuple):
 
 
 def random_view(
-    image: Image, crop: int, side: tuple[int, int], filter: str, components: np.ndarray, sigma: float, rng: np.random.Generator
+    image: Image,
+    crop: int,
+    side: tuple[int, int],
+    filter: str,
+    components: np.ndarray,
+    sigma: float,
+    rng: np.random.Generator,
 ) -> View:
     """Draw one view of an RGB image.
 

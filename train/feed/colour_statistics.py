@@ -59,7 +59,10 @@ def measure_colours(dataset: Dataset, threads: int) -> Colours:
     if held and held.images == len(sample):
         return held
     mean, second, unreadable = np.zeros(3), np.zeros((3, 3)), []
-    with progress(f"mean colour of {len(sample)} images", len(sample)) as bar, ThreadPoolExecutor(threads) as pool:
+    with (
+        progress(f"mean colour of {len(sample)} images", len(sample)) as bar,
+        ThreadPoolExecutor(threads) as pool,
+    ):
         for moments in pool.map(partial(_moments, sample), range(len(sample))):
             bar.advance()
             if isinstance(moments, InputError):
@@ -103,4 +106,6 @@ def _moments(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray] | In
         raise
     except InputError as error:
         return error
-    return pixels.mean(1, dtype=np.float64), (pixels @ pixels.T / pixels.shape[1]).astype(np.float64)
+    return pixels.mean(1, dtype=np.float64), (pixels @ pixels.T / pixels.shape[1]).astype(
+        np.float64
+    )

@@ -32,7 +32,9 @@ class Lanes:
     @cached_property
     def bounds(self) -> np.ndarray:
         """Where each shard's images begin, and the end."""
-        return np.concatenate([[0], np.flatnonzero(np.diff(self.packed.shard)) + 1, [len(self.packed.shard)]])
+        return np.concatenate(
+            [[0], np.flatnonzero(np.diff(self.packed.shard)) + 1, [len(self.packed.shard)]]
+        )
 
     def reading(self, lane: int, epoch: int) -> np.ndarray:
         """(length,) int64: the lane's images in the order in which they lie in the shuffled shards."""
@@ -41,9 +43,15 @@ class Lanes:
         ends = np.cumsum(np.diff(bounds)[order])
         first, last = lane * self.length, (lane + 1) * self.length
         parts = []
-        for run in range(int(np.searchsorted(ends, first, "right")), int(np.searchsorted(ends, last)) + 1):
-            begin = bounds[order[run]] - (ends[run - 1] if run else 0)  # image = begin + place in the epoch
-            parts.append(np.arange(max(first, ends[run - 1] if run else 0), min(last, ends[run])) + begin)
+        for run in range(
+            int(np.searchsorted(ends, first, "right")), int(np.searchsorted(ends, last)) + 1
+        ):
+            begin = bounds[order[run]] - (
+                ends[run - 1] if run else 0
+            )  # image = begin + place in the epoch
+            parts.append(
+                np.arange(max(first, ends[run - 1] if run else 0), min(last, ends[run])) + begin
+            )
         return np.concatenate(parts)
 
     def shuffled(self, lane: int, epoch: int) -> np.ndarray:
@@ -56,15 +64,24 @@ class Lanes:
 class Lane:
     """One lane of one epoch, as an iterator over (image, what is stored or what is wrong with it)."""
 
-    def __init__(self, lanes: Lanes, lane: int, epoch: int, begin: int, end: int, where: Callable[[int], str]):
+    def __init__(
+        self, lanes: Lanes, lane: int, epoch: int, begin: int, end: int, where: Callable[[int], str]
+    ):
         """Args: begin and end, which images to give out, of the lane's; where, an image's name for messages."""
         order = lanes.shuffled(lane, epoch)
-        due = np.empty(len(order), np.int64)  # when the image in a place of the reading is given out
+        due = np.empty(
+            len(order), np.int64
+        )  # when the image in a place of the reading is given out
         due[order] = np.arange(len(order))
         needed = np.flatnonzero((due >= begin) & (due < end))
-        self.due, self.next = iter(due[needed]), begin  # not as a list, whose numbers would take five times the memory
+        self.due, self.next = (
+            iter(due[needed]),
+            begin,
+        )  # not as a list, whose numbers would take five times the memory
         self.stream = lanes.packed.stream(lanes.reading(lane, epoch)[needed], where)
-        self.held: dict[int, tuple[int, bytes | InputError]] = {}  # by when they are due; fewer than buffer / streams
+        self.held: dict[
+            int, tuple[int, bytes | InputError]
+        ] = {}  # by when they are due; fewer than buffer / streams
 
     def __iter__(self) -> "Lane":
         return self

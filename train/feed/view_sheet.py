@@ -36,23 +36,57 @@ def draw_views(views: Views, count: int, path: Path, on_error: str = "stop") -> 
     unit = config.crop * max(1, LEAST_SIDE // config.crop)
     wide = unit * 3 // 2  # room for the image itself
     row_height = unit + CAPTION + GAP
-    page = Image.new("RGB", (2 * MARGIN + wide + EPOCHS * (unit + GAP), 2 * MARGIN + TITLE + count * row_height - GAP), "white")
+    page = Image.new(
+        "RGB",
+        (2 * MARGIN + wide + EPOCHS * (unit + GAP), 2 * MARGIN + TITLE + count * row_height - GAP),
+        "white",
+    )
     pen = ImageDraw.Draw(page)
-    pen.text((MARGIN, MARGIN), f"Training images and their views: crop {config.crop}, {config.s}, seed {config.seed}", INK, HEADING)
+    pen.text(
+        (MARGIN, MARGIN),
+        f"Training images and their views: crop {config.crop}, {config.s}, seed {config.seed}",
+        INK,
+        HEADING,
+    )
     for epoch in range(EPOCHS):
-        pen.text((MARGIN + wide + GAP + epoch * (unit + GAP), MARGIN + TITLE - 20), f"epoch {epoch + 1}", FAINT, TEXT)
+        pen.text(
+            (MARGIN + wide + GAP + epoch * (unit + GAP), MARGIN + TITLE - 20),
+            f"epoch {epoch + 1}",
+            FAINT,
+            TEXT,
+        )
     for row, place in enumerate((np.arange(count) * len(dataset) // count).tolist()):
         y = MARGIN + TITLE + row * row_height
         index = _readable(dataset, place) if on_error == "skip" else place
-        image, drawn = dataset.decode(index), [_view(views, epoch, index) for epoch in range(EPOCHS)]
+        image, drawn = (
+            dataset.decode(index),
+            [_view(views, epoch, index) for epoch in range(EPOCHS)],
+        )
         page.paste(_framed(image, drawn, config.crop, (wide, unit)), (MARGIN, y))
         label = dataset.names[dataset.labels[index]]
-        _caption(pen, (MARGIN, y + unit), [_short(f"{label}: {Path(dataset.files[index]).name}"), f"{image.shape[2]} x {image.shape[1]} pixels"])
+        _caption(
+            pen,
+            (MARGIN, y + unit),
+            [
+                _short(f"{label}: {Path(dataset.files[index]).name}"),
+                f"{image.shape[2]} x {image.shape[1]} pixels",
+            ],
+        )
         for epoch, view in enumerate(drawn):
             x = MARGIN + wide + GAP + epoch * (unit + GAP)
-            page.paste(Image.fromarray(as_shown(view)).resize((unit, unit), Image.Resampling.NEAREST), (x, y))
+            page.paste(
+                Image.fromarray(as_shown(view)).resize((unit, unit), Image.Resampling.NEAREST),
+                (x, y),
+            )
             pen.rectangle([x, y + unit + 7, x + 8, y + unit + 15], COLOURS[epoch])
-            _caption(pen, (x + 14, y + unit), [f"S {view.side}  at {view.left}, {view.top}{'  mirrored' if view.mirrored else ''}", _shift(view)])
+            _caption(
+                pen,
+                (x + 14, y + unit),
+                [
+                    f"S {view.side}  at {view.left}, {view.top}{'  mirrored' if view.mirrored else ''}",
+                    _shift(view),
+                ],
+            )
     with whole_file(Path(path)) as partial:
         page.save(partial, "PNG")
     return Path(path)
@@ -88,11 +122,15 @@ def _framed(image: Tensor, drawn: list[View], crop: int, room: tuple[int, int]) 
     """The image as large as fits, with the part that each view shows."""
     height, width = image.shape[1:]
     scale = min(room[0] / width, room[1] / height)
-    small = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((max(1, round(width * scale)), max(1, round(height * scale))))
+    small = Image.fromarray(image.permute(1, 2, 0).numpy()).resize(
+        (max(1, round(width * scale)), max(1, round(height * scale)))
+    )
     pen = ImageDraw.Draw(small)
     for view, colour in zip(drawn, COLOURS, strict=True):
         shrunk = scale * min(height, width) / view.side  # from pixels at S to those here
-        left, top, right, bottom = (shrunk * edge for edge in (view.left, view.top, view.left + crop, view.top + crop))
+        left, top, right, bottom = (
+            shrunk * edge for edge in (view.left, view.top, view.left + crop, view.top + crop)
+        )
         pen.rectangle([left, top, right - 1, bottom - 1], outline=colour, width=2)
     return small
 

@@ -12,7 +12,11 @@ from vgg_deploy.errors import InputError
 INITS = ("paper-std", "paper-var", "glorot", "he")
 TRAIN_SCENES, VAL_SCENES = 4000, 300  # built-in images, unless --images asks for another number
 PLATEAU = ()  # of `lr_drops`: divide when the validation error stops improving
-PRECISIONS = ("fp32", "bf16", "fp16")  # of convolutions and matrix products; weights and their updates are float32
+PRECISIONS = (
+    "fp32",
+    "bf16",
+    "fp16",
+)  # of convolutions and matrix products; weights and their updates are float32
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,10 @@ class TrainConfig:
     arch: str = "D"
     width: float = 1.0  # multiplier of all channels
     crop: int = 224  # pixels
-    side: tuple[int, int] = (256, 256)  # S in pixels, a whole number drawn per image from this closed range (uniform: open)
+    side: tuple[int, int] = (
+        256,
+        256,
+    )  # S in pixels, a whole number drawn per image from this closed range (uniform: open)
     batch: int = 256  # images an update, of all processes together
     epochs: int = 74  # 370K updates of 256 on ILSVRC-2012
     lr: float = 1e-2
@@ -39,11 +46,16 @@ class TrainConfig:
     lrn: str = "alexnet"
     precision: str = "fp32"
     streams: int = 16  # of tar shards: so many are read at once, by all processes together, and each batch takes the same from every one
-    shuffle_buffer: int = 4096  # of tar shards: images held to be drawn from, in all streams together
+    shuffle_buffer: int = (
+        4096  # of tar shards: images held to be drawn from, in all streams together
+    )
     seed: int = 0
 
     def __post_init__(self):
-        for name, value, known in (("init", self.init, INITS), ("precision", self.precision, PRECISIONS)):
+        for name, value, known in (
+            ("init", self.init, INITS),
+            ("precision", self.precision, PRECISIONS),
+        ):
             if value not in known:
                 raise InputError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
         for name, limits in RECIPE_LIMITS.items():
@@ -93,14 +105,26 @@ RECIPES = {
     # For two cores and the built-in pictures: an eighth of the channels at a small crop, scale jitter, and He's draw,
     # with which depth needs no pre-training (the authors' later remark). No dropout: a net this thin has none to spare.
     "small": TrainConfig(
-        width=0.125, crop=96, side=(96, 256), batch=16, epochs=14, lr=0.0025, lr_drops=(12, 13), dropout=0.0, init="he"
+        width=0.125,
+        crop=96,
+        side=(96, 256),
+        batch=16,
+        epochs=14,
+        lr=0.0025,
+        lr_drops=(12, 13),
+        dropout=0.0,
+        init="he",
     ),
 }
 
 
 def learning_rate(config: TrainConfig, errors: list[float]) -> float:
     """The rate of the next epoch, given the validation errors of the epochs so far, in per cent."""
-    drops = _plateaus(errors, config.patience) if config.lr_drops == PLATEAU else sum(len(errors) >= e for e in config.lr_drops)
+    drops = (
+        _plateaus(errors, config.patience)
+        if config.lr_drops == PLATEAU
+        else sum(len(errors) >= e for e in config.lr_drops)
+    )
     return config.lr / 10 ** min(drops, config.most_drops)
 
 

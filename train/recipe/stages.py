@@ -36,7 +36,11 @@ class FineTune(NamedTuple):
 
 def _deeper(arch: str, first: str | None) -> tuple[Stage, ...]:
     """C, D and E at all three S; B has only the first of them."""
-    return Stage(arch, "256", first), Stage(arch, "384", f"{arch}-256"), Stage(arch, "jitter", f"{arch}-384")
+    return (
+        Stage(arch, "256", first),
+        Stage(arch, "384", f"{arch}-256"),
+        Stage(arch, "jitter", f"{arch}-384"),
+    )
 
 
 CHAINS = {
@@ -70,7 +74,9 @@ def stage_named(chain: str, name: str) -> Stage:
     for stage in CHAINS[chain]:
         if stage.name == name:
             return stage
-    raise InputError(f"--stage {name}: the chain {chain!r} has none of that name; it has {', '.join(s.name for s in CHAINS[chain])}")
+    raise InputError(
+        f"--stage {name}: the chain {chain!r} has none of that name; it has {', '.join(s.name for s in CHAINS[chain])}"
+    )
 
 
 def config_of(stage: Stage, base: TrainConfig, fine_tune: FineTune) -> TrainConfig:

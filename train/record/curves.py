@@ -98,14 +98,21 @@ def comparison(labelled: dict[str, list[Path]], x: str) -> Figure:
         at = runs[0][x].to_numpy()
         for folder, run in zip(folders, runs, strict=True):
             if not np.array_equal(run[x], at):
-                raise InputError(f"{folder}: its epochs end at other {X_LABELS[x]} than those of {folders[0]}; compare runs of one length under {label!r}")
+                raise InputError(
+                    f"{folder}: its epochs end at other {X_LABELS[x]} than those of {folders[0]}; compare runs of one length under {label!r}"
+                )
         errors = np.stack([run.val_top1_error_pct for run in runs])
         axes.fill_between(at, errors.min(0), errors.max(0), color=colour, alpha=0.18, linewidth=0)
         axes.plot(at, errors.mean(0), color=colour, label=label, **_marks(len(at)))
         seeds = f", {len(runs)} seeds" if len(runs) > 1 else ""
         ends.append(End(errors.mean(0)[-1], f"{label}{seeds}  {errors.mean(0)[-1]:.1f}", colour))
         right = max(right, at[-1])
-    axes.set(xlabel=X_LABELS[x], ylabel="validation top-1 error, %", xlim=(0, right), ylim=(0, axes.get_ylim()[1]))
+    axes.set(
+        xlabel=X_LABELS[x],
+        ylabel="validation top-1 error, %",
+        xlim=(0, right),
+        ylim=(0, axes.get_ylim()[1]),
+    )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     _label_ends(axes, right, 30, ends)
     return figure
@@ -114,23 +121,61 @@ def comparison(labelled: dict[str, list[Path]], x: str) -> Figure:
 def _draw_loss(axes: Axes, history: History, begin: int) -> None:
     """The means of some updates, and of the epochs as level lines over all of their updates."""
     steps, epochs = history.steps, history.epochs
-    axes.plot(begin + steps.step, steps.train_loss, color=RUNNING, linewidth=0.9, label="running loss")
-    axes.plot(*_levels(epochs.step, epochs.train_loss, begin), color=TRAINING, label="loss of epochs")
+    axes.plot(
+        begin + steps.step, steps.train_loss, color=RUNNING, linewidth=0.9, label="running loss"
+    )
+    axes.plot(
+        *_levels(epochs.step, epochs.train_loss, begin), color=TRAINING, label="loss of epochs"
+    )
 
 
 def _draw_errors(axes: Axes, history: History, begin: int, marks: dict) -> None:
     steps, epochs, best = history.steps, history.epochs, history.best
-    axes.plot(begin + steps.step, steps.train_top1_error_pct, color=RUNNING, linewidth=0.9, label="running training top-1")
-    axes.plot(*_levels(epochs.step, epochs.train_top1_error_pct, begin), color=TRAINING, label="training top-1")
-    for name, column, colour in (("top-1", epochs.val_top1_error_pct, TOP1), ("top-5", epochs.val_top5_error_pct, TOP5)):
+    axes.plot(
+        begin + steps.step,
+        steps.train_top1_error_pct,
+        color=RUNNING,
+        linewidth=0.9,
+        label="running training top-1",
+    )
+    axes.plot(
+        *_levels(epochs.step, epochs.train_top1_error_pct, begin),
+        color=TRAINING,
+        label="training top-1",
+    )
+    for name, column, colour in (
+        ("top-1", epochs.val_top1_error_pct, TOP1),
+        ("top-5", epochs.val_top5_error_pct, TOP5),
+    ):
         axes.plot(begin + epochs.step, column, color=colour, label=f"validation {name}", **marks)
     at = (begin + best.step, best.val_top1_error_pct)
-    axes.plot(*at, "o", markersize=9, markerfacecolor="none", markeredgecolor=TOP1, markeredgewidth=1.4, clip_on=False, label="best")
-    axes.annotate(f"best\n{at[1]:.1f}", at, (0, -7), textcoords="offset points", color=TOP1, ha="center", va="top", fontsize=7.5, path_effects=HALO)
+    axes.plot(
+        *at,
+        "o",
+        markersize=9,
+        markerfacecolor="none",
+        markeredgecolor=TOP1,
+        markeredgewidth=1.4,
+        clip_on=False,
+        label="best",
+    )
+    axes.annotate(
+        f"best\n{at[1]:.1f}",
+        at,
+        (0, -7),
+        textcoords="offset points",
+        color=TOP1,
+        ha="center",
+        va="top",
+        fontsize=7.5,
+        path_effects=HALO,
+    )
 
 
 def _draw_rate(axes: Axes, history: History, begin: int) -> None:
-    axes.plot(*_levels(history.steps.step, history.steps.lr, begin), color=INK, label="learning rate")
+    axes.plot(
+        *_levels(history.steps.step, history.steps.lr, begin), color=INK, label="learning rate"
+    )
 
 
 def _levels(steps, values, begin: int) -> tuple[np.ndarray, np.ndarray]:
@@ -151,7 +196,13 @@ def _name_stages(top: Axes, all_axes: tuple[Axes, ...], histories: list[History]
     upright = min(history.updates for history in histories) / total < 0.1
     for history in histories:
         for axes in all_axes if begin else ():
-            axes.axvline(begin, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)), label=f"begin of {history.name}")
+            axes.axvline(
+                begin,
+                color=FAINT,
+                linewidth=0.8,
+                linestyle=(0, (4, 3)),
+                label=f"begin of {history.name}",
+            )
         top.text(
             begin + history.updates / 2, 1.03, f"{history.name}{', ' if upright else chr(10)}{history.config.s}", ha="center", va="bottom",
             rotation=90 if upright else 0, transform=blended_transform_factory(top.transData, top.transAxes), fontsize=8,
@@ -164,7 +215,15 @@ def _label_ends(axes: Axes, right: float, lines: int, ends: list[End]) -> None:
     low, high = axes.get_ylim()
     ends = sorted(ends)
     for end, y in zip(ends, apart([end.y for end in ends], (high - low) / lines), strict=True):
-        axes.annotate(end.text, (right, y), (10, 0), textcoords="offset points", color=end.colour, va="center", annotation_clip=False)
+        axes.annotate(
+            end.text,
+            (right, y),
+            (10, 0),
+            textcoords="offset points",
+            color=end.colour,
+            va="center",
+            annotation_clip=False,
+        )
 
 
 def apart(places: list[float], least: float) -> list[float]:
@@ -172,7 +231,10 @@ def apart(places: list[float], least: float) -> list[float]:
     groups: list[list[float]] = []
     for place in places:
         groups.append([place])
-        while len(groups) > 1 and _spread(groups[-1], least)[0] < _spread(groups[-2], least)[-1] + least:
+        while (
+            len(groups) > 1
+            and _spread(groups[-1], least)[0] < _spread(groups[-2], least)[-1] + least
+        ):
             late = groups.pop()
             groups[-1] += late
     return [place for group in groups for place in _spread(group, least)]
@@ -188,13 +250,21 @@ def _equal_scores(axes: Axes, classes: set[int | None]) -> list[End]:
     if len(classes) > 1 or None in classes:
         return []
     (count,) = classes
-    axes.axhline(math.log(count), color=FAINT, linewidth=0.8, linestyle=(0, (1, 2)), label="equal scores")
+    axes.axhline(
+        math.log(count), color=FAINT, linewidth=0.8, linestyle=(0, (1, 2)), label="equal scores"
+    )
     return [End(math.log(count), f"equal scores, ln {count:,}", FAINT)]
 
 
 def _log_rates(axes: Axes, histories: list[History]) -> None:
     """A logarithmic axis that names the rates there were."""
-    rates = sorted({float(f"{rate:.6g}") for history in histories for rate in (*history.epochs.lr, *history.steps.lr)})
+    rates = sorted(
+        {
+            float(f"{rate:.6g}")
+            for history in histories
+            for rate in (*history.epochs.lr, *history.steps.lr)
+        }
+    )
     axes.set_yscale("log")
     axes.set_ylim(rates[0] / 2, rates[-1] * 2)
     axes.yaxis.set_minor_locator(NullLocator())

@@ -44,13 +44,19 @@ def read_histories(folder: Path) -> list[History]:
     if not path.is_file():
         return [read_history(folder)]
     try:
-        names = [str(stage["name"]) for stage in json.loads(path.read_text(encoding="utf-8"))["stages"]]
+        names = [
+            str(stage["name"]) for stage in json.loads(path.read_text(encoding="utf-8"))["stages"]
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({error!r}); give the folder of one stage instead") from None
+        raise InputError(
+            f"{path}: damaged ({error!r}); give the folder of one stage instead"
+        ) from None
     begun = [folder / name for name in names if Run(folder / name).metrics.is_file()]
     done = [read_history(run) for run in begun if len(read_table(Run(run).metrics, COLUMNS))]
     if not done:
-        raise InputError(f"{folder}: no stage of this chain has finished an epoch yet; draw it once one has")
+        raise InputError(
+            f"{folder}: no stage of this chain has finished an epoch yet; draw it once one has"
+        )
     return done
 
 
@@ -59,7 +65,9 @@ def read_history(folder: Path) -> History:
     run = Run(folder)
     epochs, (config, _) = read_epochs(folder), run.begun_with()
     classes = len(load_checkpoint(run.best).spec.classes) if run.best.is_file() else None
-    return History(folder.resolve().name, config, classes, epochs, read_table(run.steps, STEP_COLUMNS))
+    return History(
+        folder.resolve().name, config, classes, epochs, read_table(run.steps, STEP_COLUMNS)
+    )
 
 
 def read_epochs(folder: Path) -> pd.DataFrame:
@@ -76,20 +84,28 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError(f"{path}: not there; give the folder of a run or chain, as `python -m train` names it") from None
+        raise InputError(
+            f"{path}: not there; give the folder of a run or chain, as `python -m train` names it"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
     header, *rows = (line.rstrip("\r").split(",") for line in (text.split("\n")[:-1] or [""]))
     missing = [column for column in columns if column not in header and column not in LATER_COLUMNS]
     if missing:
-        raise InputError(f"{path}: damaged, lacks the columns {', '.join(missing)}; a run's own table has them")
+        raise InputError(
+            f"{path}: damaged, lacks the columns {', '.join(missing)}; a run's own table has them"
+        )
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header) or not all(map(_is_valid, header, row)):
-            raise InputError(f"{path}: damaged, line {number} is not {len(header)} numbers; mend or remove that line")
+            raise InputError(
+                f"{path}: damaged, line {number} is not {len(header)} numbers; mend or remove that line"
+            )
     numbers = [[float(text or "nan") for text in row] for row in rows]
     table = pd.DataFrame(numbers, columns=header, dtype=float)
     if not all(a < b for a, b in pairwise(table.step)):
-        raise InputError(f"{path}: damaged, its steps do not rise; mend or remove the lines that are out of order")
+        raise InputError(
+            f"{path}: damaged, its steps do not rise; mend or remove the lines that are out of order"
+        )
     return table
 
 

@@ -50,9 +50,13 @@ class State:
 
     images: int  # in the training set: what makes an epoch
     step: int = 0
-    errors: list[float] = field(default_factory=list)  # validation top-1 error after each epoch, per cent
+    errors: list[float] = field(
+        default_factory=list
+    )  # validation top-1 error after each epoch, per cent
     rows: list[dict] = field(default_factory=list)  # of metrics.csv
-    tally: list[float] = field(default_factory=lambda: [0.0] * 4)  # of the epoch that is running: loss, top-1 and top-5 errors, images
+    tally: list[float] = field(
+        default_factory=lambda: [0.0] * 4
+    )  # of the epoch that is running: loss, top-1 and top-5 errors, images
     epoch_s: float = 0.0  # spent on its updates
     elapsed_s: float = 0.0
     # as `tally`, since the last row of steps.csv
@@ -67,7 +71,9 @@ class Run:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.last, self.best, self.metrics, self.steps = (folder / name for name in ("last.pt", "best.pt", "metrics.csv", "steps.csv"))
+        self.last, self.best, self.metrics, self.steps = (
+            folder / name for name in ("last.pt", "best.pt", "metrics.csv", "steps.csv")
+        )
 
     @classmethod
     def create(cls, folder: Path | None, config: TrainConfig, sources: dict) -> "Run":
@@ -123,7 +129,9 @@ class Run:
     def of_job(self) -> bool:
         """Whether this very job of torchrun began the run, before a process was lost."""
         try:
-            return begun_again(json.loads((self.folder / "config.json").read_text(encoding="utf-8")).get("job"))
+            return begun_again(
+                json.loads((self.folder / "config.json").read_text(encoding="utf-8")).get("job")
+            )
         except (OSError, ValueError, AttributeError):
             return False
 
@@ -131,7 +139,9 @@ class Run:
     def way_on(self) -> str:
         """The command that goes on with it, or with the chain that it is a stage of."""
         chain = self.folder.parent
-        return f"python -m train --resume {chain if (chain / CHAIN_FILE).is_file() else self.folder}"
+        return (
+            f"python -m train --resume {chain if (chain / CHAIN_FILE).is_file() else self.folder}"
+        )
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -144,14 +154,20 @@ class Run:
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}); make {self.folder} writable") from None
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror}); make {self.folder} writable"
+            ) from None
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             os.close(lock)
-            raise InputError(f"{self.folder}: another process is training here; wait for its end, or give another --out") from None
+            raise InputError(
+                f"{self.folder}: another process is training here; wait for its end, or give another --out"
+            ) from None
         except OSError as error:
-            click.echo(f"{path}: this file system has no locks ({error.strerror}); see to it that no other process trains here")
+            click.echo(
+                f"{path}: this file system has no locks ({error.strerror}); see to it that no other process trains here"
+            )
         try:
             yield
         finally:
@@ -162,12 +178,17 @@ class Run:
         path = self.folder / "config.json"
         try:
             held = json.loads(path.read_text(encoding="utf-8"))
-            fields = {name: tuple(value) if isinstance(value, list) else value for name, value in held["config"].items()}
+            fields = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in held["config"].items()
+            }
             return TrainConfig(**fields), _checked_sources(dict(held["sources"]))
         except InputError as error:
             raise InputError(f"{path}: {error.message}") from None
         except OSError:
-            raise InputError(f"{self.folder}: no run here (config.json is missing); give the folder that `python -m train` named") from None
+            raise InputError(
+                f"{self.folder}: no run here (config.json is missing); give the folder that `python -m train` named"
+            ) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: damaged ({error!r}); start a new run") from None
 
@@ -203,7 +224,11 @@ class Run:
         kept = []
         if state.step and self.steps.exists():
             with open(self.steps, newline="", encoding="utf-8", errors="replace") as file:
-                kept = [row for row in csv.DictReader(file) if _whole(row) and int(row["step"]) <= state.step]
+                kept = [
+                    row
+                    for row in csv.DictReader(file)
+                    if _whole(row) and int(row["step"]) <= state.step
+                ]
         write_text(self.steps, _csv(STEP_COLUMNS, kept))
 
     def add_epoch(self, row: dict) -> None:
@@ -219,7 +244,9 @@ class Run:
             with open(path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, columns).writerow(row)
         except OSError as error:
-            raise InputError(f"{path}: writing failed ({error.strerror}). Make room and go on with: {self.way_on}") from None
+            raise InputError(
+                f"{path}: writing failed ({error.strerror}). Make room and go on with: {self.way_on}"
+            ) from None
 
     def save_last(self, net: VGG, training: dict) -> None:
         self._save(self.last, Checkpoint(net.spec, net.state_dict(), training))
@@ -243,7 +270,9 @@ class Run:
             kept = _kept(checkpoint.training)
             state = State(**{name: checkpoint.training[name] for name in kept})
         except (KeyError, TypeError) as error:
-            raise InputError(f"{self.last}: has no training state ({error}) for this version; start anew with --weights {self.last}") from None
+            raise InputError(
+                f"{self.last}: has no training state ({error}) for this version; start anew with --weights {self.last}"
+            ) from None
         return checkpoint, state
 
 

@@ -13,7 +13,9 @@ NOT_PLOTTED = ("step", "epoch")  # columns that only say when
 def check_installed() -> None:
     """Raises: InputError without the package that writes events, which nothing else here needs."""
     if find_spec("tensorboard") is None:
-        raise InputError("--tensorboard: the package tensorboard is not installed; pip install tensorboard, or leave the option out")
+        raise InputError(
+            "--tensorboard: the package tensorboard is not installed; pip install tensorboard, or leave the option out"
+        )
 
 
 class Board:
@@ -24,7 +26,9 @@ class Board:
     """
 
     def __init__(self, run: Run):
-        from torch.utils.tensorboard import SummaryWriter  # fails where tensorboard is not installed
+        from torch.utils.tensorboard import (
+            SummaryWriter,
+        )  # fails where tensorboard is not installed
 
         self.writer = SummaryWriter(run.folder, purge_step=0)
         for row in read_table(run.steps, STEP_COLUMNS).to_dict("records"):

@@ -62,5 +62,11 @@ def overflown(step: int, lr: float) -> NoReturn:
 
 def diverged(found: str, step: int, lr: float, keeper: Keeper | None) -> NoReturn:
     last = keeper.run.last if keeper and keeper.run.last.exists() else None
-    kept = f"{last} is of before and sound: start from it with --weights, or from the beginning. " if last else ""
-    raise CheckFailed(f"{found} at step {step} (LR {lr:g}). {kept}Lower --lr, or choose another --init (he and glorot are made for deep nets)")
+    kept = (
+        f"{last} is of before and sound: start from it with --weights, or from the beginning. "
+        if last
+        else ""
+    )
+    raise CheckFailed(
+        f"{found} at step {step} (LR {lr:g}). {kept}Lower --lr, or choose another --init (he and glorot are made for deep nets)"
+    )

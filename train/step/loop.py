@@ -54,9 +54,13 @@ def fit(
             errors = None if stopped else validate(signals)
             if errors is None:
                 _save(updater, state, keeper, clock)
-                raise Interrupted(f"stopped at step {state.step}" + _way_on(keeper), _strongest(updater, signals))
+                raise Interrupted(
+                    f"stopped at step {state.step}" + _way_on(keeper), _strongest(updater, signals)
+                )
             if math.isnan(errors.top1):
-                updater.ranks.together(partial(diverged, "validation gives no numbers", state.step, lr, keeper))
+                updater.ranks.together(
+                    partial(diverged, "validation gives no numbers", state.step, lr, keeper)
+                )
             state.errors.append(errors.top1)
             row = _row(epoch, lr, errors, state, clock)
             state.rows.append(row)
@@ -81,7 +85,9 @@ def _epoch(
     with progress(f"epoch {len(state.errors) + 1}/{config.epochs}", steps_an_epoch, first) as bar:
         for _ in range(first, steps_an_epoch):
             examples = next(batches)
-            images, interrupted = updater.ranks.sum(np.array([len(examples.labels), signals.noted > 0]))
+            images, interrupted = updater.ranks.sum(
+                np.array([len(examples.labels), signals.noted > 0])
+            )
             if interrupted:
                 window.look()
                 return True

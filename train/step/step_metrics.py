@@ -20,8 +20,16 @@ class Window:
     written nor on where a run was interrupted.
     """
 
-    def __init__(self, updater: Updater, state: State, lr: float, keeper: Keeper | None, health: Health):
-        self.updater, self.state, self.lr, self.keeper, self.health = updater, state, lr, keeper, health
+    def __init__(
+        self, updater: Updater, state: State, lr: float, keeper: Keeper | None, health: Health
+    ):
+        self.updater, self.state, self.lr, self.keeper, self.health = (
+            updater,
+            state,
+            lr,
+            keeper,
+            health,
+        )
         self.unseen: list[Tensor] = []
         self.since = time.monotonic()
 
@@ -41,7 +49,9 @@ class Window:
         for step, tally in enumerate(tallies, start=first + 1):
             loss = tally[0] / tally[3]
             if not math.isfinite(loss):
-                self.updater.ranks.together(partial(diverged, f"the loss is {loss}", step, self.lr, self.keeper))
+                self.updater.ranks.together(
+                    partial(diverged, f"the loss is {loss}", step, self.lr, self.keeper)
+                )
             self.health.after_step(step, loss)
         if self.updater.overflows():
             self.updater.ranks.together(partial(overflown, self.state.step, self.lr))

@@ -20,7 +20,9 @@ class Trainee(nn.Module):
     def __init__(self, net: VGG, head_only: bool):
         super().__init__()
         self.trunk = nn.Identity() if head_only else net.trunk
-        self.head = nn.ModuleDict({name: layer for name, layer in net.head.named_children() if name.startswith("fc")})
+        self.head = nn.ModuleDict(
+            {name: layer for name, layer in net.head.named_children() if name.startswith("fc")}
+        )
 
     def forward(self, inputs: Tensor, masks: list[Tensor]) -> Tensor:
         """Logits.
@@ -50,8 +52,16 @@ def dropout_masks(net: VGG, config: TrainConfig, step: int, rows: Tensor) -> lis
             masks.append(torch.ones((), device=rows.device))
             continue
         # mixed, because PyTorch's generator on the CPU looks at the lower 32 bits only
-        seed = int(np.random.SeedSequence((config.seed, step, place)).generate_state(1, np.uint64)[0]) >> 1
-        draw = torch.rand(config.batch, outputs, device=rows.device, generator=torch.Generator(rows.device).manual_seed(seed))
+        seed = (
+            int(np.random.SeedSequence((config.seed, step, place)).generate_state(1, np.uint64)[0])
+            >> 1
+        )
+        draw = torch.rand(
+            config.batch,
+            outputs,
+            device=rows.device,
+            generator=torch.Generator(rows.device).manual_seed(seed),
+        )
         masks.append((draw[rows] >= config.dropout) / (1 - config.dropout))
     return masks
 

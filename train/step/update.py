@@ -24,7 +24,9 @@ class Examples(NamedTuple):
 class Updater:
     """The trainee with its optimiser."""
 
-    def __init__(self, net: VGG, head_only: bool, config: TrainConfig, ranks: Ranks, compiled: bool):
+    def __init__(
+        self, net: VGG, head_only: bool, config: TrainConfig, ranks: Ranks, compiled: bool
+    ):
         """Args: net, on its device, laid out by `shape_for_training`; head_only, train fc6-fc8 on pool5; compiled, by torch.compile."""
         self.net, self.config, self.ranks = net, config, ranks
         self.device = net.fc8.weight.device
@@ -51,7 +53,9 @@ class Updater:
         for group in self.optimiser.param_groups:
             group["lr"] = lr * group["rate"]
         share = self.config.batch // self.ranks.world
-        masks = dropout_masks(self.net, self.config, number, examples.rows + self.ranks.rank * share)
+        masks = dropout_masks(
+            self.net, self.config, number, examples.rows + self.ranks.rank * share
+        )
         self.optimiser.zero_grad(set_to_none=True)
         with told_when_lost():
             with mixed(self.device.type, self.config.precision):
@@ -74,7 +78,9 @@ class Updater:
         self.scaler.load_state_dict(self.ranks.from_main(lambda: state["scaler"]))
         for weights in self.trainee.parameters():
             kept = self.optimiser.state[weights]
-            kept["momentum_buffer"] = kept["momentum_buffer"].clone()  # a mapped file would be held open, and its place on the disk
+            kept["momentum_buffer"] = kept[
+                "momentum_buffer"
+            ].clone()  # a mapped file would be held open, and its place on the disk
             self.ranks.spread(kept["momentum_buffer"])
 
     def overflows(self) -> bool:
@@ -87,7 +93,12 @@ class Updater:
 
 def sgd(trainee: nn.Module, config: TrainConfig) -> torch.optim.SGD:
     """Momentum SGD; the decay is L2 in the gradient, as in the paper's Caffe. Each group's "rate" multiplies the learning rate."""
-    by_kind = {kind: [p for name, p in trainee.named_parameters() if p.requires_grad and name.endswith(kind)] for kind in ("weight", "bias")}
+    by_kind = {
+        kind: [
+            p for name, p in trainee.named_parameters() if p.requires_grad and name.endswith(kind)
+        ]
+        for kind in ("weight", "bias")
+    }
     groups = [
         {"params": by_kind["weight"], "weight_decay": config.weight_decay, "rate": 1.0},
         {"params": by_kind["bias"], "weight_decay": config.bias_decay, "rate": config.bias_lr},

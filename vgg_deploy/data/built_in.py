@@ -46,7 +46,9 @@ def built_in(split: str, count: int) -> Dataset:
             (root / name).mkdir(parents=True, exist_ok=True)
         there = {f"{name}/{file.name}" for name in CLASSES for file in (root / name).iterdir()}
     except OSError as error:
-        raise InputError(f"{root}: the cache cannot be written ({error.strerror}); set VGG_DEPLOY_CACHE to a folder that can") from None
+        raise InputError(
+            f"{root}: the cache cannot be written ({error.strerror}); set VGG_DEPLOY_CACHE to a folder that can"
+        ) from None
     missing = [i for i in range(count) if files[i] not in there]
     if missing:
         _render_files(split, [(i, root / files[i]) for i in missing])
@@ -75,10 +77,14 @@ def render(split: str, index: int) -> Image.Image:
 def _diameters(rng: np.random.Generator) -> list[float]:
     """Sizes of the objects, the largest first."""
     low, high = (math.log(d) for d in DIAMETERS)
-    return sorted(np.exp(rng.uniform(low, high, rng.integers(OBJECTS[0], OBJECTS[1] + 1))), reverse=True)
+    return sorted(
+        np.exp(rng.uniform(low, high, rng.integers(OBJECTS[0], OBJECTS[1] + 1))), reverse=True
+    )
 
 
-def _free_place(side: int, size: tuple[int, int], taken: list[Box], rng: np.random.Generator) -> Box | None:
+def _free_place(
+    side: int, size: tuple[int, int], taken: list[Box], rng: np.random.Generator
+) -> Box | None:
     """A square inside the picture that touches no other; None where a few tries find none."""
     for _ in range(12):
         left, top = (int(rng.integers(0, room - side + 1)) for room in size)
@@ -94,13 +100,19 @@ def _colour(rng: np.random.Generator) -> Colour:
 
 def _near(colour: Colour, spread: int, rng: np.random.Generator) -> Colour:
     """A colour that differs by up to `spread` in each channel."""
-    return tuple(int(v) for v in np.clip(np.array(colour) + rng.integers(-spread, spread + 1, 3), 0, 255))
+    return tuple(
+        int(v) for v in np.clip(np.array(colour) + rng.integers(-spread, spread + 1, 3), 0, 255)
+    )
 
 
-def _texture(size: tuple[int, int], colours: list[Colour], grain: int, rng: np.random.Generator) -> Image.Image:
+def _texture(
+    size: tuple[int, int], colours: list[Colour], grain: int, rng: np.random.Generator
+) -> Image.Image:
     """Two colours mixed by smooth noise with features of about `grain` pixels."""
     cells = [max(2, round(side / grain)) for side in size]
-    noise = Image.fromarray(rng.integers(0, 256, cells[::-1], np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    noise = Image.fromarray(rng.integers(0, 256, cells[::-1], np.uint8)).resize(
+        size, Image.Resampling.BICUBIC
+    )
     first, second = (Image.new("RGB", size, colour) for colour in colours)
     return Image.composite(first, second, noise)
 
@@ -108,8 +120,12 @@ def _texture(size: tuple[int, int], colours: list[Colour], grain: int, rng: np.r
 def _background(size: tuple[int, int], rng: np.random.Generator) -> tuple[Image.Image, Colour]:
     """Muted grounds with coarse and fine texture, and the colour they vary about."""
     ground = _near((80, 80, 80), 40, rng)
-    coarse = _texture(size, [_near(ground, 40, rng), _near(ground, 40, rng)], int(rng.integers(40, 160)), rng)
-    fine = _texture(size, [_near(ground, 60, rng), _near(ground, 60, rng)], int(rng.integers(4, 24)), rng)
+    coarse = _texture(
+        size, [_near(ground, 40, rng), _near(ground, 40, rng)], int(rng.integers(40, 160)), rng
+    )
+    fine = _texture(
+        size, [_near(ground, 60, rng), _near(ground, 60, rng)], int(rng.integers(4, 24)), rng
+    )
     return Image.blend(coarse, fine, rng.uniform(0.1, 0.35)), ground
 
 
@@ -125,14 +141,31 @@ def _clutter(image: Image.Image, ground: Colour, rng: np.random.Generator) -> No
                 draw.line([tuple(p) for p in bend], colour, thick, joint="curve")
             case 1:
                 start = int(rng.integers(0, 360))
-                draw.arc([x - r, y - r, x + r, y + r], start, start + int(rng.integers(40, 150)), colour, thick)
+                draw.arc(
+                    [x - r, y - r, x + r, y + r],
+                    start,
+                    start + int(rng.integers(40, 150)),
+                    colour,
+                    thick,
+                )
             case _:
                 corners = int(rng.integers(4, 8))
-                angles, radii = np.sort(rng.uniform(0, 2 * math.pi, corners)), r * rng.uniform(0.2, 1, corners)
-                draw.polygon([(x + d * math.cos(a), y + d * math.sin(a)) for a, d in zip(angles, radii, strict=True)], colour)
+                angles, radii = (
+                    np.sort(rng.uniform(0, 2 * math.pi, corners)),
+                    r * rng.uniform(0.2, 1, corners),
+                )
+                draw.polygon(
+                    [
+                        (x + d * math.cos(a), y + d * math.sin(a))
+                        for a, d in zip(angles, radii, strict=True)
+                    ],
+                    colour,
+                )
 
 
-def _draw_object(image: Image.Image, outlines: list[Outline], box: Box, ground: Colour, rng: np.random.Generator) -> None:
+def _draw_object(
+    image: Image.Image, outlines: list[Outline], box: Box, ground: Colour, rng: np.random.Generator
+) -> None:
     """One object, textured, turned, a little stretched, brighter than the ground."""
     side = box[2] - box[0]
     mask = _mask(outlines, side, rng)
@@ -150,7 +183,13 @@ def _mask(outlines: list[Outline], side: int, rng: np.random.Generator) -> Image
     half, mask = side * FINE / 2, Image.new("1", (side * FINE, side * FINE))
     for outline in outlines:
         one = Image.new("1", mask.size)
-        ImageDraw.Draw(one).polygon([(half * (1 + c * x - s * y * stretch), half * (1 + s * x + c * y * stretch)) for x, y in outline], 1)
+        ImageDraw.Draw(one).polygon(
+            [
+                (half * (1 + c * x - s * y * stretch), half * (1 + s * x + c * y * stretch))
+                for x, y in outline
+            ],
+            1,
+        )
         mask = ImageChops.logical_xor(mask, one)
     return mask.convert("L").resize((side, side), Image.Resampling.BOX)
 
@@ -165,7 +204,11 @@ def _photographed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     pixels = np.asarray(image, np.float32)
     height, width = pixels.shape[:2]
     slope = rng.uniform(-0.25, 0.25, 2)
-    light = 1 + slope[0] * np.linspace(-1, 1, height, dtype=np.float32)[:, None] + slope[1] * np.linspace(-1, 1, width, dtype=np.float32)
+    light = (
+        1
+        + slope[0] * np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+        + slope[1] * np.linspace(-1, 1, width, dtype=np.float32)
+    )
     noise = rng.standard_normal((height, width, 1), np.float32) * rng.uniform(1, 8)
     return Image.fromarray((pixels * light[:, :, None] + noise).clip(0, 255).astype(np.uint8))
 
@@ -174,7 +217,9 @@ def _render_files(split: str, tasks: list[tuple[int, Path]]) -> None:
     """Render by several processes; a file appears under its name when it is whole."""
     pool = ProcessPoolExecutor(available_cores(), mp_context=worker_context())
     with pool, progress(f"rendering {len(tasks)} built-in {split} pictures", len(tasks)) as bar:
-        for _ in pool.map(_render_file, [split] * len(tasks), *zip(*tasks, strict=True), chunksize=16):
+        for _ in pool.map(
+            _render_file, [split] * len(tasks), *zip(*tasks, strict=True), chunksize=16
+        ):
             bar.advance()
 
 

@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-Outline = list[tuple[float, float]]  # points in the unit disc; several outlines of a shape fill by the even-odd rule
+Outline = list[
+    tuple[float, float]
+]  # points in the unit disc; several outlines of a shape fill by the even-odd rule
 
 
 def _polar(radius: Callable[[float], float], points: int) -> Outline:
@@ -33,13 +35,32 @@ def _star(tips: int, inner: float) -> Outline:
 
 def _cross(arm: float) -> Outline:
     a = arm
-    return [(-a, -1), (a, -1), (a, -a), (1, -a), (1, a), (a, a), (a, 1), (-a, 1), (-a, a), (-1, a), (-1, -a), (-a, -a)]
+    return [
+        (-a, -1),
+        (a, -1),
+        (a, -a),
+        (1, -a),
+        (1, a),
+        (a, a),
+        (a, 1),
+        (-a, 1),
+        (-a, a),
+        (-1, a),
+        (-1, -a),
+        (-a, -a),
+    ]
 
 
 def _gear(teeth: int) -> Outline:
     steps = 4 * teeth
     radii = [1.0 if i % 4 < 2 else 0.74 for i in range(steps)]
-    return [(r * math.sin(2 * math.pi * (i + 0.5) / steps), -r * math.cos(2 * math.pi * (i + 0.5) / steps)) for i, r in enumerate(radii)]
+    return [
+        (
+            r * math.sin(2 * math.pi * (i + 0.5) / steps),
+            -r * math.cos(2 * math.pi * (i + 0.5) / steps),
+        )
+        for i, r in enumerate(radii)
+    ]
 
 
 def _crescent() -> Outline:
@@ -48,14 +69,18 @@ def _crescent() -> Outline:
     tip = (1 + d * d - r * r) / (2 * d)  # where the two circles meet
     outer, inner = math.acos(tip), math.acos((tip - d) / r)
     back = [(math.cos(a), math.sin(a)) for a in np.linspace(outer, 2 * math.pi - outer, 40)]
-    front = [(d + r * math.cos(a), r * math.sin(a)) for a in np.linspace(2 * math.pi - inner, inner, 32)]
+    front = [
+        (d + r * math.cos(a), r * math.sin(a)) for a in np.linspace(2 * math.pi - inner, inner, 32)
+    ]
     return back + front
 
 
 def _heart() -> Outline:
     angles = np.linspace(0, 2 * math.pi, 48, endpoint=False)
     xs = 16 * np.sin(angles) ** 3
-    ys = -(13 * np.cos(angles) - 5 * np.cos(2 * angles) - 2 * np.cos(3 * angles) - np.cos(4 * angles))
+    ys = -(
+        13 * np.cos(angles) - 5 * np.cos(2 * angles) - 2 * np.cos(3 * angles) - np.cos(4 * angles)
+    )
     return [(float(x) / 17, float(y) / 17) for x, y in zip(xs, ys, strict=True)]
 
 

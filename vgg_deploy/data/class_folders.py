@@ -10,12 +10,21 @@ import numpy as np
 
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.errors import InputError
-from vgg_deploy.data.index_file import DamagedIndex, Index, Names, NamesBuilder, read_index, write_index
+from vgg_deploy.data.index_file import (
+    DamagedIndex,
+    Index,
+    Names,
+    NamesBuilder,
+    read_index,
+    write_index,
+)
 from vgg_deploy.data.directory import entries, is_image
 from vgg_deploy.progress import console, progress
 
 WORTH_KEEPING = 10_000  # images; fewer are listed in no time
-YOUNG_NS = 2 * 10**9  # a file system's clock may tick so slowly that a later change leaves a folder's time as it is
+YOUNG_NS = (
+    2 * 10**9
+)  # a file system's clock may tick so slowly that a later change leaves a folder's time as it is
 
 
 class Listing(NamedTuple):
@@ -34,8 +43,14 @@ def list_classes(folder: Path, classes: list[str]) -> Listing:
     Raises: InputError for a class folder without images.
     """
     # lists and readmes may lie beside class folders, but an image there has no class
-    beside = [entry.name for entry in entries(folder) if is_image(entry.name) and not entry.is_dir()]
-    kept = cache_folder() / "listings" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.index"
+    beside = [
+        entry.name for entry in entries(folder) if is_image(entry.name) and not entry.is_dir()
+    ]
+    kept = (
+        cache_folder()
+        / "listings"
+        / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.index"
+    )
     begun, stamps = time.time_ns(), [_stamp(folder / name) for name in classes]
     index = _recalled(kept, stamps)
     if index is None:
@@ -43,7 +58,9 @@ def list_classes(folder: Path, classes: list[str]) -> Listing:
         old = max(changed for *_, changed in stamps) < begun - YOUNG_NS
         if old and len(index.names) >= WORTH_KEEPING:
             _keep(kept, index, folder)
-    return Listing(tuple(classes), index.names, index.columns["labels"], beside + index.head["strays"])
+    return Listing(
+        tuple(classes), index.names, index.columns["labels"], beside + index.head["strays"]
+    )
 
 
 def _listed(folder: Path, classes: list[str], stamps: list) -> Index:
@@ -54,13 +71,23 @@ def _listed(folder: Path, classes: list[str], stamps: list) -> Index:
             images = [file for file in inside if is_image(file)]
             strays += [file for file in inside if not is_image(file)]
             if not images:
-                nested = f"; it holds {inside[0]}, but expected are image files right in the class folders" if inside else ""
-                raise InputError(f"{folder / name}: this class folder has no images{nested}; add images or remove the folder")
+                nested = (
+                    f"; it holds {inside[0]}, but expected are image files right in the class folders"
+                    if inside
+                    else ""
+                )
+                raise InputError(
+                    f"{folder / name}: this class folder has no images{nested}; add images or remove the folder"
+                )
             for file in images:
                 names.add(file)
             counts.append(len(images))
             bar.advance()
-    return Index({"folders": stamps, "strays": strays}, {"labels": np.repeat(np.arange(len(classes)), counts)}, names.names())
+    return Index(
+        {"folders": stamps, "strays": strays},
+        {"labels": np.repeat(np.arange(len(classes)), counts)},
+        names.names(),
+    )
 
 
 def _stamp(folder: Path) -> list:
@@ -68,7 +95,9 @@ def _stamp(folder: Path) -> list:
     try:
         found = os.stat(folder)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror}), expected a folder of images; check --data") from None
+        raise InputError(
+            f"{folder}: cannot be listed ({error.strerror}), expected a folder of images; check --data"
+        ) from None
     return [folder.name, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
 
 
@@ -85,4 +114,6 @@ def _keep(kept: Path, index: Index, folder: Path) -> None:
     try:
         write_index(kept, index)
     except InputError as error:
-        console.print(f"The listing of {folder} is not kept, the next start takes as long again: {error.message}")
+        console.print(
+            f"The listing of {folder} is not kept, the next start takes as long again: {error.message}"
+        )

@@ -35,11 +35,15 @@ class Dataset:
     """
 
     root: Path | str  # folder, or URL of shards
-    files: Sequence[str]  # relative to root, with "/"; by class, then by name; of shards SHARD/NAME in the shards' order
+    files: Sequence[
+        str
+    ]  # relative to root, with "/"; by class, then by name; of shards SHARD/NAME in the shards' order
     labels: np.ndarray  # (files,) int64, index into classes
     classes: tuple[str, ...]  # folder names or wnids, sorted
     names: tuple[str, ...]  # what people call them; the ids where nothing says better
-    skipped: tuple[str, ...] = ()  # relative to root: files left out because they are no images by their names
+    skipped: tuple[
+        str, ...
+    ] = ()  # relative to root: files left out because they are no images by their names
     packed: Packed | None = None  # where the images lie in tar shards; without it each is a file
 
     def path(self, index: int) -> Path:
@@ -79,7 +83,9 @@ class Dataset:
         try:
             return self.path(index).read_bytes()
         except OSError as error:
-            raise InputError(f"{self.path(index)}: cannot be read ({error.strerror}); check the path and its permissions") from None
+            raise InputError(
+                f"{self.path(index)}: cannot be read ({error.strerror}); check the path and its permissions"
+            ) from None
 
     def where(self, index: int) -> str:
         """An image's name for messages."""
@@ -99,7 +105,10 @@ class Dataset:
 
     def content_sha256(self, threads: int) -> str:
         """Hex sha256 of the images' bytes in their order; names and labels do not count, nor how they are stored. Reads every image."""
-        with ThreadPoolExecutor(threads) as pool, progress(f"sha256 of {len(self)} images", len(self)) as bar:
+        with (
+            ThreadPoolExecutor(threads) as pool,
+            progress(f"sha256 of {len(self)} images", len(self)) as bar,
+        ):
             digest = hashlib.sha256()
             for one in pool.map(self._content, range(len(self))):
                 digest.update(one)
@@ -115,9 +124,15 @@ class Dataset:
 
     def take(self, kept: np.ndarray) -> "Dataset":
         """The images at these positions, in this order. Args: kept, (images,) int64."""
-        files = self.files.take(kept) if isinstance(self.files, Names) else tuple(self.files[i] for i in kept)
+        files = (
+            self.files.take(kept)
+            if isinstance(self.files, Names)
+            else tuple(self.files[i] for i in kept)
+        )
         labels = self.labels[kept] if self.labelled else self.labels
-        return replace(self, files=files, labels=labels, packed=self.packed.take(kept) if self.packed else None)
+        return replace(
+            self, files=files, labels=labels, packed=self.packed.take(kept) if self.packed else None
+        )
 
     def _source(self, index: int) -> tuple[Path | BytesIO, str | None]:
         """What an image is decoded from, and its name where that is not the path."""
@@ -167,12 +182,21 @@ def open_dataset(root: Path | str, split: str, on_error: str = "stop") -> Datase
     if strays and on_error == "stop":
         raise InputError(_about_strays(folder, strays))
     prefix = "" if folder == root else f"{split}/"
-    return Dataset(root, files.prefixed(prefix), labels, classes, _names(lists, classes), tuple(prefix + file for file in strays))
+    return Dataset(
+        root,
+        files.prefixed(prefix),
+        labels,
+        classes,
+        _names(lists, classes),
+        tuple(prefix + file for file in strays),
+    )
 
 
 def _of_shards(root: Path | str, split: str) -> Dataset:
     opened = open_shards(root, split)
-    return Dataset(root, opened.files, opened.labels, opened.classes, opened.names, packed=opened.packed)
+    return Dataset(
+        root, opened.files, opened.labels, opened.classes, opened.names, packed=opened.packed
+    )
 
 
 def matching(dataset: Dataset, spec: NetSpec, where: str, stated: bool = False) -> Matching:
@@ -188,7 +212,9 @@ def matching(dataset: Dataset, spec: NetSpec, where: str, stated: bool = False) 
     return match_classes(dataset.classes, spec, stated, str(dataset.root), where)
 
 
-def matched_classes(dataset: Dataset, spec: NetSpec, where: str, stated: bool = False) -> tuple[str, ...]:
+def matched_classes(
+    dataset: Dataset, spec: NetSpec, where: str, stated: bool = False
+) -> tuple[str, ...]:
     """A net's classes, in the order of its scores, by the ids that the data set uses. As `matching`."""
     return matching(dataset, spec, where, stated).classes
 
@@ -206,7 +232,9 @@ def _split_folder(root: Path, split: str) -> Path:
         return root / split
     if split == "val" and "train" not in here:
         return root
-    raise InputError(f"{root}: has no folder {split!r}, expected {root / split}/CLASS/image files; check --data")
+    raise InputError(
+        f"{root}: has no folder {split!r}, expected {root / split}/CLASS/image files; check --data"
+    )
 
 
 def _compare_with_train(root: Path, folder: Path, classes: tuple[str, ...]) -> None:
@@ -214,9 +242,14 @@ def _compare_with_train(root: Path, folder: Path, classes: tuple[str, ...]) -> N
     if not (root / "train").is_dir():
         return
     trained = {entry.name for entry in entries(root / "train") if entry.is_dir()}
-    for has, lacks, only in (("train", folder.name, trained - set(classes)), (folder.name, "train", set(classes) - trained)):
+    for has, lacks, only in (
+        ("train", folder.name, trained - set(classes)),
+        (folder.name, "train", set(classes) - trained),
+    ):
         if trained and only:
-            raise InputError(f"{root}: {has} has {len(only)} classes that {lacks} lacks: {some(sorted(only))}; give both the same classes")
+            raise InputError(
+                f"{root}: {has} has {len(only)} classes that {lacks} lacks: {some(sorted(only))}; give both the same classes"
+            )
 
 
 def _names(lists: tuple[Path, Path], classes: tuple[str, ...]) -> tuple[str, ...]:

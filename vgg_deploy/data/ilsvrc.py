@@ -10,12 +10,16 @@ from vgg_deploy.data.directory import entries, is_image
 ILSVRC_CLASSES = 1000
 
 
-def flat_images(folder: Path, lists: tuple[Path, Path]) -> tuple[tuple[str, ...], list[str], list[int], list[str]]:
+def flat_images(
+    folder: Path, lists: tuple[Path, Path]
+) -> tuple[tuple[str, ...], list[str], list[int], list[str]]:
     """Classes, files, labels and strays of flat images, a ground truth and a synset list."""
     inside = [entry.name for entry in entries(folder)]
     images = [file for file in inside if is_image(file)]
     if not images:
-        raise InputError(f"{folder}: holds neither class folders nor images, expected {folder}/CLASS/image files; check --data")
+        raise InputError(
+            f"{folder}: holds neither class folders nor images, expected {folder}/CLASS/image files; check --data"
+        )
     known = {*_truths(inside), *SYNSET_LISTS, CLASS_INDEX}
     strays = [file for file in inside if not is_image(file) and file not in known]
     synsets = _synset_list(lists, images)
@@ -31,7 +35,9 @@ def has_ground_truth(files: Iterable[str]) -> bool:
 
 
 def _truths(files: Iterable[str]) -> list[str]:
-    return sorted(f for f in files if f == "val.txt" or ("ground_truth" in f and f.endswith(".txt")))
+    return sorted(
+        f for f in files if f == "val.txt" or ("ground_truth" in f and f.endswith(".txt"))
+    )
 
 
 def _ground_truth(lists: tuple[Path, Path], images: list[str]) -> Path:
@@ -39,7 +45,9 @@ def _ground_truth(lists: tuple[Path, Path], images: list[str]) -> Path:
     for folder in lists:
         found = _truths(entry.name for entry in entries(folder))
         if len(found) > 1:
-            raise InputError(f"{folder}: has {len(found)} ground truths, {', '.join(found)}; keep the one that fits the synset list")
+            raise InputError(
+                f"{folder}: has {len(found)} ground truths, {', '.join(found)}; keep the one that fits the synset list"
+            )
         if found:
             return folder / found[0]
     raise InputError(
@@ -53,7 +61,9 @@ def _synset_list(lists: tuple[Path, Path], images: list[str]) -> Path:
     for folder in lists:
         found = [folder / name for name in SYNSET_LISTS if (folder / name).is_file()]
         if len(found) > 1 and read_class_list(found[0]).ids != read_class_list(found[1]).ids:
-            raise InputError(f"{folder}: {' and '.join(SYNSET_LISTS)} differ in their wnids or their order; keep the one that the ground truth counts by")
+            raise InputError(
+                f"{folder}: {' and '.join(SYNSET_LISTS)} differ in their wnids or their order; keep the one that the ground truth counts by"
+            )
         if found:
             return found[0]
     raise InputError(
@@ -71,7 +81,7 @@ def _flat_places(truth: Path, synsets: Path, images: list[str]) -> list[int]:
     lines, ids = read_lines(truth), list(read_class_list(synsets).ids)
     if "," in lines[0] or ";" in lines[0]:
         raise InputError(
-            f"{truth}, line 1: {lines[0]!r:.80} has columns with commas; write lines \"image wnid\" "
+            f'{truth}, line 1: {lines[0]!r:.80} has columns with commas; write lines "image wnid" '
             "with a space, without a header"
         )
     if len(lines[0].split()) == 1:
@@ -116,7 +126,9 @@ def _refuse_positions_from_1(truth: Path, places: set[int], count: int) -> None:
 def _places_by_order(truth: Path, lines: list[str], ids: list[str], images: list[str]) -> list[int]:
     """Lines of one id, 1 to the number of classes; line i belongs to the i-th image by name."""
     if len(lines) != len(images):
-        raise InputError(f"{truth}: has {len(lines)} lines for {len(images)} images, expected one line an image; complete the images or the file")
+        raise InputError(
+            f"{truth}: has {len(lines)} lines for {len(images)} images, expected one line an image; complete the images or the file"
+        )
     for number, line in enumerate(lines, start=1):
         if not (line.isdecimal() and len(line) < 10 and 1 <= int(line) <= len(ids)):
             raise InputError(
@@ -155,9 +167,7 @@ def _places_by_name(
                 "all lines"
             )
         if name not in present:
-            raise InputError(
-                f"{where}: there is no image {name!r}; restore it or remove the line"
-            )
+            raise InputError(f"{where}: there is no image {name!r}; restore it or remove the line")
         if name in given:
             raise InputError(f"{where}: {name} has a class already; remove one of its lines")
         given[name] = place[value] if form == "wnid" else int(value)

@@ -44,7 +44,11 @@ class Names(Sequence):
         return self.prefix + os.fsdecode(self.block[self.begins[at] : self.ends[at]].tobytes())
 
     def __eq__(self, other) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(a == b for a, b in zip(self, other))
+        return (
+            isinstance(other, Sequence)
+            and len(self) == len(other)
+            and all(a == b for a, b in zip(self, other))
+        )
 
     __hash__ = None
 
@@ -90,7 +94,9 @@ def write_index(path: Path, index: Index) -> None:
     """Raises: InputError if the place cannot be written."""
     columns = {name: np.ascontiguousarray(column, TYPE) for name, column in index.columns.items()}
     bounds = np.concatenate([[0], np.cumsum(index.names.ends - index.names.begins)]).astype(TYPE)
-    header = json.dumps({"head": index.head, "columns": list(columns), "names": len(index.names)}).encode()
+    header = json.dumps(
+        {"head": index.head, "columns": list(columns), "names": len(index.names)}
+    ).encode()
     header += b" " * (-len(header) % TYPE.itemsize)
     with whole_file(path) as partial, open(partial, "wb") as file:
         crc = 0
@@ -121,14 +127,21 @@ def read_index(path: Path) -> Index:
         raise DamagedIndex("another format")
     try:
         header = json.loads(held[16 : 16 + length].tobytes())
-        head, names, columns = dict(header["head"]), int(header["names"]), [str(name) for name in header["columns"]]
+        head, names, columns = (
+            dict(header["head"]),
+            int(header["names"]),
+            [str(name) for name in header["columns"]],
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedIndex(f"its header is no header ({error!r})") from None
     begin, row = 16 + length, names * TYPE.itemsize
     block = begin + (len(columns) + 1) * row + TYPE.itemsize
     if names < 0 or block + TYPE.itemsize > size:
         raise DamagedIndex("shorter than its header says")
-    found = {name: held[begin + i * row : begin + (i + 1) * row].view(TYPE) for i, name in enumerate(columns)}
+    found = {
+        name: held[begin + i * row : begin + (i + 1) * row].view(TYPE)
+        for i, name in enumerate(columns)
+    }
     bounds = held[begin + len(columns) * row : block].view(TYPE)
     if bounds[0] or bounds[-1] != size - TYPE.itemsize - block or (bounds[1:] < bounds[:-1]).any():
         raise DamagedIndex("its names do not fill their place")

@@ -24,7 +24,9 @@ from vgg_deploy.net.spec import numbered
 from vgg_deploy.data.tar_reader import members
 
 SPLITS = ("train", "val")
-KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)  # WebDataset's: the key ends at the first dot of the last part
+KEY = re.compile(
+    r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL
+)  # WebDataset's: the key ends at the first dot of the last part
 LONGEST_STEM = 60  # characters of a file's own name in its key
 
 
@@ -43,7 +45,9 @@ class Packing:
     """The index of one split as it grows."""
 
     names: NamesBuilder = field(default_factory=NamesBuilder)
-    columns: dict[str, array] = field(default_factory=lambda: {name: array("q") for name in COLUMNS})
+    columns: dict[str, array] = field(
+        default_factory=lambda: {name: array("q") for name in COLUMNS}
+    )
     shards: list[dict] = field(default_factory=list)
     fewest_classes: int | None = None  # in one shard
 
@@ -53,12 +57,18 @@ class Packing:
         with open(tar, "rb") as file:
             for sample in samples(file, str(tar)):
                 self.names.add(f"{tar.name}/{sample.name}")
-                for name, value in zip(COLUMNS, (sample.label, len(self.shards), sample.begin, sample.size, sample.crc32), strict=True):
+                for name, value in zip(
+                    COLUMNS,
+                    (sample.label, len(self.shards), sample.begin, sample.size, sample.crc32),
+                    strict=True,
+                ):
                     self.columns[name].append(value)
                 labels.add(sample.label)
                 count += 1
         if not count:
-            raise InputError(f"{tar}: holds no image beside its class, expected KEY.jpg and KEY.cls; remove it")
+            raise InputError(
+                f"{tar}: holds no image beside its class, expected KEY.jpg and KEY.cls; remove it"
+            )
         self.shards.append({"file": tar.name, "images": count, "bytes": tar.stat().st_size})
         self.fewest_classes = min(len(labels), self.fewest_classes or len(labels))
 
@@ -70,20 +80,37 @@ class Packing:
         """The index file. Returns: what shards.json says of the split."""
         columns = {name: np.frombuffer(column, np.int64) for name, column in self.columns.items()}
         write_index(path, Index({}, columns, self.names.names()))
-        return {"images": self.images, "index": path.name, "sha256": sha256(path), "shards": self.shards}
+        return {
+            "images": self.images,
+            "index": path.name,
+            "sha256": sha256(path),
+            "shards": self.shards,
+        }
 
 
-def pack(source: str, target: Path, images_per_shard: int, seed: int, on_error: str) -> dict[str, Packing]:
+def pack(
+    source: str, target: Path, images_per_shard: int, seed: int, on_error: str
+) -> dict[str, Packing]:
     """Write SOURCE's training and validation images as shards: training in a random order, so that no shard is one class.
 
     Raises: InputError for unusable images, or a target that holds shards.
     """
-    if target.is_dir() and (found := sorted(p.name for p in target.iterdir() if p.suffix in (".tar", ".index") or p.name == SHARDS)):
-        raise InputError(f"{target}: holds {found[0]} already; remove what is there, or give another folder")
+    if target.is_dir() and (
+        found := sorted(
+            p.name for p in target.iterdir() if p.suffix in (".tar", ".index") or p.name == SHARDS
+        )
+    ):
+        raise InputError(
+            f"{target}: holds {found[0]} already; remove what is there, or give another folder"
+        )
     sets = {split: open_dataset(source, split, on_error) for split in SPLITS}
     made = {}
     for split, dataset in sets.items():
-        order = np.arange(len(dataset)) if split == "val" else np.random.default_rng(seed).permutation(len(dataset))
+        order = (
+            np.arange(len(dataset))
+            if split == "val"
+            else np.random.default_rng(seed).permutation(len(dataset))
+        )
         made[split] = _pack_split(dataset, order, target, split, images_per_shard)
     _describe(target, sets["train"].classes, sets["train"].names, made)
     return made
@@ -98,7 +125,9 @@ def index_shards(folder: Path, class_list: Path | None) -> dict[str, Packing]:
     tars = sorted(folder.glob("*.tar"))
     of_split = {split: [tar for tar in tars if tar.name.startswith(split)] for split in SPLITS}
     if left := [tar for tar in tars if not tar.name.startswith(SPLITS)]:
-        raise InputError(f"{left[0]}: is neither train*.tar nor val*.tar; rename it or move it away")
+        raise InputError(
+            f"{left[0]}: is neither train*.tar nor val*.tar; rename it or move it away"
+        )
     if odd := [tar for tar in tars if not PLAIN_NAME.fullmatch(tar.name)]:
         raise InputError(f"{odd[0]}: use letters, digits, _, - and . in the names of shards")
     if not tars:
@@ -128,7 +157,9 @@ def samples(file: io.BufferedIOBase, tar: str) -> Iterator[Sample]:
 
     def whole() -> Sample:
         if image is None or label is None:
-            raise InputError(f"{tar}, {key}: has no {'image' if image is None else key + '.cls'}, expected KEY.jpg and KEY.cls one after the other")
+            raise InputError(
+                f"{tar}, {key}: has no {'image' if image is None else key + '.cls'}, expected KEY.jpg and KEY.cls one after the other"
+            )
         return Sample(image.name, label, image.begin, image.size, image.crc32)
 
     for member in members(file, tar):
@@ -141,13 +172,17 @@ def samples(file: io.BufferedIOBase, tar: str) -> Iterator[Sample]:
                 yield whole()
             key, image, label = found[1], None, None
             if key in seen:
-                raise InputError(f"{tar}, {member.name}: the key {key} is there twice, expected each once")
+                raise InputError(
+                    f"{tar}, {member.name}: the key {key} is there twice, expected each once"
+                )
             seen.add(key)
         if kind == "cls":
             label = _label(member.start, member.size, f"{tar}, {member.name}")
         elif f".{kind}" in SUFFIXES:
             if image is not None:
-                raise InputError(f"{tar}, {member.name}: a second image of the key {key}, expected one")
+                raise InputError(
+                    f"{tar}, {member.name}: a second image of the key {key}, expected one"
+                )
             image = member
     if key is not None:
         yield whole()
@@ -156,17 +191,26 @@ def samples(file: io.BufferedIOBase, tar: str) -> Iterator[Sample]:
 def _label(text: bytes, size: int, where: str) -> int:
     digits = text.strip()
     if size > 32 or not digits.isdigit() or len(digits) > 9:
-        raise InputError(f"{where}: holds {text[:20]!r}, expected the number of a class, counted from 0")
+        raise InputError(
+            f"{where}: holds {text[:20]!r}, expected the number of a class, counted from 0"
+        )
     return int(digits)
 
 
-def _pack_split(dataset: Dataset, order: np.ndarray, target: Path, split: str, images_per_shard: int) -> Packing:
+def _pack_split(
+    dataset: Dataset, order: np.ndarray, target: Path, split: str, images_per_shard: int
+) -> Packing:
     packing = Packing()
     with progress(f"packing {len(order)} {split} images", len(order)) as bar:
         for number, first in enumerate(range(0, len(order), images_per_shard)):
             tar = target / f"{split}-{number:06d}.tar"
-            with whole_file(tar) as partial, tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as file:
-                for place, index in enumerate(order[first : first + images_per_shard].tolist(), start=first):
+            with (
+                whole_file(tar) as partial,
+                tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as file,
+            ):
+                for place, index in enumerate(
+                    order[first : first + images_per_shard].tolist(), start=first
+                ):
                     path = Path(dataset.files[index])
                     key = f"{place:08d}_{re.sub('[^A-Za-z0-9_-]', '_', path.stem)[:LONGEST_STEM]}"
                     _write(file, key + path.suffix.lower(), dataset.read(index))
@@ -182,7 +226,9 @@ def _write(file: tarfile.TarFile, name: str, data: bytes) -> None:
     file.addfile(info, io.BytesIO(data))
 
 
-def _describe(folder: Path, classes: tuple[str, ...], names: tuple[str, ...], made: dict[str, Packing]) -> None:
+def _describe(
+    folder: Path, classes: tuple[str, ...], names: tuple[str, ...], made: dict[str, Packing]
+) -> None:
     splits = {split: packing.write(folder / f"{split}.index") for split, packing in made.items()}
     document = {"format": FORMAT, "classes": classes, "names": names, "splits": splits}
     write_text(folder / SHARDS, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
@@ -194,4 +240,6 @@ def _refuse_class(made: dict[str, Packing], folder: Path, classes: int, class_li
         labels = np.frombuffer(packing.columns["labels"], np.int64)
         for place in np.flatnonzero(labels >= classes)[:1]:
             name = packing.names.names()[place]
-            raise InputError(f"{folder}/{name}: is of class {labels[place]}, but {class_list} lists {classes}, counted from 0; give the whole list")
+            raise InputError(
+                f"{folder}/{name}: is of class {labels[place]}, but {class_list} lists {classes}, counted from 0; give the whole list"
+            )

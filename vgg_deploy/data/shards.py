@@ -52,7 +52,9 @@ class Packed:
 
     def take(self, kept: np.ndarray) -> "Packed":
         """Some of them. Args: kept, ascending."""
-        return Packed(self.shards, self.shard[kept], self.begin[kept], self.size[kept], self.crc32[kept])
+        return Packed(
+            self.shards, self.shard[kept], self.begin[kept], self.size[kept], self.crc32[kept]
+        )
 
     def mark(self, index: int) -> tuple[int, int]:
         """What another image in the same place would change."""
@@ -65,7 +67,9 @@ class Packed:
             data = files.cat_file(path, start=begin, end=begin + int(self.size[index]))
         return self._checked(index, data, name)
 
-    def stream(self, indices: np.ndarray, where: Callable[[int], str]) -> Iterator[tuple[int, bytes | InputError]]:
+    def stream(
+        self, indices: np.ndarray, where: Callable[[int], str]
+    ) -> Iterator[tuple[int, bytes | InputError]]:
         """(index, what is stored) of images in this order, each shard opened once and read forward only.
 
         Args: indices, ascending within a shard, one shard after another; where, an image's name for messages.
@@ -96,9 +100,13 @@ class Packed:
 
     def _checked(self, index: int, data: bytes, name: str) -> bytes:
         if len(data) != self.size[index]:
-            raise InputError(f"{name}: its shard is cut short, {len(data)} of {self.size[index]} bytes are left; copy the shard again")
+            raise InputError(
+                f"{name}: its shard is cut short, {len(data)} of {self.size[index]} bytes are left; copy the shard again"
+            )
         if zlib.crc32(data) != self.crc32[index]:
-            raise InputError(f"{name}: other bytes than when the shard was indexed; copy the shard again, or index it anew (python -m train.pack --index)")
+            raise InputError(
+                f"{name}: other bytes than when the shard was indexed; copy the shard again, or index it anew (python -m train.pack --index)"
+            )
         return data
 
 
@@ -139,19 +147,34 @@ def open_shards(root: Path | str, split: str) -> Opened:
             raise ValueError("classes")
         splits = dict(held["splits"])
         described = splits.get(split)
-        shards = [(str(shard["file"]), int(shard["images"]), int(shard["bytes"])) for shard in described["shards"]] if described else []
-        file, sha256 = (str(described["index"]), str(described["sha256"])) if described else ("", "")
+        shards = (
+            [
+                (str(shard["file"]), int(shard["images"]), int(shard["bytes"]))
+                for shard in described["shards"]
+            ]
+            if described
+            else []
+        )
+        file, sha256 = (
+            (str(described["index"]), str(described["sha256"])) if described else ("", "")
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{where}: damaged, or not made by this program ({error!r}); make it again: python -m train.pack --index FOLDER") from None
+        raise InputError(
+            f"{where}: damaged, or not made by this program ({error!r}); make it again: python -m train.pack --index FOLDER"
+        ) from None
     if not shards:
-        raise InputError(f"{root}: has no shards for {split!r}, only for {', '.join(splits) or 'nothing'}; check the path")
+        raise InputError(
+            f"{root}: has no shards for {split!r}, only for {', '.join(splits) or 'nothing'}; check the path"
+        )
     for name in (file, *(shard for shard, *_ in shards)):
         if not PLAIN_NAME.fullmatch(name):
             raise InputError(f"{where}: names {name!r}, expected files beside it")
     index = _index(base + file, sha256) if is_url(root) else _read(Path(base + file), base + file)
     _check(index, shards, len(classes), f"{base}{file}")
     columns = index.columns
-    packed = Packed(tuple(base + name for name, *_ in shards), *(columns[name] for name in COLUMNS[1:]))
+    packed = Packed(
+        tuple(base + name for name, *_ in shards), *(columns[name] for name in COLUMNS[1:])
+    )
     return Opened(index.names, columns["labels"], classes, names, packed)
 
 
@@ -168,23 +191,33 @@ def reached(url: str) -> Iterator[tuple["AbstractFileSystem", str]]:
     except InputError:
         raise
     except Exception as error:  # every kind of store has errors of its own
-        raise Unreachable(f"{url}: cannot be read ({type(error).__name__}: {error}); check the address and the connection") from error
+        raise Unreachable(
+            f"{url}: cannot be read ({type(error).__name__}: {error}); check the address and the connection"
+        ) from error
 
 
 def _index(url: str, sha256: str) -> Index:
     """The index behind a URL, from a copy in the cache folder."""
     if not re.fullmatch("[0-9a-f]{64}", sha256):
-        raise InputError(f"{url}: shards.json has no sha256 of it; make it again: python -m train.pack --index FOLDER")
+        raise InputError(
+            f"{url}: shards.json has no sha256 of it; make it again: python -m train.pack --index FOLDER"
+        )
     copy = cache_folder() / "shards" / f"{sha256}.index"
     if not copy.is_file():
         with whole_file(copy) as partial:
             digest = hashlib.sha256()
-            with reached(url) as (files, path), files.open(path, "rb") as source, open(partial, "wb") as file:
+            with (
+                reached(url) as (files, path),
+                files.open(path, "rb") as source,
+                open(partial, "wb") as file,
+            ):
                 while data := source.read(2**20):
                     digest.update(data)
                     file.write(data)
             if digest.hexdigest() != sha256:
-                raise InputError(f"{url}: not the index that shards.json describes; copy both again")
+                raise InputError(
+                    f"{url}: not the index that shards.json describes; copy both again"
+                )
     return _read(copy, url)
 
 
@@ -192,21 +225,42 @@ def _read(path: Path, where: str) -> Index:
     try:
         return read_index(path)
     except (OSError, DamagedIndex) as error:
-        raise InputError(f"{where}: no whole index ({error}); make it again: python -m train.pack --index FOLDER") from None
+        raise InputError(
+            f"{where}: no whole index ({error}); make it again: python -m train.pack --index FOLDER"
+        ) from None
 
 
 def _check(index: Index, shards: list[tuple[str, int, int]], classes: int, where: str) -> None:
     """Nothing in an index may lead out of its shards."""
     if set(index.columns) != set(COLUMNS) or not len(index.names):
-        raise InputError(f"{where}: not the index of shards; make it again: python -m train.pack --index FOLDER")
+        raise InputError(
+            f"{where}: not the index of shards; make it again: python -m train.pack --index FOLDER"
+        )
     labels, shard, begin, size, _ = (index.columns[name] for name in COLUMNS)
     counts, most = (np.array([entry[i] for entry in shards]) for i in (1, 2))
-    sound = labels.min() >= 0 and labels.max() < classes and shard.min() >= 0 and shard.max() < len(shards) and (shard[1:] >= shard[:-1]).all()
+    sound = (
+        labels.min() >= 0
+        and labels.max() < classes
+        and shard.min() >= 0
+        and shard.max() < len(shards)
+        and (shard[1:] >= shard[:-1]).all()
+    )
     if sound:
-        sound = (np.bincount(shard, minlength=len(shards)) == counts).all() and begin.min() >= 0 and size.min() >= 0 and size.max() <= MOST_BYTES
-        sound = sound and (begin <= most[shard] - size).all() and ((begin[1:] >= (begin + size)[:-1]) | (shard[1:] > shard[:-1])).all()
+        sound = (
+            (np.bincount(shard, minlength=len(shards)) == counts).all()
+            and begin.min() >= 0
+            and size.min() >= 0
+            and size.max() <= MOST_BYTES
+        )
+        sound = (
+            sound
+            and (begin <= most[shard] - size).all()
+            and ((begin[1:] >= (begin + size)[:-1]) | (shard[1:] > shard[:-1])).all()
+        )
     if not sound:
-        raise InputError(f"{where}: does not fit shards.json; make both again: python -m train.pack --index FOLDER")
+        raise InputError(
+            f"{where}: does not fit shards.json; make both again: python -m train.pack --index FOLDER"
+        )
 
 
 def _forward(file: BinaryIO, gap: int, to: int) -> None:

@@ -10,7 +10,9 @@ from vgg_deploy.data.decode_pool import Scale, decoded
 from vgg_deploy.errors import InputError
 from vgg_deploy.data.shards import Unreachable
 
-HELD_BYTES = 512 * 2**20  # pixels waiting for others of their size; more than this and the fullest batch goes as it is
+HELD_BYTES = (
+    512 * 2**20
+)  # pixels waiting for others of their size; more than this and the fullest batch goes as it is
 
 
 Room = Callable[[tuple[int, ...]], np.ndarray]  # of a shape, uint8
@@ -50,7 +52,9 @@ def size_batches(
         nonlocal held
         indices, images = zip(*waiting.pop(key), strict=True)
         held -= sum(image.size for image in images)
-        return Batch(key[0], np.array(indices), np.stack(images, out=room((len(images), *images[0].shape))))
+        return Batch(
+            key[0], np.array(indices), np.stack(images, out=room((len(images), *images[0].shape)))
+        )
 
     for index, scaled in decoded(dataset, wanted, decoders):
         if isinstance(scaled, InputError):

@@ -17,8 +17,19 @@ MOST_NAME_BYTES = 2**20  # of a block that holds a long name
 CHUNK = 2**20
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 LONG_NAMES = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
-HEADERS = (*LONG_NAMES, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK)  # about the member that follows, or all of them
-WITHOUT_DATA = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE)  # whatever size they say
+HEADERS = (
+    *LONG_NAMES,
+    tarfile.XGLTYPE,
+    tarfile.GNUTYPE_LONGLINK,
+)  # about the member that follows, or all of them
+WITHOUT_DATA = (
+    tarfile.LNKTYPE,
+    tarfile.SYMTYPE,
+    tarfile.CHRTYPE,
+    tarfile.BLKTYPE,
+    tarfile.DIRTYPE,
+    tarfile.FIFOTYPE,
+)  # whatever size they say
 
 
 class Member(NamedTuple):
@@ -40,19 +51,28 @@ def members(file: BinaryIO, tar: str) -> Iterator[Member]:
     place, long_name, last = 0, None, "its beginning"
     while (block := file.read(BLOCK)) != bytes(BLOCK):
         if len(block) < BLOCK:
-            raise InputError(f"{tar}: is cut short after {last}, a tar's end is missing; make or copy it again")
+            raise InputError(
+                f"{tar}: is cut short after {last}, a tar's end is missing; make or copy it again"
+            )
         try:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except (tarfile.TarError, ValueError) as error:
-            raise InputError(f"{tar}: no uncompressed tar, or damaged after {last} ({error}); make or copy it again") from None
+            raise InputError(
+                f"{tar}: no uncompressed tar, or damaged after {last} ({error}); make or copy it again"
+            ) from None
         name, size = long_name or info.name, 0 if info.type in WITHOUT_DATA else info.size
         most = MOST_NAME_BYTES if info.type in LONG_NAMES else MOST_BYTES
         if not 0 <= size <= most:
-            raise InputError(f"{tar}, {name}: says that it has {size} bytes, expected at most {most}; remove it from the tar")
+            raise InputError(
+                f"{tar}, {name}: says that it has {size} bytes, expected at most {most}; remove it from the tar"
+            )
         place += BLOCK
         padded = -(-size // BLOCK) * BLOCK
         if info.type in LONG_NAMES:
-            long_name = _long_name(_exactly(file, padded, tar, name)[:size], info.type, f"{tar}, {name}") or long_name
+            long_name = (
+                _long_name(_exactly(file, padded, tar, name)[:size], info.type, f"{tar}, {name}")
+                or long_name
+            )
         elif info.type in REGULAR:
             crc32, start = _checked(file, size, tar, name)
             _exactly(file, padded - size, tar, name)
@@ -78,7 +98,9 @@ def _long_name(data: bytes, kind: bytes, where: str) -> str | None:
         if key == b"path":
             name = value.decode("utf-8", "surrogateescape")
         elif key == b"size" or key.startswith(b"GNU.sparse"):
-            raise InputError(f"{where}: a sparse or huge file ({key.decode()}), expected photos as they are; make the tar again")
+            raise InputError(
+                f"{where}: a sparse or huge file ({key.decode()}), expected photos as they are; make the tar again"
+            )
         data = data[end:]
     return name
 

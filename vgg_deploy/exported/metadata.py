@@ -18,7 +18,11 @@ INPUT_FORMS = {
     "float32": "0-255 float32; mean subtraction inside the graph",
     "normalised": "float32, (x / 255 - mean) / std with ImageNet's usual mean and std, done by the caller",
 }
-USUAL_MEAN = (0.485, 0.456, 0.406)  # RGB, 0-1: what torchvision, timm and most pipelines around them feed
+USUAL_MEAN = (
+    0.485,
+    0.456,
+    0.406,
+)  # RGB, 0-1: what torchvision, timm and most pipelines around them feed
 USUAL_STD = (0.229, 0.224, 0.225)
 
 
@@ -33,8 +37,20 @@ class Artifact:
     source_sha256: str
 
     def to_json(self) -> str:
-        fields = {"version": VERSION, "input": self.input, "precision": self.precision, "source": self.source}
-        return json.dumps({**fields, "source_sha256": self.source_sha256, "spec": json.loads(self.spec.to_json())}, ensure_ascii=False)
+        fields = {
+            "version": VERSION,
+            "input": self.input,
+            "precision": self.precision,
+            "source": self.source,
+        }
+        return json.dumps(
+            {
+                **fields,
+                "source_sha256": self.source_sha256,
+                "spec": json.loads(self.spec.to_json()),
+            },
+            ensure_ascii=False,
+        )
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "Artifact":
@@ -42,13 +58,21 @@ class Artifact:
         try:
             held = json.loads(text)
             if held["version"] != VERSION:
-                raise InputError(f"{where}: metadata version {held['version']!r}, this program reads {VERSION}; export it again")
+                raise InputError(
+                    f"{where}: metadata version {held['version']!r}, this program reads {VERSION}; export it again"
+                )
             if held["input"] not in INPUT_FORMS:
-                raise InputError(f"{where}: input form {held['input']!r} is unknown; choose one of {', '.join(INPUT_FORMS)}")
+                raise InputError(
+                    f"{where}: input form {held['input']!r} is unknown; choose one of {', '.join(INPUT_FORMS)}"
+                )
             spec = NetSpec.from_json(json.dumps(held["spec"]), where)
-            return cls(spec, held["input"], held["precision"], held["source"], held["source_sha256"])
+            return cls(
+                spec, held["input"], held["precision"], held["source"], held["source_sha256"]
+            )
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{where}: its vgg_deploy metadata is damaged ({error!r}); export it again") from None
+            raise InputError(
+                f"{where}: its vgg_deploy metadata is damaged ({error!r}); export it again"
+            ) from None
 
 
 def manifest_path(path: Path) -> Path:
@@ -72,9 +96,15 @@ def check_manifest(path: Path) -> None:
         if "data" in held:
             wanted[data_path(path)] = held["data"]["sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{manifest}: not a manifest of vgg-export ({error!r}); export {path.name} again") from None
+        raise InputError(
+            f"{manifest}: not a manifest of vgg-export ({error!r}); export {path.name} again"
+        ) from None
     for file, digest in wanted.items():
         if not file.is_file():
-            raise InputError(f"{path}: its weights are in {file.name}, which is missing; keep both files in one folder")
+            raise InputError(
+                f"{path}: its weights are in {file.name}, which is missing; keep both files in one folder"
+            )
         if sha256(file) != digest:
-            raise InputError(f"{file}: changed since it was exported and checked ({manifest.name} has another sha256); export it again")
+            raise InputError(
+                f"{file}: changed since it was exported and checked ({manifest.name} has another sha256); export it again"
+            )

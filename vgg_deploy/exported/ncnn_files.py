@@ -57,11 +57,15 @@ class _Line:
     def __init__(self):
         self.value, self.lines, self.values, self.arrays = "image", ["Input image 0 1 image"], 1, []
 
-    def add(self, type: str, name: str, *outputs: str, arrays: tuple[Held, ...] = (), **numbers: float) -> None:
+    def add(
+        self, type: str, name: str, *outputs: str, arrays: tuple[Held, ...] = (), **numbers: float
+    ) -> None:
         """Append a layer; `numbers` are its parameters p0, p1, ... by ncnn's ids. The next layer goes on from its last output."""
         outputs = outputs or (f"{name}.out",)
         given = [f"{key.removeprefix('p')}={value!r}" for key, value in numbers.items()]
-        self.lines.append(" ".join([type, name, "1", str(len(outputs)), self.value, *outputs, *given]))
+        self.lines.append(
+            " ".join([type, name, "1", str(len(outputs)), self.value, *outputs, *given])
+        )
         self.arrays += arrays
         self.values += len(outputs)
         self.value = outputs[-1]
@@ -76,29 +80,62 @@ def ncnn_graph(spec: NetSpec, form: str) -> NcnnGraph:
     Args: form, what the ONNX file takes; where that is uint8 ncnn's takes the same values as floats, the only input it has.
     """
     with torch.device("meta"):  # layers without weights
-        layers = [(name, module) for name, module in VGG(spec).named_children() if not isinstance(module, nn.Dropout)]
+        layers = [
+            (name, module)
+            for name, module in VGG(spec).named_children()
+            if not isinstance(module, nn.Dropout)
+        ]
     line = _Line()
     if form == "normalised":
         arrays = (Held("denormalise.std", (3,)), Held("move_mean.offset", (3,)))
         line.add("Scale", "denormalise", arrays=arrays, p0=3, p1=1)
     else:
-        line.add("Bias", "subtract_mean", arrays=(Held("subtract_mean.mean", (3,), negated=True),), p0=3)
+        line.add(
+            "Bias", "subtract_mean", arrays=(Held("subtract_mean.mean", (3,), negated=True),), p0=3
+        )
     for i, (name, module) in enumerate(layers):
         match module:
             case nn.Conv2d():
-                fused = {"p9": 1} if i + 1 < len(layers) and isinstance(layers[i + 1][1], nn.ReLU) else {}
+                fused = (
+                    {"p9": 1}
+                    if i + 1 < len(layers) and isinstance(layers[i + 1][1], nn.ReLU)
+                    else {}
+                )
                 shape = tuple(module.weight.shape)
-                arrays = (Held(f"{name}.weight", shape, marked=True), Held(f"{name}.bias", shape[:1]))
-                line.add("Convolution", name, arrays=arrays, p0=shape[0], p1=shape[2], p2=1, p3=1, p4=module.padding[0], p5=1, p6=prod(shape), **fused)
+                arrays = (
+                    Held(f"{name}.weight", shape, marked=True),
+                    Held(f"{name}.bias", shape[:1]),
+                )
+                line.add(
+                    "Convolution",
+                    name,
+                    arrays=arrays,
+                    p0=shape[0],
+                    p1=shape[2],
+                    p2=1,
+                    p3=1,
+                    p4=module.padding[0],
+                    p5=1,
+                    p6=prod(shape),
+                    **fused,
+                )
             case nn.ReLU():
                 continue  # in the convolution before
             case nn.MaxPool2d():
-                line.add("Pooling", name, p0=0, p1=module.kernel_size, p2=module.stride, p3=0, p5=1)  # 5=1: a rest is dropped
+                line.add(
+                    "Pooling", name, p0=0, p1=module.kernel_size, p2=module.stride, p3=0, p5=1
+                )  # 5=1: a rest is dropped
             case nn.LocalResponseNorm():  # ncnn too divides alpha by the size
-                line.add("LRN", name, p0=0, p1=module.size, p2=module.alpha, p3=module.beta, p4=module.k)
+                line.add(
+                    "LRN", name, p0=0, p1=module.size, p2=module.alpha, p3=module.beta, p4=module.k
+                )
             case _:
-                raise TypeError(f"layer {name} is a {type(module).__name__}, which no VGG of Table 1 has")
-    line.add("Split", "split", "score_map", "scores")  # ncnn drops a value once it is read, unless it has a name for each reader
+                raise TypeError(
+                    f"layer {name} is a {type(module).__name__}, which no VGG of Table 1 has"
+                )
+    line.add(
+        "Split", "split", "score_map", "scores"
+    )  # ncnn drops a value once it is read, unless it has a name for each reader
     line.add("Pooling", "mean_score", p0=1, p4=1)
     line.add("Softmax", "softmax", "posterior", p0=0, p1=1)
     return NcnnGraph(line.text(), line.arrays)
@@ -119,16 +156,22 @@ class NcnnFiles:
         with open(self.param, "rb") as file:
             found = file.read(len(graph.text) + 1)
         if found != graph.text.encode():
-            raise InputError(f"{self.param}: is not net {self.artifact.spec.arch} as its manifest describes it; {AGAIN}")
+            raise InputError(
+                f"{self.param}: is not net {self.artifact.spec.arch} as its manifest describes it; {AGAIN}"
+            )
         size = self.weights.stat().st_size
         if size != graph.weight_bytes:
-            raise InputError(f"{self.weights}: has {size:,} bytes, the net of its manifest has {graph.weight_bytes:,}; the file is cut short; {AGAIN}")
+            raise InputError(
+                f"{self.weights}: has {size:,} bytes, the net of its manifest has {graph.weight_bytes:,}; the file is cut short; {AGAIN}"
+            )
         with open(self.weights, "rb") as file:
             at = 0
             for held in graph.arrays:
                 file.seek(at)
                 if held.marked and file.read(4) != FLOAT32:
-                    raise InputError(f"{self.weights}: {held.name} is not stored as float32; {AGAIN}")
+                    raise InputError(
+                        f"{self.weights}: {held.name} is not stored as float32; {AGAIN}"
+                    )
                 at += held.bytes
 
 
@@ -149,15 +192,23 @@ def find_ncnn(path: Path) -> NcnnFiles:
         wanted = {file: held["files"][file.name]["sha256"] for file in (path, weights)}
         files = NcnnFiles(path, weights, Artifact.from_json(text, str(manifest)))
     except OSError:
-        raise InputError(f"{path}: has no manifest {manifest.name} beside it, so its preprocessing is unknown; {AGAIN}") from None
+        raise InputError(
+            f"{path}: has no manifest {manifest.name} beside it, so its preprocessing is unknown; {AGAIN}"
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{manifest}: not the manifest of an ncnn export ({error!r}); {AGAIN}") from None
+        raise InputError(
+            f"{manifest}: not the manifest of an ncnn export ({error!r}); {AGAIN}"
+        ) from None
     if not weights.is_file():
-        raise InputError(f"{path}: its weights {weights.name} do not lie beside it; copy all three files together, or {AGAIN}")
+        raise InputError(
+            f"{path}: its weights {weights.name} do not lie beside it; copy all three files together, or {AGAIN}"
+        )
     files.check()
     for file, digest in wanted.items():
         if sha256(file) != digest:
-            raise InputError(f"{file}: changed since it was exported and checked ({manifest.name} has another sha256); {AGAIN}")
+            raise InputError(
+                f"{file}: changed since it was exported and checked ({manifest.name} has another sha256); {AGAIN}"
+            )
     return files
 
 

@@ -11,7 +11,12 @@ from typing import NamedTuple
 
 from vgg_deploy.errors import InputError
 
-VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5  # wire types; groups, which ONNX has none of, are refused
+VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = (
+    0,
+    1,
+    2,
+    5,
+)  # wire types; groups, which ONNX has none of, are refused
 MOST_DEPTH = 64  # messages inside each other; subgraphs nest
 # Where tensors can be: message -> number of a field -> the message in it
 TENSORS_IN = {
@@ -41,7 +46,11 @@ class Field(NamedTuple):
 def mapped(path: Path) -> Iterator[memoryview]:
     """A file's bytes, read only where they are looked at. Raises: InputError if there are none."""
     try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held, memoryview(held) as view:
+        with (
+            open(path, "rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held,
+            memoryview(held) as view,
+        ):
             yield view
     except (OSError, ValueError) as error:  # the latter from an empty file
         raise _damaged(path, str(error)) from None
@@ -93,11 +102,17 @@ def data_files(path: Path) -> list[Path]:
     for location in sorted(data_locations(path)):
         file = path.parent / location
         if not location or location in (".", "..") or any(c in location for c in "/\\\0:"):
-            raise InputError(f"{path}: wants its weights from {location!r}, which is no file name; only files beside it are read. Do not use it")
+            raise InputError(
+                f"{path}: wants its weights from {location!r}, which is no file name; only files beside it are read. Do not use it"
+            )
         if not file.exists():
-            raise InputError(f"{path}: its weights are in {location}, which is missing; keep both files in one folder")
+            raise InputError(
+                f"{path}: its weights are in {location}, which is missing; keep both files in one folder"
+            )
         if not file.is_file() or file.resolve().parent != path.resolve().parent:
-            raise InputError(f"{path}: its weights {location} are no plain file in its folder; only such are read. Copy the file there")
+            raise InputError(
+                f"{path}: its weights {location} are no plain file in its folder; only such are read. Copy the file there"
+            )
         found.append(file)
     return found
 
@@ -116,7 +131,9 @@ def _locations(view: memoryview, start: int, end: int, message: str, depth: int)
 
 def _location(view: memoryview, start: int, end: int) -> Iterator[str]:
     """The value of a pair of strings, if its key is "location"; of repeated fields the last counts."""
-    held = {field.number: bytes(view[field.value : field.end]) for field in fields(view, start, end)}
+    held = {
+        field.number: bytes(view[field.value : field.end]) for field in fields(view, start, end)
+    }
     if held.get(ENTRY_KEY) == b"location":
         yield held.get(ENTRY_VALUE, b"").decode("utf-8")  # UnicodeDecodeError is a ValueError
 
@@ -135,4 +152,6 @@ def _varint(view: memoryview, at: int, end: int, most: int) -> tuple[int, int]:
 
 
 def _damaged(path: Path, reason: str) -> InputError:
-    return InputError(f"{path}: not a model that ONNX Runtime can load ({reason}); export it again with vgg-export --onnx")
+    return InputError(
+        f"{path}: not a model that ONNX Runtime can load ({reason}); export it again with vgg-export --onnx"
+    )

@@ -29,11 +29,16 @@ class Profile(NamedTuple):
     max: Shape
 
     def takes(self, shape: Shape) -> bool:
-        return all(low <= here <= high for low, here, high in zip(self.min, shape, self.max, strict=True))
+        return all(
+            low <= here <= high for low, here, high in zip(self.min, shape, self.max, strict=True)
+        )
 
     def distance(self, shape: Shape) -> int:
         """Pixels between `shape` and the optimum, over all the batch."""
-        return abs(shape.batch * shape.height * shape.width - self.opt.batch * self.opt.height * self.opt.width)
+        return abs(
+            shape.batch * shape.height * shape.width
+            - self.opt.batch * self.opt.height * self.opt.width
+        )
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,9 @@ class EngineManifest:
     inputs: dict[str, str]  # name -> type and shape
     outputs: dict[str, str]
     convolutions: dict[str, str]  # name -> type of what it multiplies: "INT8", "HALF", ...
-    activation_bytes: tuple[int, ...]  # of GPU memory, a profile each where the builder tells them apart
+    activation_bytes: tuple[
+        int, ...
+    ]  # of GPU memory, a profile each where the builder tells them apart
     build_seconds: float
     sha256: str
     bytes: int
@@ -56,8 +63,14 @@ class EngineManifest:
     onnx_sha256: str
 
     def to_json(self) -> str:
-        held = {**asdict(self), "manifest": VERSION, "artifact": json.loads(self.artifact.to_json())}
-        held["profiles"] = [{key: list(shape) for key, shape in p._asdict().items()} for p in self.profiles]
+        held = {
+            **asdict(self),
+            "manifest": VERSION,
+            "artifact": json.loads(self.artifact.to_json()),
+        }
+        held["profiles"] = [
+            {key: list(shape) for key, shape in p._asdict().items()} for p in self.profiles
+        ]
         return json.dumps(held, indent=2, ensure_ascii=False) + "\n"
 
     def nearest(self, shape: Shape) -> int:
@@ -67,7 +80,10 @@ class EngineManifest:
         """
         fitting = [i for i, profile in enumerate(self.profiles) if profile.takes(shape)]
         if not fitting:
-            ranges = "; ".join(f"{p.min.batch}-{p.max.batch} x {p.min.height}-{p.max.height} x {p.min.width}-{p.max.width}" for p in self.profiles)
+            ranges = "; ".join(
+                f"{p.min.batch}-{p.max.batch} x {p.min.height}-{p.max.height} x {p.min.width}-{p.max.width}"
+                for p in self.profiles
+            )
             raise InputError(
                 f"a batch of {shape.batch} pictures of {shape.height}x{shape.width} fits no profile of the engine (batch x height x width: {ranges}); "
                 "build it with these --scales, --max-batch and the --data whose aspect ratios it must take"
@@ -83,14 +99,21 @@ def read_engine_manifest(path: Path) -> EngineManifest:
         if held.pop("manifest") != VERSION:
             raise ValueError("of another version")
         held["artifact"] = Artifact.from_json(json.dumps(held["artifact"]), str(manifest))
-        held["profiles"] = tuple(Profile(*(Shape(*map(int, p[key])) for key in ("min", "opt", "max"))) for p in held["profiles"])
+        held["profiles"] = tuple(
+            Profile(*(Shape(*map(int, p[key])) for key in ("min", "opt", "max")))
+            for p in held["profiles"]
+        )
         for key in ("targets", "activation_bytes"):
             held[key] = tuple(held[key])
         return EngineManifest(**held)
     except OSError:
-        raise InputError(f"{path}: has no manifest {manifest.name} beside it, so nothing is known of it; {REBUILD}") from None
+        raise InputError(
+            f"{path}: has no manifest {manifest.name} beside it, so nothing is known of it; {REBUILD}"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{manifest}: not the manifest of an engine ({error!r}); {REBUILD}") from None
+        raise InputError(
+            f"{manifest}: not the manifest of an engine ({error!r}); {REBUILD}"
+        ) from None
 
 
 def check_engine(path: Path) -> EngineManifest:
@@ -101,10 +124,16 @@ def check_engine(path: Path) -> EngineManifest:
     manifest = read_engine_manifest(path)
     size = path.stat().st_size
     if size != manifest.bytes:
-        raise InputError(f"{path}: has {size:,} bytes, its manifest says {manifest.bytes:,}; the file is cut short or another one; {REBUILD}")
+        raise InputError(
+            f"{path}: has {size:,} bytes, its manifest says {manifest.bytes:,}; the file is cut short or another one; {REBUILD}"
+        )
     if sha256(path) != manifest.sha256:
-        raise InputError(f"{path}: changed since it was built (its manifest has another sha256); {REBUILD}")
+        raise InputError(
+            f"{path}: changed since it was built (its manifest has another sha256); {REBUILD}"
+        )
     onnx = path.parent / manifest.onnx
     if onnx.is_file() and sha256(onnx) != manifest.onnx_sha256:
-        raise InputError(f"{path}: was built from another {manifest.onnx} than lies beside it now; {REBUILD}")
+        raise InputError(
+            f"{path}: was built from another {manifest.onnx} than lies beside it now; {REBUILD}"
+        )
     return manifest

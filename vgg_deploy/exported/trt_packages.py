@@ -35,7 +35,9 @@ class Flavour:
         try:
             return importlib.import_module(self.module)
         except (ImportError, OSError) as error:
-            raise InputError(f"--trt-flavour {self.name}: cannot be loaded ({error}); pip install {self.package}") from None
+            raise InputError(
+                f"--trt-flavour {self.name}: cannot be loaded ({error}); pip install {self.package}"
+            ) from None
 
 
 FLAVOURS = {
@@ -55,7 +57,9 @@ def pick_flavour(name: str | None) -> Flavour:
     for flavour in FLAVOURS.values():
         if flavour.version():
             return flavour
-    raise InputError("no TensorRT is installed; pip install tensorrt (data-centre GPUs), or tensorrt-rtx (RTX GPUs, builds without one)")
+    raise InputError(
+        "no TensorRT is installed; pip install tensorrt (data-centre GPUs), or tensorrt-rtx (RTX GPUs, builds without one)"
+    )
 
 
 def collecting_logger(trt: ModuleType) -> Any:
@@ -74,5 +78,9 @@ def collecting_logger(trt: ModuleType) -> Any:
 
 def errors_of(log: Any) -> str:
     """What went wrong, in TensorRT's own words, on one line."""
-    wrong = [" ".join(text.split()) for severity, text in log.lines if severity in ("ERROR", "INTERNAL_ERROR")]
+    wrong = [
+        " ".join(text.split())
+        for severity, text in log.lines
+        if severity in ("ERROR", "INTERNAL_ERROR")
+    ]
     return "; ".join(dict.fromkeys(wrong)) or "it gave no reason"

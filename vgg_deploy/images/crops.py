@@ -26,7 +26,9 @@ def offset(length: int, crop: int, step: int, steps: int) -> int:
 
 def regular_grid(height: int, width: int, crop: int) -> list[View]:
     """5 x 5 crops from edge to edge; with their mirror images the paper's 50."""
-    tops, lefts = ([offset(side, crop, i, GRID - 1) for i in range(GRID)] for side in (height, width))
+    tops, lefts = (
+        [offset(side, crop, i, GRID - 1) for i in range(GRID)] for side in (height, width)
+    )
     return [View(top, left, crop) for top in tops for left in lefts]
 
 
@@ -37,7 +39,10 @@ def centre(height: int, width: int, crop: int) -> list[View]:
 
 def corners_and_centre(height: int, width: int, crop: int) -> list[View]:
     """5 crops; with their mirror images AlexNet's ten."""
-    return [*(View(top, left, crop) for top in (0, height - crop) for left in (0, width - crop)), *centre(height, width, crop)]
+    return [
+        *(View(top, left, crop) for top in (0, height - crop) for left in (0, width - crop)),
+        *centre(height, width, crop),
+    ]
 
 
 def three_squares(height: int, width: int, crop: int) -> list[View]:

@@ -23,11 +23,22 @@ from vgg_deploy.images.geometry import rescaled_size
 from vgg_deploy.images.jpeg_damage import damage
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # told by a file's header, never by its name
-MOST_ASPECT = 100  # longer side over shorter; a sliver rescaled to a side of 256 would fill the memory
+MOST_ASPECT = (
+    100  # longer side over shorter; a sliver rescaled to a side of 256 would fill the memory
+)
 WAYS_OUT = "remove it or pass --on-error skip"
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 # what Pillow's decoders raise for damaged files
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error)
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    struct.error,
+)
 
 # Pillow warns of broken EXIF blocks, which ImageNet has and nothing here reads; what it cannot decode it raises.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -90,16 +101,24 @@ def rescale(image: Tensor, side: int, filter: str = "bilinear") -> Tensor:
     """
     if rescaled_size(*image.shape[1:], side) == tuple(image.shape[1:]):
         return image
-    return planes(resized(Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())), side, filter))
+    return planes(
+        resized(Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())), side, filter)
+    )
 
 
 def resized(image: Image.Image, side: int, filter: str = "bilinear") -> Image.Image:
     """What `rescale` does, without a detour over a tensor."""
     height, width = rescaled_size(image.height, image.width, side)
-    return image if (width, height) == image.size else image.resize((width, height), RESAMPLING[filter])
+    return (
+        image
+        if (width, height) == image.size
+        else image.resize((width, height), RESAMPLING[filter])
+    )
 
 
-def rescaled_part(image: Image.Image, side: int, top: int, left: int, crop: int, filter: str = "bilinear") -> Tensor:
+def rescaled_part(
+    image: Image.Image, side: int, top: int, left: int, crop: int, filter: str = "bilinear"
+) -> Tensor:
     """A square of what `rescale` gives, computing no more than it needs: at S=512 a crop of 224 is a sixth of a photo.
 
     Args: image, RGB; top, left, crop, in pixels of the rescaled image. Returns: (3, crop, crop) uint8. Pillow takes the square's place
@@ -109,7 +128,12 @@ def rescaled_part(image: Image.Image, side: int, top: int, left: int, crop: int,
     if (width, height) == image.size:
         return planes(image.crop((left, top, left + crop, top + crop)))
     across, down = image.width / width, image.height / height
-    box = (left * across, top * down, min((left + crop) * across, image.width), min((top + crop) * down, image.height))
+    box = (
+        left * across,
+        top * down,
+        min((left + crop) * across, image.width),
+        min((top + crop) * down, image.height),
+    )
     return planes(image.resize((crop, crop), RESAMPLING[filter], box=box))
 
 
@@ -125,16 +149,22 @@ def _opened(file: str | Path | BytesIO, name: str | None) -> Iterator[Image.Imag
     try:
         with Image.open(file, formats=FORMATS) as image:
             if max(image.size) > MOST_ASPECT * min(image.size):
-                raise InputError(f"{path}: {image.width}x{image.height} pixels is a sliver, expected sides within 1:{MOST_ASPECT}; {WAYS_OUT}")
+                raise InputError(
+                    f"{path}: {image.width}x{image.height} pixels is a sliver, expected sides within 1:{MOST_ASPECT}; {WAYS_OUT}"
+                )
             yield image
     except UnidentifiedImageError:
         found = "not an image of a known format" if _bytes(file) else "empty (0 bytes)"
-        raise InputError(f"{path}: is {found}, expected one of {', '.join(FORMATS)}; {WAYS_OUT}") from None
+        raise InputError(
+            f"{path}: is {found}, expected one of {', '.join(FORMATS)}; {WAYS_OUT}"
+        ) from None
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: {error}; {WAYS_OUT}") from None
     except DAMAGED as error:
         if isinstance(error, OSError) and error.errno:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+            raise InputError(
+                f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+            ) from None
         raise InputError(f"{path}: damaged or cut short ({error}); {WAYS_OUT}") from None
 
 

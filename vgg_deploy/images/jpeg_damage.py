@@ -45,7 +45,9 @@ def damage(data: bytes) -> str | None:
     if header.frame not in SEQUENTIAL or len(header.tables) != header.components:
         return None
     size_of_first_symbol = header.first_symbols.get(header.tables[0], 0) & 0x0F
-    return f"a hole of zeros in the compressed data at byte {hole}" if size_of_first_symbol else None
+    return (
+        f"a hole of zeros in the compressed data at byte {hole}" if size_of_first_symbol else None
+    )
 
 
 def _read_header(data: bytes) -> _Header | None:

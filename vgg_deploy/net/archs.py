@@ -73,7 +73,9 @@ def parameters(arch: Arch, classes: int = 1000, width: float = 1.0, crop: int = 
     return sum(c.kernel**2 * c.c_in * c.c_out + c.c_out for c in convs)
 
 
-def macs(arch: Arch, height: int, width_px: int, classes: int = 1000, width: float = 1.0, crop: int = 224) -> int:
+def macs(
+    arch: Arch, height: int, width_px: int, classes: int = 1000, width: float = 1.0, crop: int = 224
+) -> int:
     """Multiply-accumulates of one forward pass over one image of height x width_px pixels, in dense mode.
 
     Counts convolutions only, borders included: no bias, ReLU, LRN or pool.
@@ -83,17 +85,29 @@ def macs(arch: Arch, height: int, width_px: int, classes: int = 1000, width: flo
         total += sum(c.kernel**2 * c.c_in * c.c_out * h * w for c in stage)
         h, w = h // 2, w // 2
     h, w = map_side(height, crop), map_side(width_px, crop)
-    return total + sum(c.kernel**2 * c.c_in * c.c_out * h * w for c in arch.head(classes, width, crop))
+    return total + sum(
+        c.kernel**2 * c.c_in * c.c_out * h * w for c in arch.head(classes, width, crop)
+    )
 
 
-def values_moved(arch: Arch, batch: int, height: int, width_px: int, classes: int = 1000, width: float = 1.0, crop: int = 224) -> int:
+def values_moved(
+    arch: Arch,
+    batch: int,
+    height: int,
+    width_px: int,
+    classes: int = 1000,
+    width: float = 1.0,
+    crop: int = 224,
+) -> int:
     """Values that the convolutions of one forward pass read and write: every input, output and weight once.
 
     The least that memory must carry where nothing but ReLU and bias is fused; pools are left out.
     """
     total, h, w = 0, height, width_px
     for stage in arch.stages(width):
-        total += sum((c.c_in + c.c_out) * batch * h * w + c.kernel**2 * c.c_in * c.c_out for c in stage)
+        total += sum(
+            (c.c_in + c.c_out) * batch * h * w + c.kernel**2 * c.c_in * c.c_out for c in stage
+        )
         h, w = h // 2, w // 2
     for c in arch.head(classes, width, crop):
         above = h * w

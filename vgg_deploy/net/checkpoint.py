@@ -24,7 +24,9 @@ class Checkpoint:
 
     spec: NetSpec
     weights: dict[str, Tensor]  # as VGG(spec).state_dict()
-    training: dict = field(default_factory=dict)  # what `--resume` needs; empty in a file for deployment only
+    training: dict = field(
+        default_factory=dict
+    )  # what `--resume` needs; empty in a file for deployment only
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -73,15 +75,25 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     held = load_untrusted(path)
     if not is_checkpoint(held):
-        found = f"a dictionary with keys {list(held)[:4]}" if isinstance(held, dict) else f"a {type(held).__name__}"
-        raise InputError(f"{path}: holds {found}, not a VGG Deploy checkpoint; `python -m train` writes one")
+        found = (
+            f"a dictionary with keys {list(held)[:4]}"
+            if isinstance(held, dict)
+            else f"a {type(held).__name__}"
+        )
+        raise InputError(
+            f"{path}: holds {found}, not a VGG Deploy checkpoint; `python -m train` writes one"
+        )
     if held.get("version") != VERSION:
-        raise InputError(f"{path}: format version {held.get('version')!r}, this program reads {VERSION}; use the version that wrote it")
+        raise InputError(
+            f"{path}: format version {held.get('version')!r}, this program reads {VERSION}; use the version that wrote it"
+        )
     try:
         spec = NetSpec.from_json(held["spec"], str(path))
         checkpoint = Checkpoint(spec, held["weights"], held["training"])
     except KeyError as error:
-        raise InputError(f"{path}: the checkpoint has no {error}; it is damaged, take another one") from None
+        raise InputError(
+            f"{path}: the checkpoint has no {error}; it is damaged, take another one"
+        ) from None
     check_weights(checkpoint.weights, spec, str(path))
     return checkpoint
 
@@ -103,7 +115,9 @@ def load_untrusted(path: Path) -> object:
         check_archive(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sparse or quantized tensors, which are refused later
+            warnings.simplefilter(
+                "ignore"
+            )  # of sparse or quantized tensors, which are refused later
             return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except Exception as error:  # torch raises almost anything for a damaged file
         raise InputError(f"{path}: {why_unreadable('a torch file', error)}") from None
@@ -124,19 +138,37 @@ def check_weights(weights: object, spec: NetSpec, where: str) -> None:
     with torch.device("meta"):
         wanted = VGG(spec).state_dict()
     if not isinstance(weights, dict):
-        raise InputError(f"{where}: the weights are a {type(weights).__name__}, not a dictionary of tensors; the file is damaged")
+        raise InputError(
+            f"{where}: the weights are a {type(weights).__name__}, not a dictionary of tensors; the file is damaged"
+        )
     for name in wanted.keys() ^ weights.keys():
         kind = "is missing" if name in wanted else "is not a layer of it"
-        raise InputError(f"{where}: {name} {kind} (net {spec.arch}); the file is damaged or describes another net")
+        raise InputError(
+            f"{where}: {name} {kind} (net {spec.arch}); the file is damaged or describes another net"
+        )
     for name, tensor in weights.items():
         if isinstance(tensor, Tensor) and not is_plain(tensor):
-            raise InputError(f"{where}: {name} is stored as {_layout(tensor)}, expected a plain tensor on the CPU; save the weights as such")
-        if not isinstance(tensor, Tensor) or tensor.shape != wanted[name].shape or tensor.dtype != torch.float32:
-            found = f"{tuple(tensor.shape)} {tensor.dtype}" if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise InputError(f"{where}: {name} is {found}, net {spec.arch} wants {tuple(wanted[name].shape)} torch.float32")
+            raise InputError(
+                f"{where}: {name} is stored as {_layout(tensor)}, expected a plain tensor on the CPU; save the weights as such"
+            )
+        if (
+            not isinstance(tensor, Tensor)
+            or tensor.shape != wanted[name].shape
+            or tensor.dtype != torch.float32
+        ):
+            found = (
+                f"{tuple(tensor.shape)} {tensor.dtype}"
+                if isinstance(tensor, Tensor)
+                else type(tensor).__name__
+            )
+            raise InputError(
+                f"{where}: {name} is {found}, net {spec.arch} wants {tuple(wanted[name].shape)} torch.float32"
+            )
         # the extremes carry NaN and infinity along, and unlike isfinite() they take no memory
         if not all(bool(extreme.isfinite()) for extreme in tensor.aminmax()):
-            raise InputError(f"{where}: {name} has NaN or infinite values; the training diverged or the file is damaged, take another one")
+            raise InputError(
+                f"{where}: {name} has NaN or infinite values; the training diverged or the file is damaged, take another one"
+            )
 
 
 def is_plain(tensor: Tensor) -> bool:

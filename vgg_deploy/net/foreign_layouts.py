@@ -10,7 +10,12 @@ from vgg_deploy.net.input_convention import CAFFE, SSD, USUAL, Convention
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.foreign_heads import refuse_other_head
 
-NORM = (".weight", ".bias", ".running_mean", ".running_var")  # gamma, beta and the statistics of a batch normalisation
+NORM = (
+    ".weight",
+    ".bias",
+    ".running_mean",
+    ".running_var",
+)  # gamma, beta and the statistics of a batch normalisation
 
 
 class Source(NamedTuple):
@@ -23,7 +28,9 @@ class Source(NamedTuple):
 
 def same_names(arch: Arch, weight: str, bias: str) -> list[Source]:
     """The trunk under our own layer names, which are the released Caffe models'."""
-    return [Source(conv.name + weight, conv.name + bias) for stage in arch.stages() for conv in stage]
+    return [
+        Source(conv.name + weight, conv.name + bias) for stage in arch.stages() for conv in stage
+    ]
 
 
 def numbered_modules(arch: Arch, step: int) -> list[Source]:
@@ -56,10 +63,16 @@ class Layout:
 
     def names(self, arch: Arch) -> set[str]:
         """Every tensor a file of this layout has for a net, and no other."""
-        return {name for source in self.sources(arch) for name in (source.weight, source.bias, *source.norm)}
+        return {
+            name
+            for source in self.sources(arch)
+            for name in (source.weight, source.bias, *source.norm)
+        }
 
 
-def _head(layers: tuple[str, str, str], weight: str = ".weight", bias: str = ".bias") -> tuple[Source, ...]:
+def _head(
+    layers: tuple[str, str, str], weight: str = ".weight", bias: str = ".bias"
+) -> tuple[Source, ...]:
     return tuple(Source(layer + weight, layer + bias) for layer in layers)
 
 
@@ -99,7 +112,9 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> tuple[Layout
     refuse_other_head(where, arch, shapes, layout.names(ARCHS[arch]) - head, head)
     closest = f"{where}: comes closest to net {arch} in {layout.label} layout"
     if missing := names - shapes.keys():
-        raise InputError(f"{closest}, but has no {_few(missing)}; take the whole state dict of a VGG")
+        raise InputError(
+            f"{closest}, but has no {_few(missing)}; take the whole state dict of a VGG"
+        )
     if surplus := shapes.keys() - names:
         raise InputError(f"{closest}, which has no {_few(surplus)}; take a VGG without additions")
     return layout, arch
@@ -115,7 +130,9 @@ def _unlike(layout: Layout, arch: Arch, shapes: Mapping[str, tuple[int, ...]]) -
     """How many names only one of the file and the net has, and how many kernels differ."""
     kernels = [conv.kernel for stage in arch.stages() for conv in stage]
     pairs = zip(layout.trunk(arch), kernels, strict=True)
-    other_kernels = sum(shapes[source.weight][2:] != (k, k) for source, k in pairs if source.weight in shapes)
+    other_kernels = sum(
+        shapes[source.weight][2:] != (k, k) for source, k in pairs if source.weight in shapes
+    )
     return len(layout.names(arch) ^ shapes.keys()) + other_kernels
 
 

@@ -15,10 +15,23 @@ from vgg_deploy.net.archs import ARCHS, HIDDEN, STRIDE, Arch, Conv
 from vgg_deploy.net.caffe_release import released_order
 from vgg_deploy.net.checkpoint import is_checkpoint
 from vgg_deploy.net.class_lists import ClassList
-from vgg_deploy.net.input_convention import SAYS_NOTHING, USUAL, Convention, StatedInput, metadata_convention
+from vgg_deploy.net.input_convention import (
+    SAYS_NOTHING,
+    USUAL,
+    Convention,
+    StatedInput,
+    metadata_convention,
+)
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.foreign_heads import refuse_global_pool, refuse_other_hidden
-from vgg_deploy.net.foreign_layouts import FEATURES, TORCHVISION, TORCHVISION_HEAD, Layout, Source, recognise
+from vgg_deploy.net.foreign_layouts import (
+    FEATURES,
+    TORCHVISION,
+    TORCHVISION_HEAD,
+    Layout,
+    Source,
+    recognise,
+)
 from vgg_deploy.net.spec import Preprocessing
 from vgg_deploy.net.timm_config import TimmConfig, check_fits, timm_config
 from vgg_deploy.net.torch_archive import check_archive, is_archive
@@ -66,7 +79,9 @@ class Foreign:
     classes: ClassList | None = None  # where timm's config.json names them
 
 
-def read_foreign(path: Path, arch: str | None = None, stated: StatedInput = SAYS_NOTHING) -> Foreign:
+def read_foreign(
+    path: Path, arch: str | None = None, stated: StatedInput = SAYS_NOTHING
+) -> Foreign:
     """Weights of torchvision, timm or the Caffe release; large tensors are views of the file, not copies.
 
     The input convention is the one its layer names come with, unless one of these states another,
@@ -87,10 +102,14 @@ def read_foreign(path: Path, arch: str | None = None, stated: StatedInput = SAYS
     if arch is not None and arch not in ARCHS:
         raise InputError(f"arch {arch!r} is not in Table 1; choose one of {', '.join(ARCHS)}")
     tensors, metadata = open_tensors(path)
-    layout, found = recognise({name: tuple(tensor.shape) for name, tensor in tensors.items()}, str(path))
+    layout, found = recognise(
+        {name: tuple(tensor.shape) for name, tensor in tensors.items()}, str(path)
+    )
     arch = arch or found
     if ARCHS[arch].kernels != ARCHS[found].kernels:
-        raise InputError(f"{path}: holds net {found}, not {arch}; leave the arch out or say {found}")
+        raise InputError(
+            f"{path}: holds net {found}, not {arch}; leave the arch out or say {found}"
+        )
     if layout is TORCHVISION and _head_is_nan(tensors):
         layout = FEATURES
     sources = layout.sources(ARCHS[arch])
@@ -115,19 +134,39 @@ def read_foreign(path: Path, arch: str | None = None, stated: StatedInput = SAYS
         if conv.name == "conv1_1":
             warnings = _doubts(weight, layout, said_by, stated, config)
             weight = _for_our_input(weight, convention)
-        weights[f"{conv.name}.weight"], weights[f"{conv.name}.bias"] = weight.float().contiguous(), bias.float().contiguous()
+        weights[f"{conv.name}.weight"], weights[f"{conv.name}.bias"] = (
+            weight.float().contiguous(),
+            bias.float().contiguous(),
+        )
     assumed = Assumed(layout.label, convention.describe(), said_by, class_count, crop, warnings)
     classes = config.classes if config else None
-    return Foreign(arch, width, crop, class_count, Preprocessing(convention.mean), weights, layout.label, assumed, classes)
+    return Foreign(
+        arch,
+        width,
+        crop,
+        class_count,
+        Preprocessing(convention.mean),
+        weights,
+        layout.label,
+        assumed,
+        classes,
+    )
 
 
 def _convention(
-    layout: Layout, config: TimmConfig | None, metadata: Mapping[str, str], stated: StatedInput, path: Path
+    layout: Layout,
+    config: TimmConfig | None,
+    metadata: Mapping[str, str],
+    stated: StatedInput,
+    path: Path,
 ) -> tuple[Convention, str]:
     """The input convention of a file, and who says so."""
     convention, said_by = layout.convention, f"that of {layout.label.partition(' ')[0]}"
     if config and not config.stated.says_nothing:
-        convention, said_by = config.stated.applied_to(convention), f"as {config.path.name} beside it says"
+        convention, said_by = (
+            config.stated.applied_to(convention),
+            f"as {config.path.name} beside it says",
+        )
     of_metadata = metadata_convention(convention, metadata, str(path))
     if of_metadata != convention or "mean_rgb" in metadata or "mean_bgr" in metadata:
         convention, said_by = of_metadata, "as its metadata say"
@@ -166,9 +205,15 @@ def open_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
 
     Raises: InputError if it cannot be read, or holds something other than named floating point tensors.
     """
-    readers = {".safetensors": _open_safetensors, ".npz": _open_npz, **dict.fromkeys(TORCH_SUFFIXES, _open_torch)}
+    readers = {
+        ".safetensors": _open_safetensors,
+        ".npz": _open_npz,
+        **dict.fromkeys(TORCH_SUFFIXES, _open_torch),
+    }
     if path.suffix not in readers:
-        raise InputError(f"{path}: the kind of a weights file is told by its suffix; rename it to one of {', '.join(readers)}")
+        raise InputError(
+            f"{path}: the kind of a weights file is told by its suffix; rename it to one of {', '.join(readers)}"
+        )
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a file of weights such as vgg16-397923af.pth")
     if is_torchscript(path):
@@ -180,11 +225,17 @@ def open_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
     except Exception as error:  # the readers raise almost anything on a damaged file: KeyError, struct.error, SafetensorError ...
         raise InputError(f"{path}: {why_unreadable(path.suffix, error)}") from None
     if is_checkpoint(held):
-        raise InputError(f"{path}: is a VGG Deploy checkpoint, not another project's weights; use it as the checkpoint it is")
+        raise InputError(
+            f"{path}: is a VGG Deploy checkpoint, not another project's weights; use it as the checkpoint it is"
+        )
     if not isinstance(held, dict) or not held or not all(isinstance(name, str) for name in held):
-        raise InputError(f"{path}: holds a {type(held).__name__} that names no tensors; save a state dict")
+        raise InputError(
+            f"{path}: holds a {type(held).__name__} that names no tensors; save a state dict"
+        )
     # how many batches a normalisation has seen: an integer, and of no use after training
-    held = {name: value for name, value in held.items() if not name.endswith(".num_batches_tracked")}
+    held = {
+        name: value for name, value in held.items() if not name.endswith(".num_batches_tracked")
+    }
     return {name: _float_tensor(value, name, path) for name, value in held.items()}, metadata
 
 
@@ -205,21 +256,36 @@ def _open_npz(path: Path) -> tuple[object, dict[str, str]]:
     # opened here, because np.load leaves a damaged archive open
     with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    return {name: torch.from_numpy(array) if array.dtype.kind == "f" else array for name, array in arrays.items()}, {}
+    return {
+        name: torch.from_numpy(array) if array.dtype.kind == "f" else array
+        for name, array in arrays.items()
+    }, {}
 
 
 def _float_tensor(value: object, name: str, path: Path) -> Tensor:
-    plain = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    plain = (
+        isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    )
     if not plain or not value.is_floating_point():
-        traits = " ".join(str(getattr(value, trait)) for trait in ("dtype", "layout", "device") if hasattr(value, trait))
+        traits = " ".join(
+            str(getattr(value, trait))
+            for trait in ("dtype", "layout", "device")
+            if hasattr(value, trait)
+        )
         found = f"{type(value).__name__} {traits}".strip()
-        raise InputError(f"{path}: {name} is a {found}, not a plain tensor of floating point numbers; save the float net's state dict")
+        raise InputError(
+            f"{path}: {name} is a {found}, not a plain tensor of floating point numbers; save the float net's state dict"
+        )
     return value.detach().float()
 
 
 def _head_is_nan(tensors: Tensors) -> bool:
     # fc8's bias first: in a file with a classifier that settles it, without a look at the 411 MB of fc6
-    return all(bool(tensors[name].isnan().all()) for source in reversed(TORCHVISION.head) for name in (source.bias, source.weight))
+    return all(
+        bool(tensors[name].isnan().all())
+        for source in reversed(TORCHVISION.head)
+        for name in (source.bias, source.weight)
+    )
 
 
 def _width(tensors: Tensors, sources: list[Source], arch: Arch) -> float:
@@ -228,8 +294,14 @@ def _width(tensors: Tensors, sources: list[Source], arch: Arch) -> float:
     The most typical count goes first, and one that shares nothing with those before it is left out: the check of each
     layer's shape will name it.
     """
-    full = [conv.c_out for stage in arch.stages() for conv in stage] + [HIDDEN, HIDDEN]  # without fc8, whose outputs are the classes
-    counts = [(tensors[source.bias].numel(), channels) for source, channels in zip(sources, full, strict=False)]
+    full = [conv.c_out for stage in arch.stages() for conv in stage] + [
+        HIDDEN,
+        HIDDEN,
+    ]  # without fc8, whose outputs are the classes
+    counts = [
+        (tensors[source.bias].numel(), channels)
+        for source, channels in zip(sources, full, strict=False)
+    ]
     typical = statistics.median(found / channels for found, channels in counts)
     low, high = 0.0, math.inf
     for found, channels in sorted(counts, key=lambda count: abs(count[0] / count[1] - typical)):
@@ -243,7 +315,9 @@ def _width(tensors: Tensors, sources: list[Source], arch: Arch) -> float:
 def _crop(tensors: Tensors, sources: list[Source]) -> int:
     """Side of the training crop, from the inputs of fc6: conv5's channels times a square. 224 if they are no square."""
     conv5, fc6 = sources[-4], sources[-3]
-    window = tensors[fc6.weight].numel() // max(1, tensors[fc6.bias].numel() * tensors[conv5.bias].numel())
+    window = tensors[fc6.weight].numel() // max(
+        1, tensors[fc6.bias].numel() * tensors[conv5.bias].numel()
+    )
     side = math.isqrt(window)
     return STRIDE * side if side > 0 and side**2 == window else 224
 
@@ -256,12 +330,16 @@ def _layer(tensors: Tensors, source: Source, conv: Conv, where: str) -> tuple[Te
     shapes = [flat, shape, (1, 1, *flat)] if conv.name.startswith("fc") else [shape]
     vectors = [(conv.c_out,), (1, 1, 1, conv.c_out)]
     weight = _checked(tensors, source.weight, shapes, where).reshape(shape)
-    bias, *norm = (_checked(tensors, name, vectors, where).flatten() for name in (source.bias, *source.norm))
+    bias, *norm = (
+        _checked(tensors, name, vectors, where).flatten() for name in (source.bias, *source.norm)
+    )
     if not norm:
         return weight, bias
     gamma, beta, mean, var = (vector.double() for vector in norm)
     if (var < 0).any():
-        raise InputError(f"{where} wants variances, {source.norm[3]} has negative values; the file is damaged, take another one")
+        raise InputError(
+            f"{where} wants variances, {source.norm[3]} has negative values; the file is damaged, take another one"
+        )
     scale = gamma / (var + 1e-5).sqrt()  # torch's default eps, which torchvision and timm keep
     return weight.double() * scale.view(-1, 1, 1, 1), (bias.double() - mean) * scale + beta
 
@@ -270,10 +348,14 @@ def _checked(tensors: Tensors, name: str, shapes: list[Shape], where: str) -> Te
     tensor = tensors[name]
     if tuple(tensor.shape) not in shapes:
         wanted = " or ".join(map(str, shapes))
-        raise InputError(f"{where} wants {name} as {wanted}, found {tuple(tensor.shape)}; take the weights of an unchanged net")
+        raise InputError(
+            f"{where} wants {name} as {wanted}, found {tuple(tensor.shape)}; take the weights of an unchanged net"
+        )
     # the extremes carry NaN and infinity along, and unlike isfinite() they take no memory
     if not all(bool(extreme.isfinite()) for extreme in tensor.aminmax()):
-        raise InputError(f"{where} wants numbers, {name} has NaN or infinite values; the file is damaged, take another one")
+        raise InputError(
+            f"{where} wants numbers, {name} has NaN or infinite values; the file is damaged, take another one"
+        )
     return tensor
 
 

@@ -54,9 +54,7 @@ class Convention:
 
 
 CAFFE = Convention("BGR", Preprocessing().mean)
-USUAL = Convention(
-    "RGB", tuple(255 * m for m in USUAL_MEAN), tuple(255 * s for s in USUAL_STD)
-)
+USUAL = Convention("RGB", tuple(255 * m for m in USUAL_MEAN), tuple(255 * s for s in USUAL_STD))
 # torchvision's IMAGENET1K_FEATURES: mean 0.48235, 0.45882, 0.40784 and std 1/255 of 0-1
 SSD = Convention("RGB", tuple(255 * m for m in (0.48235, 0.45882, 0.40784)))
 
@@ -170,9 +168,7 @@ def parse_channels(ctx: click.Context, param: click.Parameter, text: str | None)
     return red, green, blue
 
 
-def metadata_convention(
-    default: Convention, metadata: Mapping[str, str], where: str
-) -> Convention:
+def metadata_convention(default: Convention, metadata: Mapping[str, str], where: str) -> Convention:
     """`default` with what the metadata of a .safetensors say.
 
     Args:

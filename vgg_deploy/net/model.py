@@ -18,7 +18,9 @@ class Norm(nn.LocalResponseNorm):
     """Never in half precision, which the squares of activations overflow."""
 
     def forward(self, values: Tensor) -> Tensor:
-        return super().forward(values.float() if values.dtype in (torch.float16, torch.bfloat16) else values)
+        return super().forward(
+            values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+        )
 
 
 class VGG(nn.Sequential):
@@ -33,13 +35,17 @@ class VGG(nn.Sequential):
         layers = OrderedDict()
         for s, stage in enumerate(arch.stages(spec.width), start=1):
             for conv in stage:
-                layers[conv.name] = nn.Conv2d(conv.c_in, conv.c_out, conv.kernel, padding=conv.padding)
+                layers[conv.name] = nn.Conv2d(
+                    conv.c_in, conv.c_out, conv.kernel, padding=conv.padding
+                )
                 layers[conv.name.replace("conv", "relu")] = nn.ReLU(inplace=True)
                 if arch.lrn and conv.name == "conv1_1":
                     # torch divides alpha by the window size 5; AlexNet's formula, which the paper points to, does not
                     alpha = {"alexnet": 5e-4, "caffe": 1e-4}[spec.lrn]
                     layers["norm1"] = Norm(5, alpha=alpha, beta=0.75, k=2.0)
-            layers[f"pool{s}"] = nn.MaxPool2d(2)  # floor: a rest of one pixel right or below is dropped
+            layers[f"pool{s}"] = nn.MaxPool2d(
+                2
+            )  # floor: a rest of one pixel right or below is dropped
         for fc in arch.head(len(spec.classes), spec.width, spec.crop):
             layers[fc.name] = nn.Conv2d(fc.c_in, fc.c_out, fc.kernel)
             if fc.name != "fc8":
@@ -74,7 +80,9 @@ class VGG(nn.Sequential):
 def memory_format(device: str, precision: str) -> torch.memory_format:
     """How images and weights should lie in memory: channels last for CPUs and for the matrix units of half precision;
     cuDNN's float32 without TF32 has its fast kernels for planes."""
-    return torch.contiguous_format if device == "cuda" and precision == "fp32" else torch.channels_last
+    return (
+        torch.contiguous_format if device == "cuda" and precision == "fp32" else torch.channels_last
+    )
 
 
 def posterior(score_map: Tensor) -> Tensor:

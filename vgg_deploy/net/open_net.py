@@ -48,7 +48,9 @@ def open_net(
             raise InputError(f"{path}: a checkpoint knows its own input and crop; state none")
         checkpoint = load_checkpoint(path)
         spec = checkpoint.spec
-        return build(with_classes(spec, classes, str(path)) if classes else spec, checkpoint.weights)
+        return build(
+            with_classes(spec, classes, str(path)) if classes else spec, checkpoint.weights
+        )
     foreign = read_foreign(path, stated=stated)
     spec = foreign_spec(foreign, path, classes, stated.crop)
     if on_assumed:

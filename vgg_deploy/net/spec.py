@@ -25,10 +25,14 @@ class Preprocessing:
         if len(self.mean) != 3 or not all(0 <= m <= 255 for m in self.mean):
             raise InputError(f"mean {self.mean} is not three values between 0 and 255 (R, G, B)")
         if self.filter not in FILTERS:
-            raise InputError(f"resize filter {self.filter!r} is unknown; choose one of {', '.join(FILTERS)}")
+            raise InputError(
+                f"resize filter {self.filter!r} is unknown; choose one of {', '.join(FILTERS)}"
+            )
         fixed = (self.antialias, self.rounding, self.channel_order, self.input_range)
         if fixed != (True, "half-up", "RGB", "0-255"):
-            raise InputError(f"preprocessing {fixed} was written by another version; this one reads (True, 'half-up', 'RGB', '0-255')")
+            raise InputError(
+                f"preprocessing {fixed} was written by another version; this one reads (True, 'half-up', 'RGB', '0-255')"
+            )
 
 
 @dataclass(frozen=True)
@@ -42,28 +46,41 @@ class NetSpec:
     crop: int = 224  # side of the training crop, pixels; fc6 is crop/32 wide
     lrn: str = "alexnet"  # A-LRN only: "alexnet" sums alpha over the window, "caffe" divides it by the window
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    train_side: tuple[int, int] = (256, 256)  # S: shorter side in training, drawn from this closed range
+    train_side: tuple[int, int] = (
+        256,
+        256,
+    )  # S: shorter side in training, drawn from this closed range
     recipe: str = ""  # how the weights came to be, for people
 
     def __post_init__(self):
         if self.arch not in ARCHS:
-            raise InputError(f"arch {self.arch!r} is not in Table 1; choose one of {', '.join(ARCHS)}")
+            raise InputError(
+                f"arch {self.arch!r} is not in Table 1; choose one of {', '.join(ARCHS)}"
+            )
         if not self.classes:
             raise InputError("a net needs at least one class")
         if len(set(self.classes)) != len(self.classes):
-            raise InputError("class ids repeat; key classes by wnid or folder name, not by a name that two classes share")
+            raise InputError(
+                "class ids repeat; key classes by wnid or folder name, not by a name that two classes share"
+            )
         if not self.names:
             object.__setattr__(self, "names", self.classes)
         if len(self.names) != len(self.classes):
-            raise InputError(f"{len(self.classes)} classes have {len(self.names)} names; give one name a class, or none")
+            raise InputError(
+                f"{len(self.classes)} classes have {len(self.names)} names; give one name a class, or none"
+            )
         if not 0 < self.width <= 4:
             raise InputError(f"width {self.width} is not a multiplier between 0 and 4")
         if self.crop < STRIDE or self.crop % STRIDE:
             raise InputError(f"crop {self.crop} is not a multiple of {STRIDE}")
         if self.lrn not in LRN_READINGS:
-            raise InputError(f"LRN reading {self.lrn!r} is unknown; choose one of {', '.join(LRN_READINGS)}")
+            raise InputError(
+                f"LRN reading {self.lrn!r} is unknown; choose one of {', '.join(LRN_READINGS)}"
+            )
         if not self.crop <= self.train_side[0] <= self.train_side[1]:
-            raise InputError(f"S {list(self.train_side)} needs {self.crop} <= low <= high, or the {self.crop} crop does not fit")
+            raise InputError(
+                f"S {list(self.train_side)} needs {self.crop} <= low <= high, or the {self.crop} crop does not fit"
+            )
 
     @property
     def test_side(self) -> int:
@@ -96,14 +113,18 @@ class NetSpec:
             for key in ("classes", "names"):
                 given[key] = tuple(map(str, given[key]))
             given["train_side"] = tuple(map(int, given["train_side"]))
-            unknown = (given.keys() - {f.name for f in fields(cls)}) | (pre.keys() - {f.name for f in fields(Preprocessing)})
+            unknown = (given.keys() - {f.name for f in fields(cls)}) | (
+                pre.keys() - {f.name for f in fields(Preprocessing)}
+            )
             if unknown:
                 raise InputError(f"unknown fields {sorted(unknown)}")
             return cls(**{**given, "preprocessing": Preprocessing(**pre)})
         except InputError as error:
             raise InputError(f"{where}: {error.message}") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{where}: its description of the net is damaged ({error!r}); write the file again") from None
+            raise InputError(
+                f"{where}: its description of the net is damaged ({error!r}); write the file again"
+            ) from None
 
 
 def numbered(count: int) -> tuple[str, ...]:

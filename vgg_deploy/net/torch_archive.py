@@ -113,7 +113,10 @@ def check_archive(path: Path) -> None:
             twice = next(name for name in names if names.count(name) > 1)
             _refuse(path, f"its record {twice} is there twice")
         for record in records:
-            if record.compress_type != zipfile.ZIP_STORED or record.compress_size != record.file_size:
+            if (
+                record.compress_type != zipfile.ZIP_STORED
+                or record.compress_size != record.file_size
+            ):
                 raise InputError(
                     f"{path}: its record {record.filename} is compressed, and torch saves records uncompressed; "
                     "another program has packed the file again: take the original file"
@@ -128,7 +131,10 @@ def check_archive(path: Path) -> None:
             if name not in sizes:
                 _refuse(path, f"its record {name} is missing")
             if sizes[name] != storage.bytes:
-                _refuse(path, f"its record {name} has {sizes[name]:,} bytes, its tensor takes {storage.bytes:,}")
+                _refuse(
+                    path,
+                    f"its record {name} has {sizes[name]:,} bytes, its tensor takes {storage.bytes:,}",
+                )
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
@@ -136,7 +142,9 @@ def _opened(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+            raise InputError(
+                f"{path}: cannot be read ({error.strerror}); check its permissions"
+            ) from None
         _refuse(path, str(error))
 
 
@@ -171,7 +179,11 @@ def _read_description(archive: zipfile.ZipFile, path: Path) -> tuple[object, lis
 
 def _folder(archive: zipfile.ZipFile, path: Path) -> str:
     """The folder inside the archive, which torch names after the file it was saved to."""
-    found = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith(f"/{DESCRIPTION}")]
+    found = [
+        name
+        for name in archive.namelist()
+        if name.count("/") == 1 and name.endswith(f"/{DESCRIPTION}")
+    ]
     if len(found) != 1:
         raise InputError(
             f"{path}: cannot be read as a torch file, it is a zip archive of something else; "
@@ -181,4 +193,6 @@ def _folder(archive: zipfile.ZipFile, path: Path) -> str:
 
 
 def _refuse(path: Path, reason: str) -> NoReturn:
-    raise InputError(f"{path}: damaged or truncated: {reason}; take another copy of the file") from None
+    raise InputError(
+        f"{path}: damaged or truncated: {reason}; take another copy of the file"
+    ) from None

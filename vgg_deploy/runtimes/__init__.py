@@ -64,10 +64,14 @@ def open_runtime(
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; give a checkpoint (.pt), an exported model (.onnx, .ncnn.param) or an engine (.engine)")
+        raise InputError(
+            f"{path}: no such file; give a checkpoint (.pt), an exported model (.onnx, .ncnn.param) or an engine (.engine)"
+        )
     runtime = runtime or runtimes_for(path)[0]
     if runtime not in runtimes_for(path):
-        raise InputError(f"--runtimes {runtime}: does not open {path}; choose from {', '.join(runtimes_for(path))}")
+        raise InputError(
+            f"--runtimes {runtime}: does not open {path}; choose from {', '.join(runtimes_for(path))}"
+        )
     match path.suffix:
         case ".onnx":
             return OnnxRuntime(path, device, threads, runtime)

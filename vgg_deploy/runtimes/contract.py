@@ -32,7 +32,9 @@ class Runtime(Protocol):
     precision: str  # "fp32", ...
     device: str  # "cpu", "cuda"
     threads: int
-    artifact: Artifact | None  # where an exported file comes from; None: these are the weights themselves
+    artifact: (
+        Artifact | None
+    )  # where an exported file comes from; None: these are the weights themselves
     settings: Mapping[str, str]  # options of the runtime's library that can change scores
 
     def __call__(self, images: np.ndarray) -> Scores:
@@ -57,7 +59,9 @@ def feed(pixels: Tensor, form: str) -> Tensor:
         return pixels
     if form == "float32":
         return pixels.float()
-    mean, std = (torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) for v in (USUAL_MEAN, USUAL_STD))
+    mean, std = (
+        torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) for v in (USUAL_MEAN, USUAL_STD)
+    )
     return (pixels.float() / 255 - mean) / std
 
 
@@ -71,7 +75,9 @@ def empty_scores(spec: NetSpec, pixels: Tensor) -> tuple[Tensor, Tensor]:
     count, _, height, width = pixels.shape
     classes = len(spec.classes)
     sides = (map_side(height, spec.crop), map_side(width, spec.crop))
-    return torch.empty((count, classes), device=pixels.device), torch.empty((count, classes, *sides), device=pixels.device)
+    return torch.empty((count, classes), device=pixels.device), torch.empty(
+        (count, classes, *sides), device=pixels.device
+    )
 
 
 def to_host(scores: tuple[Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray]:
@@ -80,9 +86,7 @@ def to_host(scores: tuple[Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray]:
     return posterior, score_map
 
 
-def checked(
-    outputs: tuple[Any, Any], images: np.ndarray, spec: NetSpec, where: str
-) -> Scores:
+def checked(outputs: tuple[Any, Any], images: np.ndarray, spec: NetSpec, where: str) -> Scores:
     """The outputs of a call as scores, if they have the shapes and types that every runtime promises.
 
     What the values are is not looked at.

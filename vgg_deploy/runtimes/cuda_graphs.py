@@ -25,9 +25,16 @@ class GraphedRuntime:
 
     def __init__(self, runtime: DeviceRuntime):
         if runtime.device != "cuda" or runtime.runtime.startswith("onnxruntime"):
-            raise InputError(f"--cuda-graphs: not for {runtime.runtime} on {runtime.device}; use it with torch or TensorRT and --device cuda")
+            raise InputError(
+                f"--cuda-graphs: not for {runtime.runtime} on {runtime.device}; use it with torch or TensorRT and --device cuda"
+            )
         self.inner = runtime
-        self.spec, self.precision, self.device, self.threads = runtime.spec, runtime.precision, runtime.device, runtime.threads
+        self.spec, self.precision, self.device, self.threads = (
+            runtime.spec,
+            runtime.precision,
+            runtime.device,
+            runtime.threads,
+        )
         self.runtime, self.artifact = runtime.runtime, runtime.artifact
         self.settings, self.where = runtime.settings, runtime.where
         self.recorded: dict[torch.Size, Recorded] = {}

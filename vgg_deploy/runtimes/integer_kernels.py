@@ -86,15 +86,23 @@ def _fused(model: onnx.ModelProto, image: np.ndarray, threads: int) -> dict[str,
             tapped.graph.output.append(helper.make_tensor_value_info(node.output[0], kind, None))
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 4
-    session = ort.InferenceSession(tapped.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        tapped.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {"image": image}), strict=True))
 
 
-def _computed(node: onnx.NodeProto, values: Tensor, held: dict[str, onnx.TensorProto], graph: onnx.GraphProto) -> Tensor:
+def _computed(
+    node: onnx.NodeProto, values: Tensor, held: dict[str, onnx.TensorProto], graph: onnx.GraphProto
+) -> Tensor:
     """One node in float32. Args: values, its first input; held, stored tensors by name."""
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    stored = [torch.from_numpy(numpy_helper.to_array(held[name]).copy()) for name in node.input[1:] if name in held and node.op_type != "Conv"]
+    stored = [
+        torch.from_numpy(numpy_helper.to_array(held[name]).copy())
+        for name in node.input[1:]
+        if name in held and node.op_type != "Conv"
+    ]
     match node.op_type:
         case "Cast":
             return values.float()
@@ -107,9 +115,17 @@ def _computed(node: onnx.NodeProto, values: Tensor, held: dict[str, onnx.TensorP
         case "Relu":
             return values.relu()
         case "MaxPool":
-            return F.max_pool2d(values.float(), attributes["kernel_shape"], attributes["strides"]).to(values.dtype)
+            return F.max_pool2d(
+                values.float(), attributes["kernel_shape"], attributes["strides"]
+            ).to(values.dtype)
         case "LRN":
-            return F.local_response_norm(values, attributes["size"], attributes["alpha"], attributes["beta"], attributes["bias"])
+            return F.local_response_norm(
+                values,
+                attributes["size"],
+                attributes["alpha"],
+                attributes["beta"],
+                attributes["bias"],
+            )
         case "QuantizeLinear":
             scale, zero = stored
             limits = torch.iinfo(zero.dtype)
@@ -119,10 +135,18 @@ def _computed(node: onnx.NodeProto, values: Tensor, held: dict[str, onnx.TensorP
             return (values.float() - zero) * scale
         case "Conv":
             return _convolved(node, values, held, graph, attributes["pads"][0])
-    raise TypeError(f"{node.name} is a {node.op_type}, which no file of vgg-export for ONNX Runtime on CPUs has")
+    raise TypeError(
+        f"{node.name} is a {node.op_type}, which no file of vgg-export for ONNX Runtime on CPUs has"
+    )
 
 
-def _convolved(node: onnx.NodeProto, values: Tensor, held: dict[str, onnx.TensorProto], graph: onnx.GraphProto, padding: int) -> Tensor:
+def _convolved(
+    node: onnx.NodeProto,
+    values: Tensor,
+    held: dict[str, onnx.TensorProto],
+    graph: onnx.GraphProto,
+    padding: int,
+) -> Tensor:
     """Some output channels at a time, so that fc6's weights are not all in memory as float32."""
     bias = torch.from_numpy(numpy_helper.to_array(held[node.input[2]]).copy())
     stored = next((n for n in graph.node if n.output[0] == node.input[1]), None)
@@ -141,5 +165,9 @@ def _convolution(values: Tensor, weight: Tensor, bias: Tensor, padding: int) -> 
     """Stride 1. Without padding it is one product over windows, for which conv2d would first copy the weights."""
     if padding:
         return F.conv2d(values, weight, bias, padding=padding)
-    height, width = (side - k + 1 for side, k in zip(values.shape[2:], weight.shape[2:], strict=True))
-    return (weight.flatten(1) @ F.unfold(values, tuple(weight.shape[2:])) + bias[:, None]).unflatten(2, (height, width))
+    height, width = (
+        side - k + 1 for side, k in zip(values.shape[2:], weight.shape[2:], strict=True)
+    )
+    return (
+        weight.flatten(1) @ F.unfold(values, tuple(weight.shape[2:])) + bias[:, None]
+    ).unflatten(2, (height, width))

@@ -8,7 +8,14 @@ from vgg_deploy.exported.ncnn_files import AGAIN, NcnnFiles
 from vgg_deploy.runtimes.contract import Scores, checked, feed
 
 # Wherever the CPU has half precision ncnn would use it, and a GPU where it finds one
-OFF = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage", "use_int8_inference", "use_vulkan_compute")
+OFF = (
+    "use_fp16_packed",
+    "use_fp16_storage",
+    "use_fp16_arithmetic",
+    "use_bf16_storage",
+    "use_int8_inference",
+    "use_vulkan_compute",
+)
 
 
 class NcnnRuntime:
@@ -17,21 +24,32 @@ class NcnnRuntime:
     def __init__(self, files: NcnnFiles, device: str = "cpu", threads: int = 1):
         """Raises: InputError for another device than the CPU, or without the package."""
         if device != "cpu":
-            raise InputError(f"{files.param}: ncnn runs it on CPUs only; use --device cpu, or measure the ONNX file on {device}")
+            raise InputError(
+                f"{files.param}: ncnn runs it on CPUs only; use --device cpu, or measure the ONNX file on {device}"
+            )
         self.ncnn = load_ncnn()
         self.settings, self.where = {}, str(files.param)
-        self.artifact, self.device, self.threads, self.runtime = files.artifact, device, threads, "ncnn"
+        self.artifact, self.device, self.threads, self.runtime = (
+            files.artifact,
+            device,
+            threads,
+            "ncnn",
+        )
         self.spec, self.precision = files.artifact.spec, files.artifact.precision
         self.net = self.ncnn.Net()
         for name in OFF:
             setattr(self.net.opt, name, False)
         self.net.opt.num_threads = threads
         if self.net.load_param(str(files.param)) or self.net.load_model(str(files.weights)):
-            raise InputError(f"{files.param}: ncnn {self.ncnn.__version__} does not load it; {AGAIN}")
+            raise InputError(
+                f"{files.param}: ncnn {self.ncnn.__version__} does not load it; {AGAIN}"
+            )
 
     def __call__(self, images: np.ndarray) -> Scores:
         if min(images.shape[2:]) < self.spec.crop:
-            raise InputError(f"pictures of {images.shape[2]}x{images.shape[3]} are below the crop {self.spec.crop} of the net; enlarge them")
+            raise InputError(
+                f"pictures of {images.shape[2]}x{images.shape[3]} are below the crop {self.spec.crop} of the net; enlarge them"
+            )
         fed = feed(torch.from_numpy(images), self.artifact.input).float().contiguous().numpy()
         posteriors, maps = zip(*(self._one(picture) for picture in fed), strict=True)
         return checked((np.stack(posteriors), np.stack(maps)), images, self.spec, self.where)
@@ -55,5 +73,7 @@ def load_ncnn():
     try:
         import ncnn
     except ImportError as error:
-        raise InputError(f"ncnn is not here ({error}); pip install vgg-deploy[ncnn], or ncnn alone") from None
+        raise InputError(
+            f"ncnn is not here ({error}); pip install vgg-deploy[ncnn], or ncnn alone"
+        ) from None
     return ncnn

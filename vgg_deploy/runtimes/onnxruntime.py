@@ -15,7 +15,16 @@ from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.runtimes.contract import Scores, checked, empty_scores, feed, to_host
 
 # ONNX Runtime's exceptions have no base class of their own
-LOAD_FAILURES = ("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented", "RuntimeException")
+LOAD_FAILURES = (
+    "EPFail",
+    "Fail",
+    "InvalidArgument",
+    "InvalidGraph",
+    "InvalidProtobuf",
+    "NoSuchFile",
+    "NotImplemented",
+    "RuntimeException",
+)
 PROVIDERS = {  # by runtime and device
     ("onnxruntime", "cpu"): "CPUExecutionProvider",
     ("onnxruntime", "cuda"): "CUDAExecutionProvider",
@@ -26,7 +35,15 @@ PROVIDERS = {  # by runtime and device
 class OnnxRuntime:
     """What the file wants as input stands in its own metadata."""
 
-    def __init__(self, path: Path, device: str = "cpu", threads: int = 1, runtime: str = "onnxruntime", optimisation: str = "ENABLE_ALL", arena: bool = True):
+    def __init__(
+        self,
+        path: Path,
+        device: str = "cpu",
+        threads: int = 1,
+        runtime: str = "onnxruntime",
+        optimisation: str = "ENABLE_ALL",
+        arena: bool = True,
+    ):
         """Args: runtime, onnxruntime or onnxruntime-tensorrt, which builds an engine of its own for every new shape and keeps
         it in the cache folder; optimisation, ONNX Runtime's own word, ENABLE_ALL or ENABLE_EXTENDED. ENABLE_ALL also reorders weights for the
         CPU's vector units, which is faster to run and takes four times the file's size in memory while loading; arena, keep memory of
@@ -47,18 +64,28 @@ class OnnxRuntime:
         self.failures = tuple(getattr(failures, name) for name in LOAD_FAILURES)
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{optimisation}")
+        options.graph_optimization_level = getattr(
+            ort.GraphOptimizationLevel, f"ORT_{optimisation}"
+        )
         options.enable_cpu_mem_arena = arena
         options.log_severity_level = 4  # failures come back as exceptions
         if device != "cpu":
             ort.preload_dlls()
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         self.settings = {"provider": provider, "graph_optimization": optimisation}
-        settings = {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}  # float32 means float32 here
+        settings = (
+            {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}
+        )  # float32 means float32 here
         if runtime == "onnxruntime-tensorrt":
-            settings = {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1", "trt_engine_cache_path": str(cache_folder() / "onnxruntime-tensorrt")}
+            settings = {
+                "trt_engine_cache_enable": "1",
+                "trt_timing_cache_enable": "1",
+                "trt_engine_cache_path": str(cache_folder() / "onnxruntime-tensorrt"),
+            }
         try:
-            self.session = ort.InferenceSession(str(path), options, providers=[(provider, settings)], enable_fallback=0)
+            self.session = ort.InferenceSession(
+                str(path), options, providers=[(provider, settings)], enable_fallback=0
+            )
             metadata = self.session.get_modelmeta().custom_metadata_map
             inputs = {i.name: i.type for i in self.session.get_inputs()}
             outputs = {o.name: (o.type, o.shape) for o in self.session.get_outputs()}
@@ -72,14 +99,18 @@ class OnnxRuntime:
                 raise InputError(
                     f"{path}: ONNX Runtime has no CPU kernels for its types ({_first_line(error)}); add --device cuda, or use another precision"
                 ) from None
-            raise InputError(f"{path}: not a model that ONNX Runtime can load ({_first_line(error)}); export it again") from None
+            raise InputError(
+                f"{path}: not a model that ONNX Runtime can load ({_first_line(error)}); export it again"
+            ) from None
         if self.session.get_providers()[0] != provider:  # it falls back with a mere line in the log
             raise InputError(
                 f"device {device}: ONNX Runtime fell back to {self.session.get_providers()[0]}; "
                 "install onnxruntime-gpu for this CUDA, or use --device cpu"
             )
         if KEY not in metadata:
-            raise InputError(f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; export it with vgg-export --onnx")
+            raise InputError(
+                f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; export it with vgg-export --onnx"
+            )
         self.artifact = Artifact.from_json(metadata[KEY], str(path))
         self.spec, self.precision = self.artifact.spec, self.artifact.precision
         self.device, self.threads = device, threads
@@ -87,7 +118,10 @@ class OnnxRuntime:
 
     def on_device(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Without copies: ONNX Runtime reads and writes PyTorch's tensors."""
-        image, scores = feed(pixels, self.artifact.input).contiguous(), empty_scores(self.spec, pixels)
+        image, scores = (
+            feed(pixels, self.artifact.input).contiguous(),
+            empty_scores(self.spec, pixels),
+        )
         binding = self.session.io_binding()
         for bind, name, tensor in (
             (binding.bind_input, "image", image),
@@ -95,7 +129,14 @@ class OnnxRuntime:
             (binding.bind_output, "score_map", scores[1]),
         ):
             dtype = np.uint8 if tensor.dtype == torch.uint8 else np.float32
-            bind(name, tensor.device.type, tensor.device.index or 0, dtype, tuple(tensor.shape), tensor.data_ptr())
+            bind(
+                name,
+                tensor.device.type,
+                tensor.device.index or 0,
+                dtype,
+                tuple(tensor.shape),
+                tensor.data_ptr(),
+            )
         torch.cuda.current_stream().synchronize()  # ONNX Runtime works on a stream of its own
         try:
             self.session.run_with_iobinding(binding)
@@ -125,11 +166,15 @@ class OnnxRuntime:
             f"({_first_line(error)}); export it again, or free memory if that is the reason"
         )
 
-    def _check_interface(self, path: Path, inputs: dict[str, str], outputs: dict[str, tuple[str, list]]) -> None:
+    def _check_interface(
+        self, path: Path, inputs: dict[str, str], outputs: dict[str, tuple[str, list]]
+    ) -> None:
         """The graph's own input and outputs against what the metadata claims."""
         wanted = {"image": "tensor(uint8)" if self.artifact.input == "uint8" else "tensor(float)"}
         if inputs != wanted:
-            raise InputError(f"{path}: its metadata promises input {wanted}, the graph has {inputs}; export it again")
+            raise InputError(
+                f"{path}: its metadata promises input {wanted}, the graph has {inputs}; export it again"
+            )
         classes = len(self.spec.classes)
         for name, rank in (("posterior", 2), ("score_map", 4)):
             kind, shape = outputs.get(name, ("", []))

@@ -19,30 +19,45 @@ class EngineRuntime:
     def __init__(self, path: Path, device: str = "cuda", threads: int = 1):
         self.manifest = check_engine(path)
         self.artifact = self.manifest.artifact
-        self.spec, self.precision, self.threads, self.device = self.artifact.spec, self.artifact.precision, threads, device
+        self.spec, self.precision, self.threads, self.device = (
+            self.artifact.spec,
+            self.artifact.precision,
+            threads,
+            device,
+        )
         if device != "cuda":
-            raise InputError(f"{path}: TensorRT engines run on GPUs only; add --device cuda, or measure {self.manifest.onnx} on the CPU")
+            raise InputError(
+                f"{path}: TensorRT engines run on GPUs only; add --device cuda, or measure {self.manifest.onnx} on the CPU"
+            )
         self.settings, self.where = {}, str(path)
         flavour = FLAVOURS[self.manifest.flavour]
         self.runtime = flavour.runtime
         trt = flavour.load()
         if flavour.version() != self.manifest.version:
-            raise InputError(f"{path}: was built by {flavour.package} {self.manifest.version}, installed is {flavour.version()}; {REBUILD}")
+            raise InputError(
+                f"{path}: was built by {flavour.package} {self.manifest.version}, installed is {flavour.version()}; {REBUILD}"
+            )
         pick_device("cuda")
         here = "sm{}{}".format(*torch.cuda.get_device_capability())
         if here not in self.manifest.targets:
-            raise InputError(f"{path}: was built for {', '.join(self.manifest.targets)}, this GPU ({torch.cuda.get_device_name()}) is {here}; {REBUILD}")
+            raise InputError(
+                f"{path}: was built for {', '.join(self.manifest.targets)}, this GPU ({torch.cuda.get_device_name()}) is {here}; {REBUILD}"
+            )
         self.log = collecting_logger(trt)
         loader = trt.Runtime(self.log)
         self.engine = loader.deserialize_cuda_engine(path.read_bytes())
         if self.engine is None:
-            raise InputError(f"{path}: TensorRT does not load it ({errors_of(self.log)}); {REBUILD}")
+            raise InputError(
+                f"{path}: TensorRT does not load it ({errors_of(self.log)}); {REBUILD}"
+            )
         stream = torch.cuda.current_stream().cuda_stream
         self.contexts = []
         for i in range(self.engine.num_optimization_profiles):
             context = self.engine.create_execution_context()
             if context is None:
-                raise InputError(f"{path}: no execution context for profile {i} ({errors_of(self.log)}); free GPU memory, or build smaller profiles")
+                raise InputError(
+                    f"{path}: no execution context for profile {i} ({errors_of(self.log)}); free GPU memory, or build smaller profiles"
+                )
             context.set_optimization_profile_async(i, stream)
             self.contexts.append(context)
 

@@ -36,14 +36,19 @@ from vgg_deploy.errors import CheckFailed, InputError
 ROOT = Path(__file__).parents[3]
 
 
-def measure(paths, data, folder, protocols="dense", sides=(48,), flips=False, dtype="float32", on_error="stop"):
+def measure(
+    paths,
+    data,
+    folder,
+    protocols="dense",
+    sides=(48,),
+    flips=False,
+    dtype="float32",
+    on_error="stop",
+):
     models, dataset = open_models(paths, Ways()), open_dataset(data, "val")
     rows = select_rows(models, protocols, sides, flips, ())
     return measure_accuracy(models, rows, dataset, Storage(folder, dtype), 5, 2, on_error)
-
-
-
-
 
 
 def test_cells_are_computed_once_and_only_what_is_new_is_scored(net, photos, tmp_path):
@@ -57,7 +62,9 @@ def test_cells_are_computed_once_and_only_what_is_new_is_scored(net, photos, tmp
     assert measure([net], photos, cells, flips=True).measured.scored == 24
     assert measure([net], photos, cells, flips=True, sides=(48, 64)).measured.scored == 48
     assert measure([net, other], photos, cells).measured.scored == 24
-    assert measure([net], photos, cells, "dense,centre,multicrop+dense").measured.scored == 24 * 25  # the centre is in the grid
+    assert (
+        measure([net], photos, cells, "dense,centre,multicrop+dense").measured.scored == 24 * 25
+    )  # the centre is in the grid
     assert measure([net], photos, cells, "centre,multicrop,dense", (48,)).measured.scored == 0
     assert measure([net], photos, cells, "dense-softmax-first").measured.scored == 24
 
@@ -68,7 +75,9 @@ def test_another_model_never_gets_old_cells(net, photos, tmp_path):
     shutil.copy(net, tmp_path / "renamed.pt")
     save_net(thin_net("A", seed=1), net)
     after = measure([net], photos, cells)
-    assert after.measured.scored == 24 and not np.array_equal(before.confidence, after.scored[0].confidence)
+    assert after.measured.scored == 24 and not np.array_equal(
+        before.confidence, after.scored[0].confidence
+    )
     bicubic = thin_net("A", seed=1)
     bicubic.spec = replace(spec, preprocessing=replace(spec.preprocessing, filter="bicubic"))
     assert measure([save_net(bicubic, net)], photos, cells).measured.scored == 24
@@ -106,7 +115,9 @@ def test_other_labels_are_counted_anew_without_scoring(net, photos_copy, tmp_pat
 
 
 def test_float16_cells_are_apart_and_near(net, photos, tmp_path):
-    full, half = (measure([net], photos, tmp_path / "cells", dtype=dtype) for dtype in ("float32", "float16"))
+    full, half = (
+        measure([net], photos, tmp_path / "cells", dtype=dtype) for dtype in ("float32", "float16")
+    )
     assert half.measured.scored == 24
     (a,), (b,) = full.measured.cells.values(), half.measured.cells.values()
     assert b.posteriors.dtype == np.float16
@@ -115,13 +126,26 @@ def test_float16_cells_are_apart_and_near(net, photos, tmp_path):
 
 def command(net, data, cells, *more):
     code = "from bench.cli import main; main()"
-    args = ["--data", data, "--scales", "160", "--protocols", "dense", "--measure", "accuracy", "--accuracy-batch", "2", "--threads", "1"]
+    args = [
+        "--data",
+        data,
+        "--scales",
+        "160",
+        "--protocols",
+        "dense",
+        "--measure",
+        "accuracy",
+        "--accuracy-batch",
+        "2",
+        "--threads",
+        "1",
+    ]
     args += ["--no-flips", "--cells", cells, "--out", cells.parent / "results", *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, str(net), *map(str, args)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def wait_for_rows(folder, rows):
@@ -142,7 +166,10 @@ def test_a_run_that_is_cut_off_goes_on_where_it_was(many, tmp_path, how):
     partial = wait_for_rows(tmp_path / "cells", 20)
     process.send_signal(how)
     said, _ = process.communicate()
-    assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[how] and "Traceback" not in said
+    assert (
+        process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
+        and "Traceback" not in said
+    )
     assert how == signal.SIGKILL or f"what was scored is kept in {tmp_path / 'cells'}" in said
     kept = np.load(partial)["posterior"]
     done = kept.any(axis=1)
@@ -152,7 +179,9 @@ def test_a_run_that_is_cut_off_goes_on_where_it_was(many, tmp_path, how):
     unbroken = measure([net], data, tmp_path / "other", sides=(160,))
     (a,), (b,) = resumed.measured.cells.values(), unbroken.measured.cells.values()
     np.testing.assert_array_equal(a.posteriors[done], kept[done])
-    np.testing.assert_allclose(a.posteriors, b.posteriors, atol=1e-6)  # batches are cut differently after the break
+    np.testing.assert_allclose(
+        a.posteriors, b.posteriors, atol=1e-6
+    )  # batches are cut differently after the break
     assert not list((tmp_path / "cells").glob("*.partial.npy")) and a.path.exists()
 
 
@@ -212,7 +241,13 @@ print(peak - before, scored.record.top1_error_pct)
     assert grown < 300 and error == pytest.approx(99.9, abs=0.1)
 
 
-IDENTITY = {"runtime": "torch", "precision": "fp32", "side": 48, "views": "dense", "mirrored": False}
+IDENTITY = {
+    "runtime": "torch",
+    "precision": "fp32",
+    "side": 48,
+    "views": "dense",
+    "mirrored": False,
+}
 
 
 @pytest.fixture
@@ -228,7 +263,9 @@ def stored(net, photos, tmp_path):
         after = measure([net], photos, cells)
         lines = [line for line in capsys.readouterr().err.splitlines() if str(cells) in line]
         np.testing.assert_allclose(np.load(held)["posterior"], before["posterior"], atol=1e-6)
-        assert [s.record.top1_error_pct for s in after.scored] == [s.record.top1_error_pct for s in first.scored]
+        assert [s.record.top1_error_pct for s in after.scored] == [
+            s.record.top1_error_pct for s in first.scored
+        ]
         return after.measured, lines
 
     return held, before, again
@@ -238,12 +275,23 @@ def test_a_row_is_its_posterior_its_consistency_and_their_crc(stored):
     """Oracle: binascii's CRC over the bytes, written out from the description in the module."""
     held, rows, _ = stored
     manifest = json.loads(held.with_suffix(".json").read_text())
-    identity = {name: value for name, value in manifest.items() if name not in ("finished", "seconds", "timed", "machine", "times_crc32")}
+    identity = {
+        name: value
+        for name, value in manifest.items()
+        if name not in ("finished", "seconds", "timed", "machine", "times_crc32")
+    }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     for i, row in enumerate(rows):
-        covered = digest.encode() + i.to_bytes(8, "little") + row["posterior"].tobytes() + row["consistency"].tobytes()
+        covered = (
+            digest.encode()
+            + i.to_bytes(8, "little")
+            + row["posterior"].tobytes()
+            + row["consistency"].tobytes()
+        )
         assert binascii.crc32(covered) == row["crc32"]
-        assert row["posterior"].sum() == pytest.approx(1, abs=1e-6) and 0 <= row["consistency"] < 1e-6
+        assert (
+            row["posterior"].sum() == pytest.approx(1, abs=1e-6) and 0 <= row["consistency"] < 1e-6
+        )
 
 
 def test_a_flipped_bit_anywhere_in_a_row_is_found(stored, capsys):
@@ -289,7 +337,18 @@ def empty(rows):
     rows[5:9] = 0
 
 
-@pytest.mark.parametrize("change", [labels_as_posteriors, rolled_classes, rolled_rows, sorted_rows, doubled, consistent_by_hand, empty])
+@pytest.mark.parametrize(
+    "change",
+    [
+        labels_as_posteriors,
+        rolled_classes,
+        rolled_rows,
+        sorted_rows,
+        doubled,
+        consistent_by_hand,
+        empty,
+    ],
+)
 def test_rows_that_were_moved_edited_or_lost_are_computed_again(stored, capsys, change):
     held, rows, again = stored
     edited = rows.copy()
@@ -306,7 +365,9 @@ def test_rows_of_another_cell_are_computed_again(net, photos, tmp_path, capsys):
     cells = tmp_path / "cells"
     measure([net], photos, cells)
     (held,) = cells.glob("*.npy")
-    foreign = measure([save_net(thin_net("A", seed=3), tmp_path / "other.pt")], photos, tmp_path / "others")
+    foreign = measure(
+        [save_net(thin_net("A", seed=3), tmp_path / "other.pt")], photos, tmp_path / "others"
+    )
     (cell,) = foreign.measured.cells.values()
     shutil.copy(cell.path, held)
     assert measure([net], photos, cells).measured.scored == 24
@@ -326,13 +387,27 @@ def test_the_fault_of_a_stored_cell_is_found_without_its_manifest(photos, tmp_pa
     """The manifest was the only record of it once."""
     path = written_onnx(tmp_path / "faulty.onnx", thin_net("A"), fault=softmax_before_average)
     for _ in range(2):
-        with pytest.raises(CheckFailed, match="faulty.onnx at Q=80: its posterior is not the softmax of its mean score"):
+        with pytest.raises(
+            CheckFailed,
+            match="faulty.onnx at Q=80: its posterior is not the softmax of its mean score",
+        ):
             measure([path], photos, tmp_path / "cells", sides=(80,))
         for manifest in (tmp_path / "cells").glob("*.json"):
             manifest.unlink()
     models = open_models([path], Ways())
     rows = select_rows(models, "dense", (80,), False, ())
-    assert score_cells(models, rows, open_dataset(photos, "val"), Storage(tmp_path / "cells", "float32"), 5, 1, "stop")[0].scored == 0
+    assert (
+        score_cells(
+            models,
+            rows,
+            open_dataset(photos, "val"),
+            Storage(tmp_path / "cells", "float32"),
+            5,
+            1,
+            "stop",
+        )[0].scored
+        == 0
+    )
 
 
 def test_damaged_files_are_set_aside_and_computed_again(stored, capsys):
@@ -345,18 +420,34 @@ def test_damaged_files_are_set_aside_and_computed_again(stored, capsys):
         held.write_bytes(damage)
         measured, lines = again(capsys)
         assert measured.scored == 24 and aside.read_bytes() == damage
-        assert len(lines) == 1 and lines[0].startswith(f"{held}: ") and f"renamed to {aside.name}, computed again" in lines[0]
-    for other in (np.zeros((3, 4), np.float32), np.zeros((24, 4), np.float32), np.zeros(24, np.float64)):
+        assert (
+            len(lines) == 1
+            and lines[0].startswith(f"{held}: ")
+            and f"renamed to {aside.name}, computed again" in lines[0]
+        )
+    for other in (
+        np.zeros((3, 4), np.float32),
+        np.zeros((24, 4), np.float32),
+        np.zeros(24, np.float64),
+    ):
         np.save(held, other)
         measured, lines = again(capsys)
-        assert measured.scored == 24 and len(lines) == 1 and "does not hold 24 rows of this cell" in lines[0]
+        assert (
+            measured.scored == 24
+            and len(lines) == 1
+            and "does not hold 24 rows of this cell" in lines[0]
+        )
 
 
 def test_what_is_no_regular_file_is_set_aside(stored, capsys):
     """A FIFO would block for ever, a device would never end."""
     held, _, again = stored
     for file, scored in ((held, 24), (held.with_suffix(".json"), 0), (held.parent / ".lock", 0)):
-        for make in (lambda path: os.mkfifo(path), lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()):
+        for make in (
+            lambda path: os.mkfifo(path),
+            lambda path: path.symlink_to("/dev/zero"),
+            lambda path: path.mkdir(),
+        ):
             file.unlink()
             make(file)
             measured, lines = again(capsys)
@@ -365,7 +456,9 @@ def test_what_is_no_regular_file_is_set_aside(stored, capsys):
             aside.rmdir() if aside.is_dir() and not aside.is_symlink() else aside.unlink()
 
 
-@pytest.mark.parametrize("damage", ["", "{}", "[]", '{"seconds": "long"}', "[" * 100_000, '{"format": 2', "\ud800"])
+@pytest.mark.parametrize(
+    "damage", ["", "{}", "[]", '{"seconds": "long"}', "[" * 100_000, '{"format": 2', "\ud800"]
+)
 def test_a_damaged_manifest_costs_the_times_only(stored, capsys, damage):
     held, _, again = stored
     manifest = held.with_suffix(".json")
@@ -388,11 +481,17 @@ def test_times_that_are_no_times_are_not_used(stored, capsys, field, value):
 
 def times_crc32(manifest: dict) -> int:
     """Oracle: binascii's CRC over the SHA-256 of a manifest without what is not covered."""
-    covered = {name: value for name, value in manifest.items() if name not in ("finished", "times_crc32")}
-    return binascii.crc32(hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest().encode())
+    covered = {
+        name: value for name, value in manifest.items() if name not in ("finished", "times_crc32")
+    }
+    return binascii.crc32(
+        hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest().encode()
+    )
 
 
-@pytest.mark.parametrize(("field", "value"), [("seconds", 9.5), ("timed", 3), ("timed", 24.5), ("times_crc32", 5)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("seconds", 9.5), ("timed", 3), ("timed", 24.5), ("times_crc32", 5)]
+)
 def test_edited_times_are_not_used(stored, capsys, field, value):
     held, _, again = stored
     manifest = held.with_suffix(".json")
@@ -405,13 +504,19 @@ def test_edited_times_are_not_used(stored, capsys, field, value):
     assert len(lines) == 1 and "only the times in it are lost" in lines[0]
 
 
-@pytest.mark.parametrize("field", ["model_sha256", "data_sha256", "version", "images", "settings", "decoder"])
+@pytest.mark.parametrize(
+    "field", ["model_sha256", "data_sha256", "version", "images", "settings", "decoder"]
+)
 def test_a_manifest_of_another_cell_contradicts_the_rows(stored, capsys, field):
     held, _, again = stored
     manifest = held.with_suffix(".json")
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), field: "another"}))
     measured, lines = again(capsys)
-    assert measured.scored == 24 and len(lines) == 2 and all("its manifest is that of another cell" in line for line in lines)
+    assert (
+        measured.scored == 24
+        and len(lines) == 2
+        and all("its manifest is that of another cell" in line for line in lines)
+    )
 
 
 def test_a_damaged_file_that_cannot_be_renamed_is_removed(stored, capsys):
@@ -428,10 +533,21 @@ def test_cells_of_another_format_are_not_used(stored, capsys):
     old.write_text(json.dumps({"format": 1, "finished": 24}))
     measured, lines = again(capsys)
     assert measured.scored == 0 and old.exists()
-    assert lines == [f"{held.parent}: 1 cell of another version of vgg-bench will not be used; delete the folder when no other version needs it"]
+    assert lines == [
+        f"{held.parent}: 1 cell of another version of vgg-bench will not be used; delete the folder when no other version needs it"
+    ]
 
 
-@pytest.mark.parametrize(("field", "value"), [("host", "elsewhere"), ("cpu", "an older one"), ("instructions", ["avx2"]), ("threads", 64), ("processes", 8)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("host", "elsewhere"),
+        ("cpu", "an older one"),
+        ("instructions", ["avx2"]),
+        ("threads", 64),
+        ("processes", 8),
+    ],
+)
 def test_times_of_another_machine_are_not_continued(stored, capsys, field, value):
     held, _, again = stored
     measured, _ = again(capsys)
@@ -451,10 +567,16 @@ def test_identity_holds_what_decides_the_numbers(net, tmp_path, monkeypatch):
     """Another decoder or runtime computes anew; the instruction set matters where the arithmetic depends on it."""
     (fp32,) = open_models([net], Ways())
     (half,) = open_models([net], Ways(precisions=("bf16",)))
-    assert fp32.identity["decoder"]["pillow"] == pillow_version and fp32.identity["decoder"]["libjpeg_turbo"]
+    assert (
+        fp32.identity["decoder"]["pillow"] == pillow_version
+        and fp32.identity["decoder"]["libjpeg_turbo"]
+    )
     before = fp32.identity, half.identity
     monkeypatch.setattr(models_module, "cpu_instructions", lambda: ["avx2", "fma"])
-    assert fp32.identity == before[0] and half.identity == {**before[1], "instructions": ["avx2", "fma"]}
+    assert fp32.identity == before[0] and half.identity == {
+        **before[1],
+        "instructions": ["avx2", "fma"],
+    }
     monkeypatch.setattr(models_module, "decoder_versions", lambda: {"pillow": "1.0"})
     assert fp32.identity == {**before[0], "decoder": {"pillow": "1.0"}}
     (other,) = open_models([net], Ways(threads=2))
@@ -476,14 +598,19 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(store.os, "posix_fallocate", full)
-    with pytest.raises(InputError, match="No space left on device.*a cell of 1000 images takes 4.01 MB"):
+    with pytest.raises(
+        InputError, match="No space left on device.*a cell of 1000 images takes 4.01 MB"
+    ):
         open_cell(tmp_path, IDENTITY, 1000, 1000, "float32", 1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="file: cannot be written.*--cells"), only_one(tmp_path / "file"):
+    with (
+        pytest.raises(InputError, match="file: cannot be written.*--cells"),
+        only_one(tmp_path / "file"),
+    ):
         pass
 
 
@@ -494,7 +621,10 @@ def test_posteriors_that_are_not_finite_are_kept_and_told_every_time(photos, tmp
         net.fc8.weight.mul_(1000)
     path = save_net(net, tmp_path / "A.pt")
     for _ in range(2):
-        with pytest.raises(CheckFailed, match=r"A.pt at Q=48: NaN or infinite posteriors on 24 of 24 images, the first is val/disc/000.jpeg") as failed:
+        with pytest.raises(
+            CheckFailed,
+            match=r"A.pt at Q=48: NaN or infinite posteriors on 24 of 24 images, the first is val/disc/000.jpeg",
+        ) as failed:
             measure([path], photos, tmp_path / "cells")
         assert failed.value.exit_code == 1
 
@@ -505,7 +635,11 @@ def test_unreadable_images_are_told_every_time_and_scored_when_repaired(net, pho
     bad.write_bytes(whole[:100])
     for scored in (23, 0):
         found = measure([net], photos_copy, tmp_path / "cells", on_error="skip")
-        assert found.measured.scored == scored and len(found.measured.skipped) == 1 and "003.jpeg" in found.measured.skipped[0]
+        assert (
+            found.measured.scored == scored
+            and len(found.measured.skipped) == 1
+            and "003.jpeg" in found.measured.skipped[0]
+        )
         assert found.scored[0].record.images == 23 and "val/square/003.jpeg" not in found.files
     assert [p.name for p in (tmp_path / "cells").glob("*.npy")][0].endswith(".partial.npy")
     bad.write_bytes(whole)
@@ -515,8 +649,15 @@ def test_unreadable_images_are_told_every_time_and_scored_when_repaired(net, pho
 def test_times_of_other_threads_are_not_mixed(net, photos, tmp_path):
     models, dataset = open_models([net], Ways()), open_dataset(photos, "val")
     rows = select_rows(models, "dense", (48,), False, ())
-    first, second = (measure_accuracy(models, rows, dataset, Storage(tmp_path / "c", "float32"), 5, threads, "stop") for threads in (1, 2))
-    assert first.scored[0].record.ms_per_image > 0 and np.isnan(second.scored[0].record.ms_per_image)
+    first, second = (
+        measure_accuracy(
+            models, rows, dataset, Storage(tmp_path / "c", "float32"), 5, threads, "stop"
+        )
+        for threads in (1, 2)
+    )
+    assert first.scored[0].record.ms_per_image > 0 and np.isnan(
+        second.scored[0].record.ms_per_image
+    )
 
 
 def test_the_command_reuses_cells_between_runs(net, photos, tmp_path, monkeypatch):

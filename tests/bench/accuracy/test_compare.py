@@ -17,15 +17,25 @@ def test_mcnemar_is_the_share_of_coin_throws_at_least_as_uneven():
             wanted = np.mean([abs(heads - n / 2) >= abs(b - n / 2) for heads in throws])
             assert mcnemar_p(b, n - b) == pytest.approx(wanted), (b, n)
     assert mcnemar_p(0, 0) == 1
-    assert mcnemar_p(4000, 4400) == pytest.approx(1.3e-5, rel=0.1)  # large counts neither overflow nor vanish
+    assert mcnemar_p(4000, 4400) == pytest.approx(
+        1.3e-5, rel=0.1
+    )  # large counts neither overflow nor vanish
 
 
-@pytest.mark.parametrize(("only_first", "only_second", "images"), [(0.03, 0.01, 100), (0.002, 0.0, 200)])
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "images"), [(0.03, 0.01, 100), (0.002, 0.0, 200)]
+)
 def test_the_interval_covers_the_true_difference_19_times_of_20(only_first, only_second, images):
     """Oracle: the chance of every table that can occur, summed where its interval is right."""
     covered = occurs = 0.0
     for b, c in product(range(13), range(8)):
-        chance = float(stats.multinomial.pmf([b, c, images - b - c], images, [only_first, only_second, 1 - only_first - only_second]))
+        chance = float(
+            stats.multinomial.pmf(
+                [b, c, images - b - c],
+                images,
+                [only_first, only_second, 1 - only_first - only_second],
+            )
+        )
         if chance > 1e-6:
             low, high = paired_interval_pct(b, c, images)
             occurs += chance

@@ -4,7 +4,13 @@ import numpy as np
 import onnx
 import pytest
 
-from bench.accuracy.faults import NOT_FINITE, NOT_POSTERIORS, OUTPUTS, SOFTMAX_FIRST, posterior_faults
+from bench.accuracy.faults import (
+    NOT_FINITE,
+    NOT_POSTERIORS,
+    OUTPUTS,
+    SOFTMAX_FIRST,
+    posterior_faults,
+)
 from bench.accuracy.measure import Storage, score_cells
 from bench.accuracy.selection import select_rows
 from bench.cli import main as vgg_bench
@@ -37,14 +43,19 @@ def logarithm(graph):
 
 def turned(graph):
     """Of every image the posteriors of another; each sums to 1."""
-    graph.initializer.append(onnx.numpy_helper.from_array(np.array([3, 2, 1, 0], np.int64), "order"))
+    graph.initializer.append(
+        onnx.numpy_helper.from_array(np.array([3, 2, 1, 0], np.int64), "order")
+    )
     behind(graph, "posterior", "Gather", "order", axis=1)
 
 
 def sharpened(graph):
     """Scores times 3 between the map and the softmax."""
     node = next(node for node in graph.node if node.op_type == "Softmax")
-    graph.node.insert(list(graph.node).index(node), onnx.helper.make_node("Mul", [node.input[0], number(graph, "three", 3)], ["sharper"]))
+    graph.node.insert(
+        list(graph.node).index(node),
+        onnx.helper.make_node("Mul", [node.input[0], number(graph, "three", 3)], ["sharper"]),
+    )
     node.input[0] = "sharper"
 
 
@@ -109,8 +120,12 @@ def test_planted_outputs_are_found_in_every_view_set(few, tmp_path, protocol, ch
     path = planted(tmp_path, change)
     found, measured = faults_of([path], few, tmp_path / "cells", protocol)
     if protocol == "dense-softmax-first" and kinds == {NOT_POSTERIORS}:
-        kinds = {SOFTMAX_FIRST}  # it stores what it makes of the map; that the posterior does not fit the map is kept beside it
-    assert {fault.check for fault in found} == kinds and all("evil.onnx" in fault.what for fault in found)
+        kinds = {
+            SOFTMAX_FIRST
+        }  # it stores what it makes of the map; that the posterior does not fit the map is kept beside it
+    assert {fault.check for fault in found} == kinds and all(
+        "evil.onnx" in fault.what for fault in found
+    )
     assert change is twice_the_rows or all(fault.images for fault in found)
     again, later = faults_of([path], few, tmp_path / "cells", protocol)
     assert again == found
@@ -121,9 +136,14 @@ def test_planted_outputs_are_found_in_every_view_set(few, tmp_path, protocol, ch
 def test_a_sound_file_has_no_faults(few, tmp_path, protocol):
     sound = written_onnx(tmp_path / "sound.onnx", thin_net("A"))
     for dtype in ("float32", "float16"):
-        models, dataset = open_models([sound, save_net(thin_net("A"), tmp_path / "A.pt")], Ways()), open_dataset(few, "val")
+        models, dataset = (
+            open_models([sound, save_net(thin_net("A"), tmp_path / "A.pt")], Ways()),
+            open_dataset(few, "val"),
+        )
         rows = select_rows(models, protocol, None if protocol == "googlenet" else (48,), True, ())
-        measured, _ = score_cells(models, rows, dataset, Storage(tmp_path / "cells", dtype), 3, 1, "stop")
+        measured, _ = score_cells(
+            models, rows, dataset, Storage(tmp_path / "cells", dtype), 3, 1, "stop"
+        )
         assert posterior_faults(models, measured, dataset.files) == []
         assert max(float(cell.consistency.max()) for cell in measured.cells.values()) < 1e-6
 
@@ -131,7 +151,20 @@ def test_a_sound_file_has_no_faults(few, tmp_path, protocol):
 def test_the_other_models_go_on(few, tmp_path):
     """One file fails at its first call; the rows of the other are there, and the gate says which file and why."""
     reference = save_net(thin_net("A"), tmp_path / "A.pt")
-    args = ["--data", few, "--measure", "accuracy", "--protocols", "dense,centre", "--scales", "48", "--threads", "1", "--accuracy-batch", "4"]
+    args = [
+        "--data",
+        few,
+        "--measure",
+        "accuracy",
+        "--protocols",
+        "dense,centre",
+        "--scales",
+        "48",
+        "--threads",
+        "1",
+        "--accuracy-batch",
+        "4",
+    ]
     args += ["--cells", tmp_path / "cells", "--out", tmp_path / "results", "--max-top1-drop", "100"]
     said = run(vgg_bench, reference, planted(tmp_path, twice_the_rows), *args, code=1)
     assert "evil.onnx: its posterior for" in said and "should be float32" in said

@@ -19,7 +19,16 @@ from vgg_deploy.images.crops import VIEW_SETS, centre, corners_and_centre, offse
 from vgg_deploy.net.spec import NetSpec
 
 CROP = 32
-SIZES = [(40, 71), (90, 47), (64, 64), (33, 150), (20, 28), (200, 31), (48, 48), (57, 58)]  # height, width
+SIZES = [
+    (40, 71),
+    (90, 47),
+    (64, 64),
+    (33, 150),
+    (20, 28),
+    (200, 31),
+    (48, 48),
+    (57, 58),
+]  # height, width
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +38,9 @@ def odd_photos(tmp_path_factory):
     for i, (height, width) in enumerate(SIZES):
         folder = root / "val" / CLASSES[i % 4]
         folder.mkdir(parents=True, exist_ok=True)
-        image = Image.fromarray(rng.integers(0, 256, (height // 5 + 1, width // 5 + 1, 3), np.uint8)).resize((width, height))
+        image = Image.fromarray(
+            rng.integers(0, 256, (height // 5 + 1, width // 5 + 1, 3), np.uint8)
+        ).resize((width, height))
         (image.convert("L") if i == 3 else image).save(folder / f"{i}.{'jpeg' if i % 2 else 'png'}")
     return root
 
@@ -50,7 +61,9 @@ class Naive:
 
     @property
     def resampling(self):
-        return {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[self.filter]
+        return {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[
+            self.filter
+        ]
 
     def logits(self, picture, mirrored):
         """score map (classes, h, w)"""
@@ -70,8 +83,12 @@ class Naive:
         if view_set.startswith("dense"):
             m = self.logits(image, mirrored)
             if view_set == "dense":
-                return self.softmax(np.array([sum(m[c].ravel()) / m[c].size for c in range(len(m))]))
-            places = [self.softmax(m[:, y, x]) for y in range(m.shape[1]) for x in range(m.shape[2])]
+                return self.softmax(
+                    np.array([sum(m[c].ravel()) / m[c].size for c in range(len(m))])
+                )
+            places = [
+                self.softmax(m[:, y, x]) for y in range(m.shape[1]) for x in range(m.shape[2])
+            ]
             return sum(places) / len(places)
         w, h = image.size
         crops = []
@@ -85,7 +102,11 @@ class Naive:
         elif view_set == "ten":
             crops = list(tv.five_crop(image, CROP))
         elif view_set == "googlenet":
-            for x, y in {0: [(0, 0)] * 3}.get(max(w, h) - side) or [(0, 0), self.middle(w, h, side), (w - side, h - side)]:
+            for x, y in {0: [(0, 0)] * 3}.get(max(w, h) - side) or [
+                (0, 0),
+                self.middle(w, h, side),
+                (w - side, h - side),
+            ]:
                 square = image.crop((x, y, x + side, y + side))
                 crops += [*tv.five_crop(square, CROP), square.resize((CROP, CROP), self.resampling)]
         posteriors = [self.softmax(self.logits(crop, mirrored).ravel()) for crop in crops]
@@ -97,25 +118,35 @@ class Naive:
         return (round((w - side) / 2), 0) if w > h else (0, round((h - side) / 2))
 
     def protocol(self, path, name, sides, flips):
-        parts = {"multicrop+dense": ["multicrop", "dense"], "multicrop+dense-softmax-first": ["multicrop", "dense-softmax-first"]}.get(name, [name])
+        parts = {
+            "multicrop+dense": ["multicrop", "dense"],
+            "multicrop+dense-softmax-first": ["multicrop", "dense-softmax-first"],
+        }.get(name, [name])
         means = []
         for part in parts:
             per_scale = []
             for side in sides:
-                both = [self.views(path, side, part, mirrored) for mirrored in ((False, True) if flips else (False,))]
+                both = [
+                    self.views(path, side, part, mirrored)
+                    for mirrored in ((False, True) if flips else (False,))
+                ]
                 per_scale.append(sum(both) / len(both))
             means.append(sum(per_scale) / len(per_scale))
         return sum(means) / len(means)
 
 
 def averaged(row: Row, measured) -> np.ndarray:
-    return sum(weight * measured.cells[cell].posteriors.astype(float) for cell, weight in row.cells())
+    return sum(
+        weight * measured.cells[cell].posteriors.astype(float) for cell, weight in row.cells()
+    )
 
 
 def measure(paths, data, tmp_path, protocols, sides, fuse=(), batch=5):
     models, dataset = open_models(paths, Ways()), open_dataset(data, "val")
     rows = select_rows(models, ",".join(protocols), sides, True, fuse)
-    return dataset, measure_accuracy(models, rows, dataset, Storage(tmp_path / "cells", "float32"), batch, 2, "stop")
+    return dataset, measure_accuracy(
+        models, rows, dataset, Storage(tmp_path / "cells", "float32"), batch, 2, "stop"
+    )
 
 
 @pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
@@ -129,21 +160,38 @@ def test_every_protocol_equals_the_naive_evaluation(odd_photos, tmp_path, filter
         row, found = scored.row, averaged(scored.row, accuracy.measured)
         for i in range(len(dataset)):
             wanted = naive.protocol(dataset.path(i), row.protocol, row.members[0].sides, row.flips)
-            np.testing.assert_allclose(found[i], wanted, atol=1e-5, err_msg=f"{row} {dataset.files[i]}")
+            np.testing.assert_allclose(
+                found[i], wanted, atol=1e-5, err_msg=f"{row} {dataset.files[i]}"
+            )
             if np.diff(np.sort(wanted)[-2:]) > 1e-4:
-                assert scored.best[i] == wanted.argmax() and (scored.ranks[i] == 0) == (wanted.argmax() == dataset.labels[i])
+                assert scored.best[i] == wanted.argmax() and (scored.ranks[i] == 0) == (
+                    wanted.argmax() == dataset.labels[i]
+                )
         seen.add((row.protocol, row.members[0].sides, row.flips))
     assert len(seen) == len(accuracy.scored) == 5 * 6 + 3 + 3 + 1
 
 
 def test_an_onnx_file_too(odd_photos, tmp_path):
-    exported = export_onnx(save_net(thin_net("D"), tmp_path / "D.pt"), tmp_path, Wanted(("fp32",)), None, 1, lambda text: None)[0]
-    dataset, accuracy = measure([exported.path], odd_photos, tmp_path, ("dense", "multicrop"), (45,))
+    exported = export_onnx(
+        save_net(thin_net("D"), tmp_path / "D.pt"),
+        tmp_path,
+        Wanted(("fp32",)),
+        None,
+        1,
+        lambda text: None,
+    )[0]
+    dataset, accuracy = measure(
+        [exported.path], odd_photos, tmp_path, ("dense", "multicrop"), (45,)
+    )
     naive = Naive(thin_net("D"))
     for scored in accuracy.scored:
         found = averaged(scored.row, accuracy.measured)
         for i in range(len(dataset)):
-            np.testing.assert_allclose(found[i], naive.protocol(dataset.path(i), scored.row.protocol, (45,), scored.row.flips), atol=1e-5)
+            np.testing.assert_allclose(
+                found[i],
+                naive.protocol(dataset.path(i), scored.row.protocol, (45,), scored.row.flips),
+                atol=1e-5,
+            )
 
 
 def test_nets_with_other_class_orders_are_fused_by_class(odd_photos, tmp_path):
@@ -156,17 +204,28 @@ def test_nets_with_other_class_orders_are_fused_by_class(odd_photos, tmp_path):
     for i in range(len(dataset)):
         a, b = (one.protocol(dataset.path(i), "dense", (40,), True) for one in ones)
         wanted = (a + b[::-1]) / 2
-        assert fused.best[i] == wanted.argmax() and fused.confidence[i] == pytest.approx(wanted.max(), abs=1e-5)
+        assert fused.best[i] == wanted.argmax() and fused.confidence[i] == pytest.approx(
+            wanted.max(), abs=1e-5
+        )
         assert fused.ranks[i] == (wanted > wanted[dataset.labels[i]]).sum()
     (second_alone,) = [s for s in accuracy.scored if s.record.model == "B.pt" and s.row.flips]
     for i in range(len(dataset)):
-        assert second_alone.best[i] == 3 - ones[1].protocol(dataset.path(i), "dense", (40,), True).argmax()
+        assert (
+            second_alone.best[i]
+            == 3 - ones[1].protocol(dataset.path(i), "dense", (40,), True).argmax()
+        )
 
 
 def test_crops_that_sets_share_are_scored_once(odd_photos, tmp_path):
     """Oracle: the naive evaluation's distinct pictures; noise makes different crops different pictures."""
     net = thin_net("A")
-    dataset, accuracy = measure([save_net(net, tmp_path / "A.pt")], odd_photos, tmp_path, ("centre", "ten", "multicrop"), (45,))
+    dataset, accuracy = measure(
+        [save_net(net, tmp_path / "A.pt")],
+        odd_photos,
+        tmp_path,
+        ("centre", "ten", "multicrop"),
+        (45,),
+    )
     naive = Naive(net)
     for i in range(len(dataset)):
         for view_set in ("centre", "ten", "multicrop"):
@@ -186,11 +245,16 @@ def test_views_lie_inside_and_reach_the_edges():
     rng = np.random.default_rng(0)
     for _ in range(300):
         crop = 32 * int(rng.integers(1, 8))
-        height, width = (crop + int(rng.integers(0, 200)) * int(rng.random() < 0.8) for _ in range(2))
+        height, width = (
+            crop + int(rng.integers(0, 200)) * int(rng.random() < 0.8) for _ in range(2)
+        )
         for name, count in {"multicrop": 25, "centre": 1, "ten": 5, "googlenet": 18}.items():
             views = VIEW_SETS[name](height, width, crop)
             assert len(views) == count
-            assert all(v.top >= 0 and v.left >= 0 and v.top + v.side <= height and v.left + v.side <= width for v in views)
+            assert all(
+                v.top >= 0 and v.left >= 0 and v.top + v.side <= height and v.left + v.side <= width
+                for v in views
+            )
         grid = regular_grid(height, width, crop)
         assert grid[0][:2] == (0, 0) and grid[-1][:2] == (height - crop, width - crop)
 
@@ -201,32 +265,61 @@ def test_crops_are_torchvisions():
         height, width = (int(v) for v in rng.integers(40, 120, 2))
         places = torch.arange(height * width).view(1, height, width)
         five = [int(crop[0, 0, 0]) for crop in tv.five_crop(places, 32)]
-        assert sorted(v.top * width + v.left for v in corners_and_centre(height, width, 32)) == sorted(five)
-        assert centre(height, width, 32)[0].top * width + centre(height, width, 32)[0].left == int(tv.center_crop(places, 32)[0, 0, 0])
+        assert sorted(
+            v.top * width + v.left for v in corners_and_centre(height, width, 32)
+        ) == sorted(five)
+        assert centre(height, width, 32)[0].top * width + centre(height, width, 32)[0].left == int(
+            tv.center_crop(places, 32)[0, 0, 0]
+        )
 
 
 @pytest.mark.parametrize(
     ("train_side", "single", "multi"),
-    [((256, 256), 256, "224+256+288"), ((384, 384), 384, "352+384+416"), ((256, 512), 384, "256+384+512"), ((224, 224), 224, "224+256")],
+    [
+        ((256, 256), 256, "224+256+288"),
+        ((384, 384), 384, "352+384+416"),
+        ((256, 512), 384, "256+384+512"),
+        ((224, 224), 224, "224+256"),
+    ],
 )
 def test_q_follows_s_as_in_section_4(train_side, single, multi):
     spec = NetSpec("D", ("a", "b"), train_side=train_side)
     rows = rows_of((0,), [spec], tuple(PROTOCOLS), None, True)
     assert {r.scales for r in rows} == {f"single {single}", f"multi {multi}", "256+288+320+352"}
-    views = {(r.protocol, r.scales.split()[0]): r.views([spec]) for r in rows if r.flips or r.protocol == "centre"}
+    views = {
+        (r.protocol, r.scales.split()[0]): r.views([spec])
+        for r in rows
+        if r.flips or r.protocol == "centre"
+    }
     scales = multi.count("+") + 1
-    assert views["dense", "single"] == 2 and views["multicrop", "single"] == 50 and views["ten", "single"] == 10 and views["centre", "single"] == 1
-    assert views["multicrop", "multi"] == 50 * scales and views["multicrop+dense", "multi"] == 52 * scales
+    assert (
+        views["dense", "single"] == 2
+        and views["multicrop", "single"] == 50
+        and views["ten", "single"] == 10
+        and views["centre", "single"] == 1
+    )
+    assert (
+        views["multicrop", "multi"] == 50 * scales
+        and views["multicrop+dense", "multi"] == 52 * scales
+    )
     assert views["googlenet", "256+288+320+352"] == 144
 
 
 def test_weights_sum_to_one_and_methods_count_alike():
-    specs = [NetSpec("D", ("a", "b"), train_side=side) for side in ((256, 256), (224, 224), (256, 512))]
+    specs = [
+        NetSpec("D", ("a", "b"), train_side=side) for side in ((256, 256), (224, 224), (256, 512))
+    ]
     for members in ((0,), (0, 1, 2)):
         for row in rows_of(members, specs, tuple(PROTOCOLS), None, True):
             cells = row.cells()
-            assert sum(weight for _, weight in cells) == pytest.approx(1) and len({cell for cell, _ in cells}) == len(cells)
+            assert sum(weight for _, weight in cells) == pytest.approx(1) and len(
+                {cell for cell, _ in cells}
+            ) == len(cells)
             for m in members:
-                assert sum(weight for cell, weight in cells if cell.model == m) == pytest.approx(1 / len(members))
+                assert sum(weight for cell, weight in cells if cell.model == m) == pytest.approx(
+                    1 / len(members)
+                )
             if row.protocol == "multicrop+dense":
-                assert sum(weight for cell, weight in cells if cell.views == DENSE) == pytest.approx(0.5)
+                assert sum(
+                    weight for cell, weight in cells if cell.views == DENSE
+                ) == pytest.approx(0.5)

@@ -8,7 +8,9 @@ from bench.report.figures import front
 def test_calibration_by_hand():
     """Four images in two bins: 0.95 twice, one right; 0.45 twice, both right."""
     confidence, right = np.array([0.95, 0.95, 0.45, 0.45]), np.array([True, False, True, True])
-    assert expected_calibration_error(confidence, right) == pytest.approx(100 * (2 * 0.45 + 2 * 0.55) / 4)
+    assert expected_calibration_error(confidence, right) == pytest.approx(
+        100 * (2 * 0.45 + 2 * 0.55) / 4
+    )
     filled = {i: b for i, b in enumerate(reliability(confidence, right)) if b.images}
     assert filled == {6: (2, pytest.approx(0.45), 1.0), 14: (2, pytest.approx(0.95), 0.5)}
 

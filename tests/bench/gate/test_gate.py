@@ -30,7 +30,14 @@ from export import release
 from export.onnx.file import write_onnx
 from export.onnx.graph import Graph, onnx_graph
 from export.precision import PRECISIONS
-from tests.support.faulty_nets import overflowing, permuted_classes, softmax_before_average, swapped_channels, without_mean, zeroed_convolution
+from tests.support.faulty_nets import (
+    overflowing,
+    permuted_classes,
+    softmax_before_average,
+    swapped_channels,
+    without_mean,
+    zeroed_convolution,
+)
 from tests.support.nets import CLASSES, picture, save_net, thin_net
 from tests.support.run import run
 from vgg_deploy.data.dataset import open_dataset
@@ -53,12 +60,18 @@ def reference(tmp_path_factory):
 @pytest.fixture(scope="module")
 def right(reference, tmp_path_factory):
     """160 pictures in class folders by the reference's own answers: it makes no mistake at Q = 48 without flips."""
-    root, rng, runtime = tmp_path_factory.mktemp("right"), np.random.default_rng(5), open_runtime(reference)
+    root, rng, runtime = (
+        tmp_path_factory.mktemp("right"),
+        np.random.default_rng(5),
+        open_runtime(reference),
+    )
     for kind in CLASSES:
         (root / "val" / kind).mkdir(parents=True)
     for i in range(160):
         image = picture(CLASSES[i % 4], rng)
-        best = runtime(np.ascontiguousarray(rescale(planes(image), 48).numpy()[None])).posterior.argmax()
+        best = runtime(
+            np.ascontiguousarray(rescale(planes(image), 48).numpy()[None])
+        ).posterior.argmax()
         image.save(root / "val" / CLASSES[best] / f"{i:03d}.png")
     counts = [len(list((root / "val" / kind).iterdir())) for kind in CLASSES]
     assert sum(count > 10 for count in counts) >= 2, counts
@@ -72,9 +85,26 @@ def right(reference, tmp_path_factory):
 def gate(reference, photos, tmp_path):
     def judged(*models, code, more=("--scales", "48"), limits=GATE, data=photos, first=reference):
         out = tmp_path / "results"
-        args = ["--data", data, "--measure", "accuracy", "--threads", "1", "--cells", tmp_path / "cells", "--out", out, *more, *limits]
+        args = [
+            "--data",
+            data,
+            "--measure",
+            "accuracy",
+            "--threads",
+            "1",
+            "--cells",
+            tmp_path / "cells",
+            "--out",
+            out,
+            *more,
+            *limits,
+        ]
         said = run(vgg_bench, first, *models, *args, code=code)
-        return said, json.loads((out / "gate.json").read_text()), ElementTree.parse(out / "gate.xml").getroot()
+        return (
+            said,
+            json.loads((out / "gate.json").read_text()),
+            ElementTree.parse(out / "gate.xml").getroot(),
+        )
 
     return judged
 
@@ -82,7 +112,11 @@ def gate(reference, photos, tmp_path):
 def faulty_file(reference, tmp_path, fault, net=None, precision="fp32"):
     """An ONNX file that says that it was made from the reference, written past the export check."""
     net = net or thin_net("D")
-    graph = onnx_graph(net, Artifact(net.spec, "uint8", precision, reference.name, sha256(reference)), PRECISIONS[precision])
+    graph = onnx_graph(
+        net,
+        Artifact(net.spec, "uint8", precision, reference.name, sha256(reference)),
+        PRECISIONS[precision],
+    )
     if fault:
         fault(graph)
     path = tmp_path / ("half.onnx" if precision == "fp16" else "faulty.onnx")
@@ -101,7 +135,9 @@ def of(found, check, model="faulty.onnx"):
 # --- What passes ---
 
 
-def test_a_sound_export_is_equal_to_rounding_and_passes_the_strictest_limits(gate, reference, tmp_path):
+def test_a_sound_export_is_equal_to_rounding_and_passes_the_strictest_limits(
+    gate, reference, tmp_path
+):
     sound = faulty_file(reference, tmp_path, None)
     said, found, xml = gate(sound, code=0, more=("--scales", "48,80"), limits=STRICT)
     assert "Gate: pass. All" in said and "faulty.onnx equals D.pt to rounding: on 24 images" in said
@@ -109,7 +145,9 @@ def test_a_sound_export_is_equal_to_rounding_and_passes_the_strictest_limits(gat
     assert found["verdict"] == "pass" and found["passed"] and found["reference"] == "D.pt"
     assert (found["images"], found["images_left_out"], found["limits"]["top1_drop"]) == (24, 0, 0)
     rows = {c["rows"] for c in of(found, "agreement")}
-    assert rows == {f"dense, Q {q}, {flips}" for q in ("48", "80", "48+80") for flips in ("no flips", "flips")}
+    assert rows == {
+        f"dense, Q {q}, {flips}" for q in ("48", "80", "48+80") for flips in ("no flips", "flips")
+    }
     assert all("equal to D.pt to rounding" in c["message"] for c in of(found, "agreement"))
     comparisons = pd.read_csv(tmp_path / "results" / "comparisons.csv")
     assert (comparisons.largest_posterior_difference < 1e-5).all() and len(comparisons) == 6
@@ -117,9 +155,15 @@ def test_a_sound_export_is_equal_to_rounding_and_passes_the_strictest_limits(gat
         "finite posteriors", "softmax after the average", "flips", "made from the reference", "same description", "posterior difference",
         "top-1 drop", "top-5 drop", "agreement",
     }  # fmt: skip
-    assert xml.get("failures") == xml.get("errors") == xml.get("skipped") == "0" and int(xml.get("tests")) == len(found["checks"])
+    assert xml.get("failures") == xml.get("errors") == xml.get("skipped") == "0" and int(
+        xml.get("tests")
+    ) == len(found["checks"])
     shown = comparison_texts([Comparison(**row) for row in comparisons.to_dict("records")]).rows
-    assert len({tuple(row[:3]) for row in shown}) == 6 and ["faulty.onnx", "dense, no flips", "48"] in [row[:3] for row in shown]
+    assert len({tuple(row[:3]) for row in shown}) == 6 and [
+        "faulty.onnx",
+        "dense, no flips",
+        "48",
+    ] in [row[:3] for row in shown]
     run_id = json.loads((tmp_path / "results" / "environment.json").read_text())["run_id"]
     assert found["run_id"] == run_id
     for name in ("report.html", "report.md"):
@@ -129,7 +173,9 @@ def test_a_sound_export_is_equal_to_rounding_and_passes_the_strictest_limits(gat
 
 def test_equality_needs_some_images(gate, reference, tmp_path):
     """On five images a fault that touches half of them is missed in one run of 32."""
-    said, found, _ = gate(faulty_file(reference, tmp_path, None), code=3, more=("--scales", "48", "--images", "5"))
+    said, found, _ = gate(
+        faulty_file(reference, tmp_path, None), code=3, more=("--scales", "48", "--images", "5")
+    )
     assert found["verdict"] == "undecided" and "Gate: undecided." in said
     assert {c["verdict"] for c in of(found, "posterior difference")} == {"pass"}
 
@@ -137,19 +183,35 @@ def test_equality_needs_some_images(gate, reference, tmp_path):
 def test_classes_and_weights_permuted_together_are_the_same_net(gate, reference, tmp_path):
     net = thin_net("D", classes=CLASSES[::-1])
     with torch.no_grad():
-        for parameter, own in ((net.fc8.weight, thin_net("D").fc8.weight), (net.fc8.bias, thin_net("D").fc8.bias)):
+        for parameter, own in (
+            (net.fc8.weight, thin_net("D").fc8.weight),
+            (net.fc8.bias, thin_net("D").fc8.bias),
+        ):
             parameter.copy_(own.flip(0))
     said, found, _ = gate(faulty_file(reference, tmp_path, None, net), code=0, limits=STRICT)
     assert found["verdict"] == "pass" and "equals D.pt to rounding" in said
-    assert pd.read_csv(tmp_path / "results" / "comparisons.csv").largest_posterior_difference.max() < 1e-5
+    assert (
+        pd.read_csv(tmp_path / "results" / "comparisons.csv").largest_posterior_difference.max()
+        < 1e-5
+    )
 
 
 def test_foreign_weights_without_ids_against_their_export_with_ids(gate, photos, tmp_path):
     """The export was told the class list, the weights know numbers only: the same net all the same."""
-    arrays = {name.replace(".weight", "_W").replace(".bias", "_b"): tensor.numpy() for name, tensor in thin_net("B").state_dict().items()}
+    arrays = {
+        name.replace(".weight", "_W").replace(".bias", "_b"): tensor.numpy()
+        for name, tensor in thin_net("B").state_dict().items()
+    }
     np.savez(tmp_path / "B.npz", **arrays)
     listed = (CLASSES, tuple(f"the {c}" for c in CLASSES))
-    exported = release.export_onnx(tmp_path / "B.npz", tmp_path / "out", release.Wanted(("fp32",)), listed, 1, lambda text: None)[0]
+    exported = release.export_onnx(
+        tmp_path / "B.npz",
+        tmp_path / "out",
+        release.Wanted(("fp32",)),
+        listed,
+        1,
+        lambda text: None,
+    )[0]
     _, found, _ = gate(exported.path, code=0, first=tmp_path / "B.npz")
     assert found["equal_to_rounding"]
 
@@ -170,27 +232,54 @@ def test_cells_of_float16_widen_the_rounding_limit_by_their_own(gate, reference,
     assert {c["limit"] for c in of(found, "posterior difference")} == {ROUNDING + FLOAT16_STEP}
     # oracle: NumPy's float16 of values that differ by far less than its step
     values = np.random.default_rng(0).random(100_000).astype(np.float32)
-    apart = np.abs(values.astype(np.float16).astype(float) - (values + np.float32(1e-7)).astype(np.float16).astype(float))
+    apart = np.abs(
+        values.astype(np.float16).astype(float)
+        - (values + np.float32(1e-7)).astype(np.float16).astype(float)
+    )
     assert FLOAT16_STEP / 2 < apart.max() <= FLOAT16_STEP
 
 
 # --- What fails ---
 
 
-@pytest.mark.parametrize("fault", [without_mean, swapped_channels, zeroed_convolution, permuted_classes])
+@pytest.mark.parametrize(
+    "fault", [without_mean, swapped_channels, zeroed_convolution, permuted_classes]
+)
 def test_other_weights_or_pixels_disagree(gate, reference, tmp_path, fault):
     said, found, xml = gate(faulty_file(reference, tmp_path, fault), code=1)
-    assert {"agreement", "posterior difference"} <= failing(found) and found["verdict"] == "fail" and not found["passed"]
+    assert (
+        {"agreement", "posterior difference"} <= failing(found)
+        and found["verdict"] == "fail"
+        and not found["passed"]
+    )
     worst = min(of(found, "agreement"), key=lambda c: c["found"])
-    assert worst["found"] < 99 and worst["limit"] == 99 and worst["images_total"] == len(worst["images"]) > 0
-    assert f"FAIL faulty.onnx, agreement (2 of 2 rows, the worst {worst['rows']}): agrees with D.pt on {worst['found']:.2f} % of 24 images" in said
-    assert f"on {worst['images'][0]}" in said and "Gate: fail." in said and "the gate failed" in said
+    assert (
+        worst["found"] < 99
+        and worst["limit"] == 99
+        and worst["images_total"] == len(worst["images"]) > 0
+    )
+    assert (
+        f"FAIL faulty.onnx, agreement (2 of 2 rows, the worst {worst['rows']}): agrees with D.pt on {worst['found']:.2f} % of 24 images"
+        in said
+    )
+    assert (
+        f"on {worst['images'][0]}" in said and "Gate: fail." in said and "the gate failed" in said
+    )
     differences = pd.read_csv(tmp_path / "results" / "differences.csv")
     flipped = differences[differences.flips]
-    assert sorted(flipped.image) == sorted(c for check in of(found, "agreement") if check["rows"].endswith(", flips") for c in check["images"])
+    assert sorted(flipped.image) == sorted(
+        c
+        for check in of(found, "agreement")
+        if check["rows"].endswith(", flips")
+        for c in check["images"]
+    )
     assert (differences.reference_best != differences.model_best).all()
     failures = [case for suite in xml for case in suite if case.find("failure") is not None]
-    assert len(failures) == sum(c["verdict"] != "pass" for c in found["checks"]) == int(xml.get("failures"))
+    assert (
+        len(failures)
+        == sum(c["verdict"] != "pass" for c in found["checks"])
+        == int(xml.get("failures"))
+    )
     assert any(worst["images"][0] in case.find("failure").text for case in failures)
 
 
@@ -211,10 +300,17 @@ def one_bias(graph: Graph) -> None:
 
 @pytest.mark.parametrize("fault", [temperature, mean_shifted, one_bias])
 def test_what_accuracy_cannot_show_the_posteriors_do(gate, reference, tmp_path, fault):
-    said, found, _ = gate(faulty_file(reference, tmp_path, fault), code=1, limits=["--max-top1-drop", "100", "--min-agreement", "0"])
+    said, found, _ = gate(
+        faulty_file(reference, tmp_path, fault),
+        code=1,
+        limits=["--max-top1-drop", "100", "--min-agreement", "0"],
+    )
     assert failing(found) == {"posterior difference"}
     check = of(found, "posterior difference")[0]
-    assert check["limit"] == ROUNDING < check["found"] and "float32 files of the same weights differ by rounding only" in check["message"]
+    assert (
+        check["limit"] == ROUNDING < check["found"]
+        and "float32 files of the same weights differ by rounding only" in check["message"]
+    )
     assert check["images"] and not found["equal_to_rounding"]
 
 
@@ -223,22 +319,35 @@ def test_the_limit_of_posteriors_is_the_users(gate, reference, tmp_path):
     path = faulty_file(reference, tmp_path, temperature)
     wide = ["--max-posterior-difference", "1", "--max-top1-drop", "0.5"]
     _, found, _ = gate(path, code=3, limits=wide)
-    assert found["verdict"] == "undecided" and not found["equal_to_rounding"] and failing(found) == set()
+    assert (
+        found["verdict"] == "undecided"
+        and not found["equal_to_rounding"]
+        and failing(found) == set()
+    )
     _, found, _ = gate(path, code=1, limits=["--max-posterior-difference", "0.01"])
-    assert failing(found) == {"posterior difference"} and of(found, "posterior difference")[0]["limit"] == 0.01
+    assert (
+        failing(found) == {"posterior difference"}
+        and of(found, "posterior difference")[0]["limit"] == 0.01
+    )
 
 
 def test_distances_are_what_a_loop_finds(gate, reference, photos, tmp_path):
     """Oracle: both nets called image by image, and a loop over classes."""
     path = faulty_file(reference, tmp_path, mean_shifted)
     gate(path, code=1)
-    first, second, dataset = open_runtime(reference), open_runtime(path), open_dataset(photos, "val")
+    first, second, dataset = (
+        open_runtime(reference),
+        open_runtime(path),
+        open_dataset(photos, "val"),
+    )
     largest, variation = 0.0, 0.0
     for i in range(len(dataset)):
         pixels = np.ascontiguousarray(rescale(dataset.decode(i), 48).numpy()[None])
         one, two = first(pixels).posterior[0], second(pixels).posterior[0]
         largest = max([largest, *(abs(float(a) - float(b)) for a, b in zip(one, two, strict=True))])
-        variation += sum(abs(float(a) - float(b)) for a, b in zip(one, two, strict=True)) / 2 / len(dataset)
+        variation += (
+            sum(abs(float(a) - float(b)) for a, b in zip(one, two, strict=True)) / 2 / len(dataset)
+        )
     comparisons = pd.read_csv(tmp_path / "results" / "comparisons.csv")
     row = comparisons[~comparisons.flips].iloc[0]
     assert row.largest_posterior_difference == pytest.approx(largest, rel=1e-3)
@@ -247,17 +356,32 @@ def test_distances_are_what_a_loop_finds(gate, reference, photos, tmp_path):
 
 def test_softmax_before_the_average(gate, reference, tmp_path):
     """It changes few best classes, so it is found where it is: posterior against score map."""
-    said, found, _ = gate(faulty_file(reference, tmp_path, softmax_before_average), code=1, more=("--scales", "80"))
+    said, found, _ = gate(
+        faulty_file(reference, tmp_path, softmax_before_average), code=1, more=("--scales", "80")
+    )
     assert failing(found) == {"softmax after the average"}
     assert said.count("FAIL faulty.onnx, softmax after the average") == 1
     assert "its posterior is not the softmax of its mean score" in said
 
 
-def test_softmax_before_the_average_is_an_error_without_a_gate_too(gate, reference, photos, tmp_path):
+def test_softmax_before_the_average_is_an_error_without_a_gate_too(
+    gate, reference, photos, tmp_path
+):
     """The other model keeps its rows, and the report says why this one has none."""
     path = faulty_file(reference, tmp_path, softmax_before_average)
     out = tmp_path / "r"
-    args = ["--data", photos, "--measure", "accuracy", "--scales", "80", "--cells", tmp_path / "cells", "--out", out]
+    args = [
+        "--data",
+        photos,
+        "--measure",
+        "accuracy",
+        "--scales",
+        "80",
+        "--cells",
+        tmp_path / "cells",
+        "--out",
+        out,
+    ]
     for _ in range(2):  # the second time from stored cells
         assert "averages after the softmax" in run(vgg_bench, reference, path, *args, code=1)
         assert set(pd.read_csv(out / "accuracy.csv").model) == {"D.pt"}
@@ -269,7 +393,13 @@ def test_softmax_before_the_average_is_an_error_without_a_gate_too(gate, referen
 def test_a_missing_flip(gate, reference, tmp_path, monkeypatch):
     """Planted in the bench itself: mirror images that are not mirrored."""
     original = cells_module._fill_whole
-    monkeypatch.setattr(cells_module, "_fill_whole", lambda runtime, images, indices, mirrored, *rest: original(runtime, images, indices, False, *rest))
+    monkeypatch.setattr(
+        cells_module,
+        "_fill_whole",
+        lambda runtime, images, indices, mirrored, *rest: original(
+            runtime, images, indices, False, *rest
+        ),
+    )
     said, found, _ = gate(faulty_file(reference, tmp_path, None), code=1)
     assert failing(found) == {"flips"} and "the flip is missing" in said
 
@@ -278,16 +408,26 @@ def test_a_wrong_resize_filter(gate, reference, tmp_path):
     net = thin_net("D")
     net.spec = replace(net.spec, preprocessing=replace(net.spec.preprocessing, filter="bicubic"))
     said, found, _ = gate(faulty_file(reference, tmp_path, None, net), code=1)
-    assert "same description" in failing(found) and "its preprocessing is Preprocessing(" in said and "bicubic" in said
+    assert (
+        "same description" in failing(found)
+        and "its preprocessing is Preprocessing(" in said
+        and "bicubic" in said
+    )
 
 
 def test_weights_of_the_wrong_arch(gate, reference, tmp_path):
     said, found, _ = gate(faulty_file(reference, tmp_path, None, thin_net("C")), code=1)
     assert {"same description", "agreement"} <= failing(found) and "its arch is C, that of" in said
-    graph = onnx_graph(thin_net("C"), Artifact(thin_net("D").spec, "uint8", "fp32", "D.pt", sha256(reference)), PRECISIONS["fp32"])
+    graph = onnx_graph(
+        thin_net("C"),
+        Artifact(thin_net("D").spec, "uint8", "fp32", "D.pt", sha256(reference)),
+        PRECISIONS["fp32"],
+    )
     write_onnx(tmp_path / "impostor.onnx", graph)
     said, found, _ = gate(tmp_path / "impostor.onnx", code=1)
-    assert {"agreement", "posterior difference"} <= failing(found) and "same description" not in failing(found)
+    assert {"agreement", "posterior difference"} <= failing(
+        found
+    ) and "same description" not in failing(found)
 
 
 def test_classes_permuted_in_the_description_only(gate, reference, tmp_path):
@@ -295,25 +435,45 @@ def test_classes_permuted_in_the_description_only(gate, reference, tmp_path):
     net = thin_net("D")
     net.spec = replace(net.spec, classes=CLASSES[1:] + CLASSES[:1], names=())
     _, found, _ = gate(faulty_file(reference, tmp_path, None, net), code=1)
-    assert {"posterior difference", "agreement"} <= failing(found) and "same description" not in failing(found)
+    assert {"posterior difference", "agreement"} <= failing(
+        found
+    ) and "same description" not in failing(found)
 
 
 def test_an_overflow(gate, reference, tmp_path):
     said, found, _ = gate(faulty_file(reference, tmp_path, overflowing), code=1)
-    assert failing(found) == {"finite posteriors"} and "NaN or infinite posteriors on 24 of 24 images" in said
+    assert (
+        failing(found) == {"finite posteriors"}
+        and "NaN or infinite posteriors on 24 of 24 images" in said
+    )
     assert said.count("FAIL") == 1 and not of(found, "agreement")
     report = (tmp_path / "results" / "report.html").read_text()
-    assert "Models with faults" in report and "NaN or infinite posteriors on 24 of 24 images" in report
+    assert (
+        "Models with faults" in report and "NaN or infinite posteriors on 24 of 24 images" in report
+    )
 
 
 def test_what_was_not_examined_is_not_called_passed(gate, reference, tmp_path):
     """NaN hides what other faults the posteriors have; without mirrored images nothing is known of flips."""
-    of_posteriors = {"finite posteriors", "posteriors sum to 1", "softmax after the average", "flips"}
+    of_posteriors = {
+        "finite posteriors",
+        "posteriors sum to 1",
+        "softmax after the average",
+        "flips",
+    }
     _, found, xml = gate(faulty_file(reference, tmp_path, overflowing), code=1)
-    looked = {(c["model"], c["check"]): c["verdict"] for c in found["checks"] if c["check"] in of_posteriors}
-    assert looked == {("D.pt", check): "pass" for check in of_posteriors} | {("faulty.onnx", "finite posteriors"): "fail"}
+    looked = {
+        (c["model"], c["check"]): c["verdict"]
+        for c in found["checks"]
+        if c["check"] in of_posteriors
+    }
+    assert looked == {("D.pt", check): "pass" for check in of_posteriors} | {
+        ("faulty.onnx", "finite posteriors"): "fail"
+    }
     assert int(xml.get("tests")) == len(found["checks"])
-    _, found, _ = gate(faulty_file(reference, tmp_path, None), code=0, more=("--scales", "48", "--no-flips"))
+    _, found, _ = gate(
+        faulty_file(reference, tmp_path, None), code=0, more=("--scales", "48", "--no-flips")
+    )
     assert {c["check"] for c in found["checks"]} >= of_posteriors - {"flips"}
     assert "flips" not in {c["check"] for c in found["checks"]}
 
@@ -324,7 +484,20 @@ def test_answers_rounded_to_1_say_nothing_about_flips(tmp_path, photos, cell_typ
     net = thin_net()
     with torch.no_grad():
         net.fc8.weight.mul_(1e4)
-    args = ["--data", photos, "--images", "4", "--scales", "48", "--measure", "accuracy", "--threads", "1", "--max-top1-error", "100"]
+    args = [
+        "--data",
+        photos,
+        "--images",
+        "4",
+        "--scales",
+        "48",
+        "--measure",
+        "accuracy",
+        "--threads",
+        "1",
+        "--max-top1-error",
+        "100",
+    ]
     out = ["--cells", tmp_path / "cells", "--cell-type", cell_type, "--out", tmp_path / "r"]
     run(vgg_bench, save_net(net, tmp_path / "sure.pt"), *args, *out, code=code)
     found = json.loads((tmp_path / "r" / "gate.json").read_text())
@@ -337,7 +510,9 @@ def test_equal_in_some_rows_only_is_said(gate, reference, tmp_path, monkeypatch)
     def one_row_differs(asked, accuracy, left_out):
         last = accuracy.pairs[-1]
         apart = Distance(np.full(24, 0.5), np.full(24, 0.5))
-        changed = last._replace(distance=apart, comparison=replace(last.comparison, largest_posterior_difference=0.5))
+        changed = last._replace(
+            distance=apart, comparison=replace(last.comparison, largest_posterior_difference=0.5)
+        )
         return judge(asked, replace(accuracy, pairs=[*accuracy.pairs[:-1], changed]), left_out)
 
     monkeypatch.setattr(command, "judge", one_row_differs)
@@ -359,14 +534,25 @@ def test_a_reference_that_overflows_fails_the_gate(gate, tmp_path):
 def test_a_stale_export(gate, tmp_path):
     """The file is sound, but was made from an earlier checkpoint."""
     old = save_net(thin_net("D", seed=5), tmp_path / "old.pt")
-    exported = release.export_onnx(old, tmp_path / "out", release.Wanted(("fp32",)), None, 1, lambda text: None)[0]
+    exported = release.export_onnx(
+        old, tmp_path / "out", release.Wanted(("fp32",)), None, 1, lambda text: None
+    )[0]
     said, found, _ = gate(exported.path, code=1)
-    assert "made from the reference" in failing(found) and f"made from a file with sha256 {sha256(old)[:12]}" in said and "it is stale" in said
+    assert (
+        "made from the reference" in failing(found)
+        and f"made from a file with sha256 {sha256(old)[:12]}" in said
+        and "it is stale" in said
+    )
 
 
 def test_the_best_row_is_never_a_faulty_model_s(gate, reference, right, tmp_path):
     """The reference has errors with mirror images; a model that says "right" more often is not best if it fails."""
-    gate(faulty_file(reference, tmp_path, swapped_channels), code=1, data=right, more=("--scales", "48", "--no-flips"))
+    gate(
+        faulty_file(reference, tmp_path, swapped_channels),
+        code=1,
+        data=right,
+        more=("--scales", "48", "--no-flips"),
+    )
     report = (tmp_path / "results" / "report.md").read_text()
     accuracy = report[report.index("## Accuracy") :].partition("##")[2].partition("\n## ")[0]
     assert "| **D.pt** |" in accuracy and "**faulty.onnx**" not in accuracy
@@ -386,27 +572,56 @@ def holm_by_hand(p_fail, p_pass, level=0.05):
 
 
 @pytest.mark.parametrize("limit", [99.5, 95, 85, 60, 10])
-def test_verdicts_of_agreement_are_those_of_the_binomial_test(gate, reference, right, tmp_path, limit):
+def test_verdicts_of_agreement_are_those_of_the_binomial_test(
+    gate, reference, right, tmp_path, limit
+):
     """Oracle: scipy's binomial tail of the disagreements in differences.csv, and Holm by hand."""
     half = faulty_file(reference, tmp_path, swapped_channels, precision="fp16")
-    result, found = judged_freely(reference, half, right, tmp_path, "--scales", "48,64", "--min-agreement", limit)
-    checks, differences = of(found, "agreement", "half.onnx"), pd.read_csv(tmp_path / "r" / "differences.csv")
-    assert len(checks) == 6 and set(differences.image) >= {image for c in checks if c["rows"] == "dense, Q 48+64, flips" for image in c["images"]}
+    result, found = judged_freely(
+        reference, half, right, tmp_path, "--scales", "48,64", "--min-agreement", limit
+    )
+    checks, differences = (
+        of(found, "agreement", "half.onnx"),
+        pd.read_csv(tmp_path / "r" / "differences.csv"),
+    )
+    assert len(checks) == 6 and set(differences.image) >= {
+        image for c in checks if c["rows"] == "dense, Q 48+64, flips" for image in c["images"]
+    }
     n, share = found["images"], 1 - limit / 100
     p_fail = [stats.binom.sf(c["images_total"] - 1, n, share) for c in checks]
     p_pass = [stats.binom.cdf(c["images_total"], n, share) for c in checks]
     wanted = holm_by_hand(p_fail, p_pass)
     assert [c["verdict"] for c in checks] == wanted
     gate_verdict = next(v for v in ("fail", "undecided", "pass") if v in wanted or v == "pass")
-    assert found["verdict"] == gate_verdict and result.exit_code == {"fail": 1, "undecided": 3, "pass": 0}[gate_verdict]
+    assert (
+        found["verdict"] == gate_verdict
+        and result.exit_code == {"fail": 1, "undecided": 3, "pass": 0}[gate_verdict]
+    )
     for c in checks:
-        assert c["found"] == pytest.approx(100 * (1 - c["images_total"] / n)) and c["images_counted"] == n
+        assert (
+            c["found"] == pytest.approx(100 * (1 - c["images_total"] / n))
+            and c["images_counted"] == n
+        )
         assert (c["images_to_decide"] is not None) == (c["verdict"] == "undecided")
 
 
 def judged_freely(reference, model, data, tmp_path, *more):
     """A gate whose exit code the test works out; its result and gate.json."""
-    args = [reference, model, "--data", data, "--measure", "accuracy", "--threads", "1", "--cells", tmp_path / "cells", "--out", tmp_path / "r", *more]
+    args = [
+        reference,
+        model,
+        "--data",
+        data,
+        "--measure",
+        "accuracy",
+        "--threads",
+        "1",
+        "--cells",
+        tmp_path / "cells",
+        "--out",
+        tmp_path / "r",
+        *more,
+    ]
     result = CliRunner().invoke(vgg_bench, [str(a) for a in args])
     assert "Traceback" not in result.output and result.exit_code in (0, 1, 3), result.output
     return result, json.loads((tmp_path / "r" / "gate.json").read_text())
@@ -416,48 +631,88 @@ def test_drops_count_the_images_that_only_one_model_has_right(reference, right, 
     """Oracle: the tables of best classes, counted by pandas; the exact paired test has oracles of its own."""
     half = faulty_file(reference, tmp_path, swapped_channels, precision="fp16")
     for limit in ("1", "30", "90"):
-        result, found = judged_freely(reference, half, right, tmp_path, "--scales", "48", "--no-flips", "--max-top1-drop", limit)
+        result, found = judged_freely(
+            reference,
+            half,
+            right,
+            tmp_path,
+            "--scales",
+            "48",
+            "--no-flips",
+            "--max-top1-drop",
+            limit,
+        )
         (check,), n = of(found, "top-1 drop", "half.onnx"), found["images"]
         differences = pd.read_csv(tmp_path / "r" / "differences.csv")
         lost = differences[differences.label == differences.reference_best]
         won = differences[differences.label == differences.model_best]
-        assert len(lost) > 5 and set(check["images"]) == set(lost.image) and check["images_total"] == len(lost)
+        assert (
+            len(lost) > 5
+            and set(check["images"]) == set(lost.image)
+            and check["images_total"] == len(lost)
+        )
         assert check["found"] == pytest.approx(100 * (len(lost) - len(won)) / n)
         accuracy = pd.read_csv(tmp_path / "r" / "accuracy.csv").set_index("model").top1_error_pct
         assert check["found"] == pytest.approx(accuracy["half.onnx"] - accuracy["D.pt"])
         evidence = paired_evidence(len(lost), len(won), n, float(limit) / 100)
         assert [check["verdict"]] == [v.value for v in verdicts([evidence])]
-        assert found["passed"] == (check["high"] <= float(limit)) and result.exit_code == {"fail": 1, "undecided": 3, "pass": 0}[found["verdict"]]
+        assert (
+            found["passed"] == (check["high"] <= float(limit))
+            and result.exit_code == {"fail": 1, "undecided": 3, "pass": 0}[found["verdict"]]
+        )
     assert found["verdict"] == "pass" and "points lower than D.pt's" in check["message"]
 
 
 def test_a_better_model_is_said_to_be_better(reference, right, tmp_path):
     half = faulty_file(reference, tmp_path, swapped_channels, precision="fp16")
-    _, found = judged_freely(half, reference, right, tmp_path, "--scales", "48", "--no-flips", "--max-top1-drop", "1")
+    _, found = judged_freely(
+        half, reference, right, tmp_path, "--scales", "48", "--no-flips", "--max-top1-drop", "1"
+    )
     (check,) = of(found, "top-1 drop", "D.pt")
-    assert check["verdict"] == "pass" and "points higher than half.onnx's" in check["message"] and "below" not in check["message"]
+    assert (
+        check["verdict"] == "pass"
+        and "points higher than half.onnx's" in check["message"]
+        and "below" not in check["message"]
+    )
 
 
 def test_undecided_has_an_exit_code_and_the_build_may_say_what_it_means(gate, reference, tmp_path):
     half = faulty_file(reference, tmp_path, None, precision="fp16")
     said, found, xml = gate(half, code=3)
-    assert found["verdict"] == "undecided" and found["undecided_counts_as"] is None and "Gate: undecided." in said
+    assert (
+        found["verdict"] == "undecided"
+        and found["undecided_counts_as"] is None
+        and "Gate: undecided." in said
+    )
     wanted = max(c["images_to_decide"] for c in found["checks"] if c["images_to_decide"])
     # oracle: the least n with 0.995^n <= 5 %, as no image speaks against the file
     least = next(n for n in range(1, 10_000) if 0.995**n <= 0.05)
-    assert wanted == least and f"about {wanted:,} would decide" in said and found["images_to_decide"] == wanted
+    assert (
+        wanted == least
+        and f"about {wanted:,} would decide" in said
+        and found["images_to_decide"] == wanted
+    )
     assert f"at least {least} are needed" in said
     undecided = sum(c["verdict"] == "undecided" for c in found["checks"])
     assert int(xml.get("failures")) == undecided > 0 and "Error: the gate is undecided" in said
     _, found, xml = gate(half, code=0, limits=[*GATE, "--undecided", "pass"])
-    assert found["verdict"] == "undecided" and (xml.get("failures"), xml.get("skipped")) == ("0", str(undecided))
+    assert found["verdict"] == "undecided" and (xml.get("failures"), xml.get("skipped")) == (
+        "0",
+        str(undecided),
+    )
     assert len(xml.findall(".//skipped")) == undecided
     said, found, xml = gate(half, code=1, limits=[*GATE, "--undecided", "fail"])
-    assert found["verdict"] == "undecided" and int(xml.get("failures")) == undecided and "counts as failed" in said
+    assert (
+        found["verdict"] == "undecided"
+        and int(xml.get("failures")) == undecided
+        and "counts as failed" in said
+    )
 
 
 def test_nothing_lost_at_all_is_beyond_any_number_of_images(gate, reference, tmp_path):
-    said, found, _ = gate(faulty_file(reference, tmp_path, None, precision="fp16"), code=3, limits=STRICT)
+    said, found, _ = gate(
+        faulty_file(reference, tmp_path, None, precision="fp16"), code=3, limits=STRICT
+    )
     assert "a limit above 0 can be decided" in said or "a limit below 100 can be decided" in said
 
 
@@ -465,7 +720,10 @@ def test_an_absolute_limit_judges_every_model_and_one_alone(gate, reference, rig
     sound, limit = faulty_file(reference, tmp_path, None), ["--max-top1-error", "5"]
     more = ("--scales", "48", "--no-flips")
     said, found, _ = gate(sound, code=0, limits=limit, data=right, more=more)
-    assert {c["model"] for c in found["checks"] if c["check"] == "top-1 error"} == {"D.pt", "faulty.onnx"}
+    assert {c["model"] for c in found["checks"] if c["check"] == "top-1 error"} == {
+        "D.pt",
+        "faulty.onnx",
+    }
     assert not found["warnings"]
     _, found, _ = gate(code=0, limits=limit, data=right, more=more)
     assert [c["verdict"] for c in found["checks"] if c["check"] == "top-1 error"] == ["pass"]
@@ -476,29 +734,74 @@ def test_an_absolute_limit_judges_every_model_and_one_alone(gate, reference, rig
     for i in range(4):
         (rolled / "val" / f"{i}").rename(names[(i + 1) % 4])
     said, found, _ = gate(sound, code=1, limits=limit, data=rolled, more=more)
-    assert {c["model"] for c in found["checks"] if c["verdict"] == "fail"} == {"D.pt", "faulty.onnx"}
+    assert {c["model"] for c in found["checks"] if c["verdict"] == "fail"} == {
+        "D.pt",
+        "faulty.onnx",
+    }
     assert "Warning: D.pt may be guessing" in said and "in another order" in found["warnings"][0]
 
 
 def test_rows_that_count_are_chosen(gate, reference, tmp_path):
-    half, more = faulty_file(reference, tmp_path, None, precision="fp16"), ("--scales", "48,80", "--protocols", "dense,centre")
+    half, more = (
+        faulty_file(reference, tmp_path, None, precision="fp16"),
+        ("--scales", "48,80", "--protocols", "dense,centre"),
+    )
     rows = lambda found: {c["rows"] for c in found["checks"] if c["rows"]}  # noqa: E731
     _, found, _ = gate(half, code=3, more=(*more, "--gate-rows", "dense 48+80 flips"))
     assert rows(found) == {"dense, Q 48+80, flips"}
-    _, found, _ = gate(half, code=3, more=(*more, "--gate-rows", "centre", "--gate-rows", "48, flips"))
+    _, found, _ = gate(
+        half, code=3, more=(*more, "--gate-rows", "centre", "--gate-rows", "48, flips")
+    )
     assert rows(found) == {"centre, Q 48", "centre, Q 80", "centre, Q 48+80", "dense, Q 48, flips"}
     _, found, _ = gate(half, code=3, more=(*more, "--gate-rows", "dense, Q 48+80, no flips"))
     assert rows(found) == {"dense, Q 48+80, no flips"}  # as the report writes it
-    said = run(vgg_bench, reference, half, "--scales", "48", "--gate-rows", "dense, Q 96, no flips", *GATE, "--out", tmp_path / "o", code=2)
+    said = run(
+        vgg_bench,
+        reference,
+        half,
+        "--scales",
+        "48",
+        "--gate-rows",
+        "dense, Q 96, no flips",
+        *GATE,
+        "--out",
+        tmp_path / "o",
+        code=2,
+    )
     assert "no row is 'dense, Q 96, no flips'; choose" in said
-    said = run(vgg_bench, reference, half, "--scales", "48", "--gate-rows", "dense 96", *GATE, "--out", tmp_path / "o", code=2)
-    assert "--gate-rows" in said and "no row is 'dense 96'; choose words from one of these rows: dense Q 48 no-flips; dense Q 48 flips" in said
+    said = run(
+        vgg_bench,
+        reference,
+        half,
+        "--scales",
+        "48",
+        "--gate-rows",
+        "dense 96",
+        *GATE,
+        "--out",
+        tmp_path / "o",
+        code=2,
+    )
+    assert (
+        "--gate-rows" in said
+        and "no row is 'dense 96'; choose words from one of these rows: dense Q 48 no-flips; dense Q 48 flips"
+        in said
+    )
     assert "give a limit" in run(vgg_bench, reference, half, "--gate-rows", "dense", code=2)
 
 
 def test_numbers_in_csv_have_no_dust(tmp_path):
-    write_frame(pd.DataFrame({"error": [100 * (1 - 0.45), 1 / 3, 1.8e-7, float("nan")], "n": [1, 2, 3, 4]}), tmp_path / "a.csv")
-    assert (tmp_path / "a.csv").read_text().split() == ["error,n", "55,1", "0.3333333333,2", "1.8e-07,3", ",4"]
+    write_frame(
+        pd.DataFrame({"error": [100 * (1 - 0.45), 1 / 3, 1.8e-7, float("nan")], "n": [1, 2, 3, 4]}),
+        tmp_path / "a.csv",
+    )
+    assert (tmp_path / "a.csv").read_text().split() == [
+        "error,n",
+        "55,1",
+        "0.3333333333,2",
+        "1.8e-07,3",
+        ",4",
+    ]
 
 
 # --- Images left out, and what stays of earlier runs ---
@@ -509,10 +812,17 @@ def test_images_left_out_fail_the_gate_unless_allowed(gate, reference, photos_co
         (photos_copy / "val" / "disc" / f"{name}.jpeg").write_bytes(b"xx")
     more, sound = ("--scales", "48", "--on-error", "skip"), faulty_file(reference, tmp_path, None)
     said, found, xml = gate(sound, code=1, more=more, data=photos_copy)
-    assert failing(found) == {"images left out"} and (found["images"], found["images_left_out"]) == (22, 2)
+    assert failing(found) == {"images left out"} and (
+        found["images"],
+        found["images_left_out"],
+    ) == (22, 2)
     assert "FAIL 2 images left out, allowed 0; on" in said and "003.jpeg" in said
     _, found, _ = gate(sound, code=0, more=(*more, "--max-left-out", "2"), data=photos_copy)
-    assert found["verdict"] == "pass" and found["limits"]["left_out"] == 2 and len(found["left_out"]) == 2
+    assert (
+        found["verdict"] == "pass"
+        and found["limits"]["left_out"] == 2
+        and len(found["left_out"]) == 2
+    )
 
 
 def test_no_verdict_of_an_earlier_run_survives_an_error(gate, reference, tmp_path):
@@ -520,8 +830,16 @@ def test_no_verdict_of_an_earlier_run_survives_an_error(gate, reference, tmp_pat
     assert found["passed"]
     out = tmp_path / "results"
     said = run(vgg_bench, reference, tmp_path / "none.onnx", "--out", out, *GATE, code=2)
-    found, xml = json.loads((out / "gate.json").read_text()), ElementTree.parse(out / "gate.xml").getroot()
-    assert found["verdict"] == "error" and not found["passed"] and found["message"] in said and "none.onnx" in found["message"]
+    found, xml = (
+        json.loads((out / "gate.json").read_text()),
+        ElementTree.parse(out / "gate.xml").getroot(),
+    )
+    assert (
+        found["verdict"] == "error"
+        and not found["passed"]
+        and found["message"] in said
+        and "none.onnx" in found["message"]
+    )
     assert xml.get("errors") == "1" and xml.find(".//error") is not None
 
 
@@ -537,20 +855,33 @@ def test_no_verdict_of_an_earlier_run_survives_an_error(gate, reference, tmp_pat
     ],
 )
 def test_a_refused_command_line_withdraws_an_earlier_verdict(tmp_path, refused, words):
-    earlier = Gate("a", Limits(), FIXED, [Check("a", "flips", "", Verdict.PASS, "m")], [], [], 1, 1, [])
+    earlier = Gate(
+        "a", Limits(), FIXED, [Check("a", "flips", "", Verdict.PASS, "m")], [], [], 1, 1, []
+    )
     write_gate(earlier, None, "run 1", tmp_path)
     for name in ("report.md", "report.html", "notes.md"):
         (tmp_path / name).write_text("Gate: pass")
     (tmp_path / "run.json").write_text(json.dumps({"files": ["report.md", "report.html"]}))
     said = run(vgg_bench, "A.pt", *refused, f"--out={tmp_path}", code=2)
     found = json.loads((tmp_path / "gate.json").read_text())
-    assert (found["verdict"], found["passed"]) == ("error", False) and found["message"] in said and words in said
+    assert (
+        (found["verdict"], found["passed"]) == ("error", False)
+        and found["message"] in said
+        and words in said
+    )
     assert ElementTree.parse(tmp_path / "gate.xml").getroot().get("errors") == "1"
-    assert {path.name for path in tmp_path.iterdir()} == {"gate.json", "gate.xml", "notes.md", "run.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "gate.json",
+        "gate.xml",
+        "notes.md",
+        "run.json",
+    }
 
 
 def test_a_refused_command_line_without_a_gate_changes_nothing(tmp_path):
-    earlier = Gate("a", Limits(), FIXED, [Check("a", "flips", "", Verdict.PASS, "m")], [], [], 1, 1, [])
+    earlier = Gate(
+        "a", Limits(), FIXED, [Check("a", "flips", "", Verdict.PASS, "m")], [], [], 1, 1, []
+    )
     write_gate(earlier, None, "run 1", tmp_path)
     run(vgg_bench, "A.pt", "--scales", "x", "--out", tmp_path, code=2)
     assert json.loads((tmp_path / "gate.json").read_text())["passed"]
@@ -574,7 +905,9 @@ def test_a_run_under_way_is_unfinished(tmp_path):
     with pytest.raises(KeyboardInterrupt), verdict_on_disk(tmp_path, Limits(top1_drop=1), "run 2"):
         raise KeyboardInterrupt
     assert json.loads((tmp_path / "gate.json").read_text())["message"] == "interrupted"
-    verdict = Gate("a", Limits(), FIXED, [Check("a", "flips", "", Verdict.FAIL, "m")], [], [], 1, 1, [])
+    verdict = Gate(
+        "a", Limits(), FIXED, [Check("a", "flips", "", Verdict.FAIL, "m")], [], [], 1, 1, []
+    )
     with pytest.raises(InputError), verdict_on_disk(tmp_path, Limits(top1_drop=1), "run 3"):
         write_gate(verdict, None, "run 3", tmp_path)
         raise InputError("after the verdict")
@@ -582,21 +915,47 @@ def test_a_run_under_way_is_unfinished(tmp_path):
 
 
 def test_names_in_junit_are_unique_and_clean(tmp_path):
-    checks = [Check("B\x01.pt", "finite posteriors", rows, Verdict.FAIL, "line\nbreak \x1b]0;", images=("a\n::error::x",)) for rows in ("", "Q 48", "Q 48")]
-    gate = Gate("a", Limits(), FIXED, [*checks, Check("a", "flips", "", Verdict.UNDECIDED, "?")], [], [], 1, 1, [])
+    checks = [
+        Check(
+            "B\x01.pt",
+            "finite posteriors",
+            rows,
+            Verdict.FAIL,
+            "line\nbreak \x1b]0;",
+            images=("a\n::error::x",),
+        )
+        for rows in ("", "Q 48", "Q 48")
+    ]
+    gate = Gate(
+        "a",
+        Limits(),
+        FIXED,
+        [*checks, Check("a", "flips", "", Verdict.UNDECIDED, "?")],
+        [],
+        [],
+        1,
+        1,
+        [],
+    )
     write_gate(gate, None, "run", tmp_path)
     root = ElementTree.parse(tmp_path / "gate.xml").getroot()
     names = Counter((case.get("classname"), case.get("name")) for case in root.iter("testcase"))
-    assert max(names.values()) == 1 and len(names) == 4 == int(root.get("tests")) == int(root.get("failures"))
+    assert max(names.values()) == 1 and len(names) == 4 == int(root.get("tests")) == int(
+        root.get("failures")
+    )
     assert all("\n" not in line and "\x1b" not in line for line in lines(gate))
 
 
 def test_the_headline_promises_no_images_for_a_limit_that_none_decide():
     decidable, never = (
-        Check("a", "agreement", f"Q {wanted}", Verdict.UNDECIDED, "?", images_to_decide=wanted) for wanted in (299, None)
+        Check("a", "agreement", f"Q {wanted}", Verdict.UNDECIDED, "?", images_to_decide=wanted)
+        for wanted in (299, None)
     )
     for checks, end in (
-        ([decidable, decidable], "2 of 2 checks are undecided on 1 images; about 299 would decide."),
+        (
+            [decidable, decidable],
+            "2 of 2 checks are undecided on 1 images; about 299 would decide.",
+        ),
         ([decidable, never], "about 299 would decide 1 of them, and only another limit the rest."),
         ([never], "no number of images decides them, only another limit does."),
     ):
@@ -604,9 +963,17 @@ def test_the_headline_promises_no_images_for_a_limit_that_none_decide():
 
 
 def test_a_wall_of_failures_is_summarised():
-    checks = [Check(f"{m}.onnx", "agreement", f"Q {q}", Verdict.FAIL, f"{q}", q, 99) for m in range(40) for q in (1, 2, 3)]
+    checks = [
+        Check(f"{m}.onnx", "agreement", f"Q {q}", Verdict.FAIL, f"{q}", q, 99)
+        for m in range(40)
+        for q in (1, 2, 3)
+    ]
     told = lines(Gate("a", Limits(), FIXED, checks, [], [], 1, 1, []))
-    assert len(told) == MOST_LINES + 3 and "(3 of 3 rows, the worst Q 1): 1" in told[0] and "and 20 more" in told[MOST_LINES]
+    assert (
+        len(told) == MOST_LINES + 3
+        and "(3 of 3 rows, the worst Q 1): 1" in told[0]
+        and "and 20 more" in told[MOST_LINES]
+    )
 
 
 # --- As many images as it takes ---
@@ -617,25 +984,43 @@ def test_the_order_is_random_fixed_and_free_of_the_listing():
     order = fixed_order(files)
     assert sorted(order) == list(range(2000)) and np.array_equal(order, fixed_order(tuple(files)))
     first = np.bincount(order[:400] // 500, minlength=4)
-    assert stats.chisquare(first).pvalue > 0.001 and abs(stats.spearmanr(order, np.arange(2000)).statistic) < 0.1
+    assert (
+        stats.chisquare(first).pvalue > 0.001
+        and abs(stats.spearmanr(order, np.arange(2000)).statistic) < 0.1
+    )
     added = [*files, "val/disc/new.jpeg"]
     assert [files[i] for i in order] == [added[i] for i in fixed_order(added) if i < 2000]
     steps = list(looks(2000))
-    assert steps[0] == FIRST and steps[-1] == 2000 and steps == sorted(set(steps)) and list(looks(7)) == [7]
+    assert (
+        steps[0] == FIRST
+        and steps[-1] == 2000
+        and steps == sorted(set(steps))
+        and list(looks(7)) == [7]
+    )
 
 
 AUTO = ["--min-agreement", "85", "--images", "auto"]
 ROW = ("--scales", "48", "--no-flips")
 
 
-def test_auto_stops_when_sure_and_decides_the_same_from_stored_cells(gate, reference, right, tmp_path):
+def test_auto_stops_when_sure_and_decides_the_same_from_stored_cells(
+    gate, reference, right, tmp_path
+):
     half = faulty_file(reference, tmp_path, None, precision="fp16")
     said, first, _ = gate(half, code=0, limits=AUTO, data=right, more=ROW)
-    assert FIRST <= first["images"] < first["images_in_data"] == len(open_dataset(right, "val")) and "Gate: pass." in said
+    assert (
+        FIRST <= first["images"] < first["images_in_data"] == len(open_dataset(right, "val"))
+        and "Gate: pass." in said
+    )
     assert first["level"] == 0.01 and "Waudby-Smith" in first["method"]
-    names = [open_dataset(right, "val").files[i] for i in fixed_order(open_dataset(right, "val").files)][: first["images"]]
+    names = [
+        open_dataset(right, "val").files[i] for i in fixed_order(open_dataset(right, "val").files)
+    ][: first["images"]]
     assert len(names) == first["images"]
-    cells = [np.load(path)["posterior"] if np.load(path).dtype.names else np.load(path) for path in (tmp_path / "cells").glob("*.npy")]
+    cells = [
+        np.load(path)["posterior"] if np.load(path).dtype.names else np.load(path)
+        for path in (tmp_path / "cells").glob("*.npy")
+    ]
     assert [int((cell.sum(axis=1) > 0.5).sum()) for cell in cells] == [first["images"]] * 2
     _, again, _ = gate(half, code=0, limits=AUTO, data=right, more=ROW)
     gate(half, code=0, limits=["--min-agreement", "85"], data=right, more=ROW)  # every image
@@ -644,17 +1029,28 @@ def test_auto_stops_when_sure_and_decides_the_same_from_stored_cells(gate, refer
         assert {**later, "run_id": ""} == {**first, "run_id": ""}
 
 
-def test_auto_fails_soon_and_goes_to_the_end_where_nothing_is_sure(gate, reference, right, tmp_path):
+def test_auto_fails_soon_and_goes_to_the_end_where_nothing_is_sure(
+    gate, reference, right, tmp_path
+):
     wrong = faulty_file(reference, tmp_path, permuted_classes, precision="fp16")
     said, found, _ = gate(wrong, code=1, limits=AUTO, data=right, more=ROW)
-    assert found["images"] == FIRST and "Gate: fail." in said and f"{FIRST} of {found['images_in_data']} images" in said
+    assert (
+        found["images"] == FIRST
+        and "Gate: fail." in said
+        and f"{FIRST} of {found['images_in_data']} images" in said
+    )
     half = faulty_file(reference, tmp_path, None, precision="fp16")
-    said, found, _ = gate(half, code=3, limits=["--max-top1-drop", "0.1", "--images", "auto"], data=right, more=ROW)
+    said, found, _ = gate(
+        half, code=3, limits=["--max-top1-drop", "0.1", "--images", "auto"], data=right, more=ROW
+    )
     assert found["images"] == found["images_in_data"] and "Gate: undecided." in said
 
 
 def test_auto_leaves_out_what_cannot_be_read(gate, reference, right, tmp_path):
-    data, half = shutil.copytree(right, tmp_path / "data"), faulty_file(reference, tmp_path, None, precision="fp16")
+    data, half = (
+        shutil.copytree(right, tmp_path / "data"),
+        faulty_file(reference, tmp_path, None, precision="fp16"),
+    )
     files = open_dataset(data, "val").files
     (data / files[fixed_order(files)[3]]).write_bytes(b"xx")
     more = (*ROW, "--on-error", "skip")
@@ -677,19 +1073,35 @@ def flat(photos, tmp_path):
     return folder
 
 
-def test_photos_without_labels_are_judged_by_agreement_and_posteriors(gate, reference, flat, tmp_path):
-    said, found, _ = gate(faulty_file(reference, tmp_path, None), code=0, limits=["--min-agreement", "99"], data=flat)
+def test_photos_without_labels_are_judged_by_agreement_and_posteriors(
+    gate, reference, flat, tmp_path
+):
+    said, found, _ = gate(
+        faulty_file(reference, tmp_path, None), code=0, limits=["--min-agreement", "99"], data=flat
+    )
     assert "No labels: answers of the models are compared" in said and found["images"] == 24
     out = tmp_path / "results"
     accuracy, comparisons = pd.read_csv(out / "accuracy.csv"), pd.read_csv(out / "comparisons.csv")
-    assert accuracy[["top1_error_pct", "top1_low_pct", "top5_error_pct", "ece_pct"]].isna().all(axis=None) and accuracy.ms_per_image.notna().all()
+    assert (
+        accuracy[["top1_error_pct", "top1_low_pct", "top5_error_pct", "ece_pct"]]
+        .isna()
+        .all(axis=None)
+        and accuracy.ms_per_image.notna().all()
+    )
     assert comparisons[["top1_difference_pct", "top1_p", "only_model_right"]].isna().all(axis=None)
-    assert (comparisons.largest_posterior_difference < 1e-5).all() and (comparisons.agreement_pct == 100).all()
+    assert (comparisons.largest_posterior_difference < 1e-5).all() and (
+        comparisons.agreement_pct == 100
+    ).all()
     assert not (out / "per_class.csv").exists()
     tables = (out / "report.md").read_text().partition("```")[0]  # without the environment
     assert "nan" not in tables.lower()
     assert "These images have no labels" in (out / "report.html").read_text()
-    said, found, _ = gate(faulty_file(reference, tmp_path, mean_shifted), code=1, limits=["--min-agreement", "0"], data=flat)
+    said, found, _ = gate(
+        faulty_file(reference, tmp_path, mean_shifted),
+        code=1,
+        limits=["--min-agreement", "0"],
+        data=flat,
+    )
     assert failing(found) == {"posterior difference"}
 
 
@@ -698,8 +1110,18 @@ def test_labelled_and_unlabelled_photos_agree_alike(gate, reference, photos, fla
     model = faulty_file(reference, tmp_path, swapped_channels)
     tables = []
     for data, more in ((photos, ()), (flat, ()), (photos, ("--no-labels",))):
-        gate(model, code=1, limits=["--min-agreement", "100"], data=data, more=("--scales", "48", *more))
-        tables.append(pd.read_csv(tmp_path / "results" / "comparisons.csv")[["agreement_pct", "largest_posterior_difference", "mean_total_variation"]])
+        gate(
+            model,
+            code=1,
+            limits=["--min-agreement", "100"],
+            data=data,
+            more=("--scales", "48", *more),
+        )
+        tables.append(
+            pd.read_csv(tmp_path / "results" / "comparisons.csv")[
+                ["agreement_pct", "largest_posterior_difference", "mean_total_variation"]
+            ]
+        )
     for table in tables[1:]:
         np.testing.assert_allclose(table, tables[0], rtol=1e-6)
 
@@ -707,15 +1129,44 @@ def test_labelled_and_unlabelled_photos_agree_alike(gate, reference, photos, fla
 def test_a_drop_needs_labels(gate, reference, flat, tmp_path):
     sound = faulty_file(reference, tmp_path, None)
     for limit in (["--max-top1-drop", "1"], ["--max-top5-drop", "1"], ["--max-top1-error", "50"]):
-        said = run(vgg_bench, reference, sound, "--data", flat, "--out", tmp_path / "r", *limit, code=2)
+        said = run(
+            vgg_bench, reference, sound, "--data", flat, "--out", tmp_path / "r", *limit, code=2
+        )
         assert "these photos have no labels" in said and "--min-agreement" in said
     other = save_net(thin_net("D", classes=("a", "b", "c", "d")), tmp_path / "other.pt")
-    said = run(vgg_bench, reference, other, "--data", flat, "--out", tmp_path / "r", "--scales", "48", "--measure", "accuracy", code=2)
+    said = run(
+        vgg_bench,
+        reference,
+        other,
+        "--data",
+        flat,
+        "--out",
+        tmp_path / "r",
+        "--scales",
+        "48",
+        "--measure",
+        "accuracy",
+        code=2,
+    )
     assert "without labels all models must have the same classes" in said
 
 
 def test_paper_tables_step_back_without_labels(reference, flat, tmp_path):
-    run(vgg_bench, reference, "--data", flat, "--out", tmp_path / "r", "--paper-tables", "--measure", "accuracy", "--threads", "1", "--cells", tmp_path / "c")
+    run(
+        vgg_bench,
+        reference,
+        "--data",
+        flat,
+        "--out",
+        tmp_path / "r",
+        "--paper-tables",
+        "--measure",
+        "accuracy",
+        "--threads",
+        "1",
+        "--cells",
+        tmp_path / "c",
+    )
     assert not (tmp_path / "r" / "paper_tables.csv").exists()
 
 
@@ -723,19 +1174,54 @@ def test_paper_tables_step_back_without_labels(reference, flat, tmp_path):
 
 
 def test_options_of_the_gate(reference, photos, tmp_path, here):
-    assert "name the reference and at least one more" in run(vgg_bench, reference, "--data", photos, *GATE, code=2)
-    assert "add accuracy to --measure" in run(vgg_bench, reference, reference, "--measure", "latency", *GATE, code=2)
+    assert "name the reference and at least one more" in run(
+        vgg_bench, reference, "--data", photos, *GATE, code=2
+    )
+    assert "add accuracy to --measure" in run(
+        vgg_bench, reference, reference, "--measure", "latency", *GATE, code=2
+    )
     assert "named twice" in run(vgg_bench, reference, reference, "--data", photos, *GATE, code=2)
     assert "--images auto" in run(vgg_bench, reference, "--images", "auto", code=2)
-    assert "--min-agreement" in run(vgg_bench, reference, "--images", "auto", "--max-posterior-difference", "1", code=2)
-    assert "neither a number of images nor auto" in run(vgg_bench, reference, "--images", "few", code=2)
-    said = run(vgg_bench, reference, "--data", tmp_path, "--no-labels", "--max-top1-error", "5", "--out", tmp_path, code=2)
+    assert "--min-agreement" in run(
+        vgg_bench, reference, "--images", "auto", "--max-posterior-difference", "1", code=2
+    )
+    assert "neither a number of images nor auto" in run(
+        vgg_bench, reference, "--images", "few", code=2
+    )
+    said = run(
+        vgg_bench,
+        reference,
+        "--data",
+        tmp_path,
+        "--no-labels",
+        "--max-top1-error",
+        "5",
+        "--out",
+        tmp_path,
+        code=2,
+    )
     assert "--no-labels says that there are none; leave one of the two out" in said
-    assert "--no-labels is about the photos of --data" in run(vgg_bench, reference, "--no-labels", code=2)
+    assert "--no-labels is about the photos of --data" in run(
+        vgg_bench, reference, "--no-labels", code=2
+    )
 
 
 @pytest.mark.parametrize("value", ["-1", "inf", "nan", "-inf", "1e9", "0.5%", "half", ""])
-@pytest.mark.parametrize("option", ["--max-top1-drop", "--max-top5-drop", "--min-agreement", "--max-top1-error", "--max-posterior-difference"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--max-top1-drop",
+        "--max-top5-drop",
+        "--min-agreement",
+        "--max-top1-error",
+        "--max-posterior-difference",
+    ],
+)
 def test_a_limit_that_limits_nothing_is_refused(reference, option, value):
     said = run(vgg_bench, reference, option, value, code=2)
-    assert option in said and repr(value) in said and "write a number from 0 to" in said and "such as" in said
+    assert (
+        option in said
+        and repr(value) in said
+        and "write a number from 0 to" in said
+        and "such as" in said
+    )

@@ -166,7 +166,9 @@ def test_images_that_could_flip_have_a_margin_below_twice_the_difference():
     assert gate._could_flip(pair(largest=0.005)) == 0
 
 
-@pytest.mark.parametrize(("allowed", "verdict"), [(None, "fail"), (1, "fail"), (2, "pass"), (3, "pass")])
+@pytest.mark.parametrize(
+    ("allowed", "verdict"), [(None, "fail"), (1, "fail"), (2, "pass"), (3, "pass")]
+)
 def test_images_left_out(allowed, verdict):
     check = gate._left_out(Limits(left_out=allowed), ["x: damaged", "y: damaged"])
     assert check.verdict == verdict and check.found == 2 and check.limit == (allowed or 0)

@@ -36,32 +36,44 @@ def report(photos, tmp_path_factory):
     exported = export_onnx(source, folder, Wanted(("fp32",)), None, 1, lambda text: None)[0].path
     args = ["--data", folder / "data", "--scales", "48,80", "--protocols", "dense,multicrop,centre", "--batch-sizes", "1,2", "--threads", "1",
             "--latency-seconds", "0.1"]  # fmt: skip
-    run(vgg_bench, source, exported, *args, "--cells", folder / "cells", "--out", folder / "results")
+    run(
+        vgg_bench, source, exported, *args, "--cells", folder / "cells", "--out", folder / "results"
+    )
     return folder / "results" / "report.html"
 
 
 def test_the_page_is_whole_and_needs_nothing_from_outside(report):
     page = report.read_text()
-    assert not re.findall(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=\s*["']?(?:https?:)?//""", page)
+    assert not re.findall(
+        r"""<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=\s*["']?(?:https?:)?//""", page
+    )
     assert "default-src 'none'" in page and SPITEFUL not in page
     figures = json.loads(re.search(r'id="figures">(.*?)</script>', page, re.S).group(1))
     maps = {name for name in figures if name.startswith("map-")}
     assert set(figures) - maps == PLOTS and 1 <= len(maps) <= 6
     for name in maps:
         heatmaps = [t for t in figures[name]["data"] if t["type"] == "heatmap"]
-        assert len(heatmaps) in (2, 4) and all(t["dx"] == t["dy"] == 32 and t["x0"] == 16 for t in heatmaps)
+        assert len(heatmaps) in (2, 4) and all(
+            t["dx"] == t["dy"] == 32 and t["x0"] == 16 for t in heatmaps
+        )
         assert len(figures[name]["layout"]["images"]) == len(heatmaps)
     rows = len((report.parent / "accuracy.csv").read_text().splitlines()) - 1
     markers = [t for t in figures["pareto"]["data"] if t.get("mode") == "markers"]
     assert sum(len(values(t["x"])) for t in markers) == rows and len(markers) == 2 * 3
     calls = pd.read_csv(report.parent / "latency.csv").runs
     assert len(calls) == 2 * 2 * 2
-    assert sum(len(values(t["y"])) for t in figures["latency"]["data"]) == calls.clip(upper=500).sum()
+    assert (
+        sum(len(values(t["y"])) for t in figures["latency"]["data"]) == calls.clip(upper=500).sum()
+    )
 
 
 def values(array) -> list:
     """plotly writes long arrays as base64."""
-    return list(np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"])) if isinstance(array, dict) else list(array)
+    return (
+        list(np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"]))
+        if isinstance(array, dict)
+        else list(array)
+    )
 
 
 def test_photos_are_the_surest_mistakes_and_a_spread_of_right_answers():
@@ -79,17 +91,31 @@ def browser(report, tmp_path_factory):
     """Chromium without a screen, with the report open."""
     chromium, driver = (shutil.which(name) for name in ("chromium", "chromedriver"))
     if not chromium or not driver:
-        pytest.skip("no chromium and chromedriver here; on Debian: apt-get install chromium chromium-driver")
+        pytest.skip(
+            "no chromium and chromedriver here; on Debian: apt-get install chromium chromium-driver"
+        )
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,1000"):
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=1280,1000",
+    ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     downloads = tmp_path_factory.mktemp("downloads")
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads), "profile.default_content_setting_values.automatic_downloads": 1})
+    options.add_experimental_option(
+        "prefs",
+        {
+            "download.default_directory": str(downloads),
+            "profile.default_content_setting_values.automatic_downloads": 1,
+        },
+    )
     opened = webdriver.Chrome(options=options, service=Service(driver))
     opened.downloads = downloads
     opened.get(report.as_uri())
@@ -115,7 +141,11 @@ def test_every_plot_is_drawn_without_an_error(browser):
     from selenium.webdriver.common.by import By
 
     plots = browser.find_elements(By.CSS_SELECTOR, ".plot")
-    assert len(plots) == int(browser.execute_script("return document.documentElement.dataset.drawn")) > len(PLOTS)
+    assert (
+        len(plots)
+        == int(browser.execute_script("return document.documentElement.dataset.drawn"))
+        > len(PLOTS)
+    )
     for plot in plots:
         browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
         pixels = picture(browser, plot)
@@ -149,8 +179,12 @@ def test_tables_are_sorted_by_a_click_on_their_heads(browser):
         column = heads.index(name)
         before = cells(table, column)
         for descending in (False, True):
-            browser.execute_script("arguments[0].click()", table.find_elements(By.CSS_SELECTOR, "th button")[column])
-            assert [kind(c) for c in cells(table, column)] == sorted(map(kind, before), reverse=descending)
+            browser.execute_script(
+                "arguments[0].click()", table.find_elements(By.CSS_SELECTOR, "th button")[column]
+            )
+            assert [kind(c) for c in cells(table, column)] == sorted(
+                map(kind, before), reverse=descending
+            )
             order = table.find_elements(By.CSS_SELECTOR, "th")[column].get_attribute("aria-sort")
             assert order == ("descending" if descending else "ascending")
 
@@ -158,7 +192,10 @@ def test_tables_are_sorted_by_a_click_on_their_heads(browser):
 def cells(table, column):
     from selenium.webdriver.common.by import By
 
-    return [cell.text for cell in table.find_elements(By.CSS_SELECTOR, f"tbody td:nth-child({column + 1})")]
+    return [
+        cell.text
+        for cell in table.find_elements(By.CSS_SELECTOR, f"tbody td:nth-child({column + 1})")
+    ]
 
 
 def test_light_dark_and_print(browser, tmp_path):
@@ -167,16 +204,30 @@ def test_light_dark_and_print(browser, tmp_path):
     for _ in range(2):
         theme = browser.execute_script("return document.documentElement.dataset.theme")
         looks[theme] = picture(browser)
-        colour = browser.execute_script("return document.getElementById('pareto').layout.font.color")
+        colour = browser.execute_script(
+            "return document.getElementById('pareto').layout.font.color"
+        )
         assert (int(colour[1:3], 16) > 128) == (theme == "dark")
         browser.execute_script("document.getElementById('theme').click()")
-        until(lambda theme=theme: browser.execute_script("return document.documentElement.dataset.theme") != theme)
+        until(
+            lambda theme=theme: (
+                browser.execute_script("return document.documentElement.dataset.theme") != theme
+            )
+        )
         time.sleep(0.5)
     assert np.median(looks["light"]) > 240 and np.median(looks["dark"]) < 40
-    browser.execute_script("document.documentElement.dataset.theme !== 'dark' && document.getElementById('theme').click()")
-    pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True})["data"])
+    browser.execute_script(
+        "document.documentElement.dataset.theme !== 'dark' && document.getElementById('theme').click()"
+    )
+    pdf = base64.b64decode(
+        browser.execute_cdp_cmd(
+            "Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True}
+        )["data"]
+    )
     assert pdf.startswith(b"%PDF") and 3 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 30
-    assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"  # as it was before
+    assert (
+        browser.execute_script("return document.documentElement.dataset.theme") == "dark"
+    )  # as it was before
     assert browser.get_log("browser") == []
 
 
@@ -184,11 +235,16 @@ def test_light_dark_and_print(browser, tmp_path):
 def test_figures_are_saved_as_pictures(browser, kind):
     from selenium.webdriver.common.by import By
 
-    browser.execute_script("arguments[0].click()", browser.find_element(By.CSS_SELECTOR, f"[data-of='errors'][data-save='{kind}']"))
+    browser.execute_script(
+        "arguments[0].click()",
+        browser.find_element(By.CSS_SELECTOR, f"[data-of='errors'][data-save='{kind}']"),
+    )
     path = browser.downloads / f"errors.{kind}"
     until(path.exists)
     if kind == "svg":
         assert "<svg" in path.read_text() and "top-1 error" in path.read_text()
     else:
         pixels = np.asarray(Image.open(path).convert("RGB"))
-        assert pixels.shape[1] > 1500 and np.median(pixels) == 255  # twice the size, light whatever the page is
+        assert (
+            pixels.shape[1] > 1500 and np.median(pixels) == 255
+        )  # twice the size, light whatever the page is

@@ -16,7 +16,13 @@ from bench.accuracy.compare import mcnemar_p, paired_interval_pct
 from bench.accuracy.reliability import expected_calibration_error, reliability
 from bench.speed.latency import percentile
 from bench.statistics import binomial, evidence, paired_test, sequential
-from bench.statistics.evidence import Evidence, Verdict, paired_evidence, proportion_evidence, verdicts
+from bench.statistics.evidence import (
+    Evidence,
+    Verdict,
+    paired_evidence,
+    proportion_evidence,
+    verdicts,
+)
 from bench.statistics.paired_test import Table
 from vgg_deploy.scoring import error_pct, ranks, wilson_pct
 

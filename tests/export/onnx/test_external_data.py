@@ -26,7 +26,14 @@ from vgg_deploy.runtimes import open_runtime
 
 def export(tmp_path, external=True, precision="fp32", net=None):
     source = save_net(net or thin_net("D"), tmp_path / "net.pt")
-    return export_onnx(source, tmp_path / "out", Wanted((precision,), external_data=external), None, 1, lambda text: None)[0]
+    return export_onnx(
+        source,
+        tmp_path / "out",
+        Wanted((precision,), external_data=external),
+        None,
+        1,
+        lambda text: None,
+    )[0]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +51,11 @@ def test_both_files_hold_the_same_net_as_one(exported, tmp_path):
     """Oracle: onnx's own loader, tensor by tensor against the file with everything inside."""
     inline = export(tmp_path, external=False).path
     data = exported.with_name("D.fp32.onnx.data")
-    assert {p.name for p in exported.parent.iterdir()} == {"D.fp32.onnx", "D.fp32.onnx.data", "D.fp32.json"}
+    assert {p.name for p in exported.parent.iterdir()} == {
+        "D.fp32.onnx",
+        "D.fp32.onnx.data",
+        "D.fp32.json",
+    }
     onnx.checker.check_model(str(exported), full_check=True)
     wanted, found = onnx.load(inline), onnx.load(exported)
     for a, b in zip(wanted.graph.initializer, found.graph.initializer, strict=True):
@@ -52,12 +63,20 @@ def test_both_files_hold_the_same_net_as_one(exported, tmp_path):
         np.testing.assert_array_equal(numpy_helper.to_array(a), numpy_helper.to_array(b))
     assert wanted.graph.node == found.graph.node and wanted.metadata_props == found.metadata_props
     assert data_locations(exported) == {"D.fp32.onnx.data"} and data_locations(inline) == set()
-    assert exported.stat().st_size + data.stat().st_size < inline.stat().st_size + onnx_file.PAGE * 4
+    assert (
+        exported.stat().st_size + data.stat().st_size < inline.stat().st_size + onnx_file.PAGE * 4
+    )
     manifest = json.loads(exported.with_suffix(".json").read_text())
     assert manifest["sha256"] == sha256(exported)
-    assert manifest["data"] == {"file": data.name, "sha256": sha256(data), "bytes": data.stat().st_size}
+    assert manifest["data"] == {
+        "file": data.name,
+        "sha256": sha256(data),
+        "bytes": data.stat().st_size,
+    }
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 80), np.uint8)
-    np.testing.assert_array_equal(open_runtime(exported)(images).score_map, open_runtime(inline)(images).score_map)
+    np.testing.assert_array_equal(
+        open_runtime(exported)(images).score_map, open_runtime(inline)(images).score_map
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8-cpu"])
@@ -97,7 +116,20 @@ def relocated(pair, location: str):
     pair.write_bytes(model.SerializeToString())
 
 
-@pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "sub/weights", "..\\secret", "c:secret", "..", ".", "", "*/_ORT_MEM_ADDR_/*"])
+@pytest.mark.parametrize(
+    "location",
+    [
+        "../secret",
+        "/etc/passwd",
+        "sub/weights",
+        "..\\secret",
+        "c:secret",
+        "..",
+        ".",
+        "",
+        "*/_ORT_MEM_ADDR_/*",
+    ],
+)
 def test_a_foreign_graph_is_not_followed_out_of_its_folder(location, pair, monkeypatch):
     (pair.parent.parent / "secret").write_bytes(pair.with_name(f"{pair.name}.data").read_bytes())
     relocated(pair, location)
@@ -128,18 +160,34 @@ def test_references_are_found_wherever_a_tensor_can_be(tmp_path):
     """In a constant's attribute, in a branch of an If, in a sparse tensor, in a function: onnx writes them, the reader finds them."""
 
     def elsewhere(location: str) -> TensorProto:
-        return onnx_file.referring(TensorProto(name="t", dims=[4], data_type=TensorProto.FLOAT), location, 0, 16)
+        return onnx_file.referring(
+            TensorProto(name="t", dims=[4], data_type=TensorProto.FLOAT), location, 0, 16
+        )
 
     def constant(location: str):
         return helper.make_node("Constant", [], [location], value=elsewhere(location))
 
-    branch = helper.make_graph([constant("in-branch")], "branch", [], [helper.make_tensor_value_info("in-branch", TensorProto.FLOAT, [4])])
-    nodes = [constant("in-constant"), helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)]
-    graph = helper.make_graph(nodes, "g", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])])
+    branch = helper.make_graph(
+        [constant("in-branch")],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("in-branch", TensorProto.FLOAT, [4])],
+    )
+    nodes = [
+        constant("in-constant"),
+        helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])]
+    )
     graph.initializer.append(elsewhere("in-initializer"))
     graph.sparse_initializer.add(values=elsewhere("in-sparse"))
     model = helper.make_model(graph)
-    model.functions.append(helper.make_function("own", "f", [], ["in-function"], [constant("in-function")], model.opset_import))
+    model.functions.append(
+        helper.make_function(
+            "own", "f", [], ["in-function"], [constant("in-function")], model.opset_import
+        )
+    )
     model.training_info.add(algorithm=branch)
     model.training_info[0].algorithm.node[0].attribute[0].t.CopyFrom(elsewhere("in-training"))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
@@ -155,7 +203,11 @@ def test_a_graph_that_nests_without_end_or_is_cut_is_refused(tmp_path, exported)
         node = b"\x2a" + onnx_file._varint(len(body)) + body
         inner = b"\x0a" + onnx_file._varint(len(node)) + node
     (tmp_path / "deep.onnx").write_bytes(b"\x3a" + onnx_file._varint(len(inner)) + inner)
-    for path, whole in ((tmp_path / "deep.onnx", None), (tmp_path / "cut.onnx", exported.read_bytes()[:-3]), (tmp_path / "empty.onnx", b"")):
+    for path, whole in (
+        (tmp_path / "deep.onnx", None),
+        (tmp_path / "cut.onnx", exported.read_bytes()[:-3]),
+        (tmp_path / "empty.onnx", b""),
+    ):
         if whole is not None:
             path.write_bytes(whole)
         with pytest.raises(InputError, match="not a model that ONNX Runtime can load"):
@@ -193,7 +245,10 @@ def test_a_tensor_of_another_length_than_its_shape_is_found(pair, tmp_path):
     tensor.raw_data = tensor.raw_data[:-4]
     inline.write_bytes(model.SerializeToString())
     size = len(tensor.raw_data) + 4
-    with pytest.raises(CheckFailed, match=rf"fc7.weight: {size - 4:,} bytes are stored, its shape .* takes {size:,}"):
+    with pytest.raises(
+        CheckFailed,
+        match=rf"fc7.weight: {size - 4:,} bytes are stored, its shape .* takes {size:,}",
+    ):
         read_referring(inline)
 
 
@@ -203,7 +258,12 @@ def test_reading_back_is_the_model_itself(tmp_path):
     (path.parent / "referring.onnx").write_bytes(read_referring(path).SerializeToString())
     wanted, found = onnx.load(path), onnx.load(path.parent / "referring.onnx")
     for a, b in zip(wanted.graph.initializer, found.graph.initializer, strict=True):
-        assert (a.name, a.dims, a.data_type, a.raw_data) == (b.name, b.dims, b.data_type, b.raw_data)
+        assert (a.name, a.dims, a.data_type, a.raw_data) == (
+            b.name,
+            b.dims,
+            b.data_type,
+            b.raw_data,
+        )
     for model in (wanted, found):
         del model.graph.initializer[:]
     assert wanted == found
@@ -223,7 +283,11 @@ def test_a_pair_is_never_half_new(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", dying)
     with pytest.raises(KeyboardInterrupt):
         export(tmp_path, net=thin_net("D", seed=5))
-    assert names[-1] == "D.fp32.onnx.data" and not path.exists() and not path.with_suffix(".json").exists()
+    assert (
+        names[-1] == "D.fp32.onnx.data"
+        and not path.exists()
+        and not path.with_suffix(".json").exists()
+    )
     monkeypatch.undo()
     export(tmp_path, external=False)  # over the remains; nothing of them stays
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"D.fp32.onnx", "D.fp32.json"}
@@ -234,7 +298,10 @@ def test_triton_gets_both(exported, tmp_path):
     placed = tmp_path / "models" / "D_fp32_onnx" / "1"
     assert {p.name for p in placed.iterdir()} == {"model.onnx", "D.fp32.onnx.data"}
     images = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 80), np.uint8)
-    np.testing.assert_array_equal(open_runtime(placed / "model.onnx")(images).score_map, open_runtime(exported)(images).score_map)
+    np.testing.assert_array_equal(
+        open_runtime(placed / "model.onnx")(images).score_map,
+        open_runtime(exported)(images).score_map,
+    )
     for file in (exported, placed / "model.onnx"):
         onnx.checker.check_model(str(file))  # it refuses data with several hard links
 
@@ -267,7 +334,13 @@ def test_an_engine_is_built_from_both(exported):
     from vgg_deploy.exported.trt_packages import FLAVOURS
 
     assert trt
-    built = build_engine(exported, FLAVOURS["rtx"], [Profile(Shape(1, 32, 32), Shape(1, 32, 48), Shape(2, 64, 96))], ("sm89",), lambda text: None)
+    built = build_engine(
+        exported,
+        FLAVOURS["rtx"],
+        [Profile(Shape(1, 32, 32), Shape(1, 32, 48), Shape(2, 64, 96))],
+        ("sm89",),
+        lambda text: None,
+    )
     assert built.manifest.bytes > exported.with_name(f"{exported.name}.data").stat().st_size / 2
     for file in (built.path, built.path.with_suffix(".json")):
         file.unlink()

@@ -14,7 +14,10 @@ from vgg_deploy.net.model import posterior
 
 
 def written(net, path, form="uint8"):
-    write_onnx(path, onnx_graph(net, Artifact(net.spec, form, "fp32", "net.pt", "0" * 64), PRECISIONS["fp32"]))
+    write_onnx(
+        path,
+        onnx_graph(net, Artifact(net.spec, form, "fp32", "net.pt", "0" * 64), PRECISIONS["fp32"]),
+    )
     return path
 
 
@@ -85,9 +88,21 @@ def test_the_graph_is_the_one_that_torch_onnx_export_traces(tmp_path):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dims = {"image": {0: torch.export.Dim("batch"), 2: torch.export.Dim("h", min=64, max=512), 3: torch.export.Dim("w", min=64, max=512)}}
+        dims = {
+            "image": {
+                0: torch.export.Dim("batch"),
+                2: torch.export.Dim("h", min=64, max=512),
+                3: torch.export.Dim("w", min=64, max=512),
+            }
+        }
         traced = torch.onnx.export(
-            Deployed().eval(), (torch.zeros(2, 3, 96, 128),), dynamo=True, opset_version=20, dynamic_shapes=dims, input_names=["image"], verbose=False
+            Deployed().eval(),
+            (torch.zeros(2, 3, 96, 128),),
+            dynamo=True,
+            opset_version=20,
+            dynamic_shapes=dims,
+            input_names=["image"],
+            verbose=False,
         ).model_proto
     own = onnx.load(written(net, tmp_path / "net.onnx", "float32"))
 
@@ -96,7 +111,9 @@ def test_the_graph_is_the_one_that_torch_onnx_export_traces(tmp_path):
 
     assert operators(own) == operators(traced)
     images = pixels(2, 3, 80, 110).astype(np.float32)
-    reference = ort.InferenceSession(traced.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"image": images})
+    reference = ort.InferenceSession(
+        traced.SerializeToString(), providers=["CPUExecutionProvider"]
+    ).run(None, {"image": images})
     for found, wanted in zip(run(tmp_path / "net.onnx", images), reference, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
@@ -108,20 +125,35 @@ def test_names_and_shapes_are_clean(tmp_path):
     names = [node.name for node in model.graph.node]
     assert names[:6] == ["to_float", "subtract_mean", "conv1_1", "relu1_1", "conv1_2", "relu1_2"]
     assert names[-7:] == ["fc6", "relu6", "fc7", "relu7", "fc8", "mean_score", "softmax"]
-    shapes = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*model.graph.input, *model.graph.output)}
-    assert shapes == {"image": ["batch", 3, "height", "width"], "posterior": ["batch", 4], "score_map": ["batch", 4, "map_height", "map_width"]}
-    assert {t.name for t in model.graph.initializer} >= {"conv1_1.weight", "conv5_3.bias", "fc8.weight"}
+    shapes = {
+        v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes == {
+        "image": ["batch", 3, "height", "width"],
+        "posterior": ["batch", 4],
+        "score_map": ["batch", 4, "map_height", "map_width"],
+    }
+    assert {t.name for t in model.graph.initializer} >= {
+        "conv1_1.weight",
+        "conv5_3.bias",
+        "fc8.weight",
+    }
     assert "Dropout" not in {node.op_type for node in model.graph.node}
 
 
 def test_the_streamed_file_is_what_protobuf_itself_would_write(tmp_path):
     """Oracle: the same model put together in memory by onnx's own helpers."""
     net = thin_net("A-LRN")
-    graph = onnx_graph(net, Artifact(net.spec, "uint8", "fp32", "net.pt", "0" * 64), PRECISIONS["fp32"])
+    graph = onnx_graph(
+        net, Artifact(net.spec, "uint8", "fp32", "net.pt", "0" * 64), PRECISIONS["fp32"]
+    )
     write_onnx(tmp_path / "net.onnx", graph)
     whole = onnx.ModelProto()
     whole.CopyFrom(graph.model)
-    whole.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in graph.weights.items())
+    whole.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name) for name, array in graph.weights.items()
+    )
     streamed = onnx.load(tmp_path / "net.onnx")
     assert streamed == whole
     assert len((tmp_path / "net.onnx").read_bytes()) == whole.ByteSize()
@@ -135,4 +167,9 @@ def test_metadata_tells_everything_needed_to_feed_the_net(tmp_path):
     assert entry.key == KEY
     artifact = Artifact.from_json(entry.value, "net.onnx")
     assert artifact.spec == net.spec
-    assert (artifact.input, artifact.precision, artifact.source, artifact.source_sha256) == ("uint8", "fp32", "net.pt", "0" * 64)
+    assert (artifact.input, artifact.precision, artifact.source, artifact.source_sha256) == (
+        "uint8",
+        "fp32",
+        "net.pt",
+        "0" * 64,
+    )

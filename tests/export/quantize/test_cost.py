@@ -32,16 +32,22 @@ def folder(tmp_path_factory):
 def export(tmp_path, folder, *precisions, say=None, net=None, **how):
     source, said = save_net(net or thin_net("A", classes=CLASSES), tmp_path / "net.pt"), []
     wanted = Wanted(precisions, calibration=folder, **how)
-    return export_onnx(source, tmp_path / "out", wanted, None, 1, (said if say is None else say).append)
+    return export_onnx(
+        source, tmp_path / "out", wanted, None, 1, (said if say is None else say).append
+    )
 
 
 def scored(maps: np.ndarray) -> list[Scores]:
     means = maps.mean((2, 3))
     powers = np.exp(means - means.max(1, keepdims=True))
-    return [Scores((powers / powers.sum(1, keepdims=True)).astype(np.float32), maps.astype(np.float32))]
+    return [
+        Scores((powers / powers.sum(1, keepdims=True)).astype(np.float32), maps.astype(np.float32))
+    ]
 
 
-@pytest.mark.parametrize("total, held", [(2, 1), (3, 1), (15, 7), (16, 8), (64, 8), (80, 10), (512, 64), (1000, 64)])
+@pytest.mark.parametrize(
+    "total, held", [(2, 1), (3, 1), (15, 7), (16, 8), (64, 8), (80, 10), (512, 64), (1000, 64)]
+)
 def test_images_are_held_out_evenly_and_never_shared(total, held):
     images = split(built_in("train", total))
     assert (len(images.held_out), len(images.for_ranges)) == (held, total - held)
@@ -86,12 +92,16 @@ def test_the_rating_follows_the_error_and_broken_is_useless():
     spoilt = wanted.copy()
     spoilt[3, 2] = np.nan
     assert "not finite" in rating(spoilt).broken
-    biased = wanted + np.array([3, 0, 0, 0, 0]).reshape(1, 5, 1, 1)  # so that an error of 100 % is far
+    biased = wanted + np.array([3, 0, 0, 0, 0]).reshape(
+        1, 5, 1, 1
+    )  # so that an error of 100 % is far
     constant = np.broadcast_to(biased.mean(0), biased.shape)
     assert "same scores for every image" in measure_cost(scored(constant), scored(biased)).broken
     # of one class only, nothing can be said against it: its scores differ little
     alike = np.array([9, 0, 0, 0, 0]).reshape(1, 5, 1, 1) + rng.normal(0, 0.01, wanted.shape)
-    assert measure_cost(scored(alike + rng.normal(0, 0.02, wanted.shape)), scored(alike)).broken == ""
+    assert (
+        measure_cost(scored(alike + rng.normal(0, 0.02, wanted.shape)), scored(alike)).broken == ""
+    )
 
 
 def test_the_cost_is_of_the_held_out_images_and_in_the_manifest(tmp_path, folder):
@@ -100,18 +110,30 @@ def test_the_cost_is_of_the_held_out_images_and_in_the_manifest(tmp_path, folder
     (f,) = export(tmp_path, folder, "int8-cpu", say=said)
     manifest = json.loads(f.path.with_suffix(".json").read_text())
     held_out = [folder / f"{i:02d}.png" for i in range(1, 24, 3)]
-    assert manifest["quantization"]["calibration"]["images"] == 16 and manifest["held_out"]["images"] == 8
+    assert (
+        manifest["quantization"]["calibration"]["images"] == 16
+        and manifest["held_out"]["images"] == 8
+    )
     net, file = open_runtime(tmp_path / "net.pt"), open_runtime(f.path)
     above = below = agree = 0.0
     for path in held_out:
         with Image.open(path) as image:
             scale = 48 / min(image.size)
-            size = tuple(48 if side == min(image.size) else int(np.floor(side * scale + 0.5)) for side in image.size)
-            pixels = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR)).transpose(2, 0, 1)[None]
-        wanted, found = (runtime(np.ascontiguousarray(pixels)).score_map.mean((2, 3)) for runtime in (net, file))
+            size = tuple(
+                48 if side == min(image.size) else int(np.floor(side * scale + 0.5))
+                for side in image.size
+            )
+            pixels = np.asarray(
+                image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+            ).transpose(2, 0, 1)[None]
+        wanted, found = (
+            runtime(np.ascontiguousarray(pixels)).score_map.mean((2, 3)) for runtime in (net, file)
+        )
         above, below = above + ((found - wanted) ** 2).sum(), below + (wanted**2).sum()
         agree += found.argmax() == wanted.argmax()
-    assert manifest["held_out"]["score_error_pct"] == pytest.approx(100 * (above / below) ** 0.5, rel=1e-3)
+    assert manifest["held_out"]["score_error_pct"] == pytest.approx(
+        100 * (above / below) ** 0.5, rel=1e-3
+    )
     assert manifest["held_out"]["agree"] == agree
     assert manifest["cost"] == ("high" if 100 * (above / below) ** 0.5 > 30 else "usual")
     assert any(text.startswith("Warning: 24 calibration images are few") for text in said)
@@ -131,15 +153,23 @@ def test_a_high_cost_is_written_with_a_warning_and_a_mark(tmp_path, folder, monk
     (f,) = export(tmp_path, folder, "int8", say=said)
     assert 30 < f.cost.score_error_pct < 100
     assert json.loads(f.path.with_suffix(".json").read_text())["cost"] == "high"
-    assert any(text.startswith("Warning: A.int8.onnx has a high cost: on 8 held-out images") for text in said)
+    assert any(
+        text.startswith("Warning: A.int8.onnx has a high cost: on 8 held-out images")
+        for text in said
+    )
 
 
 def test_max_cost_makes_it_an_error(tmp_path, folder, monkeypatch):
     (f,) = export(tmp_path, folder, "int8", max_cost=99.0)
     held = f.path.read_bytes()
-    with pytest.raises(CheckFailed, match=r"A.int8.onnx was not written: on 8 held-out images .*; --max-cost allows 0.1 %") as failed:
+    with pytest.raises(
+        CheckFailed,
+        match=r"A.int8.onnx was not written: on 8 held-out images .*; --max-cost allows 0.1 %",
+    ) as failed:
         export(tmp_path, folder, "int8", max_cost=0.1, per_channel=False)
-    assert failed.value.exit_code == 1 and f.path.read_bytes() == held  # the file of before is untouched
+    assert (
+        failed.value.exit_code == 1 and f.path.read_bytes() == held
+    )  # the file of before is untouched
 
 
 def test_a_failed_file_does_not_take_the_others_with_it(tmp_path, folder, monkeypatch):
@@ -149,7 +179,9 @@ def test_a_failed_file_does_not_take_the_others_with_it(tmp_path, folder, monkey
     def faulty(net, artifact, precision, quantization):
         graph = whole(net, artifact, precision, quantization)
         if precision.name == "int8-cpu":
-            graph.weights["conv3_1.weight.quantized"] = np.roll(graph.weights["conv3_1.weight.quantized"], 1, axis=3)
+            graph.weights["conv3_1.weight.quantized"] = np.roll(
+                graph.weights["conv3_1.weight.quantized"], 1, axis=3
+            )
         return graph
 
     monkeypatch.setattr(release, "onnx_graph", faulty)
@@ -165,12 +197,16 @@ def test_a_failed_file_does_not_take_the_others_with_it(tmp_path, folder, monkey
     said = run(vgg_export, source, "--onnx", "--precision", "int8,int8-cpu", "--calibration", folder, "--out", tmp_path / "cli",
                "--triton", tmp_path / "models", code=1)  # fmt: skip
     assert "A.int8.onnx was written; A.int8-cpu.onnx was not written: conv3_1 differs" in said
-    assert [row["file"] for row in json.loads((tmp_path / "cli" / "export.json").read_text())] == ["A.int8.onnx"]
+    assert [row["file"] for row in json.loads((tmp_path / "cli" / "export.json").read_text())] == [
+        "A.int8.onnx"
+    ]
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["A_int8_onnx"]
 
 
 def test_keeping_every_layer_is_refused_and_fc8_is_named_once(tmp_path, folder):
-    names = tuple(name for name, layer in thin_net("A").named_children() if isinstance(layer, torch.nn.Conv2d))
+    names = tuple(
+        name for name, layer in thin_net("A").named_children() if isinstance(layer, torch.nn.Conv2d)
+    )
     with pytest.raises(InputError, match="--keep conv1_1,.*: leaves no layer to quantize"):
         export(tmp_path, folder, "int8", keep=names)
     assert not (tmp_path / "out").exists()
@@ -198,7 +234,9 @@ def test_images_without_content_are_refused_or_counted(tmp_path, folder):
         for i, image in enumerate(images):
             image.save(root / f"{i}.png")
         net = thin_net("A", classes=CLASSES)
-        calibrate(net, "a" * 64, calibration_pictures(root, 99, net), root / "kept.json", 1, said.append)
+        calibrate(
+            net, "a" * 64, calibration_pictures(root, 99, net), root / "kept.json", 1, said.append
+        )
         return said
 
     for colour in ("black", (90, 120, 30)):
@@ -207,7 +245,10 @@ def test_images_without_content_are_refused_or_counted(tmp_path, folder):
     rng = np.random.default_rng(0)
     some = [picture("disc", rng) for _ in range(3)]
     said = calibrated([*some, Image.new("RGB", (50, 60)), some[0]])
-    assert "Warning: 1 of 5 calibration images show a single colour" in said[-2] and "only 4 of 5" in said[-1]
+    assert (
+        "Warning: 1 of 5 calibration images show a single colour" in said[-2]
+        and "only 4 of 5" in said[-1]
+    )
 
 
 def test_unreadable_calibration_images(tmp_path, folder):
@@ -218,7 +259,16 @@ def test_unreadable_calibration_images(tmp_path, folder):
     (bad / "00.png").write_bytes(b"\x89PNG\r\n\x1a\nno")  # for the ranges
     (bad / "04.png").write_text("text")  # held out
     source = save_net(thin_net("A", classes=CLASSES), tmp_path / "net.pt")
-    given = (source, "--onnx", "--precision", "int8", "--calibration", bad, "--out", tmp_path / "out")
+    given = (
+        source,
+        "--onnx",
+        "--precision",
+        "int8",
+        "--calibration",
+        bad,
+        "--out",
+        tmp_path / "out",
+    )
     said = run(vgg_export, *given, code=2)
     assert "00.png" in said and "--on-error skip" in said and "check --data" not in said
     for _ in range(2):  # measured, then from the kept calibration
@@ -228,16 +278,22 @@ def test_unreadable_calibration_images(tmp_path, folder):
     manifest = json.loads((tmp_path / "out" / "A.int8.json").read_text())
     assert manifest["quantization"]["calibration"]["skipped"] == [f"{bad}/00.png", f"{bad}/04.png"]
     assert manifest["held_out"]["images"] == 7
-    assert "00.png" in run(vgg_export, *given, code=2)  # the kept one skipped an image, which was not asked for
+    assert "00.png" in run(
+        vgg_export, *given, code=2
+    )  # the kept one skipped an image, which was not asked for
     for path in bad.iterdir():
         path.write_text("text")
-    assert "none of the 16 calibration images can be read" in run(vgg_export, *given, "--on-error", "skip", code=2)
+    assert "none of the 16 calibration images can be read" in run(
+        vgg_export, *given, "--on-error", "skip", code=2
+    )
 
 
 def test_a_calibration_folder_that_is_none(tmp_path, folder):
     source = save_net(thin_net("A"), tmp_path / "net.pt")
     for path, found in ((tmp_path / "nowhere", "does not exist"), (folder / "00.png", "is a file")):
-        said = run(vgg_export, source, "--onnx", "--precision", "int8", "--calibration", path, code=2)
+        said = run(
+            vgg_export, source, "--onnx", "--precision", "int8", "--calibration", path, code=2
+        )
         assert f"--calibration {path}: {found}" in said and "--data" not in said
 
 

@@ -10,7 +10,15 @@ from torch import nn
 from export.precision import PRECISIONS
 from export.quantize.calibration import calibrate, calibration_pictures, read_calibration
 from export.quantize.ranges import BINS, Range, clip, measure_ranges
-from export.quantize.rounding import LAST, Quantization, input_mapping, layer_as, quantize_weight, rounded_input, weight_scales
+from export.quantize.rounding import (
+    LAST,
+    Quantization,
+    input_mapping,
+    layer_as,
+    quantize_weight,
+    rounded_input,
+    weight_scales,
+)
 from export.quantize.sensitivity import measure_sensitivity
 from tests.support.nets import CLASSES, thin_net
 from vgg_deploy.errors import InputError
@@ -21,17 +29,34 @@ INT8, UINT8, FP8 = (PRECISIONS[name] for name in ("int8", "int8-cpu", "fp8"))
 def test_int8_rounds_halves_to_even_and_clips():
     mapping = input_mapping("conv2_1", 127.0, UINT8)._replace(scale=1.0)
     values = torch.tensor([0.0, 0.5, 1.5, 2.5, 254.6, 300.0, -3.0])
-    assert rounded_input(values, mapping).tolist() == [0, 0, 2, 2, 255, 255, 0]  # unsigned: zero below
+    assert rounded_input(values, mapping).tolist() == [
+        0,
+        0,
+        2,
+        2,
+        255,
+        255,
+        0,
+    ]  # unsigned: zero below
     signed = input_mapping("conv1_1", 127.0, UINT8)
     assert (signed.scale, signed.zero_point) == (1.0, 128)
-    assert rounded_input(torch.tensor([-200.0, -1.2, 126.6, 200.0]), signed).tolist() == [-128, -1, 127, 127]
-    assert rounded_input(torch.tensor([-200.0, 0.4, 200.0]), input_mapping("conv2_1", 127.0, INT8)).tolist() == [-128, 0, 127]
+    assert rounded_input(torch.tensor([-200.0, -1.2, 126.6, 200.0]), signed).tolist() == [
+        -128,
+        -1,
+        127,
+        127,
+    ]
+    assert rounded_input(
+        torch.tensor([-200.0, 0.4, 200.0]), input_mapping("conv2_1", 127.0, INT8)
+    ).tolist() == [-128, 0, 127]
 
 
 def test_fp8_has_the_values_of_e4m3():
     """Written out from the format: 3 bits of mantissa, exponents -6 to 8, no infinity, 448 the largest."""
     normal = [(1 + m / 8) * 2.0**e for e in range(-6, 9) for m in range(8)]
-    known = np.array(sorted({0.0, *(m / 8 * 2.0**-6 for m in range(8)), *(v for v in normal if v <= 448)}))
+    known = np.array(
+        sorted({0.0, *(m / 8 * 2.0**-6 for m in range(8)), *(v for v in normal if v <= 448)})
+    )
     rng = np.random.default_rng(0)
     values = rng.uniform(0, 500, 2000)
     mapping = input_mapping("conv2_1", 448.0, FP8)
@@ -49,14 +74,24 @@ def test_weights_are_nearest_and_symmetric(precision, per_channel):
     weight[3] = 0
     scales = weight_scales(weight, precision, per_channel)
     held = quantize_weight(weight, scales, precision)
-    assert scales.shape == ((600,) if per_channel else ()) and scales.dtype == precision.trunk and held.dtype == precision.weights.dtype
+    assert (
+        scales.shape == ((600,) if per_channel else ())
+        and scales.dtype == precision.trunk
+        and held.dtype == precision.weights.dtype
+    )
     step = scales.astype(np.float64).reshape(-1, 1, 1, 1) if per_channel else float(scales)
     back = held.astype(np.float64) * step
-    assert np.abs(held.astype(np.float64)).max() <= precision.weights.largest and (back[3] == 0).all()
+    assert (
+        np.abs(held.astype(np.float64)).max() <= precision.weights.largest and (back[3] == 0).all()
+    )
     if precision is not FP8:
-        assert (np.abs(back - weight) <= 0.5005 * step).all()  # half a step, and the scale's own rounding at the end
+        assert (
+            np.abs(back - weight) <= 0.5005 * step
+        ).all()  # half a step, and the scale's own rounding at the end
     else:
-        assert (np.abs(back - weight) <= np.maximum(np.abs(weight) / 15, 2.0**-10 * step)).all()  # half of the last of 3 bits
+        assert (
+            np.abs(back - weight) <= np.maximum(np.abs(weight) / 15, 2.0**-10 * step)
+        ).all()  # half of the last of 3 bits
 
 
 def test_a_quantized_convolution_is_the_integer_sum():
@@ -68,7 +103,9 @@ def test_a_quantized_convolution_is_the_integer_sum():
         found = layer_as(conv, images, UINT8, mapping, per_channel=True).numpy()
     scales = weight_scales(conv.weight.detach().numpy(), UINT8, True).astype(np.float64)
     q = np.clip(np.rint(images.numpy() / np.float32(mapping.scale)), 0, 255).astype(int)
-    w = np.rint(conv.weight.detach().numpy() / scales.astype(np.float32)[:, None, None, None]).astype(int)
+    w = np.rint(
+        conv.weight.detach().numpy() / scales.astype(np.float32)[:, None, None, None]
+    ).astype(int)
     for o in range(5):
         for y in range(5):
             for x in range(4):
@@ -77,7 +114,9 @@ def test_a_quantized_convolution_is_the_integer_sum():
                     for c in range(3) for i in range(3) for j in range(3)
                     if 0 <= y + i - 1 < 5 and 0 <= x + j - 1 < 4
                 )  # fmt: skip
-                assert found[0, o, y, x] == pytest.approx(total * mapping.scale * scales[o] + conv.bias[o].item(), abs=1e-5)
+                assert found[0, o, y, x] == pytest.approx(
+                    total * mapping.scale * scales[o] + conv.bias[o].item(), abs=1e-5
+                )
 
 
 def batches(count: int = 3):
@@ -118,7 +157,9 @@ def uniform(top: float = 1.0, outlier: float | None = None) -> Range:
 
 def test_clipping_of_known_distributions():
     for method in ("max", "mse", "percentile", "entropy"):
-        assert clip({"conv2_1": uniform()}, method, INT8)["conv2_1"] == pytest.approx(1, rel=0.03), method
+        assert clip({"conv2_1": uniform()}, method, INT8)["conv2_1"] == pytest.approx(
+            1, rel=0.03
+        ), method
     far = {"conv2_1": uniform(outlier=4.0)}
     assert clip(far, "max", INT8)["conv2_1"] == 4
     for method in ("mse", "percentile", "entropy"):
@@ -127,9 +168,16 @@ def test_clipping_of_known_distributions():
     values = torch.randn(1_000_000, generator=torch.Generator().manual_seed(0)).abs()
     gauss.add(values)
     chosen = clip({"conv2_1": gauss}, "mse", INT8)["conv2_1"]
-    errors = {t: float(((rounded_input(values, input_mapping("conv2_1", t, INT8)) - values) ** 2).mean()) for t in np.linspace(2, 5, 61)}
-    assert chosen == pytest.approx(min(errors, key=errors.get), abs=0.25)  # of the values themselves, not of bins
-    assert clip({"conv2_1": gauss}, "percentile", INT8)["conv2_1"] == pytest.approx(np.quantile(values.numpy(), 0.9999), rel=0.01)
+    errors = {
+        t: float(((rounded_input(values, input_mapping("conv2_1", t, INT8)) - values) ** 2).mean())
+        for t in np.linspace(2, 5, 61)
+    }
+    assert chosen == pytest.approx(
+        min(errors, key=errors.get), abs=0.25
+    )  # of the values themselves, not of bins
+    assert clip({"conv2_1": gauss}, "percentile", INT8)["conv2_1"] == pytest.approx(
+        np.quantile(values.numpy(), 0.9999), rel=0.01
+    )
 
 
 def test_entropy_is_refused_for_fp8_and_dead_layers_are_named():
@@ -147,13 +195,19 @@ def test_a_calibration_is_kept_and_reused_only_for_the_same_net_and_pictures(tmp
     assert len(pictures) == 12 and all(file.startswith("train/") for file in pictures.files)
     first = calibrate(net, "a" * 64, pictures, kept, 1, said.append)
     again = calibrate(net, "a" * 64, pictures, kept, 1, said.append)
-    assert "using the calibration in" in said[-1] and again.ranges["fc6"].counts.tolist() == first.ranges["fc6"].counts.tolist()
+    assert (
+        "using the calibration in" in said[-1]
+        and again.ranges["fc6"].counts.tolist() == first.ranges["fc6"].counts.tolist()
+    )
     calibrate(net, "b" * 64, pictures, kept, 1, said.append)
     assert "calibrating on 12 images" in said[-1]
     path = pictures.path(3)
     path.write_bytes(pictures.path(4).read_bytes())
     calibrate(net, "b" * 64, pictures, kept, 1, said.append)
-    assert "calibrating on 12 images" in said[-2] and "only 11 of 12 calibration images are different" in said[-1]
+    assert (
+        "calibrating on 12 images" in said[-2]
+        and "only 11 of 12 calibration images are different" in said[-1]
+    )
     held = json.loads(kept.read_text())
     kept.write_text(json.dumps({**held, "version": 1}))
     assert read_calibration(kept) is None  # of an earlier version: measured again
@@ -173,11 +227,20 @@ def test_calibration_needs_pictures(tmp_path):
 def test_sensitivity_finds_the_layer_whose_range_is_wrong():
     """One threshold is a hundredth of what it should be; that layer alone must stand out. Oracle for a layer: hooks."""
     net, given = thin_net("B"), batches()
-    thresholds = {name: r.input_max for name, r in measure_ranges(net, iter(given)).items() if name != LAST}
+    thresholds = {
+        name: r.input_max for name, r in measure_ranges(net, iter(given)).items() if name != LAST
+    }
     thresholds["conv3_2"] /= 100
-    found = {s.layer: s for s in measure_sensitivity(net, INT8, Quantization(thresholds), given, lambda n: None)}
+    found = {
+        s.layer: s
+        for s in measure_sensitivity(net, INT8, Quantization(thresholds), given, lambda n: None)
+    }
     assert min(found.values(), key=lambda s: s.sqnr_db).layer == "conv3_2"
-    assert found["conv3_2"].sqnr_db < 10 < min(s.sqnr_db for name, s in found.items() if name != "conv3_2")
+    assert (
+        found["conv3_2"].sqnr_db
+        < 10
+        < min(s.sqnr_db for name, s in found.items() if name != "conv3_2")
+    )
 
     name, exact, moved = "conv2_2", [], []
     mean = torch.tensor(net.spec.preprocessing.mean).view(1, 3, 1, 1)
@@ -186,7 +249,9 @@ def test_sensitivity_finds_the_layer_whose_range_is_wrong():
     for batch in given:
         with torch.inference_mode():
             exact.append(net(torch.from_numpy(batch).float() - mean).mean((2, 3)))
-    hook = conv.register_forward_pre_hook(lambda module, args: ((args[0] / step).round().clamp(-128, 127) * step,))
+    hook = conv.register_forward_pre_hook(
+        lambda module, args: ((args[0] / step).round().clamp(-128, 127) * step,)
+    )
     steps = (weight.abs().amax((1, 2, 3)) / 127).half().float().view(-1, 1, 1, 1)
     with torch.inference_mode():
         conv.weight.copy_((weight / steps).round().clamp(-127, 127) * steps)
@@ -197,5 +262,3 @@ def test_sensitivity_finds_the_layer_whose_range_is_wrong():
     wanted, got = torch.cat(exact), torch.cat(moved)
     sqnr = 10 * np.log10(float((wanted**2).mean() / ((got - wanted) ** 2).mean()))
     assert found[name].sqnr_db == pytest.approx(sqnr, abs=0.2)
-
-

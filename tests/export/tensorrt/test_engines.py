@@ -16,7 +16,13 @@ from onnx import numpy_helper
 from export.release import Wanted, export_onnx
 from export.tensorrt.build import build_engine, check_types, convolution_types
 from export.tensorrt.build_all import Engines, build_engines
-from export.tensorrt.profiles import COMMON, Aspects, aspects_of, covering_profile, profiles_per_scale
+from export.tensorrt.profiles import (
+    COMMON,
+    Aspects,
+    aspects_of,
+    covering_profile,
+    profiles_per_scale,
+)
 from export.tensorrt.targets import pick_targets
 from tests.support.nets import picture, save_net, thin_net
 from vgg_deploy.errors import CheckFailed, InputError
@@ -28,8 +34,13 @@ from vgg_deploy.runtimes import open_runtime
 
 ROOT = Path(__file__).parents[3]
 RTX = FLAVOURS["rtx"]
-needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed: pip install tensorrt-rtx")
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="engines run on GPUs only, and PyTorch sees none here")
+needs_rtx = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None,
+    reason="tensorrt-rtx is not installed: pip install tensorrt-rtx",
+)
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="engines run on GPUs only, and PyTorch sees none here"
+)
 PROFILES = [Profile(Shape(1, 32, 32), Shape(2, 64, 80), Shape(4, 96, 96))]
 
 # Which class a variable of the code holds, by file
@@ -42,7 +53,11 @@ HOLDS = {
     "vgg_deploy/exported/trt_packages.py": {},
     "vgg_deploy/runtimes/tensorrt.py": {"context": "IExecutionContext", "self.engine": "ICudaEngine", "loader": "Runtime"},
 }  # fmt: skip
-RTX_ONLY = {("module", "ComputeCapability"), ("IBuilderConfig", "num_compute_capabilities"), ("IBuilderConfig", "set_compute_capability")}
+RTX_ONLY = {
+    ("module", "ComputeCapability"),
+    ("IBuilderConfig", "num_compute_capabilities"),
+    ("IBuilderConfig", "set_compute_capability"),
+}
 
 
 def names_used(path: str) -> set[tuple[str, str]]:
@@ -77,7 +92,9 @@ def test_the_installed_api_is_the_listed_one():
     """What is listed of tensorrt_rtx is what the installed one has, so the lists are no invention."""
     import tensorrt_rtx as trt
 
-    known = json.loads((Path(__file__).parent / "tensorrt_names.json").read_text())["tensorrt_rtx 1.7"]
+    known = json.loads((Path(__file__).parent / "tensorrt_names.json").read_text())[
+        "tensorrt_rtx 1.7"
+    ]
     for of, names in known.items():
         found = dir(trt if of == "module" else getattr(trt, of))
         assert set(names) <= set(found), of
@@ -91,12 +108,29 @@ def exported(request, tmp_path_factory):
     (folder / "photos").mkdir()
     for i in range(6):
         picture("disc", rng).save(folder / "photos" / f"{i}.png")
-    wanted = Wanted(("fp32", "fp16", "bf16", "int8", "fp8", "int8-cpu"), keep=("conv1_1",), calibration=folder / "photos")
-    files = export_onnx(save_net(thin_net(request.param), folder / "net.pt"), folder, wanted, None, 1, lambda text: None)
+    wanted = Wanted(
+        ("fp32", "fp16", "bf16", "int8", "fp8", "int8-cpu"),
+        keep=("conv1_1",),
+        calibration=folder / "photos",
+    )
+    files = export_onnx(
+        save_net(thin_net(request.param), folder / "net.pt"),
+        folder,
+        wanted,
+        None,
+        1,
+        lambda text: None,
+    )
     return {e.artifact.precision: e.path for e in files}
 
 
-RUNS = {"fp32": 75, "fp16": 75, "bf16": 80, "int8": 75, "fp8": 89}  # from NVIDIA's tables of tensor cores
+RUNS = {
+    "fp32": 75,
+    "fp16": 75,
+    "bf16": 80,
+    "int8": 75,
+    "fp8": 89,
+}  # from NVIDIA's tables of tensor cores
 TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8", "fp8": "FP8"}
 
 
@@ -106,18 +140,36 @@ TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8", "fp8":
 def test_build_matrix(exported, precision, target):
     path = exported[precision]
     if int(target[2:]) < RUNS[precision]:
-        with pytest.raises(InputError, match=f"(?s)--precision {precision} is not on {target}.*sm120") as refused:
+        with pytest.raises(
+            InputError, match=f"(?s)--precision {precision} is not on {target}.*sm120"
+        ) as refused:
             build_engine(path, RTX, PROFILES, (target,), lambda text: None)
         assert refused.value.exit_code == 2
         return
     built = build_engine(path, RTX, PROFILES, (target,), lambda text: None)
     m = built.manifest
     assert m == read_engine_manifest(built.path) == check_engine(built.path)
-    assert (m.targets, m.profiles, m.bytes, m.sha256) == ((target,), tuple(PROFILES), built.path.stat().st_size, sha256(built.path))
-    assert m.onnx_sha256 == sha256(path) and m.version == RTX.version() and len(m.activation_bytes) == 1 and m.activation_bytes[0] > 0
+    assert (m.targets, m.profiles, m.bytes, m.sha256) == (
+        (target,),
+        tuple(PROFILES),
+        built.path.stat().st_size,
+        sha256(built.path),
+    )
+    assert (
+        m.onnx_sha256 == sha256(path)
+        and m.version == RTX.version()
+        and len(m.activation_bytes) == 1
+        and m.activation_bytes[0] > 0
+    )
     kept = {"fc8"} | ({"conv1_1"} if precision in ("int8", "fp8") else set())
-    assert {name for name, type in m.convolutions.items() if type != TYPES[precision]} == (kept if precision != "fp32" else set())
-    assert m.convolutions["fc8"] == "FLOAT" and m.inputs == {"image": "UINT8 [-1, 3, -1, -1]"} and set(m.outputs) == {"posterior", "score_map"}
+    assert {name for name, type in m.convolutions.items() if type != TYPES[precision]} == (
+        kept if precision != "fp32" else set()
+    )
+    assert (
+        m.convolutions["fc8"] == "FLOAT"
+        and m.inputs == {"image": "UINT8 [-1, 3, -1, -1]"}
+        and set(m.outputs) == {"posterior", "score_map"}
+    )
     assert not [p for p in built.path.parent.iterdir() if "partial" in p.name]
 
 
@@ -125,7 +177,10 @@ def test_build_matrix(exported, precision, target):
 def test_refusals_that_need_no_build(exported):
     import tensorrt_rtx as trt
 
-    with pytest.raises(InputError, match="int8-cpu is the file of ONNX Runtime's CPU kernels; export --precision int8"):
+    with pytest.raises(
+        InputError,
+        match="int8-cpu is the file of ONNX Runtime's CPU kernels; export --precision int8",
+    ):
         build_engine(exported["int8-cpu"], RTX, PROFILES, (), lambda text: None)
     with pytest.raises(InputError, match="--target sm90: tensorrt-rtx .* builds for sm75, sm80"):
         pick_targets(RTX, trt, ("sm90",), "fp16")
@@ -134,7 +189,9 @@ def test_refusals_that_need_no_build(exported):
         pick_targets(RTX, trt, ("sm75", "sm80", "sm89"), "fp8")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU whose absence is tested")
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="this machine has the GPU whose absence is tested"
+)
 def test_tensorrt_without_a_gpu_is_refused_with_the_way_out():
     with pytest.raises(InputError, match="builds on the GPU that it is for.*--trt-flavour rtx"):
         pick_targets(FLAVOURS["tensorrt"], None, (), "fp16")
@@ -146,7 +203,9 @@ def test_a_scale_of_shape_1_is_found(exported, tmp_path):
     model = onnx.load(exported["int8"])
     for tensor in model.graph.initializer:
         if re.fullmatch(r"conv3_1\.(de)?quantize\.scale", tensor.name):
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).reshape(1), tensor.name))
+            tensor.CopyFrom(
+                numpy_helper.from_array(numpy_helper.to_array(tensor).reshape(1), tensor.name)
+            )
     path = tmp_path / "D.int8.onnx"
     onnx.save(model, path)
     with pytest.raises(CheckFailed, match="conv3_1 in HALF, expected INT8"):
@@ -159,7 +218,9 @@ def test_a_convolution_in_floats_that_nobody_asked_for_is_found(exported, tmp_pa
     """Its Q and DQ taken out of the graph, so that TensorRT would run it in half precision."""
     model = onnx.load(exported["int8"])
     conv = next(node for node in model.graph.node if node.name == "conv3_1")
-    conv.input[0] = next(node for node in model.graph.node if node.name == "conv3_1.quantize").input[0]
+    conv.input[0] = next(
+        node for node in model.graph.node if node.name == "conv3_1.quantize"
+    ).input[0]
     path = tmp_path / "D.int8.onnx"
     onnx.save(model, path)
     with pytest.raises(CheckFailed, match="conv3_1 in HALF, expected INT8"):
@@ -172,11 +233,17 @@ def test_types_are_read_from_the_network(exported):
     import tensorrt_rtx as trt
 
     log = collecting_logger(trt)
-    network = trt.Builder(log).create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    network = trt.Builder(log).create_network(
+        1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    )
     parser = trt.OnnxParser(network, log)
     assert parser.parse_from_file(str(exported["int8"]))
     found = convolution_types(trt, network)
-    fed = {n.name.removesuffix(".quantize") for n in onnx.load(exported["int8"]).graph.node if n.op_type == "QuantizeLinear"}
+    fed = {
+        n.name.removesuffix(".quantize")
+        for n in onnx.load(exported["int8"]).graph.node
+        if n.op_type == "QuantizeLinear"
+    }
     assert {name for name, type in found.items() if type == "INT8"} == fed
     check_types(found, "int8", ("conv1_1", "fc8"), Path("x"))
     with pytest.raises(CheckFailed, match="would run conv1_1 in HALF"):
@@ -193,8 +260,13 @@ def test_an_impossible_profile_is_an_error_and_the_old_engine_stays(tmp_path):
     good = [Profile(*(Shape(n, 96, 96) for n in (1, 2, 4)))]
     built = build_engine(path, RTX, good, ("sm80",), lambda text: None)
     before = built.path.read_bytes(), manifest_path(built.path).read_text()
-    with pytest.raises(CheckFailed, match="kMIN.*What helps: the profile's smallest shape has no score map; raise --scales"):
-        build_engine(path, RTX, [Profile(Shape(1, 32, 32), *good[0][1:])], ("sm80",), lambda text: None)
+    with pytest.raises(
+        CheckFailed,
+        match="kMIN.*What helps: the profile's smallest shape has no score map; raise --scales",
+    ):
+        build_engine(
+            path, RTX, [Profile(Shape(1, 32, 32), *good[0][1:])], ("sm80",), lambda text: None
+        )
     assert (built.path.read_bytes(), manifest_path(built.path).read_text()) == before
 
 
@@ -223,19 +295,33 @@ def test_loading_checks_the_manifest(engine, tmp_path):
     engine.write_bytes(whole)
     held = json.loads(manifest)
     manifest_path(engine).write_text(json.dumps({**held, "version": "1.0.0"}))
-    assert re.search(r"built by tensorrt-rtx 1\.0\.0, installed is .*vgg-export --trt", refusal(engine, "cuda"))
-    for spoilt in ("{}", "hello", json.dumps({**held, "profiles": [1]}), json.dumps({**held, "manifest": 7}), json.dumps({**held, "artifact": 3})):
+    assert re.search(
+        r"built by tensorrt-rtx 1\.0\.0, installed is .*vgg-export --trt", refusal(engine, "cuda")
+    )
+    for spoilt in (
+        "{}",
+        "hello",
+        json.dumps({**held, "profiles": [1]}),
+        json.dumps({**held, "manifest": 7}),
+        json.dumps({**held, "artifact": 3}),
+    ):
         manifest_path(engine).write_text(spoilt)
         assert "vgg-export" in refusal(engine) or "export it again" in refusal(engine)
     manifest_path(engine).unlink()
     assert "has no manifest" in refusal(engine)
     manifest_path(engine).write_text(manifest)
-    source = tmp_path / "D.fp16.onnx" if (tmp_path / "D.fp16.onnx").exists() else tmp_path / "A-LRN.fp16.onnx"
+    source = (
+        tmp_path / "D.fp16.onnx"
+        if (tmp_path / "D.fp16.onnx").exists()
+        else tmp_path / "A-LRN.fp16.onnx"
+    )
     source.write_bytes(source.read_bytes() + b" ")
     assert "another" in refusal(engine) and "lies beside it now" in refusal(engine)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU whose absence is tested")
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="this machine has the GPU whose absence is tested"
+)
 def test_an_engine_without_a_gpu_is_an_error(engine):
     assert "PyTorch sees no CUDA GPU" in refusal(engine, "cuda")
 
@@ -270,14 +356,25 @@ def test_every_photo_of_a_data_set_fits_a_profile_of_its_scale():
     profiles = profiles_per_scale((256, 384, 512), 16, 224, aspects)
     for side, profile in zip((256, 384, 512), profiles, strict=True):
         for height, width in ((31, 100), (100, 31), (77, 100), (1, 1), (50, 161)):
-            assert profile.takes(Shape(16, *rescaled_size(height, width, side))), (side, height, width)
-        assert not profile.takes(Shape(17, side, side)) and not profile.takes(Shape(1, side, 4 * side))
+            assert profile.takes(Shape(16, *rescaled_size(height, width, side))), (
+                side,
+                height,
+                width,
+            )
+        assert not profile.takes(Shape(17, side, side)) and not profile.takes(
+            Shape(1, side, 4 * side)
+        )
     assert profiles[0].takes(Shape(1, 224, 224)) and not profiles[1].takes(Shape(1, 256, 256))
 
 
 def test_the_nearest_profile_is_picked(engine):
-    manifest = replace(read_engine_manifest(engine), profiles=tuple(profiles_per_scale((256, 384, 512), 8, 224, COMMON)))
-    assert manifest.nearest(Shape(8, 256, 341)) == 0 and manifest.nearest(Shape(8, 384, 512)) == 1  # 384 fits both
+    manifest = replace(
+        read_engine_manifest(engine),
+        profiles=tuple(profiles_per_scale((256, 384, 512), 8, 224, COMMON)),
+    )
+    assert (
+        manifest.nearest(Shape(8, 256, 341)) == 0 and manifest.nearest(Shape(8, 384, 512)) == 1
+    )  # 384 fits both
     assert manifest.nearest(Shape(1, 600, 512)) == 1 or manifest.nearest(Shape(1, 600, 512)) == 2
     with pytest.raises(InputError, match="9 pictures of 256x256 fits no profile.*--max-batch"):
         manifest.nearest(Shape(9, 256, 256))

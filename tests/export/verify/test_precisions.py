@@ -33,7 +33,14 @@ def folder(tmp_path_factory):
 
 def export(tmp_path, folder, *precisions, net=None, **how):
     source = save_net(net or thin_net("D"), tmp_path / "net.pt")
-    return export_onnx(source, tmp_path / "out", Wanted(precisions, calibration=folder, **how), None, 1, lambda text: None)
+    return export_onnx(
+        source,
+        tmp_path / "out",
+        Wanted(precisions, calibration=folder, **how),
+        None,
+        1,
+        lambda text: None,
+    )
 
 
 @pytest.mark.parametrize("arch", ["A-LRN", "C", "D"])
@@ -48,17 +55,37 @@ def test_every_precision_is_released_and_described(arch, tmp_path, folder):
         else:
             assert max(c.score_error for c in f.comparisons) < largest[precision]
         manifest = json.loads(f.path.with_suffix(".json").read_text())
-        assert manifest["precision"] == precision and ("ranges" in manifest) == (precision != "fp32")
+        assert manifest["precision"] == precision and ("ranges" in manifest) == (
+            precision != "fp32"
+        )
         assert ("quantization" in manifest) == (precision in QUANTIZED)
         model = onnx.load(f.path)
         types = {t.name: t.data_type for t in model.graph.initializer}
-        assert types["fc8.weight"] == types["fc8.bias"] == types["subtract_mean.mean"] == TensorProto.FLOAT
-        stored = {"fp32": "FLOAT", "fp16": "FLOAT16", "bf16": "BFLOAT16", "int8": "INT8", "int8-cpu": "INT8", "fp8": "FLOAT8E4M3FN"}[precision]
+        assert (
+            types["fc8.weight"]
+            == types["fc8.bias"]
+            == types["subtract_mean.mean"]
+            == TensorProto.FLOAT
+        )
+        stored = {
+            "fp32": "FLOAT",
+            "fp16": "FLOAT16",
+            "bf16": "BFLOAT16",
+            "int8": "INT8",
+            "int8-cpu": "INT8",
+            "fp8": "FLOAT8E4M3FN",
+        }[precision]
         weight = types["conv3_1.weight.quantized" if precision in QUANTIZED else "conv3_1.weight"]
         assert TensorProto.DataType.Name(weight) == stored
-        assert {p.name: p.type.tensor_type.elem_type for p in model.graph.output} == dict.fromkeys(("posterior", "score_map"), TensorProto.FLOAT)
+        assert {p.name: p.type.tensor_type.elem_type for p in model.graph.output} == dict.fromkeys(
+            ("posterior", "score_map"), TensorProto.FLOAT
+        )
     held = json.loads((tmp_path / "out" / f"{arch}.int8.json").read_text())["quantization"]
-    assert held["kept"] == ["conv1_1", "fc8"] and "conv1_1" not in held["thresholds"] and held["calibration"]["images"] == 8
+    assert (
+        held["kept"] == ["conv1_1", "fc8"]
+        and "conv1_1" not in held["thresholds"]
+        and held["calibration"]["images"] == 8
+    )
     assert not [p for p in (tmp_path / "out").iterdir() if "partial" in p.name or "twin" in p.name]
 
 
@@ -76,11 +103,19 @@ def test_scales_stand_as_tensorrt_wants_them(precision, per_channel, tmp_path, f
         assert held[f"{conv}.quantize.scale"] == held[f"{conv}.dequantize.scale"] > 0
         weight, scale = held[f"{conv}.weight.quantized"], held[f"{conv}.weight.scale"]
         assert scale.shape == (weight.shape[:1] if per_channel else ())
-        assert float(np.abs(weight.astype(np.float32)).max()) == {"fp8": 448, "int8": 127, "int8-cpu": 64}[precision]
+        assert (
+            float(np.abs(weight.astype(np.float32)).max())
+            == {"fp8": 448, "int8": 127, "int8-cpu": 64}[precision]
+        )
         assert held[f"{conv}.bias"].dtype == (np.float32 if precision == "int8-cpu" else np.float16)
         zero = held[f"{conv}.quantize.zero_point"]
-        assert zero.shape == () and float(zero) == (128 if (precision, conv) == ("int8-cpu", "conv1_1") else 0)
-        assert zero.dtype == {"int8": np.int8, "int8-cpu": np.uint8, "fp8": ml_dtypes.float8_e4m3fn}[precision]
+        assert zero.shape == () and float(zero) == (
+            128 if (precision, conv) == ("int8-cpu", "conv1_1") else 0
+        )
+        assert (
+            zero.dtype
+            == {"int8": np.int8, "int8-cpu": np.uint8, "fp8": ml_dtypes.float8_e4m3fn}[precision]
+        )
 
 
 def test_onnx_runtime_fuses_the_cpu_form(tmp_path, folder):
@@ -89,17 +124,28 @@ def test_onnx_runtime_fuses_the_cpu_form(tmp_path, folder):
 
     (f,) = export(tmp_path, folder, "int8-cpu")
     options = ort.SessionOptions()
-    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "optimised.onnx"), 4
+    options.optimized_model_filepath, options.log_severity_level = (
+        str(tmp_path / "optimised.onnx"),
+        4,
+    )
     ort.InferenceSession(f.path, options, providers=["CPUExecutionProvider"])
     ops = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
     assert ops.count("QLinearConv") == 15 and sum(op.endswith("Conv") for op in ops) == 16
-    assert ops.count("QuantizeLinear") == 1 and ops.count("DequantizeLinear") <= 2 and "Relu" not in ops
+    assert (
+        ops.count("QuantizeLinear") == 1
+        and ops.count("DequantizeLinear") <= 2
+        and "Relu" not in ops
+    )
 
 
 def graph_of(tmp_path, folder, precision):
     (f,) = export(tmp_path, folder, precision)
     model = onnx.load(f.path)
-    quantized = {n.name for n in model.graph.node if n.op_type == "Conv"} - {"fc8"} if precision in QUANTIZED else set()
+    quantized = (
+        {n.name for n in model.graph.node if n.op_type == "Conv"} - {"fc8"}
+        if precision in QUANTIZED
+        else set()
+    )
     assert lint(model, PRECISIONS[precision], quantized, {}) == []
     return model, PRECISIONS[precision], quantized
 
@@ -115,13 +161,27 @@ def test_the_lint_names_every_planted_fault(tmp_path, folder):
         fault(model)
         return "; ".join(lint(model, p, asked if quantized is None else quantized, {}))
 
-    assert "conv2_1.quantize: activation scale of shape (1,)" in found(lambda m: change(m, "conv2_1.quantize.scale", lambda a: a.reshape(1)))
-    assert "conv2_1.dequantize: zero point 3" in found(lambda m: change(m, "conv2_1.dequantize.zero_point", lambda a: np.array(3, np.int8)))
-    assert "conv2_1.weight: a scale is zero" in found(lambda m: change(m, "conv2_1.weight.scale", lambda a: a * 0))
-    assert "not finite" in found(lambda m: change(m, "conv2_1.quantize.scale", lambda a: np.array(np.inf, a.dtype)))
-    assert "weight scales for 8 output channels" in found(lambda m: change(m, "conv2_1.weight.scale", lambda a: a[:3]))
-    assert "conv2_1: its bias is no stored float" in found(lambda m: change(m, "conv2_1.bias", lambda a: a.astype(np.int32)))
-    assert "conv4_1: is quantized, not as asked" in found(lambda m: None, quantized=_all_but("conv4_1"))
+    assert "conv2_1.quantize: activation scale of shape (1,)" in found(
+        lambda m: change(m, "conv2_1.quantize.scale", lambda a: a.reshape(1))
+    )
+    assert "conv2_1.dequantize: zero point 3" in found(
+        lambda m: change(m, "conv2_1.dequantize.zero_point", lambda a: np.array(3, np.int8))
+    )
+    assert "conv2_1.weight: a scale is zero" in found(
+        lambda m: change(m, "conv2_1.weight.scale", lambda a: a * 0)
+    )
+    assert "not finite" in found(
+        lambda m: change(m, "conv2_1.quantize.scale", lambda a: np.array(np.inf, a.dtype))
+    )
+    assert "weight scales for 8 output channels" in found(
+        lambda m: change(m, "conv2_1.weight.scale", lambda a: a[:3])
+    )
+    assert "conv2_1: its bias is no stored float" in found(
+        lambda m: change(m, "conv2_1.bias", lambda a: a.astype(np.int32))
+    )
+    assert "conv4_1: is quantized, not as asked" in found(
+        lambda m: None, quantized=_all_but("conv4_1")
+    )
     assert "conv9_9: is no convolution" in found(lambda m: None, quantized=_all_but() | {"conv9_9"})
 
     def unquantized(model):
@@ -137,11 +197,16 @@ def test_the_lint_names_every_planted_fault(tmp_path, folder):
             change(model, name, lambda a: a.astype(np.float16))
 
     text = found(half_head, "fp16")
-    assert "fc8: computes in FLOAT16, expected FLOAT" in text and "softmax: computes in FLOAT16" in text
+    assert (
+        "fc8: computes in FLOAT16, expected FLOAT" in text
+        and "softmax: computes in FLOAT16" in text
+    )
 
 
 def _all_but(*names: str) -> set[str]:
-    convs = [f"conv{s}_{i}" for s, n in enumerate((2, 2, 3, 3, 3), start=1) for i in range(1, n + 1)] + ["fc6", "fc7"]
+    convs = [
+        f"conv{s}_{i}" for s, n in enumerate((2, 2, 3, 3, 3), start=1) for i in range(1, n + 1)
+    ] + ["fc6", "fc7"]
     return set(convs) - set(names)
 
 
@@ -151,7 +216,10 @@ def test_half_precision_needs_headroom(tmp_path, folder):
     with torch.no_grad():
         net.conv2_1.bias += 40_000
         net.conv3_1.weight /= 1000
-    with pytest.raises(CheckFailed, match=r"conv2_1: reaches 40,\d+ on the pictures seen, half precision ends at 65,504 .*use bf16"):
+    with pytest.raises(
+        CheckFailed,
+        match=r"conv2_1: reaches 40,\d+ on the pictures seen, half precision ends at 65,504 .*use bf16",
+    ):
         export(tmp_path, None, "fp16", net=net)
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
     (f,) = export(tmp_path, None, "bf16", net=net)
@@ -162,11 +230,15 @@ def test_half_precision_needs_headroom(tmp_path, folder):
 
 
 def wrong_scale(graph):
-    graph.weights["conv3_1.dequantize.scale"] = np.asarray(graph.weights["conv3_1.dequantize.scale"] * 1.01, graph.weights["conv3_1.bias"].dtype)
+    graph.weights["conv3_1.dequantize.scale"] = np.asarray(
+        graph.weights["conv3_1.dequantize.scale"] * 1.01, graph.weights["conv3_1.bias"].dtype
+    )
 
 
 def moved_weights(graph):
-    graph.weights["conv3_1.weight.quantized"] = np.roll(graph.weights["conv3_1.weight.quantized"], 1, axis=3)
+    graph.weights["conv3_1.weight.quantized"] = np.roll(
+        graph.weights["conv3_1.weight.quantized"], 1, axis=3
+    )
 
 
 def swapped_weight_scales(graph):
@@ -183,8 +255,12 @@ def padded_otherwise(graph):
 
 
 @pytest.mark.parametrize("precision", QUANTIZED)
-@pytest.mark.parametrize("fault", [wrong_scale, moved_weights, swapped_weight_scales, zeroed_bias, padded_otherwise])
-def test_the_twin_names_the_convolution_with_a_planted_fault(fault, precision, tmp_path, folder, monkeypatch):
+@pytest.mark.parametrize(
+    "fault", [wrong_scale, moved_weights, swapped_weight_scales, zeroed_bias, padded_otherwise]
+)
+def test_the_twin_names_the_convolution_with_a_planted_fault(
+    fault, precision, tmp_path, folder, monkeypatch
+):
     """Faults as small as one per cent of a scale, which no comparison with float32 would tell from quantization."""
 
     def faulty(net, artifact, *how):
@@ -193,7 +269,9 @@ def test_the_twin_names_the_convolution_with_a_planted_fault(fault, precision, t
         return graph
 
     monkeypatch.setattr(release, "onnx_graph", faulty)
-    with pytest.raises(CheckFailed, match=f"D.{precision}.onnx was not written: conv3_1 differs from PyTorch"):
+    with pytest.raises(
+        CheckFailed, match=f"D.{precision}.onnx was not written: conv3_1 differs from PyTorch"
+    ):
         export(tmp_path, folder, precision)
     assert not (tmp_path / "out" / f"D.{precision}.onnx").exists()
 
@@ -218,8 +296,13 @@ def test_softmax_before_the_average_is_found_in_reduced_files(precision, tmp_pat
 def test_ranges_that_fit_nothing_are_found_by_their_cost(tmp_path, folder, monkeypatch):
     """The file holds what it should, but what it should is useless: everything is clipped to nothing."""
     whole = release.clip
-    monkeypatch.setattr(release, "clip", lambda *given: {name: t / 1000 for name, t in whole(*given).items()})
-    with pytest.raises(CheckFailed, match=r"D.int8.onnx was not written: on 8 held-out images .* it is useless, because .*--sensitivity"):
+    monkeypatch.setattr(
+        release, "clip", lambda *given: {name: t / 1000 for name, t in whole(*given).items()}
+    )
+    with pytest.raises(
+        CheckFailed,
+        match=r"D.int8.onnx was not written: on 8 held-out images .* it is useless, because .*--sensitivity",
+    ):
         export(tmp_path, folder, "int8")
     assert not (tmp_path / "out" / "D.int8.onnx").exists()
 
@@ -231,7 +314,9 @@ def test_bfloat16_on_a_cpu_is_refused_with_the_reason(tmp_path):
 
 
 def test_layers_to_keep_must_exist(tmp_path, folder):
-    with pytest.raises(InputError, match="--keep conv9_9: net D has no such layer; choose from conv1_1"):
+    with pytest.raises(
+        InputError, match="--keep conv9_9: net D has no such layer; choose from conv1_1"
+    ):
         export(tmp_path, folder, "int8", keep=("conv9_9",))
 
 
@@ -243,8 +328,13 @@ def test_pytorch_in_the_same_precision_says_the_same(precision, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 80), np.uint8)
     wanted = open_runtime(source)(images)
     found = open_runtime(source, precision=precision)(images)
-    error = np.sqrt(np.mean((found.score_map - wanted.score_map) ** 2) / np.mean(wanted.score_map**2))
-    assert error <= {"fp32": 0, "fp16": 3e-3, "bf16": 3e-2}[precision] and found.posterior.dtype == np.float32
+    error = np.sqrt(
+        np.mean((found.score_map - wanted.score_map) ** 2) / np.mean(wanted.score_map**2)
+    )
+    assert (
+        error <= {"fp32": 0, "fp16": 3e-3, "bf16": 3e-2}[precision]
+        and found.posterior.dtype == np.float32
+    )
     assert precision == "fp32" or error > 0
 
 
@@ -252,4 +342,6 @@ def test_helper_types():
     """ml_dtypes and onnx mean the same types."""
     for precision, kind in (("bf16", TensorProto.BFLOAT16), ("fp16", TensorProto.FLOAT16)):
         assert helper.np_dtype_to_tensor_dtype(PRECISIONS[precision].trunk) == kind
-    assert helper.np_dtype_to_tensor_dtype(PRECISIONS["fp8"].weights.dtype) == TensorProto.FLOAT8E4M3FN
+    assert (
+        helper.np_dtype_to_tensor_dtype(PRECISIONS["fp8"].weights.dtype) == TensorProto.FLOAT8E4M3FN
+    )

@@ -34,7 +34,23 @@ def trained(photos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "A"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VGG_DEPLOY_CACHE", str(folder.parent / "cache"))
-        said = run(train, "--arch", "A", "--data", photos, *THIN, "--epochs", "3", "--lr-drops", "2", "--lr", "0.003", "--tensorboard", "--out", folder)
+        said = run(
+            train,
+            "--arch",
+            "A",
+            "--data",
+            photos,
+            *THIN,
+            "--epochs",
+            "3",
+            "--lr-drops",
+            "2",
+            "--lr",
+            "0.003",
+            "--tensorboard",
+            "--out",
+            folder,
+        )
     return folder, said
 
 
@@ -68,44 +84,86 @@ def test_a_run_draws_its_tables(trained):
     epochs, steps = (pd.read_csv(folder / name) for name in TABLES)
     loss, error, rate = curves(read_histories(folder), "title").axes
     np.testing.assert_allclose(line(loss, "running loss"), steps[["step", "train_loss"]])
-    np.testing.assert_allclose(line(error, "running training top-1"), steps[["step", "train_top1_error_pct"]])
+    np.testing.assert_allclose(
+        line(error, "running training top-1"), steps[["step", "train_top1_error_pct"]]
+    )
     for name in ("top1", "top5"):
-        np.testing.assert_allclose(line(error, f"validation top-{name[-1]}"), epochs[["step", f"val_{name}_error_pct"]])
-    for middle, row in zip((3, 9, 15), epochs.itertuples(), strict=True):  # an epoch's mean is level over its six updates
+        np.testing.assert_allclose(
+            line(error, f"validation top-{name[-1]}"), epochs[["step", f"val_{name}_error_pct"]]
+        )
+    for middle, row in zip(
+        (3, 9, 15), epochs.itertuples(), strict=True
+    ):  # an epoch's mean is level over its six updates
         assert level(loss, "loss of epochs", middle) == row.train_loss
         assert level(error, "training top-1", middle) == row.train_top1_error_pct
-        assert level(rate, "learning rate", middle) == pytest.approx(0.003 if row.epoch < 3 else 0.0003)
+        assert level(rate, "learning rate", middle) == pytest.approx(
+            0.003 if row.epoch < 3 else 0.0003
+        )
     lowest = epochs[epochs.val_top1_error_pct == epochs.val_top1_error_pct.min()].iloc[-1]
     assert line(error, "best").tolist() == [[lowest.step, lowest.val_top1_error_pct]]
     assert line(loss, "equal scores")[:, 1].tolist() == [math.log(4)] * 2 and "ln 4" in texts(loss)
-    assert rate.get_yscale() == "log" and [tick.get_text() for tick in rate.get_yticklabels()] == ["0.0003", "0.003"]
+    assert rate.get_yscale() == "log" and [tick.get_text() for tick in rate.get_yticklabels()] == [
+        "0.0003",
+        "0.003",
+    ]
     assert rate.get_xlim() == loss.get_xlim() == (0, 18)
     last = epochs.iloc[-1]
-    assert f"epoch means  {last.train_loss:.2f}" in texts(loss) and f"validation top-5  {last.val_top5_error_pct:.1f}" in texts(error)
+    assert f"epoch means  {last.train_loss:.2f}" in texts(
+        loss
+    ) and f"validation top-5  {last.val_top5_error_pct:.1f}" in texts(error)
 
 
 def test_a_chain_draws_its_stages_one_after_another(here, photos):
     thin = [a for a in THIN if a not in ("--side", "32:64")]
-    said = run(train, "--arch", "D", "--chain", "paper", "--data", photos, *thin, "--epochs", "2", "--out", "paper")
-    assert "The chain's curves: paper/curves.png" in said and (here / "paper" / "curves.png").is_file()
+    said = run(
+        train,
+        "--arch",
+        "D",
+        "--chain",
+        "paper",
+        "--data",
+        photos,
+        *thin,
+        "--epochs",
+        "2",
+        "--out",
+        "paper",
+    )
+    assert (
+        "The chain's curves: paper/curves.png" in said and (here / "paper" / "curves.png").is_file()
+    )
     assert all((here / "paper" / name / "curves.png").is_file() for name in ("A-256", "D-jitter"))
     loss, error, rate = curves(read_histories(here / "paper"), "title").axes
     # two epochs of six updates each from scratch, half of them where a net goes on; S as the crop of 32 is to 224
-    begins = {"A-256": (0, "S=37"), "D-256": (12, "S=37"), "D-384": (24, "S=55"), "D-jitter": (30, "S in [37;73]")}
+    begins = {
+        "A-256": (0, "S=37"),
+        "D-256": (12, "S=37"),
+        "D-384": (24, "S=55"),
+        "D-jitter": (30, "S in [37;73]"),
+    }
     for axes in (loss, error, rate):
         assert axes.get_xlim() == (0, 36)
         for name in ("D-256", "D-384", "D-jitter"):
             assert line(axes, f"begin of {name}")[:, 0].tolist() == [begins[name][0]] * 2
     for which, (name, (begin, s)) in enumerate(begins.items()):
         epochs = pd.read_csv(here / "paper" / name / "metrics.csv")
-        np.testing.assert_allclose(line(error, "validation top-1", which), np.c_[begin + epochs.step, epochs.val_top1_error_pct])
+        np.testing.assert_allclose(
+            line(error, "validation top-1", which),
+            np.c_[begin + epochs.step, epochs.val_top1_error_pct],
+        )
         assert level(loss, "loss of epochs", begin + 3, which) == epochs.train_loss[0]
         label = next(text for text in loss.texts if text.get_text() == f"{name}\n{s}")
         assert label.get_position()[0] == begin + 6 * len(epochs) / 2
     before = (here / "paper" / "curves.png").read_bytes()
-    (here / "paper" / "D-jitter" / "metrics.csv").write_text((here / "paper" / "D-jitter" / "metrics.csv").read_text().split("\n")[0] + "\n")
-    assert "Curves: paper/curves.png" in run(train, "--plot", "paper")  # a stage without an epoch waits
-    assert (here / "paper" / "curves.png").read_bytes() != before and len(read_histories(here / "paper")) == 3
+    (here / "paper" / "D-jitter" / "metrics.csv").write_text(
+        (here / "paper" / "D-jitter" / "metrics.csv").read_text().split("\n")[0] + "\n"
+    )
+    assert "Curves: paper/curves.png" in run(
+        train, "--plot", "paper"
+    )  # a stage without an epoch waits
+    assert (here / "paper" / "curves.png").read_bytes() != before and len(
+        read_histories(here / "paper")
+    ) == 3
 
 
 def test_a_line_that_is_being_written_is_left_out(copied):
@@ -129,7 +187,9 @@ def test_a_line_that_is_being_written_is_left_out(copied):
 )  # fmt: skip
 def test_a_table_that_cannot_be_drawn_is_named(spoil, says, copied):
     spoilt = spoil((copied / "metrics.csv").read_bytes())
-    (copied / "metrics.csv").unlink() if spoilt is None else (copied / "metrics.csv").write_bytes(spoilt)
+    (copied / "metrics.csv").unlink() if spoilt is None else (copied / "metrics.csv").write_bytes(
+        spoilt
+    )
     assert f"{copied}/{says}" in run(train, "--plot", copied, code=2)
 
 
@@ -138,11 +198,15 @@ def test_other_files_of_a_folder_that_cannot_be_drawn_are_named(copied, here):
     (copied / "steps.csv").write_text((copied / "steps.csv").read_text().split("\n")[0] + "\n")
     assert draw_curves(copied)  # running means can be lacking
     (copied / "steps.csv").write_text("step,lr\n")
-    assert "steps.csv: damaged, lacks the columns epoch, train_loss" in run(train, "--plot", copied, code=2)
+    assert "steps.csv: damaged, lacks the columns epoch, train_loss" in run(
+        train, "--plot", copied, code=2
+    )
     (copied / "chain.json").write_text("[]")
     assert "chain.json: damaged" in run(train, "--plot", copied, code=2)
     (copied / "chain.json").write_text('{"stages": [{"name": "A"}]}')
-    assert "no stage of this chain has finished an epoch yet" in run(train, "--plot", copied, code=2)
+    assert "no stage of this chain has finished an epoch yet" in run(
+        train, "--plot", copied, code=2
+    )
 
 
 def test_without_best_pt_the_curves_lack_only_the_level_of_equal_scores(copied):
@@ -160,7 +224,9 @@ def test_runs_are_compared_by_mean_and_range_over_seeds(copied, tmp_path):
         table.to_csv(tmp_path / name / "metrics.csv", index=False)
     labelled = {"both": [tmp_path / "seed 1", tmp_path / "seed 2"], "one": [tmp_path / "other"]}
     (axes,) = comparison(labelled, "step").axes
-    assert line(axes, "both").tolist() == [[6, 85], [12, 61.5], [18, 48]] and line(axes, "one").tolist() == [[6, 70], [12, 40], [18, 30]]
+    assert line(axes, "both").tolist() == [[6, 85], [12, 61.5], [18, 48]] and line(
+        axes, "one"
+    ).tolist() == [[6, 70], [12, 40], [18, 30]]
     band = {tuple(point) for point in axes.collections[0].get_paths()[0].vertices}
     assert band == {(6, 80), (12, 60), (18, 46), (6, 90), (12, 63), (18, 50)}
     assert "both, 2 seeds  48.0" in texts(axes) and "one  30.0" in texts(axes)
@@ -188,7 +254,10 @@ def test_labels_are_pushed_apart_only_where_they_are_too_close():
 def test_the_picture_holds_the_very_views_of_the_training(here, photos):
     """Oracle: the views drawn by hand from the generator of seed, epoch and image, and looked for in the picture."""
     said = run(train, "--data", photos, *THIN, "--seed", "5", "--picture", "deep/views.png")
-    assert "Views of training images, as a net gets them: deep/views.png" in said and not (here / "runs").exists()
+    assert (
+        "Views of training images, as a net gets them: deep/views.png" in said
+        and not (here / "runs").exists()
+    )
     dataset = open_dataset(photos, "train")
     components = measure_colours(dataset, 1).components()
     page = np.array(Image.open(here / "deep" / "views.png"))
@@ -196,13 +265,26 @@ def test_the_picture_holds_the_very_views_of_the_training(here, photos):
     for index in (0, 16, 32, 48, 64, 80):  # 6 of 96
         for epoch in range(6):
             rng = np.random.default_rng((5, epoch, index, 1))
-            view = random_view(read_image(dataset.path(index)), 32, (32, 64), "bilinear", components, 0.1, rng)
-            shown = (view.crop + torch.from_numpy(view.shift)[:, None, None]).clamp(0, 255).round().byte().permute(1, 2, 0).numpy()
+            view = random_view(
+                read_image(dataset.path(index)), 32, (32, 64), "bilinear", components, 0.1, rng
+            )
+            shown = (
+                (view.crop + torch.from_numpy(view.shift)[:, None, None])
+                .clamp(0, 255)
+                .round()
+                .byte()
+                .permute(1, 2, 0)
+                .numpy()
+            )
             found[index, epoch] = places(page, shown.repeat(6, 0).repeat(6, 1))
     assert all(len(at) == 1 for at in found.values())  # each once, at six times its size
     ys, xs = (sorted({at[0][i] for at in found.values()}) for i in (0, 1))
     assert len(ys) == len(xs) == 6
-    assert all(found[index, epoch] == [(ys[row], xs[epoch])] for row, index in enumerate((0, 16, 32, 48, 64, 80)) for epoch in range(6))
+    assert all(
+        found[index, epoch] == [(ys[row], xs[epoch])]
+        for row, index in enumerate((0, 16, 32, 48, 64, 80))
+        for epoch in range(6)
+    )
 
 
 def test_the_picture_passes_over_unreadable_images_where_it_is_told_to(here, photos_copy):
@@ -222,7 +304,11 @@ def places(page: np.ndarray, part: np.ndarray) -> list[tuple[int, int]]:
     alike = page[: 1 - height, : 1 - width] == part[0, 0]
     for y, x in ((0, width - 1), (height - 1, 0), (height - 1, width - 1)):
         alike &= page[y : y + alike.shape[0], x : x + alike.shape[1]] == part[y, x]
-    return [(int(y), int(x)) for y, x in np.argwhere(alike) if (page[y : y + height, x : x + width] == part).all()]
+    return [
+        (int(y), int(x))
+        for y, x in np.argwhere(alike)
+        if (page[y : y + height, x : x + width] == part).all()
+    ]
 
 
 def test_a_view_tells_what_was_drawn():
@@ -230,16 +316,22 @@ def test_a_view_tells_what_was_drawn():
     rows, columns = np.mgrid[:40, :48]
     image = Image.fromarray(np.dstack([rows, columns, 0 * rows]).astype(np.uint8))
     for seed in range(20):
-        view = random_view(image, 32, (40, 40), "bilinear", np.zeros((3, 3)), 0.1, np.random.default_rng(seed))
+        view = random_view(
+            image, 32, (40, 40), "bilinear", np.zeros((3, 3)), 0.1, np.random.default_rng(seed)
+        )
         assert (view.side, view.top, view.left) == (40, view.crop[0].min(), view.crop[1].min())
         assert view.mirrored == bool(view.crop[1, 0, 0] > view.crop[1, 0, -1])
 
 
 def test_a_picture_of_what_cannot_be_read_or_written(here, photos_copy):
     (here / "file").write_text("")
-    assert "file/views.png: cannot be written" in run(train, "--data", photos_copy, *THIN, "--picture", "file/views.png", code=2)
+    assert "file/views.png: cannot be written" in run(
+        train, "--data", photos_copy, *THIN, "--picture", "file/views.png", code=2
+    )
     (photos_copy / "train" / "disc" / "000.jpeg").write_bytes(b"no image")
-    assert "train/disc/000.jpeg" in run(train, "--data", photos_copy, *THIN, "--picture", "views.png", code=2)
+    assert "train/disc/000.jpeg" in run(
+        train, "--data", photos_copy, *THIN, "--picture", "views.png", code=2
+    )
     assert not (here / "views.png").exists()
 
 
@@ -251,7 +343,9 @@ def events(folder) -> dict[str, dict[int, float]]:
     held = EventAccumulator(str(folder))
     held.Reload()
     shown = {tag: held.Scalars(tag) for tag in held.Tags()["scalars"]}
-    assert all(len({event.step for event in found}) == len(found) for found in shown.values())  # none twice
+    assert all(
+        len({event.step for event in found}) == len(found) for found in shown.values()
+    )  # none twice
     return {tag: {event.step: event.value for event in found} for tag, found in shown.items()}
 
 
@@ -260,9 +354,13 @@ def assert_as_tables(folder) -> None:
     for name, group in zip(TABLES, ("epochs", "updates"), strict=True):
         table = pd.read_csv(folder / name)
         columns = [column for column in table if column not in ("step", "epoch")]
-        assert sorted(tag for tag in shown if tag.startswith(group)) == sorted(f"{group}/{column}" for column in columns)
+        assert sorted(tag for tag in shown if tag.startswith(group)) == sorted(
+            f"{group}/{column}" for column in columns
+        )
         for column in columns:
-            assert shown[f"{group}/{column}"] == pytest.approx(dict(zip(table.step, table[column], strict=True)), rel=1e-6)
+            assert shown[f"{group}/{column}"] == pytest.approx(
+                dict(zip(table.step, table[column], strict=True)), rel=1e-6
+            )
 
 
 def test_tensorboard_shows_what_the_tables_hold(trained):
@@ -282,7 +380,20 @@ def test_a_resumed_run_is_shown_once(here, photos, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Run, "save_best", broken_off)
-    run(train, "--arch", "A", "--data", photos, *THIN, "--epochs", "3", "--tensorboard", "--out", "run", code=130)
+    run(
+        train,
+        "--arch",
+        "A",
+        "--data",
+        photos,
+        *THIN,
+        "--epochs",
+        "3",
+        "--tensorboard",
+        "--out",
+        "run",
+        code=130,
+    )
     monkeypatch.undo()
     monkeypatch.chdir(here)
     assert len(pd.read_csv("run/metrics.csv")) < 3
@@ -295,6 +406,10 @@ def test_a_resumed_run_is_shown_once(here, photos, monkeypatch):
 
 
 def test_without_tensorboard_nothing_begins(here, photos, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboard", None)  # what Python takes for a package that is not there
-    assert "pip install tensorboard" in run(train, "--data", photos, *THIN, "--tensorboard", "--out", "run", code=2)
+    monkeypatch.setitem(
+        sys.modules, "tensorboard", None
+    )  # what Python takes for a package that is not there
+    assert "pip install tensorboard" in run(
+        train, "--data", photos, *THIN, "--tensorboard", "--out", "run", code=2
+    )
     assert not (here / "run").exists()

@@ -23,7 +23,13 @@ NO_SHIFT = np.zeros((3, 3))
 
 def test_the_paper_recipe_is_the_papers():
     paper = RECIPES["paper"]
-    assert (paper.batch, paper.momentum, paper.weight_decay, paper.dropout, paper.lr) == (256, 0.9, 5e-4, 0.5, 1e-2)
+    assert (paper.batch, paper.momentum, paper.weight_decay, paper.dropout, paper.lr) == (
+        256,
+        0.9,
+        5e-4,
+        0.5,
+        1e-2,
+    )
     assert (paper.width, paper.crop, paper.side) == (1.0, 224, (256, 256))
     assert round(370_000 * 256 / 1_281_167) == paper.epochs == 74
 
@@ -41,7 +47,9 @@ def test_the_rate_drops_on_plateaus_three_times_at_most():
 
 def test_the_rate_drops_after_given_epochs():
     config = TrainConfig(lr_drops=(2, 3))
-    assert [learning_rate(config, [1.0] * n) for n in range(5)] == pytest.approx([1e-2, 1e-2, 1e-3, 1e-4, 1e-4])
+    assert [learning_rate(config, [1.0] * n) for n in range(5)] == pytest.approx(
+        [1e-2, 1e-2, 1e-3, 1e-4, 1e-4]
+    )
 
 
 def test_crops_are_uniform_over_valid_offsets_and_half_are_mirrored():
@@ -49,14 +57,18 @@ def test_crops_are_uniform_over_valid_offsets_and_half_are_mirrored():
     rows, columns = np.mgrid[:40, :48]
     image = Image.fromarray(np.dstack([rows, columns, 0 * rows]).astype(np.uint8))
     rng = np.random.default_rng(0)
-    views = [random_view(image, 32, (40, 40), "bilinear", NO_SHIFT, 0.1, rng).crop for _ in range(4000)]
+    views = [
+        random_view(image, 32, (40, 40), "bilinear", NO_SHIFT, 0.1, rng).crop for _ in range(4000)
+    ]
     tops = np.bincount([int(v[0, 0, 0]) for v in views], minlength=9)
     mirrored = [bool(v[1, 0, 0] > v[1, 0, -1]) for v in views]
     lefts = np.bincount([int(v[1, 0].min()) for v in views], minlength=17)
     assert len(tops) == 9 and tops.min() > 4000 / 9 * 0.8
     assert len(lefts) == 17 and lefts.min() > 4000 / 17 * 0.7
     assert 0.46 < np.mean(mirrored) < 0.54
-    assert all(v.shape == (3, 32, 32) and int(v[0, -1, 0]) - int(v[0, 0, 0]) == 31 for v in views[:50])
+    assert all(
+        v.shape == (3, 32, 32) and int(v[0, -1, 0]) - int(v[0, 0, 0]) == 31 for v in views[:50]
+    )
 
 
 def test_s_is_drawn_per_image_from_the_closed_range():
@@ -76,7 +88,12 @@ def test_the_colour_shift_is_one_per_image_along_the_principal_axes():
     covariance = np.array([[3000.0, 2500, 2000], [2500, 2800, 2300], [2000, 2300, 2900]])
     components = Colours(np.zeros(3), covariance, 1).components()
     image, rng = Image.new("RGB", (32, 32)), np.random.default_rng(2)
-    shifts = np.array([random_view(image, 32, (32, 32), "bilinear", components, 0.1, rng).shift for _ in range(20000)])
+    shifts = np.array(
+        [
+            random_view(image, 32, (32, 32), "bilinear", components, 0.1, rng).shift
+            for _ in range(20000)
+        ]
+    )
     np.testing.assert_allclose(np.cov(shifts.T), 0.01 * covariance, rtol=0.06)
     assert np.abs(shifts).max() < 40  # grey levels, not hundreds
 
@@ -91,8 +108,15 @@ def test_the_mean_colour_and_its_axes(photos):
         means.append(pixels.mean(0))
         seconds.append(pixels.T @ pixels / len(pixels))
     np.testing.assert_allclose(found.mean, np.mean(means, 0), atol=0.2)
-    np.testing.assert_allclose(found.covariance, np.mean(seconds, 0) - np.outer(np.mean(means, 0), np.mean(means, 0)), rtol=0.02, atol=20)
-    np.testing.assert_allclose(found.components() @ found.components().T, found.covariance, rtol=1e-6)
+    np.testing.assert_allclose(
+        found.covariance,
+        np.mean(seconds, 0) - np.outer(np.mean(means, 0), np.mean(means, 0)),
+        rtol=0.02,
+        atol=20,
+    )
+    np.testing.assert_allclose(
+        found.components() @ found.components().T, found.covariance, rtol=1e-6
+    )
     again = measure_colours(dataset, threads=1)  # from the cache
     np.testing.assert_array_equal(again.mean, found.mean)
 
@@ -113,13 +137,19 @@ def test_views_do_not_depend_on_the_number_of_workers(photos):
     views = Views(dataset, config, thin_spec().preprocessing, np.eye(3) * 20)
     none, two = (list(train_batches(views, 0, workers, pin=False)) for workers in (0, 2))
     for a, b in zip(none, two, strict=True):
-        assert torch.equal(a.crops, b.crops) and torch.equal(a.shifts, b.shifts) and torch.equal(a.labels, b.labels)
+        assert (
+            torch.equal(a.crops, b.crops)
+            and torch.equal(a.shifts, b.shifts)
+            and torch.equal(a.labels, b.labels)
+        )
 
 
 def test_an_unreadable_image_is_left_out_of_its_batch_by_name(photos_copy):
     (photos_copy / "train" / "disc" / "000.jpeg").write_bytes(b"")
     dataset = open_dataset(photos_copy, "train")
-    views = Views(dataset, TrainConfig(arch="A", crop=32, side=(32, 32)), thin_spec().preprocessing, NO_SHIFT)
+    views = Views(
+        dataset, TrainConfig(arch="A", crop=32, side=(32, 32)), thin_spec().preprocessing, NO_SHIFT
+    )
     index = next(i for i in range(len(dataset)) if dataset.files[i].endswith("disc/000.jpeg"))
     batch = collate([views[0, index], views[0, index + 1]])
     assert len(batch.labels) == 1 and len(batch.unreadable) == 1
@@ -188,10 +218,14 @@ def test_cached_features_are_pool5_of_the_centre_crop(photos):
         image = Image.open(dataset.path(i)).convert("RGB")
         w, h = image.size
         size = tuple(48 if v == min(w, h) else int(48 * v / min(w, h) + 0.5) for v in (w, h))
-        pixels = torch.from_numpy(np.asarray(image.resize(size, Image.Resampling.BILINEAR)).transpose(2, 0, 1).copy())
+        pixels = torch.from_numpy(
+            np.asarray(image.resize(size, Image.Resampling.BILINEAR)).transpose(2, 0, 1).copy()
+        )
         with torch.inference_mode():
             wanted = net.trunk((centre_crop(pixels, 32).float() - mean)[None])
-        np.testing.assert_allclose(features[i], wanted[0], rtol=2e-2, atol=2e-2 * float(wanted.max()))
+        np.testing.assert_allclose(
+            features[i], wanted[0], rtol=2e-2, atol=2e-2 * float(wanted.max())
+        )
 
 
 def test_another_trunk_or_another_picture_makes_other_features(photos_copy):
@@ -199,7 +233,9 @@ def test_another_trunk_or_another_picture_makes_other_features(photos_copy):
     first = np.array(frozen.pool5_features(dataset, extraction(thin_net("B", seed=1))).values)
     second = np.array(frozen.pool5_features(dataset, extraction(thin_net("B", seed=2))).values)
     assert np.abs(first.astype(float) - second).max() > 0.1
-    Image.new("RGB", (64, 64), (250, 10, 10)).save(photos_copy / "val" / dataset.classes[0] / "000.jpeg")
+    Image.new("RGB", (64, 64), (250, 10, 10)).save(
+        photos_copy / "val" / dataset.classes[0] / "000.jpeg"
+    )
     dataset = open_dataset(photos_copy, "val")
     changed = np.array(frozen.pool5_features(dataset, extraction(thin_net("B", seed=1))).values)
     assert np.abs(first.astype(float) - changed)[0].max() > 0.01

@@ -36,7 +36,9 @@ def test_classes_are_balanced_and_labels_are_folders():
     assert len(dataset) == 26 and len(CLASSES) >= 10
     counts = np.bincount(dataset.labels, minlength=len(CLASSES))
     assert set(counts) == {2, 3}
-    assert all(file.split("/")[0] == CLASSES[label] for file, label in zip(dataset.files, dataset.labels))
+    assert all(
+        file.split("/")[0] == CLASSES[label] for file, label in zip(dataset.files, dataset.labels)
+    )
     assert list(dataset.files) == sorted(dataset.files)
 
 
@@ -67,7 +69,9 @@ def test_colours_do_not_give_the_class_away():
         return np.bincount(pixels @ [16, 4, 1], minlength=64) / len(pixels)
 
     count = 10 * len(CLASSES)
-    train, val = (np.array([histogram(split, i) for i in range(count)]) for split in ("train", "val"))
+    train, val = (
+        np.array([histogram(split, i) for i in range(count)]) for split in ("train", "val")
+    )
     centroids = np.array([train[c :: len(CLASSES)].mean(0) for c in range(len(CLASSES))])
     guesses = np.array([np.argmin(((centroids - h) ** 2).sum(1)) for h in val])
     right = np.mean(guesses == np.arange(count) % len(CLASSES))

@@ -39,7 +39,12 @@ def in_folders(root: Path, *splits: str, images: int = 3) -> Path:
 SHOWN = ("n02", "n03", "n01", "n02", "n03")  # classes of flat images 1..5
 
 
-def flat(root: Path, folder: str = "val", truth: str | None = None, synsets: str | None = "\n".join(WNIDS)) -> Path:
+def flat(
+    root: Path,
+    folder: str = "val",
+    truth: str | None = None,
+    synsets: str | None = "\n".join(WNIDS),
+) -> Path:
     """ROOT/val/ILSVRC2012_val_*.JPEG with lists in ROOT; the default truth is the devkit's."""
     for i, wnid in enumerate(SHOWN, start=1):
         picture(root / folder / f"ILSVRC2012_val_{i:08}.JPEG", GREY[wnid])
@@ -53,7 +58,10 @@ def flat(root: Path, folder: str = "val", truth: str | None = None, synsets: str
 def by_name(values: dict[str, object] | None = None) -> str:
     """Lines "image class", in reverse order."""
     values = values or {wnid: wnid for wnid in WNIDS}
-    return "".join(f"ILSVRC2012_val_{i:08}.JPEG {values[wnid]}\n" for i, wnid in reversed(list(enumerate(SHOWN, start=1))))
+    return "".join(
+        f"ILSVRC2012_val_{i:08}.JPEG {values[wnid]}\n"
+        for i, wnid in reversed(list(enumerate(SHOWN, start=1)))
+    )
 
 
 def assert_labels_tell_what_is_shown(dataset: Dataset) -> None:
@@ -77,8 +85,12 @@ def test_class_folders(tmp_path):
     for split in ("train", "val"):
         dataset = open_dataset(in_folders(tmp_path), split)
         assert_labels_tell_what_is_shown(dataset)
-        assert dataset.files == tuple(f"{split}/{wnid}/{i}.png" for wnid in sorted(WNIDS) for i in range(3))
-        assert dataset.root == tmp_path and dataset.names == dataset.classes and dataset.skipped == ()
+        assert dataset.files == tuple(
+            f"{split}/{wnid}/{i}.png" for wnid in sorted(WNIDS) for i in range(3)
+        )
+        assert (
+            dataset.root == tmp_path and dataset.names == dataset.classes and dataset.skipped == ()
+        )
         assert all(dataset.path(i).is_file() for i in range(len(dataset)))
 
 
@@ -100,7 +112,12 @@ def test_the_val_folder_itself_may_be_given(tmp_path):
     dataset = open_dataset(tmp_path / "val", "val")
     assert_labels_tell_what_is_shown(dataset)
     assert dataset.files[0] == "n01/0.png" and dataset.names == ("tench", "n02", "n03")
-    refused(tmp_path / "val", "has no folder 'train', expected", "/val/train/CLASS/image files; check --data", split="train")
+    refused(
+        tmp_path / "val",
+        "has no folder 'train', expected",
+        "/val/train/CLASS/image files; check --data",
+        split="train",
+    )
 
 
 def test_a_relative_root_finds_the_lists_above_it(tmp_path, monkeypatch):
@@ -159,9 +176,13 @@ def test_names_come_from_either_list(tmp_path):
     for wnid in WNIDS:
         (tmp_path / "train" / wnid).rename(tmp_path / "train" / f"{wnid}000000")
         (tmp_path / "val" / wnid).rename(tmp_path / "val" / f"{wnid}000000")
-    (tmp_path / "synset_words.txt").write_text("n03000000 shark\nn01000000 tench, Tinca tinca\nn02000000 golden fish\nn99000000 other\n")
+    (tmp_path / "synset_words.txt").write_text(
+        "n03000000 shark\nn01000000 tench, Tinca tinca\nn02000000 golden fish\nn99000000 other\n"
+    )
     assert open_dataset(tmp_path, "train").names == ("tench", "golden fish", "shark")
-    (tmp_path / "class_index.json").write_text(json.dumps({"0": ["n03000000", "Hai"], "1": ["n01000000", "Schleie"]}))
+    (tmp_path / "class_index.json").write_text(
+        json.dumps({"0": ["n03000000", "Hai"], "1": ["n01000000", "Schleie"]})
+    )
     assert open_dataset(tmp_path, "train").names == ("Schleie", "n02000000", "Hai")
 
 
@@ -181,8 +202,13 @@ def test_a_stray_file_stops_or_is_listed(tmp_path):
         "remove it or pass --on-error skip"
     )
     picture(tmp_path / "val/0.png", 10)
-    refused(tmp_path, f"{tmp_path}/val/0.png: lies beside the class folders and has no class (and 1 more like it); move it")
-    (tmp_path / "val/readme.txt").write_text("beside class folders, so nobody takes it for an image")
+    refused(
+        tmp_path,
+        f"{tmp_path}/val/0.png: lies beside the class folders and has no class (and 1 more like it); move it",
+    )
+    (tmp_path / "val/readme.txt").write_text(
+        "beside class folders, so nobody takes it for an image"
+    )
     dataset = open_dataset(tmp_path, "val", on_error="skip")
     assert_labels_tell_what_is_shown(dataset)
     assert dataset.skipped == ("val/0.png", "val/n02/notes.txt") and len(dataset) == 9
@@ -200,17 +226,42 @@ def test_a_stray_file_among_flat_images_stops_or_is_listed(tmp_path):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_places_without_images(tmp_path, split):
-    refused(tmp_path / "gone", f"{tmp_path}/gone: cannot be listed (No such file or directory)", "check the path", split=split)
+    refused(
+        tmp_path / "gone",
+        f"{tmp_path}/gone: cannot be listed (No such file or directory)",
+        "check the path",
+        split=split,
+    )
     (tmp_path / "file").write_text("")
     refused(tmp_path / "file", f"{tmp_path}/file: cannot be listed (Not a directory)", split=split)
-    refused(tmp_path, f"{tmp_path}: h", "no", f"{tmp_path}/", "CLASS/image files; check --data", split=split)  # a file, no class
+    refused(
+        tmp_path,
+        f"{tmp_path}: h",
+        "no",
+        f"{tmp_path}/",
+        "CLASS/image files; check --data",
+        split=split,
+    )  # a file, no class
     (tmp_path / split).write_text("")
-    refused(tmp_path, f"{tmp_path}/{split}: cannot be listed (Not a directory), expected a folder of images", split=split)
+    refused(
+        tmp_path,
+        f"{tmp_path}/{split}: cannot be listed (Not a directory), expected a folder of images",
+        split=split,
+    )
     (tmp_path / split).unlink()
     (tmp_path / split).mkdir()
-    refused(tmp_path, f"{tmp_path}/{split}: h", f"expected {tmp_path}/{split}/CLASS/image files", split=split)
+    refused(
+        tmp_path,
+        f"{tmp_path}/{split}: h",
+        f"expected {tmp_path}/{split}/CLASS/image files",
+        split=split,
+    )
     (tmp_path / split / "n01").mkdir()
-    refused(tmp_path, f"{tmp_path}/{split}/n01: this class folder has no images; add images or remove", split=split)
+    refused(
+        tmp_path,
+        f"{tmp_path}/{split}/n01: this class folder has no images; add images or remove",
+        split=split,
+    )
 
 
 def test_only_one_split(tmp_path):
@@ -222,13 +273,18 @@ def test_only_one_split(tmp_path):
 
 def test_a_folder_between_class_and_images_is_explained(tmp_path):
     picture(tmp_path / "val/n01/images/0.png", 10)
-    refused(tmp_path, "val/n01: this class folder has no images; it holds n01/images, but expected are image files right in")
+    refused(
+        tmp_path,
+        "val/n01: this class folder has no images; it holds n01/images, but expected are image files right in",
+    )
 
 
 def test_splits_must_have_the_same_classes(tmp_path):
     in_folders(tmp_path)
     picture(tmp_path / "train/n04/0.png", 0)
-    refused(tmp_path, f"{tmp_path}: train has 1 classes that val lacks: n04; give both the same classes")
+    refused(
+        tmp_path, f"{tmp_path}: train has 1 classes that val lacks: n04; give both the same classes"
+    )
     for wnid in ("n04", "n05", "n06", "n07", "n08"):
         picture(tmp_path / "val" / wnid / "0.png", 0)
     refused(tmp_path, "val has 4 classes that train lacks: n05, n06, n07, ...")
@@ -247,24 +303,60 @@ LIST = "n03\nn01\nn02\n"
     "truth, synsets, says",
     [
         ("1\n2\n", LIST, "_ground_truth.txt: has 2 lines for 5 images, expected one line an image"),
-        ("1\n0\n1\n1\n1\n", LIST, "_ground_truth.txt, line 2: '0' is not a class id from 1 to 3, the length of the synset list; positions from 0 need"),
+        (
+            "1\n0\n1\n1\n1\n",
+            LIST,
+            "_ground_truth.txt, line 2: '0' is not a class id from 1 to 3, the length of the synset list; positions from 0 need",
+        ),
         ("1\n1\n4\n1\n1\n", LIST, "_ground_truth.txt, line 3: '4' is not a class id from 1 to 3"),
         ("1\n1\n-1\n1\n1\n", LIST, "_ground_truth.txt, line 3: '-1' is not"),
         ("1\n1\n\n1\n1\n", LIST, "_ground_truth.txt, line 3: '' is not"),
         ("1\n1\n1\nx.JPEG 1\n1\n", LIST, "_ground_truth.txt, line 4: 'x.JPEG 1' is not"),
         ("", LIST, "_ground_truth.txt: is empty; correct or remove it"),
-        (by_name({"n03": 1, "n01": 2, "n02": 2}), LIST, "has the positions 1 to 2 for 3 classes, so they may be counted from 1"),
+        (
+            by_name({"n03": 1, "n01": 2, "n02": 2}),
+            LIST,
+            "has the positions 1 to 2 for 3 classes, so they may be counted from 1",
+        ),
         ("a.jpg,n01\n", LIST, "line 1: 'a.jpg,n01' has columns with commas"),
-        (by_name({"n03": 0, "n01": 1, "n02": 3}), LIST, "_ground_truth.txt, line 2: class '3' is neither a wnid of the synset list nor a position from 0 to 2"),
-        (by_name({"n03": "n03", "n01": "n01", "n02": "n04"}), LIST, "_ground_truth.txt, line 2: class 'n04' is neither a wnid"),
-        (by_name().replace("00003.JPEG", "00009.JPEG"), LIST, "_ground_truth.txt, line 3: there is no image 'ILSVRC2012_val_00000009.JPEG'; restore it"),
-        (by_name() + "ILSVRC2012_val_00000001.JPEG n01", LIST, "_ground_truth.txt, line 6: ILSVRC2012_val_00000001.JPEG has a class already"),
-        (by_name().partition("\n")[2], LIST, "_ground_truth.txt: has no line for 1 of 5 images: ILSVRC2012_val_00000005.JPEG; add them"),
+        (
+            by_name({"n03": 0, "n01": 1, "n02": 3}),
+            LIST,
+            "_ground_truth.txt, line 2: class '3' is neither a wnid of the synset list nor a position from 0 to 2",
+        ),
+        (
+            by_name({"n03": "n03", "n01": "n01", "n02": "n04"}),
+            LIST,
+            "_ground_truth.txt, line 2: class 'n04' is neither a wnid",
+        ),
+        (
+            by_name().replace("00003.JPEG", "00009.JPEG"),
+            LIST,
+            "_ground_truth.txt, line 3: there is no image 'ILSVRC2012_val_00000009.JPEG'; restore it",
+        ),
+        (
+            by_name() + "ILSVRC2012_val_00000001.JPEG n01",
+            LIST,
+            "_ground_truth.txt, line 6: ILSVRC2012_val_00000001.JPEG has a class already",
+        ),
+        (
+            by_name().partition("\n")[2],
+            LIST,
+            "_ground_truth.txt: has no line for 1 of 5 images: ILSVRC2012_val_00000005.JPEG; add them",
+        ),
         (by_name() + "\n1", LIST, "_ground_truth.txt, line 6: class '' is neither"),
-        (None, "n03\nn01\nn03\n", "synsets.txt, line 3: n03 is there twice, first in line 1; give each class once"),
+        (
+            None,
+            "n03\nn01\nn03\n",
+            "synsets.txt, line 3: n03 is there twice, first in line 1; give each class once",
+        ),
         (None, "n03\n\nn02\n", "synsets.txt, line 2: is empty"),
         (None, "\n", "synsets.txt: is empty"),
-        (None, None, "val: has 5 images but no class folders and no synset list; sort them into class folders, or put synsets.txt or synset_words.txt into"),
+        (
+            None,
+            None,
+            "val: has 5 images but no class folders and no synset list; sort them into class folders, or put synsets.txt or synset_words.txt into",
+        ),
     ],
 )
 def test_lists_that_cannot_be_right(tmp_path, truth, synsets, says):
@@ -276,9 +368,17 @@ def test_a_missing_image_or_ground_truth(tmp_path):
     (tmp_path / "val/ILSVRC2012_val_00000002.JPEG").unlink()
     refused(tmp_path, "ILSVRC2012_validation_ground_truth.txt: has 5 lines for 4 images")
     (tmp_path / "ILSVRC2012_validation_ground_truth.txt").write_bytes(b"\xff\xfe1\0")
-    refused(tmp_path, "ILSVRC2012_validation_ground_truth.txt: cannot be read as text", "; correct or remove it")
+    refused(
+        tmp_path,
+        "ILSVRC2012_validation_ground_truth.txt: cannot be read as text",
+        "; correct or remove it",
+    )
     (tmp_path / "ILSVRC2012_validation_ground_truth.txt").unlink()
-    refused(tmp_path, f"{tmp_path}/val: has 4 images but no class folders and no ground truth; ", f"val.txt into {tmp_path}")
+    refused(
+        tmp_path,
+        f"{tmp_path}/val: has 4 images but no class folders and no ground truth; ",
+        f"val.txt into {tmp_path}",
+    )
 
 
 def test_lists_that_contradict_each_other(tmp_path):
@@ -286,10 +386,16 @@ def test_lists_that_contradict_each_other(tmp_path):
     (tmp_path / "synset_words.txt").write_text("n03\nn01\nn02\n")
     assert open_dataset(tmp_path, "val").names == ("n01", "n02", "n03")
     (tmp_path / "synset_words.txt").write_text("n01\nn02\nn03\n")
-    refused(tmp_path, f"{tmp_path}: synsets.txt and synset_words.txt differ in their wnids or their order; keep the one")
+    refused(
+        tmp_path,
+        f"{tmp_path}: synsets.txt and synset_words.txt differ in their wnids or their order; keep the one",
+    )
     (tmp_path / "val.txt").write_text(by_name())
     (tmp_path / "synset_words.txt").unlink()
-    refused(tmp_path, "has 2 ground truths, ILSVRC2012_validation_ground_truth.txt, val.txt; keep the one")
+    refused(
+        tmp_path,
+        "has 2 ground truths, ILSVRC2012_validation_ground_truth.txt, val.txt; keep the one",
+    )
 
 
 def test_1000_classes_in_an_order_that_the_numbers_cannot_mean_are_refused(tmp_path):
@@ -297,21 +403,39 @@ def test_1000_classes_in_an_order_that_the_numbers_cannot_mean_are_refused(tmp_p
     ordered = [f"n{i:08}" for i in range(1000)]
     devkit = ordered[1:] + ordered[:1]
     ids, positions = "5\n" * 5, by_name({"n01": 0, "n02": 4, "n03": 999})
-    for truth, synsets, says in ((ids, ordered, "devkit ids, 1-1000"), (positions, devkit, "Caffe's positions, 0-999")):
+    for truth, synsets, says in (
+        (ids, ordered, "devkit ids, 1-1000"),
+        (positions, devkit, "Caffe's positions, 0-999"),
+    ):
         is_sorted = "is sorted by wnid" if synsets is ordered else "is not sorted by wnid"
-        refused(flat(tmp_path, truth=truth, synsets="\n".join(synsets)), says, is_sorted, 'a ground truth with lines "image wnid"')
-    assert open_dataset(flat(tmp_path, truth=ids, synsets="\n".join(devkit)), "val").labels.tolist() == [5] * 5
+        refused(
+            flat(tmp_path, truth=truth, synsets="\n".join(synsets)),
+            says,
+            is_sorted,
+            'a ground truth with lines "image wnid"',
+        )
+    assert (
+        open_dataset(flat(tmp_path, truth=ids, synsets="\n".join(devkit)), "val").labels.tolist()
+        == [5] * 5
+    )
     found = open_dataset(flat(tmp_path, truth=positions, synsets="\n".join(ordered)), "val").labels
     assert found.tolist() == [4, 999, 0, 4, 999]
     wnids = by_name({"n01": ordered[0], "n02": ordered[4], "n03": ordered[999]})
-    assert open_dataset(flat(tmp_path, truth=wnids, synsets="\n".join(devkit)), "val").labels.tolist() == found.tolist()
+    assert (
+        open_dataset(flat(tmp_path, truth=wnids, synsets="\n".join(devkit)), "val").labels.tolist()
+        == found.tolist()
+    )
 
 
 @pytest.mark.parametrize("count", [2, 3, 40])
 def test_devkit_ids_with_a_sorted_list_are_refused_for_any_number_of_classes(tmp_path, count):
     """A subset's lists have the same trap as all thousand: sorted wnids and ids of the devkit's order."""
     ordered = [f"n{i:08}" for i in range(count)]
-    says = (f"looks like devkit ids, 1-{count} in the devkit's own order", "is sorted by wnid", 'lines "image wnid"')
+    says = (
+        f"looks like devkit ids, 1-{count} in the devkit's own order",
+        "is sorted by wnid",
+        'lines "image wnid"',
+    )
     refused(flat(tmp_path, truth="2\n" * 5, synsets="\n".join(ordered)), *says)
     turned = ordered[::-1]
     found = open_dataset(flat(tmp_path, truth="2\n" * 5, synsets="\n".join(turned)), "val")
@@ -396,17 +520,25 @@ def test_labels_for_a_net_that_knows_the_ids(tmp_path):
     spec = NetSpec("A", ("n09", "n03", "n01", "n05", "n02"))
     labels = labels_for(dataset, matched_classes(dataset, spec, "a.pt"))
     assert labels.dtype == np.int64
-    assert [spec.classes[label] for label in labels] == [dataset.classes[label] for label in dataset.labels]
+    assert [spec.classes[label] for label in labels] == [
+        dataset.classes[label] for label in dataset.labels
+    ]
 
 
 def test_labels_for_a_net_with_numbered_classes(tmp_path):
     dataset = open_dataset(in_folders(tmp_path), "val")
-    np.testing.assert_array_equal(labels_for(dataset, matched_classes(dataset, NetSpec("A", numbered(3)), "a.pt")), dataset.labels)
+    np.testing.assert_array_equal(
+        labels_for(dataset, matched_classes(dataset, NetSpec("A", numbered(3)), "a.pt")),
+        dataset.labels,
+    )
     for count in (2, 4):
         with pytest.raises(InputError) as caught:
             labels_for(dataset, matched_classes(dataset, NetSpec("A", numbered(count)), "a.pt"))
         assert caught.value.exit_code == 2
-        assert caught.value.message.startswith(f"a.pt: its {count} classes are numbered") and f"{tmp_path} has 3; use data" in caught.value.message
+        assert (
+            caught.value.message.startswith(f"a.pt: its {count} classes are numbered")
+            and f"{tmp_path} has 3; use data" in caught.value.message
+        )
 
 
 def test_numbered_folders_meet_numbered_classes_by_number(tmp_path):
@@ -417,8 +549,13 @@ def test_numbered_folders_meet_numbered_classes_by_number(tmp_path):
     labels = labels_for(dataset, matched_classes(dataset, NetSpec("A", numbered(11)), "a.pt"))
     assert [decode(dataset.path(i)).max().item() for i in range(11)] == labels.tolist()
     (tmp_path / "val/0").rename(tmp_path / "val/11")
-    with pytest.raises(Unstated, match="a.pt: names no classes, .* are numbers .1, 10, 11, .* but not 0 to 10"):
-        labels_for(open_dataset(tmp_path, "val"), matched_classes(open_dataset(tmp_path, "val"), NetSpec("A", numbered(11)), "a.pt"))
+    with pytest.raises(
+        Unstated, match="a.pt: names no classes, .* are numbers .1, 10, 11, .* but not 0 to 10"
+    ):
+        labels_for(
+            open_dataset(tmp_path, "val"),
+            matched_classes(open_dataset(tmp_path, "val"), NetSpec("A", numbered(11)), "a.pt"),
+        )
 
 
 def test_labels_for_a_net_that_lacks_classes(tmp_path):
@@ -456,7 +593,11 @@ def never_listed(monkeypatch):
 
 
 def same(a: Dataset, b: Dataset) -> bool:
-    return a.files == b.files and a.labels.tolist() == b.labels.tolist() and (a.root, a.classes, a.names, a.skipped) == (b.root, b.classes, b.names, b.skipped)
+    return (
+        a.files == b.files
+        and a.labels.tolist() == b.labels.tolist()
+        and (a.root, a.classes, a.names, a.skipped) == (b.root, b.classes, b.names, b.skipped)
+    )
 
 
 def test_the_second_start_does_not_look_into_the_class_folders(tmp_path, kept, never_listed):
@@ -468,7 +609,9 @@ def test_the_second_start_does_not_look_into_the_class_folders(tmp_path, kept, n
         again = open_dataset(tmp_path, split)
         assert_labels_tell_what_is_shown(again)
         assert same(again, first[split]) and again.fingerprint() == first[split].fingerprint()
-    assert open_dataset(tmp_path / "val", "val").files == tuple(file.removeprefix("val/") for file in first["val"].files)
+    assert open_dataset(tmp_path / "val", "val").files == tuple(
+        file.removeprefix("val/") for file in first["val"].files
+    )
 
 
 def test_every_change_of_files_is_noticed(tmp_path, kept, never_listed):
@@ -480,7 +623,9 @@ def test_every_change_of_files_is_noticed(tmp_path, kept, never_listed):
     def changed() -> None:
         os.utime(folder, ns=(stamp, stamp))
         found = open_dataset(tmp_path, "val")
-        assert found.files == sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("val/*/*.png"))
+        assert found.files == sorted(
+            path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("val/*/*.png")
+        )
         assert_labels_tell_what_is_shown(found)
 
     changed()
@@ -559,18 +704,49 @@ NAMES = ("a", "", "ü/ß.png", os.fsdecode(b"broken\xff.png"), "a", "last one")
 def test_names_are_a_sequence_of_strings(tmp_path):
     """Oracle: a tuple; in memory, and mapped from a file, in another order."""
     order = np.array([5, 0, 3, 3, 1])
-    write_index(tmp_path / "x.index", Index({"a": [1, "ü"]}, {"n": np.arange(6), "m": -np.arange(6)}, Names.of(NAMES)))
+    write_index(
+        tmp_path / "x.index",
+        Index({"a": [1, "ü"]}, {"n": np.arange(6), "m": -np.arange(6)}, Names.of(NAMES)),
+    )
     write_index(tmp_path / "y.index", Index({}, {}, Names.of(NAMES).take(order)))
     held = read_index(tmp_path / "x.index")
-    assert held.head == {"a": [1, "ü"]} and held.columns["n"].tolist() == list(range(6)) and held.columns["m"].tolist() == [-i for i in range(6)]
+    assert (
+        held.head == {"a": [1, "ü"]}
+        and held.columns["n"].tolist() == list(range(6))
+        and held.columns["m"].tolist() == [-i for i in range(6)]
+    )
     shuffled = tuple(NAMES[i] for i in order)
-    for names, wanted in ((Names.of(NAMES), NAMES), (held.names, NAMES), (read_index(tmp_path / "y.index").names, shuffled), (Names.of(()), ())):
-        assert names == wanted and tuple(names) == wanted and len(names) == len(wanted) and list(reversed(names)) == list(reversed(wanted))
-        assert names[1:4] == wanted[1:4] and names[::2] == wanted[::2] and names[:-1] == wanted[:-1] and set(names) == set(wanted)
-        assert names.prefixed("p/") == tuple(f"p/{name}" for name in wanted) and names != (*wanted, "x") and names != ("x",) * max(len(wanted), 1)
+    for names, wanted in (
+        (Names.of(NAMES), NAMES),
+        (held.names, NAMES),
+        (read_index(tmp_path / "y.index").names, shuffled),
+        (Names.of(()), ()),
+    ):
+        assert (
+            names == wanted
+            and tuple(names) == wanted
+            and len(names) == len(wanted)
+            and list(reversed(names)) == list(reversed(wanted))
+        )
+        assert (
+            names[1:4] == wanted[1:4]
+            and names[::2] == wanted[::2]
+            and names[:-1] == wanted[:-1]
+            and set(names) == set(wanted)
+        )
+        assert (
+            names.prefixed("p/") == tuple(f"p/{name}" for name in wanted)
+            and names != (*wanted, "x")
+            and names != ("x",) * max(len(wanted), 1)
+        )
         for i in range(-len(wanted), len(wanted)):
             assert names[i] == wanted[i]
         for i in (len(wanted), -len(wanted) - 1):
             with pytest.raises(IndexError):
                 names[i]
-    assert names.take(order[:0]) == () and held.names.take(order) == shuffled and NAMES[0] in held.names and "b" not in held.names
+    assert (
+        names.take(order[:0]) == ()
+        and held.names.take(order) == shuffled
+        and NAMES[0] in held.names
+        and "b" not in held.names
+    )

@@ -33,7 +33,9 @@ def everything(dataset, *scales):
     return {scale: np.ones(len(dataset), bool) for scale in scales}
 
 
-@pytest.mark.parametrize(("processes", "method"), [(1, "fork"), (3, "fork"), (2, "spawn"), (2, "forkserver")])
+@pytest.mark.parametrize(
+    ("processes", "method"), [(1, "fork"), (3, "fork"), (2, "spawn"), (2, "forkserver")]
+)
 def test_pixels_and_order_are_pillows(odd, processes, method, monkeypatch):
     monkeypatch.setenv("VGG_DEPLOY_START_METHOD", method)
     wanted = everything(odd, SMALL, LARGE)
@@ -62,7 +64,9 @@ def test_named_memory_is_removed(odd, monkeypatch):
     before = set(os.listdir("/dev/shm"))
     for _ in decoded(odd, everything(odd, SMALL), 1):
         break
-    assert {name for name in set(os.listdir("/dev/shm")) - before if name.startswith("psm_")} == set()
+    assert {
+        name for name in set(os.listdir("/dev/shm")) - before if name.startswith("psm_")
+    } == set()
 
 
 def test_processes_end_with_the_loop(odd):
@@ -122,11 +126,22 @@ def test_ctrl_c_while_processes_begin_is_not_lost(odd):
                 pass
         finally:
             armed = False
-    assert set(multiprocessing.active_children()) == before and signal.getsignal(signal.SIGINT) is handler
+    assert (
+        set(multiprocessing.active_children()) == before
+        and signal.getsignal(signal.SIGINT) is handler
+    )
 
 
-@pytest.mark.parametrize(("error", "raised", "said"), [(MemoryError, CheckFailed, "decoding ran out of memory"), (ZeroDivisionError, RuntimeError, "in image")])
-def test_what_is_no_fault_of_an_image_is_told_by_the_main_process(odd, monkeypatch, error, raised, said):
+@pytest.mark.parametrize(
+    ("error", "raised", "said"),
+    [
+        (MemoryError, CheckFailed, "decoding ran out of memory"),
+        (ZeroDivisionError, RuntimeError, "in image"),
+    ],
+)
+def test_what_is_no_fault_of_an_image_is_told_by_the_main_process(
+    odd, monkeypatch, error, raised, said
+):
     def image(self, index):
         if index == 6:
             raise error

@@ -35,8 +35,25 @@ from vgg_deploy.data.shards import Packed, Unreachable
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
 
-THIN = ["--width", "0.0625", "--crop", "32", "--side", "32:64", "--batch", "16", "--init", "he", "--workers", "0", "--threads", "2"]
-SMALL = TrainConfig(arch="A", crop=32, side=(32, 64), batch=16, epochs=2, streams=8, shuffle_buffer=40)
+THIN = [
+    "--width",
+    "0.0625",
+    "--crop",
+    "32",
+    "--side",
+    "32:64",
+    "--batch",
+    "16",
+    "--init",
+    "he",
+    "--workers",
+    "0",
+    "--threads",
+    "2",
+]
+SMALL = TrainConfig(
+    arch="A", crop=32, side=(32, 64), batch=16, epochs=2, streams=8, shuffle_buffer=40
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +86,12 @@ def views_of(data, config: TrainConfig = SMALL) -> Views:
 
 def assert_same(some, others) -> None:
     for a, b in zip(some, others, strict=True):
-        assert torch.equal(a.crops, b.crops) and torch.equal(a.shifts, b.shifts) and torch.equal(a.labels, b.labels) and torch.equal(a.rows, b.rows)
+        assert (
+            torch.equal(a.crops, b.crops)
+            and torch.equal(a.shifts, b.shifts)
+            and torch.equal(a.labels, b.labels)
+            and torch.equal(a.rows, b.rows)
+        )
         assert a.unreadable == b.unreadable
 
 
@@ -86,11 +108,15 @@ def test_shards_hold_every_image_as_it_is_beside_its_class(photos, packed):
             keys = list(dict.fromkeys(name.split(".")[0] for name in held))
             assert len(held) == 2 * len(keys) <= 20
             found += [(CLASSES[int(held[f"{key}.cls"])], held[f"{key}.jpeg"]) for key in keys]
-        wanted = [(path.parent.name, path.read_bytes()) for path in sorted((photos / split).glob("*/*"))]
+        wanted = [
+            (path.parent.name, path.read_bytes()) for path in sorted((photos / split).glob("*/*"))
+        ]
         assert sorted(found) == sorted(wanted) and (found == wanted) == (split == "val")
         dataset = open_dataset(packed, split)
         assert dataset.classes == CLASSES
-        assert [(CLASSES[label], dataset.read(i)) for i, label in enumerate(dataset.labels)] == found
+        assert [
+            (CLASSES[label], dataset.read(i)) for i, label in enumerate(dataset.labels)
+        ] == found
 
 
 def test_the_order_of_training_images_is_random_and_stated_by_the_seed(photos, packed, tmp_path):
@@ -110,10 +136,17 @@ def test_packing_refuses_what_it_cannot_do(photos, photos_copy, packed, tmp_path
     shutil.copy(packed / "train-000003.tar", tmp_path / "begun")
     assert "holds train-000003.tar already; remove" in run(pack, photos, tmp_path / "begun", code=2)
     assert "nowhere" in run(pack, tmp_path / "nowhere", tmp_path / "a", code=2)
-    assert "name SOURCE and TARGET" in run(pack, photos, code=2) and "name SOURCE and TARGET" in run(pack, code=2)
-    assert "--classes belongs to --index" in run(pack, photos, tmp_path / "a", "--classes", "x", code=2)
+    assert "name SOURCE and TARGET" in run(
+        pack, photos, code=2
+    ) and "name SOURCE and TARGET" in run(pack, code=2)
+    assert "--classes belongs to --index" in run(
+        pack, photos, tmp_path / "a", "--classes", "x", code=2
+    )
     (photos_copy / "train/disc/notes.txt").write_text("x")
-    assert "notes.txt: is not an image" in run(pack, photos_copy, tmp_path / "a", code=2) and not (tmp_path / "a").exists()
+    assert (
+        "notes.txt: is not an image" in run(pack, photos_copy, tmp_path / "a", code=2)
+        and not (tmp_path / "a").exists()
+    )
     assert "train: 96 images" in run(pack, photos_copy, tmp_path / "a", "--on-error", "skip")
 
 
@@ -125,12 +158,17 @@ def test_shards_give_what_the_folder_gives(photos, packed):
     assert shards.content_sha256(2) == folder.content_sha256(2) and len(shards) == len(folder) == 24
     assert shards.labels.tolist() == folder.labels.tolist() and shards.names == folder.names
     wanted = {Scale(48, "bilinear"): np.ones(24, bool)}
-    for a, b in zip(size_batches(folder, wanted, 4, 2), size_batches(shards, wanted, 4, 2), strict=True):
+    for a, b in zip(
+        size_batches(folder, wanted, 4, 2), size_batches(shards, wanted, 4, 2), strict=True
+    ):
         np.testing.assert_array_equal(a.images, b.images)
         np.testing.assert_array_equal(a.indices, b.indices)
     assert [shards.size(i) for i in range(24)] == [folder.size(i) for i in range(24)]
     some, others = shards.subset(5), folder.subset(5)
-    assert all(torch.equal(some.decode(i), others.decode(i)) for i in range(5)) and some.labels.tolist() == others.labels.tolist()
+    assert (
+        all(torch.equal(some.decode(i), others.decode(i)) for i in range(5))
+        and some.labels.tolist() == others.labels.tolist()
+    )
     colours = [measure_colours(open_dataset(root, "train"), 2) for root in (photos, packed)]
     np.testing.assert_allclose(colours[0].mean, colours[1].mean, rtol=1e-9)
 
@@ -140,13 +178,17 @@ def test_a_url_gives_what_the_folder_gives(packed, in_memory):
         for split in ("train", "val"):
             here, there = open_dataset(packed, split), open_dataset(url, split)
             assert there.files == here.files and there.labels.tolist() == here.labels.tolist()
-            assert there.fingerprint() == here.fingerprint() and there.content_sha256(2) == here.content_sha256(2)
+            assert there.fingerprint() == here.fingerprint() and there.content_sha256(
+                2
+            ) == here.content_sha256(2)
 
 
 def test_the_fingerprint_of_shards_is_of_their_images(photos, photos_copy, packed, tmp_path):
     first = open_dataset(packed, "val").fingerprint()
     run(pack, photos_copy, tmp_path / "same", "--images-per-shard", "10")
-    assert open_dataset(tmp_path / "same", "val").fingerprint() == first  # times of files do not count
+    assert (
+        open_dataset(tmp_path / "same", "val").fingerprint() == first
+    )  # times of files do not count
     assert open_dataset(packed, "val").subset(23).fingerprint() != first
     with Image.open(photos_copy / "val/disc/000.jpeg") as image:
         image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photos_copy / "val/disc/000.jpeg")
@@ -165,13 +207,18 @@ def test_calibration_takes_the_training_half_of_shards(packed):
 
 def tiny(images: int = 2000, per_shard: int = 70, name: str = "tiny") -> Packed:
     """Images of eight bytes that tell their number, behind a URL, 512 bytes apart as in a tar."""
-    files, parts = fsspec.filesystem("memory"), [range(i, min(i + per_shard, images)) for i in range(0, images, per_shard)]
+    files, parts = (
+        fsspec.filesystem("memory"),
+        [range(i, min(i + per_shard, images)) for i in range(0, images, per_shard)],
+    )
     for number, part in enumerate(parts):
         files.pipe_file(f"/{name}/{number}", b"".join(bytes(504) + b"%08d" % i for i in part))
     place = np.arange(images)
     crc = np.array([zlib.crc32(b"%08d" % i) for i in place])
     shards = tuple(f"memory://{name}/{number}" for number in range(len(parts)))
-    return Packed(shards, place // per_shard, place % per_shard * 512 + 504, np.full(images, 8), crc)
+    return Packed(
+        shards, place // per_shard, place % per_shard * 512 + 504, np.full(images, 8), crc
+    )
 
 
 def drawn(lanes: Lanes, epoch: int, begin: int = 0, end: int | None = None) -> list[list[int]]:
@@ -191,8 +238,14 @@ def test_an_epoch_gives_every_image_once_in_a_new_order():
     first, second = ([i for lane in drawn(lanes, epoch) for i in lane] for epoch in (0, 1))
     assert sorted(first) == sorted(second) == list(range(2000)) and first != second
     assert drawn(lanes, 0) == drawn(lanes, 0) != drawn(Lanes(lanes.packed, 16, 640, seed=4), 0)
-    left = [set(range(2000)) - {i for lane in drawn(Lanes(lanes.packed, 7, 640, seed=3), epoch) for i in lane} for epoch in range(4)]
-    assert all(len(one) == 2000 % 7 for one in left) and len(set.union(*left)) > 2000 % 7  # others each epoch
+    left = [
+        set(range(2000))
+        - {i for lane in drawn(Lanes(lanes.packed, 7, 640, seed=3), epoch) for i in lane}
+        for epoch in range(4)
+    ]
+    assert (
+        all(len(one) == 2000 % 7 for one in left) and len(set.union(*left)) > 2000 % 7
+    )  # others each epoch
 
 
 def test_images_move_by_less_than_the_buffer_and_no_more_are_held():
@@ -200,13 +253,18 @@ def test_images_move_by_less_than_the_buffer_and_no_more_are_held():
     for buffer in (0, 160, 1600):
         lanes, spread = Lanes(tiny(2000), 16, buffer, seed=1), buffer / 16
         for number in (0, 5, 15):
-            lane, reading = Lane(lanes, number, 0, 0, lanes.length, str), lanes.reading(number, 0).tolist()
+            lane, reading = (
+                Lane(lanes, number, 0, 0, lanes.length, str),
+                lanes.reading(number, 0).tolist(),
+            )
             moved, held = [], []
             for position in range(lanes.length):
                 moved.append(abs(reading.index(next(lane)[0]) - position))
                 held.append(len(lane.held))
             assert max(moved) < max(spread, 1) and max(held) < max(spread, 1)
-            assert buffer == 0 or (np.mean(moved) > spread / 8 and max(held) > spread / 4)  # it does shuffle
+            assert buffer == 0 or (
+                np.mean(moved) > spread / 8 and max(held) > spread / 4
+            )  # it does shuffle
 
 
 def test_the_shards_come_in_a_new_order_each_epoch_and_are_read_whole():
@@ -245,20 +303,29 @@ def test_lanes_may_read_the_same_shard_at_the_same_time():
     lanes = Lanes(tiny(2000, 1000, name="shared"), 16, 100, seed=0)
     running = [Lane(lanes, lane, 0, 0, lanes.length, str) for lane in range(16)]
     found = [next(lane) for _ in range(lanes.length) for lane in running]
-    assert all(int(data) == index for index, data in found) and len({index for index, _ in found}) == 2000
+    assert (
+        all(int(data) == index for index, data in found)
+        and len({index for index, _ in found}) == 2000
+    )
 
 
 def test_a_shard_is_opened_once_a_lane_and_read_forward_only(monkeypatch):
     packed = tiny(2000, 1000, name="forward")
     wanted = drawn(Lanes(packed, 4, 100, seed=0), 0)
     opened = MemoryFileSystem._open
-    monkeypatch.setattr(MemoryFileSystem, "_open", lambda self, path, *args, **more: Forward(opened(self, path).read(), path))
+    monkeypatch.setattr(
+        MemoryFileSystem,
+        "_open",
+        lambda self, path, *args, **more: Forward(opened(self, path).read(), path),
+    )
     Forward.opened, Forward.open, Forward.most = [], 0, 0
     lanes = [Lane(Lanes(packed, 4, 100, seed=0), lane, 0, 0, 500, str) for lane in range(4)]
     assert [list(map(lambda _, lane=lane: next(lane)[0], range(500))) for lane in lanes] == wanted
     assert len(Forward.opened) == 4 and Forward.most <= 4
     del lanes
-    resumed = Lane(Lanes(packed, 4, 100, seed=0), 3, 0, 450, 500, str)  # more than 200 kB into its shard
+    resumed = Lane(
+        Lanes(packed, 4, 100, seed=0), 3, 0, 450, 500, str
+    )  # more than 200 kB into its shard
     assert [next(resumed)[0] for _ in range(50)] == wanted[3][450:]
 
 
@@ -280,10 +347,15 @@ def test_batches_do_not_depend_on_workers_processes_or_where_they_begin(packed, 
     assert_same(whole, list(train_batches(views, 0, 2, pin=False)))
     assert_same(whole, list(train_batches(views_of(in_memory), 0, 1, pin=False)))
     for begin in (1, 6, 9):
-        assert_same(whole[begin:], list(train_batches(views, begin, 2 if begin == 9 else 0, pin=False)))
+        assert_same(
+            whole[begin:], list(train_batches(views, begin, 2 if begin == 9 else 0, pin=False))
+        )
     for world in (2, 4):
         parts = [train_batches(views, 0, 0, False, rank, world) for rank in range(world)]
-        joined = [type(whole[0])(*(torch.cat(column) for column in list(zip(*shares))[:4]), []) for shares in zip(*parts, strict=True)]
+        joined = [
+            type(whole[0])(*(torch.cat(column) for column in list(zip(*shares))[:4]), [])
+            for shares in zip(*parts, strict=True)
+        ]
         assert all(batch.rows.tolist() == [*range(16 // world)] * world for batch in joined)
         assert_same(whole, [batch._replace(rows=torch.arange(16)) for batch in joined])
 
@@ -294,7 +366,9 @@ def test_a_batch_takes_the_same_from_every_lane_and_views_are_those_of_the_image
     lanes = Lanes(views.dataset.packed, 8, 40, seed=0)
     for epoch in (0, 1):
         numbers = drawn(lanes, epoch)
-        for step, batch in enumerate(list(train_batches(views, 0, 0, pin=False))[6 * epoch : 6 * epoch + 6]):
+        for step, batch in enumerate(
+            list(train_batches(views, 0, 0, pin=False))[6 * epoch : 6 * epoch + 6]
+        ):
             wanted = [views[epoch, i] for lane in numbers for i in lane[2 * step : 2 * step + 2]]
             assert torch.equal(batch.crops, torch.stack([view.crop for view, _ in wanted]))
             assert batch.labels.tolist() == [label for _, label in wanted]
@@ -310,7 +384,9 @@ def test_some_of_the_images_can_be_streamed(packed):
 
 def test_a_batch_must_fit_the_streams_and_they_the_processes(packed, here):
     args = ["--arch", "A", "--data", packed, *THIN, "--epochs", "1", "--out"]
-    assert "--batch 24 cannot take the same from each of 16 streams" in run(train, *args, here / "a", "--batch", "24", code=2)
+    assert "--batch 24 cannot take the same from each of 16 streams" in run(
+        train, *args, here / "a", "--batch", "24", code=2
+    )
     said = run(train, *args, here / "b", "--streams", "0", code=2)
     assert "0 is too small, expected a whole number from 1 to 65536" in said
     with pytest.raises(InputError, match="--streams 8 cannot be shared evenly by 3 processes"):
@@ -322,7 +398,21 @@ def test_a_batch_must_fit_the_streams_and_they_the_processes(packed, here):
 
 
 def test_train_and_bench_from_a_url(here, in_memory, monkeypatch):
-    args = ["--arch", "A", "--data", in_memory, *THIN, "--threads", "1", "--epochs", "1", "--lr", "0.003", "--shuffle-buffer", "64"]
+    args = [
+        "--arch",
+        "A",
+        "--data",
+        in_memory,
+        *THIN,
+        "--threads",
+        "1",
+        "--epochs",
+        "1",
+        "--lr",
+        "0.003",
+        "--shuffle-buffer",
+        "64",
+    ]
     said = run(train, *args, "--out", here / "whole")
     assert "96 training and 24 validation images of memory://bucket" in said and "Done" in said
     assert "From 10 tar shards in 16 streams, shuffled among 64 images" in said
@@ -338,29 +428,55 @@ def test_train_and_bench_from_a_url(here, in_memory, monkeypatch):
     run(train, *args, "--out", here / "broken", code=130)
     run(train, "--resume", here / "broken", "--workers", "0", "--threads", "1")
     a, b = (pd.read_csv(here / name / "metrics.csv") for name in ("whole", "broken"))
-    assert a.train_loss.tolist() == b.train_loss.tolist() and a.val_top1_error_pct.tolist() == b.val_top1_error_pct.tolist()
-    bench = ["--data", in_memory, "--scales", "48", "--no-flips", "--measure", "accuracy", "--threads", "1"]
+    assert (
+        a.train_loss.tolist() == b.train_loss.tolist()
+        and a.val_top1_error_pct.tolist() == b.val_top1_error_pct.tolist()
+    )
+    bench = [
+        "--data",
+        in_memory,
+        "--scales",
+        "48",
+        "--no-flips",
+        "--measure",
+        "accuracy",
+        "--threads",
+        "1",
+    ]
     assert "24 images of memory://bucket" in run(vgg_bench, here / "whole/best.pt", *bench)
-    assert pd.read_csv(here / "results/accuracy.csv").top1_error_pct.item() == pytest.approx(a.val_top1_error_pct.item(), abs=1e-2)
+    assert pd.read_csv(here / "results/accuracy.csv").top1_error_pct.item() == pytest.approx(
+        a.val_top1_error_pct.item(), abs=1e-2
+    )
 
 
 def test_a_url_that_is_not_there_or_breaks_is_named(here, in_memory):
     args = ["--arch", "A", *THIN, "--epochs", "1", "--out", here / "run"]
-    assert "memory://gone/shards.json: cannot be read (FileNotFoundError" in run(train, "--data", "memory://gone", *args, code=2)
-    assert "nosuch://x/shards.json: cannot be read (ValueError" in run(train, "--data", "nosuch://x", *args, code=2)
+    assert "memory://gone/shards.json: cannot be read (FileNotFoundError" in run(
+        train, "--data", "memory://gone", *args, code=2
+    )
+    assert "nosuch://x/shards.json: cannot be read (ValueError" in run(
+        train, "--data", "nosuch://x", *args, code=2
+    )
     views = views_of(in_memory)
     fsspec.filesystem("memory").rm_file("/bucket/train-000004.tar")
     for workers in (0, 1):
         with pytest.raises(InputError) as caught:
             list(train_batches(views, 0, workers, pin=False))
         message = caught.value.message
-        assert message.startswith("memory://bucket/train-000004.tar: cannot be read (FileNotFoundError") and "Traceback" not in message
+        assert (
+            message.startswith(
+                "memory://bucket/train-000004.tar: cannot be read (FileNotFoundError"
+            )
+            and "Traceback" not in message
+        )
     everything = {Scale(48, "bilinear"): np.ones(96, bool)}
     for ask in (
         lambda: views.dataset.read(45),
         lambda: views.dataset.content_sha256(2),
         lambda: measure_colours(views.dataset.subset(90), 2),
-        lambda: list(size_batches(views.dataset, everything, 4, 2, on_bad=lambda *_: None)),  # unlike a damaged image it is never left out
+        lambda: list(
+            size_batches(views.dataset, everything, 4, 2, on_bad=lambda *_: None)
+        ),  # unlike a damaged image it is never left out
     ):
         with pytest.raises(Unreachable, match="memory://bucket/train-000004.tar: cannot be read"):
             ask()
@@ -374,8 +490,15 @@ def test_a_stream_that_breaks_off_is_named(in_memory, monkeypatch):
             return super().read(size)
 
     views, opened = views_of(in_memory), MemoryFileSystem._open
-    monkeypatch.setattr(MemoryFileSystem, "_open", lambda self, path, *args, **more: Broken(opened(self, path).read(), path))
-    with pytest.raises(InputError, match=r"memory://bucket/train-00000\d.tar: cannot be read \(ConnectionResetError: peer gone\)"):
+    monkeypatch.setattr(
+        MemoryFileSystem,
+        "_open",
+        lambda self, path, *args, **more: Broken(opened(self, path).read(), path),
+    )
+    with pytest.raises(
+        InputError,
+        match=r"memory://bucket/train-00000\d.tar: cannot be read \(ConnectionResetError: peer gone\)",
+    ):
         list(train_batches(views, 0, 0, pin=False))
 
 
@@ -388,8 +511,12 @@ def test_an_unreadable_image_is_left_out_by_name(here, photos_copy):
     batches = list(train_batches(views_of(here / "shards"), 0, 2, pin=False))
     for epoch in (batches[:6], batches[6:]):
         assert sorted(len(batch.labels) for batch in epoch) == [15, 16, 16, 16, 16, 16]
-        assert [len(batch.unreadable) for batch in epoch] == [16 - len(batch.labels) for batch in epoch]
-    assert_same(batches, list(train_batches(views_of(here / "shards"), 0, 0, pin=False)))  # rows too: the missing one's is nobody's
+        assert [len(batch.unreadable) for batch in epoch] == [
+            16 - len(batch.labels) for batch in epoch
+        ]
+    assert_same(
+        batches, list(train_batches(views_of(here / "shards"), 0, 0, pin=False))
+    )  # rows too: the missing one's is nobody's
 
 
 def test_a_shard_that_changed_since_it_was_indexed_is_named(packed_copy):
@@ -397,11 +524,18 @@ def test_a_shard_that_changed_since_it_was_indexed_is_named(packed_copy):
     whole, dataset = tar.read_bytes(), open_dataset(packed_copy, "train")
     spoilt = bytearray(whole)
     spoilt[int(dataset.packed.begin[25]) + 30] ^= 1
-    for data, broken, message in ((whole[:-25000], 29, "its shard is cut short, "), (bytes(spoilt), 25, "other bytes than when the shard was indexed")):
+    for data, broken, message in (
+        (whole[:-25000], 29, "its shard is cut short, "),
+        (bytes(spoilt), 25, "other bytes than when the shard was indexed"),
+    ):
         tar.write_bytes(data)
         with pytest.raises(InputError, match=f"{dataset.files[broken]}: {message}"):
             dataset.decode(broken)
-        found = [message for batch in train_batches(views_of(packed_copy), 0, 0, pin=False) for message in batch.unreadable]
+        found = [
+            message
+            for batch in train_batches(views_of(packed_copy), 0, 0, pin=False)
+            for message in batch.unreadable
+        ]
         assert any(dataset.files[broken] in text and message in text for text in found)
 
 
@@ -441,28 +575,59 @@ def test_shards_of_another_program_are_indexed(tmp_path):
     first = [("a/1.png", photo(11)), ("a/1.cls", b"1"), ("a/1.json", b"{}"), ("a/2.cls", b"0\n")]
     first += [("a/2.seg.png", b"x"), ("a/2.PNG", photo(10)), ("._2.png", b"x")]
     tar_of(tmp_path / "train-a.tar", *links, *first)
-    tar_of(tmp_path / "train-b.tar", ("é/" + "n" * 200 + ".png", photo(12)), ("é/" + "n" * 200 + ".cls", b"2"), format=tarfile.PAX_FORMAT)
-    tar_of(tmp_path / "val.tar", ("n" * 150 + ".png", photo(11)), ("n" * 150 + ".cls", b"1"), format=tarfile.GNU_FORMAT)
-    assert "train: 3 images in 2 shards, each of 1 classes or more" in run(pack, "--index", tmp_path)
+    tar_of(
+        tmp_path / "train-b.tar",
+        ("é/" + "n" * 200 + ".png", photo(12)),
+        ("é/" + "n" * 200 + ".cls", b"2"),
+        format=tarfile.PAX_FORMAT,
+    )
+    tar_of(
+        tmp_path / "val.tar",
+        ("n" * 150 + ".png", photo(11)),
+        ("n" * 150 + ".cls", b"1"),
+        format=tarfile.GNU_FORMAT,
+    )
+    assert "train: 3 images in 2 shards, each of 1 classes or more" in run(
+        pack, "--index", tmp_path
+    )
     for classes in (("0", "1", "2"), ("cat", "dog", "cow")):
         dataset = open_dataset(tmp_path, "train")
         assert dataset.classes == classes and open_dataset(tmp_path, "val").classes == classes
-        assert [(int(dataset.decode(i).max()), int(dataset.labels[i])) for i in range(3)] == [(11, 1), (10, 0), (12, 2)]
-        assert dataset.files[:2] == ("train-a.tar/a/1.png", "train-a.tar/a/2.PNG") and dataset.files[2].startswith("train-b.tar/é/nnn")
+        assert [(int(dataset.decode(i).max()), int(dataset.labels[i])) for i in range(3)] == [
+            (11, 1),
+            (10, 0),
+            (12, 2),
+        ]
+        assert dataset.files[:2] == (
+            "train-a.tar/a/1.png",
+            "train-a.tar/a/2.PNG",
+        ) and dataset.files[2].startswith("train-b.tar/é/nnn")
         (tmp_path / "list.txt").write_text("cat\ndog\ncow\n")
         run(pack, "--index", tmp_path, "--classes", tmp_path / "list.txt")
     (tmp_path / "list.txt").write_text("cat\ndog\n")
     said = run(pack, "--index", tmp_path, "--classes", tmp_path / "list.txt", code=2)
-    assert "train-b.tar/é/" in said and "is of class 2, but" in said and "lists 2, counted from 0" in said
+    assert (
+        "train-b.tar/é/" in said
+        and "is of class 2, but" in said
+        and "lists 2, counted from 0" in said
+    )
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_members_are_found_where_tarfile_finds_them(tmp_path, format):
     rng = np.random.default_rng(0)
-    held = [(f"{'d/' * (i % 3)}{'x' * (i * 7 % 90)}{i}.jpg", rng.bytes(int(rng.integers(0, 3000)))) for i in range(40)]
+    held = [
+        (f"{'d/' * (i % 3)}{'x' * (i * 7 % 90)}{i}.jpg", rng.bytes(int(rng.integers(0, 3000))))
+        for i in range(40)
+    ]
     if format != tarfile.USTAR_FORMAT:
         held += [(f"{'long/' * 40}{i}é.jpg", rng.bytes(600)) for i in range(5)]
-    path = tar_of(tmp_path / "x.tar", *held, special("link", tarfile.SYMTYPE, "y" * 150 if format != tarfile.USTAR_FORMAT else "y"), format=format)
+    path = tar_of(
+        tmp_path / "x.tar",
+        *held,
+        special("link", tarfile.SYMTYPE, "y" * 150 if format != tarfile.USTAR_FORMAT else "y"),
+        format=format,
+    )
     with tarfile.open(path) as tar:
         wanted = [(m.name, m.offset_data, m.size) for m in tar.getmembers() if m.isreg()]
     with open(path, "rb") as file:
@@ -490,15 +655,24 @@ def spoilt_header(size: bytes) -> bytes:
         ((A, ("a.cls", b"cat")), "train.tar, a.cls: holds b'cat', expected the number of a class"),
         ((A, ("a.cls", b"-1")), "a.cls: holds b'-1'"),
         ((A, ("a.cls", b"1" * 5000)), "a.cls: holds b'1111"),
-        ((A, B, ("b.jpg", b"x"), ("b.cls", b"0"), A, B), "train.tar, a.jpg: the key a is there twice"),
+        (
+            (A, B, ("b.jpg", b"x"), ("b.cls", b"0"), A, B),
+            "train.tar, a.jpg: the key a is there twice",
+        ),
         ((A, ("a.png", b"x"), B), "train.tar, a.png: a second image of the key a"),
         ((("readme.txt", b"x"),), "train.tar, readme: has no image"),
         ((), "train.tar: holds no image beside its class"),
         (b"no tar at all" * 100, "train.tar: no uncompressed tar, or damaged after its beginning"),
         (b"short", "train.tar: is cut short after its beginning"),
         (b"\x1f\x8b" + bytes(range(255)) * 8, "train.tar: no uncompressed tar"),
-        (spoilt_header(b"77777777777\0") + bytes(1024), "train.tar, a.jpg: says that it has 8589934591 bytes, expected at most 268435456"),
-        (spoilt_header(b"\xff" * 11 + b"\xf0") + bytes(1024), "train.tar, a.jpg: says that it has -16 bytes"),
+        (
+            spoilt_header(b"77777777777\0") + bytes(1024),
+            "train.tar, a.jpg: says that it has 8589934591 bytes, expected at most 268435456",
+        ),
+        (
+            spoilt_header(b"\xff" * 11 + b"\xf0") + bytes(1024),
+            "train.tar, a.jpg: says that it has -16 bytes",
+        ),
         (spoilt_header(b"00000002000\0") + bytes(1023), "train.tar: is cut short within a.jpg"),
     ],
 )
@@ -519,12 +693,26 @@ def test_a_tar_cut_anywhere_is_refused(packed, tmp_path):
         assert "val.tar: is cut short" in run(pack, "--index", tmp_path, code=2)
 
 
-@pytest.mark.parametrize("data", [b"999999 path=x\n", b"x path=x\n", b"5 a=", b"30 GNU.sparse.size=1000000000\n", b"17 size=99999999\n", b"0 path=x\n"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"999999 path=x\n",
+        b"x path=x\n",
+        b"5 a=",
+        b"30 GNU.sparse.size=1000000000\n",
+        b"17 size=99999999\n",
+        b"0 path=x\n",
+    ],
+)
 def test_damaged_pax_headers_are_refused(tmp_path, data):
     tar_of(tmp_path / "train.tar", A, B)
     header = special("pax", tarfile.XHDTYPE)
     header.size = len(data)
-    whole = header.tobuf(tarfile.USTAR_FORMAT) + data.ljust(512, b"\0") + (tmp_path / "train.tar").read_bytes()
+    whole = (
+        header.tobuf(tarfile.USTAR_FORMAT)
+        + data.ljust(512, b"\0")
+        + (tmp_path / "train.tar").read_bytes()
+    )
     (tmp_path / "train.tar").write_bytes(whole)
     said = run(pack, "--index", tmp_path, code=2)
     assert "a damaged pax header" in said or "a sparse or huge file" in said
@@ -571,7 +759,11 @@ def put(at: str, value):
         ("splits", [], "has no shards for 'train'"),
         ("splits.train", None, "has no shards for 'train'"),
         ("splits.train.shards", 7, "damaged"),
-        ("splits.train.index", "../train.index", "names '../train.index', expected files beside it"),
+        (
+            "splits.train.index",
+            "../train.index",
+            "names '../train.index', expected files beside it",
+        ),
         ("splits.train.index", "/etc/passwd", "names '/etc/passwd'"),
         ("splits.train.index", "shards.json", "no whole index"),
         ("splits.train.index", "gone.index", "no whole index"),
@@ -579,7 +771,11 @@ def put(at: str, value):
         ("splits.train.shards.0.file", "http://evil/x.tar", "names 'http://evil/x.tar'"),
         ("splits.train.shards.0.images", 9, "train.index: does not fit shards.json"),
         ("splits.train.shards.0.bytes", 900, "train.index: does not fit shards.json"),
-        ("splits.train.shards", [{"file": "train-000000.tar", "images": 10, "bytes": 10**9}], "does not fit shards.json"),
+        (
+            "splits.train.shards",
+            [{"file": "train-000000.tar", "images": 10, "bytes": 10**9}],
+            "does not fit shards.json",
+        ),
         ("names", ["x"], "damaged"),
     ],
 )
@@ -588,7 +784,17 @@ def test_a_shards_json_that_does_not_hold_is_refused(packed_copy, at, value, say
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("labels", 4), ("labels", -1), ("shard", 10), ("begin", -5), ("begin", 2**63 - 3), ("size", -1), ("size", 2**40), ("begin", 0)]
+    ("column", "value"),
+    [
+        ("labels", 4),
+        ("labels", -1),
+        ("shard", 10),
+        ("begin", -5),
+        ("begin", 2**63 - 3),
+        ("size", -1),
+        ("size", 2**40),
+        ("begin", 0),
+    ],
 )
 def test_an_index_may_not_lead_out_of_its_shards(packed_copy, column, value):
     index = read_index(packed_copy / "train.index")
@@ -607,7 +813,9 @@ def test_a_damaged_index_is_refused_here_and_behind_a_url(packed_copy, in_memory
         open_dataset(packed_copy, "train")
     shutil.rmtree(own_cache / "shards", ignore_errors=True)
     fsspec.filesystem("memory").pipe_file("/bucket/train.index", bytes(data))
-    with pytest.raises(InputError, match="memory://bucket/train.index: not the index that shards.json describes"):
+    with pytest.raises(
+        InputError, match="memory://bucket/train.index: not the index that shards.json describes"
+    ):
         open_dataset(in_memory, "train")
 
 

@@ -54,22 +54,42 @@ def test_an_unreadable_image_stops_or_is_reported(photos_copy):
     with pytest.raises(InputError, match="002.jpeg"):
         collected(dataset, (48,))
     reported = []
-    found = collected(dataset, (48,), on_bad=lambda index, error: reported.append((dataset.files[index], error.message)))
+    found = collected(
+        dataset,
+        (48,),
+        on_bad=lambda index, error: reported.append((dataset.files[index], error.message)),
+    )
     assert len(reported) == 1 and "002.jpeg" in reported[0][0] and "002.jpeg" in reported[0][1]
     assert sum(len(b.indices) for b in found) == len(dataset) - 1
 
 
 def test_only_what_is_wanted_is_rescaled_or_decoded(photos_copy):
     dataset = open_dataset(photos_copy, "val")
-    wanted = {scale: np.zeros(len(dataset), bool) for scale in (Scale(48, "bilinear"), Scale(48, "bicubic"))}
+    wanted = {
+        scale: np.zeros(len(dataset), bool)
+        for scale in (Scale(48, "bilinear"), Scale(48, "bicubic"))
+    }
     wanted[Scale(48, "bilinear")][[3, 7]] = wanted[Scale(48, "bicubic")][7] = True
     dataset.path(5).unlink()  # not looked at
-    found = {(b.scale, int(i)): image for b in size_batches(dataset, wanted, 4, 2) for i, image in zip(b.indices, b.images, strict=True)}
-    assert {(scale.filter, i) for scale, i in found} == {("bilinear", 3), ("bilinear", 7), ("bicubic", 7)}
+    found = {
+        (b.scale, int(i)): image
+        for b in size_batches(dataset, wanted, 4, 2)
+        for i, image in zip(b.indices, b.images, strict=True)
+    }
+    assert {(scale.filter, i) for scale, i in found} == {
+        ("bilinear", 3),
+        ("bilinear", 7),
+        ("bicubic", 7),
+    }
     original = Image.open(dataset.path(7)).convert("RGB")
-    for name, resampling in (("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
+    for name, resampling in (
+        ("bilinear", Image.Resampling.BILINEAR),
+        ("bicubic", Image.Resampling.BICUBIC),
+    ):
         image = found[Scale(48, name), 7]
-        np.testing.assert_array_equal(image.transpose(1, 2, 0), np.asarray(original.resize(image.shape[:0:-1], resampling)))
+        np.testing.assert_array_equal(
+            image.transpose(1, 2, 0), np.asarray(original.resize(image.shape[:0:-1], resampling))
+        )
 
 
 def test_batches_are_put_where_there_is_room_for_them(photos):
@@ -80,6 +100,8 @@ def test_batches_are_put_where_there_is_room_for_them(photos):
         return given[-1]
 
     found = collected(dataset, (48, 64), room=room)
-    assert [batch.images is place for batch, place in zip(found, given, strict=True)] == [True] * len(found)
+    assert [batch.images is place for batch, place in zip(found, given, strict=True)] == [
+        True
+    ] * len(found)
     for batch, usual in zip(found, collected(dataset, (48, 64)), strict=True):
         np.testing.assert_array_equal(batch.images, usual.images)

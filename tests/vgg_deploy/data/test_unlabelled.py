@@ -23,7 +23,9 @@ def test_flat_photos_lack_labels(tmp_path):
         save(tmp_path / "photos" / name)
     assert lacks_labels(tmp_path / "photos")
     dataset = open_unlabelled(tmp_path / "photos")
-    assert dataset.files == ("a.png", "b.jpeg") and not dataset.labelled and len(dataset.labels) == 0
+    assert (
+        dataset.files == ("a.png", "b.jpeg") and not dataset.labelled and len(dataset.labels) == 0
+    )
     assert dataset.decode(0).shape[0] == 3 and len(dataset.subset(1)) == 1 and dataset.fingerprint()
 
 
@@ -31,7 +33,11 @@ def test_photos_in_a_tree_of_folders_lack_labels(tmp_path):
     for name in ("2024/summer/a.jpeg", "2024/winter/b.jpeg", "2025/c/d/e.jpeg"):
         save(tmp_path / name)
     assert lacks_labels(tmp_path)
-    assert open_unlabelled(tmp_path).files == ("2024/summer/a.jpeg", "2024/winter/b.jpeg", "2025/c/d/e.jpeg")
+    assert open_unlabelled(tmp_path).files == (
+        "2024/summer/a.jpeg",
+        "2024/winter/b.jpeg",
+        "2025/c/d/e.jpeg",
+    )
 
 
 def test_the_val_folder_counts_alone(tmp_path):
@@ -39,7 +45,10 @@ def test_the_val_folder_counts_alone(tmp_path):
     assert lacks_labels(tmp_path) and open_unlabelled(tmp_path).files == ("val/a.jpeg",)
 
 
-@pytest.mark.parametrize("list_name", ["ILSVRC2012_validation_ground_truth.txt", "val.txt", "synsets.txt", "synset_words.txt"])
+@pytest.mark.parametrize(
+    "list_name",
+    ["ILSVRC2012_validation_ground_truth.txt", "val.txt", "synsets.txt", "synset_words.txt"],
+)
 @pytest.mark.parametrize("place", ["beside", "above"])
 def test_any_list_means_labels(tmp_path, list_name, place):
     """An incomplete pair of lists is for `open_dataset` to report, not to be passed over."""
@@ -59,7 +68,11 @@ def test_class_folders_mean_labels(photos, tmp_path):
 
 
 def test_what_is_no_folder_of_photos(tmp_path):
-    assert not lacks_labels(tmp_path / "nowhere") and not lacks_labels(tmp_path) and not lacks_labels("s3://bucket/shards")
+    assert (
+        not lacks_labels(tmp_path / "nowhere")
+        and not lacks_labels(tmp_path)
+        and not lacks_labels("s3://bucket/shards")
+    )
     with pytest.raises(InputError, match="nowhere"):
         open_unlabelled(tmp_path / "nowhere")
     with pytest.raises(InputError, match="has no images"):

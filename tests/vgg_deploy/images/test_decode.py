@@ -15,7 +15,15 @@ import torch
 from PIL import Image
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.images.decode import FORMATS, MOST_ASPECT, decode, image_size, rescale, rescaled_part, rescaled_size
+from vgg_deploy.images.decode import (
+    FORMATS,
+    MOST_ASPECT,
+    decode,
+    image_size,
+    rescale,
+    rescaled_part,
+    rescaled_size,
+)
 from vgg_deploy.net.spec import FILTERS
 
 
@@ -23,7 +31,9 @@ def photo(height: int = 61, width: int = 83, channels: int = 3) -> np.ndarray:
     """(H, W, C) uint8: waves of every colour and some noise, so that no two pixels or channels look alike."""
     rng = np.random.default_rng(height * 1000 + width)
     y, x, c = np.ogrid[:height, :width, :channels]
-    waves = 128 + 90 * np.sin(x / (5 + c) + y / (11 - c)) + rng.normal(0, 12, (height, width, channels))
+    waves = (
+        128 + 90 * np.sin(x / (5 + c) + y / (11 - c)) + rng.normal(0, 12, (height, width, channels))
+    )
     return waves.clip(0, 255).astype(np.uint8)
 
 
@@ -39,12 +49,19 @@ def png_16_bit(path: Path, values: np.ndarray) -> Path:
     """Write (H, W, C) uint16, which Pillow cannot; C is 1 grey, 2 grey and alpha, 3 RGB or 4 RGBA."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     height, width, channels = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
     return path
 
 
@@ -58,9 +75,14 @@ def jpeg_with_exif(path: Path, exif: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("format, lossless", [("PNG", True), ("BMP", True), ("GIF", False), ("WEBP", False), ("JPEG", False)])
+@pytest.mark.parametrize(
+    "format, lossless",
+    [("PNG", True), ("BMP", True), ("GIF", False), ("WEBP", False), ("JPEG", False)],
+)
 def test_decode_gives_the_pixels_of_every_format(tmp_path, format, lossless):
-    path = tmp_path / "image.JPEG"  # the name says JPEG whatever the file is, as for n02105855_2933.JPEG
+    path = (
+        tmp_path / "image.JPEG"
+    )  # the name says JPEG whatever the file is, as for n02105855_2933.JPEG
     Image.fromarray(photo()).save(path, format=format)
     with Image.open(path) as image:
         expected = np.asarray(image.convert("RGB"))
@@ -113,7 +135,9 @@ def test_a_palette_is_looked_up_whatever_is_transparent(tmp_path, transparency):
 def test_16_bits_are_cut_to_the_upper_8(tmp_path, channels):
     values = photo(channels=channels).astype(np.uint16) * 256 + 200
     colours = {1: [0, 0, 0], 2: [0, 0, 0], 3: [0, 1, 2], 4: [0, 1, 2]}[channels]
-    np.testing.assert_array_equal(pixels(png_16_bit(tmp_path / "deep.png", values)), (values >> 8)[..., colours])
+    np.testing.assert_array_equal(
+        pixels(png_16_bit(tmp_path / "deep.png", values)), (values >> 8)[..., colours]
+    )
 
 
 def test_of_an_animation_the_first_frame_is_taken(tmp_path):
@@ -136,14 +160,22 @@ def test_broken_exif_blocks_neither_stop_nor_warn(tmp_path):
         b"",
         b"\xff" * 20,
         b"II*\0\x08\0\0\0",
-        b"II*\0\x08\0\0\0\x05\0" + struct.pack("<HHII", 0x011A, 5, 1, 9999),  # the resolution lies beyond the end
+        b"II*\0\x08\0\0\0\x05\0"
+        + struct.pack("<HHII", 0x011A, 5, 1, 9999),  # the resolution lies beyond the end
         b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 0x011A, 2, 4_000_000_000, 26),
     ]
     paths = [jpeg_with_exif(tmp_path / f"{i}.jpg", block) for i, block in enumerate(blocks)]
     code = "import sys; from vgg_deploy.images.decode import decode; print(*(decode(path).sum().item() for path in sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code, *paths], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", code, *paths],
+        capture_output=True,
+        text=True,
+    )
     Image.fromarray(photo()).save(tmp_path / "plain.jpg")
-    assert (done.stdout.split(), done.stderr) == ([str(pixels(tmp_path / "plain.jpg").sum())] * len(blocks), "")
+    assert (done.stdout.split(), done.stderr) == (
+        [str(pixels(tmp_path / "plain.jpg").sum())] * len(blocks),
+        "",
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,7 +183,11 @@ def test_broken_exif_blocks_neither_stop_nor_warn(tmp_path):
     [
         ("empty.jpg", b"", "is empty (0 bytes)"),
         ("notes.jpg", b"These are not pixels.\n", "is not an image of a known format"),
-        ("page.png", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not an image of a known format"),
+        (
+            "page.png",
+            b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+            "is not an image of a known format",
+        ),
     ],
 )
 def test_files_that_are_no_images_are_named(tmp_path, name, data, says):
@@ -160,7 +196,10 @@ def test_files_that_are_no_images_are_named(tmp_path, name, data, says):
         with pytest.raises(InputError) as caught:
             read(tmp_path / name)
         assert caught.value.exit_code == 2
-        assert caught.value.message == f"{tmp_path / name}: {says}, expected one of JPEG, PNG, GIF, WEBP, BMP; remove it or pass --on-error skip"
+        assert (
+            caught.value.message
+            == f"{tmp_path / name}: {says}, expected one of JPEG, PNG, GIF, WEBP, BMP; remove it or pass --on-error skip"
+        )
 
 
 def test_a_format_that_is_not_promised_is_refused(tmp_path):
@@ -179,7 +218,9 @@ def test_a_file_cut_short_is_refused_wherever_it_ends(tmp_path, format):
         cut.write_bytes(data[:end])
         with pytest.raises(InputError) as caught:
             decode(cut)
-        assert caught.value.message.startswith(f"{cut}: ") and caught.value.message.endswith("; remove it or pass --on-error skip")
+        assert caught.value.message.startswith(f"{cut}: ") and caught.value.message.endswith(
+            "; remove it or pass --on-error skip"
+        )
 
 
 @pytest.mark.filterwarnings("ignore:Image size")  # ours comes behind pytest's
@@ -205,7 +246,10 @@ def test_a_huge_header_is_refused_before_memory_is_taken(tmp_path):
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     path.write_bytes(data)
     for read in (decode, image_size):
-        with pytest.raises(InputError, match=r"bomb.png: Image size \(225000000 pixels\) exceeds limit of 178956970.*; remove it or pass --on-error skip"):
+        with pytest.raises(
+            InputError,
+            match=r"bomb.png: Image size \(225000000 pixels\) exceeds limit of 178956970.*; remove it or pass --on-error skip",
+        ):
             read(path)
 
 
@@ -213,15 +257,23 @@ def test_a_sliver_is_refused_because_its_rescaled_image_would_fill_the_memory(tm
     Image.new("RGB", (2, 2 * MOST_ASPECT)).save(tmp_path / "long.png")
     assert image_size(tmp_path / "long.png") == (2 * MOST_ASPECT, 2)
     Image.new("RGB", (2, 2 * MOST_ASPECT + 1)).save(tmp_path / "sliver.png")
-    with pytest.raises(InputError, match=r"sliver.png: 2x201 pixels is a sliver, expected sides within 1:100"):
+    with pytest.raises(
+        InputError, match=r"sliver.png: 2x201 pixels is a sliver, expected sides within 1:100"
+    ):
         decode(tmp_path / "sliver.png")
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
-    for path, says in ((tmp_path / "gone.jpg", "No such file or directory"), (tmp_path, "Is a directory")):
+    for path, says in (
+        (tmp_path / "gone.jpg", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+    ):
         with pytest.raises(InputError) as caught:
             decode(path)
-        assert caught.value.message == f"{path}: cannot be read ({says}); check the path and its permissions"
+        assert (
+            caught.value.message
+            == f"{path}: cannot be read ({says}); check the path and its permissions"
+        )
 
 
 def test_threads_decode_alike(tmp_path):
@@ -238,12 +290,21 @@ def test_threads_decode_alike(tmp_path):
 def test_rescaled_size_rounds_the_longer_side_half_up():
     """Oracle: exact fractions."""
     rng = np.random.default_rng(1)
-    sizes = [(375, 500), (500, 375), (1, 100), (3, 2), (224, 224), *rng.integers(1, 3000, (2000, 2)).tolist()]
+    sizes = [
+        (375, 500),
+        (500, 375),
+        (1, 100),
+        (3, 2),
+        (224, 224),
+        *rng.integers(1, 3000, (2000, 2)).tolist(),
+    ]
     for height, width in sizes:
         for side in (32, 224, 255, 256, 384, 512):
             exact = Fraction(max(height, width) * side, min(height, width))
             longer = floor(exact + Fraction(1, 2))
-            assert rescaled_size(height, width, side) == ((side, longer) if height <= width else (longer, side))
+            assert rescaled_size(height, width, side) == (
+                (side, longer) if height <= width else (longer, side)
+            )
 
 
 def test_rescaled_size_of_known_cases():
@@ -261,7 +322,9 @@ def test_rescale_equals_pillow_bit_for_bit(shape, side, filter):
     """Oracle: Pillow's resize of the RGB image; the code resizes single channels."""
     image = photo(*shape)
     height, width = rescaled_size(*shape, side)
-    expected = Image.fromarray(image).resize((width, height), {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}[filter])
+    expected = Image.fromarray(image).resize(
+        (width, height), {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}[filter]
+    )
     found = rescale(torch.from_numpy(image).permute(2, 0, 1).contiguous(), side, filter)
     assert found.dtype == torch.uint8 and min(found.shape[1:]) == side
     np.testing.assert_array_equal(found.permute(1, 2, 0).numpy(), np.asarray(expected))
@@ -283,7 +346,10 @@ def test_rescale_is_the_antialiased_bilinear_filter(shape, side):
     height, width = rescaled_size(*shape, side)
     down, across = triangle_weights(shape[0], height), triangle_weights(shape[1], width)
     expected = np.einsum("yh,hwc,xw->cyx", down, image, across)
-    assert np.abs(rescale(torch.from_numpy(image).permute(2, 0, 1), side).numpy() - expected).max() <= 1.01
+    assert (
+        np.abs(rescale(torch.from_numpy(image).permute(2, 0, 1), side).numpy() - expected).max()
+        <= 1.01
+    )
 
 
 def test_rescale_returns_the_image_itself_when_the_size_stays():
@@ -295,11 +361,23 @@ def test_rescale_returns_the_image_itself_when_the_size_stays():
 def test_a_part_of_a_rescaled_image_is_that_part(filter):
     """Oracle: the whole rescaled image, cut."""
     rng = np.random.default_rng(3)
-    for height, width, side in [(375, 500, 256), (500, 375, 512), (97, 211, 256), (256, 256, 256), (300, 301, 299)]:
-        pixels = np.asarray(Image.fromarray(rng.integers(0, 256, (height // 4, width // 4, 3), np.uint8)).resize((width, height)))
+    for height, width, side in [
+        (375, 500, 256),
+        (500, 375, 512),
+        (97, 211, 256),
+        (256, 256, 256),
+        (300, 301, 299),
+    ]:
+        pixels = np.asarray(
+            Image.fromarray(rng.integers(0, 256, (height // 4, width // 4, 3), np.uint8)).resize(
+                (width, height)
+            )
+        )
         image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
         whole = rescale(image, side, filter)
         for top, left in [(0, 0), (whole.shape[1] - 224, whole.shape[2] - 224), (7, 11)]:
             part = rescaled_part(Image.fromarray(pixels), side, top, left, 224, filter)
             off = (part.int() - whole[:, top : top + 224, left : left + 224].int()).abs()
-            assert part.shape == (3, 224, 224) and off.max() <= 2 and (off > 0).float().mean() < 0.05
+            assert (
+                part.shape == (3, 224, 224) and off.max() <= 2 and (off > 0).float().mean() < 0.05
+            )

@@ -10,8 +10,18 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.images.decode import read_image
 from vgg_deploy.images.jpeg_damage import damage
 
-NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 200, 3), np.uint8)).resize((800, 600))
-WAYS = [{}, {"optimize": True}, {"progressive": True}, {"subsampling": 0}, {"quality": 30}, {"quality": 100, "optimize": True}, {"restart_marker_rows": 1}]
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 200, 3), np.uint8)).resize(
+    (800, 600)
+)
+WAYS = [
+    {},
+    {"optimize": True},
+    {"progressive": True},
+    {"subsampling": 0},
+    {"quality": 30},
+    {"quality": 100, "optimize": True},
+    {"restart_marker_rows": 1},
+]
 
 
 def encoded(image, **way) -> bytes:
@@ -29,16 +39,28 @@ def half_flat() -> Image.Image:
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_sound_files_are_sound(way):
     """Flat areas of optimized files are thousands of zeros, which is why not every hole is one."""
-    for image in (NOISE, half_flat(), Image.new("RGB", (2000, 2000), "white"), Image.new("L", (2000, 2000), 128), Image.new("CMYK", (900, 900))):
+    for image in (
+        NOISE,
+        half_flat(),
+        Image.new("RGB", (2000, 2000), "white"),
+        Image.new("L", (2000, 2000), 128),
+        Image.new("CMYK", (900, 900)),
+    ):
         data = encoded(image, **way)
-        assert damage(data) is None and damage(data + bytes(5000)) is None and damage(data + b"junk \xff\xd9") is None
+        assert (
+            damage(data) is None
+            and damage(data + bytes(5000)) is None
+            and damage(data + b"junk \xff\xd9") is None
+        )
     assert bytes(1024) in encoded(half_flat(), optimize=True)
 
 
 def test_holes_in_metadata_are_no_damage():
     plain = encoded(NOISE)
     for marker in (b"\xff\xe1", b"\xff\xef", b"\xff\xfe"):
-        assert damage(plain[:2] + marker + (5002).to_bytes(2, "big") + bytes(5000) + plain[2:]) is None
+        assert (
+            damage(plain[:2] + marker + (5002).to_bytes(2, "big") + bytes(5000) + plain[2:]) is None
+        )
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
@@ -48,7 +70,10 @@ def test_a_copy_that_broke_off_is_found_in_every_file(way, tmp_path):
     half = data[: len(data) // 2] + bytes(len(data) - len(data) // 2)
     (tmp_path / "half.jpeg").write_bytes(half)
     for file, name in ((tmp_path / "half.jpeg", None), (io.BytesIO(half), "shard/half.jpeg")):
-        with pytest.raises(InputError, match="half.jpeg: damaged: its end is missing; remove it or pass --on-error skip"):
+        with pytest.raises(
+            InputError,
+            match="half.jpeg: damaged: its end is missing; remove it or pass --on-error skip",
+        ):
             read_image(file, name)
 
 

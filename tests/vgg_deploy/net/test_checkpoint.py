@@ -17,7 +17,12 @@ from vgg_deploy.net.torch_archive import check_archive
 
 
 def test_a_net_comes_back_whole(tmp_path):
-    net = thin_net("A-LRN", lrn="caffe", names=("a disc", "a square", "striped", "a triangle"), recipe="by hand")
+    net = thin_net(
+        "A-LRN",
+        lrn="caffe",
+        names=("a disc", "a square", "striped", "a triangle"),
+        recipe="by hand",
+    )
     back = open_net(save_net(net, tmp_path / "net.pt"))
     assert back.spec == net.spec
     images = torch.randn(2, 3, 70, 45, generator=torch.Generator().manual_seed(1)) * 60
@@ -109,7 +114,10 @@ def test_a_record_of_another_size_is_found(sound, kept):
     record, content = held[chosen]
     held[chosen] = (record, (2 * content)[: int(kept * len(content))])
     packed(sound, held)
-    assert f"{record.filename} has {int(kept * len(content)):,} bytes, its tensor takes {len(content):,}" in refusal(sound)
+    assert (
+        f"{record.filename} has {int(kept * len(content)):,} bytes, its tensor takes {len(content):,}"
+        in refusal(sound)
+    )
 
 
 def test_a_missing_and_a_doubled_record_are_found(sound):
@@ -136,7 +144,9 @@ def test_an_archive_packed_again_without_compression_is_sound(sound):
 def test_weights_that_are_not_finite_are_refused(tmp_path, value):
     weights = {name: tensor.clone() for name, tensor in thin_net().state_dict().items()}
     weights["conv3_1.weight"][0, 1, 2, 0] = value
-    assert "conv3_1.weight has NaN or infinite values" in refusal(damaged(tmp_path, weights=weights))
+    assert "conv3_1.weight has NaN or infinite values" in refusal(
+        damaged(tmp_path, weights=weights)
+    )
 
 
 def test_weights_in_another_layout_are_refused(tmp_path):
@@ -146,7 +156,9 @@ def test_weights_in_another_layout_are_refused(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about sparse and nested tensors
         sparse = weights | {"fc8.bias": weights["fc8.bias"].to_sparse()}
-        assert "fc8.bias is stored as torch.sparse_coo on cpu" in refusal(damaged(tmp_path, weights=sparse))
+        assert "fc8.bias is stored as torch.sparse_coo on cpu" in refusal(
+            damaged(tmp_path, weights=sparse)
+        )
         nested = weights | {"fc8.bias": torch.nested.nested_tensor([weights["fc8.bias"]])}
         path = damaged(tmp_path, weights=nested)
         assert "fc8.bias is stored as a nested tensor" in refusal(path)
@@ -161,7 +173,11 @@ def test_archives_of_torch_with_any_tensors_pass(tmp_path, dtype):
             "parameter": torch.nn.Parameter(torch.ones(2)), "untyped": torch.ones(2).untyped_storage()}  # fmt: skip
     torch.save(held, tmp_path / "any.pt")
     back = load_untrusted(tmp_path / "any.pt")
-    assert torch.equal(back["a"], tensor) and torch.equal(back["view"], tensor[1:, ::2]) and back["more"] == held["more"]
+    assert (
+        torch.equal(back["a"], tensor)
+        and torch.equal(back["view"], tensor[1:, ::2])
+        and back["more"] == held["more"]
+    )
 
 
 def test_an_optimizer_and_older_formats_pass(tmp_path):
@@ -214,7 +230,13 @@ def test_a_zip_of_something_else_is_refused(tmp_path):
 
 def damaged(tmp_path, **changes):
     net = thin_net()
-    held = {"format": "vgg-deploy-checkpoint", "version": 1, "spec": net.spec.to_json(), "weights": net.state_dict(), "training": {}}
+    held = {
+        "format": "vgg-deploy-checkpoint",
+        "version": 1,
+        "spec": net.spec.to_json(),
+        "weights": net.state_dict(),
+        "training": {},
+    }
     torch.save({**held, **changes}, tmp_path / "net.pt")
     return tmp_path / "net.pt"
 
@@ -228,18 +250,26 @@ def test_weights_of_another_net_are_refused(tmp_path):
     assert "is not a layer of it (net A)" in refusal(damaged(tmp_path, weights=weights))
     weights = thin_net().state_dict()
     weights["fc6.weight"] = weights["fc6.weight"].flatten(1)
-    assert "fc6.weight is (256, 32) torch.float32, net A wants (256, 32, 1, 1)" in refusal(damaged(tmp_path, weights=weights))
+    assert "fc6.weight is (256, 32) torch.float32, net A wants (256, 32, 1, 1)" in refusal(
+        damaged(tmp_path, weights=weights)
+    )
     weights["fc6.weight"] = weights.pop("fc7.weight").half()
     assert "fc7.weight is missing" in refusal(damaged(tmp_path, weights=weights))
 
 
 def test_a_damaged_description_is_refused(tmp_path):
     spec = json.loads(thin_net().spec.to_json())
-    assert "arch 'F' is not in Table 1" in refusal(damaged(tmp_path, spec=json.dumps({**spec, "arch": "F"})))
-    assert "unknown fields ['surprise']" in refusal(damaged(tmp_path, spec=json.dumps({**spec, "surprise": 1})))
+    assert "arch 'F' is not in Table 1" in refusal(
+        damaged(tmp_path, spec=json.dumps({**spec, "arch": "F"}))
+    )
+    assert "unknown fields ['surprise']" in refusal(
+        damaged(tmp_path, spec=json.dumps({**spec, "surprise": 1}))
+    )
     assert "damaged" in refusal(damaged(tmp_path, spec="{"))
     other = {**spec["preprocessing"], "channel_order": "BGR"}
-    assert "another version" in refusal(damaged(tmp_path, spec=json.dumps({**spec, "preprocessing": other})))
+    assert "another version" in refusal(
+        damaged(tmp_path, spec=json.dumps({**spec, "preprocessing": other}))
+    )
 
 
 def test_an_unwritable_place_is_refused_and_the_old_file_stays(tmp_path):
@@ -254,7 +284,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     path = save_net(thin_net(), tmp_path / "net.pt")
     before = path.read_bytes()
     with pytest.raises(AttributeError):
-        save_checkpoint(path, Checkpoint(thin_net().spec, {"bad": lambda: None}))  # cannot be pickled: fails half-way
+        save_checkpoint(
+            path, Checkpoint(thin_net().spec, {"bad": lambda: None})
+        )  # cannot be pickled: fails half-way
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["net.pt"]
 

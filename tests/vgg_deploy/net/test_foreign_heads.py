@@ -51,11 +51,16 @@ HEADS = {
     "two layers": (mlp(C * 49, 256, 10), "classifier.0 (1568 -> 256), classifier.3 (256 -> 10)"),
     "four layers": (mlp(C * 49, 256, 256, 64, 10), "classifier.9 (64 -> 10)"),
     "without dropout": (
-        nn.Sequential(nn.Linear(C * 49, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)),
+        nn.Sequential(
+            nn.Linear(C * 49, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)
+        ),
         "classifier.2 (256 -> 256)",
     ),
     "Sequential as the last": (
-        nn.Sequential(*mlp(C * 49, 256, 256, 10)[:6], nn.Sequential(nn.Linear(256, 64), nn.ReLU(), nn.Linear(64, 10))),
+        nn.Sequential(
+            *mlp(C * 49, 256, 256, 10)[:6],
+            nn.Sequential(nn.Linear(256, 64), nn.ReLU(), nn.Linear(64, 10)),
+        ),
         "classifier.6.0 (256 -> 64), classifier.6.2 (64 -> 10)",
     ),
     "batch norm between": (

@@ -11,7 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.support.foreign import assert_same, caffe_arrays, our_net, our_trunk, photos, torchvision_net
+from tests.support.foreign import (
+    assert_same,
+    caffe_arrays,
+    our_net,
+    our_trunk,
+    photos,
+    torchvision_net,
+)
 from tests.support.run import run
 from train.__main__ import main as train
 from vgg_deploy.errors import InputError
@@ -87,7 +94,9 @@ def test_a_caffe_layout_that_was_trained_on_torchvision_input(tmp_path):
     foreign = read_foreign(tmp_path / "net.npz", stated=StatedInput(USUAL_MEAN, USUAL_STD, "RGB"))
     crops = photos(224, 224)
     subtracted = torch.tensor(foreign.preprocessing.mean, dtype=torch.float64).view(1, 3, 1, 1)
-    wanted = caffe_scores(arrays, normalised(crops, USUAL_MEAN, USUAL_STD, "RGB", 255), [0, 1, 2], ZEROS)
+    wanted = caffe_scores(
+        arrays, normalised(crops, USUAL_MEAN, USUAL_STD, "RGB", 255), [0, 1, 2], ZEROS
+    )
     assert_same(our_net(foreign)(crops - subtracted).flatten(1), wanted)
 
 
@@ -246,7 +255,9 @@ def test_a_config_of_another_program_says_nothing(tmp_path):
 def renamed(trunk: dict[str, Tensor]) -> dict[str, Tensor]:
     """Net D's convolutions under torchvision's names, features.N."""
     numbers = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-    names = [f"conv{s}_{i}" for s, n in enumerate((2, 2, 3, 3, 3), start=1) for i in range(1, n + 1)]
+    names = [
+        f"conv{s}_{i}" for s, n in enumerate((2, 2, 3, 3, 3), start=1) for i in range(1, n + 1)
+    ]
     return {
         f"features.{number}.{part}": trunk[f"{name}.{part}"].clone()
         for number, name in zip(numbers, names, strict=True)
@@ -291,9 +302,15 @@ def test_oxford_weights_under_other_names_score_alike_when_their_input_is_stated
 def test_the_release_is_known_by_its_first_filters():
     """Values of the release, as tools print them, among random others."""
     layer = 0.2 * torch.randn(64, 3, 3, 3, generator=torch.Generator().manual_seed(2))
-    layer[0, 0] = torch.tensor([[0.4295, 0.3735, -0.0614], [0.2748, 0.0387, -0.3672], [-0.0575, -0.2622, -0.3501]])
-    layer[0, 1] = torch.tensor([[0.5504, 0.4401, -0.0814], [0.3457, 0.0406, -0.4535], [-0.0586, -0.3307, -0.4850]])
-    layer[0, 2] = torch.tensor([[0.4800, 0.4085, -0.0651], [0.3105, 0.0502, -0.4034], [-0.0509, -0.2852, -0.4185]])
+    layer[0, 0] = torch.tensor(
+        [[0.4295, 0.3735, -0.0614], [0.2748, 0.0387, -0.3672], [-0.0575, -0.2622, -0.3501]]
+    )
+    layer[0, 1] = torch.tensor(
+        [[0.5504, 0.4401, -0.0814], [0.3457, 0.0406, -0.4535], [-0.0586, -0.3307, -0.4850]]
+    )
+    layer[0, 2] = torch.tensor(
+        [[0.4800, 0.4085, -0.0651], [0.3105, 0.0502, -0.4034], [-0.0509, -0.2852, -0.4185]]
+    )
     assert released_order(layer) is None  # one filter is no evidence
     layer[1, 1] = torch.tensor([[0.02, 0.05, 0.04], [0.03, 0.07, 0.05], [0.03, 0.06, 0.04]])
     layer[2, 1] = torch.tensor([[0.10, 0.05, -0.10], [0.24, 0.22, -0.07], [0.08, 0.05, -0.11]])

@@ -33,7 +33,9 @@ def lively(net: VGG, seed: int = 0) -> VGG:
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
     """Of the size of images minus their mean."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 60
+    return (
+        torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 60
+    )
 
 
 # Sizes
@@ -63,12 +65,21 @@ def test_sizes_are_the_published_ones(arch):
 
 @pytest.mark.parametrize(
     ("arch", "weights", "biases"),
-    [("A", 9_217_728, 2_752), ("B", 9_402_048, 2_944), ("C", 9_991_872, 4_224), ("D", 14_710_464, 4_224), ("E", 20_018_880, 5_504)],
+    [
+        ("A", 9_217_728, 2_752),
+        ("B", 9_402_048, 2_944),
+        ("C", 9_991_872, 4_224),
+        ("D", 14_710_464, 4_224),
+        ("E", 20_018_880, 5_504),
+    ],
 )
 def test_sizes_of_trunk_and_head(arch, weights, biases):
     with torch.device("meta"):
         net = VGG(spec(arch, width=1, classes=1000))
-    by_kind = {kind: sum(p.numel() for name, p in net.trunk.named_parameters() if name.endswith(kind)) for kind in ("weight", "bias")}
+    by_kind = {
+        kind: sum(p.numel() for name, p in net.trunk.named_parameters() if name.endswith(kind))
+        for kind in ("weight", "bias")
+    }
     assert by_kind == {"weight": weights, "bias": biases}
     assert sum(p.numel() for p in net.head.parameters()) == 123_633_664 + 9_192
 
@@ -94,7 +105,9 @@ def test_cost_of_dense_evaluation(side, score_side, gmacs):
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize(("height", "width", "crop"), [(224, 224, 224), (375, 500, 224), (255, 287, 224), (100, 67, 64)])
+@pytest.mark.parametrize(
+    ("height", "width", "crop"), [(224, 224, 224), (375, 500, 224), (255, 287, 224), (100, 67, 64)]
+)
 def test_cost_and_map_are_those_of_the_module(arch, height, width, crop):
     """Oracle: torch's own counter (two operations a multiply-accumulate) on a net without memory."""
     with torch.device("meta"):
@@ -102,7 +115,9 @@ def test_cost_and_map_are_those_of_the_module(arch, height, width, crop):
         images = torch.empty(1, 3, height, width)
     with FlopCounterMode(display=False) as counter:
         score_map = net(images)
-    assert counter.get_total_flops() == 2 * macs(ARCHS[arch], height, width, classes=5, width=0.25, crop=crop)
+    assert counter.get_total_flops() == 2 * macs(
+        ARCHS[arch], height, width, classes=5, width=0.25, crop=crop
+    )
     assert score_map.shape == (1, 5, map_side(height, crop), map_side(width, crop))
     assert sum(p.numel() for p in net.parameters()) == parameters(ARCHS[arch], 5, 0.25, crop)
 
@@ -119,10 +134,13 @@ def test_map_side_is_five_floors():
 
 
 def test_order_of_layers():
-    assert list(dict(VGG(spec("A-LRN")).named_children())) == (
-        "conv1_1 relu1_1 norm1 pool1 conv2_1 relu2_1 pool2 conv3_1 relu3_1 conv3_2 relu3_2 pool3 conv4_1 relu4_1 conv4_2 relu4_2 pool4 "
-        "conv5_1 relu5_1 conv5_2 relu5_2 pool5 fc6 relu6 drop6 fc7 relu7 drop7 fc8"
-    ).split()
+    assert (
+        list(dict(VGG(spec("A-LRN")).named_children()))
+        == (
+            "conv1_1 relu1_1 norm1 pool1 conv2_1 relu2_1 pool2 conv3_1 relu3_1 conv3_2 relu3_2 pool3 conv4_1 relu4_1 conv4_2 relu4_2 pool4 "
+            "conv5_1 relu5_1 conv5_2 relu5_2 pool5 fc6 relu6 drop6 fc7 relu7 drop7 fc8"
+        ).split()
+    )
 
 
 def matrices(net: VGG) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -154,7 +172,9 @@ def test_a_crop_scores_as_in_the_fully_connected_net(crop):
     np.testing.assert_allclose(net(images)[:, :, 0, 0], expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize(("arch", "height", "width"), [("A", 256, 330), ("A-LRN", 225, 255), ("C", 320, 256)])
+@pytest.mark.parametrize(
+    ("arch", "height", "width"), [("A", 256, 330), ("A-LRN", 225, 255), ("C", 320, 256)]
+)
 @torch.inference_mode()
 def test_score_map_is_the_fully_connected_head_slid_over_pool5(arch, height, width):
     """Oracle: matrix products on each 7x7 window, in NumPy."""
@@ -164,7 +184,9 @@ def test_score_map_is_the_fully_connected_head_slid_over_pool5(arch, height, wid
     score_map = net(images)[0].numpy()
     assert score_map.shape == (5, height // 32 - 6, width // 32 - 6)
     for y, x in np.ndindex(score_map.shape[1:]):
-        np.testing.assert_allclose(score_map[:, y, x], fully_connected(net, pool5[:, y : y + 7, x : x + 7]), rtol=1e-9)
+        np.testing.assert_allclose(
+            score_map[:, y, x], fully_connected(net, pool5[:, y : y + 7, x : x + 7]), rtol=1e-9
+        )
 
 
 @pytest.mark.parametrize("arch", ["C", "D", "E"])
@@ -200,7 +222,9 @@ def test_lrn_follows_its_formula(reading, alpha):
 def test_posterior_averages_logits_before_the_softmax():
     logits = np.random.default_rng(0).normal(0, 3, (2, 5, 3, 4))
     powers = np.exp(logits.mean(axis=(2, 3)))
-    np.testing.assert_allclose(posterior(torch.from_numpy(logits)), powers / powers.sum(axis=1, keepdims=True), rtol=1e-9)
+    np.testing.assert_allclose(
+        posterior(torch.from_numpy(logits)), powers / powers.sum(axis=1, keepdims=True), rtol=1e-9
+    )
 
 
 @torch.inference_mode()
@@ -210,13 +234,17 @@ def test_dropout_acts_in_training_only():
     images = noise(1, 3, 32, 32)
     without = VGG(spec("A", crop=32), dropout=0.0).double()
     without.load_state_dict(net.state_dict())
-    assert torch.equal(net(images), net(images)) and torch.equal(net(images), without.train()(images))
+    assert torch.equal(net(images), net(images)) and torch.equal(
+        net(images), without.train()(images)
+    )
     net.train()
     assert not torch.equal(net(images), net(images))
     ones = torch.ones(20_000)
     for name in ("drop6", "drop7"):
         dropped = net.get_submodule(name)(ones)
-        assert set(dropped.unique().tolist()) == {0.0, 2.0} and dropped.mean() == pytest.approx(1, abs=0.05)
+        assert set(dropped.unique().tolist()) == {0.0, 2.0} and dropped.mean() == pytest.approx(
+            1, abs=0.05
+        )
 
 
 def test_trunk_and_head_share_the_weights():
@@ -251,7 +279,9 @@ def test_initialisations_draw_what_they_say(init):
             "he": share * math.sqrt(2 / fan_in),
         }[init]
         count = layer.weight.numel()
-        assert layer.weight.std().item() == pytest.approx(std, rel=4 / math.sqrt(2 * count)), name  # four standard errors
+        assert layer.weight.std().item() == pytest.approx(std, rel=4 / math.sqrt(2 * count)), (
+            name
+        )  # four standard errors
         assert abs(layer.weight.mean().item()) < 4 * std / math.sqrt(count), name
         assert not layer.bias.any()
         if init == "glorot":
@@ -263,7 +293,9 @@ def test_he_keeps_pixels_from_inflating_the_logits():
     """Inputs of INPUT_STD should leave the net as inputs of 1 would leave one without shares: logits of order one."""
     net = VGG(spec("D", width=0.25, classes=100, crop=32))
     initialise(net, "he", torch.Generator().manual_seed(0))
-    logits = net.eval()(INPUT_STD * torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
+    logits = net.eval()(
+        INPUT_STD * torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    )
     assert 0.1 < logits.std() < 10
 
 
@@ -271,7 +303,9 @@ def test_initialisation_repeats_and_unknown_ones_are_refused():
     first, second = VGG(spec("A")), VGG(spec("A"))
     for net in (first, second):
         initialise(net, "he", torch.Generator().manual_seed(3))
-    assert all(torch.equal(p, q) for p, q in zip(first.parameters(), second.parameters(), strict=True))
+    assert all(
+        torch.equal(p, q) for p, q in zip(first.parameters(), second.parameters(), strict=True)
+    )
     with pytest.raises(ValueError, match="'xavier' is not one of"):
         initialise(first, "xavier")
 

@@ -28,7 +28,10 @@ from vgg_deploy.runtimes.integer_kernels import check_arithmetic, kernel_errors
 WRITTEN = PRECISIONS["int8-cpu"]
 EIGHT_BITS = replace(WRITTEN, weights=INT8)  # what saturates
 QEMU = shutil.which("qemu-x86_64")
-needs_qemu = pytest.mark.skipif(QEMU is None, reason="qemu-x86_64 is not installed, so no CPU without VNNI can be emulated: apt-get install qemu-user")
+needs_qemu = pytest.mark.skipif(
+    QEMU is None,
+    reason="qemu-x86_64 is not installed, so no CPU without VNNI can be emulated: apt-get install qemu-user",
+)
 
 
 def photos(count: int) -> np.ndarray:
@@ -43,7 +46,9 @@ def write(path, precision, arch="A", form="uint8"):
     thresholds = clip(measure_ranges(net, iter([photos(8)])), "mse", precision)
     inner = {name: t for name, t in thresholds.items() if name != LAST}
     artifact = Artifact(net.spec, form, "int8-cpu", "net.pt", "0" * 64)
-    write_onnx(path, onnx_graph(net, artifact, precision, Quantization(inner, True, thresholds[LAST])))
+    write_onnx(
+        path, onnx_graph(net, artifact, precision, Quantization(inner, True, thresholds[LAST]))
+    )
     return path, set(inner)
 
 
@@ -63,7 +68,11 @@ def test_no_pair_of_products_of_a_written_file_saturates(tmp_path):
         for channel in numpy_helper.to_array(tensor).reshape(tensor.dims[0], -1):
             padded = np.append(channel, np.zeros(len(channel) % 2, np.int8))
             for weights in (padded, np.sort(padded), rng.permutation(padded)):
-                for activations in (np.full(len(weights), 255), 255 * (weights > 0), 255 * (weights < 0)):
+                for activations in (
+                    np.full(len(weights), 255),
+                    255 * (weights > 0),
+                    255 * (weights < 0),
+                ):
                     exact = int(np.sum(activations.astype(int) * weights.astype(int)))
                     assert saturating_products(activations, weights) == exact
                     tried += 1
@@ -78,7 +87,9 @@ def test_the_lint_finds_weights_whose_products_may_saturate(tmp_path):
 
     assert findings(*write(tmp_path / "new.onnx", WRITTEN)) == []
     found = findings(*write(tmp_path / "old.onnx", EIGHT_BITS))
-    assert len(found) == 10 and all("saturates in the 16 bits of CPUs without VNNI" in text for text in found)
+    assert len(found) == 10 and all(
+        "saturates in the 16 bits of CPUs without VNNI" in text for text in found
+    )
     assert found[0].startswith("conv1_1: two products of its weights and 255 sum to")
 
 
@@ -118,7 +129,10 @@ def test_a_wrong_kernel_is_named_with_the_cpu(tmp_path, monkeypatch):
     check_arithmetic(path, photos(1), "uint8", 1, "A.int8-cpu.onnx")
     monkeypatch.setattr(arithmetic, "_fused", wrong)
     monkeypatch.setattr(arithmetic, "cpu_instructions", lambda: ["avx2", "fma"])
-    with pytest.raises(CheckFailed, match=r"A.int8-cpu.onnx: .*this CPU \(avx2, fma\) compute 1 of 10 convolutions wrongly, conv2_1 first"):
+    with pytest.raises(
+        CheckFailed,
+        match=r"A.int8-cpu.onnx: .*this CPU \(avx2, fma\) compute 1 of 10 convolutions wrongly, conv2_1 first",
+    ):
         check_arithmetic(path, photos(1), "uint8", 1, "A.int8-cpu.onnx")
 
 
@@ -141,7 +155,16 @@ ON_ANOTHER_CPU = textwrap.dedent("""
 def emulated(cpu: str, images: np.ndarray, *paths) -> list[np.ndarray]:
     """The first output of every file, fused and as written, on an emulated CPU. Only ONNX Runtime runs there."""
     np.save(paths[0].parent / "images.npy", images)
-    command = [QEMU, "-cpu", cpu, sys.executable, "-c", ON_ANOTHER_CPU, paths[0].parent / "images.npy", *paths]
+    command = [
+        QEMU,
+        "-cpu",
+        cpu,
+        sys.executable,
+        "-c",
+        ON_ANOTHER_CPU,
+        paths[0].parent / "images.npy",
+        *paths,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return [np.array(values) for values in json.loads(done.stdout.splitlines()[-1])]
@@ -164,7 +187,9 @@ def one_convolution(path, weight: int):
     outputs = [helper.make_tensor_value_info("result", TensorProto.FLOAT, [1, 4, 6, 6])]
     stored = [numpy_helper.from_array(np.asarray(values), name) for name, values in held.items()]
     graph = helper.make_graph(nodes, "one", inputs, outputs, stored)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path
+    )
     return path
 
 
@@ -172,10 +197,17 @@ def one_convolution(path, weight: int):
 @pytest.mark.parametrize("cpu", ["Haswell", "Skylake-Server"])
 def test_the_worst_case_by_hand_without_vnni(cpu, tmp_path):
     """144 products of 255 and the largest weight. 127 shows that the emulated CPU saturates: 72 pairs of 32,767."""
-    old, new = one_convolution(tmp_path / "old.onnx", 127), one_convolution(tmp_path / "new.onnx", 64)
+    old, new = (
+        one_convolution(tmp_path / "old.onnx", 127),
+        one_convolution(tmp_path / "new.onnx", 64),
+    )
     images = np.full((1, 16, 8, 8), 255, np.uint8)
-    fused_old, written_old, fused_new, written_new = (values.max() / 2**15 for values in emulated(cpu, images, old, new))
-    assert written_old == np.rint(144 * 255 * 127 / 2**15) and fused_old == np.rint(72 * 32767 / 2**15)
+    fused_old, written_old, fused_new, written_new = (
+        values.max() / 2**15 for values in emulated(cpu, images, old, new)
+    )
+    assert written_old == np.rint(144 * 255 * 127 / 2**15) and fused_old == np.rint(
+        72 * 32767 / 2**15
+    )
     assert fused_new == written_new == np.rint(144 * 255 * 64 / 2**15)
 
 
@@ -192,4 +224,3 @@ def test_a_net_without_vnni(tmp_path):
     here = OnnxRuntime(new)(images).posterior
     assert np.abs(fused_new - here).max() < 1e-5  # the same integers as on this CPU, whatever it is
     assert moved(fused_old, written_old) > 3 * moved(fused_new, written_new)
-

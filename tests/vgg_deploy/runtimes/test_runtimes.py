@@ -25,7 +25,9 @@ from vgg_deploy.runtimes import OnnxRuntime, Scores, WrongOutputs, open_runtime,
 from vgg_deploy.runtimes.contract import checked, page_locked
 from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
 
-needs_ncnn = pytest.mark.skipif(importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed: pip install ncnn")
+needs_ncnn = pytest.mark.skipif(
+    importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed: pip install ncnn"
+)
 PROFILE = Profile(Shape(1, 32, 32), Shape(2, 64, 96), Shape(4, 160, 160))
 
 
@@ -37,20 +39,30 @@ def checkpoint(tmp_path):
 def write(tmp_path, form="uint8", net=None):
     net = net or thin_net("B")
     path = tmp_path / f"{net.spec.arch}.{form}.onnx"
-    write_onnx(path, onnx_graph(net, Artifact(net.spec, form, "fp32", "B.pt", "0" * 64), PRECISIONS["fp32"]))
+    write_onnx(
+        path,
+        onnx_graph(net, Artifact(net.spec, form, "fp32", "B.pt", "0" * 64), PRECISIONS["fp32"]),
+    )
     return path
 
 
 def on_gpu(*modules: str):
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    reason = f"{', '.join(missing)} is not installed" if missing else "PyTorch sees no CUDA GPU here"
+    reason = (
+        f"{', '.join(missing)} is not installed" if missing else "PyTorch sees no CUDA GPU here"
+    )
     return pytest.mark.skipif(bool(missing) or not torch.cuda.is_available(), reason=reason)
 
 
 @pytest.fixture(
     params=[
         ("torch", "cpu", None),
-        pytest.param(("torch-compile", "cpu", None), marks=pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")),
+        pytest.param(
+            ("torch-compile", "cpu", None),
+            marks=pytest.mark.skipif(
+                shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"
+            ),
+        ),
         ("onnxruntime", "cpu", "uint8"),
         ("onnxruntime", "cpu", "float32"),
         ("onnxruntime", "cpu", "normalised"),
@@ -70,14 +82,20 @@ def runtime(request, tmp_path, checkpoint):
     """Every runtime on every device, opened as a user would; those that this machine lacks are skipped with the reason."""
     name, device, form = request.param
     if form is None:
-        return GraphedRuntime(open_runtime(checkpoint, device, 2)) if name == "graphs" else open_runtime(checkpoint, device, 2, name)
+        return (
+            GraphedRuntime(open_runtime(checkpoint, device, 2))
+            if name == "graphs"
+            else open_runtime(checkpoint, device, 2, name)
+        )
     path = write(tmp_path, form)
     if name.startswith("onnxruntime"):
         return open_runtime(path, device, 2, name)
     if name == "ncnn":
         return open_runtime(export_ncnn(path, 1, lambda text: None).path, device, 2)
     flavour = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}[name]
-    return open_runtime(build_engine(path, FLAVOURS[flavour], [PROFILE], (), lambda text: None).path, device, 2)
+    return open_runtime(
+        build_engine(path, FLAVOURS[flavour], [PROFILE], (), lambda text: None).path, device, 2
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 32, 32), (3, 64, 97), (2, 130, 45)])
@@ -113,9 +131,13 @@ def refusal(path, **more) -> str:
     return refused.value.message
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU whose absence is tested")
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="this machine has the GPU whose absence is tested"
+)
 def test_a_device_that_is_not_there_is_an_error_not_another_device(tmp_path, checkpoint):
-    assert "device cuda" in refusal(checkpoint, device="cuda") and "--device cpu" in refusal(checkpoint, device="cuda")
+    assert "device cuda" in refusal(checkpoint, device="cuda") and "--device cpu" in refusal(
+        checkpoint, device="cuda"
+    )
     path = write(tmp_path)
     message = refusal(path, device="cuda")
     assert "device cuda" in message and "--device cpu" in message
@@ -165,7 +187,9 @@ def with_metadata(tmp_path, **changes):
 def test_metadata_that_does_not_fit_the_graph_is_refused(tmp_path):
     assert "promises input" in refusal(with_metadata(tmp_path, input="float32"))
     spec = json.loads(thin_net("B", classes=("a", "b", "c")).spec.to_json())
-    assert "promises posterior and score_map of 3 classes" in refusal(with_metadata(tmp_path, spec=spec))
+    assert "promises posterior and score_map of 3 classes" in refusal(
+        with_metadata(tmp_path, spec=spec)
+    )
     assert "metadata version 9" in refusal(with_metadata(tmp_path, version=9))
     assert "input form 'yuv'" in refusal(with_metadata(tmp_path, input="yuv"))
     assert "damaged" in refusal(with_metadata(tmp_path, spec=3))
@@ -188,15 +212,21 @@ def test_two_onnxruntime_wheels_are_named(tmp_path, monkeypatch):
     for name in ("onnxruntime", "onnxruntime_gpu"):
         folder = tmp_path / "site" / f"{name}-1.0.dist-info"
         folder.mkdir(parents=True)
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n")
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n"
+        )
     path = write(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    with pytest.raises(InputError, match="onnxruntime 1.0 and onnxruntime-gpu .* are both installed") as refused:
+    with pytest.raises(
+        InputError, match="onnxruntime 1.0 and onnxruntime-gpu .* are both installed"
+    ) as refused:
         OnnxRuntime(path)
     assert "pip uninstall" in refused.value.message
 
 
-@pytest.mark.parametrize(("count", "height", "width"), [(1, 7, 7), (3, 7, 9), (2, 30, 23), (40, 8, 8)])
+@pytest.mark.parametrize(
+    ("count", "height", "width"), [(1, 7, 7), (3, 7, 9), (2, 30, 23), (40, 8, 8)]
+)
 def test_fc6_as_products_is_its_convolution(count, height, width, monkeypatch):
     """Oracle: the convolution in float64. Also where the map alone is more than what is multiplied at once."""
     monkeypatch.setattr(pytorch, "ROWS", 100)
@@ -212,7 +242,12 @@ def test_fc6_as_products_is_its_convolution(count, height, width, monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA GPU here")
 def test_page_locked_room_stays_page_locked_as_an_array():
     pixels = page_locked((2, 3, 40, 50))
-    assert pixels.shape == (2, 3, 40, 50) and pixels.dtype == np.uint8 and torch.from_numpy(pixels).is_pinned() and torch.from_numpy(pixels[:1]).is_pinned()
+    assert (
+        pixels.shape == (2, 3, 40, 50)
+        and pixels.dtype == np.uint8
+        and torch.from_numpy(pixels).is_pinned()
+        and torch.from_numpy(pixels[:1]).is_pinned()
+    )
 
 
 def rewritten(tmp_path, name, change):
@@ -221,8 +256,6 @@ def rewritten(tmp_path, name, change):
     change(model.graph)
     onnx.save(model, tmp_path / name)
     return tmp_path / name
-
-
 
 
 def declared(graph, output, kind, shape):
@@ -238,8 +271,6 @@ def constant(graph, name, values):
 
 def one_row(graph):
     behind(graph, "posterior", "Slice", constant(graph, "zero", [0]), constant(graph, "one", [1]))
-
-
 
 
 def empty_map(graph):
@@ -264,7 +295,10 @@ def test_outputs_of_other_shapes_are_a_fault_of_the_file(tmp_path, change, name,
     """What a graph declares says nothing of them; each call is looked at."""
     runtime = open_runtime(rewritten(tmp_path, "evil.onnx", change))
     images = np.zeros((3, 3, 64, 96), np.uint8)
-    with pytest.raises(WrongOutputs, match=f"evil.onnx: its {name} for 3 images of 64x96 is float32 {found} and should be float32") as failed:
+    with pytest.raises(
+        WrongOutputs,
+        match=f"evil.onnx: its {name} for 3 images of 64x96 is float32 {found} and should be float32",
+    ) as failed:
         runtime(images)
     assert failed.value.exit_code == 1
 
@@ -280,7 +314,10 @@ def test_outputs_of_another_type_are_refused_at_opening(tmp_path, kind):
     assert "the graph gives" in refusal(rewritten(tmp_path, "evil.onnx", change))
 
 
-@pytest.mark.parametrize(("output", "shape"), [("posterior", ["batch", 4, 1]), ("posterior", [4]), ("score_map", ["batch", 4])])
+@pytest.mark.parametrize(
+    ("output", "shape"),
+    [("posterior", ["batch", 4, 1]), ("posterior", [4]), ("score_map", ["batch", 4])],
+)
 def test_outputs_of_another_rank_are_refused_at_opening(tmp_path, output, shape):
     def change(graph):
         kept = {"posterior": [0, 4, 1], "score_map": [0, 4]}[output] if len(shape) > 1 else [-1]
@@ -294,11 +331,20 @@ def test_outputs_of_another_rank_are_refused_at_opening(tmp_path, output, shape)
     ("outputs", "found"),
     [
         ((np.zeros((2, 4)), np.zeros((2, 4, 1, 2), np.float32)), "float64"),
-        ((np.zeros((2, 4, 1), np.float32), np.zeros((2, 4, 1, 2), np.float32)), r"float32 \(2, 4, 1\)"),
+        (
+            (np.zeros((2, 4, 1), np.float32), np.zeros((2, 4, 1, 2), np.float32)),
+            r"float32 \(2, 4, 1\)",
+        ),
         ((np.full((2, 4), "a", object), np.zeros((2, 4, 1, 2), np.float32)), "object"),
         (([[0.25] * 4] * 2, np.zeros((2, 4, 1, 2), np.float32)), "a list"),
-        ((np.zeros((2, 4), np.float32), np.zeros((2, 4, 1, 0), np.float32)), r"float32 \(2, 4, 1, 0\)"),
-        ((np.zeros((2, 4), np.float32), np.zeros((2, 4), np.float32)), r"score_map for 2 images of 32x64 is float32 \(2, 4\)"),
+        (
+            (np.zeros((2, 4), np.float32), np.zeros((2, 4, 1, 0), np.float32)),
+            r"float32 \(2, 4, 1, 0\)",
+        ),
+        (
+            (np.zeros((2, 4), np.float32), np.zeros((2, 4), np.float32)),
+            r"score_map for 2 images of 32x64 is float32 \(2, 4\)",
+        ),
     ],
 )
 def test_every_output_is_checked_before_it_becomes_scores(outputs, found):
@@ -317,6 +363,8 @@ def test_errors_of_onnxruntime_in_a_call_name_the_file(tmp_path):
     held = json.loads(model.metadata_props[0].value)
     helper.set_model_props(model, {KEY: json.dumps({**held, "spec": spec})})
     onnx.save(model, tmp_path / "small.onnx")
-    with pytest.raises(InputError, match="small.onnx: ONNX Runtime cannot run it on 2 images of 32x48") as failed:
+    with pytest.raises(
+        InputError, match="small.onnx: ONNX Runtime cannot run it on 2 images of 32x48"
+    ) as failed:
         open_runtime(tmp_path / "small.onnx")(np.zeros((2, 3, 32, 48), np.uint8))
     assert failed.value.exit_code == 2 and "\n" not in failed.value.message
