@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from bench.option_types import IMAGES, PER_CENT, POINTS, POSTERIOR
 from bench.gate.refused import GateCommand, withdraw
+from bench.option_types import IMAGES, PER_CENT, POINTS, POSTERIOR
 from bench.request import Request, refuse_contradictions
+from vgg_deploy.errors import interruptible
 from vgg_deploy.net.input_convention import (
     CHANNEL_ORDERS,
     CROP_HELP,
@@ -18,7 +19,6 @@ from vgg_deploy.net.input_convention import (
     STD_HELP,
     parse_channels,
 )
-from vgg_deploy.errors import interruptible
 
 # how long a process waits for another: the main one measures latency alone. One that is gone is noticed at once
 PATIENCE = timedelta(days=7)

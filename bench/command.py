@@ -10,21 +10,7 @@ from typing import NamedTuple
 
 import click
 
-from bench.report import sections as outputs
 from bench.accuracy.fill_cells import Measured
-from bench.environment import describe_environment
-from bench.statistics.evidence import Verdict
-from bench.gate.verdict import FIXED, SEQUENTIAL, Gate, Judge, judge
-from bench.gate.files import JSON, XML, verdict_on_disk, write_gate
-from bench.gate.rows import check_selectors, chosen_rows
-from bench.report.gate_text import lines
-from bench.models import Model, Ways, check_sides, open_models, runnable
-from bench.accuracy.paper_tables import paper_rows
-from bench.printable import printable
-from bench.accuracy.protocols import Row
-from bench.report.contents import write_report
-from bench.request import Request
-from bench.results_folder import Results, new_run_id, results_folder
 from bench.accuracy.measure import (
     Accuracy,
     Storage,
@@ -33,19 +19,33 @@ from bench.accuracy.measure import (
     score_cells,
     score_until_sure,
 )
+from bench.accuracy.paper_tables import paper_rows
+from bench.accuracy.protocols import Row
 from bench.accuracy.selection import select_rows
+from bench.environment import describe_environment
+from bench.gate.files import JSON, XML, verdict_on_disk, write_gate
+from bench.gate.rows import check_selectors, chosen_rows
+from bench.gate.verdict import FIXED, SEQUENTIAL, Gate, Judge, judge
+from bench.models import Model, Ways, check_sides, open_models, runnable
+from bench.printable import printable
+from bench.report import sections as outputs
+from bench.report.contents import write_report
+from bench.report.gate_text import lines
+from bench.request import Request
+from bench.results_folder import Results, new_run_id, results_folder
 from bench.speed.first_calls import ShapeRow
-from bench.stated import class_lines, class_lists, input_lines
 from bench.speed.side_by_side import measure_turns
+from bench.stated import class_lines, class_lists, input_lines
+from bench.statistics.evidence import Verdict
+from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 from vgg_deploy.errors import CheckFailed, Interrupted, Undecided, interruptible
 from vgg_deploy.files import write_text
+from vgg_deploy.job import Ranks
 from vgg_deploy.machine import available_cores
 from vgg_deploy.newest import newest_exports
 from vgg_deploy.progress import LOG_EVERY, console
-from vgg_deploy.job import Ranks
-from vgg_deploy.data.built_in import built_in
-from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 
 BUILT_IN_IMAGES = 200
 

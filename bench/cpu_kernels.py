@@ -8,8 +8,8 @@ from bench.models import Model
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.images.decode import resized
-from vgg_deploy.runtimes.integer_kernels import check_arithmetic
 from vgg_deploy.net.spec import NetSpec
+from vgg_deploy.runtimes.integer_kernels import check_arithmetic
 
 FUSED = "int8-cpu"  # the precision whose convolutions ONNX Runtime computes in integers, by the CPU
 TRIES = 20  # images, should the first ones be unreadable

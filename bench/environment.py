@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from vgg_deploy.machine import allowed_cores, cpu_instructions, cpu_model, driver_version, host_name
 from vgg_deploy.images.decode import decoder_versions
+from vgg_deploy.machine import allowed_cores, cpu_instructions, cpu_model, driver_version, host_name
 
 PACKAGES = ("vgg-deploy", "torch", "torchvision", "onnx", "onnxruntime-gpu", "ncnn", "openvino", "tensorrt", "tensorrt-rtx", "numpy", "pillow", "pandas",
             "plotly")  # fmt: skip

@@ -7,17 +7,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from vgg_deploy.net.class_matching import with_classes
-from vgg_deploy.net.class_lists import ClassList
-from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.errors import InputError
-from vgg_deploy.machine import cpu_instructions, gpu_stack
 from vgg_deploy.exported.ncnn_files import content_sha256
-from vgg_deploy.net.open_net import is_own
 from vgg_deploy.images.decode import decoder_versions
+from vgg_deploy.machine import cpu_instructions, gpu_stack
+from vgg_deploy.net.class_lists import ClassList
+from vgg_deploy.net.class_matching import with_classes
+from vgg_deploy.net.foreign_weights import Assumed
+from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
+from vgg_deploy.net.open_net import is_own
 from vgg_deploy.runtimes import PACKAGES, Runtime, open_runtime, runtimes_for
 from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
-from vgg_deploy.net.foreign_weights import Assumed
 
 
 @dataclass(frozen=True)

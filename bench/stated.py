@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.models import Model
-from vgg_deploy.net.class_lists import ClassList, read_class_list
 from vgg_deploy.data.dataset import Dataset, matching
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.class_lists import ClassList, read_class_list
 
 WAYS_OUT = {  # setting -> how vgg-bench lets it be stated
     "classes": "--classes FILE lists them in the order of its scores",

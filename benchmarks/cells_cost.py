@@ -18,18 +18,18 @@ import numpy as np
 import pandas as pd
 import torch
 
+from bench.accuracy.measure import Storage, measure_accuracy
+from bench.accuracy.protocols import rows_of
 from bench.environment import describe_environment
 from bench.models import Model, Ways, open_models
-from bench.accuracy.protocols import rows_of
-from bench.accuracy.measure import Storage, measure_accuracy
 from export.release import Wanted, export_onnx
-from vgg_deploy.data.size_batches import size_batches
-from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
+from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.data.decode_pool import Scale
+from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.machine import available_cores
+from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
 from vgg_deploy.net.model import VGG, initialise
-from vgg_deploy.data.built_in import built_in
 from vgg_deploy.net.spec import NetSpec
 
 SIDES = (256, 384, 512)

@@ -20,17 +20,17 @@ import pandas as pd
 import torch
 
 from bench.environment import describe_environment
-from bench.statistics.median import median_interval
 from bench.speed.side_by_side import PAUSE_S
+from bench.statistics.median import median_interval
 from export.ncnn import export_ncnn
 from export.release import Wanted, export_onnx
-from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
 from vgg_deploy.data.dataset import open_dataset
-from vgg_deploy.machine import available_cores
-from vgg_deploy.net.model import VGG, initialise
 from vgg_deploy.images.decode import rescale
-from vgg_deploy.runtimes import Runtime, open_runtime
+from vgg_deploy.machine import available_cores
+from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
+from vgg_deploy.net.model import VGG, initialise
 from vgg_deploy.net.spec import NetSpec, numbered
+from vgg_deploy.runtimes import Runtime, open_runtime
 
 LARGEST = (8, 512, 512)  # batch, height, width at which memory is told
 

@@ -131,8 +131,8 @@ def save_random_net(path: Path) -> None:
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(repeats, threads, out):
     from bench.environment import describe_environment
-    from vgg_deploy.machine import available_cores
     from vgg_deploy.data.built_in import built_in
+    from vgg_deploy.machine import available_cores
 
     threads, rows = threads or available_cores(), []
     with tempfile.TemporaryDirectory() as scratch:

@@ -16,12 +16,11 @@ import click
 import numpy as np
 import pandas as pd
 
-from bench.statistics import paired_test
-from bench.statistics import sequential
+from bench.report.tables import write_frame
+from bench.statistics import paired_test, sequential
 from bench.statistics.evidence import LEVEL, Evidence, Verdict, verdicts
 from bench.statistics.paired_test import Table
 from bench.statistics.sequential import SEQUENTIAL_LEVEL, Bets
-from bench.report.tables import write_frame
 from vgg_deploy.files import write_text
 from vgg_deploy.progress import progress
 

@@ -33,13 +33,13 @@ from result_rows import ResultRows
 from bench.environment import describe_environment
 from bench.speed.gpu import condition, copy_ceiling, device_ms, matmul_ceiling
 from export.release import Wanted
-from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.machine import available_cores
+from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.open_net import open_net
+from vgg_deploy.net.spec import NetSpec, numbered
 from vgg_deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime
 from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
-from vgg_deploy.net.spec import NetSpec, numbered
 
 SECONDS = 0.25  # spent on one clock of one cell, about
 FEWEST, MOST = 5, 50  # calls counted

@@ -138,14 +138,14 @@ def write_forms(net, setting: Setting, folder: Path) -> None:
     import onnx
     from onnx import numpy_helper
 
-    from export.onnx.graph import onnx_graph
     from export.onnx.file import write_onnx
-    from export.precision import INT7, INT8, PRECISIONS
-    from export.quantize.rounding import LAST, Quantization
-    from export.quantize.ranges import clip, measure_ranges
+    from export.onnx.graph import onnx_graph
     from export.options import Wanted
-    from vgg_deploy.exported.metadata import Artifact
+    from export.precision import INT7, INT8, PRECISIONS
+    from export.quantize.ranges import clip, measure_ranges
+    from export.quantize.rounding import LAST, Quantization
     from vgg_deploy.data.dataset import open_dataset
+    from vgg_deploy.exported.metadata import Artifact
 
     images = open_dataset(setting.data / "imagenette10", "train").subset(setting.calibration_images)
     ranges = measure_ranges(net, (images.decode(i).numpy()[None] for i in range(len(images))))
@@ -276,8 +276,8 @@ def prepare(setting: Setting, folder: Path) -> None:
     """The net, its forms and the images, in files."""
     import torch
 
-    from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
     from vgg_deploy.data.dataset import open_dataset
+    from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
 
     torch.set_num_threads(setting.threads)
     print("fitting fc8", flush=True)

@@ -10,11 +10,11 @@ from export.ncnn import export_ncnn
 from export.precision import PRECISIONS
 from export.release import Wanted, export_onnx
 from vgg_deploy.exported.metadata import USUAL_MEAN, Artifact, manifest_path
-from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from vgg_deploy.exported.ncnn_files import SUFFIX
 from vgg_deploy.files import sha256
 from vgg_deploy.machine import available_cores
+from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vgg_deploy.net.model import VGG, initialise
-from vgg_deploy.exported.ncnn_files import SUFFIX
 from vgg_deploy.net.spec import NetSpec, Preprocessing
 
 USUAL = Preprocessing(

@@ -21,14 +21,14 @@ from fault_files import Fault, faults
 
 from bench.cli import main as vgg_bench
 from bench.environment import describe_environment
-from export.onnx.graph import onnx_graph
 from export.ncnn import export_ncnn
 from export.onnx.file import write_onnx
+from export.onnx.graph import onnx_graph
 from export.precision import PRECISIONS
 from export.release import Wanted, export_onnx
 from vgg_deploy.exported.metadata import Artifact
-from vgg_deploy.net.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint
 from vgg_deploy.files import sha256, write_text
+from vgg_deploy.net.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint
 from vgg_deploy.net.model import VGG, initialise
 
 LIMITS = ("--max-top1-drop", "0.5", "--max-top5-drop", "0.5", "--min-agreement", "99")

@@ -29,19 +29,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 from models import USUAL, exports, random_weights
 
+from bench.accuracy.measure import Storage, measure_accuracy
+from bench.accuracy.protocols import rows_of
 from bench.environment import describe_environment
 from bench.models import Ways, open_models
-from bench.accuracy.protocols import rows_of
-from bench.accuracy.measure import Storage, measure_accuracy
 from export.release import Wanted
 from train.record.curves import COLOURS, FAINT, STYLE
-from vgg_deploy.net.archs import ARCHS, macs, map_side
+from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.files import whole_file, write_text
 from vgg_deploy.images.geometry import rescaled_size
-from vgg_deploy.runtimes import Runtime, open_runtime
-from vgg_deploy.data.built_in import built_in
+from vgg_deploy.net.archs import ARCHS, macs, map_side
 from vgg_deploy.net.spec import NetSpec, numbered
+from vgg_deploy.runtimes import Runtime, open_runtime
 
 SIZE, BATCH, IMAGES = "size of one picture", "batch at 224 x 224", "images scored"
 SIZES = "224x224,256x256,320x320,384x384,448x448,512x512,640x640,768x768,256x341,384x512,512x683"

@@ -35,10 +35,10 @@ from bench.speed.gpu import matmul_ceiling
 from train.recipe.config import TrainConfig
 from train.step.trainee import shape_for_training, shaped
 from train.step.update import Examples, Updater
-from vgg_deploy.net.archs import ARCHS, macs
-from vgg_deploy.machine import available_cores, pick_device
-from vgg_deploy.net.model import VGG, initialise
 from vgg_deploy.job import ALONE
+from vgg_deploy.machine import available_cores, pick_device
+from vgg_deploy.net.archs import ARCHS, macs
+from vgg_deploy.net.model import VGG, initialise
 from vgg_deploy.net.spec import NetSpec, numbered
 
 CLASSES, LR = 1000, 1e-4

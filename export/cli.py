@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from export.options import Engines, Wanted
+from vgg_deploy.errors import interruptible
 from vgg_deploy.net.input_convention import (
     CHANNEL_ORDERS,
     CROP_HELP,
@@ -15,7 +16,6 @@ from vgg_deploy.net.input_convention import (
     StatedInput,
     parse_channels,
 )
-from vgg_deploy.errors import interruptible
 from vgg_deploy.net.unstated import ways_out
 
 PRECISION_NAMES = ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8")

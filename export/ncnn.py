@@ -12,13 +12,12 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
-from export.verify.parity import check_pictures, compare, judge_exact
-from export.tensorrt.build import read_described
 from export.onnx.file import place, read_referring
 from export.release import Exported
-from vgg_deploy.exported.metadata import check_manifest, manifest_path
+from export.tensorrt.build import read_described
+from export.verify.parity import check_pictures, compare, judge_exact
 from vgg_deploy.errors import CheckFailed, InputError
-from vgg_deploy.files import sha256, whole_file, write_text
+from vgg_deploy.exported.metadata import check_manifest, manifest_path
 from vgg_deploy.exported.ncnn_files import (
     SUFFIX,
     NcnnFiles,
@@ -28,6 +27,7 @@ from vgg_deploy.exported.ncnn_files import (
     weights_path,
 )
 from vgg_deploy.exported.onnx_wire import data_files
+from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.runtimes import NcnnRuntime, OnnxRuntime
 
 REFERENCE = "ONNX Runtime"

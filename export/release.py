@@ -14,6 +14,10 @@ import numpy as np
 import onnx
 from torch import nn
 
+from export.onnx.file import beside, read_referring, write_onnx, write_with_data
+from export.onnx.graph import IR_VERSION, onnx_graph
+from export.options import Wanted
+from export.precision import BF16, HALF, PRECISIONS, Precision
 from export.quantize.calibration import (
     Calibration,
     calibrate,
@@ -22,6 +26,12 @@ from export.quantize.calibration import (
     split,
     warn_of_few,
 )
+from export.quantize.cost import Cost, measure_cost
+from export.quantize.ranges import Range, clip, measure_ranges
+from export.quantize.rounding import LAST, Quantization, ReducedNet
+from export.stated import recorded, source_lines, weights_identity
+from export.verify.float32_twin import check_twin, float32_twin
+from export.verify.lint import lint
 from export.verify.parity import (
     Comparison,
     check_pictures,
@@ -32,29 +42,19 @@ from export.verify.parity import (
     judge_reference,
     reference_scores,
 )
-from export.quantize.cost import Cost, measure_cost
-from export.onnx.graph import IR_VERSION, onnx_graph
-from export.verify.lint import lint
-from export.onnx.file import beside, read_referring, write_onnx, write_with_data
-from export.precision import BF16, HALF, PRECISIONS, Precision
-from export.quantize.rounding import LAST, Quantization, ReducedNet
-from export.quantize.ranges import Range, clip, measure_ranges
-from export.stated import recorded, source_lines, weights_identity
-from export.verify.float32_twin import check_twin, float32_twin
-from export.options import Wanted
-from vgg_deploy.net.archs import ARCHS
-from vgg_deploy.exported.metadata import KEY, Artifact, data_path, manifest_path
-from vgg_deploy.net.class_lists import ClassList
-from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
+from vgg_deploy.exported.metadata import KEY, Artifact, data_path, manifest_path
 from vgg_deploy.files import sha256, whole_file, write_text
+from vgg_deploy.net.archs import ARCHS
+from vgg_deploy.net.class_lists import ClassList
+from vgg_deploy.net.foreign_weights import Assumed
+from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.progress import progress
 from vgg_deploy.runtimes import OnnxRuntime, Scores
 from vgg_deploy.runtimes.integer_kernels import check_arithmetic
-from vgg_deploy.net.foreign_weights import Assumed
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 

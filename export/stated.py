@@ -4,8 +4,8 @@ import hashlib
 from pathlib import Path
 
 from vgg_deploy.net.class_lists import ClassList
-from vgg_deploy.net.spec import NetSpec, numbered
 from vgg_deploy.net.foreign_weights import Assumed
+from vgg_deploy.net.spec import NetSpec, numbered
 
 WAYS_OUT = {"crop": "if the net was trained at crop 32, add --crop 32"}
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from train.recipe.stages import CHAINS
+from train.options import Number, parse_drops, parse_side, recipe_option
 from train.recipe.config import INITS, PRECISIONS, TRAIN_SCENES
 from train.recipe.limits import CHECKPOINT_EVERY, IMAGES, RECIPE_LIMITS, processes
-from train.options import Number, parse_drops, parse_side, recipe_option
+from train.recipe.stages import CHAINS
+from vgg_deploy.errors import interruptible
+from vgg_deploy.machine import available_cores
 from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.net.input_convention import (
     CHANNEL_ORDERS,
@@ -19,8 +21,6 @@ from vgg_deploy.net.input_convention import (
     StatedInput,
     parse_channels,
 )
-from vgg_deploy.errors import interruptible
-from vgg_deploy.machine import available_cores
 
 FOR_RESUME = {  # options that are not part of the recipe
     "resume",
@@ -287,11 +287,11 @@ def main(
     # waiting threads must sleep, not spin: the loader's processes need the same cores (read when
     # torch is imported)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from train.recipe.stages import FineTune
     from train.command import Request, go_on, train
+    from train.recipe.stages import FineTune
     from train.session import Machine
-    from vgg_deploy.machine import pick_device
     from vgg_deploy.job import joined
+    from vgg_deploy.machine import pick_device
 
     device = pick_device(device)
     with joined(device) as ranks:

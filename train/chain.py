@@ -7,6 +7,10 @@ from pathlib import Path
 
 from rich.table import Table
 
+from train.estimate import Speed, measure_speed
+from train.feed.loader import steps_per_epoch
+from train.one_net import sources_of
+from train.recipe.config import TrainConfig
 from train.recipe.stages import (
     CHAIN_FILE,
     INIT_OF,
@@ -18,12 +22,8 @@ from train.recipe.stages import (
     stage_named,
     stages_of,
 )
-from train.recipe.config import TrainConfig
 from train.record.contents import compare_contents, keep_contents
 from train.record.curves import draw_curves
-from train.estimate import Speed, measure_speed
-from train.feed.loader import steps_per_epoch
-from train.one_net import sources_of
 from train.record.run_folder import Run
 from train.session import Machine, Sources, check_share, say, train_net
 from vgg_deploy.errors import InputError

@@ -4,13 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from train.recipe.stages import CHAIN_FILE, CHAINS, FineTune, side_of
+from train.chain import Chain, resume_chain, train_chain
 from train.feed.frozen_features import refuse_unless_given
 from train.one_net import BUILT_IN, open_sets, recipe_for, resume_run, train_one
+from train.recipe.stages import CHAIN_FILE, CHAINS, FineTune, side_of
 from train.session import Machine, Sources, say
-from train.chain import Chain, resume_chain, train_chain
-from vgg_deploy.net.input_convention import StatedInput
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.input_convention import StatedInput
 from vgg_deploy.newest import RUNS, newest_first, newest_run
 
 
@@ -106,10 +106,10 @@ def _begun(named: str) -> tuple[Path, bool]:
 
 def draw(config, sources: Sources, machine: Machine, picture: Path) -> None:
     """Some images beside random views of them."""
-    from train.feed.loader import Views
-    from train.feed.view_sheet import draw_views
     from train.feed.colour_statistics import measure_colours
+    from train.feed.loader import Views
     from train.feed.unreadable import refuse_unreadable
+    from train.feed.view_sheet import draw_views
     from vgg_deploy.net.spec import Preprocessing
 
     colours = measure_colours(sources.train, machine.threads)

@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from train.recipe.config import TrainConfig
 from train.feed.loader import Views, steps_per_epoch
-from train.session import Machine, Sources, settle
 from train.first_weights import describe, random_net
+from train.recipe.config import TrainConfig
+from train.session import Machine, Sources, settle
 from train.step.trainee import shape_for_training, shaped
 from train.step.update import Examples, Updater
-from vgg_deploy.net.archs import ARCHS, macs
-from vgg_deploy.progress import elapsed
 from vgg_deploy.job import ALONE
+from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.net.spec import Preprocessing
+from vgg_deploy.progress import elapsed
 
 TRIAL_BATCH = 8  # images of a timed update on a CPU; a GPU takes its whole share
 TRIAL_IMAGES = 8  # decoded and augmented

@@ -10,15 +10,15 @@ from torch import Tensor
 
 from train.recipe.config import TrainConfig
 from train.record.run_folder import Run
-from vgg_deploy.net.checkpoint import load_checkpoint
-from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.checkpoint import load_checkpoint
+from vgg_deploy.net.foreign_weights import Assumed, read_foreign
+from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.net.model import FROM_A, VGG, initialise, start_from_a
 from vgg_deploy.net.open_net import is_own, open_net
-from vgg_deploy.newest import newest_first
 from vgg_deploy.net.spec import NetSpec, Preprocessing
-from vgg_deploy.net.foreign_weights import Assumed, read_foreign
+from vgg_deploy.newest import newest_first
 
 
 def describe(

@@ -4,20 +4,20 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from train.first_weights import describe, newest_fitting_a
 from train.recipe.config import RECIPES, TRAIN_SCENES, VAL_SCENES, TrainConfig
 from train.recipe.rates import describe_rate, epochs, with_options
 from train.record.run_folder import Run
 from train.session import Machine, Sources, say, train_net
-from train.first_weights import describe, newest_fitting_a
-from vgg_deploy.net.archs import ARCHS, parameters
-from vgg_deploy.net.input_convention import StatedInput
+from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.errors import InputError
-from vgg_deploy.machine import available_cores
-from vgg_deploy.newest import RUNS
 from vgg_deploy.job import Ranks, by_torchrun
-from vgg_deploy.data.built_in import built_in
+from vgg_deploy.machine import available_cores
+from vgg_deploy.net.archs import ARCHS, parameters
+from vgg_deploy.net.input_convention import StatedInput
 from vgg_deploy.net.spec import Preprocessing
+from vgg_deploy.newest import RUNS
 
 BUILT_IN = "the built-in pictures"
 MOST_SCENES = 1_000_000  # their names have six digits

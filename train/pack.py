@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from train.recipe.limits import IMAGES_PER_SHARD, RECIPE_LIMITS
 from train.options import Number
+from train.recipe.limits import IMAGES_PER_SHARD, RECIPE_LIMITS
 from vgg_deploy.errors import interruptible
 
 

@@ -10,12 +10,8 @@ import torch
 from rich.console import Console
 
 from train import first_weights as start
-from train.step import head_validation as maps
 from train.feed import frozen_features as frozen
-from train.recipe.config import TrainConfig
-from train.record.contents import compare_contents, keep_contents
-from train.record.curves import draw_curves
-from train.step.health import Health
+from train.feed.colour_statistics import Colours, measure_colours
 from train.feed.loader import (
     Views,
     check_streams,
@@ -23,19 +19,23 @@ from train.feed.loader import (
     told_when_a_worker_ends,
     train_batches,
 )
-from train.step.loop import Validate, fit
-from train.recipe.provenance import Circumstances, describe_recipe
-from train.record.run_folder import Keeper, Run, State
-from train.feed.colour_statistics import Colours, measure_colours
-from train.step.trainee import shape_for_training, shaped
 from train.feed.unreadable import Skipped, check_headers, refuse_unreadable
+from train.recipe.config import TrainConfig
+from train.recipe.provenance import Circumstances, describe_recipe
+from train.record.contents import compare_contents, keep_contents
+from train.record.curves import draw_curves
+from train.record.run_folder import Keeper, Run, State
+from train.step import head_validation as maps
+from train.step.health import Health
+from train.step.loop import Validate, fit
+from train.step.trainee import shape_for_training, shaped
 from train.step.update import Examples, Updater
 from train.step.validation import dense_validation
-from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
-from vgg_deploy.net.model import VGG
 from vgg_deploy.job import ALONE, Ranks
+from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
+from vgg_deploy.net.model import VGG
 from vgg_deploy.net.spec import NetSpec, Preprocessing
 from vgg_deploy.net.unstated import ways_out
 

@@ -28,8 +28,8 @@ from numpy.lib import format as npy
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
-from vgg_deploy.machine import cpu_instructions, cpu_model, host_name
 from vgg_deploy.job import ALONE, Ranks
+from vgg_deploy.machine import cpu_instructions, cpu_model, host_name
 
 # Raise it when decoding, rescaling, views, the row or the meaning of a cell change
 FORMAT = 2

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from bench.statistics import paired_test
-from bench.accuracy.rows import ClassIndex, Scored
 from bench.accuracy.distance import Distance
+from bench.accuracy.rows import ClassIndex, Scored
+from bench.statistics import paired_test
 from vgg_deploy.scoring import Interval
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.accuracy.rows import ClassIndex, averaged, columns_in_order
 from bench.accuracy.fill_cells import Measured
-from bench.models import Model
 from bench.accuracy.protocols import Row
+from bench.accuracy.rows import ClassIndex, averaged, columns_in_order
+from bench.models import Model
 from vgg_deploy.net.spec import NetSpec, numbered
 
 # Largest difference of posteriors that rounding in float32 explains: more than five times the largest that was

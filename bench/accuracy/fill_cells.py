@@ -9,20 +9,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.models import Model
-from bench.accuracy.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
-from bench.speed.first_calls import ShapeLog
 from bench.accuracy.cell_store import StoredCell, Tally, open_cell, report_old_cells
-from vgg_deploy.net.archs import ARCHS, macs
-from vgg_deploy.data.size_batches import Batch, size_batches, usual_room
+from bench.accuracy.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
+from bench.models import Model
+from bench.speed.first_calls import ShapeLog
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
+from vgg_deploy.data.size_batches import Batch, size_batches, usual_room
 from vgg_deploy.errors import InputError
-from vgg_deploy.progress import progress
+from vgg_deploy.images.crops import VIEW_SETS, cut
 from vgg_deploy.job import ALONE, Ranks
+from vgg_deploy.net.archs import ARCHS, macs
+from vgg_deploy.progress import progress
 from vgg_deploy.runtimes import Runtime, Scores, WrongOutputs
 from vgg_deploy.runtimes.contract import page_locked
-from vgg_deploy.images.crops import VIEW_SETS, cut
 
 
 class Measured(NamedTuple):

@@ -8,24 +8,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.accuracy.rows import ClassIndex, Scored, score_row
-from bench.accuracy.fill_cells import Measured, fill_cells, open_cells
+from bench.accuracy.cell_store import StoredCell, only_one
 from bench.accuracy.class_match import classes_of_models
 from bench.accuracy.compare import Pair, compare, compare_all
-from bench.cpu_kernels import wrong_arithmetic
 from bench.accuracy.distance import distance
 from bench.accuracy.faults import Fault, flip_faults, origin_faults, posterior_faults
-from bench.speed.latency import LatencyRow, measure_latency
-from bench.models import Model
+from bench.accuracy.fill_cells import Measured, fill_cells, open_cells
 from bench.accuracy.protocols import Cell, Row
+from bench.accuracy.rows import ClassIndex, Scored, score_row
 from bench.accuracy.sampling import fixed_order, looks
+from bench.cpu_kernels import wrong_arithmetic
+from bench.models import Model
 from bench.speed.first_calls import ShapeLog, ShapeRow
+from bench.speed.latency import LatencyRow, measure_latency
 from bench.speed.steady import LEAST_S
-from bench.accuracy.cell_store import StoredCell, only_one
 from vgg_deploy.data.dataset import Dataset, labels_for
 from vgg_deploy.errors import CheckFailed
-from vgg_deploy.progress import progress
 from vgg_deploy.job import ALONE, Ranks
+from vgg_deploy.progress import progress
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.accuracy.protocols import Member, Row, rows_of
 from bench.accuracy.rows import AccuracyRow
 from bench.models import Model
-from bench.accuracy.protocols import Member, Row, rows_of
 from vgg_deploy.net.spec import NetSpec
 
 # ILSVRC-2012: errors on the 50,000 validation images, top5_test on the 100,000 test images. `nets` are arch@S.

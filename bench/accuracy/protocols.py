@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.images.crops import VIEW_SETS
+from vgg_deploy.net.spec import NetSpec
 
 DENSE = "dense"  # softmax of the averaged score map, as section 3.2 tells it
 DENSE_SOFTMAX_FIRST = "dense-softmax-first"  # softmax at every position, then the average: the other reading of the text

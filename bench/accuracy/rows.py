@@ -6,11 +6,11 @@ from math import inf, nan
 
 import numpy as np
 
-from bench.accuracy.reliability import expected_calibration_error
-from bench.accuracy.fill_cells import Measured
-from bench.models import Model
-from bench.accuracy.protocols import Row
 from bench.accuracy.cell_store import chunks
+from bench.accuracy.fill_cells import Measured
+from bench.accuracy.protocols import Row
+from bench.accuracy.reliability import expected_calibration_error
+from bench.models import Model
 from vgg_deploy.errors import InputError
 from vgg_deploy.scoring import Interval, error_pct, ranks, wilson_pct
 

@@ -14,11 +14,11 @@ from xml.etree import ElementTree
 
 from click import ClickException
 
-from bench.statistics.evidence import Verdict
-from bench.gate.verdict import Check, Gate
 from bench.gate.limits import Limits
+from bench.gate.verdict import Check, Gate
 from bench.printable import printable
 from bench.results_folder import earlier_files
+from bench.statistics.evidence import Verdict
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file, write_text
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import click
 
-from bench.models import Model
 from bench.accuracy.protocols import Row
+from bench.models import Model
 
 
 def chosen_rows(rows: Sequence[Row], selectors: tuple[str, ...]) -> set[Row]:

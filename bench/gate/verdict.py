@@ -12,9 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.accuracy.rows import Scored
 from bench.accuracy.compare import Pair, one_right
 from bench.accuracy.distance import LEAST_IMAGES, rounding_limit
+from bench.accuracy.faults import FAULT_KINDS, FAULT_KINDS_OF_REFERENCE, unexamined
+from bench.accuracy.measure import Accuracy
+from bench.accuracy.protocols import Row
+from bench.accuracy.rows import Scored
+from bench.gate.limits import Limits
 from bench.statistics.evidence import (
     LEVEL,
     Evidence,
@@ -25,10 +29,6 @@ from bench.statistics.evidence import (
     proportion_evidence,
     verdicts,
 )
-from bench.accuracy.faults import FAULT_KINDS, FAULT_KINDS_OF_REFERENCE, unexamined
-from bench.gate.limits import Limits
-from bench.accuracy.protocols import Row
-from bench.accuracy.measure import Accuracy
 from bench.statistics.sequential import (
     SEQUENTIAL_LEVEL,
     images_to_decide_anytime,

@@ -5,19 +5,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.accuracy.rows import Scored
 from bench.accuracy.by_class import class_accuracy, confusions
+from bench.accuracy.measure import Accuracy
+from bench.accuracy.rows import Scored
 from bench.gate.verdict import Gate
-from bench.report.gate_text import fault_texts, gate_texts, headline
-from bench.speed.latency import LatencyRow
 from bench.models import Model
-from bench.report.sections import Section, accuracy_title
 from bench.printable import printable
 from bench.report import figures
 from bench.report.drawing import Drawing
+from bench.report.gate_text import fault_texts, gate_texts, headline
 from bench.report.maps import photos
 from bench.report.page import Card, Chapter, Judgement, write_page
-from bench.accuracy.measure import Accuracy
+from bench.report.sections import Section, accuracy_title
 from bench.report.tables import (
     accuracy_texts,
     comparison_texts,
@@ -28,6 +27,7 @@ from bench.report.tables import (
     widest,
     write_frame,
 )
+from bench.speed.latency import LatencyRow
 from vgg_deploy.data.dataset import Dataset
 
 

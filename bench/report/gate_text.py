@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-from bench.statistics.evidence import Verdict
+from bench.accuracy.measure import Accuracy
 from bench.gate.verdict import DATA, Check, Gate
 from bench.printable import printable
-from bench.accuracy.measure import Accuracy
 from bench.report.tables import Texts
+from bench.statistics.evidence import Verdict
 
 NAMED = 5  # images that a line names; gate.json names up to a thousand
 MOST_LINES = 20  # on the terminal

@@ -10,13 +10,13 @@ import plotly.graph_objects as go
 from PIL import Image
 from plotly.subplots import make_subplots
 
-from bench.accuracy.rows import ClassIndex, Scored
 from bench.accuracy.fill_cells import softmax
+from bench.accuracy.rows import ClassIndex, Scored
 from bench.models import Model
 from bench.report.drawing import Drawing
-from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.images.decode import rescale
+from vgg_deploy.net.archs import STRIDE
 
 MISTAKES, RIGHT = 3, 3  # photos shown, where there are so many
 SHOWN_SIDE = 256  # pixels of the photo in the report

@@ -8,9 +8,9 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from bench.report.sections import Section as TableSection
 from bench.report.drawing import Drawing
 from bench.report.maps import Photo
+from bench.report.sections import Section as TableSection
 from bench.report.tables import Texts
 from vgg_deploy.files import write_text
 

@@ -8,12 +8,11 @@ import pandas as pd
 
 from bench.accuracy import paper_tables as paper
 from bench.accuracy.compare import differing_images
+from bench.accuracy.measure import Accuracy
 from bench.gate.verdict import Gate
-from bench.report.gate_text import fault_texts, gate_texts, headline
-from bench.speed.latency import LatencyRow
 from bench.models import Model
 from bench.printable import printable
-from bench.accuracy.measure import Accuracy
+from bench.report.gate_text import fault_texts, gate_texts, headline
 from bench.report.tables import (
     Texts,
     accuracy_texts,
@@ -29,6 +28,7 @@ from bench.report.tables import (
     widest,
     write_frame,
 )
+from bench.speed.latency import LatencyRow
 from bench.speed.side_by_side import TurnRow
 from vgg_deploy.files import write_text
 

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import pandas as pd
 from rich.table import Table
 
-from bench.accuracy.rows import Scored
 from bench.accuracy.compare import Comparison
-from bench.speed.latency import LatencyRow
 from bench.accuracy.protocols import protocol_label
+from bench.accuracy.rows import Scored
 from bench.speed.first_calls import ShapeRow, cold_start_s
+from bench.speed.latency import LatencyRow
 from bench.speed.side_by_side import TurnRow
 from vgg_deploy.files import whole_file
 from vgg_deploy.progress import results

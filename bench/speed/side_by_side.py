@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench.statistics.median import median_interval
 from bench.models import Model
+from bench.statistics.median import median_interval
 from vgg_deploy.progress import progress
 
 ROUNDS = 30

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench.statistics import binomial
-from bench.statistics import paired_test
+from bench.statistics import binomial, paired_test
 from bench.statistics.paired_test import Table
 
 LEVEL = 0.05  # one-sided

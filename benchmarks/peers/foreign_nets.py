@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from vgg_deploy.errors import InputError
 from vgg_deploy.net.archs import ARCHS, HIDDEN, thin
 from vgg_deploy.net.checkpoint import Checkpoint
-from vgg_deploy.errors import InputError
 from vgg_deploy.net.foreign_layouts import FC, TORCHVISION, WITH_HEAD, Layout
 from vgg_deploy.net.spec import NetSpec
 

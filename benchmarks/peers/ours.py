@@ -12,9 +12,9 @@ from contract import Found, Task, peer_command, time_calls
 
 
 def evaluate(task: Task) -> Found:
-    from bench.models import Ways, open_models
-    from bench.accuracy.protocols import rows_of
     from bench.accuracy.measure import Storage, measure_accuracy
+    from bench.accuracy.protocols import rows_of
+    from bench.models import Ways, open_models
     from vgg_deploy.data.dataset import open_dataset
 
     (model,) = open_models([task.model], Ways(threads=task.threads))

@@ -10,16 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from export.quantize.ranges import BINS, Range, measure_ranges
-from vgg_deploy.data.size_batches import size_batches
+from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.data.decode_pool import Scale
+from vgg_deploy.data.directory import entries, is_image
+from vgg_deploy.data.shards import are_shards
+from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
-from vgg_deploy.data.directory import entries, is_image
 from vgg_deploy.net.model import VGG
 from vgg_deploy.progress import progress
-from vgg_deploy.data.built_in import built_in
-from vgg_deploy.data.shards import are_shards
 
 BATCH = 8
 VERSION = 2

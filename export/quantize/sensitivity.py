@@ -10,15 +10,15 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from export.quantize.calibration import calibration_pictures, read_calibration, read_images
-from export.precision import PRECISIONS, Precision
-from export.quantize.rounding import LAST, Quantization, input_mapping, layer_as
-from export.quantize.ranges import clip
 from export.options import Wanted
-from vgg_deploy.net.class_lists import ClassList
-from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
+from export.precision import PRECISIONS, Precision
+from export.quantize.calibration import calibration_pictures, read_calibration, read_images
+from export.quantize.ranges import clip
+from export.quantize.rounding import LAST, Quantization, input_mapping, layer_as
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
+from vgg_deploy.net.class_lists import ClassList
+from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.progress import progress, results

@@ -11,13 +11,13 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from export.tensorrt.targets import pick_targets
-from vgg_deploy.exported.metadata import KEPT, KEY, Artifact, check_manifest, manifest_path
 from vgg_deploy.cache import cache_folder
-from vgg_deploy.exported.trt_manifest import EngineManifest, Profile, read_engine_manifest
 from vgg_deploy.errors import CheckFailed, InputError
-from vgg_deploy.files import sha256, whole_file, write_text
-from vgg_deploy.exported.trt_packages import Flavour, collecting_logger, errors_of
+from vgg_deploy.exported.metadata import KEPT, KEY, Artifact, check_manifest, manifest_path
 from vgg_deploy.exported.onnx_wire import data_files
+from vgg_deploy.exported.trt_manifest import EngineManifest, Profile, read_engine_manifest
+from vgg_deploy.exported.trt_packages import Flavour, collecting_logger, errors_of
+from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.progress import elapsed
 
 # What TensorRT says, and what helps. Warnings among them are errors here.

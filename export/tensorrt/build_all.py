@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from export.options import Engines
 from export.tensorrt.build import BuiltEngine, build_engine, read_described
 from export.tensorrt.profiles import COMMON, PROFILE_RULES, aspects_of
 from export.tensorrt.targets import pick_targets
-from export.options import Engines
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.trt_packages import Flavour, pick_flavour
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from export.tensorrt.build import read_described
-from vgg_deploy.exported.metadata import Artifact, check_manifest
-from vgg_deploy.exported.trt_manifest import check_engine
 from vgg_deploy.errors import InputError
-from vgg_deploy.files import whole_file, write_text
+from vgg_deploy.exported.metadata import Artifact, check_manifest
 from vgg_deploy.exported.onnx_wire import data_files
+from vgg_deploy.exported.trt_manifest import check_engine
+from vgg_deploy.files import whole_file, write_text
 
 QUEUE_DELAY_US = 2000  # how long a request may wait for others of its size to be batched with
 PIXEL_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "normalised": "TYPE_FP32"}

@@ -12,8 +12,8 @@ from onnx import TensorProto, numpy_helper
 
 from export.onnx.file import stored_values
 from export.precision import HALF, Precision
-from export.quantize.rounding import FIRST, LAST
 from export.quantize.ranges import Range
+from export.quantize.rounding import FIRST, LAST
 
 HEADROOM = 2.0  # other pictures reach further than those that were seen
 LARGEST_HALF = float(np.finfo(np.float16).max)

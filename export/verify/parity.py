@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from export.quantize.convolve import convolve
+from vgg_deploy.data.built_in import render
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.net.model import VGG, posterior
 from vgg_deploy.runtimes import Scores
-from vgg_deploy.data.built_in import render
 
 # Largest difference of a float32 file's score, as a part of the largest: rounding in another order gives about 1e-6,
 # a wrong pixel, border or weight gives 1e-2 and more

@@ -6,9 +6,9 @@ import numpy as np
 from PIL.Image import Image
 from torch import Tensor
 
-from vgg_deploy.images.geometry import rescaled_size
-from vgg_deploy.images.decode import rescaled_part
 from vgg_deploy.images.crops import centre
+from vgg_deploy.images.decode import rescaled_part
+from vgg_deploy.images.geometry import rescaled_size
 
 
 class View(NamedTuple):

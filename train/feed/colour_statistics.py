@@ -11,10 +11,10 @@ import numpy as np
 
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.shards import Unreachable
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.progress import progress
-from vgg_deploy.data.shards import Unreachable
 
 MOST_IMAGES = 20_000  # spread evenly; the mean of so many is known to about 0.3 grey levels
 

@@ -12,16 +12,16 @@ import torch
 from numpy.lib.format import open_memmap
 
 from train.feed.augment import centre_crop
-from train.recipe.config import TrainConfig
 from train.feed.loader import EpochBatches
+from train.recipe.config import TrainConfig
 from train.step.update import Examples
-from vgg_deploy.net.archs import STRIDE, WIDTHS, thin
-from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
+from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256, whole_file, write_text
+from vgg_deploy.net.archs import STRIDE, WIDTHS, thin
 from vgg_deploy.net.model import VGG
 from vgg_deploy.progress import progress
 

@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_in
 from torch.utils.data import Dataset as TorchDataset
 
 from train.feed.augment import View, random_view
-from train.recipe.config import TrainConfig
 from train.feed.shard_order import Lane, Lanes
+from train.recipe.config import TrainConfig
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.images.decode import read_image

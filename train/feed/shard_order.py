@@ -11,8 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
-from vgg_deploy.errors import InputError
 from vgg_deploy.data.shards import Packed
+from vgg_deploy.errors import InputError
 
 
 @dataclass(frozen=True)

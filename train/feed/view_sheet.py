@@ -9,9 +9,9 @@ from torch import Tensor
 from train.feed.augment import View
 from train.feed.loader import Views
 from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.shards import Unreachable
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
-from vgg_deploy.data.shards import Unreachable
 
 EPOCHS = 6  # views of each image
 # one an epoch: of the frame in the image and of its mark at the view

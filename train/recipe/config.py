@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from train.recipe.limits import MOST_SIDE, RECIPE_LIMITS
-from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.archs import STRIDE
 
 # Typed here and not imported from `vgg_deploy.net.model`, so that --help needs no PyTorch; a test
 # compares them.

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from vgg_deploy.data.dataset import Dataset
-from vgg_deploy.errors import InputError
 from vgg_deploy.data.index_file import DamagedIndex, Index, NamesBuilder, read_index, write_index
+from vgg_deploy.errors import InputError
 from vgg_deploy.progress import progress
 
 KINDS = {"train": "training", "val": "validation"}

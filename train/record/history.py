@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from train.recipe.stages import CHAIN_FILE
 from train.recipe.config import TrainConfig
+from train.recipe.stages import CHAIN_FILE
 from train.record.run_folder import COLUMNS, LATER_COLUMNS, STEP_COLUMNS, Run
-from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.checkpoint import load_checkpoint
 
 
 class History(NamedTuple):

@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 import click
 
-from train.recipe.stages import CHAIN_FILE
 from train.recipe.config import TrainConfig
-from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from train.recipe.stages import CHAIN_FILE
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
+from vgg_deploy.job import begun_again, job
+from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vgg_deploy.net.model import VGG
 from vgg_deploy.newest import RUNS
-from vgg_deploy.job import begun_again, job
 
 COLUMNS = (
     "epoch", "step", "lr", "train_loss", "train_top1_error_pct", "train_top5_error_pct",

@@ -20,17 +20,17 @@ from train.feed.frozen_features import (
     pool5_channels,
     trunk_of,
 )
+from train.feed.unreadable import Skipped
 from train.step.loop import Errors, Validate
 from train.step.stop_signals import Signals
 from train.step.trainee import mixed
-from train.feed.unreadable import Skipped
 from train.step.validation import BATCH, LABEL, counted, errors_of, few_sizes
-from vgg_deploy.net.archs import STRIDE
-from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
+from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256, whole_file, write_text
+from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.progress import progress
 
 USUAL_ASPECT = 4 / 3  # of photos, for the size that is announced

@@ -9,11 +9,11 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from train.recipe.config import TrainConfig, learning_rate
-from train.step.health import Health, diverged, refuse_spoilt
 from train.record.run_folder import Keeper, State
+from train.step.health import Health, diverged, refuse_spoilt
+from train.step.step_metrics import Window
 from train.step.stop_signals import Signals
 from train.step.update import Examples, Updater
-from train.step.step_metrics import Window
 from vgg_deploy.errors import InputError, Interrupted
 from vgg_deploy.progress import progress
 

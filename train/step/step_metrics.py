@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.step.health import Health, diverged, overflown
 from train.record.run_folder import Keeper, State
+from train.step.health import Health, diverged, overflown
 from train.step.update import Updater
 
 

@@ -9,8 +9,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from train.recipe.config import TrainConfig
 from train.step.trainee import Trainee, dropout_masks, mixed
-from vgg_deploy.net.model import VGG
 from vgg_deploy.job import Ranks, told_when_lost
+from vgg_deploy.net.model import VGG
 
 
 class Examples(NamedTuple):

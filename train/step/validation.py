@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from train.feed.unreadable import Skipped
 from train.step.loop import Errors, Validate
 from train.step.stop_signals import Signals
 from train.step.trainee import mixed, shaped
-from train.feed.unreadable import Skipped
-from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
+from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
+from vgg_deploy.job import Ranks
 from vgg_deploy.net.model import VGG, posterior
 from vgg_deploy.progress import progress
-from vgg_deploy.job import Ranks
 from vgg_deploy.scoring import ranks as places
 
 BATCH = 32

@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from vgg_deploy.cache import cache_folder
+from vgg_deploy.data.built_in_outlines import SHAPES, Outline
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.machine import available_cores
 from vgg_deploy.progress import progress
-from vgg_deploy.data.built_in_outlines import SHAPES, Outline
 from vgg_deploy.worker_processes import worker_context
 
 Colour = tuple[int, int, int]  # RGB, 0-255

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vgg_deploy.cache import cache_folder
-from vgg_deploy.errors import InputError
+from vgg_deploy.data.directory import entries, is_image
 from vgg_deploy.data.index_file import (
     DamagedIndex,
     Index,
@@ -18,7 +18,7 @@ from vgg_deploy.data.index_file import (
     read_index,
     write_index,
 )
-from vgg_deploy.data.directory import entries, is_image
+from vgg_deploy.errors import InputError
 from vgg_deploy.progress import console, progress
 
 WORTH_KEEPING = 10_000  # images; fewer are listed in no time

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vgg_deploy.net.class_matching import Matching, match_classes
-from vgg_deploy.net.class_lists import CLASS_INDEX, read_class_list, some
-from vgg_deploy.errors import InputError
 from vgg_deploy.data.class_folders import list_classes
+from vgg_deploy.data.directory import SUFFIXES, entries, is_image
 from vgg_deploy.data.ilsvrc import flat_images
 from vgg_deploy.data.index_file import Names
-from vgg_deploy.data.directory import SUFFIXES, entries, is_image
-from vgg_deploy.progress import progress
 from vgg_deploy.data.shards import Packed, Unreachable, are_shards, open_shards
+from vgg_deploy.errors import InputError
+from vgg_deploy.net.class_lists import CLASS_INDEX, read_class_list, some
+from vgg_deploy.net.class_matching import Matching, match_classes
 from vgg_deploy.net.spec import NetSpec
+from vgg_deploy.progress import progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from vgg_deploy.net.class_lists import CLASS_INDEX, SYNSET_LISTS, read_class_list, read_lines, some
-from vgg_deploy.errors import InputError
 from vgg_deploy.data.directory import entries, is_image
+from vgg_deploy.errors import InputError
+from vgg_deploy.net.class_lists import CLASS_INDEX, SYNSET_LISTS, read_class_list, read_lines, some
 
 ILSVRC_CLASSES = 1000
 

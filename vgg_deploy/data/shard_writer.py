@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vgg_deploy.net.class_lists import read_class_list
 from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.data.directory import SUFFIXES
+from vgg_deploy.data.index_file import Index, NamesBuilder, write_index
+from vgg_deploy.data.shards import COLUMNS, FORMAT, PLAIN_NAME, SHARDS
+from vgg_deploy.data.tar_reader import members
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256, whole_file, write_text
-from vgg_deploy.data.index_file import Index, NamesBuilder, write_index
-from vgg_deploy.data.directory import SUFFIXES
-from vgg_deploy.progress import progress
-from vgg_deploy.data.shards import COLUMNS, FORMAT, PLAIN_NAME, SHARDS
+from vgg_deploy.net.class_lists import read_class_list
 from vgg_deploy.net.spec import numbered
-from vgg_deploy.data.tar_reader import members
+from vgg_deploy.progress import progress
 
 SPLITS = ("train", "val")
 KEY = re.compile(

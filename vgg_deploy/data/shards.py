@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import numpy as np
 
 from vgg_deploy.cache import cache_folder
-from vgg_deploy.errors import InputError
-from vgg_deploy.files import whole_file
 from vgg_deploy.data.index_file import DamagedIndex, Index, Names, read_index
 from vgg_deploy.data.tar_reader import MOST_BYTES
+from vgg_deploy.errors import InputError
+from vgg_deploy.files import whole_file
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -7,8 +7,8 @@ import numpy as np
 
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale, decoded
-from vgg_deploy.errors import InputError
 from vgg_deploy.data.shards import Unreachable
+from vgg_deploy.errors import InputError
 
 HELD_BYTES = (
     512 * 2**20

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vgg_deploy.net.class_lists import SYNSET_LISTS
 from vgg_deploy.data.dataset import Dataset
-from vgg_deploy.errors import InputError
-from vgg_deploy.data.ilsvrc import has_ground_truth
 from vgg_deploy.data.directory import SUFFIXES, entries, is_image
+from vgg_deploy.data.ilsvrc import has_ground_truth
 from vgg_deploy.data.shards import are_shards
+from vgg_deploy.errors import InputError
+from vgg_deploy.net.class_lists import SYNSET_LISTS
 
 
 def lacks_labels(root: Path | str) -> bool:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from vgg_deploy.exported.metadata import Artifact, manifest_path
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.metadata import Artifact, manifest_path
 from vgg_deploy.files import sha256
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.spec import NetSpec

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from vgg_deploy.exported.metadata import Artifact, manifest_path
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.metadata import Artifact, manifest_path
 from vgg_deploy.files import sha256
 
 VERSION = 1

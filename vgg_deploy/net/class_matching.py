@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vgg_deploy.net.class_lists import ClassList, some
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.class_lists import ClassList, some
 from vgg_deploy.net.spec import NetSpec, numbered
 from vgg_deploy.net.unstated import Unstated
 

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.net.unstated import Unstated
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
-from vgg_deploy.net.archs import ARCHS, Arch
-from vgg_deploy.net.input_convention import CAFFE, SSD, USUAL, Convention
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.archs import ARCHS, Arch
 from vgg_deploy.net.foreign_heads import refuse_other_head
+from vgg_deploy.net.input_convention import CAFFE, SSD, USUAL, Convention
 
 NORM = (
     ".weight",

@@ -11,18 +11,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from vgg_deploy.errors import InputError
 from vgg_deploy.net.archs import ARCHS, HIDDEN, STRIDE, Arch, Conv
 from vgg_deploy.net.caffe_release import released_order
 from vgg_deploy.net.checkpoint import is_checkpoint
 from vgg_deploy.net.class_lists import ClassList
-from vgg_deploy.net.input_convention import (
-    SAYS_NOTHING,
-    USUAL,
-    Convention,
-    StatedInput,
-    metadata_convention,
-)
-from vgg_deploy.errors import InputError
 from vgg_deploy.net.foreign_heads import refuse_global_pool, refuse_other_hidden
 from vgg_deploy.net.foreign_layouts import (
     FEATURES,
@@ -31,6 +24,13 @@ from vgg_deploy.net.foreign_layouts import (
     Layout,
     Source,
     recognise,
+)
+from vgg_deploy.net.input_convention import (
+    SAYS_NOTHING,
+    USUAL,
+    Convention,
+    StatedInput,
+    metadata_convention,
 )
 from vgg_deploy.net.spec import Preprocessing
 from vgg_deploy.net.timm_config import TimmConfig, check_fits, timm_config

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from vgg_deploy.exported.metadata import USUAL_MEAN, USUAL_STD
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.metadata import USUAL_MEAN, USUAL_STD
 from vgg_deploy.net.spec import Preprocessing
 
 Channels = tuple[float, float, float]  # R, G, B, whatever the channel order of the net

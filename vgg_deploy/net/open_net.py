@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from vgg_deploy.net.checkpoint import build, is_checkpoint_file, load_checkpoint
-from vgg_deploy.net.class_matching import with_classes
-from vgg_deploy.net.class_lists import ClassList
-from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.checkpoint import build, is_checkpoint_file, load_checkpoint
+from vgg_deploy.net.class_lists import ClassList
+from vgg_deploy.net.class_matching import with_classes
 from vgg_deploy.net.foreign_heads import refuse_one_output
+from vgg_deploy.net.foreign_weights import Assumed, Foreign, read_foreign
+from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.spec import NetSpec, numbered
 from vgg_deploy.net.torch_files import TORCH_SUFFIXES
-from vgg_deploy.net.foreign_weights import Assumed, Foreign, read_foreign
 
 
 def is_own(path: Path) -> bool:

@@ -3,8 +3,8 @@
 import json
 from dataclasses import asdict, dataclass, field, fields
 
-from vgg_deploy.net.archs import ARCHS, STRIDE
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.archs import ARCHS, STRIDE
 
 FILTERS = ("bilinear", "bicubic")
 LRN_READINGS = ("alexnet", "caffe")

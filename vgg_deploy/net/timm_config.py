@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vgg_deploy.net.class_lists import ClassList, checked_classes
-from vgg_deploy.net.input_convention import StatedInput
 from vgg_deploy.errors import InputError
 from vgg_deploy.json_files import read_json
+from vgg_deploy.net.class_lists import ClassList, checked_classes
+from vgg_deploy.net.input_convention import StatedInput
 
 CONFIG = "config.json"
 ARCHITECTURES = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}

@@ -3,18 +3,18 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
-from vgg_deploy.exported.trt_manifest import read_engine_manifest
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.exported.ncnn_files import find_ncnn
+from vgg_deploy.exported.trt_manifest import read_engine_manifest
+from vgg_deploy.exported.trt_packages import FLAVOURS
+from vgg_deploy.net.foreign_weights import Assumed
+from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.runtimes.contract import Runtime, Scores, WrongOutputs
-from vgg_deploy.runtimes.tensorrt import EngineRuntime
 from vgg_deploy.runtimes.ncnn import NcnnRuntime
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
 from vgg_deploy.runtimes.pytorch import TYPES, TorchRuntime
-from vgg_deploy.net.foreign_weights import Assumed
+from vgg_deploy.runtimes.tensorrt import EngineRuntime
 
 __all__ = [
     "PACKAGES", "TYPES", "EngineRuntime", "NcnnRuntime", "OnnxRuntime", "Runtime", "Scores", "TorchRuntime",

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vgg_deploy.net.archs import map_side
-from vgg_deploy.exported.metadata import USUAL_MEAN, USUAL_STD, Artifact
 from vgg_deploy.errors import CheckFailed
+from vgg_deploy.exported.metadata import USUAL_MEAN, USUAL_STD, Artifact
+from vgg_deploy.net.archs import map_side
 from vgg_deploy.net.spec import NetSpec
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vgg_deploy.exported.metadata import KEY, Artifact, check_manifest
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.metadata import KEY, Artifact, check_manifest
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.runtimes.contract import Scores, checked, empty_scores, feed, to_host
 

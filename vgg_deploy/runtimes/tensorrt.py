@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vgg_deploy.exported.trt_manifest import REBUILD, Shape, check_engine
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.trt_manifest import REBUILD, Shape, check_engine
 from vgg_deploy.exported.trt_packages import FLAVOURS, collecting_logger, errors_of
 from vgg_deploy.machine import pick_device
 from vgg_deploy.runtimes.contract import Scores, checked, empty_scores, feed, to_host
