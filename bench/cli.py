@@ -8,16 +8,17 @@ from pathlib import Path
 import click
 
 from bench.gate.refused import GateCommand, withdraw
+from bench.hints import HINTS
 from bench.option_types import IMAGES, PER_CENT, POINTS, POSTERIOR
 from bench.request import Request, refuse_contradictions
-from vgg_deploy.errors import interruptible
+from vgg_deploy.command_line import ShownError, parse_channels
+from vgg_deploy.errors import VGGDeployError, hints, interruptible
 from vgg_deploy.net.input_convention import (
     CHANNEL_ORDERS,
     CROP_HELP,
     MEAN_HELP,
     ORDER_HELP,
     STD_HELP,
-    parse_channels,
 )
 
 # how long a process waits for another: the main one measures latency alone. One that is gone is noticed at once
@@ -219,6 +220,7 @@ EXAMPLES = {"sides": "256,384,512", "batches": "1,8"}
     type=click.Path(path_type=Path),
     help="Folder of tables and reports.",
 )
+@hints(HINTS)
 @interruptible(KEPT)
 def main(**options):
     """Measure MODELS (checkpoints, ONNX files, engines): error and latency at each test scale.
@@ -232,17 +234,18 @@ def main(**options):
     request = Request(**options)
     try:
         refuse_contradictions(request)
+    except VGGDeployError as error:
+        withdraw(click.get_current_context(), ShownError(error))
+        raise
     except click.ClickException as error:
         withdraw(click.get_current_context(), error)
         raise
     # waiting threads must sleep, not spin: decoders and other runtimes need the same cores (read when torch is imported)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from bench.command import bench
-    from bench.stated import WAYS_OUT
     from vgg_deploy.job import hide_other_gpus, joined
-    from vgg_deploy.net.unstated import ways_out
 
     if request.device == "cuda":
         hide_other_gpus()
-    with joined(patience=PATIENCE) as ranks, interruptible(KEPT), ways_out(WAYS_OUT):
-        bench(request, ranks)
+    with joined(patience=PATIENCE) as job, interruptible(KEPT), hints(HINTS):
+        bench(request, job)

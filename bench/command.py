@@ -42,7 +42,7 @@ from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 from vgg_deploy.errors import CheckFailed, Interrupted, Undecided, interruptible
 from vgg_deploy.files import write_text
-from vgg_deploy.job import Ranks
+from vgg_deploy.job import Job
 from vgg_deploy.machine import available_cores
 from vgg_deploy.newest import newest_exports
 from vgg_deploy.progress import LOG_EVERY, console
@@ -58,26 +58,26 @@ class Scores(NamedTuple):
     shapes: list[ShapeRow]
 
 
-def bench(request: Request, ranks: Ranks) -> None:
+def bench(request: Request, job: Job) -> None:
     """Measure, and leave tables and reports.
 
     Raises: CheckFailed for a failed gate or a model whose posteriors no table may show; Undecided for a gate without a
         verdict; InputError and click's errors for what cannot be used.
     """
-    run_id = ranks.from_main(new_run_id)
+    run_id = job.on_main(new_run_id)
     with ExitStack() as until_the_end:
-        results = ranks.from_main(lambda: results_begun(request, run_id, until_the_end))
+        results = job.on_main(results_begun, request, run_id, until_the_end)
         request = request._replace(
-            threads=request.threads or max(1, available_cores() // ranks.local_world)
+            threads=request.threads or max(1, available_cores() // job.local_world)
         )
-        paths = ranks.from_main(lambda: named_models(request))
-        models, rows = ranks.together(lambda: opened(request, paths))
-        environment = ranks.from_main(
-            lambda: {"run_id": run_id, **describe_environment(request.threads, ranks.world)}
+        paths = job.on_main(named_models, request)
+        models, rows = job.on_all(opened, request, paths)
+        environment = job.on_main(
+            lambda: {"run_id": run_id, **describe_environment(request.threads, job.world)}
         )
-        scores = score(request, models, rows, ranks) if "accuracy" in request.measure else None
-        ranks.from_main(
-            lambda: conclude(request, models, rows, scores, environment, results)
+        scores = score(request, models, rows, job) if "accuracy" in request.measure else None
+        job.on_main(
+            conclude, request, models, rows, scores, environment, results
         )  # the others wait asleep
 
 
@@ -99,7 +99,7 @@ def named_models(request: Request) -> list[Path]:
             "cuda": ("the GPU", "--device cpu"),
         }[request.device]
         if not paths:
-            raise click.UsageError(
+            raise InputError(
                 f"none of the newest exports runs on {here} ({', '.join(map(str, others))}); add {way_out}, or name a model"
             )
         if others:
@@ -121,7 +121,7 @@ def opened(request: Request, paths: list[Path]) -> tuple[list[Model], list[Row]]
     for line in input_lines(models):
         click.echo(line)
     if request.side_by_side and len(models) < 2:
-        raise click.UsageError(
+        raise InputError(
             "--side-by-side compares with the first model; name at least two, or several --runtimes or --torch-precision"
         )
     if request.paper_tables:
@@ -131,22 +131,22 @@ def opened(request: Request, paths: list[Path]) -> tuple[list[Model], list[Row]]
     if request.sides:
         check_sides(models, request.sides)
     if request.limits.compares and len(models) < 2:
-        raise click.UsageError(
+        raise InputError(
             "a limit compares models with the first; name the reference and at least one more"
         )
     check_selectors(models, rows, request.gate_rows)
     return models, rows
 
 
-def score(request: Request, models: list[Model], rows: list[Row], ranks: Ranks) -> Scores:
+def score(request: Request, models: list[Model], rows: list[Row], job: Job) -> Scores:
     """Every cell that the rows need, each process its share of the images."""
-    dataset = open_images(request, ranks)
-    processes = f"{ranks.world} processes, each with " if ranks.world > 1 else ""
+    dataset = open_images(request, job)
+    processes = f"{job.world} processes, each with " if job.world > 1 else ""
     click.echo(
         f"{len(models)} model{'s' if len(models) > 1 else ''} on {request.device}, {processes}{request.threads} threads; "
         f"{len(dataset)} images of {printable(str(dataset.root))}"
     )
-    for line in ranks.from_main(lambda: class_lines(models, dataset)):
+    for line in job.on_main(class_lines, models, dataset):
         click.echo(line)
     storage = Storage(request.cells, request.cell_type)
     asked = (
@@ -162,9 +162,9 @@ def score(request: Request, models: list[Model], rows: list[Row], ranks: Ranks) 
         if request.images == "auto":
             click.echo("Images in a fixed random order, until every check of the gate is decided")
             return Scores(
-                dataset, *score_until_sure(*asked, decided(request, models, rows, dataset), ranks)
+                dataset, *score_until_sure(*asked, decided(request, models, rows, dataset), job)
             )
-        return Scores(dataset, *score_cells(*asked, ranks))
+        return Scores(dataset, *score_cells(*asked, job))
 
 
 def decided(
@@ -205,22 +205,22 @@ def left_out(dataset: Dataset, measured: Measured) -> list[str]:
     return [*dataset.skipped, *measured.skipped]
 
 
-def open_images(request: Request, ranks: Ranks) -> Dataset:
+def open_images(request: Request, job: Job) -> Dataset:
     """The images of --data, of which all processes have the main one's list; else the built-in ones."""
     count = None if request.images == "auto" else request.images
     if request.data is None:
         click.echo("No --data: measuring on the built-in validation pictures")
         rendered = count or BUILT_IN_IMAGES
-        ranks.from_main(
+        job.on_main(
             lambda: len(built_in("val", rendered))
         )  # rendered once, and again only in the cache of another machine
-        return ranks.together(lambda: built_in("val", rendered))
+        return job.on_all(built_in, "val", rendered)
 
     def listed() -> Dataset:
         dataset = open_data(request)
         return dataset.subset(count) if count and count < len(dataset) else dataset
 
-    return ranks.from_main(listed)
+    return job.on_main(listed)
 
 
 def open_data(request: Request) -> Dataset:
@@ -231,7 +231,7 @@ def open_data(request: Request) -> Dataset:
     if not (request.no_labels or lacks_labels(request.data)):
         return open_dataset(request.data, "val", on_error=request.on_error)
     if request.limits.needs_labels:
-        raise click.UsageError(
+        raise InputError(
             f"{request.data}: these photos have no labels, and a limit on accuracy needs them; use --min-agreement or "
             "--max-posterior-difference, or sort the photos into class folders, or put a ground truth and a synset list beside them"
         )

@@ -186,7 +186,7 @@ def _translated(results: Results) -> Iterator[None]:
         yield
     except InputError as error:
         # the same error, so that a setting that is not stated keeps its way out
-        error.message = error.message.replace(str(results.staging), str(results.folder))
+        error.what = error.what.replace(str(results.staging), str(results.folder))
         raise
     except OSError as error:
         _raise_unwritable(results, error)

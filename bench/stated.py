@@ -8,11 +8,6 @@ from vgg_deploy.data.dataset import Dataset, matching
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.class_lists import ClassList, read_class_list
 
-WAYS_OUT = {  # setting -> how vgg-bench lets it be stated
-    "classes": "--classes FILE lists them in the order of its scores",
-    "crop": "if the net was trained at crop 32, add --crop 32",
-}
-
 
 def class_lists(options: Sequence[str], paths: Sequence[Path]) -> dict[Path, ClassList]:
     """The class list of each model that has one.

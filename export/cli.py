@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
+from export.hints import HINTS
 from export.options import Engines, Wanted
-from vgg_deploy.errors import interruptible
+from vgg_deploy.command_line import Command, parse_channels
+from vgg_deploy.errors import hints, interruptible
 from vgg_deploy.net.input_convention import (
     CHANNEL_ORDERS,
     CROP_HELP,
@@ -14,9 +16,7 @@ from vgg_deploy.net.input_convention import (
     SAYS_NOTHING,
     STD_HELP,
     StatedInput,
-    parse_channels,
 )
-from vgg_deploy.net.unstated import ways_out
 
 PRECISION_NAMES = ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8")
 METHOD_NAMES = ("max", "percentile", "mse", "entropy")
@@ -54,7 +54,7 @@ def parse_scales(ctx, param, text: str | None) -> tuple[int, ...] | None:
         ) from None
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(cls=Command, context_settings={"show_default": True})
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--onnx", "to_onnx", is_flag=True, help="Write ONNX files: dynamic batch, height and width."
@@ -157,6 +157,7 @@ def parse_scales(ctx, param, text: str | None) -> tuple[int, ...] | None:
     type=click.IntRange(1),
     help="Of calibration and check; as many decode images.  [default: the cores this process may use]",
 )
+@hints(HINTS)
 @interruptible("no half-written file is left, and an older one is untouched")
 def main(model, to_onnx, precisions, calibration, calibration_images, method, max_cost, on_error, quantize_weights, keep, external_data,
          sensitivity, to_trt, flavour_name, targets, sides, max_batch, profiles, data, triton, to_ncnn, form, classes, mean, std,
@@ -212,7 +213,6 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, ma
         import torch  # engines are built without it, in less memory
 
         from export.release import PartlyWritten, export_onnx
-        from export.stated import WAYS_OUT
         from vgg_deploy.net.class_lists import read_class_list
 
         torch.set_num_threads(threads)
@@ -223,8 +223,7 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, ma
         wanted = Wanted(precisions, form, keep, quantize_weights == "per-channel", calibration, calibration_images, method, external_data,
                         max_cost, on_error)  # fmt: skip
         try:
-            with ways_out(WAYS_OUT):
-                exported = export_onnx(model, out, wanted, listed, threads, say, stated)
+            exported = export_onnx(model, out, wanted, listed, threads, say, stated)
         except PartlyWritten as error:
             if not error.exported:
                 raise

@@ -7,8 +7,6 @@ from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.spec import NetSpec, numbered
 
-WAYS_OUT = {"crop": "if the net was trained at crop 32, add --crop 32"}
-
 
 def source_lines(
     source: Path, spec: NetSpec, classes: ClassList | None, assumed: Assumed | None

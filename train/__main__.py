@@ -6,11 +6,13 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from train.hints import HINTS
 from train.options import Number, parse_drops, parse_side, recipe_option
 from train.recipe.config import INITS, PRECISIONS, TRAIN_SCENES
 from train.recipe.limits import CHECKPOINT_EVERY, IMAGES, RECIPE_LIMITS, processes
 from train.recipe.stages import CHAINS
-from vgg_deploy.errors import interruptible
+from vgg_deploy.command_line import Command, parse_channels
+from vgg_deploy.errors import hints, interruptible
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.net.input_convention import (
@@ -19,7 +21,6 @@ from vgg_deploy.net.input_convention import (
     ORDER_HELP,
     STD_HELP,
     StatedInput,
-    parse_channels,
 )
 
 FOR_RESUME = {  # options that are not part of the recipe
@@ -37,7 +38,7 @@ FOR_RESUME = {  # options that are not part of the recipe
 CORES = available_cores()
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(cls=Command, context_settings={"show_default": True})
 @click.option(
     "--arch",
     default="D",
@@ -214,6 +215,7 @@ CORES = available_cores()
     help="Stop at an unreadable image, or skip it, name it and count it.",
 )
 @click.pass_context
+@hints(HINTS)
 @interruptible("what was saved before is kept")
 def main(
     ctx,
@@ -294,12 +296,12 @@ def main(
     from vgg_deploy.machine import pick_device
 
     device = pick_device(device)
-    with joined(device) as ranks:
+    with joined(device) as job, hints(HINTS):
         if tensorboard:
             from train.record.tensorboard import check_installed
 
-            ranks.from_main(check_installed)
-        threads = threads or max(1, CORES // ranks.local_world)
+            job.on_main(check_installed)
+        threads = threads or max(1, CORES // job.local_world)
         place = Machine(
             device,
             threads,
@@ -308,7 +310,7 @@ def main(
             compiled,
             checkpoint_every,
             tensorboard,
-            ranks,
+            job,
         )
         if resume:
             go_on(resume, plan_only, data, place)

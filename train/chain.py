@@ -67,22 +67,20 @@ def train_chain(
         is not trained yet.
     """
     folder = out or RUNS / chain.chain
-    chosen = machine.ranks.from_main(lambda: _chosen(chain, only))
-    check_share(chain.base, sources, machine.ranks)
-    machine.ranks.from_main(
-        lambda: _same_or_new(folder, chain, only, sources, not plan_only, moved)
-    )
+    chosen = machine.job.on_main(_chosen, chain, only)
+    check_share(chain.base, sources, machine.job)
+    machine.job.on_main(lambda: _same_or_new(folder, chain, only, sources, not plan_only, moved))
     speed = measure_speed(chain.base, sources, machine)
-    machine.ranks.from_main(lambda: _show(chain, chosen, folder, sources, speed))
+    machine.job.on_main(_show, chain, chosen, folder, sources, speed)
     if plan_only:
         return
     for stage in chosen:
         run, config = Run(folder / stage.name), chain.config(stage)
-        state = machine.ranks.from_main(lambda run=run, config=config: _state(run, config))
+        state = machine.job.on_main(_state, run, config)
         if state == "done":
             continue
         say(f"\nStage {stage.name}: net {config.arch}, {config.s}, {state}")
-        begun = machine.ranks.from_main(lambda run=run: run.exists)
+        begun = machine.job.on_main(lambda run=run: run.exists)
         train_net(
             config,
             _start(stage, chain, folder, sources, machine),
@@ -91,7 +89,7 @@ def train_chain(
             resume=begun,
         )
     say(f"The chain's nets are in {folder}")
-    machine.ranks.from_main(lambda: say(f"The chain's curves: {draw_curves(folder)}"))
+    machine.job.on_main(lambda: say(f"The chain's curves: {draw_curves(folder)}"))
 
 
 def resume_chain(folder: Path, plan_only: bool, moved_to: str | None, machine: Machine) -> None:
@@ -99,7 +97,7 @@ def resume_chain(folder: Path, plan_only: bool, moved_to: str | None, machine: M
 
     Args: moved_to, where its images are now.
     """
-    chain, only, begun = machine.ranks.from_main(lambda: _begun_with(folder / CHAIN_FILE))
+    chain, only, begun = machine.job.on_main(lambda: _begun_with(folder / CHAIN_FILE))
     sources = sources_of(begun, machine, moved_to)
     train_chain(chain, sources, folder, only, plan_only, machine, moved_to is not None)
 
@@ -193,7 +191,7 @@ def _start(stage: Stage, chain: Chain, folder: Path, sources: Sources, machine: 
                 f"stage {stage.name} starts from {stage.start}, not trained to its end ({state}); train that first: --stage {stage.start}"
             )
 
-    machine.ranks.from_main(check)
+    machine.job.on_main(check)
     best = run.best
     return replace(sources, weights=best) if goes_on(stage) else replace(sources, net_a=best)
 

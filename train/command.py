@@ -37,10 +37,10 @@ def train(request: Request, machine: Machine) -> None:
     """Train one net or a chain, or draw what its training would see."""
     if request.freeze:
         refuse_unless_given(request.weights)
-    recipe, base = machine.ranks.together(
+    recipe, base = machine.job.on_all(
         lambda: recipe_for(request.data, request.weights, _with_side(request))
     )
-    train, val = open_sets(request.data, request.images, machine.on_error, machine.ranks)
+    train, val = open_sets(request.data, request.images, machine.on_error, machine.job)
     data = _whole_path(request.data) or BUILT_IN
     sources = Sources(
         train,
@@ -81,7 +81,7 @@ def go_on(named: str, plan_only: bool, data: str | None, machine: Machine) -> No
     Args: named, its folder, or "newest"; plan_only, show what is left of a chain; data, where its
         images are now.
     """
-    folder, is_chain = machine.ranks.from_main(lambda: _begun(named))
+    folder, is_chain = machine.job.on_main(_begun, named)
     if is_chain:
         resume_chain(folder, plan_only, _whole_path(data), machine)
     elif plan_only:

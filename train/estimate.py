@@ -52,14 +52,14 @@ def measure_speed(base: TrainConfig, sources: Sources, machine: Machine) -> Spee
     """Time two updates of net A and the views of a few images."""
     settle(machine)
     config = replace(base, arch="A", init="he")
-    share = config.batch // machine.ranks.world
+    share = config.batch // machine.job.world
     trial = replace(config, batch=share if machine.device == "cuda" else min(share, TRIAL_BATCH))
     with elapsed("timing a few updates"):
         gmacs_s, image_s = (
             _update_seconds(trial, sources, machine),
             _image_seconds(config, sources, machine),
         )
-    together = np.mean(machine.ranks.gather((gmacs_s, image_s)), axis=0) / machine.ranks.world
+    together = np.mean(machine.job.gather((gmacs_s, image_s)), axis=0) / machine.job.world
     return Speed(*together.tolist())
 
 

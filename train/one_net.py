@@ -1,7 +1,6 @@
 """What a command trains: one net, or a run that goes on; said before it begins."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from train.first_weights import describe, newest_fitting_a
@@ -12,7 +11,7 @@ from train.session import Machine, Sources, say, train_net
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.errors import InputError
-from vgg_deploy.job import Ranks, by_torchrun
+from vgg_deploy.job import Job, started_by_torchrun
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.archs import ARCHS, parameters
 from vgg_deploy.net.input_convention import StatedInput
@@ -39,8 +38,8 @@ def train_one(
     config: TrainConfig, sources: Sources, out: Path | None, machine: Machine, init: str | None
 ) -> None:
     """Train one net from scratch, from an A, or from a file. Args: init, the draw that was asked for by name, which no A then replaces."""
-    machine.ranks.from_main(partial(_need_folder, out))
-    if machine.ranks.from_main(lambda: out is not None and Run(out).of_job()):
+    machine.job.on_main(_need_folder, out)
+    if machine.job.on_main(lambda: out is not None and Run(out).of_job()):
         resume_run(out, machine)
         return
     if sources.net_a and sources.weights:
@@ -56,7 +55,7 @@ def train_one(
 
 
 def _need_folder(out: Path | None) -> None:
-    if out is None and by_torchrun():
+    if out is None and started_by_torchrun():
         raise InputError(
             "--out is missing: a job of torchrun needs a folder to go on from when it is restarted"
         )
@@ -67,7 +66,7 @@ def resume_run(folder: Path, machine: Machine, moved_to: str | None = None) -> N
 
     Args: moved_to, where its images are now.
     """
-    config, begun = machine.ranks.from_main(Run(folder).begun_with)
+    config, begun = machine.job.on_main(Run(folder).begun_with)
     train_net(config, sources_of(begun, machine, moved_to), machine, folder, resume=True)
 
 
@@ -76,7 +75,7 @@ def sources_of(begun: dict, machine: Machine, moved_to: str | None = None) -> So
     if moved_to:
         begun = {**begun, "data": moved_to}
     data = None if begun["data"] == BUILT_IN else begun["data"]
-    train, val = open_sets(data, begun["images"], machine.on_error, machine.ranks)
+    train, val = open_sets(data, begun["images"], machine.on_error, machine.job)
     weights, net_a = (
         Path(begun[name]) if begun.get(name) else None for name in ("weights", "net_a")
     )
@@ -95,7 +94,7 @@ def sources_of(begun: dict, machine: Machine, moved_to: str | None = None) -> So
 
 
 def open_sets(
-    data: str | None, images: int | None, on_error: str, ranks: Ranks
+    data: str | None, images: int | None, on_error: str, job: Job
 ) -> tuple[Dataset, Dataset]:
     """Training and validation images of a folder, or the built-in ones; the main process looks first and leaves its index to the others.
 
@@ -116,10 +115,10 @@ def open_sets(
         return (train.subset(images) if images and images < len(train) else train), val
 
     first: list = []
-    ranks.from_main(lambda: first.append(opened()))
-    train, val = ranks.together(lambda: first[0] if first else opened())
+    job.on_main(lambda: first.append(opened()))
+    train, val = job.on_all(lambda: first[0] if first else opened())
     counts = [len(train), len(val), train.classes, train.files[0], train.files[-1]]
-    if any(other != counts for other in ranks.gather(counts)):
+    if any(other != counts for other in job.gather(counts)):
         raise InputError(
             f"{data}: the processes of this job see different images there; give all of them the same data"
         )
@@ -145,9 +144,7 @@ def _choose_start(
     if config.arch in ("A", "A-LRN"):
         return config, sources
     wanted = describe(config, sources.train, Preprocessing(), "")
-    found = machine.ranks.from_main(
-        lambda: newest_fitting_a(runs, wanted, _pass_over, _pass_over_unreadable)
-    )
+    found = machine.job.on_main(newest_fitting_a, runs, wanted, _pass_over, _pass_over_unreadable)
     if found:
         return config, replace(sources, net_a=found)
     if sources.recipe == "small":
@@ -189,12 +186,12 @@ def announce(config: TrainConfig, sources: Sources, machine: Machine) -> None:
         say(
             f"From {len(sources.train.packed.shards)} tar shards in {config.streams} streams, shuffled among {config.shuffle_buffer} images"
         )
-    jobs = f"{machine.ranks.world} processes, each with " if machine.ranks.world > 1 else ""
+    jobs = f"{machine.job.world} processes, each with " if machine.job.world > 1 else ""
     say(
         f"On {machine.device}, {config.precision}, {jobs}{machine.threads} threads and {machine.workers} loader processes"
     )
     cores = available_cores()
-    if machine.workers * machine.ranks.local_world > cores:
+    if machine.workers * machine.job.local_world > cores:
         say(
             f"--workers {machine.workers}: there are more loader processes than the {cores} cores that "
             "this job may use, so they wait for each other"

@@ -6,10 +6,18 @@ import click
 
 from train.options import Number
 from train.recipe.limits import IMAGES_PER_SHARD, RECIPE_LIMITS
-from vgg_deploy.errors import interruptible
+from vgg_deploy.command_line import Command
+from vgg_deploy.errors import hints, interruptible
+
+HINTS = {
+    "data": "check SOURCE",
+    "shards": "check --index",
+    "unreadable": "remove it or pass --on-error skip",
+    "stray": "move it or pass --on-error skip",
+}
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(cls=Command, context_settings={"show_default": True})
 @click.argument("source", required=False)
 @click.argument("target", required=False, type=click.Path(path_type=Path))
 @click.option("--images-per-shard", default=1000, type=Number(IMAGES_PER_SHARD),
@@ -30,6 +38,7 @@ from vgg_deploy.errors import interruptible
 )
 @click.option("--classes", type=click.Path(path_type=Path), help="With --index: the classes in the order of their numbers, one a line (the whole line), "
               "or JSON.  [default: numbered]")  # fmt: skip
+@hints(HINTS)
 @interruptible("shards that were written stay; remove them before you begin again")
 def main(source, target, images_per_shard, seed, on_error, index, classes):
     """Write the images of SOURCE (train/<class>/*, val/...) as tar shards into the folder TARGET.

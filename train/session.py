@@ -32,14 +32,12 @@ from train.step.trainee import shape_for_training, shaped
 from train.step.update import Examples, Updater
 from train.step.validation import dense_validation
 from vgg_deploy.data.dataset import Dataset
-from vgg_deploy.errors import InputError
-from vgg_deploy.job import ALONE, Ranks
+from vgg_deploy.errors import InputError, UnreadableImage
+from vgg_deploy.job import ALONE, Job
 from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.spec import NetSpec, Preprocessing
-from vgg_deploy.net.unstated import ways_out
 
-WAYS_OUT = {"crop": "if the net was trained at crop 32, train it at --crop 32"}
 say = Console(highlight=False, soft_wrap=True).print
 CHECKPOINT_EVERY = 1000  # updates
 
@@ -55,7 +53,7 @@ class Machine:
     compiled: bool = False  # by torch.compile
     checkpoint_every: int = CHECKPOINT_EVERY
     tensorboard: bool = False
-    ranks: Ranks = ALONE
+    job: Job = ALONE
 
 
 @dataclass(frozen=True)
@@ -133,22 +131,20 @@ def _train_net(
     resume: bool,
     lock: ExitStack,
 ) -> Run:
-    ranks = machine.ranks
-    check_share(config, sources, ranks)
+    job = machine.job
+    check_share(config, sources, job)
     settle(machine)
     if machine.on_error == "stop":
-        ranks.from_main(lambda: check_headers(sources.val, machine.threads * ranks.local_world))
+        job.on_main(lambda: check_headers(sources.val, machine.threads * job.local_world))
     begun: list[Beginning] = []
-    ranks.from_main(
-        lambda: begun.append(_beginning(config, sources, machine, folder, resume, lock))
-    )
-    spec, state, run, resumed = ranks.from_main(lambda: begun[0].shared)
+    job.on_main(lambda: begun.append(_beginning(config, sources, machine, folder, resume, lock)))
+    spec, state, run, resumed = job.on_main(lambda: begun[0].shared)
     net = shape_for_training(begun[0].net if begun else VGG(spec), machine.device, config.precision)
-    updater = Updater(net, sources.freeze, config, ranks, machine.compiled)
+    updater = Updater(net, sources.freeze, config, job, machine.compiled)
     if resumed:
         updater.load_state(begun[0].held if begun else None)
     begun.clear()  # with the checkpoint's own tensors
-    keeper = _keeper(run, machine) if ranks.main else None
+    keeper = _keeper(run, machine) if job.is_main else None
     say(f"Checkpoints and metrics.csv go to {run.folder}")
     if sources.freeze:
         batches, validate = _frozen(net, config, sources, machine, state.step)
@@ -156,7 +152,7 @@ def _train_net(
         colours = Colours.from_json(state.colours)
         batches = _examples(net, config, sources, machine, colours, state.step)
         validate = dense_validation(
-            net, config.precision, sources.val, machine.threads, machine.on_error, ranks, say
+            net, config.precision, sources.val, machine.threads, machine.on_error, job, say
         )
     health = Health(len(spec.classes), config.init, say)
     board = keeper.board if keeper else None
@@ -173,27 +169,27 @@ def _train_net(
             health,
         )
     say(f"Done: lowest validation top-1 error {min(state.errors):.1f} %, {run.best}")
-    ranks.from_main(lambda: say(f"Curves: {draw_curves(run.folder)}"))
+    job.on_main(lambda: say(f"Curves: {draw_curves(run.folder)}"))
     return run
 
 
-def check_share(config: TrainConfig, sources: Sources, ranks: Ranks) -> None:
+def check_share(config: TrainConfig, sources: Sources, job: Job) -> None:
     """Raises: InputError where images and batch cannot be shared by these processes."""
 
     def check() -> None:
-        if config.batch % ranks.world:
+        if config.batch % job.world:
             raise InputError(
-                f"--batch {config.batch} cannot be shared evenly by {ranks.world} processes; give a multiple of {ranks.world}"
+                f"--batch {config.batch} cannot be shared evenly by {job.world} processes; give a multiple of {job.world}"
             )
         if sources.train.packed and not sources.freeze:
-            check_streams(config, ranks.world)
-        if sources.freeze and ranks.world > 1:
+            check_streams(config, job.world)
+        if sources.freeze and job.world > 1:
             raise InputError(
                 "--freeze-features computes features once and trains on them in one process; start it without torchrun"
             )
         steps_per_epoch(len(sources.train), config.batch)
 
-    ranks.from_main(check)
+    job.on_main(check)
 
 
 def _beginning(
@@ -223,7 +219,7 @@ def _colours(sources: Sources, machine: Machine) -> Colours:
 
     Raises: InputError for unreadable ones unless they are skipped.
     """
-    colours = measure_colours(sources.train, machine.threads * machine.ranks.local_world)
+    colours = measure_colours(sources.train, machine.threads * machine.job.local_world)
     if machine.on_error == "stop":
         refuse_unreadable(colours)
     return colours
@@ -273,8 +269,7 @@ def _circumstances(sources: Sources) -> Circumstances:
 
 def _of_weights(path: Path, stated: StatedInput) -> Preprocessing:
     """The preprocessing of the file to start from; says what is assumed of another project's."""
-    with ways_out(WAYS_OUT):
-        held = start.weights_of(path, stated)
+    held = start.weights_of(path, stated)
     if held.assumed:
         for line in held.assumed.lines(
             str(path), "state another with --mean, --std, --channel-order"
@@ -346,16 +341,16 @@ def _examples(
     pre, crop = net.spec.preprocessing, net.spec.crop
     views = Views(sources.train, config, pre, colours.components())
     mean = torch.tensor(pre.mean, dtype=torch.float32, device=machine.device).view(1, 3, 1, 1)
-    ranks = machine.ranks
-    skipped = Skipped("Left out", say if ranks.main else _say_to_stderr)
+    job = machine.job
+    skipped = Skipped("Left out", say if job.is_main else _say_to_stderr)
     for batch in train_batches(
-        views, begin, machine.workers, machine.device == "cuda", ranks.rank, ranks.world
+        views, begin, machine.workers, machine.device == "cuda", job.rank, job.world
     ):
         if batch.unreadable and machine.on_error == "stop":
-            raise InputError(batch.unreadable[0])
+            raise UnreadableImage(batch.unreadable[0])
         skipped.report(batch.unreadable)
         if not len(batch.labels):
-            if ranks.world == 1:
+            if job.world == 1:
                 raise InputError(
                     f"{sources.train.root}: not one image of a batch of {config.batch} could be read"
                 )

@@ -1,41 +1,105 @@
-"""The ways a command ends before its time; click prints the message and exits with the code, without a traceback."""
+"""Errors of this package. They are plain exceptions: `vgg_deploy.command_line` shows them to users.
+
+An error says what is wrong and where, and gives a hint what to do about it. The core does not know
+the options of any command. A command that has an option for the purpose replaces the hint by its
+own with `hints`.
+"""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from click import ClickException
+
+class VGGDeployError(Exception):
+    """Base of all errors that are raised on purpose.
+
+    Attributes:
+        what: What is wrong and where: the file, folder or value by its name.
+        hint: What to do about it; empty if `what` says it already.
+        about: The setting that a command may have an option for, such as "data" or "threads".
+        exit_code: Of a command that ends with this error.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, hint: str = "", about: str = ""):
+        super().__init__(what, hint, about)
+        self.what = what
+        self.hint = hint
+        self.about = about
+
+    @property
+    def message(self) -> str:
+        """The whole sentence."""
+        return f"{self.what}; {self.hint}" if self.hint else self.what
+
+    def __str__(self) -> str:
+        return self.message
 
 
-class InputError(ClickException):
-    """A file, folder or option that cannot be used. The message names it and says what to do."""
+class InputError(VGGDeployError):
+    """A file, a folder or a value that cannot be used."""
 
     exit_code = 2
 
 
-class CheckFailed(ClickException):
+class UnreadableImage(InputError):
+    """An image file that cannot be used."""
+
+    def __init__(self, what: str):
+        super().__init__(what, "remove it", "unreadable")
+        self.args = (what,)  # what pickle calls this class with
+
+
+class CheckFailed(VGGDeployError):
     """The inputs were fine, but a result is not good enough (parity, accuracy)."""
 
-    exit_code = 1
 
-
-class Undecided(ClickException):
+class Undecided(VGGDeployError):
     """The inputs were fine, but they do not suffice for a verdict."""
 
     exit_code = 3
 
 
-class Interrupted(ClickException):
-    """Ctrl-C or a scheduler's SIGTERM; the code is the shell's own: 128 and the signal."""
+class Interrupted(VGGDeployError):
+    """Ctrl-C or a scheduler's SIGTERM. The exit code is the shell's own: 128 and the signal."""
 
-    def __init__(self, message: str, signum: int = signal.SIGINT):
-        super().__init__(message)
+    def __init__(self, what: str, signum: int = signal.SIGINT):
+        super().__init__(what)
+        self.args = (what, signum)  # what pickle calls this class with
         self.exit_code = 128 + signum
 
 
 @contextmanager
+def hints(by_setting: Mapping[str, str]) -> Iterator[None]:
+    """Replace the hints of errors that leave the block, by the setting that they are about.
+
+    Example:
+        >>> with hints({"data": "check its name"}):
+        ...     raise InputError("photos: cannot be listed", "check the folder", "data")
+        Traceback (most recent call last):
+        vgg_deploy.errors.InputError: photos: cannot be listed; check its name
+
+    Args:
+        by_setting: What to do about an error, by its `about`.
+    """
+    try:
+        yield
+    except VGGDeployError as error:
+        error.hint = by_setting.get(error.about, error.hint)
+        raise
+
+
+@contextmanager
 def interruptible(kept: str) -> Iterator[None]:
-    """Let Ctrl-C end the block with a sentence that says what is `kept`."""
+    """Turn Ctrl-C in the block into an error.
+
+    Args:
+        kept: What was saved until then, as the end of the sentence.
+
+    Raises:
+        Interrupted: After Ctrl-C.
+    """
     try:
         yield
     except KeyboardInterrupt:

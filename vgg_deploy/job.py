@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
 from uuid import uuid4
 
 import numpy as np
-from click import ClickException
 
 from vgg_deploy import progress
-from vgg_deploy.errors import CheckFailed, InputError, Interrupted
+from vgg_deploy.errors import CheckFailed, InputError, Interrupted, VGGDeployError
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import Store
 
+P = ParamSpec("P")
 T = TypeVar("T")
-LOST = "another process of this job ended; its own message is above or in its log. torchrun --max-restarts begins again from what was kept"
+LOST = "another process of this job ended; its own message is above or in its log. torchrun restarts from the last checkpoint if it is told how often"
 TRANSPORTS = (
     "gloo",
     "Gloo",
@@ -35,126 +35,156 @@ TRANSPORTS = (
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """This process's place among `world`; every method is called by all of them, or by none."""
+class Job:
+    """One process of a job of `world` processes.
+
+    Every method that talks to the others is called by all of them, or by none.
+    """
 
     rank: int = 0
     world: int = 1
-    local: int = 0  # place on this machine
-    local_world: int = 1  # processes on this machine
+    local_rank: int = 0  # rank among the processes on this machine
+    local_world: int = 1  # number of processes on this machine
 
     @property
-    def main(self) -> bool:
-        """Whether this process is the one that writes."""
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes files and prints."""
         return self.rank == 0
 
-    def mine(self, count: int) -> np.ndarray:
-        """(count,) bool: this process's share, every world-th."""
+    def share(self, count: int) -> np.ndarray:
+        """(count,) bool: the items of this process, every world-th."""
         return np.arange(count) % self.world == self.rank
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """Element by element over all processes."""
+        """Element-wise sum over all processes."""
         if self.world == 1:
             return values
         import torch
 
         total = torch.from_numpy(np.array(values))
-        with told_when_lost():
+        with explain_lost_process():
             torch.distributed.all_reduce(total)
         return total.numpy()
 
     def gather(self, value: T) -> list[T]:
-        """What each process has, in their order, to all of them."""
+        """The value of each process, by rank, in all processes."""
         if self.world == 1:
             return [value]
         import torch
 
-        held: list = [None] * self.world
-        with told_when_lost():
-            torch.distributed.all_gather_object(held, value)
-        return held
+        values: list[Any] = [None] * self.world
+        with explain_lost_process():
+            torch.distributed.all_gather_object(values, value)
+        return values
 
-    def spread(self, tensor: "Tensor") -> None:
-        """Fill every process's tensor, of one shape and on the process's device, with the main process's values."""
-        if self.world > 1:
-            import torch
+    def broadcast(self, tensor: "Tensor") -> None:
+        """Overwrite a tensor with the main process's values.
 
-            sent = tensor.contiguous()
-            with told_when_lost():
-                torch.distributed.broadcast(sent, 0)
-            tensor.copy_(sent)
-
-    def from_main(self, make: Callable[[], T]) -> T:
-        """Make something in the main process only and give it to all.
-
-        Raises: what `make` raises, in the main process; the others end in silence with the same code.
+        Args:
+            tensor: Of one shape in all processes, on the process's device.
         """
         if self.world == 1:
-            return make()
-        made, error = _tried(make) if self.main else (None, None)
-        made, code = self.gather((made, error.exit_code if error else 0))[0]
+            return
+        import torch
+
+        values = tensor.contiguous()
+        with explain_lost_process():
+            torch.distributed.broadcast(values, 0)
+        tensor.copy_(values)
+
+    def on_main(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function in the main process only; all processes get its result.
+
+        Raises:
+            VGGDeployError: What `do` raises, in the main process. The others exit silently with the
+                same code.
+        """
+        if self.world == 1:
+            return do(*args, **kwargs)
+        result: T | None = None
+        error: VGGDeployError | None = None
+        if self.is_main:
+            result, error = _result_or_error(do, *args, **kwargs)
+        result, code = self.gather((result, error.exit_code if error else 0))[0]
         if code:
-            self._end(error, code)
-        return made
+            self._exit(error, code)
+        return cast(T, result)
 
-    def together(self, do: Callable[[], T]) -> T:
-        """Do the same in every process; each gets its own result.
+    def on_all(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function in every process; each gets its own result.
 
-        Raises: what `do` raises, in the first process where it fails; the others end in silence with the same code.
+        Raises:
+            VGGDeployError: What `do` raises, in the first process where it fails. The others exit
+                silently with the same code.
         """
         if self.world == 1:
-            return do()
-        done, error = _tried(do)
+            return do(*args, **kwargs)
+        result, error = _result_or_error(do, *args, **kwargs)
         codes = self.gather(error.exit_code if error else 0)
         if any(codes):
-            first = next(rank for rank, code in enumerate(codes) if code)
-            self._end(error if first == self.rank else None, codes[first])
-        return done
+            failed = next(rank for rank, code in enumerate(codes) if code)
+            self._exit(error if failed == self.rank else None, codes[failed])
+        return cast(T, result)
 
-    def _end(self, error: ClickException | None, code: int) -> NoReturn:
-        """The process with the error tells it. Nobody ends before: torchrun stops all processes once it sees that one is gone."""
+    def main_first(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function in the main process, then in the others; each gets its own result.
+
+        The main process leaves files in a cache that the others then read.
+
+        Raises:
+            VGGDeployError: As `on_all`.
+        """
+        first: list[T] = []
+        self.on_main(lambda: first.append(do(*args, **kwargs)))
+        return self.on_all(lambda: first[0] if first else do(*args, **kwargs))
+
+    def _exit(self, error: VGGDeployError | None, code: int) -> NoReturn:
+        """Raise the error where it happened, and only then exit in the other processes.
+
+        torchrun stops all processes once it sees that one of them is gone.
+        """
         if error:
             raise error
         with suppress(CheckFailed):
-            self.gather(None)  # fails when the one that tells has left
+            self.gather(None)  # fails as soon as the process with the error has left
         sys.exit(code)
 
 
-ALONE = Ranks()
+ALONE = Job()
 
 
 @contextmanager
-def joined(device: str = "cpu", patience: timedelta | None = None) -> Iterator[Ranks]:
+def joined(device: str = "cpu", patience: timedelta | None = None) -> Iterator[Job]:
     """Meet the other processes for the length of the block, by the environment that torchrun sets.
 
     Only the main process shows progress and prints results; errors are told by whoever has them, before the others see
     it leave. Args: patience, how long one waits for another, by default PyTorch's own 10 to 30 minutes; one that is gone is noticed at once.
     """
-    ranks = _from_environment()
-    if ranks.world == 1:
-        yield ranks
+    job = _from_environment()
+    if job.world == 1:
+        yield job
         return
     import torch
 
     if device == "cuda":
-        if ranks.local >= torch.cuda.device_count():
+        if job.local_rank >= torch.cuda.device_count():
             raise InputError(
-                f"process {ranks.local} of this machine finds {torch.cuda.device_count()} GPUs; start as many processes as there are GPUs"
+                f"process {job.local_rank} of this machine finds {torch.cuda.device_count()} GPUs; start as many processes as there are GPUs"
             )
-        torch.cuda.set_device(ranks.local)
+        torch.cuda.set_device(job.local_rank)
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
     torch.distributed.init_process_group(
-        backend, store=_store(ranks), rank=ranks.rank, world_size=ranks.world, timeout=patience
+        backend, store=_store(job), rank=job.rank, world_size=job.world, timeout=patience
     )
     stdout = sys.stdout
-    if not ranks.main:
+    if not job.is_main:
         progress.mute()
         sys.stdout = open(os.devnull, "w")
     try:
-        yield ranks
-    except ClickException as error:
-        if ranks.main or not isinstance(error, Interrupted):  # Ctrl-C reaches all of them
-            error.show()
+        yield job
+    except VGGDeployError as error:
+        if job.is_main or not isinstance(error, Interrupted):  # Ctrl-C reaches all of them
+            print(f"Error: {error.message}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
     finally:
         sys.stdout = stdout
@@ -180,26 +210,26 @@ def hide_other_gpus() -> None:
         )
 
 
-def by_torchrun() -> bool:
+def started_by_torchrun() -> bool:
     """Whether torchrun started this process, alone or with others."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def job() -> str | None:
+def torchrun_id() -> str | None:
     """torchrun's name of this job, the same when it begins it again after a process was lost; None without torchrun."""
     return os.environ.get("TORCHELASTIC_RUN_ID")
 
 
-def begun_again(name: str | None) -> bool:
-    """Whether the job of that name is this one. "none" is what torchrun calls those that were given no --rdzv-id."""
+def restarted(name: str | None) -> bool:
+    """Whether the job of that name is this one. "none" is what torchrun calls jobs that were given no id."""
     return (
         name is not None
-        and name == job()
+        and name == torchrun_id()
         and (name != "none" or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0)
     )
 
 
-def _store(ranks: Ranks) -> "Store":
+def _store(job: Job) -> "Store":
     """Where these processes find each other.
 
     torchrun keeps its store when it begins a job again, with the addresses of the processes before: so they agree on a
@@ -210,8 +240,8 @@ def _store(ranks: Ranks) -> "Store":
 
     store, *_ = next(rendezvous("env://"))
     own = uuid4().hex
-    if ranks.main:
-        missing = set(range(1, ranks.world))
+    if job.is_main:
+        missing = set(range(1, job.world))
         while missing:
             for rank in list(missing):
                 if store.check([f"asks/{rank}"]):
@@ -220,18 +250,18 @@ def _store(ranks: Ranks) -> "Store":
                     missing.remove(rank)
             time.sleep(0.02)
         return PrefixStore(own, store)
-    store.set(f"asks/{ranks.rank}", own)
+    store.set(f"asks/{job.rank}", own)
     name = store.get(f"answer/{own}").decode()
-    store.set(f"heard/{name}/{ranks.rank}", "")
+    store.set(f"heard/{name}/{job.rank}", "")
     return PrefixStore(name, store)
 
 
-def _from_environment() -> Ranks:
+def _from_environment() -> Job:
     """Raises: InputError for variables of another launcher."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return ALONE
     try:
-        return Ranks(
+        return Job(
             *(
                 int(os.environ[name])
                 for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -244,16 +274,17 @@ def _from_environment() -> Ranks:
         ) from None
 
 
-def _tried(do: Callable[[], T]) -> tuple[T | None, ClickException | None]:
-    """The result or the error."""
+def _result_or_error(
+    do: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> tuple[T | None, VGGDeployError | None]:
     try:
-        return do(), None
-    except ClickException as error:
+        return do(*args, **kwargs), None
+    except VGGDeployError as error:
         return None, error
 
 
 @contextmanager
-def told_when_lost() -> Iterator[None]:
+def explain_lost_process() -> Iterator[None]:
     """Tell what it means when the block's talk with the other processes ends; other errors pass."""
     try:
         yield

@@ -38,7 +38,9 @@ def pick_device(wanted: str | None) -> str:
 
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            "--device cuda: PyTorch sees no CUDA GPU; use --device cpu, or install a driver and a CUDA build of torch"
+            "PyTorch sees no CUDA GPU",
+            "run on the CPU, or install a driver and a CUDA build of torch",
+            "device",
         )
     return wanted or ("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -38,7 +38,7 @@ def newest_exports(exported: Path = EXPORTED) -> list[Path]:
         ]
     except OSError:
         raise InputError(
-            f"{exported.resolve()}: no exported models here; write one with `vgg-export --onnx`, or name a file"
+            f"{exported.resolve()}: no exported models here; write one with vgg-export, or name a file"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(

@@ -28,7 +28,7 @@ from numpy.lib import format as npy
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
-from vgg_deploy.job import ALONE, Ranks
+from vgg_deploy.job import ALONE, Job
 from vgg_deploy.machine import cpu_instructions, cpu_model, host_name
 
 # Raise it when decoding, rescaling, views, the row or the meaning of a cell change
@@ -157,7 +157,7 @@ def row_dtype(classes: int, dtype: str) -> np.dtype:
 
 def open_cell(
     folder: Path, identity: dict[str, Any], images: int, classes: int, dtype: str, threads: int,
-    ranks: Ranks = ALONE,
+    job: Job = ALONE,
 ) -> StoredCell:  # fmt: skip
     """A cell with the rows that earlier runs scored, or a new one.
 
@@ -172,7 +172,7 @@ def open_cell(
         dtype: "float32" or "float16", of the stored posteriors.
         threads: of each process. Times of another number of threads or processes, or of another machine, are
             not continued.
-        ranks: of this run.
+        job: of this run.
 
     Raises:
         InputError: if the disk is full, the file cannot be opened, or not all processes see the folder.
@@ -181,9 +181,9 @@ def open_cell(
     identity = json.loads(json.dumps(identity))  # as the manifest will hold it: tuples become lists
     path = folder / _file_name(identity)
     rows = row_dtype(classes, dtype)
-    machine = machine_id(threads, ranks.world)
-    if not ranks.main:
-        return StoredCell(path, identity, *_of_main(path, rows, images, identity, ranks), machine)
+    machine = machine_id(threads, job.world)
+    if not job.is_main:
+        return StoredCell(path, identity, *_of_main(path, rows, images, identity, job), machine)
     times = _read_manifest(path, identity)
     there, mapped = _open_or_create(path, rows, images)
     states = row_states(mapped, identity)
@@ -332,7 +332,7 @@ def _open_or_create(path: Path, dtype: np.dtype, images: int) -> tuple[Path, np.
 
 
 def _of_main(
-    path: Path, dtype: np.dtype, images: int, identity: dict[str, Any], ranks: Ranks
+    path: Path, dtype: np.dtype, images: int, identity: dict[str, Any], job: Job
 ) -> tuple[np.memmap, np.ndarray]:
     """What the main process has opened: the rows, and which of them are finished."""
     there = _existing(path)
@@ -340,7 +340,7 @@ def _of_main(
         mapped = _map(there, dtype, images)
     except _Damaged:
         raise InputError(
-            f"{there}: the main process made it, and process {ranks.rank} does not see it; give --cells a "
+            f"{there}: the main process made it, and process {job.rank} does not see it; give --cells a "
             "folder that all of them share"
         ) from None
     return mapped, row_states(mapped, identity).finished

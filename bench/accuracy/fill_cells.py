@@ -18,7 +18,7 @@ from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.size_batches import Batch, size_batches, usual_room
 from vgg_deploy.errors import InputError
 from vgg_deploy.images.crops import VIEW_SETS, cut
-from vgg_deploy.job import ALONE, Ranks
+from vgg_deploy.job import ALONE, Job
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.progress import progress
 from vgg_deploy.runtimes import Runtime, Scores, WrongOutputs
@@ -53,7 +53,7 @@ def open_cells(
     folder: Path,
     dtype: str,
     threads: int,
-    ranks: Ranks = ALONE,
+    job: Job = ALONE,
 ) -> dict[Cell, StoredCell]:
     """Every cell as far as earlier runs got. All processes have the same files mapped; the main process makes them."""
 
@@ -72,20 +72,20 @@ def open_cells(
                 len(models[cell.model].runtime.spec.classes),
                 dtype,
                 threads,
-                ranks,
+                job,
             )
             for cell in cells
         }
 
     stored: dict[Cell, StoredCell] = {}
-    ranks.from_main(lambda: report_old_cells(folder))
-    ranks.from_main(lambda: stored.update(opened()))
-    return ranks.together(lambda: stored if ranks.main else opened())
+    job.on_main(report_old_cells, folder)
+    job.on_main(lambda: stored.update(opened()))
+    return job.on_all(lambda: stored if job.is_main else opened())
 
 
 def fill_cells(
     models: list[Model], logs: list[ShapeLog], stored: dict[Cell, StoredCell], dataset: Dataset, batch: int, threads: int, on_error: str,
-    ranks: Ranks = ALONE, among: np.ndarray | None = None,
+    job: Job = ALONE, among: np.ndarray | None = None,
 ) -> Measured:  # fmt: skip
     """Score what is not there yet, each process its share of the images. However it ends, what was scored is kept.
 
@@ -100,7 +100,7 @@ def fill_cells(
         scale = Scale(cell.side, models[cell.model].runtime.spec.preprocessing.filter)
         groups[scale][cell.model, cell.mirrored].append(cell)
     among = np.ones(len(dataset), bool) if among is None else among
-    mine = ranks.mine(len(dataset)) & among
+    mine = job.share(len(dataset)) & among
     wanted = {
         scale: mine
         & ~np.all([stored[c].finished for cells in by_net.values() for c in cells], axis=0)
@@ -109,9 +109,7 @@ def fill_cells(
     reused = sum(int(cell.finished.sum()) for cell in stored.values())
     skipped: dict[int, str] = {}
     on_bad = (
-        (lambda index, error: skipped.setdefault(index, error.message))
-        if on_error == "skip"
-        else None
+        (lambda index, error: skipped.setdefault(index, error.what)) if on_error == "skip" else None
     )
     costs = {cell: _picture_macs(models[cell.model].runtime, cell) for cell in stored}
     work = sum(costs[cell] * int((mine & ~kept.finished).sum()) for cell, kept in stored.items())
@@ -142,20 +140,20 @@ def fill_cells(
                     break  # nobody is left to score images for
         tallies = [cell.tally for cell in stored.values()]
         skipped, scored, failed = _put_together(
-            stored, Share(tallies, skipped, scored, failed), ranks
+            stored, Share(tallies, skipped, scored, failed), job
         )
     finally:
-        if ranks.main:
+        if job.is_main:
             for cell in stored.values():
                 cell.save()
-    if not ranks.main:
+    if not job.is_main:
         for cell in (
             stored.values()
         ):  # the main process has these times now; a next call adds its own to them
             cell.seconds, cell.timed = 0.0, 0
     kept = among.copy()
     kept[list(skipped)] = False
-    if ranks.main:
+    if job.is_main:
         _check_whole(
             {cell: held for cell, held in stored.items() if cell.model not in failed}, kept, dataset
         )
@@ -163,16 +161,16 @@ def fill_cells(
 
 
 def _put_together(
-    stored: dict[Cell, StoredCell], share: Share, ranks: Ranks
+    stored: dict[Cell, StoredCell], share: Share, job: Job
 ) -> tuple[dict[int, str], int, dict[int, str]]:
     """Wait until every process has scored its share.
 
     Returns: of all processes together: unreadable images by position, pictures scored, models that failed.
     """
-    for cell in stored.values() if not ranks.main else ():
+    for cell in stored.values() if not job.is_main else ():
         cell.rows.flush()
-    shares = ranks.gather(share)
-    if ranks.main and ranks.world > 1:
+    shares = job.gather(share)
+    if job.is_main and job.world > 1:
         for cell, (_, *others) in zip(
             stored.values(), zip(*(one.tallies for one in shares), strict=True), strict=True
         ):

@@ -24,7 +24,7 @@ from bench.speed.latency import LatencyRow, measure_latency
 from bench.speed.steady import LEAST_S
 from vgg_deploy.data.dataset import Dataset, labels_for
 from vgg_deploy.errors import CheckFailed
-from vgg_deploy.job import ALONE, Ranks
+from vgg_deploy.job import ALONE, Job
 from vgg_deploy.progress import progress
 
 
@@ -91,7 +91,7 @@ def score_cells(
     batch: int,
     threads: int,
     on_error: str,
-    ranks: Ranks = ALONE,
+    job: Job = ALONE,
 ) -> tuple[Measured, list[ShapeRow]]:
     """Score what the rows need and is not stored yet, each process of a job its share of the images.
 
@@ -99,15 +99,15 @@ def score_cells(
     Returns: posteriors, and what each new input shape cost at first; whole in the main process only.
     Raises: InputError for unusable images, or classes that a net does not have.
     """
-    with _opened(models, rows, dataset, storage, threads, ranks) as (stored, logs):
-        measured = fill_cells(models, logs, stored, dataset, batch, threads, on_error, ranks)
-    wrong = ranks.from_main(lambda: wrong_arithmetic(models, dataset))
-    return _with_failed(measured, wrong), _shape_rows(models, logs, ranks)
+    with _opened(models, rows, dataset, storage, threads, job) as (stored, logs):
+        measured = fill_cells(models, logs, stored, dataset, batch, threads, on_error, job)
+    wrong = job.on_main(wrong_arithmetic, models, dataset)
+    return _with_failed(measured, wrong), _shape_rows(models, logs, job)
 
 
 def score_until_sure(
     models: list[Model], rows: list[Row], dataset: Dataset, storage: Storage, batch: int, threads: int, on_error: str,
-    sure: Callable[[Measured], bool], ranks: Ranks = ALONE,
+    sure: Callable[[Measured], bool], job: Job = ALONE,
 ) -> tuple[Measured, list[ShapeRow]]:  # fmt: skip
     """As `score_cells`, but in a fixed random order, some more images at a time, until the verdicts are sure.
 
@@ -118,20 +118,20 @@ def score_until_sure(
     """
     order = fixed_order(dataset.files)
     reused, scored = None, 0
-    wrong = ranks.from_main(lambda: wrong_arithmetic(models, dataset))
-    with _opened(models, rows, dataset, storage, threads, ranks) as (stored, logs):
+    wrong = job.on_main(wrong_arithmetic, models, dataset)
+    with _opened(models, rows, dataset, storage, threads, job) as (stored, logs):
         for count in looks(len(dataset)):
             among = np.zeros(len(dataset), bool)
             among[order[:count]] = True
             measured = fill_cells(
-                models, logs, stored, dataset, batch, threads, on_error, ranks, among
+                models, logs, stored, dataset, batch, threads, on_error, job, among
             )
             measured = _with_failed(measured, wrong)
             reused = measured.reused if reused is None else reused
             scored += measured.scored
-            if ranks.from_main(lambda measured=measured: sure(measured)):
+            if job.on_main(sure, measured):
                 break
-    return measured._replace(reused=reused, scored=scored), _shape_rows(models, logs, ranks)
+    return measured._replace(reused=reused, scored=scored), _shape_rows(models, logs, job)
 
 
 @contextmanager
@@ -141,16 +141,16 @@ def _opened(
     dataset: Dataset,
     storage: Storage,
     threads: int,
-    ranks: Ranks,
+    job: Job,
 ) -> Iterator[tuple[dict[Cell, StoredCell], list[ShapeLog]]]:
     """The rows' cells as far as they are stored, locked for this run, and a log for every model."""
-    ranks.from_main(lambda: classes_of_models(dataset, models))  # before hours of work
+    job.on_main(classes_of_models, dataset, models)  # before hours of work
     wanted = list(dict.fromkeys(cell for row in rows for cell, _ in row.cells()))
     with ExitStack() as until_all_are_done:
-        ranks.from_main(lambda: until_all_are_done.enter_context(only_one(storage.folder)))
-        data_sha256 = ranks.from_main(lambda: dataset.content_sha256(threads * ranks.local_world))
+        job.on_main(lambda: until_all_are_done.enter_context(only_one(storage.folder)))
+        data_sha256 = job.on_main(lambda: dataset.content_sha256(threads * job.local_world))
         stored = open_cells(
-            models, wanted, dataset, data_sha256, storage.folder, storage.dtype, threads, ranks
+            models, wanted, dataset, data_sha256, storage.folder, storage.dtype, threads, job
         )
         yield stored, [ShapeLog(model.runtime) for model in models]
 
@@ -160,10 +160,10 @@ def _with_failed(measured: Measured, wrong: dict[int, str]) -> Measured:
     return measured._replace(failed={**measured.failed, **wrong})
 
 
-def _shape_rows(models: list[Model], logs: list[ShapeLog], ranks: Ranks) -> list[ShapeRow]:
+def _shape_rows(models: list[Model], logs: list[ShapeLog], job: Job) -> list[ShapeRow]:
     """Of all processes together."""
     for log, of_all in zip(
-        logs, zip(*ranks.gather([log.ms for log in logs]), strict=True), strict=True
+        logs, zip(*job.gather([log.ms for log in logs]), strict=True), strict=True
     ):
         log.merge(of_all)
     return [

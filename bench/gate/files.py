@@ -12,14 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from xml.etree import ElementTree
 
-from click import ClickException
-
 from bench.gate.limits import Limits
 from bench.gate.verdict import Check, Gate
 from bench.printable import printable
 from bench.results_folder import earlier_files
 from bench.statistics.evidence import Verdict
-from vgg_deploy.errors import InputError
+from vgg_deploy.errors import InputError, VGGDeployError
 from vgg_deploy.files import whole_file, write_text
 
 JSON, XML = "gate.json", "gate.xml"
@@ -73,7 +71,7 @@ def verdict_on_disk(folder: Path, limits: Limits, run_id: str) -> Iterator[None]
         yield
     except BaseException as error:
         if _is_open(folder, run_id):
-            message = error.message if isinstance(error, ClickException) else _described(error)
+            message = error.message if isinstance(error, VGGDeployError) else _described(error)
             _write_open(folder, limits, run_id, ERROR, message)
         raise
 

@@ -9,13 +9,15 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from vgg_deploy.command_line import Command
+
 GATE_OPTIONS = (
     "max_top1_drop", "max_top5_drop", "min_agreement", "max_top1_error", "max_posterior_difference",
     "max_left_out", "gate_rows", "undecided",
 )  # fmt: skip
 
 
-class GateCommand(click.Command):
+class GateCommand(Command):
     """A command with a gate and an option --out; see the module."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

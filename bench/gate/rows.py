@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-import click
-
 from bench.accuracy.protocols import Row
 from bench.models import Model
+from vgg_deploy.errors import InputError
 
 
 def chosen_rows(rows: Sequence[Row], selectors: tuple[str, ...]) -> set[Row]:
@@ -23,21 +22,18 @@ def check_selectors(models: list[Model], rows: Sequence[Row], selectors: tuple[s
     """Refuse selectors that would leave something unjudged without a word.
 
     Raises:
-        click.BadParameter: For a selector that no row meets, or models without any chosen row.
+        InputError: For a selector that no row meets, or models without any chosen row.
     """
-    hint = "--gate-rows"
     for selector in selectors:
         if not any(_selects(selector, row) for row in rows):
             labels = "; ".join(dict.fromkeys(_spaced(row.label) for row in rows))
             message = f"no row is {selector!r}; choose words from one of these rows: {labels}"
-            raise click.BadParameter(message, param_hint=hint)
+            raise InputError(f"--gate-rows: {message}")
     chosen = chosen_rows(rows, selectors)
     judged = {member.model for row in chosen if len(row.members) == 1 for member in row.members}
     for m, model in enumerate(models):
         if m not in judged:
-            raise click.BadParameter(
-                f"no row of {model.name} is chosen; choose one", param_hint=hint
-            )
+            raise InputError(f"--gate-rows: no row of {model.name} is chosen; choose one")
 
 
 def _selects(selector: str, row: Row) -> bool:

@@ -66,7 +66,7 @@ def measure_colours(dataset: Dataset, threads: int) -> Colours:
         for moments in pool.map(partial(_moments, sample), range(len(sample))):
             bar.advance()
             if isinstance(moments, InputError):
-                unreadable.append(moments.message)
+                unreadable.append(moments.what)
             else:
                 mean, second = mean + moments[0], second + moments[1]
     images = len(sample) - len(unreadable)

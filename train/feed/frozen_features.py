@@ -120,7 +120,7 @@ def _still_unreadable(
         try:
             dataset.image(index)
         except InputError as error:
-            found[index] = error.message
+            found[index] = error.what
         else:
             return None
     return found
@@ -156,7 +156,7 @@ def _compute(dataset: Dataset, how: Extraction, partial: Path, path: Path) -> di
     features = open_memmap(partial, "w+", np.float16, shape)
     unreadable: dict[int, str] = {}
     on_bad = (
-        (lambda index, error: unreadable.update({index: error.message}))
+        (lambda index, error: unreadable.update({index: error.what}))
         if how.on_error == "skip"
         else None
     )

@@ -109,7 +109,7 @@ class Views(TorchDataset):
         try:
             image = opened()
         except InputError as error:
-            return error.message
+            return error.what
         view = random_view(
             image,
             self.config.crop,
@@ -142,7 +142,7 @@ class StreamedViews(IterableDataset):
                 _share(mine, worker.id, worker.num_workers) if worker else mine
             )
         except InputError as error:
-            yield error.message
+            yield error.what
 
     def _batches(self, mine: range) -> Iterator[TrainBatch]:
         dataset, config = self.views.dataset, self.views.config

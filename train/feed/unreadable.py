@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from train.feed.colour_statistics import Colours
 from vgg_deploy.data.dataset import Dataset
-from vgg_deploy.errors import InputError
+from vgg_deploy.errors import InputError, UnreadableImage
 from vgg_deploy.progress import progress
 
 
@@ -47,7 +47,7 @@ def check_headers(dataset: Dataset, threads: int) -> None:
         try:
             dataset.size(index)
         except InputError as error:
-            return error.message
+            return error.what
         return None
 
     count = len(dataset)
@@ -71,5 +71,4 @@ def _refuse(messages: list[str], looked_at: int, kind: str) -> None:
         if len(messages) > 1
         else ""
     )
-    way_out = "" if "--on-error skip" in messages[0] else "; mend it or pass --on-error skip"
-    raise InputError(f"{messages[0]}{way_out}{'.' if more else ''}{more}")
+    raise UnreadableImage(f"{messages[0]}{'.' if more else ''}{more}")

@@ -20,7 +20,7 @@ from train.recipe.config import TrainConfig
 from train.recipe.stages import CHAIN_FILE
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
-from vgg_deploy.job import begun_again, job
+from vgg_deploy.job import restarted, torchrun_id
 from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vgg_deploy.net.model import VGG
 from vgg_deploy.newest import RUNS
@@ -88,7 +88,7 @@ class Run:
         _make_folder(run.folder)
         with run.alone():
             run._refuse_if_used()  # by a process that was faster
-            held = {"config": dataclasses.asdict(config), "sources": sources, "job": job()}
+            held = {"config": dataclasses.asdict(config), "sources": sources, "job": torchrun_id()}
             write_text(run.folder / "config.json", json.dumps(held, indent=2) + "\n")
         return run
 
@@ -129,7 +129,7 @@ class Run:
     def of_job(self) -> bool:
         """Whether this very job of torchrun began the run, before a process was lost."""
         try:
-            return begun_again(
+            return restarted(
                 json.loads((self.folder / "config.json").read_text(encoding="utf-8")).get("job")
             )
         except (OSError, ValueError, AttributeError):

@@ -28,7 +28,7 @@ from train.step.validation import BATCH, LABEL, counted, errors_of, few_sizes
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.size_batches import size_batches
-from vgg_deploy.errors import InputError
+from vgg_deploy.errors import InputError, UnreadableImage
 from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.progress import progress
@@ -98,11 +98,11 @@ def _rest_is_unreadable(maps: Maps, dataset: Dataset, how: Extraction) -> bool:
         try:
             dataset.image(int(index))
         except InputError as error:
-            messages.append(error.message)
+            messages.append(error.what)
         else:
             return False
     if messages and how.on_error == "stop":
-        raise InputError(messages[0])
+        raise UnreadableImage(messages[0])
     Skipped(LABEL, how.say).report(messages)
     return True
 
@@ -136,9 +136,7 @@ def _compute(
     )
     announce(dataset, "validation", usual * len(dataset), path, how.say)
     skipped = Skipped(LABEL, how.say)
-    on_bad = (
-        (lambda index, error: skipped.report([error.message])) if how.on_error == "skip" else None
-    )
+    on_bad = (lambda index, error: skipped.report([error.what])) if how.on_error == "skip" else None
     pool5, rows = trunk_of(how), []
     wanted = {Scale(how.side, how.net.spec.preprocessing.filter): np.ones(len(dataset), bool)}
     with (

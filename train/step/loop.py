@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -42,7 +41,7 @@ def fit(
     """
     with Signals().watched() as signals:
         clock = _Clock(state)
-        every = updater.ranks.from_main(lambda: keeper.every if keeper else 0)
+        every = updater.job.on_main(lambda: keeper.every if keeper else 0)
         while (epoch := len(state.errors)) < config.epochs:
             lr = learning_rate(config, state.errors)
             stopped = _epoch(
@@ -50,7 +49,7 @@ def fit(
                 health,
             )  # fmt: skip
             if not stopped:
-                updater.ranks.together(partial(refuse_spoilt, updater, state, keeper))
+                updater.job.on_all(refuse_spoilt, updater, state, keeper)
             errors = None if stopped else validate(signals)
             if errors is None:
                 _save(updater, state, keeper, clock)
@@ -58,9 +57,7 @@ def fit(
                     f"stopped at step {state.step}" + _way_on(keeper), _strongest(updater, signals)
                 )
             if math.isnan(errors.top1):
-                updater.ranks.together(
-                    partial(diverged, "validation gives no numbers", state.step, lr, keeper)
-                )
+                updater.job.on_all(diverged, "validation gives no numbers", state.step, lr, keeper)
             state.errors.append(errors.top1)
             row = _row(epoch, lr, errors, state, clock)
             state.rows.append(row)
@@ -85,14 +82,14 @@ def _epoch(
     with progress(f"epoch {len(state.errors) + 1}/{config.epochs}", steps_an_epoch, first) as bar:
         for _ in range(first, steps_an_epoch):
             examples = next(batches)
-            images, interrupted = updater.ranks.sum(
+            images, interrupted = updater.job.sum(
                 np.array([len(examples.labels), signals.noted > 0])
             )
             if interrupted:
                 window.look()
                 return True
             if not images:
-                updater.ranks.from_main(partial(_refuse_empty, config.batch))
+                updater.job.on_main(_refuse_empty, config.batch)
             window.add(updater.step(examples, state.step, int(images), lr))
             state.step += 1
             due = state.step % LOG_STEPS == 0 or state.step % steps_an_epoch == 0
@@ -142,7 +139,7 @@ def _way_on(keeper: Keeper | None) -> str:
 
 def _strongest(updater: Updater, signals: Signals) -> int:
     """The signal to name in the exit code, the same in every process: a scheduler's before a Ctrl-C."""
-    return max(updater.ranks.gather(signals.noted))
+    return max(updater.job.gather(signals.noted))
 
 
 def _row(epoch: int, lr: float, errors: Errors, state: State, clock: _Clock) -> dict:

@@ -2,7 +2,6 @@
 
 import math
 import time
-from functools import partial
 
 import numpy as np
 import torch
@@ -43,18 +42,16 @@ class Window:
         """
         if not self.unseen:
             return
-        tallies = self.updater.ranks.sum(torch.stack(self.unseen).cpu().numpy())
+        tallies = self.updater.job.sum(torch.stack(self.unseen).cpu().numpy())
         first = self.state.step - len(tallies)
         self.unseen = []
         for step, tally in enumerate(tallies, start=first + 1):
             loss = tally[0] / tally[3]
             if not math.isfinite(loss):
-                self.updater.ranks.together(
-                    partial(diverged, f"the loss is {loss}", step, self.lr, self.keeper)
-                )
+                self.updater.job.on_all(diverged, f"the loss is {loss}", step, self.lr, self.keeper)
             self.health.after_step(step, loss)
         if self.updater.overflows():
-            self.updater.ranks.together(partial(overflown, self.state.step, self.lr))
+            self.updater.job.on_all(overflown, self.state.step, self.lr)
         now = time.monotonic()
         self.state.epoch_s += now - self.since
         self.state.window_s += now - self.since

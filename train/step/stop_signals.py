@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vgg_deploy.job import by_torchrun
+from vgg_deploy.job import started_by_torchrun
 
 
 class Signals:
@@ -23,7 +23,7 @@ class Signals:
         def note(signum, frame):
             self.noted = max(self.noted, signum)  # a scheduler's before a Ctrl-C
             for s, handler in before.items():
-                signal.signal(s, note if by_torchrun() else handler)
+                signal.signal(s, note if started_by_torchrun() else handler)
 
         for s in before:
             signal.signal(s, note)

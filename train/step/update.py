@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from train.recipe.config import TrainConfig
 from train.step.trainee import Trainee, dropout_masks, mixed
-from vgg_deploy.job import Ranks, told_when_lost
+from vgg_deploy.job import Job, explain_lost_process
 from vgg_deploy.net.model import VGG
 
 
@@ -24,18 +24,16 @@ class Examples(NamedTuple):
 class Updater:
     """The trainee with its optimiser."""
 
-    def __init__(
-        self, net: VGG, head_only: bool, config: TrainConfig, ranks: Ranks, compiled: bool
-    ):
+    def __init__(self, net: VGG, head_only: bool, config: TrainConfig, job: Job, compiled: bool):
         """Args: net, on its device, laid out by `shape_for_training`; head_only, train fc6-fc8 on pool5; compiled, by torch.compile."""
-        self.net, self.config, self.ranks = net, config, ranks
+        self.net, self.config, self.job = net, config, job
         self.device = net.fc8.weight.device
         self.trainee: nn.Module = Trainee(net, head_only)
         self.optimiser = sgd(self.trainee, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.forward: nn.Module = self.trainee
-        if ranks.world > 1:
-            with told_when_lost():
+        if job.world > 1:
+            with explain_lost_process():
                 self.forward = DistributedDataParallel(
                     self.trainee,
                     device_ids=[self.device] if self.device.type == "cuda" else None,
@@ -52,17 +50,15 @@ class Updater:
         """
         for group in self.optimiser.param_groups:
             group["lr"] = lr * group["rate"]
-        share = self.config.batch // self.ranks.world
-        masks = dropout_masks(
-            self.net, self.config, number, examples.rows + self.ranks.rank * share
-        )
+        share = self.config.batch // self.job.world
+        masks = dropout_masks(self.net, self.config, number, examples.rows + self.job.rank * share)
         self.optimiser.zero_grad(set_to_none=True)
-        with told_when_lost():
+        with explain_lost_process():
             with mixed(self.device.type, self.config.precision):
                 logits = self.forward(examples.inputs, masks)
             loss = cross_entropy(logits.float(), examples.labels, reduction="sum")
             # DDP averages over processes; their batches may differ in size where unreadable images were left out
-            self.scaler.scale(loss * (self.ranks.world / images)).backward()
+            self.scaler.scale(loss * (self.job.world / images)).backward()
             self.scaler.step(self.optimiser)
             self.scaler.update()
         return _tally(loss.detach(), logits.detach(), examples.labels)
@@ -73,15 +69,15 @@ class Updater:
 
     def load_state(self, state: dict | None) -> None:
         """Go on from what the main process was given; the other processes get it from there."""
-        if self.ranks.main:
+        if self.job.is_main:
             self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(self.ranks.from_main(lambda: state["scaler"]))
+        self.scaler.load_state_dict(self.job.on_main(lambda: state["scaler"]))
         for weights in self.trainee.parameters():
             kept = self.optimiser.state[weights]
             kept["momentum_buffer"] = kept[
                 "momentum_buffer"
             ].clone()  # a mapped file would be held open, and its place on the disk
-            self.ranks.spread(kept["momentum_buffer"])
+            self.job.broadcast(kept["momentum_buffer"])
 
     def overflows(self) -> bool:
         """Whether float16's gradients were not finite so often that the loss scale, halved each time, has come below one."""

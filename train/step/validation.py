@@ -18,10 +18,10 @@ from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
-from vgg_deploy.job import Ranks
+from vgg_deploy.job import Job
 from vgg_deploy.net.model import VGG, posterior
 from vgg_deploy.progress import progress
-from vgg_deploy.scoring import ranks as places
+from vgg_deploy.scoring import job as places
 
 BATCH = 32
 LABEL = "Left out of validation"  # of unreadable images
@@ -33,7 +33,7 @@ def dense_validation(
     dataset: Dataset,
     threads: int,
     on_error: str,
-    ranks: Ranks,
+    job: Job,
     say: Callable[[str], None],
 ) -> Validate:
     """A function that gives the net's present errors (NaN for a net that has diverged) at the
@@ -48,10 +48,10 @@ def dense_validation(
     def validate(signals: Signals) -> Errors | None:
         net.eval()
         scale = Scale(net.spec.test_side, net.spec.preprocessing.filter)
-        mine = ranks.mine(len(dataset))
+        mine = job.share(len(dataset))
         unreadable: list[str] = []
         on_bad = (
-            (lambda index, error: unreadable.append(error.message)) if on_error == "skip" else None
+            (lambda index, error: unreadable.append(error.what)) if on_error == "skip" else None
         )
         mean = torch.tensor(net.spec.preprocessing.mean, device=net.fc8.weight.device).view(
             1, 3, 1, 1
@@ -69,8 +69,8 @@ def dense_validation(
                 if signals.noted:
                     counts[3] = 1
                     break
-        counts = ranks.sum(counts)
-        for messages in ranks.gather(unreadable):
+        counts = job.sum(counts)
+        for messages in job.gather(unreadable):
             skipped.report(messages)
         return None if counts[3] else errors_of(counts[:3], dataset, say)
 

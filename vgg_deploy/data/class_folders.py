@@ -96,7 +96,9 @@ def _stamp(folder: Path) -> list:
         found = os.stat(folder)
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be listed ({error.strerror}), expected a folder of images; check --data"
+            f"{folder}: cannot be listed ({error.strerror}), expected a folder of images",
+            "check its name and its permissions",
+            "data",
         ) from None
     return [folder.name, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
 

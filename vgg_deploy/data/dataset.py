@@ -16,7 +16,7 @@ from vgg_deploy.data.directory import SUFFIXES, entries, is_image
 from vgg_deploy.data.ilsvrc import flat_images
 from vgg_deploy.data.index_file import Names
 from vgg_deploy.data.shards import Packed, Unreachable, are_shards, open_shards
-from vgg_deploy.errors import InputError
+from vgg_deploy.errors import InputError, UnreadableImage
 from vgg_deploy.net.class_lists import CLASS_INDEX, read_class_list, some
 from vgg_deploy.net.class_matching import Matching, match_classes
 from vgg_deploy.net.spec import NetSpec
@@ -180,7 +180,7 @@ def open_dataset(root: Path | str, split: str, on_error: str = "stop") -> Datase
     if split == "val" and folder != root:
         _compare_with_train(root, folder, classes)
     if strays and on_error == "stop":
-        raise InputError(_about_strays(folder, strays))
+        raise _stray_error(folder, strays)
     prefix = "" if folder == root else f"{split}/"
     return Dataset(
         root,
@@ -233,7 +233,9 @@ def _split_folder(root: Path, split: str) -> Path:
     if split == "val" and "train" not in here:
         return root
     raise InputError(
-        f"{root}: has no folder {split!r}, expected {root / split}/CLASS/image files; check --data"
+        f"{root}: has no folder {split!r}, expected {root / split}/CLASS/image files",
+        "name the folder that holds it",
+        "data",
     )
 
 
@@ -263,11 +265,13 @@ def _names(lists: tuple[Path, Path], classes: tuple[str, ...]) -> tuple[str, ...
     return classes
 
 
-def _about_strays(folder: Path, strays: list[str]) -> str:
+def _stray_error(folder: Path, strays: list[str]) -> InputError:
     more = f" (and {len(strays) - 1} more like it)" if len(strays) > 1 else ""
     if is_image(strays[0]):
-        return f"{folder / strays[0]}: lies beside the class folders and has no class{more}; move it or pass --on-error skip"
-    return f"{folder / strays[0]}: is not an image, expected {', '.join(SUFFIXES)}{more}; remove it or pass --on-error skip"
+        what = f"lies beside the class folders and has no class{more}"
+        return InputError(f"{folder / strays[0]}: {what}", "move it", "stray")
+    what = f"is not an image, expected {', '.join(SUFFIXES)}{more}"
+    return UnreadableImage(f"{folder / strays[0]}: {what}")
 
 
 def _size_and_time(path: str) -> tuple[int, int]:

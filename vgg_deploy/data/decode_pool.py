@@ -131,7 +131,9 @@ class _Team:
         except OSError as error:
             self.close()
             raise CheckFailed(
-                f"cannot start {size} decoding processes ({error.strerror}); lower --threads"
+                f"cannot start {size} decoding processes ({error.strerror})",
+                "use fewer threads",
+                "threads",
             ) from None
         except BaseException:
             self.close()
@@ -168,8 +170,9 @@ def _end(members: list[tuple[BaseProcess, Connection]]) -> None:
 def _killed(process: BaseProcess) -> CheckFailed:
     process.join(1)
     return CheckFailed(
-        f"a decoding process ended with {process.exitcode}, perhaps for want of memory; "
-        "lower --threads and run again"
+        f"a decoding process ended with {process.exitcode}, perhaps for want of memory",
+        "use fewer threads and run again",
+        "killed",
     )
 
 
@@ -227,7 +230,7 @@ def _scale_task(
             results.append(error)
         except MemoryError:
             name = dataset.where(index)
-            text = f"{name}: decoding ran out of memory; lower --threads, or remove the image"
+            text = f"{name}: decoding ran out of memory; use fewer threads, or remove the image"
             results.append(Failure(True, text))
         except Exception:  # a fault of the program; the parent raises it with this traceback
             results.append(Failure(False, f"{dataset.where(index)}: {traceback.format_exc()}"))

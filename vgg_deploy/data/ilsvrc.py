@@ -18,7 +18,9 @@ def flat_images(
     images = [file for file in inside if is_image(file)]
     if not images:
         raise InputError(
-            f"{folder}: holds neither class folders nor images, expected {folder}/CLASS/image files; check --data"
+            f"{folder}: holds neither class folders nor images, expected {folder}/CLASS/image files",
+            "name the folder of a data set",
+            "data",
         )
     known = {*_truths(inside), *SYNSET_LISTS, CLASS_INDEX}
     strays = [file for file in inside if not is_image(file) and file not in known]

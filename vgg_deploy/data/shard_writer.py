@@ -131,7 +131,9 @@ def index_shards(folder: Path, class_list: Path | None) -> dict[str, Packing]:
     if odd := [tar for tar in tars if not PLAIN_NAME.fullmatch(tar.name)]:
         raise InputError(f"{odd[0]}: use letters, digits, _, - and . in the names of shards")
     if not tars:
-        raise InputError(f"{folder}: has no train*.tar or val*.tar; check --index")
+        raise InputError(
+            f"{folder}: has no train*.tar or val*.tar", "name the folder of the shards", "shards"
+        )
     made = {}
     for split, found in of_split.items():
         if found:

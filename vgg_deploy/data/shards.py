@@ -105,7 +105,7 @@ class Packed:
             )
         if zlib.crc32(data) != self.crc32[index]:
             raise InputError(
-                f"{name}: other bytes than when the shard was indexed; copy the shard again, or index it anew (python -m train.pack --index)"
+                f"{name}: other bytes than when the shard was indexed; copy the shard again, or make the index again with python -m train.pack"
             )
         return data
 
@@ -160,7 +160,7 @@ def open_shards(root: Path | str, split: str) -> Opened:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{where}: damaged, or not made by this program ({error!r}); make it again: python -m train.pack --index FOLDER"
+            f"{where}: damaged, or not made by this program ({error!r}); make it again with python -m train.pack"
         ) from None
     if not shards:
         raise InputError(
@@ -200,7 +200,7 @@ def _index(url: str, sha256: str) -> Index:
     """The index behind a URL, from a copy in the cache folder."""
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         raise InputError(
-            f"{url}: shards.json has no sha256 of it; make it again: python -m train.pack --index FOLDER"
+            f"{url}: shards.json has no sha256 of it; make it again with python -m train.pack"
         )
     copy = cache_folder() / "shards" / f"{sha256}.index"
     if not copy.is_file():
@@ -226,7 +226,7 @@ def _read(path: Path, where: str) -> Index:
         return read_index(path)
     except (OSError, DamagedIndex) as error:
         raise InputError(
-            f"{where}: no whole index ({error}); make it again: python -m train.pack --index FOLDER"
+            f"{where}: no whole index ({error}); make it again with python -m train.pack"
         ) from None
 
 
@@ -234,7 +234,7 @@ def _check(index: Index, shards: list[tuple[str, int, int]], classes: int, where
     """Nothing in an index may lead out of its shards."""
     if set(index.columns) != set(COLUMNS) or not len(index.names):
         raise InputError(
-            f"{where}: not the index of shards; make it again: python -m train.pack --index FOLDER"
+            f"{where}: not the index of shards; make it again with python -m train.pack"
         )
     labels, shard, begin, size, _ = (index.columns[name] for name in COLUMNS)
     counts, most = (np.array([entry[i] for entry in shards]) for i in (1, 2))
@@ -259,7 +259,7 @@ def _check(index: Index, shards: list[tuple[str, int, int]], classes: int, where
         )
     if not sound:
         raise InputError(
-            f"{where}: does not fit shards.json; make both again: python -m train.pack --index FOLDER"
+            f"{where}: does not fit shards.json; make both again with python -m train.pack"
         )
 
 

@@ -24,7 +24,7 @@ from vgg_deploy.net.spec import NetSpec
 MAGIC = "7767517"  # the first line of every .param of today's format
 FLOAT32 = bytes(4)  # ahead of a convolution's weights: how they are stored
 SUFFIX = ".ncnn.param"
-AGAIN = "export it again with vgg-export --ncnn"
+AGAIN = "export it again"
 
 
 class Held(NamedTuple):

@@ -152,6 +152,4 @@ def _varint(view: memoryview, at: int, end: int, most: int) -> tuple[int, int]:
 
 
 def _damaged(path: Path, reason: str) -> InputError:
-    return InputError(
-        f"{path}: not a model that ONNX Runtime can load ({reason}); export it again with vgg-export --onnx"
-    )
+    return InputError(f"{path}: not a model that ONNX Runtime can load ({reason}); export it again")

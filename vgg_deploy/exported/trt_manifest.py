@@ -10,7 +10,7 @@ from vgg_deploy.exported.metadata import Artifact, manifest_path
 from vgg_deploy.files import sha256
 
 VERSION = 1
-REBUILD = "build it again with vgg-export --trt"
+REBUILD = "build it again"
 
 
 class Shape(NamedTuple):
@@ -85,8 +85,9 @@ class EngineManifest:
                 for p in self.profiles
             )
             raise InputError(
-                f"a batch of {shape.batch} pictures of {shape.height}x{shape.width} fits no profile of the engine (batch x height x width: {ranges}); "
-                "build it with these --scales, --max-batch and the --data whose aspect ratios it must take"
+                f"a batch of {shape.batch} pictures of {shape.height}x{shape.width} fits no profile of the engine (batch x height x width: {ranges})",
+                "build it for this Q, batch size and the aspect ratios of these photos",
+                "profiles",
             )
         return min(fitting, key=lambda i: self.profiles[i].distance(shape))
 

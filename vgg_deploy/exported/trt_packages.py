@@ -36,7 +36,7 @@ class Flavour:
             return importlib.import_module(self.module)
         except (ImportError, OSError) as error:
             raise InputError(
-                f"--trt-flavour {self.name}: cannot be loaded ({error}); pip install {self.package}"
+                f"TensorRT flavour {self.name}: cannot be loaded ({error}); pip install {self.package}"
             ) from None
 
 

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError, features
 from PIL import __version__ as pillow_version
 from torch import Tensor
 
-from vgg_deploy.errors import InputError
+from vgg_deploy.errors import InputError, UnreadableImage
 from vgg_deploy.images.geometry import rescaled_size
 from vgg_deploy.images.jpeg_damage import damage
 
@@ -26,7 +26,6 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # told by a file's header, neve
 MOST_ASPECT = (
     100  # longer side over shorter; a sliver rescaled to a side of 256 would fill the memory
 )
-WAYS_OUT = "remove it or pass --on-error skip"
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 # what Pillow's decoders raise for damaged files
 DAMAGED = (
@@ -75,7 +74,7 @@ def read_image(file: str | Path | BytesIO, name: str | None = None) -> Image.Ima
             held = file.getvalue() if isinstance(file, BytesIO) else Path(file).read_bytes()
             reason = damage(held)
             if reason:
-                raise InputError(f"{file if name is None else name}: damaged: {reason}; {WAYS_OUT}")
+                raise UnreadableImage(f"{file if name is None else name}: damaged: {reason}")
         image.info.pop("transparency", None)  # else Pillow would fit it to the new mode, in vain
         if image.mode == "I;16":  # a 16-bit grey PNG; convert() would clip it at 255
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -149,23 +148,21 @@ def _opened(file: str | Path | BytesIO, name: str | None) -> Iterator[Image.Imag
     try:
         with Image.open(file, formats=FORMATS) as image:
             if max(image.size) > MOST_ASPECT * min(image.size):
-                raise InputError(
-                    f"{path}: {image.width}x{image.height} pixels is a sliver, expected sides within 1:{MOST_ASPECT}; {WAYS_OUT}"
+                raise UnreadableImage(
+                    f"{path}: {image.width}x{image.height} pixels is a sliver, expected sides within 1:{MOST_ASPECT}"
                 )
             yield image
     except UnidentifiedImageError:
         found = "not an image of a known format" if _bytes(file) else "empty (0 bytes)"
-        raise InputError(
-            f"{path}: is {found}, expected one of {', '.join(FORMATS)}; {WAYS_OUT}"
-        ) from None
+        raise UnreadableImage(f"{path}: is {found}, expected one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: {error}; {WAYS_OUT}") from None
+        raise UnreadableImage(f"{path}: {error}") from None
     except DAMAGED as error:
         if isinstance(error, OSError) and error.errno:
             raise InputError(
                 f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
             ) from None
-        raise InputError(f"{path}: damaged or cut short ({error}); {WAYS_OUT}") from None
+        raise UnreadableImage(f"{path}: damaged or cut short ({error})") from None
 
 
 def _bytes(file: str | Path | BytesIO) -> int:

@@ -26,7 +26,7 @@ class Checkpoint:
     weights: dict[str, Tensor]  # as VGG(spec).state_dict()
     training: dict = field(
         default_factory=dict
-    )  # what `--resume` needs; empty in a file for deployment only
+    )  # what resuming needs; empty in a file for deployment only
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

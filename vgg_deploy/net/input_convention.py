@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import click
-
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import USUAL_MEAN, USUAL_STD
 from vgg_deploy.net.spec import Preprocessing
@@ -15,11 +13,11 @@ Channels = tuple[float, float, float]  # R, G, B, whatever the channel order of 
 CHANNEL_ORDERS = ("RGB", "BGR")
 MEAN_HELP = (
     "Of weights of another project: what was subtracted in training, of R, G and B (in this order "
-    "also for BGR). All values up to 1: of pixels divided by 255, with --std. Above 1: of pixels "
+    "also for BGR). All values up to 1: of pixels divided by 255, with a std. Above 1: of pixels "
     "0-255. E.g. 0.485,0.456,0.406 or 123.68,116.779,103.939"
 )
 STD_HELP = (
-    "What was divided by, of R, G and B in the unit of --mean; 1,1,1 where nothing was. "
+    "What was divided by, of R, G and B in the unit of the mean; 1,1,1 where nothing was. "
     "E.g. 0.229,0.224,0.225"
 )
 ORDER_HELP = (
@@ -153,19 +151,6 @@ class StatedInput:
 
 
 SAYS_NOTHING = StatedInput()
-
-
-def parse_channels(ctx: click.Context, param: click.Parameter, text: str | None) -> Channels | None:
-    """An option's "R,G,B" as three numbers."""
-    if text is None:
-        return None
-    try:
-        red, green, blue = (float(part) for part in text.strip("()[] ").split(","))
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r} is not three numbers; write R,G,B such as 0.485,0.456,0.406"
-        ) from None
-    return red, green, blue
 
 
 def metadata_convention(default: Convention, metadata: Mapping[str, str], where: str) -> Convention:

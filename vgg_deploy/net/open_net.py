@@ -73,9 +73,9 @@ def foreign_spec(
     """
     if foreign.class_count is None:
         raise InputError(
-            f"{path}: holds the convolutions of {foreign.arch} only, without fc6-fc8; "
-            f"train a head on them: python -m train --arch {foreign.arch} --weights {path} "
-            "--freeze-features --data FOLDER"
+            f"{path}: holds the convolutions of {foreign.arch} only, without fc6-fc8",
+            f"train a head of {foreign.arch} on them",
+            "head",
         )
     if foreign.class_count == 1:
         refuse_one_output(path)

@@ -70,7 +70,7 @@ def open_runtime(
     runtime = runtime or runtimes_for(path)[0]
     if runtime not in runtimes_for(path):
         raise InputError(
-            f"--runtimes {runtime}: does not open {path}; choose from {', '.join(runtimes_for(path))}"
+            f"{path}: the runtime {runtime} does not open it; choose from {', '.join(runtimes_for(path))}"
         )
     match path.suffix:
         case ".onnx":

@@ -26,7 +26,7 @@ class GraphedRuntime:
     def __init__(self, runtime: DeviceRuntime):
         if runtime.device != "cuda" or runtime.runtime.startswith("onnxruntime"):
             raise InputError(
-                f"--cuda-graphs: not for {runtime.runtime} on {runtime.device}; use it with torch or TensorRT and --device cuda"
+                f"CUDA graphs: not for {runtime.runtime} on {runtime.device}; use them with torch or TensorRT on cuda"
             )
         self.inner = runtime
         self.spec, self.precision, self.device, self.threads = (

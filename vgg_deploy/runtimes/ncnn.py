@@ -25,7 +25,9 @@ class NcnnRuntime:
         """Raises: InputError for another device than the CPU, or without the package."""
         if device != "cpu":
             raise InputError(
-                f"{files.param}: ncnn runs it on CPUs only; use --device cpu, or measure the ONNX file on {device}"
+                f"{files.param}: ncnn runs it on CPUs only",
+                f"run it on the CPU, or the ONNX file on {device}",
+                "cpu",
             )
         self.ncnn = load_ncnn()
         self.settings, self.where = {}, str(files.param)

@@ -58,7 +58,7 @@ class OnnxRuntime:
         from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
         if (runtime, device) not in PROVIDERS:
-            raise InputError(f"--runtimes {runtime}: needs a GPU; add --device cuda")
+            raise InputError(f"the runtime {runtime} needs a GPU", "run it on cuda", "cuda")
         self.runtime, provider = runtime, PROVIDERS[runtime, device]
         self.where = str(path)
         self.failures = tuple(getattr(failures, name) for name in LOAD_FAILURES)
@@ -92,24 +92,28 @@ class OnnxRuntime:
         except (*self.failures, UnicodeDecodeError) as error:  # the last from damaged names
             if device != "cpu":
                 raise InputError(
-                    f"device {device}: ONNX Runtime cannot run {path} on {provider} ({_first_line(error)}); "
-                    "use --device cpu, or install onnxruntime-gpu with the CUDA and cuDNN it was built for"
+                    f"device {device}: ONNX Runtime cannot run {path} on {provider} ({_first_line(error)})",
+                    "run it on the CPU, or install onnxruntime-gpu with the CUDA and cuDNN it was built for",
+                    "device",
                 ) from None
             if "Could not find an implementation" in str(error):
                 raise InputError(
-                    f"{path}: ONNX Runtime has no CPU kernels for its types ({_first_line(error)}); add --device cuda, or use another precision"
+                    f"{path}: ONNX Runtime has no CPU kernels for its types ({_first_line(error)})",
+                    "run it on cuda, or use another precision",
+                    "cuda or precision",
                 ) from None
             raise InputError(
                 f"{path}: not a model that ONNX Runtime can load ({_first_line(error)}); export it again"
             ) from None
         if self.session.get_providers()[0] != provider:  # it falls back with a mere line in the log
             raise InputError(
-                f"device {device}: ONNX Runtime fell back to {self.session.get_providers()[0]}; "
-                "install onnxruntime-gpu for this CUDA, or use --device cpu"
+                f"device {device}: ONNX Runtime fell back to {self.session.get_providers()[0]}",
+                "install onnxruntime-gpu for this CUDA, or run it on the CPU",
+                "device",
             )
         if KEY not in metadata:
             raise InputError(
-                f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; export it with vgg-export --onnx"
+                f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; export it with vgg-export"
             )
         self.artifact = Artifact.from_json(metadata[KEY], str(path))
         self.spec, self.precision = self.artifact.spec, self.artifact.precision

@@ -27,7 +27,9 @@ class EngineRuntime:
         )
         if device != "cuda":
             raise InputError(
-                f"{path}: TensorRT engines run on GPUs only; add --device cuda, or measure {self.manifest.onnx} on the CPU"
+                f"{path}: TensorRT engines run on GPUs only",
+                f"run it on cuda, or {self.manifest.onnx} on the CPU",
+                "cuda",
             )
         self.settings, self.where = {}, str(path)
         flavour = FLAVOURS[self.manifest.flavour]
