@@ -40,7 +40,7 @@ from bench.statistics.evidence import Verdict
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
-from vgg_deploy.errors import CheckFailed, Interrupted, Undecided, interruptible
+from vgg_deploy.errors import CheckFailed, InputError, Interrupted, Undecided, interruptible
 from vgg_deploy.files import write_text
 from vgg_deploy.job import Job
 from vgg_deploy.machine import available_cores

@@ -13,7 +13,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def ranks(posteriors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def true_class_ranks(posteriors: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Position of each image's true class among its classes, 0 for the best.
 
     Args: posteriors, (N, classes); labels, (N,) class indices.

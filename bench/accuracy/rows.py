@@ -12,7 +12,7 @@ from bench.accuracy.protocols import Row
 from bench.accuracy.reliability import expected_calibration_error
 from bench.models import Model
 from vgg_deploy.errors import InputError
-from vgg_deploy.scoring import Interval, error_pct, ranks, wilson_pct
+from vgg_deploy.scoring import Interval, error_pct, true_class_ranks, wilson_pct
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def score_row(
     margin, found_ranks = np.zeros(count), np.zeros(len(labels), np.int64)
     for part, total in averaged(row, models, measured, classes):
         if len(labels):
-            found_ranks[part] = ranks(total, own_place[labels[part]])
+            found_ranks[part] = true_class_ranks(total, own_place[labels[part]])
         best[part] = classes.of_model[first][total.argmax(axis=1)]
         confidence[part] = total.max(axis=1)
         margin[part] = _margin(total)

@@ -1,21 +1,23 @@
 import numpy as np
 import pytest
 
-from vgg_deploy.scoring import error_pct, ranks, wilson_pct
+from vgg_deploy.scoring import error_pct, true_class_ranks, wilson_pct
 
 
 def test_ranks_are_places_in_a_full_stable_sort():
     rng = np.random.default_rng(0)
     posteriors = rng.integers(0, 5, (200, 12)) / 8  # many ties
     labels = rng.integers(0, 12, 200)
-    for row, label, rank in zip(posteriors, labels, ranks(posteriors, labels), strict=True):
+    for row, label, rank in zip(
+        posteriors, labels, true_class_ranks(posteriors, labels), strict=True
+    ):
         order = sorted(range(12), key=lambda c: (-row[c], c))  # ties: lower class first
         assert order.index(label) == rank
 
 
 def test_errors_by_hand():
     posteriors = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3], [0.2, 0.2, 0.6]])
-    places = ranks(posteriors, np.array([0, 1, 2, 0]))
+    places = true_class_ranks(posteriors, np.array([0, 1, 2, 0]))
     assert places.tolist() == [0, 1, 2, 1]
     assert error_pct(places, 1) == 75.0
     assert error_pct(places, 2) == 25.0
@@ -24,7 +26,7 @@ def test_errors_by_hand():
 
 def test_a_posterior_that_is_not_finite_is_no_ordinary_mistake():
     with pytest.raises(FloatingPointError, match="1 of 2 images .* image 1"):
-        ranks(np.array([[0.5, 0.5], [np.nan, 1.0]]), np.array([0, 0]))
+        true_class_ranks(np.array([[0.5, 0.5], [np.nan, 1.0]]), np.array([0, 0]))
 
 
 @pytest.mark.parametrize(

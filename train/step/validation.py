@@ -21,7 +21,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.job import Job
 from vgg_deploy.net.model import VGG, posterior
 from vgg_deploy.progress import progress
-from vgg_deploy.scoring import job as places
+from vgg_deploy.scoring import true_class_ranks
 
 BATCH = 32
 LABEL = "Left out of validation"  # of unreadable images
@@ -91,7 +91,7 @@ def counted(score_maps: Tensor, labels: np.ndarray) -> tuple[float, float, float
     """
     found = posterior(score_maps.float()).cpu().numpy()
     try:
-        place = places(found, labels)
+        place = true_class_ranks(found, labels)
     except FloatingPointError:
         return len(labels), math.nan, math.nan
     return len(labels), (place >= 1).sum(), (place >= 5).sum()

@@ -24,7 +24,7 @@ from bench.statistics.evidence import (
     verdicts,
 )
 from bench.statistics.paired_test import Table
-from vgg_deploy.scoring import error_pct, ranks, wilson_pct
+from vgg_deploy.scoring import error_pct, true_class_ranks, wilson_pct
 
 CHANCES = st.floats(0, 1) | st.sampled_from([0.0, 0.001, 0.005, 0.02, 0.5, 1.0])
 
@@ -381,7 +381,7 @@ def test_ranks_are_those_of_scipy(data):
     labels = np.array(
         data.draw(st.lists(st.integers(0, classes - 1), min_size=images, max_size=images))
     )
-    found = ranks(posteriors, labels)
+    found = true_class_ranks(posteriors, labels)
     expected = stats.rankdata(-posteriors, method="ordinal", axis=1)[np.arange(images), labels] - 1
     assert found.tolist() == expected.tolist()
     for k in range(1, classes + 1):
