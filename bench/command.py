@@ -23,8 +23,8 @@ from bench.accuracy.paper_tables import paper_rows
 from bench.accuracy.protocols import Row
 from bench.accuracy.selection import select_rows
 from bench.environment import describe_environment
-from bench.gate.files import JSON, XML, verdict_on_disk, write_gate
-from bench.gate.rows import check_selectors, chosen_rows
+from bench.gate.verdict_files import JSON, XML, verdict_on_disk, write_gate
+from bench.gate.row_choice import check_selectors, chosen_rows
 from bench.gate.verdict import FIXED, SEQUENTIAL, Gate, Judge, judge
 from bench.models import Model, Ways, check_sides, open_models, runnable
 from bench.printable import printable
@@ -35,7 +35,7 @@ from bench.request import Request
 from bench.results_folder import Results, new_run_id, results_folder
 from bench.speed.first_calls import ShapeRow
 from bench.speed.side_by_side import measure_turns
-from bench.stated import class_lines, class_lists, input_lines
+from bench.foreign_models import class_lines, class_lists, input_lines
 from bench.statistics.evidence import Verdict
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset, open_dataset

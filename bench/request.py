@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 import click
 
-from bench.gate.limits import Limits
+from bench.gate.gate_limits import Limits
 from vgg_deploy.net.input_convention import Channels, StatedInput
 
 

@@ -22,7 +22,7 @@ import torch
 from bench.environment import describe_environment
 from bench.speed.side_by_side import PAUSE_S
 from bench.statistics.median import median_interval
-from export.ncnn import export_ncnn
+from export.write_ncnn import export_ncnn
 from export.release import Wanted, export_onnx
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.images.decode import rescale

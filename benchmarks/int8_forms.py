@@ -138,9 +138,9 @@ def write_forms(net, setting: Setting, folder: Path) -> None:
     import onnx
     from onnx import numpy_helper
 
-    from export.onnx.file import write_onnx
+    from export.onnx.onnx_file import write_onnx
     from export.onnx.graph import onnx_graph
-    from export.options import Wanted
+    from export.export_options import Wanted
     from export.precision import INT7, INT8, PRECISIONS
     from export.quantize.ranges import clip, measure_ranges
     from export.quantize.rounding import LAST, Quantization

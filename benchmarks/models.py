@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from export.ncnn import export_ncnn
+from export.write_ncnn import export_ncnn
 from export.precision import PRECISIONS
 from export.release import Wanted, export_onnx
 from vgg_deploy.exported.metadata import USUAL_MEAN, Artifact, manifest_path

@@ -101,7 +101,7 @@ TARGETS = {  # module: tests that should notice, the fastest first
         "bench/accuracy/test_compare.py",
         "bench/gate/test_gate.py",
     ),
-    "bench/accuracy/rows.py": (
+    "bench/accuracy/accuracy_rows.py": (
         "bench/gate/test_verdict.py",
         "bench/accuracy/test_reliability.py",
         "bench/gate/test_gate.py",

@@ -21,8 +21,8 @@ from fault_files import Fault, faults
 
 from bench.cli import main as vgg_bench
 from bench.environment import describe_environment
-from export.ncnn import export_ncnn
-from export.onnx.file import write_onnx
+from export.write_ncnn import export_ncnn
+from export.onnx.onnx_file import write_onnx
 from export.onnx.graph import onnx_graph
 from export.precision import PRECISIONS
 from export.release import Wanted, export_onnx

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from export.hints import HINTS
-from export.options import Engines, Wanted
+from export.export_options import Engines, Wanted
 from vgg_deploy.command_line import Command, parse_channels
 from vgg_deploy.errors import hints, interruptible
 from vgg_deploy.net.input_convention import (
@@ -205,7 +205,7 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, ma
     wanted_engines = Engines(flavour_name, targets, sides, max_batch, profiles, data)
     flavour = plan_engines(wanted_engines, precisions if to_onnx else ()) if to_trt else None
     if to_ncnn:
-        from export.ncnn import export_ncnn
+        from export.write_ncnn import export_ncnn
         from vgg_deploy.runtimes.ncnn import load_ncnn
 
         load_ncnn()  # missing, it is told before anything is written

@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from torch import nn
 
-from export.onnx.file import beside, read_referring, write_onnx, write_with_data
+from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.onnx.graph import IR_VERSION, onnx_graph
-from export.options import Wanted
+from export.export_options import Wanted
 from export.precision import BF16, HALF, PRECISIONS, Precision
 from export.quantize.calibration import (
     Calibration,
@@ -29,7 +29,7 @@ from export.quantize.calibration import (
 from export.quantize.cost import Cost, measure_cost
 from export.quantize.ranges import Range, clip, measure_ranges
 from export.quantize.rounding import LAST, Quantization, ReducedNet
-from export.stated import recorded, source_lines, weights_identity
+from export.weights_origin import recorded, source_lines, weights_identity
 from export.verify.float32_twin import check_twin, float32_twin
 from export.verify.lint import lint
 from export.verify.parity import (

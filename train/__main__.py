@@ -7,9 +7,9 @@ import click
 from click.core import ParameterSource
 
 from train.hints import HINTS
-from train.options import Number, parse_drops, parse_side, recipe_option
+from train.recipe_options import Number, parse_drops, parse_side, recipe_option
 from train.recipe.config import INITS, PRECISIONS, TRAIN_SCENES
-from train.recipe.limits import CHECKPOINT_EVERY, IMAGES, RECIPE_LIMITS, processes
+from train.recipe.number_ranges import CHECKPOINT_EVERY, IMAGES, RECIPE_LIMITS, processes
 from train.recipe.stages import CHAINS
 from vgg_deploy.command_line import Command, parse_channels
 from vgg_deploy.errors import hints, interruptible

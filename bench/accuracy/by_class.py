@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from bench.accuracy.rows import ClassIndex, Scored
+from bench.accuracy.accuracy_rows import ClassIndex, Scored
 
 
 def class_accuracy(scored: Scored, classes: ClassIndex) -> pd.DataFrame:

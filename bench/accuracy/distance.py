@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.protocols import Row
-from bench.accuracy.rows import ClassIndex, averaged, columns_in_order
+from bench.accuracy.accuracy_rows import ClassIndex, averaged, columns_in_order
 from bench.models import Model
 from vgg_deploy.net.spec import NetSpec, numbered
 

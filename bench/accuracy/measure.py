@@ -15,7 +15,7 @@ from bench.accuracy.distance import distance
 from bench.accuracy.faults import Fault, flip_faults, origin_faults, posterior_faults
 from bench.accuracy.fill_cells import Measured, fill_cells, open_cells
 from bench.accuracy.protocols import Cell, Row
-from bench.accuracy.rows import ClassIndex, Scored, score_row
+from bench.accuracy.accuracy_rows import ClassIndex, Scored, score_row
 from bench.accuracy.sampling import fixed_order, looks
 from bench.cpu_kernels import wrong_arithmetic
 from bench.models import Model

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.accuracy.protocols import Member, Row, rows_of
-from bench.accuracy.rows import AccuracyRow
+from bench.accuracy.accuracy_rows import AccuracyRow
 from bench.models import Model
 from vgg_deploy.net.spec import NetSpec
 

@@ -17,8 +17,8 @@ from bench.accuracy.distance import LEAST_IMAGES, rounding_limit
 from bench.accuracy.faults import FAULT_KINDS, FAULT_KINDS_OF_REFERENCE, unexamined
 from bench.accuracy.measure import Accuracy
 from bench.accuracy.protocols import Row
-from bench.accuracy.rows import Scored
-from bench.gate.limits import Limits
+from bench.accuracy.accuracy_rows import Scored
+from bench.gate.gate_limits import Limits
 from bench.statistics.evidence import (
     LEVEL,
     Evidence,

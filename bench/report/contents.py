@@ -7,7 +7,7 @@ import pandas as pd
 
 from bench.accuracy.by_class import class_accuracy, confusions
 from bench.accuracy.measure import Accuracy
-from bench.accuracy.rows import Scored
+from bench.accuracy.accuracy_rows import Scored
 from bench.gate.verdict import Gate
 from bench.models import Model
 from bench.printable import printable

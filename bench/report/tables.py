@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bench.accuracy.compare import Comparison
 from bench.accuracy.protocols import protocol_label
-from bench.accuracy.rows import Scored
+from bench.accuracy.accuracy_rows import Scored
 from bench.speed.first_calls import ShapeRow, cold_start_s
 from bench.speed.latency import LatencyRow
 from bench.speed.side_by_side import TurnRow

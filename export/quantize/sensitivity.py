@@ -10,7 +10,7 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from export.options import Wanted
+from export.export_options import Wanted
 from export.precision import PRECISIONS, Precision
 from export.quantize.calibration import calibration_pictures, read_calibration, read_images
 from export.quantize.ranges import clip

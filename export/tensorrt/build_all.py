@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from export.options import Engines
+from export.export_options import Engines
 from export.tensorrt.build import BuiltEngine, build_engine, read_described
 from export.tensorrt.profiles import COMMON, PROFILE_RULES, aspects_of
 from export.tensorrt.targets import pick_targets

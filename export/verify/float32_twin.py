@@ -18,7 +18,7 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export.onnx.file import PAGE, beside, referring, stored_values
+from export.onnx.onnx_file import PAGE, beside, referring, stored_values
 from export.precision import FLOAT
 from export.quantize.rounding import LAST, ReducedNet
 from vgg_deploy.errors import CheckFailed

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from export.onnx.file import stored_values
+from export.onnx.onnx_file import stored_values
 from export.precision import HALF, Precision
 from export.quantize.ranges import Range
 from export.quantize.rounding import FIRST, LAST

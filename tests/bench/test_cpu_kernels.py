@@ -5,7 +5,7 @@ import json
 import pandas as pd
 
 from bench.cli import main as vgg_bench
-from export.options import Wanted
+from export.export_options import Wanted
 from export.release import export_onnx
 from tests.support.nets import save_net, thin_net
 from tests.support.run import run

@@ -13,10 +13,10 @@ from onnx import numpy_helper
 
 from bench.cli import main as vgg_bench
 from bench.models import Ways, open_models, runnable
-from export import ncnn as ncnn_export
+from export import write_ncnn as ncnn_export
 from export.cli import main as vgg_export
-from export.ncnn import export_ncnn
-from export.onnx.file import write_onnx
+from export.write_ncnn import export_ncnn
+from export.onnx.onnx_file import write_onnx
 from export.onnx.graph import onnx_graph
 from export.precision import PRECISIONS
 from tests.support.nets import CLASSES, save_net, thin_net

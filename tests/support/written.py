@@ -1,6 +1,6 @@
 """Exported files that tests bench."""
 
-from export.onnx.file import write_onnx
+from export.onnx.onnx_file import write_onnx
 from export.onnx.graph import onnx_graph
 from export.precision import PRECISIONS
 from vgg_deploy.exported.metadata import Artifact

@@ -12,10 +12,10 @@ import pytest
 
 from tests.support.run import run
 from train.__main__ import main as train
-from train.options import Number, parse_side
+from train.recipe_options import Number, parse_side
 from train.pack import main as pack
 from train.recipe.config import INITS, TrainConfig
-from train.recipe.limits import RECIPE_LIMITS, Limits
+from train.recipe.number_ranges import RECIPE_LIMITS, Limits
 from vgg_deploy.errors import InputError
 from vgg_deploy.net import model
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from train.recipe.limits import MOST_SIDE, RECIPE_LIMITS
+from train.recipe.number_ranges import MOST_SIDE, RECIPE_LIMITS
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.archs import STRIDE
 

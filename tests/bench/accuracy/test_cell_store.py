@@ -201,7 +201,7 @@ def test_memory_is_bounded_whatever_the_data_set(tmp_path):
 import threading, time
 import numpy as np
 from pathlib import Path
-from bench.accuracy.rows import ClassIndex, score_row
+from bench.accuracy.accuracy_rows import ClassIndex, score_row
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.protocols import Cell, rows_of
 from bench.accuracy.cell_store import open_cell

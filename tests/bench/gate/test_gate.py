@@ -20,14 +20,14 @@ from bench.accuracy.compare import Comparison
 from bench.accuracy.distance import FLOAT16_STEP, ROUNDING, Distance
 from bench.accuracy.sampling import FIRST, fixed_order, looks
 from bench.cli import main as vgg_bench
-from bench.gate.files import verdict_on_disk, write_gate
-from bench.gate.limits import Limits
+from bench.gate.verdict_files import verdict_on_disk, write_gate
+from bench.gate.gate_limits import Limits
 from bench.gate.verdict import FIXED, Check, Gate
 from bench.report.gate_text import MOST_LINES, lines
 from bench.report.tables import comparison_texts, write_frame
 from bench.statistics.evidence import Verdict, paired_evidence, verdicts
 from export import release
-from export.onnx.file import write_onnx
+from export.onnx.onnx_file import write_onnx
 from export.onnx.graph import Graph, onnx_graph
 from export.precision import PRECISIONS
 from tests.support.faulty_nets import (

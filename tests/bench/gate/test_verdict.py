@@ -10,9 +10,9 @@ from scipy import stats
 from bench.accuracy.compare import Pair, compare, compare_all, one_right
 from bench.accuracy.distance import Distance
 from bench.accuracy.protocols import Member, Row
-from bench.accuracy.rows import AccuracyRow, Scored, columns_in_order
+from bench.accuracy.accuracy_rows import AccuracyRow, Scored, columns_in_order
 from bench.gate import verdict as gate
-from bench.gate.limits import Limits
+from bench.gate.gate_limits import Limits
 from bench.gate.verdict import FIXED, SEQUENTIAL, Check, Gate, Judge, least_images
 from bench.statistics.evidence import Verdict
 

@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export import release
-from export.onnx import file as onnx_file
-from export.onnx.file import read_referring
+from export.onnx import onnx_file
+from export.onnx.onnx_file import read_referring
 from export.release import Wanted, export_onnx
 from export.tensorrt.build import read_described
 from export.tensorrt.triton import write_repository

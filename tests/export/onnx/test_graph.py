@@ -4,7 +4,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from export.onnx.file import write_onnx
+from export.onnx.onnx_file import write_onnx
 from export.onnx.graph import onnx_graph
 from export.precision import PRECISIONS
 from tests.support.nets import thin_net

@@ -9,7 +9,7 @@ from PIL import Image
 
 from export import release
 from export.cli import main as vgg_export
-from export.options import Wanted
+from export.export_options import Wanted
 from export.quantize.calibration import FEW, calibrate, calibration_pictures, split, warn_of_few
 from export.quantize.cost import measure_cost
 from export.release import PartlyWritten, export_onnx

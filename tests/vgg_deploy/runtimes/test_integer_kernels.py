@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.onnx.file import write_onnx
+from export.onnx.onnx_file import write_onnx
 from export.onnx.graph import onnx_graph
 from export.precision import INT8, PRECISIONS
 from export.quantize.ranges import clip, measure_ranges

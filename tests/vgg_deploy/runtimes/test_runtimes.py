@@ -8,8 +8,8 @@ import pytest
 import torch
 from onnx import helper
 
-from export.ncnn import export_ncnn
-from export.onnx.file import write_onnx
+from export.write_ncnn import export_ncnn
+from export.onnx.onnx_file import write_onnx
 from export.onnx.graph import onnx_graph
 from export.precision import PRECISIONS
 from export.tensorrt.build import build_engine

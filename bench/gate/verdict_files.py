@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from xml.etree import ElementTree
 
-from bench.gate.limits import Limits
+from bench.gate.gate_limits import Limits
 from bench.gate.verdict import Check, Gate
 from bench.printable import printable
 from bench.results_folder import earlier_files

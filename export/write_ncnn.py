@@ -12,7 +12,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
-from export.onnx.file import place, read_referring
+from export.onnx.onnx_file import place, read_referring
 from export.release import Exported
 from export.tensorrt.build import read_described
 from export.verify.parity import check_pictures, compare, judge_exact

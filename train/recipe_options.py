@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from train.recipe.config import PLATEAU, RECIPES
-from train.recipe.limits import RECIPE_LIMITS, SIDE_LIMITS, Limits
+from train.recipe.number_ranges import RECIPE_LIMITS, SIDE_LIMITS, Limits
 
 
 class Number(click.ParamType):
