@@ -10,7 +10,7 @@ import click
 from bench.gate.refused import GateCommand, withdraw
 from bench.hints import HINTS
 from bench.option_types import IMAGES, PER_CENT, POINTS, POSTERIOR
-from bench.request import Request, refuse_contradictions
+from bench.request import BenchRequest, refuse_contradictions
 from vgg_deploy.command_line import ShownError, parse_channels
 from vgg_deploy.errors import VGGDeployError, hints, interruptible
 from vgg_deploy.net.input_convention import (
@@ -231,7 +231,7 @@ def main(**options):
     On several GPUs, machines or groups of cores, each scoring its share of the images:
     torchrun --nproc-per-node 8 -m bench runs/D/best.pt --data /data/imagenet
     """
-    request = Request(**options)
+    request = BenchRequest(**options)
     try:
         refuse_contradictions(request)
     except VGGDeployError as error:

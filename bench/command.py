@@ -23,19 +23,19 @@ from bench.accuracy.paper_tables import paper_rows
 from bench.accuracy.protocols import Row
 from bench.accuracy.selection import select_rows
 from bench.environment import describe_environment
-from bench.gate.verdict_files import JSON, XML, verdict_on_disk, write_gate
+from bench.foreign_models import class_lines, class_lists, input_lines
 from bench.gate.row_choice import check_selectors, chosen_rows
 from bench.gate.verdict import FIXED, SEQUENTIAL, Gate, Judge, judge
-from bench.models import Model, Ways, check_sides, open_models, runnable
+from bench.gate.verdict_files import JSON, XML, verdict_on_disk, write_gate
+from bench.models import Model, ModelOptions, check_sides, open_models, runnable
 from bench.printable import printable
 from bench.report import sections as outputs
 from bench.report.contents import write_report
 from bench.report.gate_text import lines
-from bench.request import Request
+from bench.request import BenchRequest
 from bench.results_folder import Results, new_run_id, results_folder
 from bench.speed.first_calls import ShapeRow
-from bench.speed.side_by_side import measure_turns
-from bench.foreign_models import class_lines, class_lists, input_lines
+from bench.speed.side_by_side import measure_side_by_side
 from bench.statistics.evidence import Verdict
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset, open_dataset
@@ -50,7 +50,7 @@ from vgg_deploy.progress import LOG_EVERY, console
 BUILT_IN_IMAGES = 200
 
 
-class Scores(NamedTuple):
+class ScoredCells(NamedTuple):
     """What scoring a data set comes to; whole in the main process only."""
 
     dataset: Dataset
@@ -58,7 +58,7 @@ class Scores(NamedTuple):
     shapes: list[ShapeRow]
 
 
-def bench(request: Request, job: Job) -> None:
+def bench(request: BenchRequest, job: Job) -> None:
     """Measure, and leave tables and reports.
 
     Raises: CheckFailed for a failed gate or a model whose posteriors no table may show; Undecided for a gate without a
@@ -66,7 +66,7 @@ def bench(request: Request, job: Job) -> None:
     """
     run_id = job.on_main(new_run_id)
     with ExitStack() as until_the_end:
-        results = job.on_main(results_begun, request, run_id, until_the_end)
+        results = job.on_main(open_results, request, run_id, until_the_end)
         request = request._replace(
             threads=request.threads or max(1, available_cores() // job.local_world)
         )
@@ -81,14 +81,14 @@ def bench(request: Request, job: Job) -> None:
         )  # the others wait asleep
 
 
-def results_begun(request: Request, run_id: str, until_the_end: ExitStack) -> Results:
+def open_results(request: BenchRequest, run_id: str, until_the_end: ExitStack) -> Results:
     """A folder for the results of this run, and its verdict if it has limits, kept until the stack is closed."""
     if request.limits:
         until_the_end.enter_context(verdict_on_disk(request.out, request.limits, run_id))
     return until_the_end.enter_context(results_folder(request.out, run_id))
 
 
-def named_models(request: Request) -> list[Path]:
+def named_models(request: BenchRequest) -> list[Path]:
     """The files that the command names, else those of the newest export that run on this device."""
     paths = list(request.models)
     if not paths:
@@ -107,9 +107,9 @@ def named_models(request: Request) -> list[Path]:
     return paths
 
 
-def opened(request: Request, paths: list[Path]) -> tuple[list[Model], list[Row]]:
+def opened(request: BenchRequest, paths: list[Path]) -> tuple[list[Model], list[Row]]:
     """The models, and the rows of the accuracy table."""
-    ways = Ways(
+    ways = ModelOptions(
         request.device,
         request.threads,
         request.runtime_names,
@@ -138,7 +138,7 @@ def opened(request: Request, paths: list[Path]) -> tuple[list[Model], list[Row]]
     return models, rows
 
 
-def score(request: Request, models: list[Model], rows: list[Row], job: Job) -> Scores:
+def score(request: BenchRequest, models: list[Model], rows: list[Row], job: Job) -> ScoredCells:
     """Every cell that the rows need, each process its share of the images."""
     dataset = open_images(request, job)
     processes = f"{job.world} processes, each with " if job.world > 1 else ""
@@ -161,14 +161,14 @@ def score(request: Request, models: list[Model], rows: list[Row], job: Job) -> S
     with cells_kept(request.cells):
         if request.images == "auto":
             click.echo("Images in a fixed random order, until every check of the gate is decided")
-            return Scores(
+            return ScoredCells(
                 dataset, *score_until_sure(*asked, decided(request, models, rows, dataset), job)
             )
-        return Scores(dataset, *score_cells(*asked, job))
+        return ScoredCells(dataset, *score_cells(*asked, job))
 
 
 def decided(
-    request: Request, models: list[Model], rows: list[Row], dataset: Dataset
+    request: BenchRequest, models: list[Model], rows: list[Row], dataset: Dataset
 ) -> Callable[[Measured], bool]:
     """A function that says whether the images scored so far decide every check; it shows how far the gate is."""
     last = time.monotonic()
@@ -194,7 +194,7 @@ def decided(
     return sure
 
 
-def judge_of(request: Request, rows: list[Row]) -> Judge:
+def judge_of(request: BenchRequest, rows: list[Row]) -> Judge:
     """What the options ask of the gate."""
     method = SEQUENTIAL if request.images == "auto" else FIXED
     return Judge(request.limits, chosen_rows(rows, request.gate_rows), request.cell_type, method)
@@ -205,7 +205,7 @@ def left_out(dataset: Dataset, measured: Measured) -> list[str]:
     return [*dataset.skipped, *measured.skipped]
 
 
-def open_images(request: Request, job: Job) -> Dataset:
+def open_images(request: BenchRequest, job: Job) -> Dataset:
     """The images of --data, of which all processes have the main one's list; else the built-in ones."""
     count = None if request.images == "auto" else request.images
     if request.data is None:
@@ -223,7 +223,7 @@ def open_images(request: Request, job: Job) -> Dataset:
     return job.on_main(listed)
 
 
-def open_data(request: Request) -> Dataset:
+def open_data(request: BenchRequest) -> Dataset:
     """The images of --data, with their labels where it has any.
 
     Raises: InputError for data that cannot be used; click's error for limits that need labels where there are none.
@@ -260,10 +260,10 @@ def cells_kept(folder: Path) -> Iterator[None]:
 
 
 def conclude(
-    request: Request,
+    request: BenchRequest,
     models: list[Model],
     rows: list[Row],
-    scores: Scores | None,
+    scores: ScoredCells | None,
     environment: dict,
     results: Results,
 ) -> None:
@@ -299,7 +299,7 @@ def conclude(
         sections += outputs.latency_section(*timed, out)
     if request.side_by_side:
         in_turn = outputs.side_by_side_section(
-            *measure_turns(models, sides_of, request.batches), out
+            *measure_side_by_side(models, sides_of, request.batches), out
         )
         sections += in_turn
     run_id = environment["run_id"]
@@ -357,7 +357,7 @@ def conclude_gate(gate: Gate, accepted: bool | None, out: Path) -> None:
 
 
 def accuracy_told(
-    request: Request, models: list[Model], rows: list[Row], scores: Scores
+    request: BenchRequest, models: list[Model], rows: list[Row], scores: ScoredCells
 ) -> Accuracy:
     """The rows' arithmetic, and a line for each image that was left out."""
     with cells_kept(request.cells):

@@ -14,7 +14,7 @@ from vgg_deploy.machine import cpu_instructions, gpu_stack
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.class_matching import with_classes
 from vgg_deploy.net.foreign_weights import Assumed
-from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
+from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.open_net import is_own
 from vgg_deploy.runtimes import PACKAGES, Runtime, open_runtime, runtimes_for
 from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
@@ -36,7 +36,7 @@ class Model:
         """The columns that every row of this model begins with."""
         return {
             "model": self.name,
-            "runtime": self.runtime.runtime,
+            "runtime": self.runtime.name,
             "precision": self.runtime.precision,
         }
 
@@ -55,8 +55,8 @@ class Model:
         runtime = self.runtime
         deciding = {
             "model_sha256": self.sha256,
-            "runtime": runtime.runtime,
-            "version": version(PACKAGES[runtime.runtime]),
+            "runtime": runtime.name,
+            "version": version(PACKAGES[runtime.name]),
             "settings": dict(runtime.settings),
             "precision": runtime.precision,
             "device": runtime.device,
@@ -71,7 +71,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Ways:
+class ModelOptions:
     """How files are opened; by default each by its usual runtime."""
 
     device: str = "cpu"
@@ -79,11 +79,11 @@ class Ways:
     runtimes: tuple[str, ...] = ()  # names of PACKAGES; a file takes those that open it
     precisions: tuple[str, ...] = ("fp32",)  # of weights in PyTorch
     cuda_graphs: bool = False
-    stated: StatedInput = SAYS_NOTHING  # of weights of other projects
+    stated: StatedInput = NOTHING_STATED  # of weights of other projects
 
 
 def open_models(
-    paths: list[Path], ways: Ways, lists: Mapping[Path, ClassList] = MappingProxyType({})
+    paths: list[Path], ways: ModelOptions, lists: Mapping[Path, ClassList] = MappingProxyType({})
 ) -> list[Model]:
     """Open every file in every way.
 
@@ -117,7 +117,7 @@ def open_models(
             f"{next(n for n in names if names.count(n) > 1)}: is named twice; name every model once"
         )
     digests = {path: content_sha256(path) for path, _ in opened}
-    if ways.stated != SAYS_NOTHING and not assumed:
+    if ways.stated != NOTHING_STATED and not assumed:
         raise InputError(
             f"--mean, --std, --channel-order and --crop are for weights of other projects, and "
             f"{', '.join(path.name for path in paths)} know their own input; leave them out"
@@ -129,12 +129,16 @@ def open_models(
 
 
 def _opened(
-    path: Path, ways: Ways, runtime: str | None, precision: str, assumed: dict[Path, Assumed]
+    path: Path,
+    ways: ModelOptions,
+    runtime: str | None,
+    precision: str,
+    assumed: dict[Path, Assumed],
 ) -> Runtime:
     """A file in one way; what was assumed of weights of another project is noted in `assumed`."""
     stated = ways.stated
-    if stated != SAYS_NOTHING and (not _is_weights(path) or is_own(path)):
-        stated = SAYS_NOTHING  # such a file knows its own input
+    if stated != NOTHING_STATED and (not _is_weights(path) or is_own(path)):
+        stated = NOTHING_STATED  # such a file knows its own input
 
     def note(found: Assumed) -> None:
         assumed[path] = found

@@ -5,11 +5,11 @@ from typing import Literal, NamedTuple
 
 import click
 
-from bench.gate.gate_limits import Limits
+from bench.gate.gate_limits import GateLimits
 from vgg_deploy.net.input_convention import Channels, StatedInput
 
 
-class Request(NamedTuple):
+class BenchRequest(NamedTuple):
     """The options, as their help tells."""
 
     models: tuple[Path, ...]
@@ -55,15 +55,15 @@ class Request(NamedTuple):
         return StatedInput(self.mean, self.std, self.channel_order, self.crop)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> GateLimits:
         """Of the gate."""
-        return Limits(
+        return GateLimits(
             self.max_top1_drop, self.max_top5_drop, self.min_agreement, self.max_top1_error,
             self.max_posterior_difference, self.max_left_out,
         )  # fmt: skip
 
 
-def refuse_contradictions(request: Request) -> None:
+def refuse_contradictions(request: BenchRequest) -> None:
     """Raises: click's errors for options that are wrong together, whatever the files hold."""
     _ = request.stated  # refuses values that contradict each other
     if not request.measure:

@@ -29,7 +29,7 @@ from models import USUAL, exports, ncnn_export, random_weights
 from PIL import Image
 
 from bench.environment import describe_environment
-from export.release import Wanted
+from export.release import ExportOptions
 from train.record.curves import COLOURS, FAINT, INK, STYLE
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset, open_dataset
@@ -155,12 +155,12 @@ def prepare(
     precisions = tuple(name for name in ("fp32", "int8-cpu") if name in wanted)
     calibration = photos if "int8-cpu" in wanted else None
     exported = exports(
-        weights, kept, Wanted(precisions, calibration=calibration, calibration_images=16)
+        weights, kept, ExportOptions(precisions, calibration=calibration, calibration_images=16)
     )
     files = {"weights": weights, **dict(zip(precisions, exported, strict=True))}
     if "normalised" in wanted:
         (files["normalised"],) = exports(
-            weights, kept / "normalised", Wanted(("fp32",), form="normalised")
+            weights, kept / "normalised", ExportOptions(("fp32",), form="normalised")
         )
     if "ncnn" in wanted and find_spec("ncnn"):
         files["ncnn"] = ncnn_export(files["fp32"])

@@ -21,8 +21,8 @@ import torch
 from bench.accuracy.measure import Storage, measure_accuracy
 from bench.accuracy.protocols import rows_of
 from bench.environment import describe_environment
-from bench.models import Model, Ways, open_models
-from export.release import Wanted, export_onnx
+from bench.models import Model, ModelOptions, open_models
+from export.release import ExportOptions, export_onnx
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.data.decode_pool import Scale
@@ -54,7 +54,7 @@ def random_net(dataset: Dataset, width: float, path: Path) -> Path:
     initialise(net, "he", torch.Generator().manual_seed(0))
     save_checkpoint(path, Checkpoint(spec, net.state_dict()))
     return export_onnx(
-        path, path.parent, Wanted(("fp32",)), None, available_cores(), lambda text: None
+        path, path.parent, ExportOptions(("fp32",)), None, available_cores(), lambda text: None
     )[0].path
 
 
@@ -145,11 +145,11 @@ def main(data, images, repeats, out):
         for name in ("thin", "full"):
             (folder / name).mkdir()
         (thin,) = open_models(
-            [random_net(dataset, 1 / 8, folder / "thin" / "D.pt")], Ways(threads=threads)
+            [random_net(dataset, 1 / 8, folder / "thin" / "D.pt")], ModelOptions(threads=threads)
         )
         results = cells_against_rows(thin, dataset.subset(max(1, images // 4)), threads, folder)
         (full,) = open_models(
-            [random_net(dataset, 1, folder / "full" / "D.pt")], Ways(threads=threads)
+            [random_net(dataset, 1, folder / "full" / "D.pt")], ModelOptions(threads=threads)
         )
         results += [
             bench_against_bare(full, dataset, side, threads, repeats, folder) for side in SIDES[:2]

@@ -22,8 +22,8 @@ import torch
 from bench.environment import describe_environment
 from bench.speed.side_by_side import PAUSE_S
 from bench.statistics.median import median_interval
+from export.release import ExportOptions, export_onnx
 from export.write_ncnn import export_ncnn
-from export.release import Wanted, export_onnx
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.images.decode import rescale
 from vgg_deploy.machine import available_cores
@@ -167,7 +167,9 @@ def main(weights, width, sizes, batches, rounds, data, threads, out):
             initialise(net, "he", torch.Generator().manual_seed(0))
             save_checkpoint(source, Checkpoint(net.spec, net.state_dict()))
             del net
-        onnx = export_onnx(source, Path(scratch), Wanted(("fp32",)), None, threads, print)[0].path
+        onnx = export_onnx(source, Path(scratch), ExportOptions(("fp32",)), None, threads, print)[
+            0
+        ].path
         files = {"onnxruntime": onnx, "ncnn": export_ncnn(onnx, threads, print).path}
         costs = []
         with multiprocessing.get_context("spawn").Pool(

@@ -32,7 +32,7 @@ def export_all(folder: Path) -> dict[str, Path]:
     """A random D in every precision, quantized by the built-in pictures."""
     import torch
 
-    from export.release import Wanted, export_onnx
+    from export.release import ExportOptions, export_onnx
     from vgg_deploy.data.built_in import built_in
     from vgg_deploy.machine import available_cores
     from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
@@ -43,7 +43,7 @@ def export_all(folder: Path) -> dict[str, Path]:
     net = VGG(NetSpec("D", numbered(1000)))
     initialise(net, "he", torch.Generator().manual_seed(0))
     save_checkpoint(folder / "D.pt", Checkpoint(net.spec, net.state_dict()))
-    wanted = Wanted(PRECISIONS, calibration=built_in("train", 8).root, calibration_images=8)
+    wanted = ExportOptions(PRECISIONS, calibration=built_in("train", 8).root, calibration_images=8)
     return {
         e.artifact.precision: e.path
         for e in export_onnx(folder / "D.pt", folder, wanted, None, available_cores(), print)

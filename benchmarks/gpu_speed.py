@@ -32,7 +32,7 @@ from result_rows import ResultRows
 
 from bench.environment import describe_environment
 from bench.speed.gpu import condition, copy_ceiling, device_ms, matmul_ceiling
-from export.release import Wanted
+from export.release import ExportOptions
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.net.model import VGG
@@ -46,8 +46,8 @@ FEWEST, MOST = 5, 50  # calls counted
 NHWC = {"use_tf32": "0", "prefer_nhwc": "1"}  # of ONNX Runtime's CUDA provider
 QUICK = {"cudnn_conv_algo_search": "HEURISTIC"}
 
-Shape = tuple[int, int]  # Q in pixels, batch
-Cells = Callable[[Shape], bool]
+InputShape = tuple[int, int]  # Q in pixels, batch
+Cells = Callable[[InputShape], bool]
 
 
 class Files(NamedTuple):
@@ -130,27 +130,27 @@ def onnx(precision: str, settings: dict[str, str] | None = None):
     return opened
 
 
-def everywhere(shape: Shape) -> bool:
+def everywhere(shape: InputShape) -> bool:
     """At every Q and batch."""
     return True
 
 
-def large(shape: Shape) -> bool:
+def large(shape: InputShape) -> bool:
     """Where the net fills the GPU."""
     return shape[1] >= 8
 
 
-def largest(shape: Shape) -> bool:
+def largest(shape: InputShape) -> bool:
     """At the largest batch."""
     return shape[1] >= 32
 
 
-def some(shape: Shape) -> bool:
+def some(shape: InputShape) -> bool:
     """At Q 256, and elsewhere the largest batch: for ways with a slow first call at each shape."""
     return shape[0] == 256 or shape[1] >= 32
 
 
-def at_256(shape: Shape) -> bool:
+def at_256(shape: InputShape) -> bool:
     """At Q 256."""
     return shape[0] == 256
 
@@ -190,7 +190,7 @@ def searching(wanted: bool) -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
-def images_of(shape: Shape) -> np.ndarray:
+def images_of(shape: InputShape) -> np.ndarray:
     """Random square images, (N, 3, Q, Q) uint8."""
     side, batch = shape
     return np.random.default_rng(0).integers(0, 256, (batch, 3, side, side), np.uint8)
@@ -231,7 +231,9 @@ def fill_free_memory() -> None:
         torch.full((2**28,), float("nan"), device="cuda")
 
 
-def measured(way: Way, runtime: Runtime, arch: str, shape: Shape, reference: np.ndarray) -> dict:
+def measured(
+    way: Way, runtime: Runtime, arch: str, shape: InputShape, reference: np.ndarray
+) -> dict:
     """The row of one way at one shape. Args: reference, the score map of eager float32."""
     images, spec = images_of(shape), runtime.spec
     side, batch = shape
@@ -262,7 +264,11 @@ def measured(way: Way, runtime: Runtime, arch: str, shape: Shape, reference: np.
 
 
 def measure(
-    files: dict[str, Files], device: str, shapes: list[Shape], ways: list[Way], found: ResultRows
+    files: dict[str, Files],
+    device: str,
+    shapes: list[InputShape],
+    ways: list[Way],
+    found: ResultRows,
 ) -> None:
     """Add the rows of all ways, and a note for every failure. Args: files, by net."""
     exact = {arch: eager("fp32")(files[arch], device) for arch in files}
@@ -293,7 +299,7 @@ def files_of(arch: str, width: float, folder: Path) -> Files:
     """Weights and exported files in this folder; those that are there are used."""
     weights = random_weights(NetSpec(arch, numbered(1000), width=width), folder)
     precisions = ("fp32", "fp16")
-    paths = exports(weights, folder, Wanted(precisions))
+    paths = exports(weights, folder, ExportOptions(precisions))
     return Files(weights, dict(zip(precisions, paths, strict=True)))
 
 

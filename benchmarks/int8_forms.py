@@ -138,9 +138,9 @@ def write_forms(net, setting: Setting, folder: Path) -> None:
     import onnx
     from onnx import numpy_helper
 
-    from export.onnx.onnx_file import write_onnx
+    from export.export_options import ExportOptions
     from export.onnx.graph import onnx_graph
-    from export.export_options import Wanted
+    from export.onnx.onnx_file import write_onnx
     from export.precision import INT7, INT8, PRECISIONS
     from export.quantize.ranges import clip, measure_ranges
     from export.quantize.rounding import LAST, Quantization
@@ -149,7 +149,7 @@ def write_forms(net, setting: Setting, folder: Path) -> None:
 
     images = open_dataset(setting.data / "imagenette10", "train").subset(setting.calibration_images)
     ranges = measure_ranges(net, (images.decode(i).numpy()[None] for i in range(len(images))))
-    wanted = Wanted()
+    wanted = ExportOptions()
     floats = Artifact(net.spec, wanted.form, "fp32", "net.pt", "0" * 64)
     write_onnx(folder / "fp32.onnx", onnx_graph(net, floats, PRECISIONS["fp32"]))
     for name, weights in (("int8", INT8), ("int7", INT7)):

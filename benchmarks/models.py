@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from export.write_ncnn import export_ncnn
 from export.precision import PRECISIONS
-from export.release import Wanted, export_onnx
+from export.release import ExportOptions, export_onnx
+from export.write_ncnn import export_ncnn
 from vgg_deploy.exported.metadata import USUAL_MEAN, Artifact, manifest_path
 from vgg_deploy.exported.ncnn_files import SUFFIX
 from vgg_deploy.files import sha256
@@ -33,7 +33,7 @@ def random_weights(spec: NetSpec, folder: Path) -> Path:
     return path
 
 
-def exports(source: Path, folder: Path, wanted: Wanted) -> list[Path]:
+def exports(source: Path, folder: Path, wanted: ExportOptions) -> list[Path]:
     """Exported files, a precision each; those that are there if they were made from the same weights in the same way."""
     arch, digest = load_checkpoint(source).spec.arch, sha256(source)
     paths = [folder / f"{arch}.{precision}.onnx" for precision in wanted.precisions]
@@ -71,7 +71,7 @@ def artifact_of(path: Path) -> Artifact:
     return Artifact.from_json(manifest_path(path).read_text(), str(path))
 
 
-def _made_so(path: Path, digest: str, wanted: Wanted) -> bool:
+def _made_so(path: Path, digest: str, wanted: ExportOptions) -> bool:
     manifest = manifest_path(path)
     if not path.is_file() or not manifest.is_file():
         return False

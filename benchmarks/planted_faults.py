@@ -21,11 +21,11 @@ from fault_files import Fault, faults
 
 from bench.cli import main as vgg_bench
 from bench.environment import describe_environment
-from export.write_ncnn import export_ncnn
-from export.onnx.onnx_file import write_onnx
 from export.onnx.graph import onnx_graph
+from export.onnx.onnx_file import write_onnx
 from export.precision import PRECISIONS
-from export.release import Wanted, export_onnx
+from export.release import ExportOptions, export_onnx
+from export.write_ncnn import export_ncnn
 from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.files import sha256, write_text
 from vgg_deploy.net.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint
@@ -101,7 +101,12 @@ def of_other_weights(net: VGG, source: Path, folder: Path) -> list[tuple[str, st
         path = folder / f"{name.replace(':', '')}.pt"
         save_checkpoint(path, Checkpoint(net.spec, one.state_dict()))
         exported = export_onnx(
-            path, folder / name.partition(":")[0], Wanted(("fp32",)), None, 1, lambda text: None
+            path,
+            folder / name.partition(":")[0],
+            ExportOptions(("fp32",)),
+            None,
+            1,
+            lambda text: None,
         )[0]
         found.append((name, "origin", "fail", exported.path))
     deeper = VGG(replace(net.spec, arch="B"))
@@ -119,7 +124,9 @@ def good_files(
     wanted = ("fp32",) if short else ("fp32", "fp16")
     exported = {
         one.artifact.precision: one.path
-        for one in export_onnx(source, folder / "good", Wanted(wanted), None, 1, lambda text: None)
+        for one in export_onnx(
+            source, folder / "good", ExportOptions(wanted), None, 1, lambda text: None
+        )
     }
     found = [("float32 export", "good", "pass", exported["fp32"])]
     turned = replace(net.spec, classes=net.spec.classes[::-1], names=net.spec.names[::-1])
@@ -145,7 +152,7 @@ def good_files(
     normalised = export_onnx(
         source,
         folder / "normalised",
-        Wanted(("fp32",), form="normalised"),
+        ExportOptions(("fp32",), form="normalised"),
         None,
         1,
         lambda text: None,

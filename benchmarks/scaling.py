@@ -32,8 +32,8 @@ from models import USUAL, exports, random_weights
 from bench.accuracy.measure import Storage, measure_accuracy
 from bench.accuracy.protocols import rows_of
 from bench.environment import describe_environment
-from bench.models import Ways, open_models
-from export.release import Wanted
+from bench.models import ModelOptions, open_models
+from export.release import ExportOptions
 from train.record.curves import COLOURS, FAINT, STYLE
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset
@@ -51,7 +51,7 @@ OTHER = "pools and the rest"
 NAMES = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch", "bench": "vgg-bench, ONNX Runtime"}
 
 
-class Shape(NamedTuple):
+class InputShape(NamedTuple):
     """Of one call."""
 
     batch: int
@@ -76,14 +76,14 @@ class Point:
     peak_mib: float  # resident, of the process with the loaded net
 
 
-def work(spec: NetSpec, shape: Shape) -> int:
+def work(spec: NetSpec, shape: InputShape) -> int:
     """Exact multiply-accumulates of one call."""
     return shape.batch * macs(
         ARCHS[spec.arch], shape.height, shape.width, len(spec.classes), spec.width, spec.crop
     )
 
 
-def group_work(spec: NetSpec, shape: Shape) -> dict[str, int]:
+def group_work(spec: NetSpec, shape: InputShape) -> dict[str, int]:
     """The same by GROUPS."""
     found, h, w = {}, shape.height, shape.width
     for name, stage in zip(GROUPS[:5], ARCHS[spec.arch].stages(spec.width), strict=True):
@@ -97,15 +97,15 @@ def group_work(spec: NetSpec, shape: Shape) -> dict[str, int]:
     return {**found, "fc6": fc[0], "fc7, fc8": fc[1] + fc[2]}
 
 
-def pictures(shape: Shape) -> np.ndarray:
+def pictures(shape: InputShape) -> np.ndarray:
     return np.random.default_rng(0).integers(
         0, 256, (shape.batch, 3, shape.height, shape.width), np.uint8
     )
 
 
 def call_times(
-    runtimes: list[Runtime], shapes: list[Shape], rounds: int
-) -> dict[tuple[str, Shape], list[float]]:
+    runtimes: list[Runtime], shapes: list[InputShape], rounds: int
+) -> dict[tuple[str, InputShape], list[float]]:
     """Seconds of one call of every runtime at every shape in every round; the first calls are not counted."""
     seconds = defaultdict(list)
     for turn in range(rounds + 1):
@@ -115,12 +115,12 @@ def call_times(
                 begun = time.perf_counter()
                 runtime(images)
                 if turn:
-                    seconds[runtime.runtime, shape].append(time.perf_counter() - begun)
+                    seconds[runtime.name, shape].append(time.perf_counter() - begun)
         print(f"round {turn} of {rounds}", flush=True)
     return seconds
 
 
-def peaks_of_calls(path: Path, shapes: list[Shape], threads: int) -> dict[Shape, float]:
+def peaks_of_calls(path: Path, shapes: list[InputShape], threads: int) -> dict[InputShape, float]:
     """Most resident memory during the first call of a newly loaded net, MiB; what loading took is over by then.
 
     For a process of its own; by rising work, so that what the allocator keeps of one call is no more than the next one needs.
@@ -154,8 +154,8 @@ def peak_mib() -> float:
 
 
 def onnxruntime_layers(
-    path: Path, shapes: list[Shape], threads: int
-) -> dict[Shape, dict[str, float]]:
+    path: Path, shapes: list[InputShape], threads: int
+) -> dict[InputShape, dict[str, float]]:
     """Seconds of each group in the second call at every shape, by ONNX Runtime's profiler."""
     import onnxruntime as ort
 
@@ -185,7 +185,7 @@ def onnxruntime_layers(
     return found
 
 
-def torch_layers(runtime: Runtime, shapes: list[Shape]) -> dict[Shape, dict[str, float]]:
+def torch_layers(runtime: Runtime, shapes: list[InputShape]) -> dict[InputShape, dict[str, float]]:
     """The same by hooks on PyTorch's convolutions. Args: runtime, a TorchRuntime on the CPU."""
     took, begun = {}, {}
     for name, layer in runtime.forward.net.named_children():
@@ -229,7 +229,7 @@ class Scored(NamedTuple):
 
 def score_images(model: Path, dataset: Dataset, threads: int) -> Scored:
     """Dense scoring by the bench at the net's crop, from files to stored posteriors. For a process of its own."""
-    (opened,) = open_models([model], Ways(threads=threads))
+    (opened,) = open_models([model], ModelOptions(threads=threads))
     spec = opened.runtime.spec
     rows = rows_of((0,), [spec], ("dense",), (spec.crop,), False)
     with tempfile.TemporaryDirectory() as cells:
@@ -238,7 +238,9 @@ def score_images(model: Path, dataset: Dataset, threads: int) -> Scored:
             [opened], rows, dataset, Storage(Path(cells), "float32"), 16, threads, "stop"
         )
         seconds = time.perf_counter() - begun
-    shapes = [Shape(1, *rescaled_size(*dataset.size(i), spec.crop)) for i in range(len(dataset))]
+    shapes = [
+        InputShape(1, *rescaled_size(*dataset.size(i), spec.crop)) for i in range(len(dataset))
+    ]
     return Scored(sum(work(spec, shape) for shape in shapes) / 1e9, seconds, peak_mib())
 
 
@@ -275,13 +277,13 @@ def with_lines(points: list[Point]) -> pd.DataFrame:
 
 
 def by_layers(
-    table: pd.DataFrame, spec: NetSpec, layers: dict[str, dict[Shape, dict[str, float]]]
+    table: pd.DataFrame, spec: NetSpec, layers: dict[str, dict[InputShape, dict[str, float]]]
 ) -> pd.DataFrame:
     """Where a deviation comes from: per shape and group its seconds, and in per cent of the whole line's time what it took more than the line
     gives to its multiply-accumulates; these add up to the deviation of the profiled call."""
     rows = []
     for point in table[table.series != IMAGES].itertuples():
-        shape = Shape(point.batch, point.height_px, point.width_px)
+        shape = InputShape(point.batch, point.height_px, point.width_px)
         gmacs, line = group_work(spec, shape), point.slope_s_per_gmac * point.gmacs
         for group, seconds in layers[point.runtime][shape].items():
             share = gmacs.get(group, 0) / 1e9
@@ -407,13 +409,13 @@ def draw(axes, own: pd.DataFrame, colour: str, name: str) -> None:
 
 
 def call_points(
-    files: list[Path], spec: NetSpec, series: dict[str, list[Shape]], rounds: int, threads: int
+    files: list[Path], spec: NetSpec, series: dict[str, list[InputShape]], rounds: int, threads: int
 ) -> tuple[list[Point], dict]:
     """The first two series, and seconds by layers."""
     shapes = list(dict.fromkeys(shape for found in series.values() for shape in found))
     runtimes = [open_runtime(path, threads=threads) for path in files]
     seconds = call_times(runtimes, shapes, rounds)
-    names = [runtime.runtime for runtime in runtimes]
+    names = [runtime.name for runtime in runtimes]
     layers = {
         "onnxruntime": onnxruntime_layers(files[0], shapes, threads),
         "torch": torch_layers(runtimes[1], shapes),
@@ -475,17 +477,20 @@ def main(arch, width, sizes, batches, counts, threads, rounds, short, kept, out)
     spec = NetSpec(arch, numbered(1000), width=width, preprocessing=USUAL)
     weights = random_weights(spec, kept)
     series = {
-        SIZE: [Shape(1, *whole_numbers(size, "x")) for size in sizes.split(",")],
-        BATCH: [Shape(batch, spec.crop, spec.crop) for batch in whole_numbers(batches)],
+        SIZE: [InputShape(1, *whole_numbers(size, "x")) for size in sizes.split(",")],
+        BATCH: [InputShape(batch, spec.crop, spec.crop) for batch in whole_numbers(batches)],
     }
     points, layers = call_points(
-        [*exports(weights, kept, Wanted(("fp32",))), weights], spec, series, rounds, threads
+        [*exports(weights, kept, ExportOptions(("fp32",))), weights], spec, series, rounds, threads
     )
     small = random_weights(
         NetSpec(**SMALL, classes=built_in("val", 1).classes, preprocessing=USUAL), kept / "small"
     )
     points += scoring_points(
-        exports(small, kept / "small", Wanted(("fp32",)))[0], whole_numbers(counts), threads, rounds
+        exports(small, kept / "small", ExportOptions(("fp32",)))[0],
+        whole_numbers(counts),
+        threads,
+        rounds,
     )
     table = with_lines(points)
     excess = by_layers(table, spec, layers)

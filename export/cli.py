@@ -4,23 +4,23 @@ from pathlib import Path
 
 import click
 
+from export.export_options import EngineOptions, ExportOptions
 from export.hints import HINTS
-from export.export_options import Engines, Wanted
 from vgg_deploy.command_line import Command, parse_channels
 from vgg_deploy.errors import hints, interruptible
 from vgg_deploy.net.input_convention import (
     CHANNEL_ORDERS,
     CROP_HELP,
     MEAN_HELP,
+    NOTHING_STATED,
     ORDER_HELP,
-    SAYS_NOTHING,
     STD_HELP,
     StatedInput,
 )
 
 PRECISION_NAMES = ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8")
 METHOD_NAMES = ("max", "percentile", "mse", "entropy")
-WANTED, ENGINES = Wanted(), Engines()  # their fields are the defaults
+WANTED, ENGINES = ExportOptions(), EngineOptions()  # their fields are the defaults
 
 
 def parse_names(ctx, param, text: str) -> tuple[str, ...]:
@@ -184,7 +184,7 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, ma
     if to_ncnn and to_onnx and "fp32" not in precisions:
         raise click.UsageError("--ncnn is made from float32; add fp32 to --precision")
     stated = StatedInput(mean, std, channel_order, crop)
-    if not to_onnx and (classes or stated != SAYS_NOTHING):
+    if not to_onnx and (classes or stated != NOTHING_STATED):
         raise click.UsageError(
             "--classes, --mean, --std, --channel-order and --crop describe weights; add --onnx"
         )
@@ -202,7 +202,7 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, ma
         write_text(out / LAST_EXPORT, outputs.listing([*exported, *in_ncnn], files, engines, out))
 
     threads = threads or available_cores()
-    wanted_engines = Engines(flavour_name, targets, sides, max_batch, profiles, data)
+    wanted_engines = EngineOptions(flavour_name, targets, sides, max_batch, profiles, data)
     flavour = plan_engines(wanted_engines, precisions if to_onnx else ()) if to_trt else None
     if to_ncnn:
         from export.write_ncnn import export_ncnn
@@ -212,7 +212,7 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, ma
     if to_onnx:
         import torch  # engines are built without it, in less memory
 
-        from export.release import PartlyWritten, export_onnx
+        from export.release import PartlyExported, export_onnx
         from vgg_deploy.net.class_lists import read_class_list
 
         torch.set_num_threads(threads)
@@ -220,11 +220,11 @@ def main(model, to_onnx, precisions, calibration, calibration_images, method, ma
             model = newest_run() / "best.pt"
             click.echo(f"No model named: exporting the newest run, {model}")
         listed = read_class_list(classes) if classes else None
-        wanted = Wanted(precisions, form, keep, quantize_weights == "per-channel", calibration, calibration_images, method, external_data,
+        wanted = ExportOptions(precisions, form, keep, quantize_weights == "per-channel", calibration, calibration_images, method, external_data,
                         max_cost, on_error)  # fmt: skip
         try:
             exported = export_onnx(model, out, wanted, listed, threads, say, stated)
-        except PartlyWritten as error:
+        except PartlyExported as error:
             if not error.exported:
                 raise
             exported, failed = error.exported, error

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportOptions:
     """The ONNX files to write from one checkpoint."""
 
     precisions: tuple[str, ...] = ("fp32",)  # names of PRECISIONS
@@ -23,7 +23,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Engines:
+class EngineOptions:
     """The TensorRT engines to build from ONNX files."""
 
     flavour: str | None = None  # "tensorrt", "rtx"; None: the installed one

@@ -14,14 +14,14 @@ import numpy as np
 import onnx
 from torch import nn
 
-from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
+from export.export_options import ExportOptions
 from export.onnx.graph import IR_VERSION, onnx_graph
-from export.export_options import Wanted
+from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.precision import BF16, HALF, PRECISIONS, Precision
 from export.quantize.calibration import (
     Calibration,
     calibrate,
-    calibration_pictures,
+    open_calibration_images,
     read_images,
     split,
     warn_of_few,
@@ -29,12 +29,11 @@ from export.quantize.calibration import (
 from export.quantize.cost import Cost, measure_cost
 from export.quantize.ranges import Range, clip, measure_ranges
 from export.quantize.rounding import LAST, Quantization, ReducedNet
-from export.weights_origin import recorded, source_lines, weights_identity
 from export.verify.float32_twin import check_twin, float32_twin
 from export.verify.lint import lint
 from export.verify.parity import (
-    Comparison,
-    check_pictures,
+    ParityResult,
+    check_images,
     compare,
     judge_consistent,
     judge_exact,
@@ -42,6 +41,7 @@ from export.verify.parity import (
     judge_reference,
     reference_scores,
 )
+from export.weights_origin import recorded, source_lines, weights_identity
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import KEY, Artifact, data_path, manifest_path
@@ -49,7 +49,7 @@ from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.foreign_weights import Assumed
-from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
+from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.progress import progress
@@ -66,23 +66,23 @@ class Exported:
     path: Path
     artifact: Artifact
     size: int  # bytes
-    comparisons: list[Comparison]  # with the float32 net
+    comparisons: list[ParityResult]  # with the float32 net
     kept: tuple[str, ...]  # convolutions of a quantized file that are not
     reference: str = "PyTorch"  # whom it was compared with
     cost: Cost | None = None  # of a quantized file
 
 
-class Failure(NamedTuple):
+class FailedFile(NamedTuple):
     """One file that was not written."""
 
     name: str
     error: CheckFailed | InputError
 
 
-class PartlyWritten(CheckFailed):
+class PartlyExported(CheckFailed):
     """Some of the wanted files failed. The message names those that were written and those that were not."""
 
-    def __init__(self, exported: list[Exported], failures: list[Failure]):
+    def __init__(self, exported: list[Exported], failures: list[FailedFile]):
         """Args: exported, files that were written; failures, at least one."""
         parts = [
             f"{f.name} was not written: {f.error.message.removeprefix(f'{f.name}: ')}"
@@ -101,11 +101,11 @@ class PartlyWritten(CheckFailed):
 def export_onnx(
     source: Path,
     folder: Path,
-    wanted: Wanted,
+    wanted: ExportOptions,
     classes: ClassList | None,
     threads: int,
     on_step: Callable[[str], None],
-    stated: StatedInput = SAYS_NOTHING,
+    stated: StatedInput = NOTHING_STATED,
 ) -> list[Exported]:
     """Write `<arch>.<precision>.onnx` and its manifest for every precision, from a checkpoint or from foreign weights.
 
@@ -114,7 +114,7 @@ def export_onnx(
         on_step: called with a sentence for each step and warning.
     Raises:
         InputError: for input that cannot be used; nothing is written then.
-        PartlyWritten: if files fail; the others are written.
+        PartlyExported: if files fail; the others are written.
     """
     _return_large_blocks()
     basis = _basis(source, folder, wanted, classes, threads, on_step, stated)
@@ -128,11 +128,11 @@ def export_onnx(
         except (CheckFailed, InputError) as error:
             # its frames hold sessions, whose threads no process forked later has, and which it must not free
             error.__context__ = None
-            failures.append(Failure(f"{basis.arch}.{name}.onnx", error.with_traceback(None)))
+            failures.append(FailedFile(f"{basis.arch}.{name}.onnx", error.with_traceback(None)))
     if failures and not exported and all(isinstance(f.error, InputError) for f in failures):
         raise failures[0].error  # the place cannot be written
     if failures:
-        raise PartlyWritten(exported, failures)
+        raise PartlyExported(exported, failures)
     return exported
 
 
@@ -166,7 +166,7 @@ class _HeldOut:
 def _basis(
     source: Path,
     folder: Path,
-    wanted: Wanted,
+    wanted: ExportOptions,
     classes: ClassList | None,
     threads: int,
     on_step: Callable[[str], None],
@@ -181,7 +181,7 @@ def _basis(
     check_names("--keep", wanted.keep, net.spec.arch)
     digest, pictures, calibration, ranges, held_out = (
         sha256(source),
-        check_pictures(net.spec.crop),
+        check_images(net.spec.crop),
         None,
         {},
         None,
@@ -190,7 +190,7 @@ def _basis(
     if any(p.activations for p in precisions):
         _refuse_keeping_all(wanted.keep, net)
     if wanted.calibration or any(p.activations for p in precisions):
-        chosen = calibration_pictures(wanted.calibration, wanted.calibration_images, net)
+        chosen = open_calibration_images(wanted.calibration, wanted.calibration_images, net)
         images = split(chosen)
         warn_of_few(chosen, on_step)
         kept = folder / f"{net.spec.arch}.calibration.json"
@@ -263,7 +263,7 @@ def _return_large_blocks() -> None:
 def _release(
     source: Path,
     folder: Path,
-    wanted: Wanted,
+    wanted: ExportOptions,
     precision: Precision,
     classes,
     basis: _Basis,
@@ -386,7 +386,9 @@ def _partials(path: Path, external_data: bool) -> Iterator[tuple[Path, Path | No
             yield partial, data
 
 
-def _quantization(wanted: Wanted, precision: Precision, ranges: dict[str, Range]) -> Quantization:
+def _quantization(
+    wanted: ExportOptions, precision: Precision, ranges: dict[str, Range]
+) -> Quantization:
     thresholds = clip(ranges, wanted.method, precision)
     last = thresholds.pop(LAST)
     quantized = {name: t for name, t in thresholds.items() if name not in wanted.keep}

@@ -15,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 from export.onnx.onnx_file import place, read_referring
 from export.release import Exported
 from export.tensorrt.build import read_described
-from export.verify.parity import check_pictures, compare, judge_exact
+from export.verify.parity import check_images, compare, judge_exact
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import check_manifest, manifest_path
 from vgg_deploy.exported.ncnn_files import (
@@ -58,7 +58,7 @@ def export_ncnn(source: Path, threads: int, on_step: Callable[[str], None]) -> E
         files = NcnnFiles(param, weights, artifact)
         files.check()
         on_step(f"checking {path.name} in ncnn against {REFERENCE}")
-        pictures = check_pictures(artifact.spec.crop)
+        pictures = check_images(artifact.spec.crop)
         wanted = list(
             map(OnnxRuntime(source, threads=threads, optimisation="ENABLE_EXTENDED"), pictures)
         )

@@ -14,7 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from export.release import Wanted, export_onnx
+from export.release import ExportOptions, export_onnx
 from tests.support.nets import picture, save_net, thin_net
 from vgg_deploy.data.built_in import CLASSES as PICTURED
 from vgg_deploy.net.archs import ARCHS, macs
@@ -139,7 +139,7 @@ def prepared(tmp_path_factory):
     files = {"weights": weights}
     for form, name in (("uint8", "fp32"), ("normalised", "normalised")):
         files[name] = export_onnx(
-            weights, folder / name, Wanted(("fp32",), form=form), None, 1, lambda text: None
+            weights, folder / name, ExportOptions(("fp32",), form=form), None, 1, lambda text: None
         )[0].path
     return {**files, "photos": folder / "photos"}
 
@@ -316,7 +316,7 @@ def test_the_comparison_with_peers_in_rehearsal(tmp_path):
 def test_the_work_of_groups_is_the_work(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     scaling, spec = importlib.import_module("scaling"), thin_net("D", crop=224).spec
-    for shape in (scaling.Shape(1, 224, 224), scaling.Shape(3, 257, 341)):
+    for shape in (scaling.InputShape(1, 224, 224), scaling.InputShape(3, 257, 341)):
         whole = shape.batch * macs(ARCHS["D"], shape.height, shape.width, 4, spec.width, 224)
         assert sum(scaling.group_work(spec, shape).values()) == scaling.work(spec, shape) == whole
 

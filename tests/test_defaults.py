@@ -6,10 +6,10 @@ from dataclasses import fields
 from bench.cli import main as vgg_bench
 from bench.request import Request
 from export.cli import main as vgg_export
-from export.export_options import Engines, Wanted
+from export.export_options import EngineOptions, ExportOptions
 from train.__main__ import main as train
 from train.recipe.config import TrainConfig
-from train.session import Machine
+from train.session import RunSettings
 
 
 def given_nothing(command) -> dict:
@@ -23,7 +23,7 @@ def test_export():
         "per_channel": params["quantize_weights"] == "per-channel",
         "flavour": params["flavour_name"],
     }
-    for record in (Wanted(), Engines()):
+    for record in (ExportOptions(), EngineOptions()):
         for field in fields(record):
             expected = getattr(record, field.name)
             assert params[field.name] == expected, field.name
@@ -40,7 +40,7 @@ def test_bench():
 def test_train():
     """Options of the recipe have none of their own; a help text names the record's."""
     params, config, named = given_nothing(train), TrainConfig(), 0
-    machine = {field.name: field.default for field in fields(Machine)}
+    machine = {field.name: field.default for field in fields(RunSettings)}
     for option in train.params:
         if (
             option.name in machine

@@ -7,10 +7,10 @@ import click
 from click.core import ParameterSource
 
 from train.hints import HINTS
-from train.recipe_options import Number, parse_drops, parse_side, recipe_option
 from train.recipe.config import INITS, PRECISIONS, TRAIN_SCENES
 from train.recipe.number_ranges import CHECKPOINT_EVERY, IMAGES, RECIPE_LIMITS, processes
 from train.recipe.stages import CHAINS
+from train.recipe_options import Number, parse_drops, parse_side, recipe_option
 from vgg_deploy.command_line import Command, parse_channels
 from vgg_deploy.errors import hints, interruptible
 from vgg_deploy.machine import available_cores
@@ -277,7 +277,7 @@ def main(
     if chain == "glorot" and recipe["init"] not in (None, "glorot"):
         raise click.UsageError("the chain glorot fixes how layers are drawn; leave --init out")
     stated = StatedInput(mean, std, channel_order)
-    if not (weights or stated.says_nothing):
+    if not (weights or stated.is_empty):
         raise click.UsageError(
             "--mean, --std and --channel-order describe the weights to start from; add --weights"
         )
@@ -289,9 +289,9 @@ def main(
     # waiting threads must sleep, not spin: the loader's processes need the same cores (read when
     # torch is imported)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from train.command import Request, go_on, train
+    from train.command import TrainRequest, go_on, train
     from train.recipe.stages import FineTune
-    from train.session import Machine
+    from train.session import RunSettings
     from vgg_deploy.job import joined
     from vgg_deploy.machine import pick_device
 
@@ -302,7 +302,7 @@ def main(
 
             job.on_main(check_installed)
         threads = threads or max(1, CORES // job.local_world)
-        place = Machine(
+        place = RunSettings(
             device,
             threads,
             threads if workers is None else workers,
@@ -316,7 +316,7 @@ def main(
             go_on(resume, plan_only, data, place)
         else:
             train(
-                Request(
+                TrainRequest(
                     arch,
                     chain,
                     stage,

@@ -18,14 +18,14 @@ from train.recipe.stages import (
     FineTune,
     Stage,
     config_of,
-    goes_on,
+    continues_training,
     stage_named,
     stages_of,
 )
 from train.record.contents import compare_contents, keep_contents
 from train.record.curves import draw_curves
 from train.record.run_folder import Run
-from train.session import Machine, Sources, check_share, say, train_net
+from train.session import RunSettings, Sources, check_share, say, train_net
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.newest import RUNS
@@ -57,7 +57,7 @@ def train_chain(
     out: Path | None,
     only: str | None,
     plan_only: bool,
-    machine: Machine,
+    settings: RunSettings,
     moved: bool = False,
 ) -> None:
     """Run what is not done yet of the chain in `out`, by default runs/<chain>; or of it the one stage `only`.
@@ -67,39 +67,41 @@ def train_chain(
         is not trained yet.
     """
     folder = out or RUNS / chain.chain
-    chosen = machine.job.on_main(_chosen, chain, only)
-    check_share(chain.base, sources, machine.job)
-    machine.job.on_main(lambda: _same_or_new(folder, chain, only, sources, not plan_only, moved))
-    speed = measure_speed(chain.base, sources, machine)
-    machine.job.on_main(_show, chain, chosen, folder, sources, speed)
+    chosen = settings.job.on_main(_chosen, chain, only)
+    check_share(chain.base, sources, settings.job)
+    settings.job.on_main(lambda: _same_or_new(folder, chain, only, sources, not plan_only, moved))
+    speed = measure_speed(chain.base, sources, settings)
+    settings.job.on_main(_show, chain, chosen, folder, sources, speed)
     if plan_only:
         return
     for stage in chosen:
         run, config = Run(folder / stage.name), chain.config(stage)
-        state = machine.job.on_main(_state, run, config)
+        state = settings.job.on_main(_state, run, config)
         if state == "done":
             continue
         say(f"\nStage {stage.name}: net {config.arch}, {config.s}, {state}")
-        begun = machine.job.on_main(lambda run=run: run.exists)
+        begun = settings.job.on_main(lambda run=run: run.exists)
         train_net(
             config,
-            _start(stage, chain, folder, sources, machine),
-            machine,
+            _start(stage, chain, folder, sources, settings),
+            settings,
             run.folder,
             resume=begun,
         )
     say(f"The chain's nets are in {folder}")
-    machine.job.on_main(lambda: say(f"The chain's curves: {draw_curves(folder)}"))
+    settings.job.on_main(lambda: say(f"The chain's curves: {draw_curves(folder)}"))
 
 
-def resume_chain(folder: Path, plan_only: bool, moved_to: str | None, machine: Machine) -> None:
+def resume_chain(
+    folder: Path, plan_only: bool, moved_to: str | None, settings: RunSettings
+) -> None:
     """Resume a chain by what its chain.json says: all of its stages, or the one that was asked for.
 
     Args: moved_to, where its images are now.
     """
-    chain, only, begun = machine.job.on_main(lambda: _begun_with(folder / CHAIN_FILE))
-    sources = sources_of(begun, machine, moved_to)
-    train_chain(chain, sources, folder, only, plan_only, machine, moved_to is not None)
+    chain, only, begun = settings.job.on_main(lambda: _begun_with(folder / CHAIN_FILE))
+    sources = sources_of(begun, settings, moved_to)
+    train_chain(chain, sources, folder, only, plan_only, settings, moved_to is not None)
 
 
 def _begun_with(path: Path) -> tuple[Chain, str | None, dict]:
@@ -175,7 +177,9 @@ def _same_or_new(
         write_text(path, json.dumps(wanted, indent=2) + "\n")
 
 
-def _start(stage: Stage, chain: Chain, folder: Path, sources: Sources, machine: Machine) -> Sources:
+def _start(
+    stage: Stage, chain: Chain, folder: Path, sources: Sources, settings: RunSettings
+) -> Sources:
     """The trained net a stage begins with.
 
     Raises: InputError if that is not there, or not trained to its end.
@@ -191,9 +195,13 @@ def _start(stage: Stage, chain: Chain, folder: Path, sources: Sources, machine: 
                 f"stage {stage.name} starts from {stage.start}, not trained to its end ({state}); train that first: --stage {stage.start}"
             )
 
-    machine.job.on_main(check)
+    settings.job.on_main(check)
     best = run.best
-    return replace(sources, weights=best) if goes_on(stage) else replace(sources, net_a=best)
+    return (
+        replace(sources, weights=best)
+        if continues_training(stage)
+        else replace(sources, net_a=best)
+    )
 
 
 def _state(run: Run, config: TrainConfig) -> str:

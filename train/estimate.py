@@ -9,7 +9,7 @@ import torch
 from train.feed.loader import Views, steps_per_epoch
 from train.first_weights import describe, random_net
 from train.recipe.config import TrainConfig
-from train.session import Machine, Sources, settle
+from train.session import RunSettings, Sources, settle
 from train.step.trainee import shape_for_training, shaped
 from train.step.update import Examples, Updater
 from vgg_deploy.job import ALONE
@@ -48,32 +48,32 @@ class Speed:
         )
 
 
-def measure_speed(base: TrainConfig, sources: Sources, machine: Machine) -> Speed:
+def measure_speed(base: TrainConfig, sources: Sources, settings: RunSettings) -> Speed:
     """Time two updates of net A and the views of a few images."""
-    settle(machine)
+    settle(settings)
     config = replace(base, arch="A", init="he")
-    share = config.batch // machine.job.world
-    trial = replace(config, batch=share if machine.device == "cuda" else min(share, TRIAL_BATCH))
+    share = config.batch // settings.job.world
+    trial = replace(config, batch=share if settings.device == "cuda" else min(share, TRIAL_BATCH))
     with elapsed("timing a few updates"):
         gmacs_s, image_s = (
-            _update_seconds(trial, sources, machine),
-            _image_seconds(config, sources, machine),
+            _update_seconds(trial, sources, settings),
+            _image_seconds(config, sources, settings),
         )
-    together = np.mean(machine.job.gather((gmacs_s, image_s)), axis=0) / machine.job.world
+    together = np.mean(settings.job.gather((gmacs_s, image_s)), axis=0) / settings.job.world
     return Speed(*together.tolist())
 
 
-def _update_seconds(config: TrainConfig, sources: Sources, machine: Machine) -> float:
+def _update_seconds(config: TrainConfig, sources: Sources, settings: RunSettings) -> float:
     """Seconds a GMAC of forward pass."""
     spec = describe(config, sources.train, Preprocessing(), "")
-    net = shape_for_training(random_net(spec, config), machine.device, config.precision)
+    net = shape_for_training(random_net(spec, config), settings.device, config.precision)
     updater = Updater(net, False, config, ALONE, compiled=False)
     inputs = shaped(
-        torch.zeros(config.batch, 3, config.crop, config.crop, device=machine.device),
+        torch.zeros(config.batch, 3, config.crop, config.crop, device=settings.device),
         config.precision,
     )
-    labels = torch.zeros(config.batch, dtype=torch.int64, device=machine.device)
-    examples = Examples(inputs, labels, torch.arange(config.batch, device=machine.device))
+    labels = torch.zeros(config.batch, dtype=torch.int64, device=settings.device)
+    examples = Examples(inputs, labels, torch.arange(config.batch, device=settings.device))
     updater.step(examples, 0, config.batch, 1e-6).cpu()
     begun = time.perf_counter()
     for step in (1, 2):
@@ -86,10 +86,10 @@ def _update_seconds(config: TrainConfig, sources: Sources, machine: Machine) -> 
     return seconds / (config.batch * gmacs)
 
 
-def _image_seconds(config: TrainConfig, sources: Sources, machine: Machine) -> float:
+def _image_seconds(config: TrainConfig, sources: Sources, settings: RunSettings) -> float:
     views = Views(sources.train, config, Preprocessing(), np.zeros((3, 3)))
     chosen = [i * len(sources.train) // TRIAL_IMAGES for i in range(TRIAL_IMAGES)]
     begun = time.perf_counter()
     for index in chosen:
         views[0, index]
-    return (time.perf_counter() - begun) / TRIAL_IMAGES / max(1, machine.workers)
+    return (time.perf_counter() - begun) / TRIAL_IMAGES / max(1, settings.workers)

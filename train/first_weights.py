@@ -14,7 +14,7 @@ from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.net.foreign_weights import Assumed, read_foreign
-from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
+from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import FROM_A, VGG, initialise, start_from_a
 from vgg_deploy.net.open_net import is_own, open_net
 from vgg_deploy.net.spec import NetSpec, Preprocessing
@@ -45,7 +45,7 @@ def random_net(spec: NetSpec, config: TrainConfig) -> VGG:
     return net
 
 
-def load_what_fits(net: VGG, path: Path, stated: StatedInput = SAYS_NOTHING) -> str:
+def load_what_fits(net: VGG, path: Path, stated: StatedInput = NOTHING_STATED) -> str:
     """Copy every layer of `path` into `net`, fc8 only when its classes agree; say what was copied.
 
     Raises: InputError if a layer has another shape.
@@ -81,7 +81,7 @@ class Weights(NamedTuple):
     assumed: Assumed | None  # of weights of another project
 
 
-def weights_of(path: Path, stated: StatedInput = SAYS_NOTHING) -> Weights:
+def weights_of(path: Path, stated: StatedInput = NOTHING_STATED) -> Weights:
     """Weights and preprocessing of a checkpoint or of a foreign file, which may lack fc6-fc8.
 
     Args:
@@ -91,7 +91,7 @@ def weights_of(path: Path, stated: StatedInput = SAYS_NOTHING) -> Weights:
         InputError: If the file cannot be used, or is a checkpoint and an input is stated.
     """
     if is_own(path):
-        if not stated.says_nothing:
+        if not stated.is_empty:
             raise InputError(
                 f"{path}: a checkpoint knows its own input; leave --mean, --std and --channel-order out"
             )

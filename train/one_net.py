@@ -7,7 +7,7 @@ from train.first_weights import describe, newest_fitting_a
 from train.recipe.config import RECIPES, TRAIN_SCENES, VAL_SCENES, TrainConfig
 from train.recipe.rates import describe_rate, epochs, with_options
 from train.record.run_folder import Run
-from train.session import Machine, Sources, say, train_net
+from train.session import RunSettings, Sources, say, train_net
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.errors import InputError
@@ -35,12 +35,12 @@ def recipe_for(data: str | None, weights: Path | None, options: dict) -> tuple[s
 
 
 def train_one(
-    config: TrainConfig, sources: Sources, out: Path | None, machine: Machine, init: str | None
+    config: TrainConfig, sources: Sources, out: Path | None, settings: RunSettings, init: str | None
 ) -> None:
     """Train one net from scratch, from an A, or from a file. Args: init, the draw that was asked for by name, which no A then replaces."""
-    machine.job.on_main(_need_folder, out)
-    if machine.job.on_main(lambda: out is not None and Run(out).of_job()):
-        resume_run(out, machine)
+    settings.job.on_main(_need_folder, out)
+    if settings.job.on_main(lambda: out is not None and Run(out).belongs_to_this_job()):
+        resume_run(out, settings)
         return
     if sources.net_a and sources.weights:
         raise InputError("--weights and --net-a both say where layers start; give one of them")
@@ -49,9 +49,9 @@ def train_one(
             f"--net-a starts B, C, D and E; net {config.arch} has nothing to take from an A"
         )
     if not (init or sources.net_a or sources.weights):
-        config, sources = _choose_start(config, sources, machine, out.parent if out else RUNS)
-    announce(config, sources, machine)
-    train_net(config, sources, machine, out)
+        config, sources = _choose_start(config, sources, settings, out.parent if out else RUNS)
+    announce(config, sources, settings)
+    train_net(config, sources, settings, out)
 
 
 def _need_folder(out: Path | None) -> None:
@@ -61,21 +61,21 @@ def _need_folder(out: Path | None) -> None:
         )
 
 
-def resume_run(folder: Path, machine: Machine, moved_to: str | None = None) -> None:
+def resume_run(folder: Path, settings: RunSettings, moved_to: str | None = None) -> None:
     """Resume a run where it stopped, by the recipe it was started with.
 
     Args: moved_to, where its images are now.
     """
-    config, begun = machine.job.on_main(Run(folder).begun_with)
-    train_net(config, sources_of(begun, machine, moved_to), machine, folder, resume=True)
+    config, begun = settings.job.on_main(Run(folder).saved_config)
+    train_net(config, sources_of(begun, settings, moved_to), settings, folder, resume=True)
 
 
-def sources_of(begun: dict, machine: Machine, moved_to: str | None = None) -> Sources:
+def sources_of(begun: dict, settings: RunSettings, moved_to: str | None = None) -> Sources:
     """The files again that `Sources.as_json` names. Args: moved_to, where the images are now."""
     if moved_to:
         begun = {**begun, "data": moved_to}
     data = None if begun["data"] == BUILT_IN else begun["data"]
-    train, val = open_sets(data, begun["images"], machine.on_error, machine.job)
+    train, val = open_sets(data, begun["images"], settings.on_error, settings.job)
     weights, net_a = (
         Path(begun[name]) if begun.get(name) else None for name in ("weights", "net_a")
     )
@@ -137,14 +137,14 @@ def _refuse_one_class(train: Dataset) -> None:
 
 
 def _choose_start(
-    config: TrainConfig, sources: Sources, machine: Machine, runs: Path
+    config: TrainConfig, sources: Sources, settings: RunSettings, runs: Path
 ) -> tuple[TrainConfig, Sources]:
     """B-E start from the newest A that fits and was trained to its end. Where there is none, the paper's recipe takes Glorot's draw; the small one
     trains an A first, which takes minutes."""
     if config.arch in ("A", "A-LRN"):
         return config, sources
     wanted = describe(config, sources.train, Preprocessing(), "")
-    found = machine.job.on_main(newest_fitting_a, runs, wanted, _pass_over, _pass_over_unreadable)
+    found = settings.job.on_main(newest_fitting_a, runs, wanted, _pass_over, _pass_over_unreadable)
     if found:
         return config, replace(sources, net_a=found)
     if sources.recipe == "small":
@@ -152,8 +152,8 @@ def _choose_start(
             f"No trained A that fits {config.arch} in {runs}: training A first, then {config.arch} from its layers (section 3.1)"
         )
         config_a = replace(config, arch="A")
-        announce(config_a, sources, machine)
-        return config, replace(sources, net_a=train_net(config_a, sources, machine, None).best)
+        announce(config_a, sources, settings)
+        return config, replace(sources, net_a=train_net(config_a, sources, settings, None).best)
     say(
         f"No trained A that fits {config.arch} in {runs}: all layers start from Glorot's draw, which needs no pre-training "
         "(the authors' later remark). For the paper's chain: --chain paper."
@@ -171,7 +171,7 @@ def _pass_over_unreadable(reason: str) -> None:
     say(f"Not considered as a trained A: {reason}")
 
 
-def announce(config: TrainConfig, sources: Sources, machine: Machine) -> None:
+def announce(config: TrainConfig, sources: Sources, settings: RunSettings) -> None:
     """The plan of one net in a few lines."""
     count = parameters(ARCHS[config.arch], len(sources.train.classes), config.width, config.crop)
     say(
@@ -186,13 +186,13 @@ def announce(config: TrainConfig, sources: Sources, machine: Machine) -> None:
         say(
             f"From {len(sources.train.packed.shards)} tar shards in {config.streams} streams, shuffled among {config.shuffle_buffer} images"
         )
-    jobs = f"{machine.job.world} processes, each with " if machine.job.world > 1 else ""
+    jobs = f"{settings.job.world} processes, each with " if settings.job.world > 1 else ""
     say(
-        f"On {machine.device}, {config.precision}, {jobs}{machine.threads} threads and {machine.workers} loader processes"
+        f"On {settings.device}, {config.precision}, {jobs}{settings.threads} threads and {settings.workers} loader processes"
     )
     cores = available_cores()
-    if machine.workers * machine.job.local_world > cores:
+    if settings.workers * settings.job.local_world > cores:
         say(
-            f"--workers {machine.workers}: there are more loader processes than the {cores} cores that "
+            f"--workers {settings.workers}: there are more loader processes than the {cores} cores that "
             "this job may use, so they wait for each other"
         )

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from train.recipe_options import Number
 from train.recipe.number_ranges import IMAGES_PER_SHARD, RECIPE_LIMITS
+from train.recipe_options import Number
 from vgg_deploy.command_line import Command
 from vgg_deploy.errors import hints, interruptible
 

@@ -6,13 +6,13 @@ from typing import Any
 import click
 
 from train.recipe.config import PLATEAU, RECIPES
-from train.recipe.number_ranges import RECIPE_LIMITS, SIDE_LIMITS, Limits
+from train.recipe.number_ranges import RECIPE_LIMITS, SIDE_LIMITS, NumberRange
 
 
 class Number(click.ParamType):
     """A number within limits; nan, inf and everything outside are refused with the range."""
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: NumberRange):
         self.limits = limits
         self.name = "integer" if limits.whole else "float"
 

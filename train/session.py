@@ -15,8 +15,8 @@ from train.feed.colour_statistics import Colours, measure_colours
 from train.feed.loader import (
     Views,
     check_streams,
+    explain_lost_worker,
     steps_per_epoch,
-    told_when_a_worker_ends,
     train_batches,
 )
 from train.feed.unreadable import Skipped, check_headers, refuse_unreadable
@@ -34,7 +34,7 @@ from train.step.validation import dense_validation
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError, UnreadableImage
 from vgg_deploy.job import ALONE, Job
-from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
+from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.spec import NetSpec, Preprocessing
 
@@ -43,7 +43,7 @@ CHECKPOINT_EVERY = 1000  # updates
 
 
 @dataclass(frozen=True)
-class Machine:
+class RunSettings:
     """Where and how the work is done; none of it changes the result beyond rounding."""
 
     device: str
@@ -68,7 +68,7 @@ class Sources:
     net_a: Path | None = None  # start FROM_A's layers from this net
     freeze: bool = False  # train fc6-fc8 only
     images: int | None = None  # how many training images were asked for
-    stated: StatedInput = SAYS_NOTHING  # of the input of `weights`
+    stated: StatedInput = NOTHING_STATED  # of the input of `weights`
 
     def as_json(self) -> dict:
         """What a resumed run needs to open the same files."""
@@ -83,7 +83,7 @@ class Sources:
             "freeze": self.freeze,
             "images": self.images,
         }
-        return named if self.stated.says_nothing else {**named, "stated": self.stated.as_json()}
+        return named if self.stated.is_empty else {**named, "stated": self.stated.as_json()}
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Beginning:
 def train_net(
     config: TrainConfig,
     sources: Sources,
-    machine: Machine,
+    settings: RunSettings,
     folder: Path | None,
     resume: bool = False,
 ) -> Run:
@@ -113,12 +113,12 @@ def train_net(
     Raises: InputError for data or files that do not fit, Interrupted after a signal, when the work was saved.
     """
     with ExitStack() as lock:
-        return _train_net(config, sources, machine, folder, resume, lock)
+        return _train_net(config, sources, settings, folder, resume, lock)
 
 
-def settle(machine: Machine) -> None:
+def settle(settings: RunSettings) -> None:
     """Set PyTorch as updates want it."""
-    torch.set_num_threads(machine.threads)
+    torch.set_num_threads(settings.threads)
     torch.backends.cudnn.allow_tf32 = False  # on by default; float32 means float32 here
     torch.backends.cudnn.benchmark = True  # one input size, thousands of times
 
@@ -126,38 +126,40 @@ def settle(machine: Machine) -> None:
 def _train_net(
     config: TrainConfig,
     sources: Sources,
-    machine: Machine,
+    settings: RunSettings,
     folder: Path | None,
     resume: bool,
     lock: ExitStack,
 ) -> Run:
-    job = machine.job
+    job = settings.job
     check_share(config, sources, job)
-    settle(machine)
-    if machine.on_error == "stop":
-        job.on_main(lambda: check_headers(sources.val, machine.threads * job.local_world))
+    settle(settings)
+    if settings.on_error == "stop":
+        job.on_main(lambda: check_headers(sources.val, settings.threads * job.local_world))
     begun: list[Beginning] = []
-    job.on_main(lambda: begun.append(_beginning(config, sources, machine, folder, resume, lock)))
+    job.on_main(lambda: begun.append(_beginning(config, sources, settings, folder, resume, lock)))
     spec, state, run, resumed = job.on_main(lambda: begun[0].shared)
-    net = shape_for_training(begun[0].net if begun else VGG(spec), machine.device, config.precision)
-    updater = Updater(net, sources.freeze, config, job, machine.compiled)
+    net = shape_for_training(
+        begun[0].net if begun else VGG(spec), settings.device, config.precision
+    )
+    updater = Updater(net, sources.freeze, config, job, settings.compiled)
     if resumed:
         updater.load_state(begun[0].held if begun else None)
     begun.clear()  # with the checkpoint's own tensors
-    keeper = _keeper(run, machine) if job.is_main else None
+    keeper = _keeper(run, settings) if job.is_main else None
     say(f"Checkpoints and metrics.csv go to {run.folder}")
     if sources.freeze:
-        batches, validate = _frozen(net, config, sources, machine, state.step)
+        batches, validate = _frozen(net, config, sources, settings, state.step)
     else:
         colours = Colours.from_json(state.colours)
-        batches = _examples(net, config, sources, machine, colours, state.step)
+        batches = _examples(net, config, sources, settings, colours, state.step)
         validate = dense_validation(
-            net, config.precision, sources.val, machine.threads, machine.on_error, job, say
+            net, config.precision, sources.val, settings.threads, settings.on_error, job, say
         )
     health = Health(len(spec.classes), config.init, say)
     board = keeper.board if keeper else None
     closed = closing(board) if board else nullcontext()
-    with told_when_a_worker_ends(run.way_on), closing(batches), closed:  # ends loader processes
+    with explain_lost_worker(run.resume_command), closing(batches), closed:  # ends loader processes
         fit(
             updater,
             batches,
@@ -195,32 +197,32 @@ def check_share(config: TrainConfig, sources: Sources, job: Job) -> None:
 def _beginning(
     config: TrainConfig,
     sources: Sources,
-    machine: Machine,
+    settings: RunSettings,
     folder: Path | None,
     resume: bool,
     lock: ExitStack,
 ) -> Beginning:
     """The run's folder, locked, with a net to begin with or the one of its last checkpoint."""
     if not resume:
-        colours = _colours(sources, machine)
+        colours = _colours(sources, settings)
         run = Run.create(folder, config, sources.as_json())
         lock.enter_context(run.alone())
         return _first(config, sources, colours, run)
     run = Run(folder)
     lock.enter_context(run.alone())
     if run.last.exists():
-        return _go_on(run, config, sources, machine)
+        return _go_on(run, config, sources, settings)
     say(f"{folder} has no checkpoint yet: beginning at step 0.")
-    return _first(config, sources, _colours(sources, machine), run)
+    return _first(config, sources, _colours(sources, settings), run)
 
 
-def _colours(sources: Sources, machine: Machine) -> Colours:
+def _colours(sources: Sources, settings: RunSettings) -> Colours:
     """Mean colour and axes of the training images.
 
     Raises: InputError for unreadable ones unless they are skipped.
     """
-    colours = measure_colours(sources.train, machine.threads * machine.job.local_world)
-    if machine.on_error == "stop":
+    colours = measure_colours(sources.train, settings.threads * settings.job.local_world)
+    if settings.on_error == "stop":
         refuse_unreadable(colours)
     return colours
 
@@ -242,7 +244,7 @@ def _first(config: TrainConfig, sources: Sources, colours: Colours, run: Run) ->
     say(f"Mean RGB subtracted: {', '.join(f'{m:.2f}' for m in preprocessing.mean)}{measured}")
     state = State(len(sources.train), colours=colours.as_json())
     keep_contents(run.folder, sources.train, sources.val)
-    run.begin_from(state)
+    run.start_from(state)
     return Beginning(net, run, state)
 
 
@@ -278,7 +280,7 @@ def _of_weights(path: Path, stated: StatedInput) -> Preprocessing:
     return held.preprocessing
 
 
-def _go_on(run: Run, config: TrainConfig, sources: Sources, machine: Machine) -> Beginning:
+def _go_on(run: Run, config: TrainConfig, sources: Sources, settings: RunSettings) -> Beginning:
     held, state = run.load_last()
     if held.spec.classes != sources.train.classes:
         raise InputError(
@@ -289,9 +291,9 @@ def _go_on(run: Run, config: TrainConfig, sources: Sources, machine: Machine) ->
     net = VGG(held.spec)
     net.load_state_dict(held.weights)
     if state.colours is None:
-        state.colours = _colours(sources, machine).as_json()
+        state.colours = _colours(sources, settings).as_json()
     run.note_data(sources.data)
-    run.begin_from(state)
+    run.start_from(state)
     say(f"Going on with {run.folder} at step {state.step}.")
     return Beginning(net, run, state, held.training)
 
@@ -325,28 +327,33 @@ def _same_data(run: Run, sources: Sources, state: State) -> None:
     keep_contents(run.folder, sources.train, sources.val)
 
 
-def _keeper(run: Run, machine: Machine) -> Keeper:
-    if not machine.tensorboard:
-        return Keeper(run, machine.checkpoint_every)
-    from train.record.tensorboard import Board
+def _keeper(run: Run, settings: RunSettings) -> Keeper:
+    if not settings.tensorboard:
+        return Keeper(run, settings.checkpoint_every)
+    from train.record.tensorboard import TensorBoardWriter
 
     say(f"Losses and errors for TensorBoard: tensorboard --logdir {run.folder}")
-    return Keeper(run, machine.checkpoint_every, Board(run))
+    return Keeper(run, settings.checkpoint_every, TensorBoardWriter(run))
 
 
 def _examples(
-    net: VGG, config: TrainConfig, sources: Sources, machine: Machine, colours: Colours, begin: int
+    net: VGG,
+    config: TrainConfig,
+    sources: Sources,
+    settings: RunSettings,
+    colours: Colours,
+    begin: int,
 ) -> Generator[Examples, None, None]:
     """Augmented batches with the mean subtracted, on the device; reports or refuses unreadable images."""
     pre, crop = net.spec.preprocessing, net.spec.crop
     views = Views(sources.train, config, pre, colours.components())
-    mean = torch.tensor(pre.mean, dtype=torch.float32, device=machine.device).view(1, 3, 1, 1)
-    job = machine.job
+    mean = torch.tensor(pre.mean, dtype=torch.float32, device=settings.device).view(1, 3, 1, 1)
+    job = settings.job
     skipped = Skipped("Left out", say if job.is_main else _say_to_stderr)
     for batch in train_batches(
-        views, begin, machine.workers, machine.device == "cuda", job.rank, job.world
+        views, begin, settings.workers, settings.device == "cuda", job.rank, job.world
     ):
-        if batch.unreadable and machine.on_error == "stop":
+        if batch.unreadable and settings.on_error == "stop":
             raise UnreadableImage(batch.unreadable[0])
         skipped.report(batch.unreadable)
         if not len(batch.labels):
@@ -354,10 +361,10 @@ def _examples(
                 raise InputError(
                     f"{sources.train.root}: not one image of a batch of {config.batch} could be read"
                 )
-            none = batch.labels.to(machine.device)
-            yield Examples(torch.zeros(0, 3, crop, crop, device=machine.device), none, none)
+            none = batch.labels.to(settings.device)
+            yield Examples(torch.zeros(0, 3, crop, crop, device=settings.device), none, none)
             continue
-        crops, shifts, labels, rows = (t.to(machine.device, non_blocking=True) for t in batch[:4])
+        crops, shifts, labels, rows = (t.to(settings.device, non_blocking=True) for t in batch[:4])
         inputs = crops.float() - mean + shifts[:, :, None, None]
         yield Examples(shaped(inputs, config.precision), labels, rows)
 
@@ -368,13 +375,13 @@ def _say_to_stderr(text: str) -> None:
 
 
 def _frozen(
-    net: VGG, config: TrainConfig, sources: Sources, machine: Machine, begin: int
+    net: VGG, config: TrainConfig, sources: Sources, settings: RunSettings, begin: int
 ) -> tuple[Generator[Examples, None, None], Validate]:
     how = frozen.Extraction(
-        net, net.spec.test_side, machine.device, machine.threads, machine.on_error, say
+        net, net.spec.test_side, settings.device, settings.threads, settings.on_error, say
     )
     val = maps.whole_maps(sources.val, how)
     train = frozen.pool5_features(sources.train, how)
     Skipped("Left out", say).report(train.feed.unreadable.values())
-    batches = frozen.feature_batches(train, sources.train.labels, config, begin, machine.device)
+    batches = frozen.feature_batches(train, sources.train.labels, config, begin, settings.device)
     return batches, maps.map_validation(how, val, sources.val, config.precision)

@@ -185,7 +185,7 @@ def _record(
     top5, interval5 = _error(places, 5)
     return AccuracyRow(
         model=" + ".join(m.name for m in members),
-        runtime=_joined(m.runtime.runtime for m in members),
+        runtime=_joined(m.runtime.name for m in members),
         precision=_joined(m.runtime.precision for m in members),
         protocol=row.protocol,
         scales=row.scales,

@@ -223,7 +223,7 @@ def report_old_cells(folder: Path) -> None:
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
     """Keep other runs from writing the same cells during the block.
 
     Raises:

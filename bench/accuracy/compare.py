@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from bench.accuracy.distance import Distance
 from bench.accuracy.accuracy_rows import ClassIndex, Scored
+from bench.accuracy.distance import Distance
 from bench.statistics import paired_test
 from vgg_deploy.scoring import Interval
 

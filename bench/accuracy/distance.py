@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.accuracy.accuracy_rows import ClassIndex, averaged, columns_in_order
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.protocols import Row
-from bench.accuracy.accuracy_rows import ClassIndex, averaged, columns_in_order
 from bench.models import Model
 from vgg_deploy.net.spec import NetSpec, numbered
 
@@ -85,7 +85,7 @@ def _same_net(first: Model, second: Model) -> bool:
     if first.origin != second.origin:
         return False
     for runtime in (first.runtime, second.runtime):
-        if runtime.precision != "fp32" or runtime.runtime not in TRUE_FLOAT32:
+        if runtime.precision != "fp32" or runtime.name not in TRUE_FLOAT32:
             return False
     one, two = first.runtime.spec, second.runtime.spec
     same = all(

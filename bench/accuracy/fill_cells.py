@@ -15,7 +15,7 @@ from bench.models import Model
 from bench.speed.first_calls import ShapeLog
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
-from vgg_deploy.data.size_batches import Batch, size_batches, usual_room
+from vgg_deploy.data.size_batches import Batch, default_budget, size_batches
 from vgg_deploy.errors import InputError
 from vgg_deploy.images.crops import VIEW_SETS, cut
 from vgg_deploy.job import ALONE, Job
@@ -113,7 +113,9 @@ def fill_cells(
     )
     costs = {cell: _picture_macs(models[cell.model].runtime, cell) for cell in stored}
     work = sum(costs[cell] * int((mine & ~kept.finished).sum()) for cell, kept in stored.items())
-    room = page_locked if any(model.runtime.device == "cuda" for model in models) else usual_room
+    room = (
+        page_locked if any(model.runtime.device == "cuda" for model in models) else default_budget
+    )
     scored = 0
     failed: dict[int, str] = {}
     try:
@@ -204,7 +206,7 @@ def _fill(
             ~np.all([stored.finished[found.indices] for stored in parts.values()], axis=0)
         )
         # so few images a time that an interruption loses one call's worth of pictures
-        step = max(1, batch // max(views_per_image(c, runtime.runtime.spec.crop) for c in parts))
+        step = max(1, batch // max(views_per_image(c, runtime.inner.spec.crop) for c in parts))
         for some in (todo[i : i + step] for i in range(0, len(todo), step)):
             # a whole batch as it lies: taking all of its rows would copy it, out of the room it was put into
             images = found.images if len(some) == len(found.images) else found.images[some]
@@ -245,7 +247,7 @@ def _fill_crops(
     batch: int,
 ) -> int:
     """Mean posteriors of the crops of (N, 3, h, w) uint8; a crop that several sets share is scored once."""
-    spec = runtime.runtime.spec
+    spec = runtime.inner.spec
     crop, filter = spec.crop, spec.preprocessing.filter
     sets = {cell: VIEW_SETS[cell.views](*images.shape[2:], crop) for cell in cells}
     distinct = list(dict.fromkeys(view for views in sets.values() for view in views))

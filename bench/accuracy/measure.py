@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.accuracy.cell_store import StoredCell, only_one
+from bench.accuracy.accuracy_rows import ClassIndex, Scored, score_row
+from bench.accuracy.cell_store import StoredCell, exclusive
 from bench.accuracy.class_match import classes_of_models
 from bench.accuracy.compare import Pair, compare, compare_all
 from bench.accuracy.distance import distance
 from bench.accuracy.faults import Fault, flip_faults, origin_faults, posterior_faults
 from bench.accuracy.fill_cells import Measured, fill_cells, open_cells
 from bench.accuracy.protocols import Cell, Row
-from bench.accuracy.accuracy_rows import ClassIndex, Scored, score_row
 from bench.accuracy.sampling import fixed_order, looks
 from bench.cpu_kernels import wrong_arithmetic
 from bench.models import Model
@@ -147,7 +147,7 @@ def _opened(
     job.on_main(classes_of_models, dataset, models)  # before hours of work
     wanted = list(dict.fromkeys(cell for row in rows for cell, _ in row.cells()))
     with ExitStack() as until_all_are_done:
-        job.on_main(lambda: until_all_are_done.enter_context(only_one(storage.folder)))
+        job.on_main(lambda: until_all_are_done.enter_context(exclusive(storage.folder)))
         data_sha256 = job.on_main(lambda: dataset.content_sha256(threads * job.local_world))
         stored = open_cells(
             models, wanted, dataset, data_sha256, storage.folder, storage.dtype, threads, job

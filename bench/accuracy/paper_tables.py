@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.accuracy.protocols import Member, Row, rows_of
 from bench.accuracy.accuracy_rows import AccuracyRow
+from bench.accuracy.protocols import Member, Row, rows_of
 from bench.models import Model
 from vgg_deploy.net.spec import NetSpec
 
@@ -144,7 +144,7 @@ def _fusions(models: list[Model]) -> list[tuple[int, ...]]:
     """In each runtime: the paper's sets of nets that are all there, and all nets together."""
     groups: dict[tuple, list[int]] = defaultdict(list)
     for m, model in enumerate(models):
-        groups[model.runtime.runtime, model.runtime.precision].append(m)
+        groups[model.runtime.name, model.runtime.precision].append(m)
     wanted = dict.fromkeys(_sorted(nets) for nets in paper_numbers().nets if " " in nets)
     fusions = []
     for group in groups.values():

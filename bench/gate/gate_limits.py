@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Limits:
+class GateLimits:
     """What a model may lose; None: not limited. Percentage points, and per cent of images."""
 
     top1_drop: float | None = None  # of accuracy, against the reference

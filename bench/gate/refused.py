@@ -52,7 +52,9 @@ def withdraw(ctx: click.Context, error: click.ClickException) -> None:
     out = ctx.params.get("out")
     if out is None or ParameterSource.COMMANDLINE not in asked:
         return
-    from bench.gate.verdict_files import withdraw_verdict  # loads numpy, which --help should not wait for
+    from bench.gate.verdict_files import (
+        withdraw_verdict,  # loads numpy, which --help should not wait for
+    )
     from bench.results_folder import new_run_id
 
     withdraw_verdict(Path(out), error.format_message(), new_run_id())

@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bench.accuracy.accuracy_rows import Scored
 from bench.accuracy.compare import Pair, one_right
 from bench.accuracy.distance import LEAST_IMAGES, rounding_limit
 from bench.accuracy.faults import FAULT_KINDS, FAULT_KINDS_OF_REFERENCE, unexamined
 from bench.accuracy.measure import Accuracy
 from bench.accuracy.protocols import Row
-from bench.accuracy.accuracy_rows import Scored
-from bench.gate.gate_limits import Limits
+from bench.gate.gate_limits import GateLimits
 from bench.statistics.evidence import (
     LEVEL,
     Evidence,
@@ -128,7 +128,7 @@ class Gate:
     """All answers, and what they rest on."""
 
     reference: str
-    limits: Limits
+    limits: GateLimits
     method: Method
     checks: list[Check]
     warnings: list[str]
@@ -180,7 +180,7 @@ class _Counted(NamedTuple):
 class Judge(NamedTuple):
     """What is asked of the models; answers come from `judge`."""
 
-    limits: Limits
+    limits: GateLimits
     rows: set[Row]  # those that count
     cell_type: str  # of the stored posteriors
     method: Method
@@ -220,7 +220,7 @@ def judge(asked: Judge, accuracy: Accuracy, left_out: list[str]) -> Gate:
     )  # fmt: skip
 
 
-def _left_out(limits: Limits, messages: list[str]) -> Check:
+def _left_out(limits: GateLimits, messages: list[str]) -> Check:
     allowed, count = limits.left_out or 0, len(messages)
     verdict = Verdict.PASS if count <= allowed else Verdict.FAIL
     text = f"{count} image{'' if count == 1 else 's'} left out, allowed {allowed}"
@@ -259,7 +259,7 @@ def _of_faults(accuracy: Accuracy) -> list[Check]:
 
 
 def _of_distance(
-    pair: Pair, limits: Limits, rounding: float | None, files: list[str]
+    pair: Pair, limits: GateLimits, rounding: float | None, files: list[str]
 ) -> list[Check]:
     """The limit of the option, else that of pairs that must be equal, on every image scored."""
     limit = rounding if limits.posterior_difference is None else limits.posterior_difference
@@ -320,7 +320,7 @@ def _of_equal(pairs: list[Pair], rows: int) -> str:
     )
 
 
-def _passed_by_equality(pair: Pair, limits: Limits) -> list[Check]:
+def _passed_by_equality(pair: Pair, limits: GateLimits) -> list[Check]:
     c, checks = pair.comparison, []
     reason = (
         f"equal to {c.reference} to rounding on {c.images} images (posteriors differ by at most "

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from xml.etree import ElementTree
 
-from bench.gate.gate_limits import Limits
+from bench.gate.gate_limits import GateLimits
 from bench.gate.verdict import Check, Gate
 from bench.printable import printable
 from bench.results_folder import earlier_files
@@ -57,7 +57,7 @@ def write_gate(gate: Gate, accepted: bool | None, run_id: str, folder: Path) -> 
 
 
 @contextmanager
-def verdict_on_disk(folder: Path, limits: Limits, run_id: str) -> Iterator[None]:
+def verdict_on_disk(folder: Path, limits: GateLimits, run_id: str) -> Iterator[None]:
     """Keep both files true while the block runs; the block itself calls `write_gate`.
 
     A block that ends with an error before that leaves the verdict "error" and the message.
@@ -89,7 +89,7 @@ def withdraw_verdict(folder: Path, message: str, run_id: str) -> None:
     """
     if any((folder / name).is_file() for name in (JSON, XML)):
         _remove(folder)
-        _write_open(folder, Limits(), run_id, ERROR, message)
+        _write_open(folder, GateLimits(), run_id, ERROR, message)
 
 
 def _remove(folder: Path) -> None:
@@ -110,7 +110,7 @@ def _remove(folder: Path) -> None:
             ) from None
 
 
-def _write_open(folder: Path, limits: Limits, run_id: str, verdict: str, message: str) -> None:
+def _write_open(folder: Path, limits: GateLimits, run_id: str, verdict: str, message: str) -> None:
     """The files of a gate without a verdict."""
     _write_json(
         folder,

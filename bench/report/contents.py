@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.accuracy.accuracy_rows import Scored
 from bench.accuracy.by_class import class_accuracy, confusions
 from bench.accuracy.measure import Accuracy
-from bench.accuracy.accuracy_rows import Scored
 from bench.gate.verdict import Gate
 from bench.models import Model
 from bench.printable import printable

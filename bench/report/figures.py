@@ -9,8 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from bench.accuracy.reliability import BINS, expected_calibration_error, reliability
 from bench.accuracy.accuracy_rows import AccuracyRow, Scored
+from bench.accuracy.reliability import BINS, expected_calibration_error, reliability
 from bench.speed.latency import LatencyRow
 
 # Okabe and Ito's colours, which the colour-blind can tell apart and which show on white and on black

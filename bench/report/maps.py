@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 from PIL import Image
 from plotly.subplots import make_subplots
 
-from bench.accuracy.fill_cells import softmax
 from bench.accuracy.accuracy_rows import ClassIndex, Scored
+from bench.accuracy.fill_cells import softmax
 from bench.models import Model
 from bench.report.drawing import Drawing
 from vgg_deploy.data.dataset import Dataset

@@ -24,12 +24,12 @@ from bench.report.tables import (
     rows_for_people,
     shapes_line,
     show,
-    turn_texts,
+    side_by_side_texts,
     widest,
     write_frame,
 )
 from bench.speed.latency import LatencyRow
-from bench.speed.side_by_side import TurnRow
+from bench.speed.side_by_side import SideBySideRow
 from vgg_deploy.files import write_text
 
 
@@ -126,11 +126,13 @@ def latency_section(rows: list[LatencyRow], samples: pd.DataFrame, out: Path) ->
     return [Section(texts, "latency.csv")]
 
 
-def side_by_side_section(rows: list[TurnRow], samples: pd.DataFrame, out: Path) -> list[Section]:
+def side_by_side_section(
+    rows: list[SideBySideRow], samples: pd.DataFrame, out: Path
+) -> list[Section]:
     """side_by_side.csv and side_by_side_samples.csv"""
     write_frame(frame(rows), out / "side_by_side.csv")
     write_frame(samples, out / "side_by_side_samples.csv")
-    texts = turn_texts(rows)
+    texts = side_by_side_texts(rows)
     show(texts)
     return [Section(texts, "side_by_side.csv")]
 

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import pandas as pd
 from rich.table import Table
 
+from bench.accuracy.accuracy_rows import Scored
 from bench.accuracy.compare import Comparison
 from bench.accuracy.protocols import protocol_label
-from bench.accuracy.accuracy_rows import Scored
 from bench.speed.first_calls import ShapeRow, cold_start_s
 from bench.speed.latency import LatencyRow
-from bench.speed.side_by_side import TurnRow
+from bench.speed.side_by_side import SideBySideRow
 from vgg_deploy.files import whole_file
 from vgg_deploy.progress import results
 
@@ -198,7 +198,7 @@ def unsteady_line(rows: list[LatencyRow]) -> str:
     return f"Not steady: {'; '.join(found)}." if found else "All rows are steady."
 
 
-def turn_texts(rows: list[TurnRow]) -> Texts:
+def side_by_side_texts(rows: list[SideBySideRow]) -> Texts:
     """Models against the first, called in turn."""
     heads = [
         "model",

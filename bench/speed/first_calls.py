@@ -48,14 +48,14 @@ class ShapeLog:
     """Calls a runtime and remembers how long each call took, by shape."""
 
     def __init__(self, runtime: Runtime):
-        self.runtime = runtime
+        self.inner = runtime
         # a shape's first call, NaN where the runtime had run the shape before, then the warm ones
         self.ms: dict[tuple[int, ...], list[float]] = {}
 
     def __call__(self, images: np.ndarray) -> Scores:
-        cold = note_call(self.runtime, images)
+        cold = note_call(self.inner, images)
         begun = time.perf_counter()
-        scores = self.runtime(images)
+        scores = self.inner(images)
         ms = 1000 * (time.perf_counter() - begun)
         times = self.ms.setdefault((len(images), *images.shape[2:]), [] if cold else [NAN])
         times.append(ms)

@@ -17,7 +17,7 @@ PAUSE_S = 0.05  # before each call: the threads of the runtime before still spin
 
 
 @dataclass(frozen=True)
-class TurnRow:
+class SideBySideRow:
     """One model against the first at one input size; field names are the columns of side_by_side.csv."""
 
     model: str
@@ -39,9 +39,9 @@ class TurnRow:
     fastest_round: float
 
 
-def measure_turns(
+def measure_side_by_side(
     models: list[Model], sides_of: Callable[[Model], tuple[int, ...]], batches: tuple[int, ...]
-) -> tuple[list[TurnRow], pd.DataFrame]:
+) -> tuple[list[SideBySideRow], pd.DataFrame]:
     """Every model once a round, at every Q x Q and batch size of the first.
 
     Returns: the rows, and every counted time (columns: model, height_px, batch, round, ms).
@@ -75,7 +75,7 @@ def measure_turns(
                             }
                         )
                     )
-    return [TurnRow(**row) for row in rows], pd.concat(samples, ignore_index=True)
+    return [SideBySideRow(**row) for row in rows], pd.concat(samples, ignore_index=True)
 
 
 def _row(models: list[Model], m: int, side: int, ms: np.ndarray) -> dict:

@@ -14,10 +14,10 @@ from contract import Found, Task, peer_command, time_calls
 def evaluate(task: Task) -> Found:
     from bench.accuracy.measure import Storage, measure_accuracy
     from bench.accuracy.protocols import rows_of
-    from bench.models import Ways, open_models
+    from bench.models import ModelOptions, open_models
     from vgg_deploy.data.dataset import open_dataset
 
-    (model,) = open_models([task.model], Ways(threads=task.threads))
+    (model,) = open_models([task.model], ModelOptions(threads=task.threads))
     crop = model.runtime.spec.crop
     if task.view == "net":
         picture = np.random.default_rng(0).integers(0, 256, (1, 3, crop, crop), np.uint8)

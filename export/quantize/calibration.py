@@ -69,7 +69,7 @@ def split(images: Dataset) -> Images:
     return Images(images.take(others), images.take(held_out))
 
 
-def calibration_pictures(folder: Path | str | None, count: int, net: VGG) -> Dataset:
+def open_calibration_images(folder: Path | str | None, count: int, net: VGG) -> Dataset:
     """`count` images spread evenly over a folder and those in it; of a data set, also in tar shards, the training half.
 
     Without a folder the built-in training images, for a net that was trained on them.

@@ -10,15 +10,15 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from export.export_options import Wanted
+from export.export_options import ExportOptions
 from export.precision import PRECISIONS, Precision
-from export.quantize.calibration import calibration_pictures, read_calibration, read_images
+from export.quantize.calibration import open_calibration_images, read_calibration, read_images
 from export.quantize.ranges import clip
 from export.quantize.rounding import LAST, Quantization, input_mapping, layer_as
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.net.class_lists import ClassList
-from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
+from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.progress import progress, results
@@ -41,11 +41,11 @@ class Sensitivity:
 def report_sensitivity(
     source: Path,
     folder: Path,
-    wanted: Wanted,
+    wanted: ExportOptions,
     classes: ClassList | None,
     threads: int,
     on_step: Callable[[str], None],
-    stated: StatedInput = SAYS_NOTHING,
+    stated: StatedInput = NOTHING_STATED,
 ) -> None:
     """Measure, show and save `<arch>.sensitivity.csv`, for every quantized precision that was asked for; kept layers too.
 
@@ -58,7 +58,7 @@ def report_sensitivity(
         )
     net = open_net(source, classes, stated)
     ranges = read_calibration(folder / f"{net.spec.arch}.calibration.json").ranges
-    images = calibration_pictures(wanted.calibration, wanted.calibration_images, net).subset(
+    images = open_calibration_images(wanted.calibration, wanted.calibration_images, net).subset(
         PICTURES
     )
     on_step(f"sensitivity on {len(images)} of the calibration images")

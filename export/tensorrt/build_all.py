@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from export.export_options import Engines
+from export.export_options import EngineOptions
 from export.tensorrt.build import BuiltEngine, build_engine, read_described
 from export.tensorrt.profiles import COMMON, PROFILE_RULES, aspects_of
 from export.tensorrt.targets import pick_targets
@@ -11,7 +11,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.exported.trt_packages import Flavour, pick_flavour
 
 
-def plan_engines(wanted: Engines, precisions: tuple[str, ...]) -> Flavour:
+def plan_engines(wanted: EngineOptions, precisions: tuple[str, ...]) -> Flavour:
     """Refuse what could not be built before anything is exported for it.
 
     Raises: InputError for a flavour that is not there, or a precision that a target does not run.
@@ -24,7 +24,7 @@ def plan_engines(wanted: Engines, precisions: tuple[str, ...]) -> Flavour:
 
 
 def build_engines(
-    files: list[Path], flavour: Flavour, wanted: Engines, on_step: Callable[[str], None]
+    files: list[Path], flavour: Flavour, wanted: EngineOptions, on_step: Callable[[str], None]
 ) -> list[BuiltEngine]:
     """An engine beside every ONNX file.
 

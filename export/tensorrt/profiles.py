@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vgg_deploy.exported.trt_manifest import Profile, Shape
+from vgg_deploy.exported.trt_manifest import InputShape, Profile
 from vgg_deploy.images.geometry import rescaled_size
 from vgg_deploy.progress import progress
 
@@ -65,7 +65,7 @@ PROFILE_RULES = {"per-scale": profiles_per_scale, "covering": covering_profile}
 def _profile(low: int, tuned: int, high: int, batch: int, aspects: Aspects) -> Profile:
     longest = max(rescaled_size(*aspects.longest, high))
     return Profile(
-        Shape(1, low, low),
-        Shape(batch, *rescaled_size(*aspects.usual, tuned)),
-        Shape(batch, longest, longest),
+        InputShape(1, low, low),
+        InputShape(batch, *rescaled_size(*aspects.usual, tuned)),
+        InputShape(batch, longest, longest),
     )

@@ -33,7 +33,7 @@ def pick_targets(
             name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")
         )
     else:
-        known = here = (gpu_at_hand(),)
+        known = here = (current_gpu_target(),)
         if wanted and wanted != here:
             raise InputError(
                 f"--target {','.join(wanted)}: tensorrt builds for the GPU at hand, {here[0]}; build on the target, or use --trt-flavour rtx"
@@ -73,7 +73,7 @@ def what_runs_where(known: tuple[str, ...]) -> str:
     return captured.get()
 
 
-def gpu_at_hand() -> str:
+def current_gpu_target() -> str:
     """Compute capability of PyTorch's current GPU. Raises: InputError without one."""
     import torch
 

@@ -27,7 +27,7 @@ TIE = 1e-6  # posteriors this close have no order
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ParityResult:
     """One batch of pictures through both."""
 
     batch: int
@@ -60,7 +60,7 @@ def check_sizes(crop: int) -> list[tuple[int, int, int]]:
     return sizes
 
 
-def check_pictures(crop: int) -> list[np.ndarray]:
+def check_images(crop: int) -> list[np.ndarray]:
     """Batches (N, 3, H, W) uint8 of built-in pictures, stretched to the sizes of `check_sizes`."""
     sizes = enumerate(check_sizes(crop))
     return [
@@ -123,17 +123,17 @@ def _score_map(net: VGG, images: Tensor) -> Tensor:
 
 def compare(
     found: list[Scores], reference: list[Scores], pictures: list[np.ndarray], by: str = "PyTorch"
-) -> list[Comparison]:
+) -> list[ParityResult]:
     """What a file says of the pictures, against a reference. Args: by, who said that."""
     return [_compare(*each, by) for each in zip(found, reference, pictures, strict=True)]
 
 
-def _compare(found: Scores, wanted: Scores, batch: np.ndarray, by: str) -> Comparison:
+def _compare(found: Scores, wanted: Scores, batch: np.ndarray, by: str) -> ParityResult:
     if found.score_map.shape != wanted.score_map.shape:
         raise CheckFailed(
             f"score map of a {batch.shape} batch is {found.score_map.shape}, {by}'s is {wanted.score_map.shape}"
         )
-    return Comparison(
+    return ParityResult(
         *(batch.shape[0], *batch.shape[2:]),
         map=wanted.score_map.shape[2:],
         score_difference=_largest(found.score_map - wanted.score_map),
@@ -172,7 +172,7 @@ def _largest(values: np.ndarray) -> float:
     return float(np.abs(values).max())
 
 
-def judge_exact(comparisons: list[Comparison], path: Path, by: str = "PyTorch") -> None:
+def judge_exact(comparisons: list[ParityResult], path: Path, by: str = "PyTorch") -> None:
     """Raises: CheckFailed with the worst case if a float32 file differs by more than rounding."""
     for c in comparisons:
         of_largest = _part(c.score_difference, c.largest_score)
@@ -185,7 +185,7 @@ def judge_exact(comparisons: list[Comparison], path: Path, by: str = "PyTorch") 
         )
 
 
-def judge_consistent(comparisons: list[Comparison], path: Path) -> None:
+def judge_consistent(comparisons: list[ParityResult], path: Path) -> None:
     """Raises: CheckFailed if posteriors are not what the file's own scores say, or something is no number."""
     for c in comparisons:
         if not c.inconsistency <= OWN_POSTERIOR:
@@ -195,7 +195,7 @@ def judge_consistent(comparisons: list[Comparison], path: Path) -> None:
             )
 
 
-def judge_reduced(comparisons: list[Comparison], precision: str, path: Path) -> None:
+def judge_reduced(comparisons: list[ParityResult], precision: str, path: Path) -> None:
     """Raises: CheckFailed if a float precision costs more than it ever should."""
     worst = max(comparisons, key=lambda c: np.inf if np.isnan(c.score_error) else c.score_error)
     if not worst.score_error <= REDUCED[precision]:

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 
 from bench.cli import main as vgg_bench
-from export.export_options import Wanted
+from export.export_options import ExportOptions
 from export.release import export_onnx
 from tests.support.nets import save_net, thin_net
 from tests.support.run import run
@@ -15,7 +15,7 @@ from vgg_deploy.runtimes import integer_kernels as arithmetic
 def test_wrong_kernels_fail_the_gate(here, photos, monkeypatch):
     """One value of one fused output is changed by two levels, as a wrong kernel would."""
     source = save_net(thin_net(), here / "A.pt")
-    wanted = Wanted(("fp32", "int8-cpu"), calibration=str(photos))
+    wanted = ExportOptions(("fp32", "int8-cpu"), calibration=str(photos))
     files = [e.path for e in export_onnx(source, here / "out", wanted, None, 1, lambda line: None)]
     args = [source, *files, "--data", photos, "--scales", "32", "--threads", "1"]
     args += ["--measure", "accuracy", "--max-top1-drop", "100"]

@@ -12,13 +12,13 @@ import torch
 from onnx import numpy_helper
 
 from bench.cli import main as vgg_bench
-from bench.models import Ways, open_models, runnable
+from bench.models import ModelOptions, open_models, runnable
 from export import write_ncnn as ncnn_export
 from export.cli import main as vgg_export
-from export.write_ncnn import export_ncnn
-from export.onnx.onnx_file import write_onnx
 from export.onnx.graph import onnx_graph
+from export.onnx.onnx_file import write_onnx
 from export.precision import PRECISIONS
+from export.write_ncnn import export_ncnn
 from tests.support.nets import CLASSES, save_net, thin_net
 from tests.support.run import run
 from vgg_deploy.errors import CheckFailed, InputError
@@ -268,7 +268,7 @@ def test_same_text_other_weights_is_another_model(tmp_path):
         (tmp_path / str(seed)).mkdir()
         exported(tmp_path / str(seed), thin_net("A", seed))
     one, other = open_models(
-        [tmp_path / "0" / "A.fp32.ncnn.param", tmp_path / "1" / "A.fp32.ncnn.param"], Ways()
+        [tmp_path / "0" / "A.fp32.ncnn.param", tmp_path / "1" / "A.fp32.ncnn.param"], ModelOptions()
     )
     assert one.path.read_bytes() == other.path.read_bytes() and one.identity != other.identity
     assert one.identity["runtime"] == "ncnn" and one.identity["version"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.release import Wanted, export_onnx
+from export.release import ExportOptions, export_onnx
 from export.tensorrt.triton import write_repository
 from tests.support.nets import picture, save_net, thin_net
 
@@ -25,7 +25,7 @@ def files(tmp_path_factory):
     (folder / "photos").mkdir()
     for i in range(4):
         picture("disc", rng).save(folder / "photos" / f"{i}.png")
-    wanted = Wanted(
+    wanted = ExportOptions(
         ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8"), calibration=folder / "photos"
     )
     return {

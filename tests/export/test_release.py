@@ -30,7 +30,7 @@ from vgg_deploy.runtimes import Scores
 def export(tmp_path, net=None):
     source = save_net(net or thin_net("D"), tmp_path / "net.pt")
     return release.export_onnx(
-        source, tmp_path / "out", release.Wanted(("fp32",)), None, 2, lambda text: None
+        source, tmp_path / "out", release.ExportOptions(("fp32",)), None, 2, lambda text: None
     )[0]
 
 
@@ -68,7 +68,9 @@ def test_a_net_with_one_answer_brings_a_warning(tmp_path):
         net.fc8.bias.copy_(torch.arange(len(net.fc8.bias)))
     source = save_net(net, tmp_path / "net.pt")
     said = []
-    release.export_onnx(source, tmp_path / "out", release.Wanted(("fp32",)), None, 1, said.append)
+    release.export_onnx(
+        source, tmp_path / "out", release.ExportOptions(("fp32",)), None, 1, said.append
+    )
     assert any("gives the same scores for each of" in line for line in said)
 
 

@@ -1,7 +1,7 @@
 """Exported files that tests bench."""
 
-from export.onnx.onnx_file import write_onnx
 from export.onnx.graph import onnx_graph
+from export.onnx.onnx_file import write_onnx
 from export.precision import PRECISIONS
 from vgg_deploy.exported.metadata import Artifact
 

@@ -71,8 +71,10 @@ def test_what_starts_from_what_is_section_3_1s():
 def test_rates_and_lengths():
     """1e-2 and 74 epochs from a draw or from A; 1e-3 and half as long where the same net goes on, to the same last rate."""
     for name, config in configs("paper").items():
-        goes_on = not name.endswith("256")
-        assert (config.lr, config.epochs) == ((pytest.approx(1e-3), 37) if goes_on else (1e-2, 74))
+        continues_training = not name.endswith("256")
+        assert (config.lr, config.epochs) == (
+            (pytest.approx(1e-3), 37) if continues_training else (1e-2, 74)
+        )
         assert config.lr / 10**config.most_drops == pytest.approx(1e-5)
     drops = configs("paper", epochs=9, lr_drops=(6, 8), most_drops=2)
     assert drops["D-256"].lr_drops == (6, 8)

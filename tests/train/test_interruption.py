@@ -332,7 +332,7 @@ def test_tables_survive_a_machine_that_stopped_within_a_line(stopped):
     assert rows.count("\n") > 1
     for rest in ("4,1,0.0", "\0\0\0\0\0", "9999,9,0.003,1.0,50.0,100.0\n", "\0,1,2,3,4,5\n"):
         Run(stopped).steps.write_text(rows + rest)
-        Run(stopped).begin_from(Run(stopped).load_last()[1])
+        Run(stopped).start_from(Run(stopped).load_last()[1])
         assert Run(stopped).steps.read_text().split() == rows.split()
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from tests.support.run import run
 from train.__main__ import main as train
-from train.recipe_options import Number, parse_side
 from train.pack import main as pack
 from train.recipe.config import INITS, TrainConfig
-from train.recipe.number_ranges import RECIPE_LIMITS, Limits
+from train.recipe.number_ranges import RECIPE_LIMITS, NumberRange
+from train.recipe_options import Number, parse_side
 from vgg_deploy.errors import InputError
 from vgg_deploy.net import model
 
@@ -129,13 +129,13 @@ def test_s_is_read_as_written():
 @pytest.mark.parametrize(
     ("limits", "inside", "outside"),
     [
-        (Limits(1, 5), [1, 5], [0, 6, 1.5, float("nan"), True, "3", None]),
+        (NumberRange(1, 5), [1, 5], [0, 6, 1.5, float("nan"), True, "3", None]),
         (
-            Limits(0, 1, whole=False, below_high=True),
+            NumberRange(0, 1, whole=False, below_high=True),
             [0, 0.0, 0.999],
             [1, 1.0, -1e-9, float("inf"), float("nan")],
         ),
-        (Limits(0, 2, whole=False, above_low=True), [1e-30, 2], [0, 2.0001, float("-inf")]),
+        (NumberRange(0, 2, whole=False, above_low=True), [1e-30, 2], [0, 2.0001, float("-inf")]),
     ],
 )
 def test_limits(limits, inside, outside):

@@ -11,7 +11,7 @@ from vgg_deploy.images.decode import rescaled_part
 from vgg_deploy.images.geometry import rescaled_size
 
 
-class View(NamedTuple):
+class RandomView(NamedTuple):
     """One training example before mean subtraction."""
 
     crop: Tensor  # (3, crop, crop) uint8 RGB
@@ -30,7 +30,7 @@ def random_view(
     components: np.ndarray,
     sigma: float,
     rng: np.random.Generator,
-) -> View:
+) -> RandomView:
     """Draw one view of an RGB image.
 
     Args: side, closed range of S in pixels; components, (3, 3) columns of colour_components; sigma, their spread.
@@ -44,7 +44,7 @@ def random_view(
     if mirrored:
         cut = cut.flip(2)
     shift = components @ rng.normal(0, sigma, 3)
-    return View(cut.contiguous(), shift.astype(np.float32), s, top, left, mirrored)
+    return RandomView(cut.contiguous(), shift.astype(np.float32), s, top, left, mirrored)
 
 
 def centre_crop(image: Tensor, crop: int) -> Tensor:

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
-from train.feed.augment import View, random_view
-from train.feed.shard_order import Lane, Lanes
+from train.feed.augment import RandomView, random_view
+from train.feed.shard_order import Lane, ShardOrder
 from train.recipe.config import TrainConfig
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
@@ -103,7 +103,9 @@ class Views(TorchDataset):
         epoch, index = key
         return self.draw(epoch, index, partial(self.dataset.image, index))
 
-    def draw(self, epoch: int, index: int, opened: Callable[[], Image]) -> tuple[View, int] | str:
+    def draw(
+        self, epoch: int, index: int, opened: Callable[[], Image]
+    ) -> tuple[RandomView, int] | str:
         """A view and its label, or what is wrong with the image: an exception would lose its plain message on the way out of a worker."""
         rng = np.random.default_rng((self.config.seed, epoch, index, 1))
         try:
@@ -147,7 +149,7 @@ class StreamedViews(IterableDataset):
     def _batches(self, mine: range) -> Iterator[TrainBatch]:
         dataset, config = self.views.dataset, self.views.config
         lanes, steps = (
-            Lanes(dataset.packed, config.streams, config.shuffle_buffer, config.seed),
+            ShardOrder(dataset.packed, config.streams, config.shuffle_buffer, config.seed),
             steps_per_epoch(len(dataset), config.batch),
         )
         share = config.batch // config.streams
@@ -162,7 +164,9 @@ class StreamedViews(IterableDataset):
                     [self._example(epoch, *next(lane)) for lane in running for _ in range(share)]
                 )
 
-    def _example(self, epoch: int, index: int, data: bytes | InputError) -> tuple[View, int] | str:
+    def _example(
+        self, epoch: int, index: int, data: bytes | InputError
+    ) -> tuple[RandomView, int] | str:
         if isinstance(data, InputError):
             return data.message
         return self.views.draw(
@@ -223,10 +227,10 @@ def train_batches(
 
 
 @contextmanager
-def told_when_a_worker_ends(way_on: str) -> Iterator[None]:
+def explain_lost_worker(resume_command: str) -> Iterator[None]:
     """Say what it means when PyTorch finds, in the block, that one of its loader processes is gone.
 
-    Args: way_on, the command that resumes the run.
+    Args: resume_command, the command that resumes the run.
     """
     try:
         yield
@@ -244,7 +248,7 @@ def told_when_a_worker_ends(way_on: str) -> Iterator[None]:
         )  # PyTorch's handler would raise the same again, wherever the way out has come to
         raise CheckFailed(
             f"a loader process was killed ({str(error).partition('.')[0]}), perhaps for want of "
-            f"memory; resume with fewer loader processes: {way_on} --workers N"
+            f"memory; resume with fewer loader processes: {resume_command} --workers N"
         ) from None
 
 

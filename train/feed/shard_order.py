@@ -16,7 +16,7 @@ from vgg_deploy.errors import InputError
 
 
 @dataclass(frozen=True)
-class Lanes:
+class ShardOrder:
     """How an epoch is cut and shuffled."""
 
     packed: Packed
@@ -65,7 +65,13 @@ class Lane:
     """One lane of one epoch, as an iterator over (image, what is stored or what is wrong with it)."""
 
     def __init__(
-        self, lanes: Lanes, lane: int, epoch: int, begin: int, end: int, where: Callable[[int], str]
+        self,
+        lanes: ShardOrder,
+        lane: int,
+        epoch: int,
+        begin: int,
+        end: int,
+        where: Callable[[int], str],
     ):
         """Args: begin and end, which images to give out, of the lane's; where, an image's name for messages."""
         order = lanes.shuffled(lane, epoch)

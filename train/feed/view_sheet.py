@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from train.feed.augment import View
+from train.feed.augment import RandomView
 from train.feed.loader import Views
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.shards import Unreachable
@@ -92,7 +92,7 @@ def draw_views(views: Views, count: int, path: Path, on_error: str = "stop") -> 
     return Path(path)
 
 
-def as_shown(view: View) -> np.ndarray:
+def as_shown(view: RandomView) -> np.ndarray:
     """(crop, crop, 3) uint8: the view with its colour shift."""
     shifted = view.crop.permute(1, 2, 0).numpy() + view.shift
     return np.clip(np.rint(shifted), 0, 255).astype(np.uint8)
@@ -111,14 +111,16 @@ def _readable(dataset: Dataset, place: int) -> int:
     raise InputError(f"{dataset.root}: none of its {len(dataset)} images can be read")
 
 
-def _view(views: Views, epoch: int, index: int) -> View:
+def _view(views: Views, epoch: int, index: int) -> RandomView:
     found = views[epoch, index]
     if isinstance(found, str):  # what is wrong with the image
         raise InputError(found)
     return found[0]
 
 
-def _framed(image: Tensor, drawn: list[View], crop: int, room: tuple[int, int]) -> Image.Image:
+def _framed(
+    image: Tensor, drawn: list[RandomView], crop: int, room: tuple[int, int]
+) -> Image.Image:
     """The image as large as fits, with the part that each view shows."""
     height, width = image.shape[1:]
     scale = min(room[0] / width, room[1] / height)
@@ -140,7 +142,7 @@ def _caption(pen: ImageDraw.ImageDraw, corner: tuple[int, int], lines: list[str]
         pen.text((corner[0], corner[1] + 4 + 16 * i), line, colour, TEXT)
 
 
-def _shift(view: View) -> str:
+def _shift(view: RandomView) -> str:
     return "RGB " + " ".join(f"{value:+.1f}" for value in view.shift)
 
 

@@ -8,7 +8,7 @@ MOST_SEED = 2**63 - 1  # what every generator used here takes
 
 
 @dataclass(frozen=True)
-class Limits:
+class NumberRange:
     """The range of one number. It is closed unless an end is excluded."""
 
     low: float
@@ -52,35 +52,35 @@ def _shown(value: float) -> str:
 # One entry for each number of TrainConfig. Upper bounds are far beyond use: they catch typing
 # errors.
 RECIPE_LIMITS = {
-    "width": Limits(0.001, 4.0, whole=False),
-    "crop": Limits(32, 2048),
-    "batch": Limits(1, 1_000_000),
-    "epochs": Limits(1, 1_000_000),
+    "width": NumberRange(0.001, 4.0, whole=False),
+    "crop": NumberRange(32, 2048),
+    "batch": NumberRange(1, 1_000_000),
+    "epochs": NumberRange(1, 1_000_000),
     # float32 overflows within a few updates far below this rate; training then stops with its own
     # advice
-    "lr": Limits(0, 1e9, whole=False, above_low=True),
-    "most_drops": Limits(0, 100),
-    "patience": Limits(1, 1_000_000),
-    "momentum": Limits(0, 1, whole=False, below_high=True),
-    "weight_decay": Limits(0, 1, whole=False),
-    "bias_decay": Limits(0, 1, whole=False),
-    "bias_lr": Limits(0, 1000, whole=False),
-    "dropout": Limits(0, 1, whole=False, below_high=True),
-    "colour_shift": Limits(0, 10, whole=False),
-    "streams": Limits(1, 65_536),
-    "shuffle_buffer": Limits(0, 100_000_000),
-    "seed": Limits(0, MOST_SEED),
+    "lr": NumberRange(0, 1e9, whole=False, above_low=True),
+    "most_drops": NumberRange(0, 100),
+    "patience": NumberRange(1, 1_000_000),
+    "momentum": NumberRange(0, 1, whole=False, below_high=True),
+    "weight_decay": NumberRange(0, 1, whole=False),
+    "bias_decay": NumberRange(0, 1, whole=False),
+    "bias_lr": NumberRange(0, 1000, whole=False),
+    "dropout": NumberRange(0, 1, whole=False, below_high=True),
+    "colour_shift": NumberRange(0, 10, whole=False),
+    "streams": NumberRange(1, 65_536),
+    "shuffle_buffer": NumberRange(0, 100_000_000),
+    "seed": NumberRange(0, MOST_SEED),
 }
 
-SIDE_LIMITS = Limits(32, MOST_SIDE)  # pixels; each end of S
-IMAGES = Limits(1, 1_000_000_000)
-CHECKPOINT_EVERY = Limits(1, 1_000_000_000)  # updates
-IMAGES_PER_SHARD = Limits(1, 100_000_000)
+SIDE_LIMITS = NumberRange(32, MOST_SIDE)  # pixels; each end of S
+IMAGES = NumberRange(1, 1_000_000_000)
+CHECKPOINT_EVERY = NumberRange(1, 1_000_000_000)  # updates
+IMAGES_PER_SHARD = NumberRange(1, 100_000_000)
 
 
-def processes(cores: int, least: int) -> Limits:
+def processes(cores: int, least: int) -> NumberRange:
     """How many threads or processes are worth trying on a machine.
 
     Args: cores, that this process may use; least, the smallest number allowed.
     """
-    return Limits(least, max(64, 8 * cores))
+    return NumberRange(least, max(64, 8 * cores))

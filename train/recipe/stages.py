@@ -84,7 +84,7 @@ def config_of(stage: Stage, base: TrainConfig, fine_tune: FineTune) -> TrainConf
     config = replace(base, arch=stage.arch)
     if stage.s:
         config = replace(config, side=side_of(stage.s, base.crop))
-    if not goes_on(stage):
+    if not continues_training(stage):
         return config
     epochs = math.ceil(base.epochs / 2) if fine_tune.epochs is None else fine_tune.epochs
     # one drop less, so that the last rate is that of the stages before
@@ -111,6 +111,6 @@ def side_of(s: str, crop: int) -> tuple[int, int]:
     return round(low * crop / PAPER_CROP), round(high * crop / PAPER_CROP)
 
 
-def goes_on(stage: Stage) -> bool:
+def continues_training(stage: Stage) -> bool:
     """Whether it starts with the same net, trained at another S."""
     return bool(stage.start) and stage.start.startswith(f"{stage.arch}-")

@@ -63,7 +63,7 @@ def read_histories(folder: Path) -> list[History]:
 def read_history(folder: Path) -> History:
     """Of one run."""
     run = Run(folder)
-    epochs, (config, _) = read_epochs(folder), run.begun_with()
+    epochs, (config, _) = read_epochs(folder), run.saved_config()
     classes = len(load_checkpoint(run.best).spec.classes) if run.best.is_file() else None
     return History(
         folder.resolve().name, config, classes, epochs, read_table(run.steps, STEP_COLUMNS)

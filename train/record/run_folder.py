@@ -126,7 +126,7 @@ class Run:
     def exists(self) -> bool:
         return (self.folder / "config.json").exists()
 
-    def of_job(self) -> bool:
+    def belongs_to_this_job(self) -> bool:
         """Whether this very job of torchrun began the run, before a process was lost."""
         try:
             return restarted(
@@ -136,7 +136,7 @@ class Run:
             return False
 
     @property
-    def way_on(self) -> str:
+    def resume_command(self) -> str:
         """The command that goes on with it, or with the chain that it is a stage of."""
         chain = self.folder.parent
         return (
@@ -173,7 +173,7 @@ class Run:
         finally:
             os.close(lock)
 
-    def begun_with(self) -> tuple[TrainConfig, dict]:
+    def saved_config(self) -> tuple[TrainConfig, dict]:
         """The config and the sources that `create` wrote."""
         path = self.folder / "config.json"
         try:
@@ -212,11 +212,11 @@ class Run:
     def cut_off(self) -> bool:
         """Whether epochs of its own plan are missing."""
         try:
-            return self.exists and self.epochs_done() < self.begun_with()[0].epochs
+            return self.exists and self.epochs_done() < self.saved_config()[0].epochs
         except InputError:  # of another version, or damaged
             return True
 
-    def begin_from(self, state: State) -> None:
+    def start_from(self, state: State) -> None:
         """Have the tables tell what `state` knows, and no leftovers of a process that was killed."""
         for partial in self.folder.glob(".*.partial"):
             partial.unlink(missing_ok=True)
@@ -245,7 +245,7 @@ class Run:
                 csv.DictWriter(file, columns).writerow(row)
         except OSError as error:
             raise InputError(
-                f"{path}: writing failed ({error.strerror}). Make room and go on with: {self.way_on}"
+                f"{path}: writing failed ({error.strerror}). Make room and go on with: {self.resume_command}"
             ) from None
 
     def save_last(self, net: VGG, training: dict) -> None:
@@ -258,7 +258,9 @@ class Run:
         try:
             save_checkpoint(path, checkpoint)
         except InputError as error:
-            raise InputError(f"{error.message}. Make room and go on with: {self.way_on}") from None
+            raise InputError(
+                f"{error.message}. Make room and go on with: {self.resume_command}"
+            ) from None
 
     def load_last(self) -> tuple[Checkpoint, State]:
         """The checkpoint to go on from, its `training` without what is in the state.

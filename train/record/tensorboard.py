@@ -18,7 +18,7 @@ def check_installed() -> None:
         )
 
 
-class Board:
+class TensorBoardWriter:
     """Events in the run's folder: each number of metrics.csv as epochs/COLUMN, each of steps.csv as updates/COLUMN, by update.
 
     It begins with what the tables hold and has TensorBoard forget the events of before. So they always tell the same,

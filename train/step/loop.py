@@ -10,7 +10,7 @@ import numpy as np
 from train.recipe.config import TrainConfig, learning_rate
 from train.record.run_folder import Keeper, State
 from train.step.health import Health, diverged, refuse_spoilt
-from train.step.step_metrics import Window
+from train.step.step_metrics import StepMetrics
 from train.step.stop_signals import Signals
 from train.step.update import Examples, Updater
 from vgg_deploy.errors import InputError, Interrupted
@@ -78,7 +78,7 @@ def _epoch(
 ) -> bool:
     """The updates of one epoch, or what is left of them. Returns: whether a signal came first, to any process."""
     first = state.step - len(state.errors) * steps_an_epoch
-    window = Window(updater, state, lr, keeper, health)
+    window = StepMetrics(updater, state, lr, keeper, health)
     with progress(f"epoch {len(state.errors) + 1}/{config.epochs}", steps_an_epoch, first) as bar:
         for _ in range(first, steps_an_epoch):
             examples = next(batches)
@@ -134,7 +134,7 @@ def _refuse_empty(batch: int) -> NoReturn:
 
 
 def _way_on(keeper: Keeper | None) -> str:
-    return f"; go on with: {keeper.run.way_on}" if keeper else ""
+    return f"; go on with: {keeper.run.resume_command}" if keeper else ""
 
 
 def _strongest(updater: Updater, signals: Signals) -> int:

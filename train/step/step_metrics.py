@@ -12,7 +12,7 @@ from train.step.health import Health, diverged, overflown
 from train.step.update import Updater
 
 
-class Window:
+class StepMetrics:
     """The updates since the last row of steps.csv.
 
     Their sums are part of the run's state, so that the rows depend neither on when checkpoints are

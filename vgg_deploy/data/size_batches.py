@@ -15,7 +15,7 @@ HELD_BYTES = (
 )  # pixels waiting for others of their size; more than this and the fullest batch goes as it is
 
 
-Room = Callable[[tuple[int, ...]], np.ndarray]  # of a shape, uint8
+MemoryBudget = Callable[[tuple[int, ...]], np.ndarray]  # of a shape, uint8
 
 
 class Batch(NamedTuple):
@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     images: np.ndarray  # (N, 3, h, w) uint8 RGB, min(h, w) == scale.side
 
 
-def usual_room(shape: tuple[int, ...]) -> np.ndarray:
+def default_budget(shape: tuple[int, ...]) -> np.ndarray:
     return np.empty(shape, np.uint8)
 
 
@@ -36,7 +36,7 @@ def size_batches(
     batch: int,
     decoders: int,
     on_bad: Callable[[int, InputError], None] | None = None,
-    room: Room = usual_room,
+    room: MemoryBudget = default_budget,
 ) -> Iterator[Batch]:
     """Every wanted image at every scale that wants it, once; an image is decoded once for all of them.
 

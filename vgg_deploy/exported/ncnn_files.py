@@ -27,7 +27,7 @@ SUFFIX = ".ncnn.param"
 AGAIN = "export it again"
 
 
-class Held(NamedTuple):
+class StoredArray(NamedTuple):
     """An array of the .bin, named as in the ONNX file that it comes from."""
 
     name: str
@@ -44,7 +44,7 @@ class NcnnGraph(NamedTuple):
     """What both files must be."""
 
     text: str
-    arrays: list[Held]
+    arrays: list[StoredArray]
 
     @property
     def weight_bytes(self) -> int:
@@ -58,7 +58,12 @@ class _Line:
         self.value, self.lines, self.values, self.arrays = "image", ["Input image 0 1 image"], 1, []
 
     def add(
-        self, type: str, name: str, *outputs: str, arrays: tuple[Held, ...] = (), **numbers: float
+        self,
+        type: str,
+        name: str,
+        *outputs: str,
+        arrays: tuple[StoredArray, ...] = (),
+        **numbers: float,
     ) -> None:
         """Append a layer; `numbers` are its parameters p0, p1, ... by ncnn's ids. The next layer goes on from its last output."""
         outputs = outputs or (f"{name}.out",)
@@ -87,11 +92,14 @@ def ncnn_graph(spec: NetSpec, form: str) -> NcnnGraph:
         ]
     line = _Line()
     if form == "normalised":
-        arrays = (Held("denormalise.std", (3,)), Held("move_mean.offset", (3,)))
+        arrays = (StoredArray("denormalise.std", (3,)), StoredArray("move_mean.offset", (3,)))
         line.add("Scale", "denormalise", arrays=arrays, p0=3, p1=1)
     else:
         line.add(
-            "Bias", "subtract_mean", arrays=(Held("subtract_mean.mean", (3,), negated=True),), p0=3
+            "Bias",
+            "subtract_mean",
+            arrays=(StoredArray("subtract_mean.mean", (3,), negated=True),),
+            p0=3,
         )
     for i, (name, module) in enumerate(layers):
         match module:
@@ -103,8 +111,8 @@ def ncnn_graph(spec: NetSpec, form: str) -> NcnnGraph:
                 )
                 shape = tuple(module.weight.shape)
                 arrays = (
-                    Held(f"{name}.weight", shape, marked=True),
-                    Held(f"{name}.bias", shape[:1]),
+                    StoredArray(f"{name}.weight", shape, marked=True),
+                    StoredArray(f"{name}.bias", shape[:1]),
                 )
                 line.add(
                     "Convolution",
@@ -219,7 +227,7 @@ def content_sha256(path: Path) -> str:
     return hashlib.sha256((sha256(path) + sha256(weights_path(path))).encode()).hexdigest()
 
 
-def array_bytes(held: Held, array: np.ndarray) -> bytes:
+def array_bytes(held: StoredArray, array: np.ndarray) -> bytes:
     """As it stands in the .bin. Args: array, of the ONNX file."""
     values = np.negative(array) if held.negated else array
     return (FLOAT32 if held.marked else b"") + np.ascontiguousarray(values, "<f4").tobytes()

@@ -13,7 +13,7 @@ VERSION = 1
 REBUILD = "build it again"
 
 
-class Shape(NamedTuple):
+class InputShape(NamedTuple):
     """Of a batch of pictures."""
 
     batch: int
@@ -24,16 +24,16 @@ class Shape(NamedTuple):
 class Profile(NamedTuple):
     """An optimization profile: what shapes an engine takes, and which one it is fastest at."""
 
-    min: Shape
-    opt: Shape
-    max: Shape
+    min: InputShape
+    opt: InputShape
+    max: InputShape
 
-    def takes(self, shape: Shape) -> bool:
+    def takes(self, shape: InputShape) -> bool:
         return all(
             low <= here <= high for low, here, high in zip(self.min, shape, self.max, strict=True)
         )
 
-    def distance(self, shape: Shape) -> int:
+    def distance(self, shape: InputShape) -> int:
         """Pixels between `shape` and the optimum, over all the batch."""
         return abs(
             shape.batch * shape.height * shape.width
@@ -73,7 +73,7 @@ class EngineManifest:
         ]
         return json.dumps(held, indent=2, ensure_ascii=False) + "\n"
 
-    def nearest(self, shape: Shape) -> int:
+    def nearest(self, shape: InputShape) -> int:
         """Index of the profile that takes `shape` and whose optimum is nearest.
 
         Raises: InputError if none does.
@@ -101,7 +101,7 @@ def read_engine_manifest(path: Path) -> EngineManifest:
             raise ValueError("of another version")
         held["artifact"] = Artifact.from_json(json.dumps(held["artifact"]), str(manifest))
         held["profiles"] = tuple(
-            Profile(*(Shape(*map(int, p[key])) for key in ("min", "opt", "max")))
+            Profile(*(InputShape(*map(int, p[key])) for key in ("min", "opt", "max")))
             for p in held["profiles"]
         )
         for key in ("targets", "activation_bytes"):

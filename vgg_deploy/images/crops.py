@@ -11,7 +11,7 @@ from vgg_deploy.images.decode import rescale
 GRID = 5  # crops along each side
 
 
-class View(NamedTuple):
+class Crop(NamedTuple):
     """A square of a rescaled image, pixels."""
 
     top: int
@@ -24,28 +24,28 @@ def offset(length: int, crop: int, step: int, steps: int) -> int:
     return round(step * (length - crop) / steps)
 
 
-def regular_grid(height: int, width: int, crop: int) -> list[View]:
+def regular_grid(height: int, width: int, crop: int) -> list[Crop]:
     """5 x 5 crops from edge to edge; with their mirror images the paper's 50."""
     tops, lefts = (
         [offset(side, crop, i, GRID - 1) for i in range(GRID)] for side in (height, width)
     )
-    return [View(top, left, crop) for top in tops for left in lefts]
+    return [Crop(top, left, crop) for top in tops for left in lefts]
 
 
-def centre(height: int, width: int, crop: int) -> list[View]:
+def centre(height: int, width: int, crop: int) -> list[Crop]:
     """The middle."""
-    return [View(offset(height, crop, 1, 2), offset(width, crop, 1, 2), crop)]
+    return [Crop(offset(height, crop, 1, 2), offset(width, crop, 1, 2), crop)]
 
 
-def corners_and_centre(height: int, width: int, crop: int) -> list[View]:
+def corners_and_centre(height: int, width: int, crop: int) -> list[Crop]:
     """5 crops; with their mirror images AlexNet's ten."""
     return [
-        *(View(top, left, crop) for top in (0, height - crop) for left in (0, width - crop)),
+        *(Crop(top, left, crop) for top in (0, height - crop) for left in (0, width - crop)),
         *centre(height, width, crop),
     ]
 
 
-def three_squares(height: int, width: int, crop: int) -> list[View]:
+def three_squares(height: int, width: int, crop: int) -> list[Crop]:
     """18 views: of the first, middle and last square along the longer side, its corners, its centre and all of it.
 
     With their mirror images and at four scales GoogLeNet's 144.
@@ -54,12 +54,12 @@ def three_squares(height: int, width: int, crop: int) -> list[View]:
     for step in range(3):
         top, left = offset(height, side, step, 2), offset(width, side, step, 2)
         inside = corners_and_centre(side, side, crop)
-        views += [View(top + v.top, left + v.left, crop) for v in inside] + [View(top, left, side)]
+        views += [Crop(top + v.top, left + v.left, crop) for v in inside] + [Crop(top, left, side)]
     return views
 
 
 # (height, width, crop) -> views of a rescaled image whose sides are at least the crop
-VIEW_SETS: dict[str, Callable[[int, int, int], list[View]]] = {
+VIEW_SETS: dict[str, Callable[[int, int, int], list[Crop]]] = {
     "multicrop": regular_grid,
     "centre": centre,
     "ten": corners_and_centre,
@@ -67,11 +67,11 @@ VIEW_SETS: dict[str, Callable[[int, int, int], list[View]]] = {
 }
 
 
-def cut(images: np.ndarray, views: list[View], crop: int, filter: str) -> np.ndarray:
+def cut(images: np.ndarray, views: list[Crop], crop: int, filter: str) -> np.ndarray:
     """(N, 3, h, w) uint8 -> (N * views, 3, crop, crop) uint8, all views of the first image first."""
     return np.stack([_cut(image, view, crop, filter) for image in images for view in views])
 
 
-def _cut(image: np.ndarray, view: View, crop: int, filter: str) -> np.ndarray:
+def _cut(image: np.ndarray, view: Crop, crop: int, filter: str) -> np.ndarray:
     square = image[:, view.top : view.top + view.side, view.left : view.left + view.side]
     return square if view.side == crop else rescale(torch.from_numpy(square), crop, filter).numpy()

@@ -26,7 +26,7 @@ from vgg_deploy.net.foreign_layouts import (
     recognise,
 )
 from vgg_deploy.net.input_convention import (
-    SAYS_NOTHING,
+    NOTHING_STATED,
     USUAL,
     Convention,
     StatedInput,
@@ -37,7 +37,7 @@ from vgg_deploy.net.timm_config import TimmConfig, check_fits, timm_config
 from vgg_deploy.net.torch_archive import check_archive, is_archive
 from vgg_deploy.net.torch_files import TORCH_SUFFIXES, is_torchscript, why_unreadable
 
-Shape = tuple[int, ...]
+TensorShape = tuple[int, ...]
 Tensors = dict[str, Tensor]
 
 
@@ -80,7 +80,7 @@ class Foreign:
 
 
 def read_foreign(
-    path: Path, arch: str | None = None, stated: StatedInput = SAYS_NOTHING
+    path: Path, arch: str | None = None, stated: StatedInput = NOTHING_STATED
 ) -> Foreign:
     """Weights of torchvision, timm or the Caffe release; large tensors are views of the file, not copies.
 
@@ -162,7 +162,7 @@ def _convention(
 ) -> tuple[Convention, str]:
     """The input convention of a file, and who says so."""
     convention, said_by = layout.convention, f"that of {layout.label.partition(' ')[0]}"
-    if config and not config.stated.says_nothing:
+    if config and not config.stated.is_empty:
         convention, said_by = (
             config.stated.applied_to(convention),
             f"as {config.path.name} beside it says",
@@ -170,7 +170,7 @@ def _convention(
     of_metadata = metadata_convention(convention, metadata, str(path))
     if of_metadata != convention or "mean_rgb" in metadata or "mean_bgr" in metadata:
         convention, said_by = of_metadata, "as its metadata say"
-    if not stated.says_nothing:
+    if not stated.is_empty:
         convention, said_by = stated.applied_to(convention), "as stated"
     return convention, said_by
 
@@ -344,7 +344,7 @@ def _layer(tensors: Tensors, source: Source, conv: Conv, where: str) -> tuple[Te
     return weight.double() * scale.view(-1, 1, 1, 1), (bias.double() - mean) * scale + beta
 
 
-def _checked(tensors: Tensors, name: str, shapes: list[Shape], where: str) -> Tensor:
+def _checked(tensors: Tensors, name: str, shapes: list[TensorShape], where: str) -> Tensor:
     tensor = tensors[name]
     if tuple(tensor.shape) not in shapes:
         wanted = " or ".join(map(str, shapes))

@@ -81,7 +81,7 @@ class StatedInput:
             self._units(self.mean)
 
     @property
-    def says_nothing(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether mean, std and channel order are all left open."""
         return self.mean is None and self.channel_order is None
 
@@ -150,7 +150,7 @@ class StatedInput:
         return scaled_mean, scaled_std
 
 
-SAYS_NOTHING = StatedInput()
+NOTHING_STATED = StatedInput()
 
 
 def metadata_convention(default: Convention, metadata: Mapping[str, str], where: str) -> Convention:

@@ -9,7 +9,7 @@ from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.class_matching import with_classes
 from vgg_deploy.net.foreign_heads import refuse_one_output
 from vgg_deploy.net.foreign_weights import Assumed, Foreign, read_foreign
-from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
+from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.spec import NetSpec, numbered
 from vgg_deploy.net.torch_files import TORCH_SUFFIXES
@@ -26,7 +26,7 @@ def is_own(path: Path) -> bool:
 def open_net(
     path: Path,
     classes: ClassList | None = None,
-    stated: StatedInput = SAYS_NOTHING,
+    stated: StatedInput = NOTHING_STATED,
     on_assumed: Callable[[Assumed], None] | None = None,
 ) -> VGG:
     """A net in evaluation mode from a checkpoint or from foreign weights.
@@ -44,7 +44,7 @@ def open_net(
     """
     path = Path(path)
     if is_own(path):
-        if stated != SAYS_NOTHING:
+        if stated != NOTHING_STATED:
             raise InputError(f"{path}: a checkpoint knows its own input and crop; state none")
         checkpoint = load_checkpoint(path)
         spec = checkpoint.spec

@@ -8,7 +8,7 @@ from vgg_deploy.exported.ncnn_files import find_ncnn
 from vgg_deploy.exported.trt_manifest import read_engine_manifest
 from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.net.foreign_weights import Assumed
-from vgg_deploy.net.input_convention import SAYS_NOTHING, StatedInput
+from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.runtimes.contract import Runtime, Scores, WrongOutputs
 from vgg_deploy.runtimes.ncnn import NcnnRuntime
@@ -53,7 +53,7 @@ def open_runtime(
     threads: int = 1,
     runtime: str | None = None,
     precision: str = "fp32",
-    stated: StatedInput = SAYS_NOTHING,
+    stated: StatedInput = NOTHING_STATED,
     on_assumed: Callable[[Assumed], None] | None = None,
 ) -> Runtime:
     """A file ready to run: .onnx in ONNX Runtime, .param in ncnn, .engine in TensorRT, everything else as weights in PyTorch.

@@ -24,9 +24,9 @@ class GraphedRuntime:
     """A runtime of PyTorch or TensorRT whose calls are replayed, a graph for every shape that comes."""
 
     def __init__(self, runtime: DeviceRuntime):
-        if runtime.device != "cuda" or runtime.runtime.startswith("onnxruntime"):
+        if runtime.device != "cuda" or runtime.name.startswith("onnxruntime"):
             raise InputError(
-                f"CUDA graphs: not for {runtime.runtime} on {runtime.device}; use them with torch or TensorRT on cuda"
+                f"CUDA graphs: not for {runtime.name} on {runtime.device}; use them with torch or TensorRT on cuda"
             )
         self.inner = runtime
         self.spec, self.precision, self.device, self.threads = (
@@ -35,7 +35,7 @@ class GraphedRuntime:
             runtime.device,
             runtime.threads,
         )
-        self.runtime, self.artifact = runtime.runtime, runtime.artifact
+        self.name, self.artifact = runtime.name, runtime.artifact
         self.settings, self.where = runtime.settings, runtime.where
         self.recorded: dict[torch.Size, Recorded] = {}
 

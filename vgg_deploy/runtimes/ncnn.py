@@ -31,7 +31,7 @@ class NcnnRuntime:
             )
         self.ncnn = load_ncnn()
         self.settings, self.where = {}, str(files.param)
-        self.artifact, self.device, self.threads, self.runtime = (
+        self.artifact, self.device, self.threads, self.name = (
             files.artifact,
             device,
             threads,

@@ -59,7 +59,7 @@ class OnnxRuntime:
 
         if (runtime, device) not in PROVIDERS:
             raise InputError(f"the runtime {runtime} needs a GPU", "run it on cuda", "cuda")
-        self.runtime, provider = runtime, PROVIDERS[runtime, device]
+        self.name, provider = runtime, PROVIDERS[runtime, device]
         self.where = str(path)
         self.failures = tuple(getattr(failures, name) for name in LOAD_FAILURES)
         options = ort.SessionOptions()

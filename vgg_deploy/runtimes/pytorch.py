@@ -78,7 +78,7 @@ class TorchRuntime:
         """
         torch.set_num_threads(threads)
         torch.backends.cudnn.allow_tf32 = False  # on by default; float32 means float32 here
-        self.runtime = "torch-compile" if compiled else "torch"
+        self.name = "torch-compile" if compiled else "torch"
         self.spec, self.device, self.threads, self.precision = (
             net.spec,
             pick_device(device),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.trt_manifest import REBUILD, Shape, check_engine
+from vgg_deploy.exported.trt_manifest import REBUILD, InputShape, check_engine
 from vgg_deploy.exported.trt_packages import FLAVOURS, collecting_logger, errors_of
 from vgg_deploy.machine import pick_device
 from vgg_deploy.runtimes.contract import Scores, checked, empty_scores, feed, to_host
@@ -33,7 +33,7 @@ class EngineRuntime:
             )
         self.settings, self.where = {}, str(path)
         flavour = FLAVOURS[self.manifest.flavour]
-        self.runtime = flavour.runtime
+        self.name = flavour.runtime
         trt = flavour.load()
         if flavour.version() != self.manifest.version:
             raise InputError(
@@ -64,7 +64,7 @@ class EngineRuntime:
             self.contexts.append(context)
 
     def on_device(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        shape = Shape(pixels.shape[0], *pixels.shape[2:])
+        shape = InputShape(pixels.shape[0], *pixels.shape[2:])
         context = self.contexts[self.manifest.nearest(shape)]
         image = feed(pixels, self.artifact.input)
         posterior, score_map = empty_scores(self.spec, pixels)

@@ -21,11 +21,11 @@ from PIL import __version__ as pillow_version
 
 from bench import models as models_module
 from bench.accuracy import cell_store as store
-from bench.accuracy.cell_store import only_one, open_cell, row_states
+from bench.accuracy.cell_store import exclusive, open_cell, row_states
 from bench.accuracy.measure import Storage, measure_accuracy, score_cells
 from bench.accuracy.selection import select_rows
 from bench.cli import main as vgg_bench
-from bench.models import Ways, open_models
+from bench.models import ModelOptions, open_models
 from tests.support.faulty_nets import softmax_before_average
 from tests.support.nets import save_net, thin_net
 from tests.support.run import run
@@ -46,7 +46,7 @@ def measure(
     dtype="float32",
     on_error="stop",
 ):
-    models, dataset = open_models(paths, Ways()), open_dataset(data, "val")
+    models, dataset = open_models(paths, ModelOptions()), open_dataset(data, "val")
     rows = select_rows(models, protocols, sides, flips, ())
     return measure_accuracy(models, rows, dataset, Storage(folder, dtype), 5, 2, on_error)
 
@@ -394,7 +394,7 @@ def test_the_fault_of_a_stored_cell_is_found_without_its_manifest(photos, tmp_pa
             measure([path], photos, tmp_path / "cells", sides=(80,))
         for manifest in (tmp_path / "cells").glob("*.json"):
             manifest.unlink()
-    models = open_models([path], Ways())
+    models = open_models([path], ModelOptions())
     rows = select_rows(models, "dense", (80,), False, ())
     assert (
         score_cells(
@@ -565,8 +565,8 @@ def test_times_of_another_machine_are_not_continued(stored, capsys, field, value
 
 def test_identity_holds_what_decides_the_numbers(net, tmp_path, monkeypatch):
     """Another decoder or runtime computes anew; the instruction set matters where the arithmetic depends on it."""
-    (fp32,) = open_models([net], Ways())
-    (half,) = open_models([net], Ways(precisions=("bf16",)))
+    (fp32,) = open_models([net], ModelOptions())
+    (half,) = open_models([net], ModelOptions(precisions=("bf16",)))
     assert (
         fp32.identity["decoder"]["pillow"] == pillow_version
         and fp32.identity["decoder"]["libjpeg_turbo"]
@@ -579,7 +579,7 @@ def test_identity_holds_what_decides_the_numbers(net, tmp_path, monkeypatch):
     }
     monkeypatch.setattr(models_module, "decoder_versions", lambda: {"pillow": "1.0"})
     assert fp32.identity == {**before[0], "decoder": {"pillow": "1.0"}}
-    (other,) = open_models([net], Ways(threads=2))
+    (other,) = open_models([net], ModelOptions(threads=2))
     monkeypatch.undo()
     assert other.identity == before[0]
 
@@ -609,7 +609,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with (
         pytest.raises(InputError, match="file: cannot be written.*--cells"),
-        only_one(tmp_path / "file"),
+        exclusive(tmp_path / "file"),
     ):
         pass
 
@@ -647,7 +647,7 @@ def test_unreadable_images_are_told_every_time_and_scored_when_repaired(net, pho
 
 
 def test_times_of_other_threads_are_not_mixed(net, photos, tmp_path):
-    models, dataset = open_models([net], Ways()), open_dataset(photos, "val")
+    models, dataset = open_models([net], ModelOptions()), open_dataset(photos, "val")
     rows = select_rows(models, "dense", (48,), False, ())
     first, second = (
         measure_accuracy(

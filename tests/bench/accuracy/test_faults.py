@@ -14,7 +14,7 @@ from bench.accuracy.faults import (
 from bench.accuracy.measure import Storage, score_cells
 from bench.accuracy.selection import select_rows
 from bench.cli import main as vgg_bench
-from bench.models import Ways, open_models
+from bench.models import ModelOptions, open_models
 from tests.support.faulty_outputs import behind, twice_the_rows
 from tests.support.nets import save_net, thin_net
 from tests.support.run import run
@@ -95,7 +95,7 @@ def planted(tmp_path, change):
 
 
 def faults_of(paths, data, cells, protocol):
-    models, dataset = open_models(paths, Ways()), open_dataset(data, "val")
+    models, dataset = open_models(paths, ModelOptions()), open_dataset(data, "val")
     rows = select_rows(models, protocol, None if protocol == "googlenet" else (48,), False, ())
     measured, _ = score_cells(models, rows, dataset, Storage(cells, "float32"), 3, 1, "stop")
     return posterior_faults(models, measured, dataset.files), measured
@@ -137,7 +137,7 @@ def test_a_sound_file_has_no_faults(few, tmp_path, protocol):
     sound = written_onnx(tmp_path / "sound.onnx", thin_net("A"))
     for dtype in ("float32", "float16"):
         models, dataset = (
-            open_models([sound, save_net(thin_net("A"), tmp_path / "A.pt")], Ways()),
+            open_models([sound, save_net(thin_net("A"), tmp_path / "A.pt")], ModelOptions()),
             open_dataset(few, "val"),
         )
         rows = select_rows(models, protocol, None if protocol == "googlenet" else (48,), True, ())

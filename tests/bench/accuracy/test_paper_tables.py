@@ -8,7 +8,7 @@ import pytest
 
 from bench.accuracy.paper_tables import fill_tables, nets_of, paper_numbers, paper_rows
 from bench.cli import main as vgg_bench
-from bench.models import Ways, open_models
+from bench.models import ModelOptions, open_models
 from tests.support.nets import save_net, thin_net
 from tests.support.run import run
 
@@ -62,7 +62,7 @@ def test_nets_fill_their_rows_and_the_submission(tmp_path):
         ("E", 256, 256),
         ("E", 384, 384),
     ]
-    models = open_models(nets(tmp_path, *seven, ("E", 256, 512)), Ways())
+    models = open_models(nets(tmp_path, *seven, ("E", 256, 512)), ModelOptions())
     rows = paper_rows(models)
     printed = paper_numbers().query("nets != ''")
     known = {
@@ -143,7 +143,7 @@ def test_tables_of_two_jittered_nets(tmp_path, photos):
 
 def test_nets_that_the_paper_has_not_get_rows_of_their_own(tmp_path):
     (path,) = nets(tmp_path, ("B", 240, 320))
-    models = open_models([path], Ways())
+    models = open_models([path], ModelOptions())
     tables = fill_tables(models, {})
     assert (
         tables[3].iloc[-1][["net", "S", "method"]].tolist() == ["B", "[240;320]", "dense"]

@@ -11,8 +11,8 @@ from torchvision.transforms import functional as tv
 from bench.accuracy.measure import Storage, measure_accuracy
 from bench.accuracy.protocols import DENSE, PROTOCOLS, Row, rows_of
 from bench.accuracy.selection import select_rows
-from bench.models import Ways, open_models
-from export.release import Wanted, export_onnx
+from bench.models import ModelOptions, open_models
+from export.release import ExportOptions, export_onnx
 from tests.support.nets import CLASSES, save_net, thin_net
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.images.crops import VIEW_SETS, centre, corners_and_centre, offset, regular_grid
@@ -142,7 +142,7 @@ def averaged(row: Row, measured) -> np.ndarray:
 
 
 def measure(paths, data, tmp_path, protocols, sides, fuse=(), batch=5):
-    models, dataset = open_models(paths, Ways()), open_dataset(data, "val")
+    models, dataset = open_models(paths, ModelOptions()), open_dataset(data, "val")
     rows = select_rows(models, ",".join(protocols), sides, True, fuse)
     return dataset, measure_accuracy(
         models, rows, dataset, Storage(tmp_path / "cells", "float32"), batch, 2, "stop"
@@ -175,7 +175,7 @@ def test_an_onnx_file_too(odd_photos, tmp_path):
     exported = export_onnx(
         save_net(thin_net("D"), tmp_path / "D.pt"),
         tmp_path,
-        Wanted(("fp32",)),
+        ExportOptions(("fp32",)),
         None,
         1,
         lambda text: None,

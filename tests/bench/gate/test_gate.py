@@ -20,15 +20,15 @@ from bench.accuracy.compare import Comparison
 from bench.accuracy.distance import FLOAT16_STEP, ROUNDING, Distance
 from bench.accuracy.sampling import FIRST, fixed_order, looks
 from bench.cli import main as vgg_bench
-from bench.gate.verdict_files import verdict_on_disk, write_gate
-from bench.gate.gate_limits import Limits
+from bench.gate.gate_limits import GateLimits
 from bench.gate.verdict import FIXED, Check, Gate
+from bench.gate.verdict_files import verdict_on_disk, write_gate
 from bench.report.gate_text import MOST_LINES, lines
 from bench.report.tables import comparison_texts, write_frame
 from bench.statistics.evidence import Verdict, paired_evidence, verdicts
 from export import release
-from export.onnx.onnx_file import write_onnx
 from export.onnx.graph import Graph, onnx_graph
+from export.onnx.onnx_file import write_onnx
 from export.precision import PRECISIONS
 from tests.support.faulty_nets import (
     overflowing,
@@ -207,7 +207,7 @@ def test_foreign_weights_without_ids_against_their_export_with_ids(gate, photos,
     exported = release.export_onnx(
         tmp_path / "B.npz",
         tmp_path / "out",
-        release.Wanted(("fp32",)),
+        release.ExportOptions(("fp32",)),
         listed,
         1,
         lambda text: None,
@@ -535,7 +535,7 @@ def test_a_stale_export(gate, tmp_path):
     """The file is sound, but was made from an earlier checkpoint."""
     old = save_net(thin_net("D", seed=5), tmp_path / "old.pt")
     exported = release.export_onnx(
-        old, tmp_path / "out", release.Wanted(("fp32",)), None, 1, lambda text: None
+        old, tmp_path / "out", release.ExportOptions(("fp32",)), None, 1, lambda text: None
     )[0]
     said, found, _ = gate(exported.path, code=1)
     assert (
@@ -856,7 +856,7 @@ def test_no_verdict_of_an_earlier_run_survives_an_error(gate, reference, tmp_pat
 )
 def test_a_refused_command_line_withdraws_an_earlier_verdict(tmp_path, refused, words):
     earlier = Gate(
-        "a", Limits(), FIXED, [Check("a", "flips", "", Verdict.PASS, "m")], [], [], 1, 1, []
+        "a", GateLimits(), FIXED, [Check("a", "flips", "", Verdict.PASS, "m")], [], [], 1, 1, []
     )
     write_gate(earlier, None, "run 1", tmp_path)
     for name in ("report.md", "report.html", "notes.md"):
@@ -880,7 +880,7 @@ def test_a_refused_command_line_withdraws_an_earlier_verdict(tmp_path, refused, 
 
 def test_a_refused_command_line_without_a_gate_changes_nothing(tmp_path):
     earlier = Gate(
-        "a", Limits(), FIXED, [Check("a", "flips", "", Verdict.PASS, "m")], [], [], 1, 1, []
+        "a", GateLimits(), FIXED, [Check("a", "flips", "", Verdict.PASS, "m")], [], [], 1, 1, []
     )
     write_gate(earlier, None, "run 1", tmp_path)
     run(vgg_bench, "A.pt", "--scales", "x", "--out", tmp_path, code=2)
@@ -899,16 +899,19 @@ def test_results_cannot_go_into_a_file(tmp_path):
 
 def test_a_run_under_way_is_unfinished(tmp_path):
     (tmp_path / "gate.xml").write_text("<testsuites/>")
-    with verdict_on_disk(tmp_path, Limits(top1_drop=1), "run 1"):
+    with verdict_on_disk(tmp_path, GateLimits(top1_drop=1), "run 1"):
         assert json.loads((tmp_path / "gate.json").read_text())["verdict"] == "unfinished"
         assert "error" in (tmp_path / "gate.xml").read_text()
-    with pytest.raises(KeyboardInterrupt), verdict_on_disk(tmp_path, Limits(top1_drop=1), "run 2"):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        verdict_on_disk(tmp_path, GateLimits(top1_drop=1), "run 2"),
+    ):
         raise KeyboardInterrupt
     assert json.loads((tmp_path / "gate.json").read_text())["message"] == "interrupted"
     verdict = Gate(
-        "a", Limits(), FIXED, [Check("a", "flips", "", Verdict.FAIL, "m")], [], [], 1, 1, []
+        "a", GateLimits(), FIXED, [Check("a", "flips", "", Verdict.FAIL, "m")], [], [], 1, 1, []
     )
-    with pytest.raises(InputError), verdict_on_disk(tmp_path, Limits(top1_drop=1), "run 3"):
+    with pytest.raises(InputError), verdict_on_disk(tmp_path, GateLimits(top1_drop=1), "run 3"):
         write_gate(verdict, None, "run 3", tmp_path)
         raise InputError("after the verdict")
     assert json.loads((tmp_path / "gate.json").read_text())["verdict"] == "fail"
@@ -928,7 +931,7 @@ def test_names_in_junit_are_unique_and_clean(tmp_path):
     ]
     gate = Gate(
         "a",
-        Limits(),
+        GateLimits(),
         FIXED,
         [*checks, Check("a", "flips", "", Verdict.UNDECIDED, "?")],
         [],
@@ -959,7 +962,7 @@ def test_the_headline_promises_no_images_for_a_limit_that_none_decide():
         ([decidable, never], "about 299 would decide 1 of them, and only another limit the rest."),
         ([never], "no number of images decides them, only another limit does."),
     ):
-        assert lines(Gate("a", Limits(), FIXED, checks, [], [], 1, 1, []))[-1].endswith(end)
+        assert lines(Gate("a", GateLimits(), FIXED, checks, [], [], 1, 1, []))[-1].endswith(end)
 
 
 def test_a_wall_of_failures_is_summarised():
@@ -968,7 +971,7 @@ def test_a_wall_of_failures_is_summarised():
         for m in range(40)
         for q in (1, 2, 3)
     ]
-    told = lines(Gate("a", Limits(), FIXED, checks, [], [], 1, 1, []))
+    told = lines(Gate("a", GateLimits(), FIXED, checks, [], [], 1, 1, []))
     assert (
         len(told) == MOST_LINES + 3
         and "(3 of 3 rows, the worst Q 1): 1" in told[0]

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bench.accuracy.accuracy_rows import AccuracyRow, Scored, columns_in_order
 from bench.accuracy.compare import Pair, compare, compare_all, one_right
 from bench.accuracy.distance import Distance
 from bench.accuracy.protocols import Member, Row
-from bench.accuracy.accuracy_rows import AccuracyRow, Scored, columns_in_order
 from bench.gate import verdict as gate
-from bench.gate.gate_limits import Limits
+from bench.gate.gate_limits import GateLimits
 from bench.gate.verdict import FIXED, SEQUENTIAL, Check, Gate, Judge, least_images
 from bench.statistics.evidence import Verdict
 
 FILES = [f"{letter}.jpeg" for letter in "abcdefgh"]
-NONE = Limits()
+NONE = GateLimits()
 
 
 def row(model: int) -> Row:
@@ -46,7 +46,7 @@ def pair(largest: float = 0.25) -> Pair:
     return Pair(REFERENCE, OTHER, compare(REFERENCE, OTHER, apart), apart)
 
 
-def asked(limits: Limits, method=FIXED) -> Judge:
+def asked(limits: GateLimits, method=FIXED) -> Judge:
     return Judge(limits, {row(0), row(1)}, "float32", method)
 
 
@@ -71,7 +71,7 @@ def test_only_rows_of_one_protocol_are_compared_and_never_with_themselves():
 
 
 def test_a_drop_names_the_images_that_only_the_reference_has_right():
-    top1, top5 = gate._drops(pair(), asked(Limits(top1_drop=3.0, top5_drop=4.0)))
+    top1, top5 = gate._drops(pair(), asked(GateLimits(top1_drop=3.0, top5_drop=4.0)))
     assert (top1.check, top5.check) == ("top-1 drop", "top-5 drop")
     assert [FILES[i] for i in top1.against] == ["b.jpeg", "f.jpeg"]
     assert [FILES[i] for i in top5.against] == ["c.jpeg", "f.jpeg"]
@@ -82,7 +82,7 @@ def test_a_drop_names_the_images_that_only_the_reference_has_right():
     assert top1.evidence.images == 8
 
 
-@pytest.mark.parametrize("limits", [NONE, Limits(top5_drop=1.0), Limits(top1_drop=0.0)])
+@pytest.mark.parametrize("limits", [NONE, GateLimits(top5_drop=1.0), GateLimits(top1_drop=0.0)])
 def test_only_what_is_limited_is_asked(limits):
     wanted = [("top-1 drop", limits.top1_drop), ("top-5 drop", limits.top5_drop)]
     found = [question.check for question in gate._drops(pair(), asked(limits))]
@@ -91,7 +91,7 @@ def test_only_what_is_limited_is_asked(limits):
 
 
 def test_agreement_names_the_images_with_another_best_class():
-    (question,) = gate._agreement(pair(), asked(Limits(agreement=90.0)))
+    (question,) = gate._agreement(pair(), asked(GateLimits(agreement=90.0)))
     assert [FILES[i] for i in question.against] == ["b.jpeg", "c.jpeg", "f.jpeg", "h.jpeg"]
     low, high = stats.binomtest(4, 8).proportion_ci(0.9, "exact")  # two bounds of 95 % each
     assert question.bounds == pytest.approx((100 - 100 * high, 100 - 100 * low), abs=1e-6)
@@ -100,7 +100,7 @@ def test_agreement_names_the_images_with_another_best_class():
 
 
 def test_an_error_names_the_images_that_are_wrong():
-    question = gate._error(REFERENCE, asked(Limits(top1_error=20.0)))
+    question = gate._error(REFERENCE, asked(GateLimits(top1_error=20.0)))
     assert [FILES[i] for i in question.against] == ["c.jpeg", "d.jpeg", "h.jpeg"]
     assert question.found == 37.5 and question.limit == 20.0
     low, high = stats.binomtest(3, 8).proportion_ci(0.9, "exact")
@@ -134,16 +134,16 @@ def test_images_to_decide_begin_with_the_least_number():
 
 
 def test_posteriors_beyond_the_limit_are_named_the_farthest_first():
-    (check,) = gate._of_distance(pair(), Limits(posterior_difference=0.15), None, FILES)
+    (check,) = gate._of_distance(pair(), GateLimits(posterior_difference=0.15), None, FILES)
     assert check.verdict == Verdict.FAIL and check.images == ("h.jpeg", "g.jpeg", "f.jpeg")
     assert check.images_total == 3 and check.found == 0.25 and check.limit == 0.15
-    (check,) = gate._of_distance(pair(), Limits(posterior_difference=0.25), None, FILES)
+    (check,) = gate._of_distance(pair(), GateLimits(posterior_difference=0.25), None, FILES)
     assert check.verdict == Verdict.PASS and check.images == () and check.images_total == 0
     assert gate._of_distance(pair(), NONE, None, FILES) == []
     (check,) = gate._of_distance(pair(), NONE, 1e-4, FILES)  # the built-in limit
     assert check.verdict == Verdict.FAIL and "differ by rounding only" in check.message
     alone = pair()._replace(distance=None)
-    (check,) = gate._of_distance(alone, Limits(posterior_difference=1.0), None, FILES)
+    (check,) = gate._of_distance(alone, GateLimits(posterior_difference=1.0), None, FILES)
     assert check.verdict == Verdict.FAIL and "other classes" in check.message
 
 
@@ -170,7 +170,7 @@ def test_images_that_could_flip_have_a_margin_below_twice_the_difference():
     ("allowed", "verdict"), [(None, "fail"), (1, "fail"), (2, "pass"), (3, "pass")]
 )
 def test_images_left_out(allowed, verdict):
-    check = gate._left_out(Limits(left_out=allowed), ["x: damaged", "y: damaged"])
+    check = gate._left_out(GateLimits(left_out=allowed), ["x: damaged", "y: damaged"])
     assert check.verdict == verdict and check.found == 2 and check.limit == (allowed or 0)
     assert check.images == ("x: damaged", "y: damaged") and check.images_total == 2
     assert gate._left_out(NONE, []).verdict == "pass"
@@ -214,7 +214,7 @@ def test_columns_meet_by_class():
 
 
 def test_undecided_says_what_would_decide():
-    (question,) = gate._agreement(pair(), asked(Limits(agreement=100.0)))
+    (question,) = gate._agreement(pair(), asked(GateLimits(agreement=100.0)))
     check = gate._answered(question, Verdict.UNDECIDED, FILES)
     assert check.images_to_decide == question.to_decide and not check.passed
     assert check.images == ("b.jpeg", "c.jpeg", "f.jpeg", "h.jpeg") and check.images_total == 4

@@ -14,7 +14,7 @@ from PIL import Image
 
 from bench.cli import main as vgg_bench
 from bench.report.maps import choose
-from export.release import Wanted, export_onnx
+from export.release import ExportOptions, export_onnx
 from tests.support.nets import CLASSES, save_net, thin_net
 from tests.support.run import run
 
@@ -33,7 +33,9 @@ def report(photos, tmp_path_factory):
     index = {str(i): [id, SPITEFUL if id == evil else id] for i, id in enumerate(net.spec.classes)}
     (folder / "data" / "class_index.json").write_text(json.dumps(index))
     source = save_net(net, folder / "B.pt")
-    exported = export_onnx(source, folder, Wanted(("fp32",)), None, 1, lambda text: None)[0].path
+    exported = export_onnx(source, folder, ExportOptions(("fp32",)), None, 1, lambda text: None)[
+        0
+    ].path
     args = ["--data", folder / "data", "--scales", "48,80", "--protocols", "dense,multicrop,centre", "--batch-sizes", "1,2", "--threads", "1",
             "--latency-seconds", "0.1"]  # fmt: skip
     run(

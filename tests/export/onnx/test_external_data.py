@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export import release
 from export.onnx import onnx_file
 from export.onnx.onnx_file import read_referring
-from export.release import Wanted, export_onnx
+from export.release import ExportOptions, export_onnx
 from export.tensorrt.build import read_described
 from export.tensorrt.triton import write_repository
 from tests.support.nets import picture, save_net, thin_net
@@ -29,7 +29,7 @@ def export(tmp_path, external=True, precision="fp32", net=None):
     return export_onnx(
         source,
         tmp_path / "out",
-        Wanted((precision,), external_data=external),
+        ExportOptions((precision,), external_data=external),
         None,
         1,
         lambda text: None,
@@ -84,7 +84,7 @@ def test_reduced_precisions_too(precision, tmp_path):
     source = save_net(thin_net("D"), tmp_path / "net.pt")
     for i in range(3):
         picture("disc", np.random.default_rng(i)).save(tmp_path / f"{i}.png")
-    wanted = Wanted((precision,), external_data=True, calibration=tmp_path)
+    wanted = ExportOptions((precision,), external_data=True, calibration=tmp_path)
     (f,) = export_onnx(source, tmp_path / "out", wanted, None, 1, lambda text: None)
     assert data_files(f.path) == [f.path.with_name(f"{f.path.name}.data")]
     assert f.size == sum(p.stat().st_size for p in f.path.parent.glob("*.onnx*"))
@@ -330,14 +330,14 @@ def test_a_repository_leaves_the_released_file_alone(tmp_path):
 def test_an_engine_is_built_from_both(exported):
     trt = pytest.importorskip("tensorrt_rtx")
     from export.tensorrt.build import build_engine
-    from vgg_deploy.exported.trt_manifest import Profile, Shape
+    from vgg_deploy.exported.trt_manifest import InputShape, Profile
     from vgg_deploy.exported.trt_packages import FLAVOURS
 
     assert trt
     built = build_engine(
         exported,
         FLAVOURS["rtx"],
-        [Profile(Shape(1, 32, 32), Shape(1, 32, 48), Shape(2, 64, 96))],
+        [Profile(InputShape(1, 32, 32), InputShape(1, 32, 48), InputShape(2, 64, 96))],
         ("sm89",),
         lambda text: None,
     )

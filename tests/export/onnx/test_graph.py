@@ -4,8 +4,8 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from export.onnx.onnx_file import write_onnx
 from export.onnx.graph import onnx_graph
+from export.onnx.onnx_file import write_onnx
 from export.precision import PRECISIONS
 from tests.support.nets import thin_net
 from vgg_deploy.exported.metadata import KEY, USUAL_MEAN, USUAL_STD, Artifact

@@ -9,10 +9,10 @@ from PIL import Image
 
 from export import release
 from export.cli import main as vgg_export
-from export.export_options import Wanted
-from export.quantize.calibration import FEW, calibrate, calibration_pictures, split, warn_of_few
+from export.export_options import ExportOptions
+from export.quantize.calibration import FEW, calibrate, open_calibration_images, split, warn_of_few
 from export.quantize.cost import measure_cost
-from export.release import PartlyWritten, export_onnx
+from export.release import PartlyExported, export_onnx
 from tests.support.nets import CLASSES, picture, save_net, thin_net
 from tests.support.run import run
 from vgg_deploy.data.built_in import built_in
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 def export(tmp_path, folder, *precisions, say=None, net=None, **how):
     source, said = save_net(net or thin_net("A", classes=CLASSES), tmp_path / "net.pt"), []
-    wanted = Wanted(precisions, calibration=folder, **how)
+    wanted = ExportOptions(precisions, calibration=folder, **how)
     return export_onnx(
         source, tmp_path / "out", wanted, None, 1, (said if say is None else say).append
     )
@@ -186,7 +186,7 @@ def test_a_failed_file_does_not_take_the_others_with_it(tmp_path, folder, monkey
 
     monkeypatch.setattr(release, "onnx_graph", faulty)
     message = r"A.int8.onnx, A.fp8.onnx were written; A.int8-cpu.onnx was not written: conv3_1 differs from PyTorch"
-    with pytest.raises(PartlyWritten, match=message) as failed:
+    with pytest.raises(PartlyExported, match=message) as failed:
         export(tmp_path, folder, "int8", "int8-cpu", "fp8")
     assert failed.value.exit_code == 1
     assert [e.path.name for e in failed.value.exported] == ["A.int8.onnx", "A.fp8.onnx"]
@@ -224,7 +224,7 @@ def test_few_images_are_warned_of():
 
 def test_one_image_is_refused(folder):
     with pytest.raises(InputError, match="calibration has 1 image; give at least 2"):
-        split(calibration_pictures(folder, 1, thin_net("A")))
+        split(open_calibration_images(folder, 1, thin_net("A")))
 
 
 def test_images_without_content_are_refused_or_counted(tmp_path, folder):
@@ -235,7 +235,12 @@ def test_images_without_content_are_refused_or_counted(tmp_path, folder):
             image.save(root / f"{i}.png")
         net = thin_net("A", classes=CLASSES)
         calibrate(
-            net, "a" * 64, calibration_pictures(root, 99, net), root / "kept.json", 1, said.append
+            net,
+            "a" * 64,
+            open_calibration_images(root, 99, net),
+            root / "kept.json",
+            1,
+            said.append,
         )
         return said
 

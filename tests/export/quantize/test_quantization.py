@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from export.precision import PRECISIONS
-from export.quantize.calibration import calibrate, calibration_pictures, read_calibration
+from export.quantize.calibration import calibrate, open_calibration_images, read_calibration
 from export.quantize.ranges import BINS, Range, clip, measure_ranges
 from export.quantize.rounding import (
     LAST,
@@ -191,7 +191,7 @@ def test_entropy_is_refused_for_fp8_and_dead_layers_are_named():
 
 def test_a_calibration_is_kept_and_reused_only_for_the_same_net_and_pictures(tmp_path, photos_copy):
     net, kept, said = thin_net("A", classes=CLASSES), tmp_path / "A.calibration.json", []
-    pictures = calibration_pictures(photos_copy, 12, net)
+    pictures = open_calibration_images(photos_copy, 12, net)
     assert len(pictures) == 12 and all(file.startswith("train/") for file in pictures.files)
     first = calibrate(net, "a" * 64, pictures, kept, 1, said.append)
     again = calibrate(net, "a" * 64, pictures, kept, 1, said.append)
@@ -218,10 +218,10 @@ def test_a_calibration_is_kept_and_reused_only_for_the_same_net_and_pictures(tmp
 
 def test_calibration_needs_pictures(tmp_path):
     with pytest.raises(InputError, match="--calibration DIR is missing"):
-        calibration_pictures(None, 8, thin_net("A"))
+        open_calibration_images(None, 8, thin_net("A"))
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(InputError, match="has no images"):
-        calibration_pictures(tmp_path, 8, thin_net("A"))
+        open_calibration_images(tmp_path, 8, thin_net("A"))
 
 
 def test_sensitivity_finds_the_layer_whose_range_is_wrong():

@@ -13,9 +13,9 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from export.release import Wanted, export_onnx
+from export.release import ExportOptions, export_onnx
 from export.tensorrt.build import build_engine, check_types, convolution_types
-from export.tensorrt.build_all import Engines, build_engines
+from export.tensorrt.build_all import EngineOptions, build_engines
 from export.tensorrt.profiles import (
     COMMON,
     Aspects,
@@ -27,7 +27,7 @@ from export.tensorrt.targets import pick_targets
 from tests.support.nets import picture, save_net, thin_net
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import manifest_path
-from vgg_deploy.exported.trt_manifest import Profile, Shape, check_engine, read_engine_manifest
+from vgg_deploy.exported.trt_manifest import InputShape, Profile, check_engine, read_engine_manifest
 from vgg_deploy.exported.trt_packages import FLAVOURS, collecting_logger
 from vgg_deploy.files import sha256
 from vgg_deploy.runtimes import open_runtime
@@ -41,7 +41,7 @@ needs_rtx = pytest.mark.skipif(
 needs_gpu = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="engines run on GPUs only, and PyTorch sees none here"
 )
-PROFILES = [Profile(Shape(1, 32, 32), Shape(2, 64, 80), Shape(4, 96, 96))]
+PROFILES = [Profile(InputShape(1, 32, 32), InputShape(2, 64, 80), InputShape(4, 96, 96))]
 
 # Which class a variable of the code holds, by file
 HOLDS = {
@@ -108,7 +108,7 @@ def exported(request, tmp_path_factory):
     (folder / "photos").mkdir()
     for i in range(6):
         picture("disc", rng).save(folder / "photos" / f"{i}.png")
-    wanted = Wanted(
+    wanted = ExportOptions(
         ("fp32", "fp16", "bf16", "int8", "fp8", "int8-cpu"),
         keep=("conv1_1",),
         calibration=folder / "photos",
@@ -256,8 +256,8 @@ def test_types_are_read_from_the_network(exported):
 def test_an_impossible_profile_is_an_error_and_the_old_engine_stays(tmp_path):
     """TensorRT only warns: a picture smaller than the crop has no score map."""
     net = save_net(thin_net("A", crop=96), tmp_path / "net.pt")
-    path = export_onnx(net, tmp_path, Wanted(("fp16",)), None, 1, lambda text: None)[0].path
-    good = [Profile(*(Shape(n, 96, 96) for n in (1, 2, 4)))]
+    path = export_onnx(net, tmp_path, ExportOptions(("fp16",)), None, 1, lambda text: None)[0].path
+    good = [Profile(*(InputShape(n, 96, 96) for n in (1, 2, 4)))]
     built = build_engine(path, RTX, good, ("sm80",), lambda text: None)
     before = built.path.read_bytes(), manifest_path(built.path).read_text()
     with pytest.raises(
@@ -265,7 +265,7 @@ def test_an_impossible_profile_is_an_error_and_the_old_engine_stays(tmp_path):
         match="kMIN.*What helps: the profile's smallest shape has no score map; raise --scales",
     ):
         build_engine(
-            path, RTX, [Profile(Shape(1, 32, 32), *good[0][1:])], ("sm80",), lambda text: None
+            path, RTX, [Profile(InputShape(1, 32, 32), *good[0][1:])], ("sm80",), lambda text: None
         )
     assert (built.path.read_bytes(), manifest_path(built.path).read_text()) == before
 
@@ -336,10 +336,16 @@ def test_an_engine_of_another_gpu_is_an_error(engine):
 def test_profiles_follow_scales_and_aspect_ratios(tmp_path):
     """Worked out by hand: 4:3 at 256 is 341, 2:1 at 384 is 768."""
     small, large = profiles_per_scale((384, 256), 8, 224, COMMON)
-    assert small == Profile(Shape(1, 224, 224), Shape(8, 256, 341), Shape(8, 512, 512))
-    assert large == Profile(Shape(1, 384, 384), Shape(8, 384, 512), Shape(8, 768, 768))
+    assert small == Profile(
+        InputShape(1, 224, 224), InputShape(8, 256, 341), InputShape(8, 512, 512)
+    )
+    assert large == Profile(
+        InputShape(1, 384, 384), InputShape(8, 384, 512), InputShape(8, 768, 768)
+    )
     (one,) = covering_profile((256, 384, 512), 4, 224, Aspects((4, 3), (10, 3)))
-    assert one == Profile(Shape(1, 224, 224), Shape(4, 512, 384), Shape(4, 1707, 1707))
+    assert one == Profile(
+        InputShape(1, 224, 224), InputShape(4, 512, 384), InputShape(4, 1707, 1707)
+    )
     from PIL import Image
 
     (tmp_path / "val" / "a").mkdir(parents=True)
@@ -356,15 +362,17 @@ def test_every_photo_of_a_data_set_fits_a_profile_of_its_scale():
     profiles = profiles_per_scale((256, 384, 512), 16, 224, aspects)
     for side, profile in zip((256, 384, 512), profiles, strict=True):
         for height, width in ((31, 100), (100, 31), (77, 100), (1, 1), (50, 161)):
-            assert profile.takes(Shape(16, *rescaled_size(height, width, side))), (
+            assert profile.takes(InputShape(16, *rescaled_size(height, width, side))), (
                 side,
                 height,
                 width,
             )
-        assert not profile.takes(Shape(17, side, side)) and not profile.takes(
-            Shape(1, side, 4 * side)
+        assert not profile.takes(InputShape(17, side, side)) and not profile.takes(
+            InputShape(1, side, 4 * side)
         )
-    assert profiles[0].takes(Shape(1, 224, 224)) and not profiles[1].takes(Shape(1, 256, 256))
+    assert profiles[0].takes(InputShape(1, 224, 224)) and not profiles[1].takes(
+        InputShape(1, 256, 256)
+    )
 
 
 def test_the_nearest_profile_is_picked(engine):
@@ -373,16 +381,20 @@ def test_the_nearest_profile_is_picked(engine):
         profiles=tuple(profiles_per_scale((256, 384, 512), 8, 224, COMMON)),
     )
     assert (
-        manifest.nearest(Shape(8, 256, 341)) == 0 and manifest.nearest(Shape(8, 384, 512)) == 1
+        manifest.nearest(InputShape(8, 256, 341)) == 0
+        and manifest.nearest(InputShape(8, 384, 512)) == 1
     )  # 384 fits both
-    assert manifest.nearest(Shape(1, 600, 512)) == 1 or manifest.nearest(Shape(1, 600, 512)) == 2
+    assert (
+        manifest.nearest(InputShape(1, 600, 512)) == 1
+        or manifest.nearest(InputShape(1, 600, 512)) == 2
+    )
     with pytest.raises(InputError, match="9 pictures of 256x256 fits no profile.*--max-batch"):
-        manifest.nearest(Shape(9, 256, 256))
+        manifest.nearest(InputShape(9, 256, 256))
 
 
 @needs_rtx
 def test_scales_below_the_crop_are_refused(exported):
-    wanted = Engines("rtx", (), (16,), 4, "per-scale", None)
+    wanted = EngineOptions("rtx", (), (16,), 4, "per-scale", None)
     with pytest.raises(InputError, match="--scales 16: below the crop 32"):
         build_engines([exported["fp16"]], RTX, wanted, lambda text: None)
 

@@ -13,7 +13,7 @@ from export import release
 from export.onnx.graph import onnx_graph
 from export.precision import PRECISIONS
 from export.quantize.ranges import Range
-from export.release import Wanted, export_onnx
+from export.release import ExportOptions, export_onnx
 from export.verify.lint import lint
 from tests.support.nets import picture, save_net, thin_net
 from vgg_deploy.errors import CheckFailed, InputError
@@ -36,7 +36,7 @@ def export(tmp_path, folder, *precisions, net=None, **how):
     return export_onnx(
         source,
         tmp_path / "out",
-        Wanted(precisions, calibration=folder, **how),
+        ExportOptions(precisions, calibration=folder, **how),
         None,
         1,
         lambda text: None,

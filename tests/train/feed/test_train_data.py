@@ -330,7 +330,7 @@ def test_rows_of_steps_do_not_depend_on_checkpoints_or_interruptions(here, photo
     import signal
 
     from train.step import loop
-    from train.step.step_metrics import Window
+    from train.step.step_metrics import StepMetrics
 
     args = [*ONE, "--data", photos, "--batch", "4", "--epochs", "2", "--out"]
     monkeypatch.setattr(loop, "LOG_STEPS", 1)
@@ -338,7 +338,7 @@ def test_rows_of_steps_do_not_depend_on_checkpoints_or_interruptions(here, photo
     monkeypatch.setattr(loop, "LOG_STEPS", 20)
     run(train, *args, here / "whole")
     run(train, *args, here / "often", "--checkpoint-every", "3")
-    look, seen = Window.look, []
+    look, seen = StepMetrics.look, []
 
     def interrupted(self):
         look(self)
@@ -346,9 +346,9 @@ def test_rows_of_steps_do_not_depend_on_checkpoints_or_interruptions(here, photo
             seen.append(29)
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(Window, "look", interrupted)
+    monkeypatch.setattr(StepMetrics, "look", interrupted)
     run(train, *args, here / "broken", "--checkpoint-every", "7", code=143)
-    monkeypatch.setattr(Window, "look", look)
+    monkeypatch.setattr(StepMetrics, "look", look)
     resumed(here / "broken")
     tables = {
         name: pd.read_csv(here / name / "steps.csv").drop(columns="images_per_s")

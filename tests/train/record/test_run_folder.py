@@ -63,7 +63,7 @@ def test_of_processes_that_ask_for_one_folder_one_gets_it(here):
         folder = here / str(number)
         found = at_once(folder, 3)
         (winner,) = [rate for _, rate in found if rate is not None]
-        assert Run(folder).begun_with()[0].lr == winner
+        assert Run(folder).saved_config()[0].lr == winner
         for message, rate in found:
             assert (
                 rate is not None
@@ -77,7 +77,9 @@ def test_runs_that_begin_in_the_same_second_get_folders_of_their_own(here):
         found = at_once(None, 4)
         folders = {folder: rate for folder, rate in found}
         assert len(folders) == 4 and None not in folders.values()
-        assert all(Run(Path(folder)).begun_with()[0].lr == rate for folder, rate in folders.items())
+        assert all(
+            Run(Path(folder)).saved_config()[0].lr == rate for folder, rate in folders.items()
+        )
     assert any(path.name.endswith("-2") for path in (here / "runs").iterdir())
 
 

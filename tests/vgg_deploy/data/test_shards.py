@@ -17,13 +17,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from bench.cli import main as vgg_bench
-from export.quantize.calibration import calibration_pictures
+from export.quantize.calibration import open_calibration_images
 from tests.support.nets import CLASSES, thin_net, thin_spec
 from tests.support.run import run
 from train.__main__ import main as train
 from train.feed.colour_statistics import measure_colours
 from train.feed.loader import Views, check_streams, train_batches
-from train.feed.shard_order import Lane, Lanes
+from train.feed.shard_order import Lane, ShardOrder
 from train.pack import main as pack
 from train.recipe.config import TrainConfig
 from train.step.update import Updater
@@ -197,7 +197,7 @@ def test_the_fingerprint_of_shards_is_of_their_images(photos, photos_copy, packe
 
 
 def test_calibration_takes_the_training_half_of_shards(packed):
-    pictures = calibration_pictures(packed, 12, thin_net("A"))
+    pictures = open_calibration_images(packed, 12, thin_net("A"))
     assert len(pictures) == 12 and all(file.startswith("train-") for file in pictures.files)
     assert pictures.decode(3).shape[0] == 3
 
@@ -221,7 +221,7 @@ def tiny(images: int = 2000, per_shard: int = 70, name: str = "tiny") -> Packed:
     )
 
 
-def drawn(lanes: Lanes, epoch: int, begin: int = 0, end: int | None = None) -> list[list[int]]:
+def drawn(lanes: ShardOrder, epoch: int, begin: int = 0, end: int | None = None) -> list[list[int]]:
     """The numbers that each lane gives out."""
     end = lanes.length if end is None else end
     found = []
@@ -234,13 +234,13 @@ def drawn(lanes: Lanes, epoch: int, begin: int = 0, end: int | None = None) -> l
 
 
 def test_an_epoch_gives_every_image_once_in_a_new_order():
-    lanes = Lanes(tiny(2000), 16, 640, seed=3)
+    lanes = ShardOrder(tiny(2000), 16, 640, seed=3)
     first, second = ([i for lane in drawn(lanes, epoch) for i in lane] for epoch in (0, 1))
     assert sorted(first) == sorted(second) == list(range(2000)) and first != second
-    assert drawn(lanes, 0) == drawn(lanes, 0) != drawn(Lanes(lanes.packed, 16, 640, seed=4), 0)
+    assert drawn(lanes, 0) == drawn(lanes, 0) != drawn(ShardOrder(lanes.packed, 16, 640, seed=4), 0)
     left = [
         set(range(2000))
-        - {i for lane in drawn(Lanes(lanes.packed, 7, 640, seed=3), epoch) for i in lane}
+        - {i for lane in drawn(ShardOrder(lanes.packed, 7, 640, seed=3), epoch) for i in lane}
         for epoch in range(4)
     ]
     assert (
@@ -251,7 +251,7 @@ def test_an_epoch_gives_every_image_once_in_a_new_order():
 def test_images_move_by_less_than_the_buffer_and_no_more_are_held():
     """Oracle: the position of each image among the shuffled shards, found by sorting."""
     for buffer in (0, 160, 1600):
-        lanes, spread = Lanes(tiny(2000), 16, buffer, seed=1), buffer / 16
+        lanes, spread = ShardOrder(tiny(2000), 16, buffer, seed=1), buffer / 16
         for number in (0, 5, 15):
             lane, reading = (
                 Lane(lanes, number, 0, 0, lanes.length, str),
@@ -268,7 +268,7 @@ def test_images_move_by_less_than_the_buffer_and_no_more_are_held():
 
 
 def test_the_shards_come_in_a_new_order_each_epoch_and_are_read_whole():
-    lanes = Lanes(tiny(2100, 70), 1, 0, seed=1)
+    lanes = ShardOrder(tiny(2100, 70), 1, 0, seed=1)
     orders = []
     for epoch in range(3):
         reading = lanes.reading(0, epoch).reshape(30, 70)
@@ -300,7 +300,7 @@ class Forward(io.RawIOBase):
 
 def test_lanes_may_read_the_same_shard_at_the_same_time():
     """In turn, from a store that gives both the same open file."""
-    lanes = Lanes(tiny(2000, 1000, name="shared"), 16, 100, seed=0)
+    lanes = ShardOrder(tiny(2000, 1000, name="shared"), 16, 100, seed=0)
     running = [Lane(lanes, lane, 0, 0, lanes.length, str) for lane in range(16)]
     found = [next(lane) for _ in range(lanes.length) for lane in running]
     assert (
@@ -311,7 +311,7 @@ def test_lanes_may_read_the_same_shard_at_the_same_time():
 
 def test_a_shard_is_opened_once_a_lane_and_read_forward_only(monkeypatch):
     packed = tiny(2000, 1000, name="forward")
-    wanted = drawn(Lanes(packed, 4, 100, seed=0), 0)
+    wanted = drawn(ShardOrder(packed, 4, 100, seed=0), 0)
     opened = MemoryFileSystem._open
     monkeypatch.setattr(
         MemoryFileSystem,
@@ -319,18 +319,18 @@ def test_a_shard_is_opened_once_a_lane_and_read_forward_only(monkeypatch):
         lambda self, path, *args, **more: Forward(opened(self, path).read(), path),
     )
     Forward.opened, Forward.open, Forward.most = [], 0, 0
-    lanes = [Lane(Lanes(packed, 4, 100, seed=0), lane, 0, 0, 500, str) for lane in range(4)]
+    lanes = [Lane(ShardOrder(packed, 4, 100, seed=0), lane, 0, 0, 500, str) for lane in range(4)]
     assert [list(map(lambda _, lane=lane: next(lane)[0], range(500))) for lane in lanes] == wanted
     assert len(Forward.opened) == 4 and Forward.most <= 4
     del lanes
     resumed = Lane(
-        Lanes(packed, 4, 100, seed=0), 3, 0, 450, 500, str
+        ShardOrder(packed, 4, 100, seed=0), 3, 0, 450, 500, str
     )  # more than 200 kB into its shard
     assert [next(resumed)[0] for _ in range(50)] == wanted[3][450:]
 
 
 def test_a_lane_goes_on_from_any_step_and_reads_no_more_than_it_needs():
-    lanes = Lanes(tiny(2000, 20, name="resumed"), 8, 320, seed=2)
+    lanes = ShardOrder(tiny(2000, 20, name="resumed"), 8, 320, seed=2)
     whole, files = drawn(lanes, 1, end=240), fsspec.filesystem("memory")
     for begin in (1, 100, 239):
         assert drawn(lanes, 1, begin, 240) == [lane[begin:] for lane in whole]
@@ -363,7 +363,7 @@ def test_batches_do_not_depend_on_workers_processes_or_where_they_begin(packed, 
 def test_a_batch_takes_the_same_from_every_lane_and_views_are_those_of_the_image(packed):
     """Oracle: views drawn at random access, by epoch and image."""
     views = views_of(packed)
-    lanes = Lanes(views.dataset.packed, 8, 40, seed=0)
+    lanes = ShardOrder(views.dataset.packed, 8, 40, seed=0)
     for epoch in (0, 1):
         numbers = drawn(lanes, epoch)
         for step, batch in enumerate(
@@ -377,7 +377,7 @@ def test_a_batch_takes_the_same_from_every_lane_and_views_are_those_of_the_image
 def test_some_of_the_images_can_be_streamed(packed):
     views = views_of(packed)
     some = Views(views.dataset.subset(50), SMALL, thin_spec().preprocessing, np.eye(3))
-    numbers = [i for lane in drawn(Lanes(some.dataset.packed, 8, 40, seed=0), 0) for i in lane]
+    numbers = [i for lane in drawn(ShardOrder(some.dataset.packed, 8, 40, seed=0), 0) for i in lane]
     assert len(set(numbers)) == 48 and set(numbers) < set(range(50))
     assert len(list(train_batches(some, 0, 0, pin=False))) == 2 * 3
 

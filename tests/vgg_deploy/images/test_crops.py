@@ -16,7 +16,7 @@ from bench.accuracy.protocols import (
     rows_of,
     views_per_image,
 )
-from vgg_deploy.images.crops import GRID, VIEW_SETS, View, cut, offset
+from vgg_deploy.images.crops import GRID, VIEW_SETS, Crop, cut, offset
 from vgg_deploy.net.spec import NetSpec
 
 CROP = 32
@@ -42,7 +42,7 @@ def test_googlenets_views_are_five_crops_and_the_whole_of_three_squares():
 def test_the_grid_is_written_out():
     assert GRID == 5
     assert VIEW_SETS["multicrop"](40, 48, CROP) == [
-        View(top, left, CROP) for top in (0, 2, 4, 6, 8) for left in (0, 4, 8, 12, 16)
+        Crop(top, left, CROP) for top in (0, 2, 4, 6, 8) for left in (0, 4, 8, 12, 16)
     ]
     assert [offset(37, 32, i, 4) for i in range(5)] == [0, 1, 2, 4, 5]  # 1.25, 2.5, 3.75
 
@@ -51,7 +51,7 @@ def test_the_grid_is_written_out():
 def test_cut_gives_pillows_pixels_image_by_image(filter):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, 3, 40, 56), np.uint8)
-    views = [View(3, 7, CROP), View(0, 16, 40), View(8, 24, CROP)]
+    views = [Crop(3, 7, CROP), Crop(0, 16, 40), Crop(8, 24, CROP)]
     found = cut(images, views, CROP, filter)
     assert found.shape == (6, 3, CROP, CROP) and found.dtype == np.uint8
     resampling = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}[filter]

@@ -12,8 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.onnx.onnx_file import write_onnx
 from export.onnx.graph import onnx_graph
+from export.onnx.onnx_file import write_onnx
 from export.precision import INT8, PRECISIONS
 from export.quantize.ranges import clip, measure_ranges
 from export.quantize.rounding import LAST, Quantization

@@ -8,16 +8,16 @@ import pytest
 import torch
 from onnx import helper
 
-from export.write_ncnn import export_ncnn
-from export.onnx.onnx_file import write_onnx
 from export.onnx.graph import onnx_graph
+from export.onnx.onnx_file import write_onnx
 from export.precision import PRECISIONS
 from export.tensorrt.build import build_engine
+from export.write_ncnn import export_ncnn
 from tests.support.faulty_outputs import behind, twice_the_rows
 from tests.support.nets import save_net, thin_net
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import KEY, Artifact, manifest_path
-from vgg_deploy.exported.trt_manifest import Profile, Shape
+from vgg_deploy.exported.trt_manifest import InputShape, Profile
 from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.files import sha256
 from vgg_deploy.runtimes import PACKAGES as runtime_names
@@ -28,7 +28,7 @@ from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
 needs_ncnn = pytest.mark.skipif(
     importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed: pip install ncnn"
 )
-PROFILE = Profile(Shape(1, 32, 32), Shape(2, 64, 96), Shape(4, 160, 160))
+PROFILE = Profile(InputShape(1, 32, 32), InputShape(2, 64, 96), InputShape(4, 160, 160))
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_contract(runtime, size):
     np.testing.assert_allclose(scores.posterior.sum(1), 1, atol=1e-6)
     np.testing.assert_array_equal(images, before)
     assert runtime.spec == thin_net("B").spec
-    assert (runtime.threads, runtime.precision) == (2, "fp32") and runtime.runtime in runtime_names
+    assert (runtime.threads, runtime.precision) == (2, "fp32") and runtime.name in runtime_names
     if runtime.device == "cuda":
         on_device = runtime.on_device(torch.from_numpy(images).cuda())
         np.testing.assert_array_equal(on_device[0].cpu().numpy(), scores.posterior)
