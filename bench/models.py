@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.ncnn_files import content_sha256
+from vgg_deploy.exported.metadata import content_sha256
 from vgg_deploy.images.decode import decoder_versions
 from vgg_deploy.machine import cpu_instructions, gpu_stack
 from vgg_deploy.net.class_lists import ClassList

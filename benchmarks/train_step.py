@@ -32,9 +32,10 @@ from torchvision.models import vgg
 
 from bench.environment import describe_environment
 from bench.speed.gpu import matmul_ceiling
+from train.feed.examples import Examples
 from train.recipe.config import TrainConfig
 from train.step.trainee import shape_for_training, shaped
-from train.step.update import Examples, Updater
+from train.step.update import Updater
 from vgg_deploy.job import ALONE
 from vgg_deploy.machine import available_cores, pick_device
 from vgg_deploy.net.archs import ARCHS, macs

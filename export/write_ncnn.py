@@ -14,7 +14,6 @@ from onnx import TensorProto, numpy_helper
 
 from export.onnx.onnx_file import place, read_referring
 from export.release import Exported
-from export.tensorrt.build import read_described
 from export.verify.parity import check_images, compare, judge_exact
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import check_manifest, manifest_path
@@ -26,6 +25,7 @@ from vgg_deploy.exported.ncnn_files import (
     ncnn_graph,
     weights_path,
 )
+from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.runtimes import NcnnRuntime, OnnxRuntime
@@ -39,7 +39,7 @@ def export_ncnn(source: Path, threads: int, on_step: Callable[[str], None]) -> E
     Raises: InputError for a file that is no float32 export of ours; CheckFailed if ncnn's scores are not those of ONNX Runtime,
         and then leaves no such files.
     """
-    described = read_described(source)[0]
+    described = read_onnx_metadata(source)[0]
     if described.precision != "fp32":
         raise InputError(
             f"{source}: is {described.precision}, ncnn's files are made of float32; export --precision fp32"

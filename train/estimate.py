@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from train.feed.examples import Examples
 from train.feed.loader import Views, steps_per_epoch
 from train.first_weights import describe, random_net
 from train.recipe.config import TrainConfig
 from train.session import RunSettings, Sources, settle
 from train.step.trainee import shape_for_training, shaped
-from train.step.update import Examples, Updater
+from train.step.update import Updater
 from vgg_deploy.job import ALONE
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.net.spec import Preprocessing

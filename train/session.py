@@ -12,6 +12,7 @@ from rich.console import Console
 from train import first_weights as start
 from train.feed import frozen_features as frozen
 from train.feed.colour_statistics import Colours, measure_colours
+from train.feed.examples import Examples
 from train.feed.loader import (
     Views,
     check_streams,
@@ -29,7 +30,7 @@ from train.step import head_validation as maps
 from train.step.health import Health
 from train.step.loop import Validate, fit
 from train.step.trainee import shape_for_training, shaped
-from train.step.update import Examples, Updater
+from train.step.update import Updater
 from train.step.validation import dense_validation
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError, UnreadableImage

@@ -13,8 +13,9 @@ from torch import nn
 
 from export.precision import FLOAT, Precision
 from export.quantize.rounding import LAST, Mapping, Quantization, quantize_weight, weight_scales
-from vgg_deploy.exported.metadata import KEPT, KEY, USUAL_MEAN, USUAL_STD, Artifact
+from vgg_deploy.exported.metadata import KEPT, KEY, Artifact
 from vgg_deploy.net.model import VGG
+from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD
 
 IR_VERSION = 10  # what ONNX Runtime and TensorRT of that opset's age read
 

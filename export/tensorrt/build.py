@@ -7,14 +7,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import onnx
-from google.protobuf.message import DecodeError
-
 from export.tensorrt.targets import pick_targets
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.errors import CheckFailed, InputError
-from vgg_deploy.exported.metadata import KEPT, KEY, Artifact, check_manifest, manifest_path
-from vgg_deploy.exported.onnx_wire import data_files
+from vgg_deploy.exported.metadata import check_manifest, manifest_path
+from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.trt_manifest import EngineManifest, Profile, read_engine_manifest
 from vgg_deploy.exported.trt_packages import Flavour, collecting_logger, errors_of
 from vgg_deploy.files import sha256, whole_file, write_text
@@ -68,7 +65,7 @@ def build_engine(
     Raises: InputError for a file or a target that cannot be built; CheckFailed if TensorRT fails or builds other types.
     """
     check_manifest(path)
-    artifact, kept = read_described(path)
+    artifact, kept = read_onnx_metadata(path)
     trt = flavour.load()
     targets = pick_targets(flavour, trt, wanted_targets, artifact.precision)
     released = path.with_suffix(f".{flavour.name}.engine")
@@ -164,28 +161,6 @@ def check_types(found: dict[str, str], precision: str, kept: tuple[str, ...], pa
         raise CheckFailed(
             f"{path.name}: would run {listed}, expected {TYPE_OF[precision]}; export the ONNX file again"
         )
-
-
-def read_described(path: Path) -> tuple[Artifact, tuple[str, ...]]:
-    """What an ONNX file says of itself, and the convolutions that it was asked to keep in another type than its precision's.
-
-    Raises: InputError if it is no file of vgg-export.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; export one with vgg-export --onnx")
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (DecodeError, OSError) as error:
-        raise InputError(
-            f"{path}: not an ONNX file ({error}); export it with vgg-export --onnx"
-        ) from None
-    data_files(path)  # before anything follows the file to its weights
-    held = {entry.key: entry.value for entry in model.metadata_props}
-    if KEY not in held or KEPT not in held:
-        raise InputError(
-            f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; export it with vgg-export --onnx"
-        )
-    return Artifact.from_json(held[KEY], str(path)), tuple(held[KEPT].split(","))
 
 
 def _config(

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from export.export_options import EngineOptions
-from export.tensorrt.build import BuiltEngine, build_engine, read_described
+from export.tensorrt.build import BuiltEngine, build_engine
 from export.tensorrt.profiles import COMMON, PROFILE_RULES, aspects_of
 from export.tensorrt.targets import pick_targets
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.trt_packages import Flavour, pick_flavour
 
 
@@ -37,7 +38,7 @@ def build_engines(
     )
     built = []
     for file in files:
-        spec = read_described(file)[0].spec
+        spec = read_onnx_metadata(file)[0].spec
         sides = wanted.sides or spec.test_sides
         if min(sides) < spec.crop:
             raise InputError(

@@ -4,9 +4,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from export.tensorrt.build import read_described
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import Artifact, check_manifest
+from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.exported.trt_manifest import check_engine
 from vgg_deploy.files import whole_file, write_text
@@ -42,7 +42,7 @@ def write_repository(
             written = _write_model(
                 folder,
                 file,
-                read_described(file)[0],
+                read_onnx_metadata(file)[0],
                 "onnxruntime_onnx",
                 "model.onnx",
                 max_batch,

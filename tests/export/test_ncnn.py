@@ -22,8 +22,8 @@ from export.write_ncnn import export_ncnn
 from tests.support.nets import CLASSES, save_net, thin_net
 from tests.support.run import run
 from vgg_deploy.errors import CheckFailed, InputError
-from vgg_deploy.exported.metadata import Artifact, manifest_path
-from vgg_deploy.exported.ncnn_files import ncnn_graph, weights_path
+from vgg_deploy.exported.metadata import Artifact, manifest_path, weights_path
+from vgg_deploy.exported.ncnn_files import ncnn_graph
 from vgg_deploy.files import sha256
 from vgg_deploy.net.model import posterior
 from vgg_deploy.runtimes import open_runtime

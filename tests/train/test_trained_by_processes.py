@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from tests.support.nets import thin_net, thin_spec
 from tests.support.warm import Training, Warm, until
 from train.feed.colour_statistics import measure_colours
+from train.feed.examples import Examples
 from train.feed.loader import EpochBatches, Views, train_batches
 from train.first_weights import random_net
 from train.recipe.config import TrainConfig
@@ -24,7 +25,7 @@ from train.record.run_folder import State
 from train.step.health import Health
 from train.step.loop import fit
 from train.step.trainee import dropout_masks, shape_for_training
-from train.step.update import Examples, Updater
+from train.step.update import Updater
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.job import ALONE

@@ -12,9 +12,9 @@ import torch
 from numpy.lib.format import open_memmap
 
 from train.feed.augment import centre_crop
+from train.feed.examples import Examples
 from train.feed.loader import EpochBatches
 from train.recipe.config import TrainConfig
-from train.step.update import Examples
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale

@@ -7,12 +7,13 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
+from train.feed.examples import Examples
 from train.recipe.config import TrainConfig, learning_rate
 from train.record.run_folder import Keeper, State
 from train.step.health import Health, diverged, refuse_spoilt
 from train.step.step_metrics import StepMetrics
 from train.step.stop_signals import Signals
-from train.step.update import Examples, Updater
+from train.step.update import Updater
 from vgg_deploy.errors import InputError, Interrupted
 from vgg_deploy.progress import progress
 

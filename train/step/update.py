@@ -1,24 +1,15 @@
 """One update of the weights: forward, backward, step; on one process or on all processes of a job."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
+from train.feed.examples import Examples
 from train.recipe.config import TrainConfig
 from train.step.trainee import Trainee, dropout_masks, mixed
 from vgg_deploy.job import Job, explain_lost_process
 from vgg_deploy.net.model import VGG
-
-
-class Examples(NamedTuple):
-    """One process's input of one update, on its device."""
-
-    inputs: Tensor  # (N, ...) float32, ready for the trainee
-    labels: Tensor  # (N,) int64
-    rows: Tensor  # (N,) int64, places in this process's share of the batch
 
 
 class Updater:

@@ -1,5 +1,6 @@
 """What an exported file says of itself: carried in the ONNX metadata, repeated in the manifest beside it."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,6 @@ INPUT_FORMS = {
     "float32": "0-255 float32; mean subtraction inside the graph",
     "normalised": "float32, (x / 255 - mean) / std with ImageNet's usual mean and std, done by the caller",
 }
-USUAL_MEAN = (
-    0.485,
-    0.456,
-    0.406,
-)  # RGB, 0-1: what torchvision, timm and most pipelines around them feed
-USUAL_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -108,3 +103,15 @@ def check_manifest(path: Path) -> None:
             raise InputError(
                 f"{file}: changed since it was exported and checked ({manifest.name} has another sha256); export it again"
             )
+
+
+def weights_path(path: Path) -> Path:
+    """D.fp32.ncnn.param -> D.fp32.ncnn.bin"""
+    return path.with_suffix(".bin")
+
+
+def content_sha256(path: Path) -> str:
+    """Hex digest of a model's bytes: of the file, and for ncnn's text of the weights beside it too."""
+    if Path(path).suffix != ".param":
+        return sha256(path)
+    return hashlib.sha256((sha256(path) + sha256(weights_path(path))).encode()).hexdigest()

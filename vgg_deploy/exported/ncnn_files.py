@@ -4,7 +4,6 @@ Both follow from the description of the net alone, so that a file can be compare
 trusts what it reads, sees it.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from math import prod
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.metadata import Artifact, manifest_path
+from vgg_deploy.exported.metadata import Artifact, manifest_path, weights_path
 from vgg_deploy.files import sha256
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.spec import NetSpec
@@ -183,11 +182,6 @@ class NcnnFiles:
                 at += held.bytes
 
 
-def weights_path(path: Path) -> Path:
-    """D.fp32.ncnn.param -> D.fp32.ncnn.bin"""
-    return path.with_suffix(".bin")
-
-
 def find_ncnn(path: Path) -> NcnnFiles:
     """What belongs to a .param, whole and unchanged since its export.
 
@@ -218,13 +212,6 @@ def find_ncnn(path: Path) -> NcnnFiles:
                 f"{file}: changed since it was exported and checked ({manifest.name} has another sha256); {AGAIN}"
             )
     return files
-
-
-def content_sha256(path: Path) -> str:
-    """Hex digest of a model's bytes: of the file, and for ncnn's text of the weights beside it too."""
-    if Path(path).suffix != ".param":
-        return sha256(path)
-    return hashlib.sha256((sha256(path) + sha256(weights_path(path))).encode()).hexdigest()
 
 
 def array_bytes(held: StoredArray, array: np.ndarray) -> bytes:

@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.metadata import USUAL_MEAN, USUAL_STD
-from vgg_deploy.net.spec import Preprocessing
+from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD, Preprocessing
 
 Channels = tuple[float, float, float]  # R, G, B, whatever the channel order of the net
 

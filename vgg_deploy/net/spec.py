@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field, fields
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.archs import ARCHS, STRIDE
 
+# RGB of 0-1: what torchvision, timm and most pipelines around them feed
+USUAL_MEAN = (0.485, 0.456, 0.406)
+USUAL_STD = (0.229, 0.224, 0.225)
 FILTERS = ("bilinear", "bicubic")
 LRN_READINGS = ("alexnet", "caffe")
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from vgg_deploy.errors import CheckFailed
-from vgg_deploy.exported.metadata import USUAL_MEAN, USUAL_STD, Artifact
+from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.net.archs import map_side
-from vgg_deploy.net.spec import NetSpec
+from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD, NetSpec
 
 
 class Scores(NamedTuple):

@@ -15,10 +15,10 @@ from export import release
 from export.onnx import onnx_file
 from export.onnx.onnx_file import read_referring
 from export.release import ExportOptions, export_onnx
-from export.tensorrt.build import read_described
 from export.tensorrt.triton import write_repository
 from tests.support.nets import picture, save_net, thin_net
 from vgg_deploy.errors import CheckFailed, InputError
+from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.onnx_wire import data_files, data_locations
 from vgg_deploy.files import sha256
 from vgg_deploy.runtimes import open_runtime
@@ -138,7 +138,7 @@ def test_a_foreign_graph_is_not_followed_out_of_its_folder(location, pair, monke
         raise AssertionError("ONNX Runtime saw the file")
 
     monkeypatch.setattr(ort, "InferenceSession", opened)
-    for open_it in (open_runtime, read_described):
+    for open_it in (open_runtime, read_onnx_metadata):
         with pytest.raises(InputError, match="no file name; only files beside it") as refused:
             open_it(pair)
         assert refused.value.exit_code == 2

@@ -8,9 +8,10 @@ from export.onnx.graph import onnx_graph
 from export.onnx.onnx_file import write_onnx
 from export.precision import PRECISIONS
 from tests.support.nets import thin_net
-from vgg_deploy.exported.metadata import KEY, USUAL_MEAN, USUAL_STD, Artifact
+from vgg_deploy.exported.metadata import KEY, Artifact
 from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.net.model import posterior
+from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD
 
 
 def written(net, path, form="uint8"):
