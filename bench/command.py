@@ -22,18 +22,18 @@ from bench.accuracy.measure import (
 from bench.accuracy.paper_tables import paper_rows
 from bench.accuracy.protocols import Row
 from bench.accuracy.selection import select_rows
-from bench.environment import describe_environment
-from bench.foreign_models import class_lines, class_lists, input_lines
 from bench.gate.row_choice import check_selectors, chosen_rows
 from bench.gate.verdict import FIXED, SEQUENTIAL, Gate, Judge, judge
 from bench.gate.verdict_files import JSON, XML, verdict_on_disk, write_gate
-from bench.models import Model, ModelOptions, check_sides, open_models, runnable
-from bench.printable import printable
+from bench.models.foreign_models import class_lines, class_lists, input_lines
+from bench.models.model import Model, ModelOptions, check_sides, open_models, runnable
 from bench.report import sections as outputs
 from bench.report.contents import write_report
 from bench.report.gate_text import lines
 from bench.request import BenchRequest
-from bench.results_folder import Results, new_run_id, results_folder
+from bench.results.environment import describe_environment
+from bench.results.printable import printable
+from bench.results.results_folder import Results, new_run_id, results_folder
 from bench.speed.first_calls import ShapeRow
 from bench.speed.side_by_side import measure_side_by_side
 from bench.statistics.evidence import Verdict

@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from models import USUAL, exports, ncnn_export, random_weights
 from PIL import Image
 
-from bench.environment import describe_environment
+from bench.results.environment import describe_environment
 from export.release import ExportOptions
 from train.record.curves import COLOURS, FAINT, INK, STYLE
 from vgg_deploy.data.built_in import built_in

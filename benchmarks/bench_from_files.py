@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from result_rows import ResultRows
 
-from bench.environment import describe_environment
+from bench.results.environment import describe_environment
 from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.size_batches import Batch, size_batches

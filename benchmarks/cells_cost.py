@@ -20,8 +20,8 @@ import torch
 
 from bench.accuracy.measure import Storage, measure_accuracy
 from bench.accuracy.protocols import rows_of
-from bench.environment import describe_environment
-from bench.models import Model, ModelOptions, open_models
+from bench.models.model import Model, ModelOptions, open_models
+from bench.results.environment import describe_environment
 from export.release import ExportOptions, export_onnx
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset, open_dataset

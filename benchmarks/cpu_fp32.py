@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bench.environment import describe_environment
+from bench.results.environment import describe_environment
 from bench.speed.side_by_side import PAUSE_S
 from bench.statistics.median import median_interval
 from export.release import ExportOptions, export_onnx

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from bench.environment import describe_environment
+from bench.results.environment import describe_environment
 from vgg_deploy.data.class_folders import YOUNG_NS
 from vgg_deploy.machine import available_cores
 from vgg_deploy.progress import progress

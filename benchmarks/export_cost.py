@@ -130,7 +130,7 @@ def save_random_net(path: Path) -> None:
 @click.option("--threads", type=click.IntRange(1), help="[default: the cores this process may use]")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(repeats, threads, out):
-    from bench.environment import describe_environment
+    from bench.results.environment import describe_environment
     from vgg_deploy.data.built_in import built_in
     from vgg_deploy.machine import available_cores
 

@@ -28,7 +28,7 @@ PATIENCE_S = 5.0  # between SIGTERM and SIGKILL
 RESULTS = ("train_step", "gpu_speed", "bench_from_files", "first_calls", "train_profile")
 DESCRIBE = """
 import json
-from bench.environment import describe_environment
+from bench.results.environment import describe_environment
 from vgg_deploy.machine import available_cores
 print(json.dumps(describe_environment(available_cores()), indent=2))
 import torch

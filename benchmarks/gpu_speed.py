@@ -30,7 +30,7 @@ from gpu_variants import fused_relu, padded_input, pool_first
 from models import exports, random_weights
 from result_rows import ResultRows
 
-from bench.environment import describe_environment
+from bench.results.environment import describe_environment
 from bench.speed.gpu import condition, copy_ceiling, device_ms, matmul_ceiling
 from export.release import ExportOptions
 from vgg_deploy.machine import available_cores

@@ -138,12 +138,12 @@ def write_forms(net, setting: Setting, folder: Path) -> None:
     import onnx
     from onnx import numpy_helper
 
-    from export.export_options import ExportOptions
     from export.onnx.graph import onnx_graph
     from export.onnx.onnx_file import write_onnx
-    from export.precision import INT7, INT8, PRECISIONS
     from export.quantize.ranges import clip, measure_ranges
     from export.quantize.rounding import LAST, Quantization
+    from export.settings.export_options import ExportOptions
+    from export.settings.precision import INT7, INT8, PRECISIONS
     from vgg_deploy.data.dataset import open_dataset
     from vgg_deploy.exported.metadata import Artifact
 
@@ -312,7 +312,7 @@ def measure_alone(folder: Path, setting: Setting, env: dict[str, str] | None) ->
 
 def report(table: pd.DataFrame, setting: Setting, out: Path) -> None:
     """int8_forms.csv and int8_forms.md."""
-    from bench.environment import describe_environment
+    from bench.results.environment import describe_environment
 
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "int8_forms.csv", index=False)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from bench.environment import describe_environment
+from bench.results.environment import describe_environment
 from train.feed.loader import Views, train_batches
 from train.recipe.config import TrainConfig
 from vgg_deploy.data.dataset import Dataset, open_dataset

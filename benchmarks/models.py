@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from export.precision import PRECISIONS
 from export.release import ExportOptions, export_onnx
+from export.settings.precision import PRECISIONS
 from export.write_ncnn import export_ncnn
 from vgg_deploy.exported.metadata import USUAL_MEAN, Artifact, manifest_path
 from vgg_deploy.exported.ncnn_files import SUFFIX

@@ -20,11 +20,11 @@ from click.testing import CliRunner
 from fault_files import Fault, faults
 
 from bench.cli import main as vgg_bench
-from bench.environment import describe_environment
+from bench.results.environment import describe_environment
 from export.onnx.graph import onnx_graph
 from export.onnx.onnx_file import write_onnx
-from export.precision import PRECISIONS
 from export.release import ExportOptions, export_onnx
+from export.settings.precision import PRECISIONS
 from export.write_ncnn import export_ncnn
 from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.files import sha256, write_text

@@ -31,8 +31,8 @@ from models import USUAL, exports, random_weights
 
 from bench.accuracy.measure import Storage, measure_accuracy
 from bench.accuracy.protocols import rows_of
-from bench.environment import describe_environment
-from bench.models import ModelOptions, open_models
+from bench.models.model import ModelOptions, open_models
+from bench.results.environment import describe_environment
 from export.release import ExportOptions
 from train.record.curves import COLOURS, FAINT, STYLE
 from vgg_deploy.data.built_in import built_in

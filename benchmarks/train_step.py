@@ -30,7 +30,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torchvision.models import vgg
 
-from bench.environment import describe_environment
+from bench.results.environment import describe_environment
 from bench.speed.gpu import matmul_ceiling
 from train.feed.examples import Examples
 from train.recipe.config import TrainConfig

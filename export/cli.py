@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from export.export_options import EngineOptions, ExportOptions
 from export.hints import HINTS
+from export.settings.export_options import EngineOptions, ExportOptions
 from vgg_deploy.command_line import Command, parse_channels
 from vgg_deploy.errors import hints, interruptible
 from vgg_deploy.net.input_convention import (

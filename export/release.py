@@ -14,10 +14,8 @@ import numpy as np
 import onnx
 from torch import nn
 
-from export.export_options import ExportOptions
 from export.onnx.graph import IR_VERSION, onnx_graph
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
-from export.precision import BF16, HALF, PRECISIONS, Precision
 from export.quantize.calibration import (
     Calibration,
     calibrate,
@@ -29,6 +27,8 @@ from export.quantize.calibration import (
 from export.quantize.cost import Cost, measure_cost
 from export.quantize.ranges import Range, clip, measure_ranges
 from export.quantize.rounding import LAST, Quantization, ReducedNet
+from export.settings.export_options import ExportOptions
+from export.settings.precision import BF16, HALF, PRECISIONS, Precision
 from export.verify.float32_twin import check_twin, float32_twin
 from export.verify.lint import lint
 from export.verify.parity import (

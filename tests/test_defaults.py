@@ -6,7 +6,7 @@ from dataclasses import fields
 from bench.cli import main as vgg_bench
 from bench.request import Request
 from export.cli import main as vgg_export
-from export.export_options import EngineOptions, ExportOptions
+from export.settings.export_options import EngineOptions, ExportOptions
 from train.__main__ import main as train
 from train.recipe.config import TrainConfig
 from train.session import RunSettings

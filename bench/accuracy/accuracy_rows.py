@@ -10,7 +10,7 @@ from bench.accuracy.cell_store import chunks
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.protocols import Row
 from bench.accuracy.reliability import expected_calibration_error
-from bench.models import Model
+from bench.models.model import Model
 from vgg_deploy.errors import InputError
 from vgg_deploy.scoring import Interval, error_pct, true_class_ranks, wilson_pct
 

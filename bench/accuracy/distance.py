@@ -13,7 +13,7 @@ import numpy as np
 from bench.accuracy.accuracy_rows import ClassIndex, averaged, columns_in_order
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.protocols import Row
-from bench.models import Model
+from bench.models.model import Model
 from vgg_deploy.net.spec import NetSpec, numbered
 
 # Largest difference of posteriors that rounding in float32 explains: more than five times the largest that was

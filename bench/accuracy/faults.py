@@ -9,7 +9,7 @@ import numpy as np
 from bench.accuracy.cell_store import StoredCell, chunks
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.protocols import Cell
-from bench.models import Model
+from bench.models.model import Model
 from vgg_deploy.net.spec import NetSpec, numbered
 
 # A posterior further from the softmax of its mean score was not computed from it: both are float32, and rounding

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.accuracy.cell_store import StoredCell, Tally, open_cell, report_old_cells
 from bench.accuracy.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
-from bench.models import Model
+from bench.models.model import Model
 from bench.speed.first_calls import ShapeLog
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale

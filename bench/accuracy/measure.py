@@ -10,15 +10,15 @@ import pandas as pd
 
 from bench.accuracy.accuracy_rows import ClassIndex, Scored, score_row
 from bench.accuracy.cell_store import StoredCell, exclusive
-from bench.accuracy.class_match import classes_of_models
 from bench.accuracy.compare import Pair, compare, compare_all
 from bench.accuracy.distance import distance
 from bench.accuracy.faults import Fault, flip_faults, origin_faults, posterior_faults
 from bench.accuracy.fill_cells import Measured, fill_cells, open_cells
 from bench.accuracy.protocols import Cell, Row
 from bench.accuracy.sampling import fixed_order, looks
-from bench.cpu_kernels import wrong_arithmetic
-from bench.models import Model
+from bench.models.class_match import classes_of_models
+from bench.models.cpu_kernels import wrong_arithmetic
+from bench.models.model import Model
 from bench.speed.first_calls import ShapeLog, ShapeRow
 from bench.speed.latency import LatencyRow, measure_latency
 from bench.speed.steady import LEAST_S

@@ -7,7 +7,7 @@ import pandas as pd
 
 from bench.accuracy.accuracy_rows import AccuracyRow
 from bench.accuracy.protocols import Member, Row, rows_of
-from bench.models import Model
+from bench.models.model import Model
 from vgg_deploy.net.spec import NetSpec
 
 # ILSVRC-2012: errors on the 50,000 validation images, top5_test on the 100,000 test images. `nets` are arch@S.

@@ -1,7 +1,7 @@
 """The rows that a command line asks for."""
 
 from bench.accuracy.protocols import PROTOCOLS, Row, rows_of
-from bench.models import Model
+from bench.models.model import Model
 from vgg_deploy.errors import InputError
 
 

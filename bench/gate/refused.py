@@ -55,6 +55,6 @@ def withdraw(ctx: click.Context, error: click.ClickException) -> None:
     from bench.gate.verdict_files import (
         withdraw_verdict,  # loads numpy, which --help should not wait for
     )
-    from bench.results_folder import new_run_id
+    from bench.results.results_folder import new_run_id
 
     withdraw_verdict(Path(out), error.format_message(), new_run_id())

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bench.accuracy.protocols import Row
-from bench.models import Model
+from bench.models.model import Model
 from vgg_deploy.errors import InputError
 
 

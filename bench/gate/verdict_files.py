@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 
 from bench.gate.gate_limits import GateLimits
 from bench.gate.verdict import Check, Gate
-from bench.printable import printable
-from bench.results_folder import earlier_files
+from bench.results.printable import printable
+from bench.results.results_folder import earlier_files
 from bench.statistics.evidence import Verdict
 from vgg_deploy.errors import InputError, VGGDeployError
 from vgg_deploy.files import whole_file, write_text

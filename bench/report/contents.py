@@ -9,8 +9,7 @@ from bench.accuracy.accuracy_rows import Scored
 from bench.accuracy.by_class import class_accuracy, confusions
 from bench.accuracy.measure import Accuracy
 from bench.gate.verdict import Gate
-from bench.models import Model
-from bench.printable import printable
+from bench.models.model import Model
 from bench.report import figures
 from bench.report.drawing import Drawing
 from bench.report.gate_text import fault_texts, gate_texts, headline
@@ -27,6 +26,7 @@ from bench.report.tables import (
     widest,
     write_frame,
 )
+from bench.results.printable import printable
 from bench.speed.latency import LatencyRow
 from vgg_deploy.data.dataset import Dataset
 

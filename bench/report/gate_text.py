@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from bench.accuracy.measure import Accuracy
 from bench.gate.verdict import DATA, Check, Gate
-from bench.printable import printable
 from bench.report.tables import Texts
+from bench.results.printable import printable
 from bench.statistics.evidence import Verdict
 
 NAMED = 5  # images that a line names; gate.json names up to a thousand

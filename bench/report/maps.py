@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from bench.accuracy.accuracy_rows import ClassIndex, Scored
 from bench.accuracy.fill_cells import softmax
-from bench.models import Model
+from bench.models.model import Model
 from bench.report.drawing import Drawing
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.images.decode import rescale

@@ -10,8 +10,7 @@ from bench.accuracy import paper_tables as paper
 from bench.accuracy.compare import differing_images
 from bench.accuracy.measure import Accuracy
 from bench.gate.verdict import Gate
-from bench.models import Model
-from bench.printable import printable
+from bench.models.model import Model
 from bench.report.gate_text import fault_texts, gate_texts, headline
 from bench.report.tables import (
     Texts,
@@ -28,6 +27,7 @@ from bench.report.tables import (
     widest,
     write_frame,
 )
+from bench.results.printable import printable
 from bench.speed.latency import LatencyRow
 from bench.speed.side_by_side import SideBySideRow
 from vgg_deploy.files import write_text

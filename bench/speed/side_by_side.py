@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench.models import Model
+from bench.models.model import Model
 from bench.statistics.median import median_interval
 from vgg_deploy.progress import progress
 

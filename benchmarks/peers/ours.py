@@ -14,7 +14,7 @@ from contract import Found, Task, peer_command, time_calls
 def evaluate(task: Task) -> Found:
     from bench.accuracy.measure import Storage, measure_accuracy
     from bench.accuracy.protocols import rows_of
-    from bench.models import ModelOptions, open_models
+    from bench.models.model import ModelOptions, open_models
     from vgg_deploy.data.dataset import open_dataset
 
     (model,) = open_models([task.model], ModelOptions(threads=task.threads))

@@ -11,8 +11,8 @@ import onnx
 from onnx import TensorProto, helper
 from torch import nn
 
-from export.precision import FLOAT, Precision
 from export.quantize.rounding import LAST, Mapping, Quantization, quantize_weight, weight_scales
+from export.settings.precision import FLOAT, Precision
 from vgg_deploy.exported.metadata import KEPT, KEY, Artifact
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.precision import Precision
 from export.quantize.convolve import convolve
 from export.quantize.rounding import input_mapping, rounded_input
+from export.settings.precision import Precision
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.model import VGG
 

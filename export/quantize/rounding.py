@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.precision import Format, Precision
 from export.quantize.convolve import convolve
+from export.settings.precision import Format, Precision
 from vgg_deploy.net.model import VGG
 
 FIRST, LAST = (

@@ -10,11 +10,11 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from export.export_options import ExportOptions
-from export.precision import PRECISIONS, Precision
 from export.quantize.calibration import open_calibration_images, read_calibration, read_images
 from export.quantize.ranges import clip
 from export.quantize.rounding import LAST, Quantization, input_mapping, layer_as
+from export.settings.export_options import ExportOptions
+from export.settings.precision import PRECISIONS, Precision
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.net.class_lists import ClassList

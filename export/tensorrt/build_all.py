@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from export.export_options import EngineOptions
+from export.settings.export_options import EngineOptions
 from export.tensorrt.build import BuiltEngine, build_engine
 from export.tensorrt.profiles import COMMON, PROFILE_RULES, aspects_of
 from export.tensorrt.targets import pick_targets

@@ -19,8 +19,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from export.onnx.onnx_file import PAGE, beside, referring, stored_values
-from export.precision import FLOAT
 from export.quantize.rounding import LAST, ReducedNet
+from export.settings.precision import FLOAT
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.runtimes.contract import Scores, feed
 

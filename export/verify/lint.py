@@ -11,9 +11,9 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from export.onnx.onnx_file import stored_values
-from export.precision import HALF, Precision
 from export.quantize.ranges import Range
 from export.quantize.rounding import FIRST, LAST
+from export.settings.precision import HALF, Precision
 
 HEADROOM = 2.0  # other pictures reach further than those that were seen
 LARGEST_HALF = float(np.finfo(np.float16).max)

@@ -12,12 +12,12 @@ import torch
 from onnx import numpy_helper
 
 from bench.cli import main as vgg_bench
-from bench.models import ModelOptions, open_models, runnable
+from bench.models.model import ModelOptions, open_models, runnable
 from export import write_ncnn as ncnn_export
 from export.cli import main as vgg_export
 from export.onnx.graph import onnx_graph
 from export.onnx.onnx_file import write_onnx
-from export.precision import PRECISIONS
+from export.settings.precision import PRECISIONS
 from export.write_ncnn import export_ncnn
 from tests.support.nets import CLASSES, save_net, thin_net
 from tests.support.run import run

@@ -2,7 +2,7 @@
 
 from export.onnx.graph import onnx_graph
 from export.onnx.onnx_file import write_onnx
-from export.precision import PRECISIONS
+from export.settings.precision import PRECISIONS
 from vgg_deploy.exported.metadata import Artifact
 
 

@@ -19,13 +19,13 @@ import pytest
 import torch
 from PIL import __version__ as pillow_version
 
-from bench import models as models_module
 from bench.accuracy import cell_store as store
 from bench.accuracy.cell_store import exclusive, open_cell, row_states
 from bench.accuracy.measure import Storage, measure_accuracy, score_cells
 from bench.accuracy.selection import select_rows
 from bench.cli import main as vgg_bench
-from bench.models import ModelOptions, open_models
+from bench.models import model as models_module
+from bench.models.model import ModelOptions, open_models
 from tests.support.faulty_nets import softmax_before_average
 from tests.support.nets import save_net, thin_net
 from tests.support.run import run

@@ -14,7 +14,7 @@ from bench.accuracy.faults import (
 from bench.accuracy.measure import Storage, score_cells
 from bench.accuracy.selection import select_rows
 from bench.cli import main as vgg_bench
-from bench.models import ModelOptions, open_models
+from bench.models.model import ModelOptions, open_models
 from tests.support.faulty_outputs import behind, twice_the_rows
 from tests.support.nets import save_net, thin_net
 from tests.support.run import run

@@ -17,7 +17,7 @@ import pytest
 from bench.cli import main as vgg_bench
 from export.onnx.graph import onnx_graph
 from export.onnx.onnx_file import write_onnx
-from export.precision import PRECISIONS
+from export.settings.precision import PRECISIONS
 from tests.support.nets import CLASSES, picture, save_net, thin_net
 from tests.support.run import run
 from vgg_deploy.exported.metadata import Artifact

@@ -8,7 +8,7 @@ import pytest
 
 from bench.accuracy.paper_tables import fill_tables, nets_of, paper_numbers, paper_rows
 from bench.cli import main as vgg_bench
-from bench.models import ModelOptions, open_models
+from bench.models.model import ModelOptions, open_models
 from tests.support.nets import save_net, thin_net
 from tests.support.run import run
 

@@ -11,7 +11,7 @@ from torchvision.transforms import functional as tv
 from bench.accuracy.measure import Storage, measure_accuracy
 from bench.accuracy.protocols import DENSE, PROTOCOLS, Row, rows_of
 from bench.accuracy.selection import select_rows
-from bench.models import ModelOptions, open_models
+from bench.models.model import ModelOptions, open_models
 from export.release import ExportOptions, export_onnx
 from tests.support.nets import CLASSES, save_net, thin_net
 from vgg_deploy.data.dataset import open_dataset

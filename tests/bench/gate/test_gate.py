@@ -29,7 +29,7 @@ from bench.statistics.evidence import Verdict, paired_evidence, verdicts
 from export import release
 from export.onnx.graph import Graph, onnx_graph
 from export.onnx.onnx_file import write_onnx
-from export.precision import PRECISIONS
+from export.settings.precision import PRECISIONS
 from tests.support.faulty_nets import (
     overflowing,
     permuted_classes,

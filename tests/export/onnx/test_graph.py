@@ -6,7 +6,7 @@ import torch
 
 from export.onnx.graph import onnx_graph
 from export.onnx.onnx_file import write_onnx
-from export.precision import PRECISIONS
+from export.settings.precision import PRECISIONS
 from tests.support.nets import thin_net
 from vgg_deploy.exported.metadata import KEY, Artifact
 from vgg_deploy.net.archs import ARCHS

@@ -9,10 +9,10 @@ from PIL import Image
 
 from export import release
 from export.cli import main as vgg_export
-from export.export_options import ExportOptions
 from export.quantize.calibration import FEW, calibrate, open_calibration_images, split, warn_of_few
 from export.quantize.cost import measure_cost
 from export.release import PartlyExported, export_onnx
+from export.settings.export_options import ExportOptions
 from tests.support.nets import CLASSES, picture, save_net, thin_net
 from tests.support.run import run
 from vgg_deploy.data.built_in import built_in

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from export.precision import PRECISIONS
 from export.quantize.calibration import calibrate, open_calibration_images, read_calibration
 from export.quantize.ranges import BINS, Range, clip, measure_ranges
 from export.quantize.rounding import (
@@ -20,6 +19,7 @@ from export.quantize.rounding import (
     weight_scales,
 )
 from export.quantize.sensitivity import measure_sensitivity
+from export.settings.precision import PRECISIONS
 from tests.support.nets import CLASSES, thin_net
 from vgg_deploy.errors import InputError
 

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export import release
 from export.onnx.graph import onnx_graph
-from export.precision import PRECISIONS
 from export.quantize.ranges import Range
 from export.release import ExportOptions, export_onnx
+from export.settings.precision import PRECISIONS
 from export.verify.lint import lint
 from tests.support.nets import picture, save_net, thin_net
 from vgg_deploy.errors import CheckFailed, InputError

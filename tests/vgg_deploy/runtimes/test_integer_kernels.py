@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.onnx.graph import onnx_graph
 from export.onnx.onnx_file import write_onnx
-from export.precision import INT8, PRECISIONS
 from export.quantize.ranges import clip, measure_ranges
 from export.quantize.rounding import LAST, Quantization
+from export.settings.precision import INT8, PRECISIONS
 from export.verify.lint import lint, pair_sums
 from tests.support.nets import CLASSES, picture, thin_net
 from vgg_deploy.errors import CheckFailed

@@ -10,7 +10,7 @@ from onnx import helper
 
 from export.onnx.graph import onnx_graph
 from export.onnx.onnx_file import write_onnx
-from export.precision import PRECISIONS
+from export.settings.precision import PRECISIONS
 from export.tensorrt.build import build_engine
 from export.write_ncnn import export_ncnn
 from tests.support.faulty_outputs import behind, twice_the_rows

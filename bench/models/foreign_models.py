@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.models import Model
+from bench.models.model import Model
 from vgg_deploy.data.dataset import Dataset, matching
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.class_lists import ClassList, read_class_list

@@ -5,8 +5,8 @@ import json
 import pandas as pd
 
 from bench.cli import main as vgg_bench
-from export.export_options import ExportOptions
 from export.release import export_onnx
+from export.settings.export_options import ExportOptions
 from tests.support.nets import save_net, thin_net
 from tests.support.run import run
 from vgg_deploy.runtimes import integer_kernels as arithmetic

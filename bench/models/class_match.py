@@ -1,6 +1,6 @@
 """Which classes each net's scores are of, by ids that all nets of a run share."""
 
-from bench.models import Model
+from bench.models.model import Model
 from vgg_deploy.data.dataset import Dataset, matched_classes
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.class_lists import some

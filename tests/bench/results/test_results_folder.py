@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main as vgg_bench
-from bench.results_folder import OLDER_NAMES, earlier_files, new_run_id, results_folder
+from bench.results.results_folder import OLDER_NAMES, earlier_files, new_run_id, results_folder
 from tests.support.nets import save_net, thin_net
 from tests.support.run import run
 from tests.support.written import written_onnx
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {"when": "now", "command": "vgg-bench", "versions": {"vgg-deploy": "0"}}
 GATED = ["--max-top1-drop", "100", "--undecided", "pass"]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.models import Model
+from bench.models.model import Model
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.images.decode import resized
