@@ -4,13 +4,24 @@ BIN    := $(VENV)/bin
 # What the environment was made from; it is made anew only when this changes
 NEEDS  := cat pyproject.toml constraints.txt
 
-.PHONY: demo test bench install clean
+.PHONY: demo check lint test coverage bench install clean
 
 demo: install   ## train, export and benchmark a small net on the built-in pictures
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ./demo.sh
 
+check: lint     ## lint, types and the fast tests: before every commit
+	$(BIN)/python -m pytest -n 2 -m "not slow and not browser and not gpu"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
 test: install   ## the whole test suite, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+coverage: install  ## the same, and which lines no test runs; takes longer
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered
 
 bench: install  ## the short set of benchmarks; tables and plots go to results/bench
 	$(BIN)/python benchmarks/train_step.py --archs A --rounds 3 --out results/bench

@@ -1,11 +1,11 @@
 """What the three commands share: showing errors, and options of one type."""
 
 import sys
-from importlib.metadata import version
 from typing import IO, Any
 
 import click
 
+from vgg_deploy import __version__
 from vgg_deploy.errors import VGGDeployError
 
 Channels = tuple[float, float, float]  # of R, G and B
@@ -35,7 +35,7 @@ def show_error(error: VGGDeployError, file: IO[str] | None = None) -> None:
     click.echo(f"Error: {error.message}", file=file or sys.stderr)
 
 
-version_option = click.version_option(version("vgg-deploy"), message="%(prog)s %(version)s")
+version_option = click.version_option(__version__, message="%(prog)s %(version)s")
 
 
 def parse_channels(ctx: click.Context, param: click.Parameter, text: str | None) -> Channels | None:
