@@ -202,12 +202,12 @@ def test_checking_takes_no_memory(tmp_path):
     assert peak < 8 * 2**20
 
 
-def test_a_foreign_torch_file_is_refused_with_what_it_holds(tmp_path):
+def test_a_foreign_torch_file_is_refused_with_its_content(tmp_path):
     path = tmp_path / "other.pt"
     torch.save({"state_dict": {}, "epoch": 3}, path)
     assert "a dictionary with keys ['state_dict', 'epoch']" in refusal(path)
     torch.save(torch.zeros(3), path)
-    assert "holds a Tensor" in refusal(path)
+    assert "contains a Tensor" in refusal(path)
 
 
 def test_code_in_a_file_never_runs(tmp_path):

@@ -112,7 +112,7 @@ def test_a_head_after_global_average_pooling(tmp_path, batch_norm):
     torch.save(net.state_dict(), path)
     with pytest.raises(Unstated) as caught:
         open_net(path)
-    assert caught.value.setting == "crop" and "--" not in caught.value.message
+    assert caught.value.about == "crop" and "--" not in caught.value.message
     assert "a head after global average pooling, which is no fc6, or a net trained at crop 32" in (
         caught.value.message
     )
