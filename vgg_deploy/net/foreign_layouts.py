@@ -115,7 +115,7 @@ def recognise(shapes: Shapes, where: str) -> tuple[Layout, str]:
         where: Names the file in errors.
 
     Returns:
-        The layout and the net, a key of ARCHS. "A" stands for A-LRN too, as their tensors are alike.
+        The layout and the net, a key of ARCHS; "A" for A-LRN too, as their tensors are alike.
 
     Raises:
         InputError: If no net fits, with a comparison of the file and the closest net.

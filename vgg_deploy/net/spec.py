@@ -113,9 +113,10 @@ class NetSpec:
 
     @property
     def test_sides(self) -> tuple[int, ...]:
-        """Q of multi-scale testing: S - 32, S, S + 32, or ends and middle of the range (section 4.2).
+        """Q of multi-scale testing (section 4.2), ascending.
 
-        Ascending; where S is the crop itself S - 32 is left out, as no crop would fit.
+        S - 32, S and S + 32, or the ends and the middle of the range of S. Where S is the crop
+        itself, S - 32 is left out, as no crop would fit.
         """
         low, high = self.train_side
         around = (low - STRIDE, low, low + STRIDE) if low == high else (low, self.test_side, high)
