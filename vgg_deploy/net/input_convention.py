@@ -134,7 +134,7 @@ class StatedInput:
             ValueError: For values of a wrong type.
             InputError: For values that are no input.
         """
-        given = {
+        given: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in entries.items()
         }

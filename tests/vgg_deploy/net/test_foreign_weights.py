@@ -648,7 +648,7 @@ def test_hidden_layers_of_another_width_are_named(tmp_path):
 @pytest.mark.parametrize(("arch", "claim"), [("A", "B"), ("D", "C"), ("E", "A-LRN"), ("B", "D")])
 def test_another_arch_than_claimed(tmp_path, arch, claim):
     np.savez(tmp_path / "net.npz", **caffe_arrays(arch))
-    assert f"net.npz: holds net {arch}, not {claim}; leave the arch out or say {arch}" in refuse(
+    assert f"net.npz: holds net {arch}, not {claim}; leave the arch out or state {arch}" in refuse(
         tmp_path / "net.npz", claim
     )
 
