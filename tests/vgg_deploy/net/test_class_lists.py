@@ -261,7 +261,7 @@ def test_a_list_must_not_contradict_the_file():
         with_classes(own, ClassList(("a", "b", "c"), ("a", "b", "c")), "net.pt")
 
 
-def test_a_command_adds_its_way_out():
+def test_a_command_adds_its_hint():
     with pytest.raises(InputError, match="^open; give it$"), hints({"crop": "give it"}):
         raise Unstated("crop", "open")
     with pytest.raises(Unstated, match="^open$"), hints({"crop": "give it"}):
