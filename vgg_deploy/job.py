@@ -27,7 +27,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 LOST = (
     "another process of this job ended; its own message is above or in its log. torchrun restarts "
-    "from the last checkpoint if it is told how often"
+    "from the last checkpoint if it was started with a number of restarts"
 )
 # What PyTorch's errors contain when a process is gone
 TRANSPORTS = (

@@ -10,9 +10,9 @@ from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.net.unstated import Unstated
 
 Shapes = Mapping[str, tuple[int, ...]]
-WANTED = (
-    "wanted are three fully connected layers, fc6, fc7 and fc8, with ReLU after the first two and "
-    "a softmax after the last"
+EXPECTED = (
+    "expected are three fully connected layers, fc6, fc7 and fc8, with ReLU after the first two "
+    "and a softmax after the last"
 )
 OF_HEADS = ("classifier", "fc", "head", "pre_logits")  # how names of heads' layers begin
 ENDINGS = (".weight", ".bias", "_W", "_b", ".running_mean", ".running_var")
@@ -37,16 +37,16 @@ def refuse_other_head(
     rest = shapes.keys() - set(trunk)
     if not rest or not set(trunk) <= shapes.keys():
         return
-    wanted = {_layer(name) for name in head}
-    found = {_layer(name) for name in rest}
-    others = {layer for layer in found - wanted if layer.startswith(OF_HEADS)}
-    if wanted <= found and not others:
+    expected = {_layer(name) for name in head}
+    present = {_layer(name) for name in rest}
+    others = {layer for layer in present - expected if layer.startswith(OF_HEADS)}
+    if expected <= present and not others:
         return
-    listed = ", ".join(_described(layer, shapes) for layer in sorted(found)[:6])
-    more = f" and {len(found) - 6} more" if len(found) > 6 else ""
+    listed = ", ".join(_described(layer, shapes) for layer in sorted(present)[:6])
+    more = f" and {len(present) - 6} more" if len(present) > 6 else ""
     raise InputError(
-        f"{where}: is net {arch} with another head: {listed}{more}; {WANTED} "
-        f"({', '.join(sorted(wanted))}); {HINT}"
+        f"{where}: is net {arch} with another head: {listed}{more}; {EXPECTED} "
+        f"({', '.join(sorted(expected))}); {HINT}"
     )
 
 
@@ -69,8 +69,8 @@ def refuse_global_pool(where: str, crop: int, channels: int) -> None:
             "crop",
             f"{where}: its first fully connected layer takes {channels} inputs, one for each "
             "channel of conv5: a head after global average pooling, which is no fc6, or a net "
-            f"trained at crop {STRIDE}, and the weights do not tell which; {WANTED}, fc6 over the "
-            f"whole map of conv5 (7x7 for a crop of 224); {HINT}",
+            f"trained at crop {STRIDE}, and the weights do not tell which; {EXPECTED}, fc6 over "
+            f"the whole map of conv5 (7x7 for a crop of 224); {HINT}",
         )
 
 

@@ -124,7 +124,7 @@ def recognise(shapes: Shapes, where: str) -> tuple[Layout, str]:
     names = layout.names(ARCHS[arch])
     if not names & shapes.keys():
         raise InputError(
-            f"{where}: is no VGG; its tensors are named {_few(shapes)}, wanted are torchvision's "
+            f"{where}: is no VGG; its tensors are named {_few(shapes)}, expected are torchvision's "
             "or timm's features.0.weight ... or Caffe's conv1_1.weight ..."
         )
     with_head = layout if layout.head else _with_head(layout)
