@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from vgg_deploy.data import class_folders as folders
-from vgg_deploy.data.dataset import Dataset, labels_for, matched_classes, open_dataset
+from vgg_deploy.data.class_labels import labels_for, matched_classes
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.index_file import Index, Names, read_index, write_index
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.images.decode import decode
 from vgg_deploy.net.spec import NetSpec, numbered

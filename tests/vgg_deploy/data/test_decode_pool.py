@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.data.decode_pool import Scale, decoded
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import CheckFailed, InputError
 
 SMALL, LARGE = Scale(32, "bilinear"), Scale(48, "bicubic")
@@ -92,7 +92,7 @@ def test_nothing_is_left_when_the_main_process_is_killed(odd):
     code = f"""
 import multiprocessing, time, numpy as np
 from vgg_deploy import decoding
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 dataset = open_dataset({str(odd.root)!r}, "val")
 for _ in decoding.decoded(dataset, {{decoding.Scale(32, "bilinear"): np.ones(len(dataset), bool)}}, 2):
     print(*(p.pid for p in multiprocessing.active_children()), flush=True)

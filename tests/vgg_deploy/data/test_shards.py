@@ -28,10 +28,11 @@ from train.pack import main as pack
 from train.recipe.config import TrainConfig
 from train.step.update import Updater
 from vgg_deploy.data import tar_reader as tars
-from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.index_file import Index, read_index, write_index
-from vgg_deploy.data.shards import Packed, Unreachable
+from vgg_deploy.data.layouts import open_dataset
+from vgg_deploy.data.packed import Packed
+from vgg_deploy.data.remote import Unreachable
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
 

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from vgg_deploy.data import size_batches as batches
-from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.data.decode_pool import Scale
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
 

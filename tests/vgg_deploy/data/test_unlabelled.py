@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.support.nets import CLASSES, picture
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 from vgg_deploy.errors import InputError
 
