@@ -79,7 +79,7 @@ def test_processes_end_with_the_loop(odd):
 
 def test_a_killed_process_is_told_of(odd):
     before = set(multiprocessing.active_children())
-    with pytest.raises(CheckFailed, match="a decoding process ended with -9.*lower --threads"):
+    with pytest.raises(CheckFailed, match="a decoding process ended with -9.*use fewer threads"):
         for _ in decoded(odd, everything(odd, SMALL), 2):
             for process in set(multiprocessing.active_children()) - before:
                 os.kill(process.pid, signal.SIGKILL)
@@ -91,10 +91,11 @@ def test_nothing_is_left_when_the_main_process_is_killed(odd):
     """Nor do Ctrl-C and SIGTERM, which reach all processes of a job, take the decoders from under it."""
     code = f"""
 import multiprocessing, time, numpy as np
-from vgg_deploy import decoding
+from vgg_deploy.data import decode_pool
 from vgg_deploy.data.layouts import open_dataset
 dataset = open_dataset({str(odd.root)!r}, "val")
-for _ in decoding.decoded(dataset, {{decoding.Scale(32, "bilinear"): np.ones(len(dataset), bool)}}, 2):
+wanted = {{decode_pool.Scale(32, "bilinear"): np.ones(len(dataset), bool)}}
+for _ in decode_pool.decoded(dataset, wanted, 2):
     print(*(p.pid for p in multiprocessing.active_children()), flush=True)
     time.sleep(60)
 """
@@ -166,7 +167,7 @@ def test_processes_that_cannot_begin_are_told_of(odd, monkeypatch):
         return fork()
 
     monkeypatch.setattr(os, "fork", scarce)
-    with pytest.raises(CheckFailed, match="cannot start 4 decoding processes .*lower --threads"):
+    with pytest.raises(CheckFailed, match="cannot start 4 decoding processes .*use fewer threads"):
         next(decoded(odd, everything(odd, SMALL), 4))
     assert set(multiprocessing.active_children()) == before
 

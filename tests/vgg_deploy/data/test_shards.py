@@ -132,10 +132,12 @@ def test_the_order_of_training_images_is_random_and_stated_by_the_seed(photos, p
 
 
 def test_packing_refuses_what_it_cannot_do(photos, photos_copy, packed, tmp_path):
-    assert "holds shards.json already; remove" in run(pack, photos, packed, code=2)
+    assert "already contains shards.json; remove" in run(pack, photos, packed, code=2)
     (tmp_path / "begun").mkdir()
     shutil.copy(packed / "train-000003.tar", tmp_path / "begun")
-    assert "holds train-000003.tar already; remove" in run(pack, photos, tmp_path / "begun", code=2)
+    assert "already contains train-000003.tar; remove" in run(
+        pack, photos, tmp_path / "begun", code=2
+    )
     assert "nowhere" in run(pack, tmp_path / "nowhere", tmp_path / "a", code=2)
     assert "name SOURCE and TARGET" in run(
         pack, photos, code=2
@@ -527,7 +529,7 @@ def test_a_shard_that_changed_since_it_was_indexed_is_named(packed_copy):
     spoilt[int(dataset.packed.begin[25]) + 30] ^= 1
     for data, broken, message in (
         (whole[:-25000], 29, "its shard is cut short, "),
-        (bytes(spoilt), 25, "other bytes than when the shard was indexed"),
+        (bytes(spoilt), 25, "its bytes differ from those that were indexed"),
     ):
         tar.write_bytes(data)
         with pytest.raises(InputError, match=f"{dataset.files[broken]}: {message}"):
@@ -653,26 +655,32 @@ def spoilt_header(size: bytes) -> bytes:
         ((A,), "train.tar, a: has no a.cls, expected KEY.jpg and KEY.cls"),
         ((A, ("b.jpg", b"x"), ("a.cls", b"0"), ("b.cls", b"0")), "train.tar, a: has no a.cls"),
         ((B,), "train.tar, a: has no image"),
-        ((A, ("a.cls", b"cat")), "train.tar, a.cls: holds b'cat', expected the number of a class"),
-        ((A, ("a.cls", b"-1")), "a.cls: holds b'-1'"),
-        ((A, ("a.cls", b"1" * 5000)), "a.cls: holds b'1111"),
+        (
+            (A, ("a.cls", b"cat")),
+            "train.tar, a.cls: contains b'cat', expected the number of a class",
+        ),
+        ((A, ("a.cls", b"-1")), "a.cls: contains b'-1'"),
+        ((A, ("a.cls", b"1" * 5000)), "a.cls: contains b'1111"),
         (
             (A, B, ("b.jpg", b"x"), ("b.cls", b"0"), A, B),
             "train.tar, a.jpg: the key a is there twice",
         ),
         ((A, ("a.png", b"x"), B), "train.tar, a.png: a second image of the key a"),
         ((("readme.txt", b"x"),), "train.tar, readme: has no image"),
-        ((), "train.tar: holds no image beside its class"),
-        (b"no tar at all" * 100, "train.tar: no uncompressed tar, or damaged after its beginning"),
+        ((), "train.tar: contains no image beside its class"),
+        (
+            b"no tar at all" * 100,
+            "train.tar: not an uncompressed tar, or damaged after its beginning",
+        ),
         (b"short", "train.tar: is cut short after its beginning"),
-        (b"\x1f\x8b" + bytes(range(255)) * 8, "train.tar: no uncompressed tar"),
+        (b"\x1f\x8b" + bytes(range(255)) * 8, "train.tar: not an uncompressed tar"),
         (
             spoilt_header(b"77777777777\0") + bytes(1024),
-            "train.tar, a.jpg: says that it has 8589934591 bytes, expected at most 268435456",
+            "train.tar, a.jpg: states a size of 8589934591 bytes, expected at most 268435456",
         ),
         (
             spoilt_header(b"\xff" * 11 + b"\xf0") + bytes(1024),
-            "train.tar, a.jpg: says that it has -16 bytes",
+            "train.tar, a.jpg: states a size of -16 bytes",
         ),
         (spoilt_header(b"00000002000\0") + bytes(1023), "train.tar: is cut short within a.jpg"),
     ],
@@ -810,7 +818,7 @@ def test_a_damaged_index_is_refused_here_and_behind_a_url(packed_copy, in_memory
     data = bytearray((packed_copy / "train.index").read_bytes())
     data[-100] ^= 1
     (packed_copy / "train.index").write_bytes(data)
-    with pytest.raises(InputError, match="train.index: no whole index .its checksum is another"):
+    with pytest.raises(InputError, match="train.index: no whole index .its checksum differs"):
         open_dataset(packed_copy, "train")
     shutil.rmtree(own_cache / "shards", ignore_errors=True)
     fsspec.filesystem("memory").pipe_file("/bucket/train.index", bytes(data))
