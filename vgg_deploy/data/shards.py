@@ -110,7 +110,7 @@ def _read_description(where: str, split: str) -> _Description:
     with reached(where) as (files, path):
         content: bytes = files.cat_file(path)
     try:
-        return _described(parse_json(content.decode("utf-8-sig"), where), split)
+        return _described(parse_json(content.decode("utf-8-sig"), where, PACK_AGAIN), split)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{where}: damaged, or not made by this program ({error!r}); {PACK_AGAIN}"
