@@ -458,7 +458,9 @@ def _manifest(
         **json.loads(exported.artifact.to_json()),
         **basis.record,
         "check": [asdict(c) for c in exported.comparisons],
-        "versions": {name: version(name) for name in ("torch", "onnx", runtime_package("onnxruntime"))},
+        "versions": {
+            name: version(name) for name in ("torch", "onnx", runtime_package("onnxruntime"))
+        },
     }
     if data:
         manifest["data"] = {

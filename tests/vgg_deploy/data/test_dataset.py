@@ -589,7 +589,7 @@ def listings(own_cache, monkeypatch):
 
 @pytest.fixture
 def never_listed(monkeypatch):
-    """A function after which looking into class folders is an error."""
+    """A function after which listing class folders is an error."""
 
     def fail(*args):
         raise AssertionError("listed again")
@@ -620,7 +620,7 @@ def test_the_second_start_does_not_look_into_the_class_folders(tmp_path, listing
 
 
 def test_every_change_of_files_is_noticed(tmp_path, listings, never_listed):
-    """Also if a copying tool sets the folder's time back. Oracle: the files that Path.glob finds."""
+    """Also if a copying tool sets the folder's time back. Oracle: the files that glob finds."""
     in_folders(tmp_path, "val", "train")
     folder = tmp_path / "val/n02"
     stamp = folder.stat().st_mtime_ns

@@ -1,3 +1,5 @@
+"""Batches of equal size: every wanted image once, as Pillow rescales it."""
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -69,7 +71,8 @@ def test_only_what_is_wanted_is_rescaled_or_decoded(photos_copy):
         scale: np.zeros(len(dataset), bool)
         for scale in (Scale(48, "bilinear"), Scale(48, "bicubic"))
     }
-    wanted[Scale(48, "bilinear")][[3, 7]] = wanted[Scale(48, "bicubic")][7] = True
+    wanted[Scale(48, "bilinear")][[3, 7]] = True
+    wanted[Scale(48, "bicubic")][7] = True
     dataset.path(5).unlink()  # not looked at
     found = {
         (b.scale, int(i)): image

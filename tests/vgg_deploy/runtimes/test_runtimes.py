@@ -207,7 +207,9 @@ def test_metadata_that_does_not_fit_the_graph_is_refused(tmp_path):
     )
     assert "metadata version 9" in refusal(with_metadata(tmp_path, version=9))
     assert "input form 'yuv'" in refusal(with_metadata(tmp_path, input="yuv"))
-    assert "damaged" in refusal(with_metadata(tmp_path, spec=3))
+    assert "spec is 3, expected: object; export it again" in refusal(
+        with_metadata(tmp_path, spec=3)
+    )
 
 
 def test_a_file_changed_since_its_export_is_refused(tmp_path):
