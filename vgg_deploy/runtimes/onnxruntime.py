@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -77,39 +77,20 @@ class OnnxRuntime:
         self.failures: tuple[type[Exception], ...] = tuple(
             getattr(failures, name) for name in LOAD_FAILURES
         )
-        # The last from damaged names
-        load_failures: tuple[type[Exception], ...] = (*self.failures, UnicodeDecodeError)
         if device != "cpu":
             ort.preload_dlls()
         options = _session_options(ort, device, threads, optimisation, arena)
-        try:
-            self.session: Any = ort.InferenceSession(
-                str(path),
-                options,
-                providers=[(provider, _provider_options(provider))],
-                enable_fallback=0,
-            )
-            metadata = self.session.get_modelmeta().custom_metadata_map
-            inputs = {i.name: i.type for i in self.session.get_inputs()}
-            outputs = {o.name: (o.type, o.shape) for o in self.session.get_outputs()}
-        except load_failures as error:
-            raise self._load_failure(error, provider) from None
-        used = self.session.get_providers()[0]
-        if used != provider:  # it falls back with a mere line in the log
-            raise InputError(
-                f"device {device}: ONNX Runtime fell back to {used}",
-                "install onnxruntime-gpu for this CUDA, or run it on the CPU",
-                "device",
-            )
-        if KEY not in metadata:
+        opened = self._open(ort, options, provider)
+        if KEY not in opened.metadata:
             raise InputError(
                 f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; "
                 "export it with vgg-export"
             )
-        self.artifact = Artifact.from_json(metadata[KEY], str(path))
+        self.session = opened.session
+        self.artifact = Artifact.from_json(opened.metadata[KEY], str(path))
         self.spec, self.precision = self.artifact.spec, self.artifact.precision
-        self._check_inputs(inputs)
-        self._check_outputs(outputs)
+        self._check_inputs(opened.inputs)
+        self._check_outputs(opened.outputs)
 
     def on_device(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Score a batch without copies: ONNX Runtime reads and writes PyTorch's tensors.
@@ -144,6 +125,32 @@ class OnnxRuntime:
         else:
             outputs = to_host(self.on_device(torch.from_numpy(images).to(self.device)))
         return checked(outputs, images, self.spec, self.where)
+
+    def _open(self, ort: ModuleType, options: Any, provider: str) -> "_Opened":
+        """Load the file into ONNX Runtime, and refuse its fallback to another provider."""
+        # The last of them from damaged names
+        load_failures: tuple[type[Exception], ...] = (*self.failures, UnicodeDecodeError)
+        providers = [(provider, _provider_options(provider))]
+        try:
+            session = ort.InferenceSession(
+                self.where, options, providers=providers, enable_fallback=0
+            )
+            opened = _Opened(
+                session,
+                session.get_modelmeta().custom_metadata_map,
+                {i.name: i.type for i in session.get_inputs()},
+                {o.name: (o.type, o.shape) for o in session.get_outputs()},
+            )
+        except load_failures as error:
+            raise self._load_failure(error, provider) from None
+        used = session.get_providers()[0]
+        if used != provider:  # it falls back with a mere line in the log
+            raise InputError(
+                f"device {self.device}: ONNX Runtime fell back to {used}",
+                "install onnxruntime-gpu for this CUDA, or run it on the CPU",
+                "device",
+            )
+        return opened
 
     def _on_cpu(self, images: np.ndarray) -> tuple[object, object]:
         image = feed(torch.from_numpy(images), self.artifact.input).numpy()
@@ -203,6 +210,15 @@ class OnnxRuntime:
                     f"classes, the graph gives {outputs}",
                     EXPORT_AGAIN,
                 )
+
+
+class _Opened(NamedTuple):
+    """A file in ONNX Runtime, and what it states about itself."""
+
+    session: Any
+    metadata: dict[str, str]
+    inputs: dict[str, str]  # name -> type
+    outputs: dict[str, tuple[str, list[int | str]]]  # name -> type and shape
 
 
 def _session_options(

@@ -230,13 +230,13 @@ def test_images_move_by_less_than_the_buffer_and_no_more_are_held():
         for number in (0, 5, 15):
             lane = Lane(lanes, number, 0, 0, lanes.length, str)
             reading = lanes.reading(number, 0).tolist()
-            moved, held = [], []
+            moved, waiting = [], []
             for position in range(lanes.length):
                 moved.append(abs(reading.index(next(lane)[0]) - position))
-                held.append(len(lane.held))
-            assert max(moved) < max(spread, 1) and max(held) < max(spread, 1)
+                waiting.append(len(lane.held))
+            assert max(moved) < max(spread, 1) and max(waiting) < max(spread, 1)
             if buffer:  # it does shuffle
-                assert np.mean(moved) > spread / 8 and max(held) > spread / 4
+                assert np.mean(moved) > spread / 8 and max(waiting) > spread / 4
 
 
 def test_the_shards_come_in_a_new_order_each_epoch_and_are_read_whole():
@@ -547,15 +547,15 @@ def test_shards_of_another_program_are_indexed(tmp_path):
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_members_are_found_where_tarfile_finds_them(tmp_path, format):
     rng = np.random.default_rng(0)
-    held = [
+    files = [
         (f"{'d/' * (i % 3)}{'x' * (i * 7 % 90)}{i}.jpg", rng.bytes(int(rng.integers(0, 3000))))
         for i in range(40)
     ]
     if format != tarfile.USTAR_FORMAT:
-        held += [(f"{'long/' * 40}{i}é.jpg", rng.bytes(600)) for i in range(5)]
+        files += [(f"{'long/' * 40}{i}é.jpg", rng.bytes(600)) for i in range(5)]
     path = tar_of(
         tmp_path / "x.tar",
-        *held,
+        *files,
         special("link", tarfile.SYMTYPE, "y" * 150 if format != tarfile.USTAR_FORMAT else "y"),
         format=format,
     )

@@ -193,8 +193,8 @@ def test_an_onnx_file_of_somebody_else_has_no_preprocessing(tmp_path):
 
 def with_metadata(tmp_path, **changes):
     model = onnx.load(write(tmp_path))
-    held = json.loads(model.metadata_props[0].value)
-    helper.set_model_props(model, {KEY: json.dumps({**held, **changes})})
+    metadata = json.loads(model.metadata_props[0].value)
+    helper.set_model_props(model, {KEY: json.dumps({**metadata, **changes})})
     onnx.save(model, tmp_path / "changed.onnx")
     return tmp_path / "changed.onnx"
 
@@ -402,8 +402,8 @@ def test_errors_of_onnxruntime_in_a_call_name_the_file(tmp_path):
     spec = json.loads(thin_net("B", crop=32).spec.to_json())
     net = thin_net("B", crop=64)
     model = onnx.load(write(tmp_path, net=net))
-    held = json.loads(model.metadata_props[0].value)
-    helper.set_model_props(model, {KEY: json.dumps({**held, "spec": spec})})
+    metadata = json.loads(model.metadata_props[0].value)
+    helper.set_model_props(model, {KEY: json.dumps({**metadata, "spec": spec})})
     onnx.save(model, tmp_path / "small.onnx")
     with pytest.raises(
         InputError, match="small.onnx: ONNX Runtime cannot run it on 2 images of 32x48"
