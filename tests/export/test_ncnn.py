@@ -254,7 +254,7 @@ def test_ncnn_runs_on_cpus_and_from_the_crop_up(tmp_path, monkeypatch):
     path = exported(tmp_path, thin_net("A", crop=64))
     assert "ncnn runs it on CPUs only; use --device cpu" in refusal(path, device="cuda")
     assert "--runtimes onnxruntime: does not open" in refusal(path, runtime="onnxruntime")
-    with pytest.raises(InputError, match="images of 63x200 are below the crop 64"):
+    with pytest.raises(InputError, match="pictures of 63x200 are below the crop 64"):
         open_runtime(path)(np.zeros((1, 3, 63, 200), np.uint8))
     monkeypatch.setitem(
         sys.modules, "ncnn", None

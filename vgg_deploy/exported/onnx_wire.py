@@ -137,7 +137,7 @@ def data_files(path: Path) -> list[Path]:
         file = path.parent / location
         if not _is_file_name(location):
             raise InputError(
-                f"{path}: refers to weights in {location!r}, which is not a file name; "
+                f"{path}: refers to weights in {location!r}, which is no file name; "
                 "only files beside it are read. Do not use it"
             )
         if not file.exists():
@@ -147,7 +147,7 @@ def data_files(path: Path) -> list[Path]:
             )
         if not file.is_file() or file.resolve().parent != path.resolve().parent:
             raise InputError(
-                f"{path}: its weights {location} are not a plain file in its folder; "
+                f"{path}: its weights {location} are no plain file in its folder; "
                 "only such files are read. Copy the file there"
             )
         files.append(file)
