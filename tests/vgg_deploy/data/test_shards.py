@@ -230,13 +230,13 @@ def test_images_move_by_less_than_the_buffer_and_no_more_are_held():
         for number in (0, 5, 15):
             lane = Lane(lanes, number, 0, 0, lanes.length, str)
             reading = lanes.reading(number, 0).tolist()
-            moved, waiting = [], []
+            moved, held = [], []
             for position in range(lanes.length):
                 moved.append(abs(reading.index(next(lane)[0]) - position))
-                waiting.append(len(lane.held))
-            assert max(moved) < max(spread, 1) and max(waiting) < max(spread, 1)
+                held.append(len(lane.held))
+            assert max(moved) < max(spread, 1) and max(held) < max(spread, 1)
             if buffer:  # it does shuffle
-                assert np.mean(moved) > spread / 8 and max(waiting) > spread / 4
+                assert np.mean(moved) > spread / 8 and max(held) > spread / 4
 
 
 def test_the_shards_come_in_a_new_order_each_epoch_and_are_read_whole():
