@@ -38,7 +38,8 @@ from bench.speed.first_calls import ShapeRow
 from bench.speed.side_by_side import measure_side_by_side
 from bench.statistics.evidence import Verdict
 from vgg_deploy.data.built_in import built_in
-from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 from vgg_deploy.errors import CheckFailed, InputError, Interrupted, Undecided, interruptible
 from vgg_deploy.files import write_text

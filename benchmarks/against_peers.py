@@ -32,7 +32,8 @@ from bench.results.environment import describe_environment
 from export.release import ExportOptions
 from train.record.curves import COLOURS, FAINT, INK, STYLE
 from vgg_deploy.data.built_in import built_in
-from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file, write_text
 from vgg_deploy.net.checkpoint import load_checkpoint

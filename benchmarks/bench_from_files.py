@@ -23,8 +23,9 @@ from PIL import Image
 from result_rows import ResultRows
 
 from bench.results.environment import describe_environment
-from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.size_batches import Batch, size_batches
 from vgg_deploy.machine import available_cores
 from vgg_deploy.runtimes import open_runtime

@@ -24,8 +24,9 @@ from bench.models.model import Model, ModelOptions, open_models
 from bench.results.environment import describe_environment
 from export.release import ExportOptions, export_onnx
 from vgg_deploy.data.built_in import built_in
-from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint

@@ -24,7 +24,7 @@ from bench.speed.side_by_side import PAUSE_S
 from bench.statistics.median import median_interval
 from export.release import ExportOptions, export_onnx
 from export.write_ncnn import export_ncnn
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.images.decode import rescale
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint

@@ -24,7 +24,7 @@ from vgg_deploy.progress import progress
 VAL_IMAGES = 50  # a class
 # what a start does until it can read the first image; prints what it held after it
 OURS = """
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 begin()
 train, val = (open_dataset(root, split) for split in ("train", "val"))
 opened()

@@ -70,7 +70,7 @@ def fitted_net(setting: Setting):
     import torch
     from safetensors.numpy import load_file
 
-    from vgg_deploy.data.dataset import open_dataset
+    from vgg_deploy.data.layouts import open_dataset
     from vgg_deploy.net.model import VGG, initialise
     from vgg_deploy.net.spec import NetSpec
 
@@ -144,7 +144,7 @@ def write_forms(net, setting: Setting, folder: Path) -> None:
     from export.quantize.rounding import LAST, Quantization
     from export.settings.export_options import ExportOptions
     from export.settings.precision import INT7, INT8, PRECISIONS
-    from vgg_deploy.data.dataset import open_dataset
+    from vgg_deploy.data.layouts import open_dataset
     from vgg_deploy.exported.metadata import Artifact
 
     images = open_dataset(setting.data / "imagenette10", "train").subset(setting.calibration_images)
@@ -276,7 +276,7 @@ def prepare(setting: Setting, folder: Path) -> None:
     """The net, its forms and the images, in files."""
     import torch
 
-    from vgg_deploy.data.dataset import open_dataset
+    from vgg_deploy.data.layouts import open_dataset
     from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
 
     torch.set_num_threads(setting.threads)

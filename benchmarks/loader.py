@@ -18,8 +18,9 @@ from PIL import Image
 from bench.results.environment import describe_environment
 from train.feed.loader import Views, train_batches
 from train.recipe.config import TrainConfig
-from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.spec import Preprocessing

@@ -53,7 +53,7 @@ from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.progress import progress
-from vgg_deploy.runtimes import OnnxRuntime, Scores
+from vgg_deploy.runtimes import OnnxRuntime, Scores, runtime_package
 from vgg_deploy.runtimes.integer_kernels import check_arithmetic
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
@@ -458,7 +458,9 @@ def _manifest(
         **json.loads(exported.artifact.to_json()),
         **basis.record,
         "check": [asdict(c) for c in exported.comparisons],
-        "versions": {name: version(name) for name in ("torch", "onnx", "onnxruntime-gpu")},
+        "versions": {
+            name: version(name) for name in ("torch", "onnx", runtime_package("onnxruntime"))
+        },
     }
     if data:
         manifest["data"] = {

@@ -28,7 +28,7 @@ from vgg_deploy.exported.ncnn_files import (
 from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.files import sha256, whole_file, write_text
-from vgg_deploy.runtimes import NcnnRuntime, OnnxRuntime
+from vgg_deploy.runtimes import NcnnRuntime, OnnxRuntime, runtime_package
 
 REFERENCE = "ONNX Runtime"
 
@@ -130,5 +130,8 @@ def _manifest(exported: Exported, source: Path, files: dict[str, Path]) -> dict:
         "onnx_sha256": sha256(source),
         **json.loads(exported.artifact.to_json()),
         "check": [asdict(c) for c in exported.comparisons],
-        "versions": {name: version(name) for name in ("torch", "onnx", "onnxruntime-gpu", "ncnn")},
+        "versions": {
+            name: version(name)
+            for name in ("torch", "onnx", runtime_package("onnxruntime"), "ncnn")
+        },
     }

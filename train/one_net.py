@@ -9,7 +9,8 @@ from train.recipe.rates import describe_rate, epochs, with_options
 from train.record.run_folder import Run
 from train.session import RunSettings, Sources, say, train_net
 from vgg_deploy.data.built_in import built_in
-from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import Job, started_by_torchrun
 from vgg_deploy.machine import available_cores

@@ -22,7 +22,8 @@ from bench.models.model import Model
 from bench.speed.first_calls import ShapeLog, ShapeRow
 from bench.speed.latency import LatencyRow, measure_latency
 from bench.speed.steady import LEAST_S
-from vgg_deploy.data.dataset import Dataset, labels_for
+from vgg_deploy.data.class_labels import labels_for
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.job import ALONE, Job
 from vgg_deploy.progress import progress

@@ -1,7 +1,8 @@
 """Which classes each net's scores are of, by ids that all nets of a run share."""
 
 from bench.models.model import Model
-from vgg_deploy.data.dataset import Dataset, matched_classes
+from vgg_deploy.data.class_labels import matched_classes
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.class_lists import some
 from vgg_deploy.net.spec import numbered

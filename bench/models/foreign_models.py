@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.models.model import Model
-from vgg_deploy.data.dataset import Dataset, matching
+from vgg_deploy.data.class_labels import matching
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.class_lists import ClassList, read_class_list
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +15,7 @@ from vgg_deploy.net.class_matching import with_classes
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.open_net import is_own
-from vgg_deploy.runtimes import PACKAGES, Runtime, open_runtime, runtimes_for
+from vgg_deploy.runtimes import Runtime, open_runtime, runtime_version, runtimes_for
 from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
 
 
@@ -56,7 +55,7 @@ class Model:
         deciding = {
             "model_sha256": self.sha256,
             "runtime": runtime.name,
-            "version": version(PACKAGES[runtime.name]),
+            "version": runtime_version(runtime.name),
             "settings": dict(runtime.settings),
             "precision": runtime.precision,
             "device": runtime.device,

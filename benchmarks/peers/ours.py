@@ -15,7 +15,7 @@ def evaluate(task: Task) -> Found:
     from bench.accuracy.measure import Storage, measure_accuracy
     from bench.accuracy.protocols import rows_of
     from bench.models.model import ModelOptions, open_models
-    from vgg_deploy.data.dataset import open_dataset
+    from vgg_deploy.data.layouts import open_dataset
 
     (model,) = open_models([task.model], ModelOptions(threads=task.threads))
     crop = model.runtime.spec.crop

@@ -11,9 +11,10 @@ import numpy as np
 
 from export.quantize.ranges import BINS, Range, measure_ranges
 from vgg_deploy.data.built_in import built_in
-from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.directory import entries, is_image
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.shards import are_shards
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError

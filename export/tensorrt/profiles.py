@@ -28,9 +28,8 @@ COMMON = Aspects((3, 4), (1, 2))  # without data: cameras' 4:3 landscape, and ro
 
 def aspects_of(data: Path | str) -> Aspects:
     """The commonest size of a validation set, and the longest one; reads the headers of all images."""
-    from vgg_deploy.data.dataset import (
-        open_dataset,
-    )  # here, so that building an engine needs no PyTorch
+    # here, so that building an engine needs no PyTorch
+    from vgg_deploy.data.layouts import open_dataset
 
     dataset = open_dataset(data, "val")
     sizes: Counter[tuple[int, int]] = Counter()

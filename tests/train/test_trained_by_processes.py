@@ -26,7 +26,7 @@ from train.step.health import Health
 from train.step.loop import fit
 from train.step.trainee import dropout_masks, shape_for_training
 from train.step.update import Updater
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.job import ALONE
 from vgg_deploy.net.checkpoint import load_checkpoint

@@ -11,7 +11,7 @@ import numpy as np
 
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.data.dataset import Dataset
-from vgg_deploy.data.shards import Unreachable
+from vgg_deploy.data.remote import Unreachable
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.progress import progress

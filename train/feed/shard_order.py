@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from vgg_deploy.data.shards import Packed
+from vgg_deploy.data.packed import Packed
 from vgg_deploy.errors import InputError
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from train.feed.augment import RandomView
 from train.feed.loader import Views
 from vgg_deploy.data.dataset import Dataset
-from vgg_deploy.data.shards import Unreachable
+from vgg_deploy.data.remote import Unreachable
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 

@@ -1,1 +1,1 @@
-"""Data sets: where their images and classes lie, and reading them."""
+"""Data sets: listing, opening, packing and decoding them."""

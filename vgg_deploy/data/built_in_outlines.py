@@ -1,7 +1,7 @@
-"""The classes of the built-in pictures: outlines that a mirror or a turn does not change into another class.
+"""Defines the classes of the built-in images: outlines that mirroring or turning keeps apart.
 
-Colour says nothing about them and short pieces of edge say little: most are told apart by how parts lie to each other,
-which is what depth is for.
+Colour says nothing about a class, and short pieces of edge say little. Most classes differ in how
+their parts lie to each other, which is what depth is for.
 """
 
 import math
@@ -9,9 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-Outline = list[
-    tuple[float, float]
-]  # points in the unit disc; several outlines of a shape fill by the even-odd rule
+# Points in the unit disc; several outlines of a shape fill by the even-odd rule
+Outline = list[tuple[float, float]]
 
 
 def _polar(radius: Callable[[float], float], points: int) -> Outline:
@@ -53,14 +52,12 @@ def _cross(arm: float) -> Outline:
 
 def _gear(teeth: int) -> Outline:
     steps = 4 * teeth
-    radii = [1.0 if i % 4 < 2 else 0.74 for i in range(steps)]
-    return [
-        (
-            r * math.sin(2 * math.pi * (i + 0.5) / steps),
-            -r * math.cos(2 * math.pi * (i + 0.5) / steps),
-        )
-        for i, r in enumerate(radii)
-    ]
+    outline = []
+    for i in range(steps):
+        radius = 1.0 if i % 4 < 2 else 0.74
+        angle = 2 * math.pi * (i + 0.5) / steps
+        outline.append((radius * math.sin(angle), -radius * math.cos(angle)))
+    return outline
 
 
 def _crescent() -> Outline:

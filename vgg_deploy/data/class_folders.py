@@ -1,4 +1,4 @@
-"""Images in class folders: listed once, kept in the cache folder for as long as no folder changes."""
+"""Lists images in class folders, and caches the list for as long as no folder changes."""
 
 import hashlib
 import os
@@ -21,10 +21,18 @@ from vgg_deploy.data.index_file import (
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import console, progress
 
-WORTH_KEEPING = 10_000  # images; fewer are listed in no time
-YOUNG_NS = (
-    2 * 10**9
-)  # a file system's clock may tick so slowly that a later change leaves a folder's time as it is
+WORTH_CACHING = 10_000  # images; fewer are listed in no time
+# A file system's clock may tick so slowly that a later change leaves a folder's time as it is
+YOUNG_NS = 2 * 10**9
+
+
+class _Stamp(NamedTuple):
+    """What changes with the files of a folder."""
+
+    name: str
+    inode: int
+    mtime_ns: int
+    ctime_ns: int  # a copying tool cannot set it back
 
 
 class Listing(NamedTuple):
@@ -33,89 +41,100 @@ class Listing(NamedTuple):
     classes: tuple[str, ...]
     files: Names  # relative to FOLDER, with "/"
     labels: np.ndarray  # (files,) int64
-    strays: list[str]  # relative to FOLDER: no images by their names, or images without a class
+    strays: list[str]  # relative to FOLDER: not images by their names, or images without a class
 
 
 def list_classes(folder: Path, classes: list[str]) -> Listing:
-    """What lies in the class folders of a folder; from the cache if every one of them is as it was.
+    """List the images in class folders, from the cache if none of these folders has changed.
 
-    A folder's times change when a file in it is added, removed or renamed; what a file holds is not looked at.
-    Raises: InputError for a class folder without images.
+    A folder's times change when a file in it is added, removed or renamed. The content of files is
+    not looked at.
+
+    Args:
+        folder: The folder that contains the class folders.
+        classes: Names of the class folders, sorted.
+
+    Raises:
+        InputError: For a class folder without images, or one that cannot be listed.
     """
-    # lists and readmes may lie beside class folders, but an image there has no class
+    # Lists and readmes may lie beside class folders, but an image there has no class
     beside = [
         entry.name for entry in entries(folder) if is_image(entry.name) and not entry.is_dir()
     ]
-    kept = (
-        cache_folder()
-        / "listings"
-        / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.index"
-    )
-    begun, stamps = time.time_ns(), [_stamp(folder / name) for name in classes]
-    index = _recalled(kept, stamps)
+    cached = _cached_path(folder)
+    start = time.time_ns()
+    stamps = [_stamp(folder / name) for name in classes]
+    index = _read_cached(cached, stamps)
     if index is None:
-        index = _listed(folder, classes, stamps)
-        old = max(changed for *_, changed in stamps) < begun - YOUNG_NS
-        if old and len(index.names) >= WORTH_KEEPING:
-            _keep(kept, index, folder)
-    return Listing(
-        tuple(classes), index.names, index.columns["labels"], beside + index.head["strays"]
-    )
+        index = _list_folders(folder, classes, stamps)
+        changed_ns = max(stamp.ctime_ns for stamp in stamps)
+        if changed_ns < start - YOUNG_NS and len(index.names) >= WORTH_CACHING:
+            _write_cached(cached, index, folder)
+    strays = beside + index.head["strays"]
+    return Listing(tuple(classes), index.names, index.columns["labels"], strays)
 
 
-def _listed(folder: Path, classes: list[str], stamps: list) -> Index:
-    names, counts, strays = NamesBuilder(), [], []
+def _cached_path(folder: Path) -> Path:
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()
+    return cache_folder() / "listings" / f"{digest[:32]}.index"
+
+
+def _list_folders(folder: Path, classes: list[str], stamps: list[_Stamp]) -> Index:
+    """List every class folder."""
+    names = NamesBuilder()
+    counts: list[int] = []
+    strays: list[str] = []
     with progress(f"listing {folder}", len(classes)) as bar:
         for name in classes:
             inside = [f"{name}/{entry.name}" for entry in entries(folder / name)]
             images = [file for file in inside if is_image(file)]
             strays += [file for file in inside if not is_image(file)]
             if not images:
-                nested = (
-                    f"; it holds {inside[0]}, but expected are image files right in the class folders"
-                    if inside
-                    else ""
-                )
-                raise InputError(
-                    f"{folder / name}: this class folder has no images{nested}; add images or remove the folder"
-                )
+                raise _no_images(folder / name, inside)
             for file in images:
                 names.add(file)
             counts.append(len(images))
             bar.advance()
-    return Index(
-        {"folders": stamps, "strays": strays},
-        {"labels": np.repeat(np.arange(len(classes)), counts)},
-        names.names(),
+    labels = np.repeat(np.arange(len(classes)), counts)
+    return Index({"folders": stamps, "strays": strays}, {"labels": labels}, names.names())
+
+
+def _no_images(folder: Path, inside: list[str]) -> InputError:
+    nested = ""
+    if inside:
+        nested = f"; it contains {inside[0]}, but images must lie directly in the class folders"
+    return InputError(
+        f"{folder}: this class folder has no images{nested}; add images or remove the folder"
     )
 
 
-def _stamp(folder: Path) -> list:
-    """What changes with a folder's files: its name, number, and times in nanoseconds; ctime cannot be set back by a copying tool."""
+def _stamp(folder: Path) -> _Stamp:
     try:
-        found = os.stat(folder)
+        status = os.stat(folder)
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be listed ({error.strerror}), expected a folder of images",
             "check its name and its permissions",
             "data",
         ) from None
-    return [folder.name, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
+    return _Stamp(folder.name, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _recalled(kept: Path, stamps: list) -> Index | None:
-    """The kept listing of these very folders; one that is damaged is made again."""
+def _read_cached(path: Path, stamps: list[_Stamp]) -> Index | None:
+    """Read the cached list of these very folders; None for a missing, damaged or old one."""
     try:
-        index = read_index(kept)
+        index = read_index(path)
     except (OSError, DamagedIndex):
         return None
-    return index if index.head.get("folders") == stamps else None
+    unchanged = index.head.get("folders") == [list(stamp) for stamp in stamps]
+    return index if unchanged else None
 
 
-def _keep(kept: Path, index: Index, folder: Path) -> None:
+def _write_cached(path: Path, index: Index, folder: Path) -> None:
     try:
-        write_index(kept, index)
+        write_index(path, index)
     except InputError as error:
         console.print(
-            f"The listing of {folder} is not kept, the next start takes as long again: {error.message}"
+            f"The list of {folder} is not cached, so the next start takes as long again: "
+            f"{error.message}"
         )

@@ -1,8 +1,11 @@
 """Decodes and rescales images ahead of the consumer, in order, in worker processes.
 
 Processes, because threads would wait for Python's lock between two calls of Pillow. Pixels lie in
-buffers that all processes share and that are used again: handing over fresh memory pages costs as
-much as decoding. Pipes carry offsets only.
+buffers that all processes share and that are reused: passing on fresh memory pages costs as much as
+decoding. Pipes carry offsets only.
+
+The parent (`decoded`) cuts the images into tasks and gives them to its workers in turn (`_Team`). A
+worker (`_work`) answers each task with one result per image (`_scale_task`).
 """
 
 import gc
@@ -28,12 +31,12 @@ from vgg_deploy.worker_processes import (
 )
 
 TASK = 4  # images in one message
-AHEAD = 2  # tasks per process that are under way
-ASPECT = 2  # ratio of sides up to which an image always fits into its share of a buffer
+AHEAD = 2  # tasks per process that are in progress
+ASPECT = 2  # ratio of sides up to which an image always fits into its part of a buffer
 
 
 class Scale(NamedTuple):
-    """One way to rescale an image."""
+    """How to rescale an image."""
 
     side: int  # of the shorter side, S or Q, pixels
     filter: str  # Pillow's name of the resampling filter, lower case
@@ -53,8 +56,11 @@ class Failure(NamedTuple):
     of_memory: bool
     text: str
 
-    def raised(self) -> NoReturn:
-        raise CheckFailed(self.text) if self.of_memory else RuntimeError(self.text)
+    def throw(self) -> NoReturn:
+        """Raise the error in the parent."""
+        if self.of_memory:
+            raise CheckFailed(self.text)
+        raise RuntimeError(self.text)
 
 
 Scaled = dict[Scale, np.ndarray]  # (3, h, w) uint8 RGB at every scale, min(h, w) == side
@@ -70,7 +76,7 @@ def decoded(
 
     Args:
         dataset: The images.
-        wanted: For each scale (images,) bool.
+        wanted: For each scale, (images,) bool.
         processes: Largest number of worker processes.
 
     Yields:
@@ -95,7 +101,7 @@ def decoded(
                 team.give(number + ahead, tasks[number + ahead])
             for index, result in zip(task, results, strict=True):
                 if isinstance(result, Failure):
-                    result.raised()
+                    result.throw()
                 if isinstance(result, InputError):
                     yield index, result
                 else:
@@ -109,25 +115,13 @@ class _Team:
     """
 
     def __init__(self, size: int, dataset: Dataset, wanted: Wanted, buffers: SharedBuffers):
-        context = worker_context()
-        forked = context.get_start_method() == "fork"
         self.members: list[tuple[BaseProcess, Connection]] = []
-        # at exit Python would end daemons by SIGTERM, which these ignore
+        # At exit Python would end daemons by SIGTERM, which these ignore
         self.close = Finalize(self, _end, (self.members,), exitpriority=0)
         try:
             with signals_held_back():
                 for _ in range(size):
-                    ours, theirs = context.Pipe()
-                    # the parent's ends that a fork inherits, to be closed there
-                    inherited = [ours, *(pipe for _, pipe in self.members)] if forked else []
-                    process = context.Process(
-                        target=_work,
-                        args=(theirs, inherited, dataset, wanted, buffers),
-                        daemon=True,
-                    )
-                    process.start()
-                    theirs.close()
-                    self.members.append((process, ours))
+                    self._start(dataset, wanted, buffers)
         except OSError as error:
             self.close()
             raise CheckFailed(
@@ -139,8 +133,30 @@ class _Team:
             self.close()
             raise
 
+    def _start(self, dataset: Dataset, wanted: Wanted, buffers: SharedBuffers) -> None:
+        """Start one more process."""
+        context = worker_context()
+        ours, theirs = context.Pipe()
+        inherited: list[Connection] = []  # the parent's ends, which a fork has to close
+        if context.get_start_method() == "fork":
+            inherited = [ours, *(pipe for _, pipe in self.members)]
+        process: BaseProcess = context.Process(  # type: ignore[attr-defined]  # typeshed lacks it
+            target=_work, args=(theirs, inherited, dataset, wanted, buffers), daemon=True
+        )
+        process.start()
+        theirs.close()
+        self.members.append((process, ours))
+
     def give(self, number: int, task: list[int]) -> None:
-        """Send a task."""
+        """Send a task to its process.
+
+        Args:
+            number: Of the task.
+            task: Indices of its images.
+
+        Raises:
+            CheckFailed: The process was killed.
+        """
         process, pipe = self.members[number % len(self.members)]
         try:
             pipe.send((number, task))
@@ -148,12 +164,23 @@ class _Team:
             raise _killed(process) from None
 
     def take(self, number: int) -> list[Result]:
-        """Wait for the results of a task that was given; tasks are taken in their order."""
+        """Wait for the results of a task that was given; tasks are taken in their order.
+
+        Args:
+            number: Of the task.
+
+        Returns:
+            One result per image of the task.
+
+        Raises:
+            CheckFailed: The process was killed.
+        """
         process, pipe = self.members[number % len(self.members)]
         try:
             if pipe not in wait([pipe, process.sentinel]):
                 raise EOFError
-            return pipe.recv()
+            results: list[Result] = pipe.recv()
+            return results
         except (EOFError, OSError):  # the latter if it was killed in the middle of a message
             raise _killed(process) from None
 
@@ -170,7 +197,7 @@ def _end(members: list[tuple[BaseProcess, Connection]]) -> None:
 def _killed(process: BaseProcess) -> CheckFailed:
     process.join(1)
     return CheckFailed(
-        f"a decoding process ended with {process.exitcode}, perhaps for want of memory",
+        f"a decoding process ended with {process.exitcode}, perhaps because memory ran out",
         "use fewer threads and run again",
         "killed",
     )
@@ -183,14 +210,19 @@ def _work(
     wanted: Wanted,
     buffers: SharedBuffers,
 ) -> None:
-    """Run a worker process.
+    """Run a worker process until the parent closes the pipe.
 
     Args:
-        inherited: The parent's ends of all pipes. While any other process holds one of them, the
-            parent's death is not seen.
+        pipe: Brings tasks and takes results.
+        inherited: The parent's ends of all pipes. They are closed first: while another process has
+            one of them open, the parent's death is not noticed.
+        dataset: The images.
+        wanted: For each scale, (images,) bool.
+        buffers: Where the pixels go.
     """
     outlive_signals()
-    gc.freeze()  # a fork must not free what the parent left, such as sessions whose threads are gone
+    # A fork must not free what the parent left, such as sessions whose threads are gone
+    gc.freeze()
     for end in inherited:
         end.close()
     while True:
@@ -210,22 +242,12 @@ def _scale_task(
 ) -> list[Result]:
     """Decode and rescale the images of one task; pixels go into the buffer, one after another."""
     results: list[Result] = []
-    used = 0
+    used = 0  # bytes of the buffer
     for index in task:
+        scales = [scale for scale, chosen in wanted.items() if chosen[index]]
         try:
-            image = dataset.image(index)
-            found: dict[Scale, Pixels] = {}
-            for scale, chosen in wanted.items():
-                if not chosen[index]:
-                    continue
-                pixels = np.asarray(resized(image, *scale)).transpose(2, 0, 1)
-                if used + pixels.size <= len(buffer):
-                    found[scale] = InBuffer(used, *pixels.shape[1:])
-                    _array(found[scale], buffer)[...] = pixels
-                    used += pixels.size
-                else:
-                    found[scale] = np.ascontiguousarray(pixels)
-            results.append(found)
+            pixels, used = _scale_image(dataset, index, scales, buffer, used)
+            results.append(pixels)
         except InputError as error:
             results.append(error)
         except MemoryError:
@@ -237,17 +259,47 @@ def _scale_task(
     return results
 
 
-def _arrays(found: dict[Scale, Pixels], buffers: SharedBuffers, number: int) -> Scaled:
-    """Images of task `number` as the parent reads them."""
+def _scale_image(
+    dataset: Dataset, index: int, scales: list[Scale], buffer: np.ndarray, used: int
+) -> tuple[dict[Scale, Pixels], int]:
+    """Decode and rescale one image into the unused part of a buffer.
+
+    Args:
+        dataset: The images.
+        index: Of the image.
+        scales: At which it is wanted.
+        buffer: (size,) uint8.
+        used: Bytes of it that are in use.
+
+    Returns:
+        The image at each scale, and the bytes of the buffer that are in use afterwards.
+    """
+    image = dataset.image(index)
+    by_scale: dict[Scale, Pixels] = {}
+    for scale in scales:
+        pixels = np.asarray(resized(image, *scale)).transpose(2, 0, 1)
+        if used + pixels.size <= len(buffer):
+            _, height, width = pixels.shape
+            region = InBuffer(used, height, width)
+            _array(region, buffer)[...] = pixels
+            by_scale[scale] = region
+            used += pixels.size
+        else:
+            by_scale[scale] = np.ascontiguousarray(pixels)
+    return by_scale, used
+
+
+def _arrays(result: dict[Scale, Pixels], buffers: SharedBuffers, number: int) -> Scaled:
+    """An image of task `number` as the parent reads it."""
     buffer = buffers[number % len(buffers)]
-    arrays = {scale: _array(pixels, buffer) for scale, pixels in found.items()}
+    arrays = {scale: _array(pixels, buffer) for scale, pixels in result.items()}
     if buffers.named:  # the block cannot be closed while arrays of it are in use
         arrays = {scale: array.copy() for scale, array in arrays.items()}
     return arrays
 
 
 def _array(pixels: Pixels, buffer: np.ndarray) -> np.ndarray:
-    """(3, h, w) uint8; a view of the buffer where the pixels lie there."""
+    """(3, h, w) uint8; a view of the buffer if the pixels lie there."""
     if isinstance(pixels, np.ndarray):
         return pixels
     offset, height, width = pixels

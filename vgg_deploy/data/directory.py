@@ -1,36 +1,59 @@
-"""What lies in a folder, and which of it is an image."""
+"""Lists what a folder contains, and recognises images by their names."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from vgg_deploy.errors import InputError
+from vgg_deploy.errors import InputError, UnreadableImage
 
-SUFFIXES = (
-    ".jpeg",
-    ".jpg",
-    ".png",
-    ".bmp",
-    ".gif",
-    ".webp",
-)  # in any case; the decoder goes by the header
-LITTER = ("thumbs.db", "desktop.ini")  # left by Windows; other systems' begins with a dot
+# In upper or lower case; the decoder goes by the header
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp")
+LITTER = ("thumbs.db", "desktop.ini")  # left by Windows; other systems' starts with a dot
 
 
-def entries(folder: Path) -> list[os.DirEntry]:
-    """What lies in a folder, hidden things apart, sorted by name."""
+def entries(folder: Path) -> list[os.DirEntry[str]]:
+    """List a folder without its hidden entries, sorted by name.
+
+    Args:
+        folder: Any folder.
+
+    Raises:
+        InputError: If it cannot be listed.
+    """
     try:
-        with os.scandir(folder) as found:
-            shown = [
-                entry
-                for entry in found
-                if not entry.name.startswith(".") and entry.name.lower() not in LITTER
-            ]
+        with os.scandir(folder) as scanned:
+            visible = [entry for entry in scanned if not _is_hidden(entry.name)]
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be listed ({error.strerror}), expected a folder of images; check the path and its permissions"
+            f"{folder}: cannot be listed ({error.strerror}), expected a folder of images; "
+            "check the path and its permissions"
         ) from None
-    return sorted(shown, key=lambda entry: entry.name)
+    return sorted(visible, key=lambda entry: entry.name)
 
 
 def is_image(file: str) -> bool:
+    """Whether a file is an image by its name."""
     return file.lower().endswith(SUFFIXES)
+
+
+def stray_error(folder: Path, strays: Sequence[str]) -> InputError:
+    """Describe files that do not belong into a data set, by the first of them.
+
+    Args:
+        folder: The folder of the data set.
+        strays: Files that are not images by their names, or images without a class; relative to
+            the folder.
+
+    Returns:
+        The error to raise.
+    """
+    more = f" (and {len(strays) - 1} more like it)" if len(strays) > 1 else ""
+    first = folder / strays[0]
+    if is_image(strays[0]):
+        what = f"{first}: lies beside the class folders and has no class{more}"
+        return InputError(what, "move it", "stray")
+    return UnreadableImage(f"{first}: is not an image, expected {', '.join(SUFFIXES)}{more}")
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in LITTER

@@ -1,16 +1,17 @@
-"""Index files: the names and numbers of a million images, mapped into memory instead of read.
+"""Stores the names and numbers of a million images in files that are mapped instead of read.
 
-Layout: MAGIC, int64 length of the header, the header (JSON, padded to 8 bytes), int64 columns of one value a name, int64
-bounds of the names (one more than there are names), the names' bytes, and last the CRC-32 of everything before it.
+Layout: MAGIC; the length of the header, int64; the header (JSON, padded to 8 bytes); int64 columns
+with one value per name; int64 bounds of the names, one more than there are names; the names' bytes;
+the CRC-32 of everything before it, int64.
 """
 
 import json
 import os
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple, overload
 
 import numpy as np
 
@@ -21,15 +22,29 @@ TYPE = np.dtype("<i8")
 CHUNK = 2**20  # bytes read at a time for the checksum
 
 
-class Names(Sequence):
-    """Strings held as bytes in one block, which may lie in a mapped file: a string is made when it is asked for."""
+class Names(Sequence[str]):
+    """Strings stored as bytes in one block, which may lie in a mapped file.
+
+    A string is made when it is asked for.
+
+    Attributes:
+        block: (bytes,) uint8.
+        begins: (names,) int64, offset of each name in the block.
+        ends: (names,) int64, offset behind each name.
+        prefix: Put before every name.
+
+    Example:
+        >>> names = Names.of(["cat", "dog"], prefix="val/")
+        >>> names[1], len(names), names == ("val/cat", "val/dog")
+        ('val/dog', 2, True)
+    """
 
     def __init__(self, block: np.ndarray, begins: np.ndarray, ends: np.ndarray, prefix: str = ""):
-        """Args: block, uint8; begins and ends, (names,) int64 places in it; prefix, put before every name."""
         self.block, self.begins, self.ends, self.prefix = block, begins, ends, prefix
 
     @classmethod
     def of(cls, names: Iterable[str], prefix: str = "") -> "Names":
+        """Store some strings, which the prefix precedes."""
         builder = NamesBuilder()
         for name in names:
             builder.add(name)
@@ -38,133 +53,176 @@ class Names(Sequence):
     def __len__(self) -> int:
         return len(self.begins)
 
-    def __getitem__(self, at):
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> "Names": ...
+
+    def __getitem__(self, at: int | slice) -> "str | Names":
         if isinstance(at, slice):
             return self.take(at)
         return self.prefix + os.fsdecode(self.block[self.begins[at] : self.ends[at]].tobytes())
 
-    def __eq__(self, other) -> bool:
-        return (
-            isinstance(other, Sequence)
-            and len(self) == len(other)
-            and all(a == b for a, b in zip(self, other))
-        )
-
-    __hash__ = None
+    def __eq__(self, other: object) -> bool:  # and so, with its content, it has no hash
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return False
+        return all(mine == its for mine, its in zip(self, other, strict=True))
 
     def __repr__(self) -> str:
-        return f"Names({len(self)}: {', '.join(self[:3])}{', ...' if len(self) > 3 else ''})"
+        more = ", ..." if len(self) > 3 else ""
+        return f"Names({len(self)}: {', '.join(self[:3])}{more})"
 
     def take(self, kept: np.ndarray | slice) -> "Names":
-        """Some of them, in the order given."""
+        """Select some of the names, in the order given."""
         return Names(self.block, self.begins[kept], self.ends[kept], self.prefix)
 
     def prefixed(self, prefix: str) -> "Names":
+        """Replace the prefix of all names."""
         return Names(self.block, self.begins, self.ends, prefix)
 
 
 class NamesBuilder:
     """Collects names in little more than their own bytes."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.block, self.bounds = bytearray(), array("q", [0])
 
     def add(self, name: str) -> None:
+        """Append a name."""
         self.block += os.fsencode(name)
         self.bounds.append(len(self.block))
 
     def names(self, prefix: str = "") -> Names:
+        """All names so far, which the prefix precedes."""
         bounds = np.array(self.bounds, TYPE)
         return Names(np.frombuffer(self.block, np.uint8), bounds[:-1], bounds[1:], prefix)
 
 
 class Index(NamedTuple):
-    """What an index file holds."""
+    """The content of an index file."""
 
-    head: dict  # the small things, as JSON gives them back
+    head: dict[str, Any]  # small things, as JSON returns them
     columns: dict[str, np.ndarray]  # (names,) int64 each
     names: Names
 
 
 class DamagedIndex(ValueError):
-    """A file that is no whole index."""
+    """A file that is not a whole index."""
+
+
+class _Header(NamedTuple):
+    head: dict[str, Any]
+    columns: list[str]
+    names: int
+    end: int  # offset behind it, bytes
+
+
+class _ChecksumWriter:
+    """Writes a file and computes the CRC-32 of what it wrote."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.crc = file, 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.crc = zlib.crc32(data, self.crc)
+        self.file.write(data)
+
+    def write_checksum(self) -> None:
+        self.file.write(np.array(self.crc, TYPE).tobytes())
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Raises: InputError if the place cannot be written."""
+    """Write an index file.
+
+    Args:
+        path: Where; an old file is replaced once the new one is whole.
+        index: Its content.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
     columns = {name: np.ascontiguousarray(column, TYPE) for name, column in index.columns.items()}
-    bounds = np.concatenate([[0], np.cumsum(index.names.ends - index.names.begins)]).astype(TYPE)
-    header = json.dumps(
-        {"head": index.head, "columns": list(columns), "names": len(index.names)}
-    ).encode()
+    lengths = index.names.ends - index.names.begins
+    bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(TYPE)
+    fields = {"head": index.head, "columns": list(columns), "names": len(index.names)}
+    header = json.dumps(fields).encode()
     header += b" " * (-len(header) % TYPE.itemsize)
     with whole_file(path) as partial, open(partial, "wb") as file:
-        crc = 0
-
-        def write(data) -> None:
-            nonlocal crc
-            crc = zlib.crc32(data, crc)
-            file.write(data)
-
-        write(MAGIC)
-        write(np.array(len(header), TYPE).tobytes())
-        write(header)
+        writer = _ChecksumWriter(file)
+        writer.write(MAGIC)
+        writer.write(np.array(len(header), TYPE).tobytes())
+        writer.write(header)
         for column in (*columns.values(), bounds):
-            write(column.data)
-        _each_run(index.names, write)
-        file.write(np.array(crc, TYPE).tobytes())
+            writer.write(column.data)
+        for run in _runs(index.names):
+            writer.write(run)
+        writer.write_checksum()
 
 
 def read_index(path: Path) -> Index:
-    """Map an index file. Raises: DamagedIndex for any other file, OSError if there is none."""
+    """Map an index file.
+
+    Args:
+        path: As `write_index` wrote it.
+
+    Raises:
+        DamagedIndex: If it is any other file.
+        OSError: If there is none.
+    """
     size = os.stat(path).st_size
     if size < 4 * TYPE.itemsize:
         raise DamagedIndex("too short")
-    _check_sum(path, size - TYPE.itemsize)
-    held = np.asarray(np.memmap(path, np.uint8, "r"))
-    length = int(held[8:16].view(TYPE)[0])
-    if held[:8].tobytes() != MAGIC or not 0 < length <= size or length % TYPE.itemsize:
+    names_end = size - TYPE.itemsize
+    _check_sum(path, names_end)
+    data = np.asarray(np.memmap(path, np.uint8, "r"))
+    header = _read_header(data)
+    row = header.names * TYPE.itemsize
+    bounds_begin = header.end + len(header.columns) * row
+    block = bounds_begin + row + TYPE.itemsize
+    if header.names < 0 or block > names_end:
+        raise DamagedIndex("shorter than its header says")
+    columns = {}
+    for i, name in enumerate(header.columns):
+        begin = header.end + i * row
+        columns[name] = data[begin : begin + row].view(TYPE)
+    bounds = data[bounds_begin:block].view(TYPE)
+    if bounds[0] or bounds[-1] != names_end - block or (bounds[1:] < bounds[:-1]).any():
+        raise DamagedIndex("its names do not fill their part of the file")
+    return Index(header.head, columns, Names(data[block:names_end], bounds[:-1], bounds[1:]))
+
+
+def _read_header(data: np.ndarray) -> _Header:
+    """Read what stands before the columns."""
+    length = int(data[8:16].view(TYPE)[0])
+    if data[:8].tobytes() != MAGIC or not 0 < length <= len(data) or length % TYPE.itemsize:
         raise DamagedIndex("another format")
     try:
-        header = json.loads(held[16 : 16 + length].tobytes())
-        head, names, columns = (
-            dict(header["head"]),
-            int(header["names"]),
-            [str(name) for name in header["columns"]],
-        )
+        fields = json.loads(data[16 : 16 + length].tobytes())
+        columns = [str(name) for name in fields["columns"]]
+        return _Header(dict(fields["head"]), columns, int(fields["names"]), 16 + length)
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedIndex(f"its header is no header ({error!r})") from None
-    begin, row = 16 + length, names * TYPE.itemsize
-    block = begin + (len(columns) + 1) * row + TYPE.itemsize
-    if names < 0 or block + TYPE.itemsize > size:
-        raise DamagedIndex("shorter than its header says")
-    found = {
-        name: held[begin + i * row : begin + (i + 1) * row].view(TYPE)
-        for i, name in enumerate(columns)
-    }
-    bounds = held[begin + len(columns) * row : block].view(TYPE)
-    if bounds[0] or bounds[-1] != size - TYPE.itemsize - block or (bounds[1:] < bounds[:-1]).any():
-        raise DamagedIndex("its names do not fill their place")
-    return Index(head, found, Names(held[block : size - TYPE.itemsize], bounds[:-1], bounds[1:]))
+        raise DamagedIndex(f"its header is not one of an index ({error!r})") from None
 
 
 def _check_sum(path: Path, length: int) -> None:
-    """Read through the file once; what is read is not kept."""
+    """Read through the file once, without keeping what is read."""
     crc = 0
     with open(path, "rb") as file:
         while length:
             data = file.read(min(CHUNK, length))
             if not data:
                 raise DamagedIndex("cut short")
-            crc, length = zlib.crc32(data, crc), length - len(data)
+            crc = zlib.crc32(data, crc)
+            length -= len(data)
         if file.read() != np.array(crc, TYPE).tobytes():
-            raise DamagedIndex("its checksum is another")
+            raise DamagedIndex("its checksum differs")
 
 
-def _each_run(names: Names, write: Callable) -> None:
-    """The names' bytes in order; those that lie one after another at once."""
+def _runs(names: Names) -> Iterator[memoryview]:
+    """The names' bytes in order; those that follow one another in the block come at once."""
     if not len(names):
         return
     breaks = np.flatnonzero(names.begins[1:] != names.ends[:-1]) + 1
-    for first, last in zip([0, *breaks], [*breaks, len(names)]):
-        write(names.block[names.begins[first] : names.ends[last - 1]].data)
+    for first, end in zip([0, *breaks], [*breaks, len(names)], strict=True):
+        yield names.block[names.begins[first] : names.ends[end - 1]].data

@@ -1,83 +1,94 @@
-"""Tar shards made from a folder, or found in one and indexed. Images keep their bytes."""
+"""Packs a folder into tar shards, or indexes shards of another program. Images keep their bytes."""
 
 import io
 import json
 import re
 import tarfile
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
-from vgg_deploy.data.dataset import Dataset, open_dataset
-from vgg_deploy.data.directory import SUFFIXES
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.index_file import Index, NamesBuilder, write_index
+from vgg_deploy.data.layouts import open_dataset
+from vgg_deploy.data.shard_samples import samples
 from vgg_deploy.data.shards import COLUMNS, FORMAT, PLAIN_NAME, SHARDS
-from vgg_deploy.data.tar_reader import members
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256, whole_file, write_text
-from vgg_deploy.net.class_lists import read_class_list
+from vgg_deploy.net.class_lists import ClassList, read_class_list
 from vgg_deploy.net.spec import numbered
 from vgg_deploy.progress import progress
 
 SPLITS = ("train", "val")
-KEY = re.compile(
-    r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL
-)  # WebDataset's: the key ends at the first dot of the last part
 LONGEST_STEM = 60  # characters of a file's own name in its key
-
-
-class Sample(NamedTuple):
-    """An image in a shard with its class."""
-
-    name: str
-    label: int
-    begin: int
-    size: int
-    crc32: int
 
 
 @dataclass
 class Packing:
-    """The index of one split as it grows."""
+    """The index of one split as it grows.
+
+    Attributes:
+        names: SHARD/NAME of every image.
+        columns: (images,) int64 per name of COLUMNS.
+        shards: What shards.json says of each shard.
+        fewest_classes: In one shard; None without shards.
+    """
 
     names: NamesBuilder = field(default_factory=NamesBuilder)
-    columns: dict[str, array] = field(
+    columns: dict[str, "array[int]"] = field(
         default_factory=lambda: {name: array("q") for name in COLUMNS}
     )
-    shards: list[dict] = field(default_factory=list)
-    fewest_classes: int | None = None  # in one shard
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    fewest_classes: int | None = None
 
     def add(self, tar: Path) -> None:
-        """Read through one shard. Raises: InputError, naming shard and member, for what is no sample."""
+        """Read through one shard and append its images.
+
+        Args:
+            tar: The shard.
+
+        Raises:
+            InputError: For a member that belongs to no sample; names shard and member.
+        """
         count, labels = 0, set()
         with open(tar, "rb") as file:
             for sample in samples(file, str(tar)):
                 self.names.add(f"{tar.name}/{sample.name}")
-                for name, value in zip(
-                    COLUMNS,
-                    (sample.label, len(self.shards), sample.begin, sample.size, sample.crc32),
-                    strict=True,
-                ):
+                row = (sample.label, len(self.shards), sample.begin, sample.size, sample.crc32)
+                for name, value in zip(COLUMNS, row, strict=True):
                     self.columns[name].append(value)
                 labels.add(sample.label)
                 count += 1
         if not count:
             raise InputError(
-                f"{tar}: holds no image beside its class, expected KEY.jpg and KEY.cls; remove it"
+                f"{tar}: contains no image beside its class, expected KEY.jpg and KEY.cls; "
+                "remove it"
             )
         self.shards.append({"file": tar.name, "images": count, "bytes": tar.stat().st_size})
         self.fewest_classes = min(len(labels), self.fewest_classes or len(labels))
 
     @property
     def images(self) -> int:
+        """Number of images so far."""
         return len(self.columns["labels"])
 
-    def write(self, path: Path) -> dict:
-        """The index file. Returns: what shards.json says of the split."""
+    @property
+    def labels(self) -> np.ndarray:
+        """(images,) int64."""
+        return np.frombuffer(self.columns["labels"], np.int64)
+
+    def write(self, path: Path) -> dict[str, Any]:
+        """Write the index file.
+
+        Args:
+            path: Where.
+
+        Returns:
+            What shards.json says of the split.
+        """
         columns = {name: np.frombuffer(column, np.int64) for name, column in self.columns.items()}
         write_index(path, Index({}, columns, self.names.names()))
         return {
@@ -91,112 +102,94 @@ class Packing:
 def pack(
     source: str, target: Path, images_per_shard: int, seed: int, on_error: str
 ) -> dict[str, Packing]:
-    """Write SOURCE's training and validation images as shards: training in a random order, so that no shard is one class.
+    """Write the training and validation images of a data set as shards.
 
-    Raises: InputError for unusable images, or a target that holds shards.
+    Training images come in a random order, so that no shard is one class.
+
+    Args:
+        source: Folder or URL of the data set.
+        target: Folder for the shards.
+        images_per_shard: In every shard but the last.
+        seed: Of the random order.
+        on_error: "stop" or "skip", see `open_dataset`.
+
+    Returns:
+        What was packed, by split.
+
+    Raises:
+        InputError: For unusable images, or a target that already contains shards.
     """
-    if target.is_dir() and (
-        found := sorted(
-            p.name for p in target.iterdir() if p.suffix in (".tar", ".index") or p.name == SHARDS
-        )
-    ):
-        raise InputError(
-            f"{target}: holds {found[0]} already; remove what is there, or give another folder"
-        )
-    sets = {split: open_dataset(source, split, on_error) for split in SPLITS}
-    made = {}
-    for split, dataset in sets.items():
-        order = (
-            np.arange(len(dataset))
-            if split == "val"
-            else np.random.default_rng(seed).permutation(len(dataset))
-        )
-        made[split] = _pack_split(dataset, order, target, split, images_per_shard)
-    _describe(target, sets["train"].classes, sets["train"].names, made)
-    return made
+    _refuse_old_shards(target)
+    datasets = {split: open_dataset(source, split, on_error) for split in SPLITS}
+    packings = {}
+    for split, dataset in datasets.items():
+        order = np.arange(len(dataset))
+        if split == "train":
+            order = np.random.default_rng(seed).permutation(len(dataset))
+        packings[split] = _pack_split(dataset, order, target, split, images_per_shard)
+    train = datasets["train"]
+    _write_description(target, ClassList(train.classes, train.names), packings)
+    return packings
 
 
 def index_shards(folder: Path, class_list: Path | None) -> dict[str, Packing]:
     """Write shards.json for the shards of another program: train*.tar and val*.tar.
 
-    Args: class_list, names the classes in the order of their numbers; by default they are numbered.
-    Raises: InputError, naming shard and member, for what is no sample.
+    Args:
+        folder: With the shards.
+        class_list: Names the classes in the order of their numbers; by default they are numbered.
+
+    Returns:
+        What was indexed, by split.
+
+    Raises:
+        InputError: For a member that belongs to no sample; names shard and member.
     """
+    packings = {}
+    for split, tars in _find_tars(folder).items():
+        packing = packings[split] = Packing()
+        with progress(f"indexing {len(tars)} {split} shards", len(tars)) as bar:
+            for tar in tars:
+                packing.add(tar)
+                bar.advance()
+    if class_list is None:
+        ids = numbered(1 + max(int(packing.labels.max()) for packing in packings.values()))
+        classes = ClassList(ids, ids)
+    else:
+        classes = read_class_list(class_list)
+        _refuse_unlisted_classes(packings, folder, len(classes.ids), class_list)
+    _write_description(folder, classes, packings)
+    return packings
+
+
+def _find_tars(folder: Path) -> dict[str, list[Path]]:
+    """The shards of each split that has any, sorted."""
     tars = sorted(folder.glob("*.tar"))
-    of_split = {split: [tar for tar in tars if tar.name.startswith(split)] for split in SPLITS}
-    if left := [tar for tar in tars if not tar.name.startswith(SPLITS)]:
-        raise InputError(
-            f"{left[0]}: is neither train*.tar nor val*.tar; rename it or move it away"
-        )
-    if odd := [tar for tar in tars if not PLAIN_NAME.fullmatch(tar.name)]:
-        raise InputError(f"{odd[0]}: use letters, digits, _, - and . in the names of shards")
+    for tar in tars:
+        if not tar.name.startswith(SPLITS):
+            raise InputError(
+                f"{tar}: is neither train*.tar nor val*.tar; rename it or move it away"
+            )
+    for tar in tars:
+        if not PLAIN_NAME.fullmatch(tar.name):
+            raise InputError(f"{tar}: use letters, digits, _, - and . in the names of shards")
     if not tars:
         raise InputError(
             f"{folder}: has no train*.tar or val*.tar", "name the folder of the shards", "shards"
         )
-    made = {}
-    for split, found in of_split.items():
-        if found:
-            made[split] = Packing()
-            with progress(f"indexing {len(found)} {split} shards", len(found)) as bar:
-                for tar in found:
-                    made[split].add(tar)
-                    bar.advance()
-    count = 1 + max(max(packing.columns["labels"]) for packing in made.values())
-    classes, names = read_class_list(class_list) if class_list else (numbered(count),) * 2
-    if count > len(classes):
-        _refuse_class(made, folder, len(classes), class_list)
-    _describe(folder, classes, names, made)
-    return made
+    by_split = {split: [tar for tar in tars if tar.name.startswith(split)] for split in SPLITS}
+    return {split: found for split, found in by_split.items() if found}
 
 
-def samples(file: io.BufferedIOBase, tar: str) -> Iterator[Sample]:
-    """The images of a shard; members with one key lie together, KEY.jpg (or another image) and KEY.cls among them.
-
-    Raises: InputError, naming shard and member.
-    """
-    key, image, label, seen = None, None, None, set()
-
-    def whole() -> Sample:
-        if image is None or label is None:
+def _refuse_old_shards(target: Path) -> None:
+    if not target.is_dir():
+        return
+    for path in sorted(target.iterdir()):
+        if path.suffix in (".tar", ".index") or path.name == SHARDS:
             raise InputError(
-                f"{tar}, {key}: has no {'image' if image is None else key + '.cls'}, expected KEY.jpg and KEY.cls one after the other"
+                f"{target}: already contains {path.name}; remove what is there, "
+                "or give another folder"
             )
-        return Sample(image.name, label, image.begin, image.size, image.crc32)
-
-    for member in members(file, tar):
-        found = KEY.fullmatch(member.name)
-        if not found:
-            continue
-        kind = found[2].lower()
-        if found[1] != key:
-            if key is not None:
-                yield whole()
-            key, image, label = found[1], None, None
-            if key in seen:
-                raise InputError(
-                    f"{tar}, {member.name}: the key {key} is there twice, expected each once"
-                )
-            seen.add(key)
-        if kind == "cls":
-            label = _label(member.start, member.size, f"{tar}, {member.name}")
-        elif f".{kind}" in SUFFIXES:
-            if image is not None:
-                raise InputError(
-                    f"{tar}, {member.name}: a second image of the key {key}, expected one"
-                )
-            image = member
-    if key is not None:
-        yield whole()
-
-
-def _label(text: bytes, size: int, where: str) -> int:
-    digits = text.strip()
-    if size > 32 or not digits.isdigit() or len(digits) > 9:
-        raise InputError(
-            f"{where}: holds {text[:20]!r}, expected the number of a class, counted from 0"
-        )
-    return int(digits)
 
 
 def _pack_split(
@@ -206,42 +199,55 @@ def _pack_split(
     with progress(f"packing {len(order)} {split} images", len(order)) as bar:
         for number, first in enumerate(range(0, len(order), images_per_shard)):
             tar = target / f"{split}-{number:06d}.tar"
+            indices = order[first : first + images_per_shard].tolist()
             with (
                 whole_file(tar) as partial,
                 tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as file,
             ):
-                for place, index in enumerate(
-                    order[first : first + images_per_shard].tolist(), start=first
-                ):
-                    path = Path(dataset.files[index])
-                    key = f"{place:08d}_{re.sub('[^A-Za-z0-9_-]', '_', path.stem)[:LONGEST_STEM]}"
-                    _write(file, key + path.suffix.lower(), dataset.read(index))
-                    _write(file, f"{key}.cls", str(dataset.labels[index]).encode())
+                for position, index in enumerate(indices, start=first):
+                    _write_sample(file, dataset, index, position)
                     bar.advance()
             packing.add(tar)
     return packing
 
 
-def _write(file: tarfile.TarFile, name: str, data: bytes) -> None:
+def _write_sample(file: tarfile.TarFile, dataset: Dataset, index: int, position: int) -> None:
+    """Append an image and its class; the key starts with the image's position in the split."""
+    path = Path(dataset.files[index])
+    stem = re.sub("[^A-Za-z0-9_-]", "_", path.stem)[:LONGEST_STEM]
+    key = f"{position:08d}_{stem}"
+    _write_member(file, key + path.suffix.lower(), dataset.read(index))
+    _write_member(file, f"{key}.cls", str(dataset.labels[index]).encode())
+
+
+def _write_member(file: tarfile.TarFile, name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)  # without times and owners: the same images make the same shards
     info.size = len(data)
     file.addfile(info, io.BytesIO(data))
 
 
-def _describe(
-    folder: Path, classes: tuple[str, ...], names: tuple[str, ...], made: dict[str, Packing]
-) -> None:
-    splits = {split: packing.write(folder / f"{split}.index") for split, packing in made.items()}
-    document = {"format": FORMAT, "classes": classes, "names": names, "splits": splits}
+def _write_description(folder: Path, classes: ClassList, packings: dict[str, Packing]) -> None:
+    """Write the index of each split and shards.json."""
+    document = {
+        "format": FORMAT,
+        "classes": classes.ids,
+        "names": classes.names,
+        "splits": {
+            split: packing.write(folder / f"{split}.index") for split, packing in packings.items()
+        },
+    }
     write_text(folder / SHARDS, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
-def _refuse_class(made: dict[str, Packing], folder: Path, classes: int, class_list: Path) -> None:
-    """Name the first image of a class that the list lacks."""
-    for packing in made.values():
-        labels = np.frombuffer(packing.columns["labels"], np.int64)
-        for place in np.flatnonzero(labels >= classes)[:1]:
-            name = packing.names.names()[place]
+def _refuse_unlisted_classes(
+    packings: dict[str, Packing], folder: Path, classes: int, class_list: Path
+) -> None:
+    """Refuse the first image whose class the list lacks."""
+    for packing in packings.values():
+        unlisted = np.flatnonzero(packing.labels >= classes)
+        if len(unlisted):
+            name, label = packing.names.names()[unlisted[0]], packing.labels[unlisted[0]]
             raise InputError(
-                f"{folder}/{name}: is of class {labels[place]}, but {class_list} lists {classes}, counted from 0; give the whole list"
+                f"{folder}/{name}: is of class {label}, but {class_list} lists {classes}, "
+                "counted from 0; give the whole list"
             )

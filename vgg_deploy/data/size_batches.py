@@ -1,4 +1,4 @@
-"""Pictures of a data set as batches of equal size: decoded once, rescaled to every Q, never padded."""
+"""Collects images of a data set in batches of equal size, each decoded once and never padded."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -7,26 +7,60 @@ import numpy as np
 
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale, decoded
-from vgg_deploy.data.shards import Unreachable
+from vgg_deploy.data.remote import Unreachable
 from vgg_deploy.errors import InputError
 
-HELD_BYTES = (
-    512 * 2**20
-)  # pixels waiting for others of their size; more than this and the fullest batch goes as it is
+# Pixels that wait for others of their size; beyond that the fullest batch goes as it is
+MOST_WAITING_BYTES = 512 * 2**20
 
-
-MemoryBudget = Callable[[tuple[int, ...]], np.ndarray]  # of a shape, uint8
+MemoryBudget = Callable[[tuple[int, ...]], np.ndarray]  # allocates uint8 of a shape
 
 
 class Batch(NamedTuple):
     """Whole images of one size."""
 
     scale: Scale
-    indices: np.ndarray  # (N,) positions in the data set
+    indices: np.ndarray  # (N,) int64, of the images in the data set
     images: np.ndarray  # (N, 3, h, w) uint8 RGB, min(h, w) == scale.side
 
 
+class _Size(NamedTuple):
+    """What the images of a batch have in common."""
+
+    scale: Scale
+    height: int
+    width: int
+
+
+class _Waiting:
+    """Images that wait for others of their size."""
+
+    def __init__(self, allocate: MemoryBudget):
+        self.allocate = allocate
+        self.images: dict[_Size, list[tuple[int, np.ndarray]]] = {}
+        self.bytes = 0
+
+    def add(self, size: _Size, index: int, image: np.ndarray) -> int:
+        """Copy an image; return how many of its size now wait."""
+        waiting = self.images.setdefault(size, [])
+        waiting.append((index, image.copy()))
+        self.bytes += image.size
+        return len(waiting)
+
+    def release(self, size: _Size) -> Batch:
+        """Make a batch of all images of a size."""
+        indices, images = zip(*self.images.pop(size), strict=True)
+        self.bytes -= sum(image.size for image in images)
+        memory = self.allocate((len(images), *images[0].shape))
+        return Batch(size.scale, np.array(indices), np.stack(images, out=memory))
+
+    def fullest(self) -> _Size:
+        """The size of which most images wait."""
+        return max(self.images, key=lambda size: len(self.images[size]))
+
+
 def default_budget(shape: tuple[int, ...]) -> np.ndarray:
+    """Allocate ordinary memory: uint8 of this shape, not initialised."""
     return np.empty(shape, np.uint8)
 
 
@@ -36,26 +70,30 @@ def size_batches(
     batch: int,
     decoders: int,
     on_bad: Callable[[int, InputError], None] | None = None,
-    room: MemoryBudget = default_budget,
+    allocate: MemoryBudget = default_budget,
 ) -> Iterator[Batch]:
-    """Every wanted image at every scale that wants it, once; an image is decoded once for all of them.
+    """Yield every image at every scale that wants it, once; it is decoded once for all of them.
 
     Batches depend on the order of the data set only, not on timing.
-    Args: wanted, for each scale (images,) bool; batch, most images a batch; decoders, processes working ahead; on_bad,
-        called with the position and the error of an unreadable image, which is then left out. Without it the error
-        is raised, and so is that of a store that cannot be reached; room, where a batch is put.
+
+    Args:
+        dataset: The images.
+        wanted: For each scale, (images,) bool.
+        batch: Largest number of images per batch.
+        decoders: Processes that work ahead.
+        on_bad: Called with the index and the error of an unreadable image, which is then skipped.
+            Without it the error is raised.
+        allocate: Makes the memory of a batch.
+
+    Yields:
+        Batches of one scale, height and width.
+
+    Raises:
+        InputError: For an unreadable image, without `on_bad`.
+        Unreachable: For a store that does not answer.
+        CheckFailed: As `decoded`.
     """
-    waiting: dict[tuple[Scale, int, int], list[tuple[int, np.ndarray]]] = {}
-    held = 0
-
-    def release(key: tuple[Scale, int, int]) -> Batch:
-        nonlocal held
-        indices, images = zip(*waiting.pop(key), strict=True)
-        held -= sum(image.size for image in images)
-        return Batch(
-            key[0], np.array(indices), np.stack(images, out=room((len(images), *images[0].shape)))
-        )
-
+    waiting = _Waiting(allocate)
     for index, scaled in decoded(dataset, wanted, decoders):
         if isinstance(scaled, InputError):
             if on_bad is None or isinstance(scaled, Unreachable):
@@ -63,12 +101,10 @@ def size_batches(
             on_bad(index, scaled)
             continue
         for scale, image in scaled.items():
-            key = (scale, *image.shape[1:])
-            waiting.setdefault(key, []).append((index, image.copy()))
-            held += image.size
-            if len(waiting[key]) == batch:
-                yield release(key)
-        while held > HELD_BYTES:
-            yield release(max(waiting, key=lambda k: len(waiting[k])))
-    while waiting:
-        yield release(next(iter(waiting)))
+            size = _Size(scale, *image.shape[1:])
+            if waiting.add(size, index, image) == batch:
+                yield waiting.release(size)
+        while waiting.bytes > MOST_WAITING_BYTES:
+            yield waiting.release(waiting.fullest())
+    for size in list(waiting.images):
+        yield waiting.release(size)

@@ -1,7 +1,8 @@
-"""What lies in a tar file and where, read once in a stream. Nothing is extracted; a tar may be anybody's.
+"""Finds the files in a tar, and where they lie, in one pass over a stream.
 
-Only headers are interpreted, by the standard library's TarInfo; names longer than a header has room for come in blocks of
-their own (pax, GNU). Other than tarfile this reads no more than a bounded part into memory and cannot be led in circles.
+Nothing is extracted, and the tar may be anybody's. Only headers are interpreted, by the standard
+library's TarInfo. Names that are too long for a header come in blocks of their own (pax, GNU).
+Unlike tarfile, this reads no more than a bounded part into memory and cannot be led in circles.
 """
 
 import tarfile
@@ -13,15 +14,13 @@ from vgg_deploy.errors import InputError
 
 BLOCK = tarfile.BLOCKSIZE
 MOST_BYTES = 2**28  # of one member, 256 MiB
-MOST_NAME_BYTES = 2**20  # of a block that holds a long name
-CHUNK = 2**20
+MOST_NAME_BYTES = 2**20  # of a block with a long name
+CHUNK = 2**20  # bytes
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 LONG_NAMES = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
-HEADERS = (
-    *LONG_NAMES,
-    tarfile.XGLTYPE,
-    tarfile.GNUTYPE_LONGLINK,
-)  # about the member that follows, or all of them
+# About the member that follows, or about all of them
+HEADERS = (*LONG_NAMES, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK)
+# Have no data, whatever size they state
 WITHOUT_DATA = (
     tarfile.LNKTYPE,
     tarfile.SYMTYPE,
@@ -29,63 +28,84 @@ WITHOUT_DATA = (
     tarfile.BLKTYPE,
     tarfile.DIRTYPE,
     tarfile.FIFOTYPE,
-)  # whatever size they say
+)
 
 
 class Member(NamedTuple):
     """A regular file in a tar."""
 
     name: str
-    begin: int  # of its bytes in the tar
+    begin: int  # offset of its bytes in the tar
     size: int  # bytes
     crc32: int
     start: bytes  # its first bytes, at most a block
 
 
 def members(file: BinaryIO, tar: str) -> Iterator[Member]:
-    """The regular files of an uncompressed tar in their order; links, folders and devices are passed over.
+    """Yield the regular files of an uncompressed tar in their order.
 
-    Args: file, read from its beginning forward; tar, its name for messages.
-    Raises: InputError for a file that is no tar, is cut short, or has a member of more than MOST_BYTES.
+    Links, folders and devices are skipped.
+
+    Args:
+        file: The tar, read forward from its start.
+        tar: Its name, for messages.
+
+    Yields:
+        One member per regular file.
+
+    Raises:
+        InputError: If the file is not a tar, is cut short, or has a member of more than MOST_BYTES.
     """
-    place, long_name, last = 0, None, "its beginning"
+    offset, last = 0, "its beginning"
+    long_name: str | None = None
     while (block := file.read(BLOCK)) != bytes(BLOCK):
-        if len(block) < BLOCK:
-            raise InputError(
-                f"{tar}: is cut short after {last}, a tar's end is missing; make or copy it again"
-            )
-        try:
-            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except (tarfile.TarError, ValueError) as error:
-            raise InputError(
-                f"{tar}: no uncompressed tar, or damaged after {last} ({error}); make or copy it again"
-            ) from None
-        name, size = long_name or info.name, 0 if info.type in WITHOUT_DATA else info.size
-        most = MOST_NAME_BYTES if info.type in LONG_NAMES else MOST_BYTES
-        if not 0 <= size <= most:
-            raise InputError(
-                f"{tar}, {name}: says that it has {size} bytes, expected at most {most}; remove it from the tar"
-            )
-        place += BLOCK
+        info = _header(block, tar, last)
+        name = long_name or info.name
+        size = 0 if info.type in WITHOUT_DATA else info.size
+        _check_size(info, size, f"{tar}, {name}")
+        offset += BLOCK
         padded = -(-size // BLOCK) * BLOCK
         if info.type in LONG_NAMES:
-            long_name = (
-                _long_name(_exactly(file, padded, tar, name)[:size], info.type, f"{tar}, {name}")
-                or long_name
-            )
+            data = _read_exactly(file, padded, tar, name)[:size]
+            long_name = _long_name(data, info.type, f"{tar}, {name}") or long_name
         elif info.type in REGULAR:
-            crc32, start = _checked(file, size, tar, name)
-            _exactly(file, padded - size, tar, name)
-            yield Member(name, place, size, crc32, start)
+            crc32, start = _checksum(file, size, tar, name)
+            _read_exactly(file, padded - size, tar, name)
+            yield Member(name, offset, size, crc32, start)
         else:
-            _checked(file, padded, tar, name)
+            _checksum(file, padded, tar, name)
         if info.type not in HEADERS:
             last, long_name = name, None
-        place += padded
+        offset += padded
+
+
+def _header(block: bytes, tar: str, last: str) -> tarfile.TarInfo:
+    """Interpret the block before a member; `last` names the member before it."""
+    if len(block) < BLOCK:
+        raise InputError(
+            f"{tar}: is cut short after {last}, the end of the tar is missing; "
+            "make or copy it again"
+        )
+    try:
+        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (tarfile.TarError, ValueError) as error:
+        raise InputError(
+            f"{tar}: not an uncompressed tar, or damaged after {last} ({error}); "
+            "make or copy it again"
+        ) from None
+
+
+def _check_size(info: tarfile.TarInfo, size: int, where: str) -> None:
+    most = MOST_NAME_BYTES if info.type in LONG_NAMES else MOST_BYTES
+    if not 0 <= size <= most:
+        raise InputError(
+            f"{where}: states a size of {size} bytes, expected at most {most}; "
+            "remove it from the tar"
+        )
 
 
 def _long_name(data: bytes, kind: bytes, where: str) -> str | None:
-    """The name in a block before its member; None if it tells other things."""
+    """The name in a block before its member; None if the block is about something else."""
     if kind == tarfile.GNUTYPE_LONGNAME:
         return data.rstrip(b"\0").decode("utf-8", "surrogateescape")
     name = None
@@ -99,23 +119,25 @@ def _long_name(data: bytes, kind: bytes, where: str) -> str | None:
             name = value.decode("utf-8", "surrogateescape")
         elif key == b"size" or key.startswith(b"GNU.sparse"):
             raise InputError(
-                f"{where}: a sparse or huge file ({key.decode()}), expected photos as they are; make the tar again"
+                f"{where}: a sparse or huge file ({key.decode()}), expected images as they are; "
+                "make the tar again"
             )
         data = data[end:]
     return name
 
 
-def _checked(file: BinaryIO, size: int, tar: str, name: str) -> tuple[int, bytes]:
-    """CRC-32 and beginning of the next bytes."""
+def _checksum(file: BinaryIO, size: int, tar: str, name: str) -> tuple[int, bytes]:
+    """Read `size` bytes; return their CRC-32 and the first of them."""
     crc, start = 0, b""
     while size:
-        data = _exactly(file, min(size, CHUNK), tar, name)
-        crc, start, size = zlib.crc32(data, crc), start or data[:BLOCK], size - len(data)
+        data = _read_exactly(file, min(size, CHUNK), tar, name)
+        crc = zlib.crc32(data, crc)
+        start = start or data[:BLOCK]
+        size -= len(data)
     return crc, start
 
 
-def _exactly(file: BinaryIO, size: int, tar: str, name: str) -> bytes:
-    """Raises: InputError if there is less."""
+def _read_exactly(file: BinaryIO, size: int, tar: str, name: str) -> bytes:
     data = file.read(size)
     while len(data) < size:
         more = file.read(size - len(data))

@@ -1,4 +1,4 @@
-"""Photos without labels: any tree of folders, in which no folder stands for a class."""
+"""Recognises and opens images without labels: any tree of folders, none of which is a class."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vgg_deploy.data.dataset import Dataset
-from vgg_deploy.data.directory import SUFFIXES, entries, is_image
+from vgg_deploy.data.directory import SUFFIXES, entries, is_image, stray_error
 from vgg_deploy.data.ilsvrc import has_ground_truth
 from vgg_deploy.data.shards import are_shards
 from vgg_deploy.errors import InputError
@@ -14,85 +14,83 @@ from vgg_deploy.net.class_lists import SYNSET_LISTS
 
 
 def lacks_labels(root: Path | str) -> bool:
-    """Whether a validation folder can only be photos without labels.
+    """Whether a validation folder can only be images without labels.
 
-    That is so if images lie directly in it, with neither class folders beside them nor a ground
-    truth or synset list there or in the folder above; or if no folder in it holds an image
-    directly, although deeper ones do. One level of folders with images are classes.
+    That is so in two cases. Either images lie directly in it, without class folders beside them and
+    without a ground truth or synset list there or in the folder above. Or no folder in it contains
+    an image directly, although deeper ones do. One level of folders with images are classes.
 
     Args:
-        root: The folder as the user names it; its `val` counts where it has one.
+        root: The folder as the user names it; its `val` counts if it has one.
 
     Returns:
         False also for folders that cannot be listed, tar shards and URLs.
     """
     if are_shards(root) or not Path(root).is_dir():
         return False
-    folder = _photo_folder(Path(root))
+    folder = _image_folder(Path(root))
     inside = entries(folder)
-    subfolders = [entry for entry in inside if entry.is_dir()]
+    subfolders = [Path(entry.path) for entry in inside if entry.is_dir()]
     if not subfolders:
-        lists = (folder, Path(root) if folder != Path(root) else Path(root).resolve().parent)
-        return any(is_image(entry.name) for entry in inside) and not any(map(_has_lists, lists))
+        above = Path(root) if folder != Path(root) else Path(root).resolve().parent
+        has_images = any(is_image(entry.name) for entry in inside)
+        return has_images and not _has_lists(folder) and not _has_lists(above)
     if any(is_image(entry.name) for entry in inside if not entry.is_dir()):
         return False
-    directly = any(_holds_images(Path(entry.path)) for entry in subfolders)
-    return not directly and any(_images_below(Path(entry.path)) for entry in subfolders)
+    if any(_has_images(subfolder) for subfolder in subfolders):
+        return False
+    return any(_has_images_below(subfolder) for subfolder in subfolders)
 
 
 def open_unlabelled(root: Path | str, on_error: str = "stop") -> Dataset:
-    """All images of a folder and of the folders in it, by their paths, without labels.
+    """Open all images of a folder and of the folders in it, by their paths, without labels.
 
     Args:
-        root: A folder; its `val` alone where it has one, as for labelled data.
-        on_error: "stop" or "skip": whether a file without the suffix of an image is an error or is
-            listed in `skipped`. Hidden files and linked folders are passed over.
+        root: A folder; only its `val` if it has one, as for labelled data.
+        on_error: "stop" or "skip": whether a file without an image's suffix is an error or is
+            listed in `skipped`. Hidden files and linked folders are ignored.
 
     Raises:
-        InputError: For a folder that cannot be listed, holds no image, or holds other files.
+        InputError: For a folder that cannot be listed, contains no image, or contains other files.
     """
     root = Path(root)
-    folder = _photo_folder(root)
+    folder = _image_folder(root)
     if not folder.is_dir():
-        entries(folder)  # raises, and says why
-    files, strays = [], []
-    for path in _files_below(folder):
-        (files if is_image(path.name) else strays).append(path.relative_to(root).as_posix())
-    if not files:
+        entries(folder)  # raises, with the reason
+    names = [path.relative_to(root).as_posix() for path in _files_below(folder)]
+    images = tuple(name for name in names if is_image(name))
+    strays = tuple(name for name in names if not is_image(name))
+    if not images:
         raise InputError(f"{folder}: has no images, expected {', '.join(SUFFIXES)}")
     if strays and on_error == "stop":
-        more = f" (and {len(strays) - 1} more like it)" if len(strays) > 1 else ""
-        raise InputError(
-            f"{root / strays[0]}: is not an image, expected {', '.join(SUFFIXES)}{more}; "
-            "remove it, or have such files skipped"
-        )
-    return Dataset(root, tuple(files), np.zeros(0, np.int64), (), (), tuple(strays))
+        raise stray_error(root, strays)
+    return Dataset(root, images, np.zeros(0, np.int64), (), (), strays)
 
 
-def _photo_folder(root: Path) -> Path:
+def _image_folder(root: Path) -> Path:
     return root / "val" if (root / "val").is_dir() else root
 
 
 def _has_lists(folder: Path) -> bool:
-    """Whether labels were meant: a list that is incomplete is for `open_dataset` to report."""
+    """Whether labels were meant: `open_dataset` reports a list that is incomplete."""
     names = [entry.name for entry in entries(folder)]
     return has_ground_truth(names) or any(name in SYNSET_LISTS for name in names)
 
 
-def _holds_images(folder: Path) -> bool:
+def _has_images(folder: Path) -> bool:
     return any(is_image(entry.name) for entry in entries(folder) if not entry.is_dir())
 
 
-def _images_below(folder: Path) -> bool:
+def _has_images_below(folder: Path) -> bool:
     return any(is_image(path.name) for path in _files_below(folder))
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """Files of a folder and of all folders in it, sorted; links to folders are not followed."""
-    found = []
+    """List the files of a folder and of all folders in it, sorted; links are not followed."""
+    files = []
     for entry in entries(folder):
         if entry.is_dir(follow_symlinks=False):
-            found += _files_below(Path(entry.path))
+            files += _files_below(Path(entry.path))
         elif not entry.is_dir():
-            found.append(Path(entry.path))
-    return sorted(found, key=os.fspath)
+            files.append(Path(entry.path))
+    return sorted(files, key=os.fspath)

@@ -1,1 +1,1 @@
-"""The files that vgg-export writes, as every tool reads them."""
+"""Reads exported files and what they state about themselves."""

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: carried in the ONNX metadata, repeated in the manifest beside it."""
+"""Describes exported files: in the ONNX metadata, and again in the manifest beside the file."""
 
 import hashlib
 import json
@@ -7,111 +7,191 @@ from pathlib import Path
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
+from vgg_deploy.json_files import JsonObject, as_object, entry, parse_json, read_json_object
 from vgg_deploy.net.spec import NetSpec
 
 KEY = "vgg_deploy"  # of the metadata entry
-KEPT = "vgg_deploy.kept"  # of another: convolutions that were asked to be in another type than the precision's
+# Of another entry: convolutions that are to be of another type than the precision's
+KEPT = "vgg_deploy.kept"
 VERSION = 1
+EXPORT_AGAIN = "export it again"
 
-# What the graph's input `image`, (N, 3, H, W) RGB, holds
+# What the graph's input `image`, (N, 3, H, W) RGB, contains
 INPUT_FORMS = {
     "uint8": "0-255 uint8; mean subtraction inside the graph",
     "float32": "0-255 float32; mean subtraction inside the graph",
-    "normalised": "float32, (x / 255 - mean) / std with ImageNet's usual mean and std, done by the caller",
+    "normalised": "float32, (x / 255 - mean) / std with ImageNet's usual mean and std, "
+    "done by the caller",
 }
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """Where an exported file comes from and how it wants to be fed."""
+    """Where an exported file comes from and what input it takes.
+
+    Attributes:
+        spec: The net.
+        input: One of INPUT_FORMS.
+        precision: "fp32", ...
+        source: Name of the file it was made from.
+        source_sha256: Of that file.
+    """
 
     spec: NetSpec
-    input: str  # one of INPUT_FORMS
-    precision: str  # "fp32", ...
-    source: str  # name of the file it was made from
+    input: str
+    precision: str
+    source: str
     source_sha256: str
 
     def to_json(self) -> str:
+        """Write all fields, and the version of this form."""
         fields = {
             "version": VERSION,
             "input": self.input,
             "precision": self.precision,
             "source": self.source,
+            "source_sha256": self.source_sha256,
+            "spec": json.loads(self.spec.to_json()),
         }
-        return json.dumps(
-            {
-                **fields,
-                "source_sha256": self.source_sha256,
-                "spec": json.loads(self.spec.to_json()),
-            },
-            ensure_ascii=False,
-        )
+        return json.dumps(fields, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "Artifact":
-        """Raises: InputError for what this version does not know."""
-        try:
-            held = json.loads(text)
-            if held["version"] != VERSION:
-                raise InputError(
-                    f"{where}: metadata version {held['version']!r}, this program reads {VERSION}; export it again"
-                )
-            if held["input"] not in INPUT_FORMS:
-                raise InputError(
-                    f"{where}: input form {held['input']!r} is unknown; choose one of {', '.join(INPUT_FORMS)}"
-                )
-            spec = NetSpec.from_json(json.dumps(held["spec"]), where)
-            return cls(
-                spec, held["input"], held["precision"], held["source"], held["source_sha256"]
-            )
-        except (ValueError, KeyError, TypeError) as error:
+        """Read what `to_json` wrote; other fields are ignored.
+
+        Args:
+            text: JSON.
+            where: Names the file in errors.
+
+        Raises:
+            InputError: For a damaged text, or one of another version.
+        """
+        return cls.from_fields(as_object(parse_json(text, where, EXPORT_AGAIN), where), where)
+
+    @classmethod
+    def from_fields(cls, fields: JsonObject, where: str) -> "Artifact":
+        """Read what `to_json` wrote, after parsing.
+
+        Args:
+            fields: By name; others are ignored.
+            where: Names the file in errors.
+
+        Raises:
+            InputError: As `from_json`.
+        """
+
+        def text(key: str) -> str:
+            return entry(fields, key, str, where, EXPORT_AGAIN)
+
+        version = entry(fields, "version", int, where, EXPORT_AGAIN)
+        if version != VERSION:
             raise InputError(
-                f"{where}: its vgg_deploy metadata is damaged ({error!r}); export it again"
-            ) from None
+                f"{where}: metadata version {version}, this program reads {VERSION}", EXPORT_AGAIN
+            )
+        if text("input") not in INPUT_FORMS:
+            raise InputError(
+                f"{where}: input form {text('input')!r} is unknown; "
+                f"choose one of {', '.join(INPUT_FORMS)}"
+            )
+        spec = json.dumps(entry(fields, "spec", dict, where, EXPORT_AGAIN))
+        return cls(
+            NetSpec.from_json(spec, where),
+            text("input"),
+            text("precision"),
+            text("source"),
+            text("source_sha256"),
+        )
 
 
 def manifest_path(path: Path) -> Path:
-    """D.fp32.onnx -> D.fp32.json"""
+    """D.fp32.onnx -> D.fp32.json."""
     return path.with_suffix(".json")
 
 
 def data_path(path: Path) -> Path:
-    """D.fp32.onnx -> D.fp32.onnx.data, its weights where they lie outside"""
+    """D.fp32.onnx -> D.fp32.onnx.data, its weights if they lie outside."""
     return path.with_name(f"{path.name}.data")
 
 
-def check_manifest(path: Path) -> None:
-    """Refuse a file that is not the one its manifest was written for, or whose weights outside are not; without a manifest there is nothing to compare."""
-    manifest = manifest_path(path)
-    if not manifest.is_file():
-        return
-    try:
-        held = json.loads(manifest.read_text(encoding="utf-8"))
-        wanted = {path: held["sha256"]}
-        if "data" in held:
-            wanted[data_path(path)] = held["data"]["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{manifest}: not a manifest of vgg-export ({error!r}); export {path.name} again"
-        ) from None
-    for file, digest in wanted.items():
-        if not file.is_file():
-            raise InputError(
-                f"{path}: its weights are in {file.name}, which is missing; keep both files in one folder"
-            )
-        if sha256(file) != digest:
-            raise InputError(
-                f"{file}: changed since it was exported and checked ({manifest.name} has another sha256); export it again"
-            )
-
-
 def weights_path(path: Path) -> Path:
-    """D.fp32.ncnn.param -> D.fp32.ncnn.bin"""
+    """D.fp32.ncnn.param -> D.fp32.ncnn.bin."""
     return path.with_suffix(".bin")
 
 
+def read_manifest(path: Path, what_is_unknown: str, hint: str) -> JsonObject:
+    """Read the manifest beside an exported file.
+
+    Args:
+        path: The exported file.
+        what_is_unknown: Without its manifest; the end of a sentence.
+        hint: What to do about a missing or damaged manifest.
+
+    Raises:
+        InputError: If there is no manifest, or it is not a JSON object.
+    """
+    manifest = manifest_path(path)
+    if not manifest.exists():
+        raise InputError(
+            f"{path}: has no manifest {manifest.name} beside it, so {what_is_unknown}", hint
+        )
+    return read_json_object(manifest, hint)
+
+
+def check_manifest(path: Path) -> None:
+    """Compare an ONNX file, and its weights outside, with the manifest if there is one.
+
+    Args:
+        path: The ONNX file.
+
+    Raises:
+        InputError: If a file is not the one that the manifest describes.
+    """
+    manifest = manifest_path(path)
+    if not manifest.is_file():
+        return
+    hint = f"export {path.name} again"
+    fields = read_json_object(manifest, hint)
+    digests = {path: entry(fields, "sha256", str, str(manifest), hint)}
+    if "data" in fields:
+        data = JsonObject(entry(fields, "data", dict, str(manifest), hint))
+        digests[data_path(path)] = entry(data, "sha256", str, str(manifest), hint)
+    for file, digest in digests.items():
+        if not file.is_file():
+            raise InputError(
+                f"{path}: its weights are in {file.name}, which is missing; "
+                "keep both files in one folder"
+            )
+        check_digest(file, digest, manifest)
+
+
+def check_digest(file: Path, digest: str, manifest: Path) -> None:
+    """Compare a file with its digest in a manifest.
+
+    Args:
+        file: Any file.
+        digest: Hex sha256 that it should have.
+        manifest: Where the digest was read.
+
+    Raises:
+        InputError: If the file has changed.
+    """
+    if sha256(file) != digest:
+        raise InputError(
+            f"{file}: changed since it was exported and checked "
+            f"({manifest.name} has another sha256)",
+            EXPORT_AGAIN,
+        )
+
+
 def content_sha256(path: Path) -> str:
-    """Hex digest of a model's bytes: of the file, and for ncnn's text of the weights beside it too."""
+    """Hash a model's bytes: of the file, and for ncnn's text also of the weights beside it.
+
+    Args:
+        path: Checkpoint or exported file.
+
+    Returns:
+        Hex sha256.
+    """
     if Path(path).suffix != ".param":
         return sha256(path)
     return hashlib.sha256((sha256(path) + sha256(weights_path(path))).encode()).hexdigest()

@@ -1,10 +1,11 @@
-"""A net as ncnn reads it: a text that names the layers (.param), and the weights one after another (.bin).
+"""Describes a net as ncnn reads it, and checks files against that description.
 
-Both follow from the description of the net alone, so that a file can be compared with what it should be before ncnn, which
-trusts what it reads, sees it.
+ncnn reads a text with the layers (.param), and the weights one after another (.bin). Both follow
+from the description of the net alone. So a file is compared with what it should be before ncnn,
+which trusts what it reads, opens it.
 """
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,15 +16,22 @@ import torch
 from torch import nn
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.metadata import Artifact, manifest_path, weights_path
-from vgg_deploy.files import sha256
+from vgg_deploy.exported.metadata import (
+    EXPORT_AGAIN,
+    Artifact,
+    check_digest,
+    manifest_path,
+    read_manifest,
+    weights_path,
+)
+from vgg_deploy.json_files import JsonObject, entry
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.spec import NetSpec
 
 MAGIC = "7767517"  # the first line of every .param of today's format
-FLOAT32 = bytes(4)  # ahead of a convolution's weights: how they are stored
+FLOAT32 = bytes(4)  # before the weights of a convolution: how they are stored
 SUFFIX = ".ncnn.param"
-AGAIN = "export it again"
+AGAIN = EXPORT_AGAIN
 
 
 class StoredArray(NamedTuple):
@@ -31,190 +39,223 @@ class StoredArray(NamedTuple):
 
     name: str
     shape: tuple[int, ...]
-    marked: bool = False  # FLOAT32 stands ahead of it
-    negated: bool = False  # against the ONNX file: ncnn adds where that subtracts
+    marked: bool = False  # FLOAT32 stands before it
+    negated: bool = False  # relative to the ONNX file: ncnn adds where ONNX subtracts
 
     @property
     def bytes(self) -> int:
+        """Size in the .bin, with the mark."""
         return 4 * (prod(self.shape) + self.marked)
 
 
 class NcnnGraph(NamedTuple):
-    """What both files must be."""
+    """What both files must contain."""
 
     text: str
     arrays: list[StoredArray]
 
     @property
     def weight_bytes(self) -> int:
-        return sum(held.bytes for held in self.arrays)
+        """Size of the .bin."""
+        return sum(array.bytes for array in self.arrays)
 
 
-class _Line:
-    """Layers in a row, each fed by the one before."""
+class _Chain:
+    """Layers in a row, each of which reads the last output of the one before."""
 
-    def __init__(self):
-        self.value, self.lines, self.values, self.arrays = "image", ["Input image 0 1 image"], 1, []
+    def __init__(self) -> None:
+        self.output = "image"
+        self.lines = ["Input image 0 1 image"]
+        self.values = 1  # inputs and outputs so far
+        self.arrays: list[StoredArray] = []
 
     def add(
         self,
-        type: str,
+        kind: str,
         name: str,
-        *outputs: str,
-        arrays: tuple[StoredArray, ...] = (),
-        **numbers: float,
+        parameters: Mapping[int, float],
+        arrays: Sequence[StoredArray] = (),
+        outputs: Sequence[str] = (),
     ) -> None:
-        """Append a layer; `numbers` are its parameters p0, p1, ... by ncnn's ids. The next layer goes on from its last output."""
+        """Append a layer.
+
+        Args:
+            kind: ncnn's name of the layer's type.
+            name: Of the layer.
+            parameters: By ncnn's ids.
+            arrays: Its weights, in their order in the .bin.
+            outputs: By default one, named after the layer.
+        """
         outputs = outputs or (f"{name}.out",)
-        given = [f"{key.removeprefix('p')}={value!r}" for key, value in numbers.items()]
-        self.lines.append(
-            " ".join([type, name, "1", str(len(outputs)), self.value, *outputs, *given])
-        )
+        settings = [f"{id}={value!r}" for id, value in parameters.items()]
+        words = [kind, name, "1", str(len(outputs)), self.output, *outputs, *settings]
+        self.lines.append(" ".join(words))
         self.arrays += arrays
         self.values += len(outputs)
-        self.value = outputs[-1]
+        self.output = outputs[-1]
 
     def text(self) -> str:
         return "\n".join([MAGIC, f"{len(self.lines)} {self.values}", *self.lines, ""])
 
 
 def ncnn_graph(spec: NetSpec, form: str) -> NcnnGraph:
-    """Input `image` (3, H, W) or a batch of them; outputs `posterior` (classes) and `score_map` (classes, h, w), float32.
+    """Describe the files of a net.
 
-    Args: form, what the ONNX file takes; where that is uint8 ncnn's takes the same values as floats, the only input it has.
+    Its input is `image` (3, H, W), or a batch of them, float32. Its outputs are `posterior`
+    (classes) and `score_map` (classes, h, w), float32.
+
+    Args:
+        spec: The net.
+        form: One of INPUT_FORMS, of the ONNX file. If that is uint8, ncnn's input has the same
+            values as floats, the only input it takes.
     """
     with torch.device("meta"):  # layers without weights
-        layers = [
-            (name, module)
-            for name, module in VGG(spec).named_children()
-            if not isinstance(module, nn.Dropout)
-        ]
-    line = _Line()
+        children = list(VGG(spec).named_children())
+    layers = [(name, layer) for name, layer in children if not isinstance(layer, nn.Dropout)]
+    followers = [*(layer for _, layer in layers[1:]), None]
+    chain = _Chain()
+    _add_input(chain, form)
+    for (name, layer), follower in zip(layers, followers, strict=True):
+        _add_layer(chain, name, layer, isinstance(follower, nn.ReLU))
+    # ncnn drops a value once it is read, unless it has a name for each reader
+    chain.add("Split", "split", {}, outputs=("score_map", "scores"))
+    chain.add("Pooling", "mean_score", {0: 1, 4: 1})
+    chain.add("Softmax", "softmax", {0: 0, 1: 1}, outputs=("posterior",))
+    return NcnnGraph(chain.text(), chain.arrays)
+
+
+def _add_input(chain: _Chain, form: str) -> None:
+    """Subtract the mean from the input."""
     if form == "normalised":
         arrays = (StoredArray("denormalise.std", (3,)), StoredArray("move_mean.offset", (3,)))
-        line.add("Scale", "denormalise", arrays=arrays, p0=3, p1=1)
+        chain.add("Scale", "denormalise", {0: 3, 1: 1}, arrays)
     else:
-        line.add(
-            "Bias",
-            "subtract_mean",
-            arrays=(StoredArray("subtract_mean.mean", (3,), negated=True),),
-            p0=3,
-        )
-    for i, (name, module) in enumerate(layers):
-        match module:
-            case nn.Conv2d():
-                fused = (
-                    {"p9": 1}
-                    if i + 1 < len(layers) and isinstance(layers[i + 1][1], nn.ReLU)
-                    else {}
-                )
-                shape = tuple(module.weight.shape)
-                arrays = (
-                    StoredArray(f"{name}.weight", shape, marked=True),
-                    StoredArray(f"{name}.bias", shape[:1]),
-                )
-                line.add(
-                    "Convolution",
-                    name,
-                    arrays=arrays,
-                    p0=shape[0],
-                    p1=shape[2],
-                    p2=1,
-                    p3=1,
-                    p4=module.padding[0],
-                    p5=1,
-                    p6=prod(shape),
-                    **fused,
-                )
-            case nn.ReLU():
-                continue  # in the convolution before
-            case nn.MaxPool2d():
-                line.add(
-                    "Pooling", name, p0=0, p1=module.kernel_size, p2=module.stride, p3=0, p5=1
-                )  # 5=1: a rest is dropped
-            case nn.LocalResponseNorm():  # ncnn too divides alpha by the size
-                line.add(
-                    "LRN", name, p0=0, p1=module.size, p2=module.alpha, p3=module.beta, p4=module.k
-                )
-            case _:
-                raise TypeError(
-                    f"layer {name} is a {type(module).__name__}, which no VGG of Table 1 has"
-                )
-    line.add(
-        "Split", "split", "score_map", "scores"
-    )  # ncnn drops a value once it is read, unless it has a name for each reader
-    line.add("Pooling", "mean_score", p0=1, p4=1)
-    line.add("Softmax", "softmax", "posterior", p0=0, p1=1)
-    return NcnnGraph(line.text(), line.arrays)
+        mean = StoredArray("subtract_mean.mean", (3,), negated=True)
+        chain.add("Bias", "subtract_mean", {0: 3}, (mean,))
+
+
+def _add_layer(chain: _Chain, name: str, layer: nn.Module, relu_follows: bool) -> None:
+    """Append a layer of the net; a ReLU is part of the convolution before it."""
+    match layer:
+        case nn.ReLU():
+            return
+        case nn.Conv2d():
+            shape = tuple(layer.weight.shape)
+            parameters = {
+                0: shape[0],
+                1: shape[2],
+                2: 1,
+                3: 1,
+                4: int(layer.padding[0]),
+                5: 1,
+                6: prod(shape),
+            }
+            if relu_follows:
+                parameters[9] = 1
+            weight = StoredArray(f"{name}.weight", shape, marked=True)
+            bias = StoredArray(f"{name}.bias", shape[:1])
+            chain.add("Convolution", name, parameters, (weight, bias))
+        case nn.MaxPool2d():  # 5=1: an incomplete window is dropped
+            side, stride = _as_int(layer.kernel_size), _as_int(layer.stride)
+            chain.add("Pooling", name, {0: 0, 1: side, 2: stride, 3: 0, 5: 1})
+        case nn.LocalResponseNorm():  # ncnn too divides alpha by the size
+            chain.add("LRN", name, {0: 0, 1: layer.size, 2: layer.alpha, 3: layer.beta, 4: layer.k})
+        case _:
+            kind = type(layer).__name__
+            raise TypeError(f"layer {name} is a {kind}, which no VGG of Table 1 has")
+
+
+def _as_int(side: int | tuple[int, ...]) -> int:
+    return side if isinstance(side, int) else side[0]
 
 
 @dataclass(frozen=True)
 class NcnnFiles:
-    """A net in ncnn's form, and where it comes from."""
+    """A net in ncnn's form, and where it comes from.
+
+    Attributes:
+        param: The text with the layers.
+        weights: The .bin.
+        artifact: Of the net.
+    """
 
     param: Path
     weights: Path
     artifact: Artifact
 
     def check(self) -> None:
-        """Raises: InputError if the files are not what the artifact's net looks like; what the weights are is not judged."""
+        """Compare the files with the artifact's net; the values of the weights are not judged.
+
+        Raises:
+            InputError: If they differ.
+        """
         graph = ncnn_graph(self.artifact.spec, self.artifact.input)
-        # read no more of it than can be right: it may be anything
+        # Read no more of the text than can be right: the file may be anything
         with open(self.param, "rb") as file:
-            found = file.read(len(graph.text) + 1)
-        if found != graph.text.encode():
+            text = file.read(len(graph.text) + 1)
+        if text != graph.text.encode():
             raise InputError(
-                f"{self.param}: is not net {self.artifact.spec.arch} as its manifest describes it; {AGAIN}"
+                f"{self.param}: is not net {self.artifact.spec.arch} as its manifest describes it",
+                AGAIN,
             )
         size = self.weights.stat().st_size
         if size != graph.weight_bytes:
             raise InputError(
-                f"{self.weights}: has {size:,} bytes, the net of its manifest has {graph.weight_bytes:,}; the file is cut short; {AGAIN}"
+                f"{self.weights}: has {size:,} bytes, the net of its manifest has "
+                f"{graph.weight_bytes:,}; the file is cut short",
+                AGAIN,
             )
+        self._check_marks(graph.arrays)
+
+    def _check_marks(self, arrays: list[StoredArray]) -> None:
+        """Look at the marks before the weights of convolutions."""
+        offset = 0
         with open(self.weights, "rb") as file:
-            at = 0
-            for held in graph.arrays:
-                file.seek(at)
-                if held.marked and file.read(4) != FLOAT32:
+            for array in arrays:
+                file.seek(offset)
+                if array.marked and file.read(len(FLOAT32)) != FLOAT32:
                     raise InputError(
-                        f"{self.weights}: {held.name} is not stored as float32; {AGAIN}"
+                        f"{self.weights}: {array.name} is not stored as float32", AGAIN
                     )
-                at += held.bytes
+                offset += array.bytes
 
 
 def find_ncnn(path: Path) -> NcnnFiles:
-    """What belongs to a .param, whole and unchanged since its export.
+    """Find the files that belong to a .param, whole and unchanged since their export.
 
-    Raises: InputError for a file without its weights or manifest, or changed since it was exported.
+    Args:
+        path: The .param.
+
+    Raises:
+        InputError: If the weights or the manifest are missing, or a file has changed.
     """
-    path, manifest, weights = Path(path), manifest_path(path), weights_path(path)
-    try:
-        text = manifest.read_text(encoding="utf-8")
-        held = json.loads(text)
-        wanted = {file: held["files"][file.name]["sha256"] for file in (path, weights)}
-        files = NcnnFiles(path, weights, Artifact.from_json(text, str(manifest)))
-    except OSError:
-        raise InputError(
-            f"{path}: has no manifest {manifest.name} beside it, so its preprocessing is unknown; {AGAIN}"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{manifest}: not the manifest of an ncnn export ({error!r}); {AGAIN}"
-        ) from None
+    path, weights = Path(path), weights_path(path)
+    manifest = manifest_path(path)
+    fields = read_manifest(path, "its preprocessing is unknown", AGAIN)
+    described = JsonObject(entry(fields, "files", dict, str(manifest), AGAIN))
+    digests = {}
+    for file in (path, weights):
+        of_file = JsonObject(entry(described, file.name, dict, str(manifest), AGAIN))
+        digests[file] = entry(of_file, "sha256", str, str(manifest), AGAIN)
+    files = NcnnFiles(path, weights, Artifact.from_fields(fields, str(manifest)))
     if not weights.is_file():
         raise InputError(
-            f"{path}: its weights {weights.name} do not lie beside it; copy all three files together, or {AGAIN}"
+            f"{path}: its weights {weights.name} do not lie beside it; "
+            f"copy all three files together, or {AGAIN}"
         )
     files.check()
-    for file, digest in wanted.items():
-        if sha256(file) != digest:
-            raise InputError(
-                f"{file}: changed since it was exported and checked ({manifest.name} has another sha256); {AGAIN}"
-            )
+    for file, digest in digests.items():
+        check_digest(file, digest, manifest)
     return files
 
 
-def array_bytes(held: StoredArray, array: np.ndarray) -> bytes:
-    """As it stands in the .bin. Args: array, of the ONNX file."""
-    values = np.negative(array) if held.negated else array
-    return (FLOAT32 if held.marked else b"") + np.ascontiguousarray(values, "<f4").tobytes()
+def array_bytes(array: StoredArray, values: np.ndarray) -> bytes:
+    """Convert an array of the ONNX file to the bytes of the .bin.
+
+    Args:
+        array: Its description.
+        values: Of `array.shape`, as the ONNX file has them.
+    """
+    stored = np.negative(values) if array.negated else values
+    mark = FLOAT32 if array.marked else b""
+    return mark + np.ascontiguousarray(stored, "<f4").tobytes()

@@ -1,4 +1,4 @@
-"""What an ONNX file of vgg-export says of itself."""
+"""Reads what an ONNX file of vgg-export states about itself."""
 
 from pathlib import Path
 
@@ -11,9 +11,16 @@ from vgg_deploy.exported.onnx_wire import data_files
 
 
 def read_onnx_metadata(path: Path) -> tuple[Artifact, tuple[str, ...]]:
-    """What an ONNX file says of itself, and the convolutions that it was asked to keep in another type than its precision's.
+    """Read the metadata of an ONNX file.
 
-    Raises: InputError if it is no file of vgg-export.
+    Args:
+        path: A file of vgg-export.
+
+    Returns:
+        Its description, and the convolutions that are to be of another type than its precision's.
+
+    Raises:
+        InputError: If it is not a file of vgg-export.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; write one with vgg-export")
@@ -22,9 +29,11 @@ def read_onnx_metadata(path: Path) -> tuple[Artifact, tuple[str, ...]]:
     except (DecodeError, OSError) as error:
         raise InputError(f"{path}: not an ONNX file ({error}); export it with vgg-export") from None
     data_files(path)  # before anything follows the file to its weights
-    held = {entry.key: entry.value for entry in model.metadata_props}
-    if KEY not in held or KEPT not in held:
+    properties: dict[str, str] = {prop.key: prop.value for prop in model.metadata_props}
+    if KEY not in properties or KEPT not in properties:
         raise InputError(
-            f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; export it with vgg-export"
+            f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; "
+            "export it with vgg-export"
         )
-    return Artifact.from_json(held[KEY], str(path)), tuple(held[KEPT].split(","))
+    kept = tuple(properties[KEPT].split(","))
+    return Artifact.from_json(properties[KEY], str(path)), kept

@@ -1,6 +1,7 @@
-"""Reading an ONNX file field by field, without onnx and without its weights in memory.
+"""Reads an ONNX file field by field, without onnx and without its weights in memory.
 
-A protobuf message is its fields one after another, each a tag and a value. Field numbers are those of onnx.proto.
+A protobuf message is its fields one after another, each a tag and a value. Field numbers are those
+of onnx.proto.
 """
 
 import mmap
@@ -11,12 +12,8 @@ from typing import NamedTuple
 
 from vgg_deploy.errors import InputError
 
-VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = (
-    0,
-    1,
-    2,
-    5,
-)  # wire types; groups, which ONNX has none of, are refused
+# Wire types; groups, which ONNX does not use, are refused
+VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 MOST_DEPTH = 64  # messages inside each other; subgraphs nest
 # Where tensors can be: message -> number of a field -> the message in it
 TENSORS_IN = {
@@ -33,7 +30,7 @@ ENTRY_KEY, ENTRY_VALUE = 1, 2
 
 
 class Field(NamedTuple):
-    """One field of a message, as places in the file."""
+    """One field of a message, as offsets in the file."""
 
     number: int
     start: int  # of its tag
@@ -44,12 +41,22 @@ class Field(NamedTuple):
 
 @contextmanager
 def mapped(path: Path) -> Iterator[memoryview]:
-    """A file's bytes, read only where they are looked at. Raises: InputError if there are none."""
+    """Map a file's bytes; only those that are looked at are read.
+
+    Args:
+        path: Of the file.
+
+    Yields:
+        Its bytes.
+
+    Raises:
+        InputError: If there are none.
+    """
     try:
         with (
             open(path, "rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held,
-            memoryview(held) as view,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            memoryview(content) as view,
         ):
             yield view
     except (OSError, ValueError) as error:  # the latter from an empty file
@@ -57,33 +64,51 @@ def mapped(path: Path) -> Iterator[memoryview]:
 
 
 def fields(view: memoryview, start: int, end: int) -> Iterator[Field]:
-    """The fields of the message that lies between two places. Raises: ValueError where it is none."""
-    at = start
-    while at < end:
-        tag, value = _varint(view, at, end, 5)
+    """Yield the fields of a message.
+
+    Args:
+        view: The file.
+        start: Offset of the message.
+        end: Offset behind it.
+
+    Yields:
+        Its fields in their order.
+
+    Raises:
+        ValueError: If the bytes are not a message.
+    """
+    offset = start
+    while offset < end:
+        tag, value = _varint(view, offset, end, 5)
         number, wire_type = tag >> 3, tag & 7
-        match wire_type:
-            case 0:
-                stop = _varint(view, value, end, 10)[1]
-            case 1:
-                stop = value + 8
-            case 2:
-                size, value = _varint(view, value, end, 5)
-                stop = value + size
-            case 5:
-                stop = value + 4
-            case _:
-                raise ValueError(f"wire type {wire_type} at byte {at}")
+        if wire_type == VARINT:
+            _, stop = _varint(view, value, end, 10)
+        elif wire_type == FIXED64:
+            stop = value + 8
+        elif wire_type == LENGTH_DELIMITED:
+            size, value = _varint(view, value, end, 5)
+            stop = value + size
+        elif wire_type == FIXED32:
+            stop = value + 4
+        else:
+            raise ValueError(f"wire type {wire_type} at byte {offset}")
         if number == 0 or number >= 2**29 or stop > end:
-            raise ValueError(f"field {number} at byte {at} does not fit into its message")
-        yield Field(number, at, value, stop, wire_type)
-        at = stop
+            raise ValueError(f"field {number} at byte {offset} does not fit into its message")
+        yield Field(number, offset, value, stop, wire_type)
+        offset = stop
 
 
 def data_locations(path: Path) -> set[str]:
-    """What a model calls the files its weights lie in, wherever a tensor can be; empty if they are inside.
+    """List the names by which a model refers to files with its weights, wherever a tensor can be.
 
-    Raises: InputError if the file is damaged.
+    Args:
+        path: The ONNX file.
+
+    Returns:
+        Empty if the weights are inside.
+
+    Raises:
+        InputError: If the file is damaged.
     """
     with mapped(path) as view:
         try:
@@ -93,28 +118,44 @@ def data_locations(path: Path) -> set[str]:
 
 
 def data_files(path: Path) -> list[Path]:
-    """The files beside a model that hold its weights; none if they are inside.
+    """List the files beside a model that contain its weights.
 
-    The model may be anybody's, and what opens it would follow it anywhere: into other folders, through links, to devices.
-    Raises: InputError for a place that is not a plain file in the model's own folder, or one that is missing.
+    The model may be anybody's, and a library that opens it would follow it anywhere: into other
+    folders, through links, to devices.
+
+    Args:
+        path: The ONNX file.
+
+    Returns:
+        Empty if the weights are inside.
+
+    Raises:
+        InputError: For anything but an existing plain file in the model's own folder.
     """
-    found = []
+    files = []
     for location in sorted(data_locations(path)):
         file = path.parent / location
-        if not location or location in (".", "..") or any(c in location for c in "/\\\0:"):
+        if not _is_file_name(location):
             raise InputError(
-                f"{path}: wants its weights from {location!r}, which is no file name; only files beside it are read. Do not use it"
+                f"{path}: refers to weights in {location!r}, which is no file name; "
+                "only files beside it are read. Do not use it"
             )
         if not file.exists():
             raise InputError(
-                f"{path}: its weights are in {location}, which is missing; keep both files in one folder"
+                f"{path}: its weights are in {location}, which is missing; "
+                "keep both files in one folder"
             )
         if not file.is_file() or file.resolve().parent != path.resolve().parent:
             raise InputError(
-                f"{path}: its weights {location} are no plain file in its folder; only such are read. Copy the file there"
+                f"{path}: its weights {location} are no plain file in its folder; "
+                "only such files are read. Copy the file there"
             )
-        found.append(file)
-    return found
+        files.append(file)
+    return files
+
+
+def _is_file_name(name: str) -> bool:
+    return name not in ("", ".", "..") and not any(character in name for character in "/\\\0:")
 
 
 def _locations(view: memoryview, start: int, end: int, message: str, depth: int) -> Iterator[str]:
@@ -130,25 +171,28 @@ def _locations(view: memoryview, start: int, end: int, message: str, depth: int)
 
 
 def _location(view: memoryview, start: int, end: int) -> Iterator[str]:
-    """The value of a pair of strings, if its key is "location"; of repeated fields the last counts."""
-    held = {
+    """The value of a pair of strings, if its key is "location".
+
+    The last of repeated fields counts.
+    """
+    values = {
         field.number: bytes(view[field.value : field.end]) for field in fields(view, start, end)
     }
-    if held.get(ENTRY_KEY) == b"location":
-        yield held.get(ENTRY_VALUE, b"").decode("utf-8")  # UnicodeDecodeError is a ValueError
+    if values.get(ENTRY_KEY) == b"location":
+        yield values.get(ENTRY_VALUE, b"").decode("utf-8")  # UnicodeDecodeError is a ValueError
 
 
-def _varint(view: memoryview, at: int, end: int, most: int) -> tuple[int, int]:
-    """(value, place behind it) of a number of at most so many bytes."""
+def _varint(view: memoryview, start: int, end: int, most: int) -> tuple[int, int]:
+    """Read a number of at most so many bytes; also returns the offset behind it."""
     value = 0
     for i in range(most):
-        if at + i >= end:
+        if start + i >= end:
             raise ValueError(f"the message is cut short at byte {end}")
-        byte = view[at + i]
+        byte = view[start + i]
         value |= (byte & 0x7F) << 7 * i
         if byte < 0x80:
-            return value, at + i + 1
-    raise ValueError(f"a number of more than {most} bytes at byte {at}")
+            return value, start + i + 1
+    raise ValueError(f"a number of more than {most} bytes at byte {start}")
 
 
 def _damaged(path: Path, reason: str) -> InputError:

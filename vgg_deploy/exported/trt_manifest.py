@@ -1,20 +1,22 @@
-"""TensorRT engines as files: the profiles that they take, and the manifest that says what a plan cannot say of itself."""
+"""Describes TensorRT engines: their profiles, and the manifest beside each engine file."""
 
 import json
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.metadata import Artifact, manifest_path
+from vgg_deploy.exported.metadata import Artifact, manifest_path, read_manifest
 from vgg_deploy.files import sha256
+from vgg_deploy.json_files import entry
 
 VERSION = 1
 REBUILD = "build it again"
 
 
 class InputShape(NamedTuple):
-    """Of a batch of pictures."""
+    """The shape of a batch of images."""
 
     batch: int
     height: int
@@ -22,23 +24,25 @@ class InputShape(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """An optimization profile: what shapes an engine takes, and which one it is fastest at."""
+    """An optimization profile: which shapes an engine takes, and for which it is fastest."""
 
     min: InputShape
     opt: InputShape
     max: InputShape
 
     def takes(self, shape: InputShape) -> bool:
-        return all(
-            low <= here <= high for low, here, high in zip(self.min, shape, self.max, strict=True)
-        )
+        """Whether the engine runs images of this shape with the profile."""
+        bounds = zip(self.min, shape, self.max, strict=True)
+        return all(low <= size <= high for low, size, high in bounds)
 
     def distance(self, shape: InputShape) -> int:
-        """Pixels between `shape` and the optimum, over all the batch."""
-        return abs(
-            shape.batch * shape.height * shape.width
-            - self.opt.batch * self.opt.height * self.opt.width
-        )
+        """Pixels between a shape and the optimum, over the whole batch."""
+        return abs(prod(shape) - prod(self.opt))
+
+    def ranges(self) -> str:
+        """The shapes that it takes, as batch x height x width."""
+        bounds = zip(self.min, self.max, strict=True)
+        return " x ".join(f"{low}-{high}" for low, high in bounds)
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,8 @@ class EngineManifest:
     inputs: dict[str, str]  # name -> type and shape
     outputs: dict[str, str]
     convolutions: dict[str, str]  # name -> type of what it multiplies: "INT8", "HALF", ...
-    activation_bytes: tuple[
-        int, ...
-    ]  # of GPU memory, a profile each where the builder tells them apart
+    # Of GPU memory; one number per profile where the builder reports them separately
+    activation_bytes: tuple[int, ...]
     build_seconds: float
     sha256: str
     bytes: int
@@ -63,78 +66,99 @@ class EngineManifest:
     onnx_sha256: str
 
     def to_json(self) -> str:
-        held = {
+        """Write all fields, and the version of this form."""
+        fields = {
             **asdict(self),
             "manifest": VERSION,
             "artifact": json.loads(self.artifact.to_json()),
+            "profiles": [_profile_fields(profile) for profile in self.profiles],
         }
-        held["profiles"] = [
-            {key: list(shape) for key, shape in p._asdict().items()} for p in self.profiles
-        ]
-        return json.dumps(held, indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
 
     def nearest(self, shape: InputShape) -> int:
-        """Index of the profile that takes `shape` and whose optimum is nearest.
+        """Find the profile for a batch.
 
-        Raises: InputError if none does.
+        Args:
+            shape: Of the batch.
+
+        Returns:
+            Index of the profile that takes the shape and whose optimum is nearest.
+
+        Raises:
+            InputError: If none takes it.
         """
         fitting = [i for i, profile in enumerate(self.profiles) if profile.takes(shape)]
         if not fitting:
-            ranges = "; ".join(
-                f"{p.min.batch}-{p.max.batch} x {p.min.height}-{p.max.height} x {p.min.width}-{p.max.width}"
-                for p in self.profiles
-            )
+            ranges = "; ".join(profile.ranges() for profile in self.profiles)
             raise InputError(
-                f"a batch of {shape.batch} pictures of {shape.height}x{shape.width} fits no profile of the engine (batch x height x width: {ranges})",
-                "build it for this Q, batch size and the aspect ratios of these photos",
+                f"a batch of {shape.batch} images of {shape.height}x{shape.width} fits no profile "
+                f"of the engine (batch x height x width: {ranges})",
+                "build it for this Q, batch size and the aspect ratios of these images",
                 "profiles",
             )
         return min(fitting, key=lambda i: self.profiles[i].distance(shape))
 
 
 def read_engine_manifest(path: Path) -> EngineManifest:
-    """The manifest beside an engine. Raises: InputError if there is none or it is damaged."""
-    manifest = manifest_path(path)
+    """Read the manifest beside an engine.
+
+    Args:
+        path: The engine.
+
+    Raises:
+        InputError: If there is no manifest, or it is damaged.
+    """
+    where = str(manifest_path(path))
+    fields: dict[str, Any] = {**read_manifest(path, "nothing is known of it", REBUILD)}
+    artifact = Artifact.from_fields(entry(fields, "artifact", dict, where, REBUILD), where)
     try:
-        held = json.loads(manifest.read_text(encoding="utf-8"))
-        if held.pop("manifest") != VERSION:
+        if fields.pop("manifest") != VERSION:
             raise ValueError("of another version")
-        held["artifact"] = Artifact.from_json(json.dumps(held["artifact"]), str(manifest))
-        held["profiles"] = tuple(
-            Profile(*(InputShape(*map(int, p[key])) for key in ("min", "opt", "max")))
-            for p in held["profiles"]
-        )
+        fields["artifact"] = artifact
+        fields["profiles"] = tuple(_profile(profile) for profile in fields["profiles"])
         for key in ("targets", "activation_bytes"):
-            held[key] = tuple(held[key])
-        return EngineManifest(**held)
-    except OSError:
-        raise InputError(
-            f"{path}: has no manifest {manifest.name} beside it, so nothing is known of it; {REBUILD}"
-        ) from None
+            fields[key] = tuple(fields[key])
+        return EngineManifest(**fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{manifest}: not the manifest of an engine ({error!r}); {REBUILD}"
-        ) from None
+        raise InputError(f"{where}: not the manifest of an engine ({error!r})", REBUILD) from None
 
 
 def check_engine(path: Path) -> EngineManifest:
-    """The manifest of an engine that is whole and newer than its ONNX file; versions and GPU are for the runtime to compare.
+    """Read the manifest of an engine, and check that the engine is whole and up to date.
 
-    Raises: InputError for a file that is changed, cut short, or built from an ONNX file that has changed since.
+    The runtime compares versions and the GPU.
+
+    Args:
+        path: The engine.
+
+    Raises:
+        InputError: If it has changed or is cut short, or its ONNX file has changed since the build.
     """
     manifest = read_engine_manifest(path)
     size = path.stat().st_size
     if size != manifest.bytes:
         raise InputError(
-            f"{path}: has {size:,} bytes, its manifest says {manifest.bytes:,}; the file is cut short or another one; {REBUILD}"
+            f"{path}: has {size:,} bytes, its manifest says {manifest.bytes:,}; "
+            "the file is cut short or another one",
+            REBUILD,
         )
     if sha256(path) != manifest.sha256:
         raise InputError(
-            f"{path}: changed since it was built (its manifest has another sha256); {REBUILD}"
+            f"{path}: changed since it was built (its manifest has another sha256)", REBUILD
         )
     onnx = path.parent / manifest.onnx
     if onnx.is_file() and sha256(onnx) != manifest.onnx_sha256:
         raise InputError(
-            f"{path}: was built from another {manifest.onnx} than lies beside it now; {REBUILD}"
+            f"{path}: was built from another {manifest.onnx} than lies beside it now", REBUILD
         )
     return manifest
+
+
+def _profile_fields(profile: Profile) -> dict[str, list[int]]:
+    return {key: list(shape) for key, shape in profile._asdict().items()}
+
+
+def _profile(fields: Any) -> Profile:
+    """Read what `_profile_fields` wrote."""
+    shapes = [InputShape(*map(int, fields[key])) for key in ("min", "opt", "max")]
+    return Profile(*shapes)

@@ -1,14 +1,14 @@
-"""TensorRT for data centres and TensorRT for RTX: two packages, one API as far as it is used here.
+"""Loads TensorRT for data centres or TensorRT for RTX: two packages, one API as far as used here.
 
-Names are those of tensorrt 10 and 11 and of tensorrt_rtx 1; precision lives in the ONNX file, since flags for it are gone from
-all but tensorrt 10.
+Names are those of tensorrt 10 and 11 and of tensorrt_rtx 1. Precision is part of the ONNX file,
+since only tensorrt 10 still has flags for it.
 """
 
 import importlib
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from vgg_deploy.errors import InputError
 
@@ -17,26 +17,39 @@ SEVERITIES = ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE")
 
 @dataclass(frozen=True)
 class Flavour:
-    """One of the two."""
+    """One of the two packages.
+
+    Attributes:
+        name: "tensorrt" or "rtx".
+        runtime: As tables call it.
+        module: To import.
+        package: To install.
+    """
 
     name: str
-    runtime: str  # as tables call it
+    runtime: str
     module: str
     package: str
 
     def version(self) -> str | None:
+        """Version of the installed package; None without it."""
         try:
             return version(self.package)
         except PackageNotFoundError:
             return None
 
     def load(self) -> ModuleType:
-        """Raises: InputError if it is not installed, or not whole."""
+        """Import the package.
+
+        Raises:
+            InputError: If it is not installed, or not completely.
+        """
         try:
             return importlib.import_module(self.module)
         except (ImportError, OSError) as error:
             raise InputError(
-                f"TensorRT flavour {self.name}: cannot be loaded ({error}); pip install {self.package}"
+                f"TensorRT flavour {self.name}: cannot be loaded ({error}); "
+                f"pip install {self.package}"
             ) from None
 
 
@@ -46,10 +59,20 @@ FLAVOURS = {
 }
 
 
-def pick_flavour(name: str | None) -> Flavour:
-    """The named one, else the one that is installed, tensorrt first.
+class Log(Protocol):
+    """A logger of TensorRT that keeps everything."""
 
-    Raises: InputError if neither is.
+    lines: list[tuple[str, str]]  # (severity, text)
+
+
+def pick_flavour(name: str | None) -> Flavour:
+    """Choose the named package, else an installed one, tensorrt first.
+
+    Args:
+        name: Key of FLAVOURS, or None.
+
+    Raises:
+        InputError: If the named package, or every package, is missing.
     """
     if name is not None:
         FLAVOURS[name].load()
@@ -58,29 +81,37 @@ def pick_flavour(name: str | None) -> Flavour:
         if flavour.version():
             return flavour
     raise InputError(
-        "no TensorRT is installed; pip install tensorrt (data-centre GPUs), or tensorrt-rtx (RTX GPUs, builds without one)"
+        "no TensorRT is installed; pip install tensorrt (data-centre GPUs), or tensorrt-rtx "
+        "(RTX GPUs, builds without one)"
     )
 
 
-def collecting_logger(trt: ModuleType) -> Any:
-    """An ILogger that keeps everything: (severity, text) in `lines`. Failures come back as None, their reason only here."""
+def collecting_logger(trt: ModuleType) -> Log:
+    """Make an ILogger that keeps everything.
 
-    class Log(trt.ILogger):
-        def __init__(self):
-            trt.ILogger.__init__(self)
+    TensorRT's functions return None when they fail, and give the reason only here.
+
+    Args:
+        trt: tensorrt or tensorrt_rtx.
+    """
+    base: Any = trt.ILogger
+
+    class Collector(base):  # type: ignore[misc]  # of an untyped package, known at run time only
+        def __init__(self) -> None:
+            base.__init__(self)
             self.lines: list[tuple[str, str]] = []
 
-        def log(self, severity, text: str) -> None:
+        def log(self, severity: object, text: str) -> None:
             self.lines.append((str(severity).rpartition(".")[2], text))
 
-    return Log()
+    return Collector()
 
 
-def errors_of(log: Any) -> str:
-    """What went wrong, in TensorRT's own words, on one line."""
-    wrong = [
+def errors_of(log: Log) -> str:
+    """Join the errors that TensorRT logged, on one line."""
+    errors = [
         " ".join(text.split())
         for severity, text in log.lines
         if severity in ("ERROR", "INTERNAL_ERROR")
     ]
-    return "; ".join(dict.fromkeys(wrong)) or "it gave no reason"
+    return "; ".join(dict.fromkeys(errors)) or "it gave no reason"

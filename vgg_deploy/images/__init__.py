@@ -1,1 +1,1 @@
-"""From an image file to pixels and crops."""
+"""Decodes image files, rescales them and cuts crops out of them."""

@@ -1,4 +1,4 @@
-"""The crops that are scored instead of, or beside, the whole image (section 3.2). Geometry only, in closed form."""
+"""Computes the crops that are scored instead of the whole image, or beside it (section 3.2)."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +12,7 @@ GRID = 5  # crops along each side
 
 
 class Crop(NamedTuple):
-    """A square of a rescaled image, pixels."""
+    """A square of a rescaled image, in pixels."""
 
     top: int
     left: int
@@ -20,25 +20,36 @@ class Crop(NamedTuple):
 
 
 def offset(length: int, crop: int, step: int, steps: int) -> int:
-    """Where crop `step` of 0..steps begins along a side, edge to edge; halves go to the even number, as in torchvision."""
+    """Compute where crop `step` of 0..steps starts along a side, from edge to edge.
+
+    Halves go to the even number, as in torchvision.
+
+    Args:
+        length: Of the side, pixels.
+        crop: Side of the crop, pixels.
+        step: Index of the crop.
+        steps: Index of the last crop.
+
+    Returns:
+        The first pixel of the crop.
+    """
     return round(step * (length - crop) / steps)
 
 
 def regular_grid(height: int, width: int, crop: int) -> list[Crop]:
-    """5 x 5 crops from edge to edge; with their mirror images the paper's 50."""
-    tops, lefts = (
-        [offset(side, crop, i, GRID - 1) for i in range(GRID)] for side in (height, width)
-    )
+    """Compute 5 x 5 crops from edge to edge; with their mirror images, the paper's 50."""
+    tops = [offset(height, crop, i, GRID - 1) for i in range(GRID)]
+    lefts = [offset(width, crop, i, GRID - 1) for i in range(GRID)]
     return [Crop(top, left, crop) for top in tops for left in lefts]
 
 
 def centre(height: int, width: int, crop: int) -> list[Crop]:
-    """The middle."""
+    """Compute the one crop in the middle."""
     return [Crop(offset(height, crop, 1, 2), offset(width, crop, 1, 2), crop)]
 
 
 def corners_and_centre(height: int, width: int, crop: int) -> list[Crop]:
-    """5 crops; with their mirror images AlexNet's ten."""
+    """Compute 5 crops; with their mirror images, AlexNet's ten."""
     return [
         *(Crop(top, left, crop) for top in (0, height - crop) for left in (0, width - crop)),
         *centre(height, width, crop),
@@ -46,15 +57,19 @@ def corners_and_centre(height: int, width: int, crop: int) -> list[Crop]:
 
 
 def three_squares(height: int, width: int, crop: int) -> list[Crop]:
-    """18 views: of the first, middle and last square along the longer side, its corners, its centre and all of it.
+    """Compute 18 views: six of each of three squares along the longer side.
 
-    With their mirror images and at four scales GoogLeNet's 144.
+    The squares are the first, the middle and the last one. The views of a square are its corners,
+    its centre and all of it. With their mirror images and at four scales, these are GoogLeNet's
+    144.
     """
-    side, views = min(height, width), []
+    side = min(height, width)
+    inside = corners_and_centre(side, side, crop)
+    views = []
     for step in range(3):
         top, left = offset(height, side, step, 2), offset(width, side, step, 2)
-        inside = corners_and_centre(side, side, crop)
-        views += [Crop(top + v.top, left + v.left, crop) for v in inside] + [Crop(top, left, side)]
+        views += [Crop(top + view.top, left + view.left, crop) for view in inside]
+        views.append(Crop(top, left, side))
     return views
 
 
@@ -68,10 +83,22 @@ VIEW_SETS: dict[str, Callable[[int, int, int], list[Crop]]] = {
 
 
 def cut(images: np.ndarray, views: list[Crop], crop: int, filter: str) -> np.ndarray:
-    """(N, 3, h, w) uint8 -> (N * views, 3, crop, crop) uint8, all views of the first image first."""
+    """Cut the same views out of every image of a batch.
+
+    Args:
+        images: (N, 3, h, w) uint8.
+        views: Squares of an image of this size.
+        crop: Side of the result, pixels; larger squares are resized to it.
+        filter: "bilinear" or "bicubic".
+
+    Returns:
+        (N * views, 3, crop, crop) uint8, all views of the first image first.
+    """
     return np.stack([_cut(image, view, crop, filter) for image in images for view in views])
 
 
 def _cut(image: np.ndarray, view: Crop, crop: int, filter: str) -> np.ndarray:
     square = image[:, view.top : view.top + view.side, view.left : view.left + view.side]
-    return square if view.side == crop else rescale(torch.from_numpy(square), crop, filter).numpy()
+    if view.side == crop:
+        return square
+    return rescale(torch.from_numpy(square), crop, filter).numpy()

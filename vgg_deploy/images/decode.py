@@ -1,8 +1,9 @@
-"""Image files to pixels at a test or training scale: decode, rescale. Pure functions, safe to call from many threads.
+"""Decodes image files and rescales them to a test or training scale.
 
-Pillow does both: its fixed-point arithmetic gives the same pixels on every machine, it reads the odd files of ImageNet,
-and it lets other threads run while it works. torchvision's decoders give the same pixels but are deprecated;
-torch's uint8 resize is faster but differs by a grey level or two.
+All functions are pure and safe to call from many threads. Pillow does both jobs: its fixed-point
+arithmetic gives the same pixels on every machine, it reads the odd files of ImageNet, and it lets
+other threads run while it works. torchvision's decoders give the same pixels but are deprecated;
+torch's uint8 resize is faster but differs by one or two grey levels.
 """
 
 import struct
@@ -22,12 +23,11 @@ from vgg_deploy.errors import InputError, UnreadableImage
 from vgg_deploy.images.geometry import rescaled_size
 from vgg_deploy.images.jpeg_damage import damage
 
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # told by a file's header, never by its name
-MOST_ASPECT = (
-    100  # longer side over shorter; a sliver rescaled to a side of 256 would fill the memory
-)
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # by a file's header, never by its name
+# Longer side over shorter; a longer sliver, rescaled to a side of 256, would fill the memory
+MOST_ASPECT = 100
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-# what Pillow's decoders raise for damaged files
+# What Pillow's decoders raise for damaged files
 DAMAGED = (
     OSError,
     SyntaxError,
@@ -39,89 +39,147 @@ DAMAGED = (
     struct.error,
 )
 
-# Pillow warns of broken EXIF blocks, which ImageNet has and nothing here reads; what it cannot decode it raises.
+# Pillow warns of broken EXIF blocks. ImageNet has some, and nothing here reads them. What Pillow
+# cannot decode it raises.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decoder_versions() -> dict[str, str | None]:
-    """Versions of what turns image files into pixels and rescales them; other versions may round differently.
+    """Look up the versions of the libraries that decode and rescale images.
 
-    Returns: by library; None for one that Pillow was built without. Lossless formats need no entry.
+    Other versions may round differently. Lossless formats need no entry.
+
+    Returns:
+        Version by library; None for one that Pillow was built without.
     """
-    turbo = "libjpeg_turbo"
-    jpeg = features.version(turbo) if features.check_feature(turbo) else features.version("jpg")
-    name = turbo if features.check_feature(turbo) else "libjpeg"
+    has_turbo = features.check_feature("libjpeg_turbo")
+    name = "libjpeg_turbo" if has_turbo else "libjpeg"
+    jpeg = features.version("libjpeg_turbo" if has_turbo else "jpg")
     return {"pillow": pillow_version, name: jpeg, "webp": features.version("webp")}
 
 
 def decode(file: str | Path | BytesIO, name: str | None = None) -> Tensor:
-    """(3, H, W) uint8 RGB pixels of an image file. Args and errors: those of `read_image`."""
+    """Decode an image file, as `read_image`, into a tensor.
+
+    Args:
+        file: Its path or its content.
+        name: For messages, by default the path.
+
+    Returns:
+        (3, H, W) uint8 RGB.
+
+    Raises:
+        InputError: As `read_image`.
+    """
     return planes(read_image(file, name))
 
 
 def read_image(file: str | Path | BytesIO, name: str | None = None) -> Image.Image:
-    """An image file, as `Image.open(file).convert("RGB")` gives it.
+    """Decode an image file, as `Image.open(file).convert("RGB")` does.
 
-    Args: file, its path or what it holds; name, for messages, by default the path.
-    Returns: RGB. Grey becomes three equal channels, CMYK is converted, alpha is dropped rather than
-        blended, 16 bits are cut to the upper 8, of an animation the first frame is taken. The EXIF rotation is not
-        applied, as in every published ImageNet number.
-    Raises: InputError, naming the file, if it is missing, empty, damaged, cut short, not an image of FORMATS, of more
-        than 178 megapixels (Pillow's limit) or longer than MOST_ASPECT times its width.
+    Grey becomes three equal channels. CMYK is converted. Alpha is dropped rather than blended.
+    16 bits are cut to the upper 8. The first frame of an animation is taken. The EXIF rotation is
+    not applied, as in every published ImageNet number.
+
+    Args:
+        file: Its path or its content.
+        name: For messages, by default the path.
+
+    Returns:
+        An RGB image.
+
+    Raises:
+        InputError: If the file is missing, empty, damaged, cut short, or not an image of FORMATS;
+            or if it has more than 178 megapixels (Pillow's limit) or sides beyond 1:MOST_ASPECT.
     """
     with _opened(file, name) as image:
         if image.format in ("JPEG", "MPO"):  # the latter holds several JPEGs
-            held = file.getvalue() if isinstance(file, BytesIO) else Path(file).read_bytes()
-            reason = damage(held)
+            data = file.getvalue() if isinstance(file, BytesIO) else Path(file).read_bytes()
+            reason = damage(data)
             if reason:
                 raise UnreadableImage(f"{file if name is None else name}: damaged: {reason}")
-        image.info.pop("transparency", None)  # else Pillow would fit it to the new mode, in vain
+        image.info.pop("transparency", None)  # or Pillow would convert it, for nothing
         if image.mode == "I;16":  # a 16-bit grey PNG; convert() would clip it at 255
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            upper = (np.asarray(image) >> 8).astype(np.uint8)
+            return Image.fromarray(upper).convert("RGB")
         return image.convert("RGB")
 
 
 def image_size(file: str | Path | BytesIO, name: str | None = None) -> tuple[int, int]:
-    """(height, width) of an image file in pixels, from its header alone; what follows may still be damaged.
+    """Read the size of an image file from its header alone; its pixels may still be damaged.
 
-    Args and errors: those of `decode`.
+    Args:
+        file: Its path or its content.
+        name: For messages, by default the path.
+
+    Returns:
+        (height, width) in pixels.
+
+    Raises:
+        InputError: As `read_image`, for what the header shows.
     """
     with _opened(file, name) as image:
         return image.height, image.width
 
 
 def rescale(image: Tensor, side: int, filter: str = "bilinear") -> Tensor:
-    """Resize so that the shorter side is `side` and the aspect ratio stays; smaller images are enlarged, never padded.
+    """Resize an image so that its shorter side is `side`, keeping the aspect ratio.
 
-    Args: image, (3, H, W) uint8; side, S or Q in pixels; filter, "bilinear" or "bicubic".
-    Returns: (3, h, w) uint8, min(h, w) == side; `image` itself where nothing changes. The filter widens when it
-        shrinks (antialias), and values are rounded to uint8: Pillow's resize, bit for bit.
-    Source: sections 3.1 and 3.2 of the paper, which leave filter and rounding open.
+    Smaller images are enlarged, never padded. The filter widens when it shrinks (antialias), and
+    values are rounded to uint8: Pillow's resize, bit for bit. Sections 3.1 and 3.2 of the paper
+    leave filter and rounding open.
+
+    Args:
+        image: (3, H, W) uint8.
+        side: S or Q, pixels.
+        filter: "bilinear" or "bicubic".
+
+    Returns:
+        (3, h, w) uint8 with min(h, w) == side; `image` itself if its size stays.
     """
-    if rescaled_size(*image.shape[1:], side) == tuple(image.shape[1:]):
+    height, width = image.shape[1:]
+    if rescaled_size(height, width, side) == (height, width):
         return image
-    return planes(
-        resized(Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())), side, filter)
-    )
+    interleaved = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    return planes(resized(Image.fromarray(interleaved), side, filter))
 
 
 def resized(image: Image.Image, side: int, filter: str = "bilinear") -> Image.Image:
-    """What `rescale` does, without a detour over a tensor."""
+    """Resize a Pillow image as `rescale` does, without a detour over a tensor.
+
+    Args:
+        image: RGB.
+        side: S or Q, pixels.
+        filter: "bilinear" or "bicubic".
+
+    Returns:
+        RGB; `image` itself if its size stays.
+    """
     height, width = rescaled_size(image.height, image.width, side)
-    return (
-        image
-        if (width, height) == image.size
-        else image.resize((width, height), RESAMPLING[filter])
-    )
+    if (width, height) == image.size:
+        return image
+    return image.resize((width, height), RESAMPLING[filter])
 
 
 def rescaled_part(
     image: Image.Image, side: int, top: int, left: int, crop: int, filter: str = "bilinear"
 ) -> Tensor:
-    """A square of what `rescale` gives, computing no more than it needs: at S=512 a crop of 224 is a sixth of a photo.
+    """Compute a square of the rescaled image, and no more: at S = 512 a sixth of a photo.
 
-    Args: image, RGB; top, left, crop, in pixels of the rescaled image. Returns: (3, crop, crop) uint8. Pillow takes the square's place
-        as float32, so that a few values in a hundred differ by a grey level or two: training may, testing uses `rescale`.
+    Pillow takes the position of the square as float32, so that a few values in a hundred differ
+    from those of `rescale` by one or two grey levels. That is fine for training; tests use
+    `rescale`.
+
+    Args:
+        image: RGB.
+        side: S, pixels.
+        top: First row of the square, pixels of the rescaled image.
+        left: First column, likewise.
+        crop: Side of the square, likewise.
+        filter: "bilinear" or "bicubic".
+
+    Returns:
+        (3, crop, crop) uint8.
     """
     height, width = rescaled_size(image.height, image.width, side)
     if (width, height) == image.size:
@@ -137,24 +195,25 @@ def rescaled_part(
 
 
 def planes(image: Image.Image) -> Tensor:
-    """(3, H, W) view of an RGB image's pixels, which stay interleaved in memory."""
+    """Copy an RGB image to a (3, H, W) uint8 tensor, whose channels stay interleaved in memory."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 @contextmanager
 def _opened(file: str | Path | BytesIO, name: str | None) -> Iterator[Image.Image]:
-    """An image whose header is sound; Pillow's complaints inside the block become InputErrors too."""
+    """Open an image with a sound header; turn Pillow's errors in the block into InputErrors."""
     path = file if name is None else name
     try:
         with Image.open(file, formats=FORMATS) as image:
             if max(image.size) > MOST_ASPECT * min(image.size):
                 raise UnreadableImage(
-                    f"{path}: {image.width}x{image.height} pixels is a sliver, expected sides within 1:{MOST_ASPECT}"
+                    f"{path}: {image.width}x{image.height} pixels is a sliver, "
+                    f"expected sides within 1:{MOST_ASPECT}"
                 )
             yield image
     except UnidentifiedImageError:
-        found = "not an image of a known format" if _bytes(file) else "empty (0 bytes)"
-        raise UnreadableImage(f"{path}: is {found}, expected one of {', '.join(FORMATS)}") from None
+        what = "not an image of a known format" if _byte_count(file) else "empty (0 bytes)"
+        raise UnreadableImage(f"{path}: is {what}, expected one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError as error:
         raise UnreadableImage(f"{path}: {error}") from None
     except DAMAGED as error:
@@ -165,5 +224,5 @@ def _opened(file: str | Path | BytesIO, name: str | None) -> Iterator[Image.Imag
         raise UnreadableImage(f"{path}: damaged or cut short ({error})") from None
 
 
-def _bytes(file: str | Path | BytesIO) -> int:
+def _byte_count(file: str | Path | BytesIO) -> int:
     return file.getbuffer().nbytes if isinstance(file, BytesIO) else Path(file).stat().st_size

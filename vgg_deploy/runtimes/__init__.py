@@ -1,4 +1,4 @@
-"""One net, several ways to run it. Every runtime takes the same pictures and gives the same two results."""
+"""Runs a net in PyTorch, ONNX Runtime, ncnn or TensorRT, by one interface."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,29 +13,35 @@ from vgg_deploy.net.open_net import open_net
 from vgg_deploy.runtimes.contract import Runtime, Scores, WrongOutputs
 from vgg_deploy.runtimes.ncnn import NcnnRuntime
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
+from vgg_deploy.runtimes.packages import PACKAGES, runtime_package, runtime_version
 from vgg_deploy.runtimes.pytorch import TYPES, TorchRuntime
 from vgg_deploy.runtimes.tensorrt import EngineRuntime
 
 __all__ = [
-    "PACKAGES", "TYPES", "EngineRuntime", "NcnnRuntime", "OnnxRuntime", "Runtime", "Scores", "TorchRuntime",
-    "WrongOutputs", "open_runtime", "runtimes_for",
-]  # fmt: skip
-
-PACKAGES = {  # the package of each runtime, whose version can change scores
-    "torch": "torch",
-    "torch-compile": "torch",
-    "onnxruntime": "onnxruntime-gpu",
-    "onnxruntime-tensorrt": "onnxruntime-gpu",
-    "ncnn": "ncnn",
-    "tensorrt": "tensorrt",
-    "tensorrt-rtx": "tensorrt-rtx",
-}
+    "PACKAGES",
+    "TYPES",
+    "EngineRuntime",
+    "NcnnRuntime",
+    "OnnxRuntime",
+    "Runtime",
+    "Scores",
+    "TorchRuntime",
+    "WrongOutputs",
+    "open_runtime",
+    "runtime_package",
+    "runtime_version",
+    "runtimes_for",
+]
 
 
 def runtimes_for(path: Path) -> tuple[str, ...]:
-    """Names of the runtimes that open a file, by its suffix; the first is the usual one.
+    """List the runtimes that open a file, by its suffix; the first is the usual one.
 
-    Raises: InputError for an engine without a manifest.
+    Args:
+        path: Of a checkpoint or an exported file.
+
+    Raises:
+        InputError: For an engine without a manifest.
     """
     match Path(path).suffix:
         case ".onnx":
@@ -56,21 +62,35 @@ def open_runtime(
     stated: StatedInput = NOTHING_STATED,
     on_assumed: Callable[[Assumed], None] | None = None,
 ) -> Runtime:
-    """A file ready to run: .onnx in ONNX Runtime, .param in ncnn, .engine in TensorRT, everything else as weights in PyTorch.
+    """Open a file, ready to run.
 
-    Args: runtime, one of `runtimes_for(path)`, else the usual one; precision, of weights in PyTorch. Other files have theirs.
-        stated, on_assumed, for weights of other projects, see `open_net`.
-    Raises: InputError if the file is no model, or its runtime or the device is not there; never another one instead.
+    .onnx runs in ONNX Runtime, .param in ncnn, .engine in TensorRT, everything else as weights in
+    PyTorch.
+
+    Args:
+        path: Of a checkpoint or an exported file.
+        device: "cpu" or "cuda".
+        threads: On the CPU.
+        runtime: One of `runtimes_for(path)`; by default the usual one.
+        precision: Of weights in PyTorch; other files have theirs.
+        stated: What the user states of the input of another project's weights, see `open_net`.
+        on_assumed: Called with what was assumed of them, see `open_net`.
+
+    Raises:
+        InputError: If the file is not a model, or its runtime or the device is missing. No other
+            runtime or device is used instead.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(
-            f"{path}: no such file; give a checkpoint (.pt), an exported model (.onnx, .ncnn.param) or an engine (.engine)"
+            f"{path}: no such file; give a checkpoint (.pt), an exported model (.onnx, "
+            ".ncnn.param) or an engine (.engine)"
         )
-    runtime = runtime or runtimes_for(path)[0]
-    if runtime not in runtimes_for(path):
+    choices = runtimes_for(path)
+    runtime = runtime or choices[0]
+    if runtime not in choices:
         raise InputError(
-            f"{path}: the runtime {runtime} does not open it; choose from {', '.join(runtimes_for(path))}"
+            f"{path}: the runtime {runtime} does not open it; choose from {', '.join(choices)}"
         )
     match path.suffix:
         case ".onnx":

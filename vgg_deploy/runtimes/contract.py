@@ -1,7 +1,7 @@
-"""What every runtime is: a net ready to run. Who holds one can call it."""
+"""Defines what every runtime is: a net ready to run, which whoever has it can call."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -14,103 +14,173 @@ from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD, NetSpec
 
 
 class Scores(NamedTuple):
-    """What a net says of a batch."""
+    """A net's outputs for a batch."""
 
     posterior: np.ndarray  # (N, classes) float32; softmax of the spatial mean of the scores
     score_map: np.ndarray  # (N, classes, h, w) float32 logits
 
 
 class WrongOutputs(CheckFailed):
-    """A file gave something other than the scores that its description promises: a fault of the file."""
+    """A file gave something other than the scores that its description promises.
+
+    That is a fault of the file.
+    """
 
 
 class Runtime(Protocol):
-    """Takes pictures and gives scores; everything else describes it."""
+    """Takes images and gives scores; everything else describes it.
+
+    Attributes:
+        spec: Of the net.
+        name: Key of PACKAGES: "torch", "onnxruntime", ...
+        precision: "fp32", ...
+        device: "cpu" or "cuda".
+        threads: On the CPU.
+        where: The file, for messages.
+    """
 
     spec: NetSpec
-    name: str  # one of PACKAGES: "torch", "onnxruntime", ...
-    precision: str  # "fp32", ...
-    device: str  # "cpu", "cuda"
+    name: str
+    precision: str
+    device: str
     threads: int
-    artifact: (
-        Artifact | None
-    )  # where an exported file comes from; None: these are the weights themselves
-    settings: Mapping[str, str]  # options of the runtime's library that can change scores
+    where: str
+
+    @property
+    def artifact(self) -> Artifact | None:
+        """Where an exported file comes from; None if these are the weights themselves."""
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """Options of the runtime's library that can change scores."""
 
     def __call__(self, images: np.ndarray) -> Scores:
-        """(N, 3, H, W) uint8 RGB -> scores in host memory on return, so that a wall clock may time the call.
+        """Score a batch; the results are in host memory, so that a wall clock may time the call.
 
-        Every runtime passes its results through `checked`. Raises: WrongOutputs.
+        Every runtime passes its results through `checked`.
+
+        Args:
+            images: (N, 3, H, W) uint8 RGB.
+
+        Raises:
+            WrongOutputs: If an output has another shape or type.
         """
-        ...
 
 
 class DeviceRuntime(Runtime, Protocol):
-    """A runtime on a GPU, which can also be fed with what lies there already."""
+    """A runtime on a GPU, which also takes images that are there already."""
 
     def on_device(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) uint8 RGB on the device -> (posterior, score_map) on it, float32, queued on PyTorch's current stream."""
-        ...
+        """Score a batch without copies, queued on PyTorch's current stream.
+
+        Args:
+            pixels: (N, 3, H, W) uint8 RGB on the device.
+
+        Returns:
+            (N, classes) posterior and (N, classes, h, w) score map, float32 on the device.
+        """
+
+
+def is_device_runtime(runtime: Runtime) -> TypeGuard[DeviceRuntime]:
+    """Whether a runtime is on a GPU."""
+    return runtime.device == "cuda"
 
 
 def feed(pixels: Tensor, form: str) -> Tensor:
-    """(N, 3, H, W) uint8 RGB -> what a graph of this input form wants, on the same device."""
+    """Convert images to the input of a graph, on the same device.
+
+    Args:
+        pixels: (N, 3, H, W) uint8 RGB.
+        form: One of INPUT_FORMS.
+
+    Returns:
+        (N, 3, H, W) uint8 or float32.
+    """
     if form == "uint8":
         return pixels
     if form == "float32":
         return pixels.float()
-    mean, std = (
-        torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) for v in (USUAL_MEAN, USUAL_STD)
-    )
+    mean = torch.tensor(USUAL_MEAN, device=pixels.device).view(1, 3, 1, 1)
+    std = torch.tensor(USUAL_STD, device=pixels.device).view(1, 3, 1, 1)
     return (pixels.float() / 255 - mean) / std
 
 
 def page_locked(shape: tuple[int, ...]) -> np.ndarray:
-    """Room for uint8 pixels that a GPU fetches by itself, with no copy by the CPU between. PyTorch keeps it for the next batch when it is let go."""
+    """Allocate memory that a GPU copies from by itself, without the CPU.
+
+    PyTorch keeps it for the next batch when it is no longer used.
+
+    Args:
+        shape: Of the result.
+
+    Returns:
+        uint8, not initialised.
+    """
     return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
 
 
 def empty_scores(spec: NetSpec, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Room for what a net says of `pixels`, beside them on the device: (posterior, score_map)."""
-    count, _, height, width = pixels.shape
-    classes = len(spec.classes)
-    sides = (map_side(height, spec.crop), map_side(width, spec.crop))
-    return torch.empty((count, classes), device=pixels.device), torch.empty(
-        (count, classes, *sides), device=pixels.device
-    )
+    """Allocate a net's outputs for a batch, on the device of the batch.
+
+    Args:
+        spec: Of the net.
+        pixels: (N, 3, H, W).
+
+    Returns:
+        (N, classes) posterior and (N, classes, h, w) score map, float32, not initialised.
+    """
+    posterior_shape, map_shape = _output_shapes(spec, tuple(pixels.shape))
+    posterior = torch.empty(posterior_shape, device=pixels.device)
+    return posterior, torch.empty(map_shape, device=pixels.device)
 
 
 def to_host(scores: tuple[Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Waits for the device."""
+    """Wait for the device and copy a net's outputs to host memory."""
     posterior, score_map = (tensor.contiguous().cpu().numpy() for tensor in scores)
     return posterior, score_map
 
 
-def checked(outputs: tuple[Any, Any], images: np.ndarray, spec: NetSpec, where: str) -> Scores:
-    """The outputs of a call as scores, if they have the shapes and types that every runtime promises.
+def checked(
+    outputs: tuple[object, object], images: np.ndarray, spec: NetSpec, where: str
+) -> Scores:
+    """Check that outputs have the shapes and types that every runtime promises.
 
-    What the values are is not looked at.
+    Their values are not looked at.
 
     Args:
-        outputs: posterior and score map, as the library gave them.
+        outputs: Posterior and score map, as the library gave them.
         images: (N, 3, H, W), what the net was called with.
-        spec: of the net.
-        where: the file, for the message.
+        spec: Of the net.
+        where: The file, for messages.
 
     Raises:
-        WrongOutputs: if one is no float32 array of its shape.
+        WrongOutputs: If one is not a float32 array of its shape.
     """
+    posterior, score_map = outputs
+    posterior_shape, map_shape = _output_shapes(spec, images.shape)
     count, _, height, width = images.shape
+    batch = f"{count} images of {height}x{width}"
+    return Scores(
+        _checked_output(posterior, posterior_shape, f"{where}: its posterior for {batch}"),
+        _checked_output(score_map, map_shape, f"{where}: its score_map for {batch}"),
+    )
+
+
+def _checked_output(output: object, shape: tuple[int, ...], what: str) -> np.ndarray:
+    if not isinstance(output, np.ndarray):
+        found = f"a {type(output).__name__}"
+    elif output.dtype != np.float32 or output.shape != shape:
+        found = f"{output.dtype} {output.shape}"
+    else:
+        return output
+    raise WrongOutputs(f"{what} is {found} and should be float32 {shape}; export the file again")
+
+
+def _output_shapes(
+    spec: NetSpec, images: tuple[int, ...]
+) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """Shapes of posterior and score map for images of shape (N, 3, H, W)."""
+    count, _, height, width = images
     classes = len(spec.classes)
-    map_shape = (count, classes, map_side(height, spec.crop), map_side(width, spec.crop))
-    wanted = {"posterior": (count, classes), "score_map": map_shape}
-    for (name, shape), found in zip(wanted.items(), outputs, strict=True):
-        if isinstance(found, np.ndarray) and found.dtype == np.float32 and found.shape == shape:
-            continue
-        is_array = isinstance(found, np.ndarray)
-        described = f"{found.dtype} {found.shape}" if is_array else f"a {type(found).__name__}"
-        raise WrongOutputs(
-            f"{where}: its {name} for {count} images of {height}x{width} is {described} and should be "
-            f"float32 {shape}; export the file again"
-        )
-    return Scores(*outputs)
+    map_height, map_width = map_side(height, spec.crop), map_side(width, spec.crop)
+    return (count, classes), (count, classes, map_height, map_width)

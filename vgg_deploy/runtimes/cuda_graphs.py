@@ -1,4 +1,4 @@
-"""CUDA graphs: the kernels of one input shape recorded once and launched together."""
+"""Records the kernels of one input shape as a CUDA graph, and launches them together."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.runtimes.contract import DeviceRuntime, Scores, checked, to_host
+from vgg_deploy.runtimes.contract import Runtime, Scores, checked, is_device_runtime, to_host
 
-WARM_UP = 3  # calls before recording, on a side stream as CUDA wants it
+WARM_UP = 3  # calls before recording, on a side stream as CUDA requires
 
 
 class Recorded(NamedTuple):
-    """One shape: fill `pixels`, replay, read the scores."""
+    """One shape: fill `pixels`, replay the graph, read the scores."""
 
     graph: torch.cuda.CUDAGraph
     pixels: Tensor
@@ -21,26 +21,37 @@ class Recorded(NamedTuple):
 
 
 class GraphedRuntime:
-    """A runtime of PyTorch or TensorRT whose calls are replayed, a graph for every shape that comes."""
+    """A runtime of PyTorch or TensorRT whose calls are replayed from one graph per input shape."""
 
-    def __init__(self, runtime: DeviceRuntime):
-        if runtime.device != "cuda" or runtime.name.startswith("onnxruntime"):
+    def __init__(self, runtime: Runtime):
+        """Wrap a runtime.
+
+        Args:
+            runtime: On a GPU, of PyTorch or TensorRT.
+
+        Raises:
+            InputError: For another runtime.
+        """
+        if not is_device_runtime(runtime) or runtime.name.startswith("onnxruntime"):
             raise InputError(
-                f"CUDA graphs: not for {runtime.name} on {runtime.device}; use them with torch or TensorRT on cuda"
+                f"CUDA graphs: not for {runtime.name} on {runtime.device}; "
+                "use them with torch or TensorRT on cuda"
             )
         self.inner = runtime
-        self.spec, self.precision, self.device, self.threads = (
-            runtime.spec,
-            runtime.precision,
-            runtime.device,
-            runtime.threads,
-        )
-        self.name, self.artifact = runtime.name, runtime.artifact
-        self.settings, self.where = runtime.settings, runtime.where
+        self.spec, self.name, self.precision = runtime.spec, runtime.name, runtime.precision
+        self.device, self.threads = runtime.device, runtime.threads
+        self.artifact, self.settings, self.where = runtime.artifact, runtime.settings, runtime.where
         self.recorded: dict[torch.Size, Recorded] = {}
 
     def on_device(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """The scores are overwritten by the next call of the same shape."""
+        """Score a batch on the device; the next call of the same shape overwrites the scores.
+
+        Args:
+            pixels: (N, 3, H, W) uint8 RGB on the device.
+
+        Returns:
+            As `DeviceRuntime.on_device`.
+        """
         if pixels.shape not in self.recorded:
             self.recorded[pixels.shape] = self._record(pixels)
         recorded = self.recorded[pixels.shape]
@@ -49,16 +60,18 @@ class GraphedRuntime:
         return recorded.scores
 
     def __call__(self, images: np.ndarray) -> Scores:
+        """Score a batch, as `Runtime`."""
         outputs = to_host(self.on_device(torch.from_numpy(images).to(self.device)))
         return checked(outputs, images, self.spec, self.where)
 
     def _record(self, pixels: Tensor) -> Recorded:
-        fixed, side = pixels.clone(), torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        fixed = pixels.clone()
+        side_stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # by torch
+        side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side_stream):
             for _ in range(WARM_UP):
                 self.inner.on_device(fixed)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(side_stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             scores = self.inner.on_device(fixed)

@@ -1,4 +1,10 @@
-"""ncnn on the CPU: float32 with Winograd's convolution, which takes a quarter of the multiplications of a 3x3."""
+"""Runs a net in ncnn on the CPU, in float32.
+
+Winograd's convolution takes a quarter of the multiplications of a 3x3 convolution.
+"""
+
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -7,7 +13,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.exported.ncnn_files import AGAIN, NcnnFiles
 from vgg_deploy.runtimes.contract import Scores, checked, feed
 
-# Wherever the CPU has half precision ncnn would use it, and a GPU where it finds one
+# Where the CPU has half precision ncnn would use it, and a GPU where it finds one
 OFF = (
     "use_fp16_packed",
     "use_fp16_storage",
@@ -19,10 +25,22 @@ OFF = (
 
 
 class NcnnRuntime:
-    """One picture at a time, of any size: ncnn runs a batch that way too, and keeps its activations longer."""
+    """One image at a time, of any size.
+
+    ncnn runs a batch in this way too, but keeps its activations longer.
+    """
 
     def __init__(self, files: NcnnFiles, device: str = "cpu", threads: int = 1):
-        """Raises: InputError for another device than the CPU, or without the package."""
+        """Open the files of a net.
+
+        Args:
+            files: As `find_ncnn` finds them.
+            device: "cpu".
+            threads: To run with.
+
+        Raises:
+            InputError: For another device, without the package, or for files that ncnn refuses.
+        """
         if device != "cpu":
             raise InputError(
                 f"{files.param}: ncnn runs it on CPUs only",
@@ -30,52 +48,59 @@ class NcnnRuntime:
                 "cpu",
             )
         self.ncnn = load_ncnn()
-        self.settings, self.where = {}, str(files.param)
-        self.artifact, self.device, self.threads, self.name = (
-            files.artifact,
-            device,
-            threads,
-            "ncnn",
-        )
+        self.settings: dict[str, str] = {}
+        self.name, self.device, self.threads = "ncnn", device, threads
+        self.artifact, self.where = files.artifact, str(files.param)
         self.spec, self.precision = files.artifact.spec, files.artifact.precision
-        self.net = self.ncnn.Net()
+        self.net: Any = self.ncnn.Net()
         for name in OFF:
             setattr(self.net.opt, name, False)
         self.net.opt.num_threads = threads
         if self.net.load_param(str(files.param)) or self.net.load_model(str(files.weights)):
-            raise InputError(
-                f"{files.param}: ncnn {self.ncnn.__version__} does not load it; {AGAIN}"
-            )
+            raise InputError(f"{files.param}: ncnn {self.ncnn.__version__} does not load it", AGAIN)
 
     def __call__(self, images: np.ndarray) -> Scores:
-        if min(images.shape[2:]) < self.spec.crop:
+        """Score a batch, as `Runtime`."""
+        height, width = images.shape[2:]
+        if min(height, width) < self.spec.crop:
             raise InputError(
-                f"pictures of {images.shape[2]}x{images.shape[3]} are below the crop {self.spec.crop} of the net; enlarge them"
+                f"images of {height}x{width} are below the crop {self.spec.crop} of the net; "
+                "enlarge them"
             )
-        fed = feed(torch.from_numpy(images), self.artifact.input).float().contiguous().numpy()
-        posteriors, maps = zip(*(self._one(picture) for picture in fed), strict=True)
+        inputs = feed(torch.from_numpy(images), self.artifact.input).float().contiguous().numpy()
+        posteriors, maps = zip(*(self._run_one(image) for image in inputs), strict=True)
         return checked((np.stack(posteriors), np.stack(maps)), images, self.spec, self.where)
 
-    def _one(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _run_one(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Score one (3, H, W) float32 image: posterior and score map."""
         extractor = self.net.create_extractor()
-        # a copy, in memory of ncnn's own: its first layer works in place, and a Mat of NumPy's does not keep the array alive
-        extractor.input("image", self.ncnn.Mat(picture).clone())
-        found = {name: extractor.extract(name) for name in ("score_map", "posterior")}
-        for name, (status, _) in found.items():
-            if status:
-                raise InputError(
-                    f"{self.where}: ncnn gives no {name} of a picture of {picture.shape[1]}x{picture.shape[2]} "
-                    f"(status {status}); it may need more memory"
-                )
-        return np.array(found["posterior"][1]), np.array(found["score_map"][1])
+        # A copy, in memory of ncnn's own: its first layer works in place, and a Mat made from a
+        # NumPy array does not keep the array alive
+        extractor.input("image", self.ncnn.Mat(image).clone())
+        score_map = self._extract(extractor, "score_map", image)
+        return self._extract(extractor, "posterior", image), score_map
+
+    def _extract(self, extractor: Any, name: str, image: np.ndarray) -> np.ndarray:
+        status, values = extractor.extract(name)
+        if status:
+            raise InputError(
+                f"{self.where}: ncnn gives no {name} of an image of "
+                f"{image.shape[1]}x{image.shape[2]} (status {status}); it may need more memory"
+            )
+        return np.array(values)
 
 
-def load_ncnn():
-    """The package. Raises: InputError with the way to get it."""
+def load_ncnn() -> ModuleType:
+    """Import ncnn.
+
+    Raises:
+        InputError: If it is not installed; says how to install it.
+    """
     try:
         import ncnn
     except ImportError as error:
         raise InputError(
-            f"ncnn is not here ({error}); pip install vgg-deploy[ncnn], or ncnn alone"
+            f"ncnn cannot be imported ({error}); pip install vgg-deploy[ncnn], or ncnn alone"
         ) from None
-    return ncnn
+    module: ModuleType = ncnn
+    return module

@@ -1,8 +1,9 @@
-"""A file of vgg-export in ONNX Runtime, on the CPU, on CUDA, or through its TensorRT provider."""
+"""Runs a file of vgg-export in ONNX Runtime: on the CPU, on CUDA, or through TensorRT."""
 
-from importlib.metadata import PackageNotFoundError, distribution
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.metadata import KEY, Artifact, check_manifest
+from vgg_deploy.exported.metadata import EXPORT_AGAIN, KEY, Artifact, check_manifest
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.runtimes.contract import Scores, checked, empty_scores, feed, to_host
+from vgg_deploy.runtimes.packages import runtime_package
 
 # ONNX Runtime's exceptions have no base class of their own
 LOAD_FAILURES = (
@@ -33,7 +35,7 @@ PROVIDERS = {  # by runtime and device
 
 
 class OnnxRuntime:
-    """What the file wants as input stands in its own metadata."""
+    """An ONNX file in ONNX Runtime; its own metadata states which input it takes."""
 
     def __init__(
         self,
@@ -44,14 +46,24 @@ class OnnxRuntime:
         optimisation: str = "ENABLE_ALL",
         arena: bool = True,
     ):
-        """Args: runtime, onnxruntime or onnxruntime-tensorrt, which builds an engine of its own for every new shape and keeps
-        it in the cache folder; optimisation, ONNX Runtime's own word, ENABLE_ALL or ENABLE_EXTENDED. ENABLE_ALL also reorders weights for the
-        CPU's vector units, which is faster to run and takes four times the file's size in memory while loading; arena, keep memory of
-        activations for the next call.
+        """Open a file.
 
-        Raises: InputError, before ONNX Runtime sees the file, if its weights are anywhere but beside it.
+        Args:
+            path: Written by vgg-export.
+            device: "cpu" or "cuda".
+            threads: On the CPU.
+            runtime: "onnxruntime" or "onnxruntime-tensorrt". The latter builds an engine of its own
+                for every new shape and keeps it in the cache folder.
+            optimisation: ONNX Runtime's own word, ENABLE_ALL or ENABLE_EXTENDED. ENABLE_ALL also
+                reorders weights for the CPU's vector units. That is faster to run, and takes four
+                times the file's size in memory while loading.
+            arena: Keep the memory of activations for the next call.
+
+        Raises:
+            InputError: If the file, the runtime or the device cannot be used. Weights that are not
+                beside the file are refused before ONNX Runtime sees it.
         """
-        refuse_two_onnxruntimes()
+        runtime_package(runtime)  # refuses two of them
         data_files(path)
         check_manifest(path)
         import onnxruntime as ort  # here, so that PyTorch users need not load it
@@ -59,103 +71,88 @@ class OnnxRuntime:
 
         if (runtime, device) not in PROVIDERS:
             raise InputError(f"the runtime {runtime} needs a GPU", "run it on cuda", "cuda")
-        self.name, provider = runtime, PROVIDERS[runtime, device]
-        self.where = str(path)
-        self.failures = tuple(getattr(failures, name) for name in LOAD_FAILURES)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.graph_optimization_level = getattr(
-            ort.GraphOptimizationLevel, f"ORT_{optimisation}"
+        provider = PROVIDERS[runtime, device]
+        self.name, self.device, self.threads, self.where = runtime, device, threads, str(path)
+        self.settings = {"provider": provider, "graph_optimization": optimisation}
+        self.failures: tuple[type[Exception], ...] = tuple(
+            getattr(failures, name) for name in LOAD_FAILURES
         )
-        options.enable_cpu_mem_arena = arena
-        options.log_severity_level = 4  # failures come back as exceptions
         if device != "cpu":
             ort.preload_dlls()
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        self.settings = {"provider": provider, "graph_optimization": optimisation}
-        settings = (
-            {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}
-        )  # float32 means float32 here
-        if runtime == "onnxruntime-tensorrt":
-            settings = {
-                "trt_engine_cache_enable": "1",
-                "trt_timing_cache_enable": "1",
-                "trt_engine_cache_path": str(cache_folder() / "onnxruntime-tensorrt"),
-            }
-        try:
-            self.session = ort.InferenceSession(
-                str(path), options, providers=[(provider, settings)], enable_fallback=0
-            )
-            metadata = self.session.get_modelmeta().custom_metadata_map
-            inputs = {i.name: i.type for i in self.session.get_inputs()}
-            outputs = {o.name: (o.type, o.shape) for o in self.session.get_outputs()}
-        except (*self.failures, UnicodeDecodeError) as error:  # the last from damaged names
-            if device != "cpu":
-                raise InputError(
-                    f"device {device}: ONNX Runtime cannot run {path} on {provider} ({_first_line(error)})",
-                    "run it on the CPU, or install onnxruntime-gpu with the CUDA and cuDNN it was built for",
-                    "device",
-                ) from None
-            if "Could not find an implementation" in str(error):
-                raise InputError(
-                    f"{path}: ONNX Runtime has no CPU kernels for its types ({_first_line(error)})",
-                    "run it on cuda, or use another precision",
-                    "cuda or precision",
-                ) from None
+        options = _session_options(ort, device, threads, optimisation, arena)
+        opened = self._open(ort, options, provider)
+        if KEY not in opened.metadata:
             raise InputError(
-                f"{path}: not a model that ONNX Runtime can load ({_first_line(error)}); export it again"
-            ) from None
-        if self.session.get_providers()[0] != provider:  # it falls back with a mere line in the log
-            raise InputError(
-                f"device {device}: ONNX Runtime fell back to {self.session.get_providers()[0]}",
-                "install onnxruntime-gpu for this CUDA, or run it on the CPU",
-                "device",
+                f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; "
+                "export it with vgg-export"
             )
-        if KEY not in metadata:
-            raise InputError(
-                f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; export it with vgg-export"
-            )
-        self.artifact = Artifact.from_json(metadata[KEY], str(path))
+        self.session = opened.session
+        self.artifact = Artifact.from_json(opened.metadata[KEY], str(path))
         self.spec, self.precision = self.artifact.spec, self.artifact.precision
-        self.device, self.threads = device, threads
-        self._check_interface(path, inputs, outputs)
+        self._check_inputs(opened.inputs)
+        self._check_outputs(opened.outputs)
 
     def on_device(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Without copies: ONNX Runtime reads and writes PyTorch's tensors."""
-        image, scores = (
-            feed(pixels, self.artifact.input).contiguous(),
-            empty_scores(self.spec, pixels),
-        )
+        """Score a batch without copies: ONNX Runtime reads and writes PyTorch's tensors.
+
+        Args:
+            pixels: (N, 3, H, W) uint8 RGB on the device.
+
+        Returns:
+            As `DeviceRuntime.on_device`.
+
+        Raises:
+            InputError: If ONNX Runtime cannot run the file on it.
+        """
+        image = feed(pixels, self.artifact.input).contiguous()
+        posterior, score_map = empty_scores(self.spec, pixels)
         binding = self.session.io_binding()
-        for bind, name, tensor in (
-            (binding.bind_input, "image", image),
-            (binding.bind_output, "posterior", scores[0]),
-            (binding.bind_output, "score_map", scores[1]),
-        ):
-            dtype = np.uint8 if tensor.dtype == torch.uint8 else np.float32
-            bind(
-                name,
-                tensor.device.type,
-                tensor.device.index or 0,
-                dtype,
-                tuple(tensor.shape),
-                tensor.data_ptr(),
-            )
+        binding.bind_input("image", *_buffer(image))
+        binding.bind_output("posterior", *_buffer(posterior))
+        binding.bind_output("score_map", *_buffer(score_map))
         torch.cuda.current_stream().synchronize()  # ONNX Runtime works on a stream of its own
         try:
             self.session.run_with_iobinding(binding)
         except self.failures as error:
             raise self._run_failure(tuple(pixels.shape), error) from None
-        return scores
+        return posterior, score_map
 
     def __call__(self, images: np.ndarray) -> Scores:
+        """Score a batch, as `Runtime`."""
+        outputs: tuple[object, object]
         if self.device == "cpu":
             outputs = self._on_cpu(images)
         else:
             outputs = to_host(self.on_device(torch.from_numpy(images).to(self.device)))
         return checked(outputs, images, self.spec, self.where)
 
-    def _on_cpu(self, images: np.ndarray) -> tuple[Any, Any]:
+    def _open(self, ort: ModuleType, options: Any, provider: str) -> "_Opened":
+        """Load the file into ONNX Runtime, and refuse its fallback to another provider."""
+        # The last of them from damaged names
+        load_failures: tuple[type[Exception], ...] = (*self.failures, UnicodeDecodeError)
+        providers = [(provider, _provider_options(provider))]
+        try:
+            session = ort.InferenceSession(
+                self.where, options, providers=providers, enable_fallback=0
+            )
+            opened = _Opened(
+                session,
+                session.get_modelmeta().custom_metadata_map,
+                {i.name: i.type for i in session.get_inputs()},
+                {o.name: (o.type, o.shape) for o in session.get_outputs()},
+            )
+        except load_failures as error:
+            raise self._load_failure(error, provider) from None
+        used = session.get_providers()[0]
+        if used != provider:  # it falls back with a mere line in the log
+            raise InputError(
+                f"device {self.device}: ONNX Runtime fell back to {used}",
+                "install onnxruntime-gpu for this CUDA, or run it on the CPU",
+                "device",
+            )
+        return opened
+
+    def _on_cpu(self, images: np.ndarray) -> tuple[object, object]:
         image = feed(torch.from_numpy(images), self.artifact.input).numpy()
         try:
             posterior, score_map = self.session.run(["posterior", "score_map"], {"image": image})
@@ -163,45 +160,98 @@ class OnnxRuntime:
             raise self._run_failure(images.shape, error) from None
         return posterior, score_map
 
-    def _run_failure(self, shape: tuple[int, ...], error: Exception) -> InputError:
-        """What to tell of an error of ONNX Runtime's in a call. Args: shape, (N, 3, H, W), of the images."""
+    def _load_failure(self, error: Exception, provider: str) -> InputError:
+        """Explain an error of ONNX Runtime while loading the file."""
+        reason = _first_line(error)
+        if self.device != "cpu":
+            return InputError(
+                f"device {self.device}: ONNX Runtime cannot run {self.where} on {provider} "
+                f"({reason})",
+                "run it on the CPU, or install onnxruntime-gpu with the CUDA and cuDNN it was "
+                "built for",
+                "device",
+            )
+        if "Could not find an implementation" in str(error):
+            return InputError(
+                f"{self.where}: ONNX Runtime has no CPU kernels for its types ({reason})",
+                "run it on cuda, or use another precision",
+                "cuda or precision",
+            )
         return InputError(
-            f"{self.where}: ONNX Runtime cannot run it on {shape[0]} images of {shape[2]}x{shape[3]} "
-            f"({_first_line(error)}); export it again, or free memory if that is the reason"
+            f"{self.where}: not a model that ONNX Runtime can load ({reason})", EXPORT_AGAIN
         )
 
-    def _check_interface(
-        self, path: Path, inputs: dict[str, str], outputs: dict[str, tuple[str, list]]
-    ) -> None:
-        """The graph's own input and outputs against what the metadata claims."""
-        wanted = {"image": "tensor(uint8)" if self.artifact.input == "uint8" else "tensor(float)"}
-        if inputs != wanted:
+    def _run_failure(self, shape: Sequence[int], error: Exception) -> InputError:
+        """Explain an error of ONNX Runtime in a call with images of shape (N, 3, H, W)."""
+        return InputError(
+            f"{self.where}: ONNX Runtime cannot run it on {shape[0]} images of "
+            f"{shape[2]}x{shape[3]} ({_first_line(error)}); "
+            "export it again, or free memory if that is the reason"
+        )
+
+    def _check_inputs(self, inputs: dict[str, str]) -> None:
+        """Compare the graph's inputs, name -> type, with the metadata."""
+        kind = "tensor(uint8)" if self.artifact.input == "uint8" else "tensor(float)"
+        promised = {"image": kind}
+        if inputs != promised:
             raise InputError(
-                f"{path}: its metadata promises input {wanted}, the graph has {inputs}; export it again"
+                f"{self.where}: its metadata promises input {promised}, the graph has {inputs}",
+                EXPORT_AGAIN,
             )
+
+    def _check_outputs(self, outputs: dict[str, tuple[str, list[int | str]]]) -> None:
+        """Compare the graph's outputs, name -> (type, shape), with the metadata."""
         classes = len(self.spec.classes)
         for name, rank in (("posterior", 2), ("score_map", 4)):
             kind, shape = outputs.get(name, ("", []))
             if kind != "tensor(float)" or len(shape) != rank or shape[1] != classes:
                 raise InputError(
-                    f"{path}: its metadata promises posterior and score_map of {classes} classes, "
-                    f"the graph gives {outputs}; export it again"
+                    f"{self.where}: its metadata promises posterior and score_map of {classes} "
+                    f"classes, the graph gives {outputs}",
+                    EXPORT_AGAIN,
                 )
 
 
-def refuse_two_onnxruntimes() -> None:
-    """The CPU and the GPU wheel overwrite each other's files, and which one answers is chance."""
-    found = []
-    for name in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            found.append(f"{name} {distribution(name).version}")
-        except PackageNotFoundError:
-            continue
-    if len(found) > 1:
-        raise InputError(
-            f"{' and '.join(found)} are both installed and overwrite each other; run "
-            "`pip uninstall -y onnxruntime onnxruntime-gpu`, then `pip install onnxruntime-gpu` (it runs on CPUs too)"
-        )
+class _Opened(NamedTuple):
+    """A file in ONNX Runtime, and what it states about itself."""
+
+    session: Any
+    metadata: dict[str, str]
+    inputs: dict[str, str]  # name -> type
+    outputs: dict[str, tuple[str, list[int | str]]]  # name -> type and shape
+
+
+def _session_options(
+    ort: ModuleType, device: str, threads: int, optimisation: str, arena: bool
+) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{optimisation}")
+    options.enable_cpu_mem_arena = arena
+    options.log_severity_level = 4  # failures come back as exceptions
+    if device != "cpu":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return options
+
+
+def _provider_options(provider: str) -> dict[str, str]:
+    match provider:
+        case "CUDAExecutionProvider":
+            return {"use_tf32": "0"}  # float32 means float32 here
+        case "TensorrtExecutionProvider":
+            return {
+                "trt_engine_cache_enable": "1",
+                "trt_timing_cache_enable": "1",
+                "trt_engine_cache_path": str(cache_folder() / "onnxruntime-tensorrt"),
+            }
+    return {}
+
+
+def _buffer(tensor: Tensor) -> tuple[str, int, type[np.generic], tuple[int, ...], int]:
+    """A tensor as ONNX Runtime binds it: device, its index, type, shape and address."""
+    dtype = np.uint8 if tensor.dtype == torch.uint8 else np.float32
+    index = tensor.device.index or 0
+    return tensor.device.type, index, dtype, tuple(tensor.shape), tensor.data_ptr()
 
 
 def _first_line(error: Exception) -> str:

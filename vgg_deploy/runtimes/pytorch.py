@@ -1,103 +1,112 @@
-"""The PyTorch net itself: in float32 the reference that every exported file is compared with."""
+"""Runs the PyTorch net itself; in float32 it is the reference for every exported file."""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from vgg_deploy.machine import pick_device
-from vgg_deploy.net.model import VGG, memory_format, posterior
+from vgg_deploy.net.fully_connected import fc_channels_last
+from vgg_deploy.net.model import VGG, channel_mean, memory_format, posterior
 from vgg_deploy.runtimes.contract import Scores, checked, to_host
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-ROWS = 256  # positions of a score map that are multiplied at once; as many rows of fc6's input take 26 MB
-
-
 class _Forward(nn.Module):
-    """Mean subtraction to posterior. As in exported graphs, the mean, LRN, fc8 and what follows are float32."""
+    """Computes score map and posterior of uint8 images.
+
+    As in exported graphs, the mean, LRN, fc8 and what follows are float32.
+    """
+
+    mean: Tensor
 
     def __init__(
         self, net: VGG, dtype: torch.dtype, memory_format: torch.memory_format, products: bool
     ):
-        """Args: products, compute fc6 as a matrix product."""
+        """Convert the layers of a net, which is changed.
+
+        Args:
+            net: The net.
+            dtype: Of its weights.
+            memory_format: Of its weights and activations.
+            products: Compute fc6 as a matrix product.
+        """
         super().__init__()
-        self.net, self.dtype, self.memory_format, self.products = (
-            net,
-            dtype,
-            memory_format,
-            products,
-        )
-        self.register_buffer(
-            "mean", torch.tensor(net.spec.preprocessing.mean, dtype=torch.float32).view(1, 3, 1, 1)
-        )
+        self.net, self.dtype, self.memory_format = net, dtype, memory_format
+        self.products = products
+        self.register_buffer("mean", channel_mean(net.spec.preprocessing))
         for name, layer in net.named_children():
-            layer.to(torch.float32 if name == "fc8" else dtype, memory_format=memory_format)
+            layer.to(torch.float32 if name == "fc8" else dtype)
+            layer.to(memory_format=memory_format)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        images = (pixels.float() - self.mean).contiguous(memory_format=self.memory_format)
+        """Score a batch.
+
+        Args:
+            pixels: (N, 3, H, W) uint8 RGB.
+
+        Returns:
+            (N, classes) posterior and (N, classes, h, w) score map, float32.
+        """
+        values = (pixels.float() - self.mean).contiguous(memory_format=self.memory_format)
         for name, layer in self.net.named_children():
-            wide = name == "fc8" or isinstance(
-                layer, nn.LocalResponseNorm
-            )  # whose squares overflow half precision
-            images = images.float() if wide else images.to(self.dtype)
-            images = product(layer, images) if self.products and name == "fc6" else layer(images)
-        return posterior(images), images
-
-
-def product(fc: nn.Conv2d, maps: Tensor) -> Tensor:
-    """A convolution without padding, stride 1, in channels-last order, as products of matrices.
-
-    oneDNN's convolution lays the weights out anew in every call; of fc6's 411 MB that takes longer than one picture's whole trunk.
-    Args: maps, (N, C, H, W). Returns: (N, O, H - k + 1, W - k + 1).
-    """
-    k = fc.kernel_size[0]
-    windows = maps.unfold(2, k, 1).unfold(3, k, 1).permute(0, 2, 3, 4, 5, 1)  # N, h, w, k, k, C
-    weights = fc.weight.permute(0, 2, 3, 1).flatten(1)  # a view, in this order
-    parts = [
-        linear(part.flatten(3), weights, fc.bias)
-        for part in windows.split(max(1, ROWS // (windows.shape[1] * windows.shape[2])))
-    ]
-    return torch.cat(parts).permute(0, 3, 1, 2)
+            # Squares of LRN overflow half precision
+            is_float32 = name == "fc8" or isinstance(layer, nn.LocalResponseNorm)
+            values = values.float() if is_float32 else values.to(self.dtype)
+            if self.products and name == "fc6" and isinstance(layer, nn.Conv2d):
+                values = fc_channels_last(layer, values)
+            else:
+                values = layer(values)
+        return posterior(values), values
 
 
 class TorchRuntime:
-    """Weights in PyTorch, eagerly or compiled."""
+    """Weights in PyTorch, eager or compiled."""
 
     artifact = None
 
     def __init__(
-        self, net: VGG, device: str = "cpu", threads: int = 1, precision: str = "fp32", compiled: bool = False,
-        layout: torch.memory_format | None = None, where: str = "",
-    ):  # fmt: skip
-        """Takes `net` over: its layers are moved and converted.
+        self,
+        net: VGG,
+        device: str = "cpu",
+        threads: int = 1,
+        precision: str = "fp32",
+        compiled: bool = False,
+        layout: torch.memory_format | None = None,
+        where: str = "",
+    ):
+        """Take over a net: its layers are moved and converted.
 
-        Args: precision, one of TYPES; layout, by default the one that is usually fastest; where, the file with
-        the weights, for messages.
+        Args:
+            net: The net.
+            device: "cpu" or "cuda".
+            threads: On the CPU.
+            precision: Key of TYPES.
+            compiled: Use torch.compile.
+            layout: Of weights and activations; by default the one that is usually fastest.
+            where: The file with the weights, for messages.
         """
         torch.set_num_threads(threads)
         torch.backends.cudnn.allow_tf32 = False  # on by default; float32 means float32 here
         self.name = "torch-compile" if compiled else "torch"
-        self.spec, self.device, self.threads, self.precision = (
-            net.spec,
-            pick_device(device),
-            threads,
-            precision,
-        )
+        self.spec, self.threads, self.precision = net.spec, threads, precision
+        self.device = pick_device(device)
         layout = layout or memory_format(self.device, precision)
         self.settings, self.where = {"layout": str(layout)}, where or f"net {net.spec.arch}"
         products = self.device == "cpu" and layout == torch.channels_last and not compiled
-        self.forward = _Forward(net.eval(), TYPES[precision], layout, products).to(device)
-        if (
-            compiled
-        ):  # for any size at once: PyTorch gives up after some eight single ones, without a word
-            self.forward = torch.compile(self.forward, dynamic=True)
+        module = _Forward(net.eval(), TYPES[precision], layout, products).to(device)
+        self.forward: Callable[[Tensor], tuple[Tensor, Tensor]] = module
+        if compiled:  # for any size at once: PyTorch silently gives up after some eight single ones
+            self.forward = torch.compile(module, dynamic=True)
 
     @torch.inference_mode()
     def on_device(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Score a batch that is on the device, as `DeviceRuntime`."""
         return self.forward(pixels)
 
     def __call__(self, images: np.ndarray) -> Scores:
+        """Score a batch, as `Runtime`."""
         outputs = to_host(self.on_device(torch.from_numpy(images).to(self.device)))
         return checked(outputs, images, self.spec, self.where)

@@ -30,7 +30,7 @@ from tests.support.faulty_nets import softmax_before_average
 from tests.support.nets import save_net, thin_net
 from tests.support.run import run
 from tests.support.written import written_onnx
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import CheckFailed, InputError
 
 ROOT = Path(__file__).parents[3]

@@ -19,7 +19,7 @@ from tests.support.faulty_outputs import behind, twice_the_rows
 from tests.support.nets import save_net, thin_net
 from tests.support.run import run
 from tests.support.written import written_onnx
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 
 PROTOCOLS = ("dense", "dense-softmax-first", "centre", "multicrop", "ten", "googlenet")
 

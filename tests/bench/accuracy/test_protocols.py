@@ -14,7 +14,7 @@ from bench.accuracy.selection import select_rows
 from bench.models.model import ModelOptions, open_models
 from export.release import ExportOptions, export_onnx
 from tests.support.nets import CLASSES, save_net, thin_net
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.images.crops import VIEW_SETS, centre, corners_and_centre, offset, regular_grid
 from vgg_deploy.net.spec import NetSpec
 

@@ -40,7 +40,7 @@ from tests.support.faulty_nets import (
 )
 from tests.support.nets import CLASSES, picture, save_net, thin_net
 from tests.support.run import run
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.files import sha256

@@ -18,7 +18,7 @@ from train.__main__ import main as train
 from train.feed.frozen_features import Extraction, pool5_features
 from train.step import head_validation as maps
 from train.step.validation import BATCH
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.net.model import posterior
 from vgg_deploy.net.open_net import open_net

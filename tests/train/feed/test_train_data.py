@@ -17,7 +17,7 @@ from train.__main__ import main as train
 from train.feed.colour_statistics import Colours, measure_colours
 from train.pack import main as pack
 from train.record.contents import compare_contents, contents, describe_changes, keep_contents
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 

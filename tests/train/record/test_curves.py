@@ -21,7 +21,7 @@ from train.feed.augment import random_view
 from train.feed.colour_statistics import measure_colours
 from train.record.curves import apart, comparison, curves, draw_curves
 from train.record.history import read_histories
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.images.decode import read_image
 

@@ -14,7 +14,7 @@ from train.feed.loader import EpochBatches, Views, collate, train_batches
 from train.recipe.config import RECIPES, TrainConfig, learning_rate
 from train.step.health import Health
 from train.step.update import sgd
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.model import FROM_A
 

@@ -1,4 +1,7 @@
+"""The built-in images: the same everywhere, balanced, and not told apart by colour."""
+
 import hashlib
+import io
 
 import numpy as np
 import pytest
@@ -12,17 +15,15 @@ def digest(image: Image.Image) -> str:
     return hashlib.sha256(image.tobytes()).hexdigest()
 
 
-def test_a_picture_depends_on_its_number_alone():
+def test_an_image_depends_on_its_number_alone():
     forwards = [digest(render("train", i)) for i in range(6)]
     backwards = [digest(render("train", i)) for i in reversed(range(6))]
     assert forwards == backwards[::-1] and len(set(forwards)) == 6
     assert not set(forwards) & {digest(render("val", i)) for i in range(6)}
 
 
-def test_files_are_the_pictures_whoever_renders_them(own_cache):
+def test_files_are_the_images_whoever_renders_them(own_cache):
     """Oracle: the same JPEG encoded here, not in a worker process."""
-    import io
-
     dataset = built_in("val", 26)
     for i in (0, 7, 25):
         index = int(dataset.files[i].split("/")[1].removesuffix(".jpeg"))
@@ -37,12 +38,13 @@ def test_classes_are_balanced_and_labels_are_folders():
     counts = np.bincount(dataset.labels, minlength=len(CLASSES))
     assert set(counts) == {2, 3}
     assert all(
-        file.split("/")[0] == CLASSES[label] for file, label in zip(dataset.files, dataset.labels)
+        file.split("/")[0] == CLASSES[label]
+        for file, label in zip(dataset.files, dataset.labels, strict=True)
     )
     assert list(dataset.files) == sorted(dataset.files)
 
 
-def test_more_pictures_keep_those_there_and_replace_those_lost():
+def test_more_images_keep_the_existing_and_replace_the_lost():
     first = built_in("val", 26)
     kept, lost = first.path(3), first.path(4)
     times = kept.stat().st_mtime_ns
@@ -62,7 +64,7 @@ def test_sizes_and_shapes_are_those_of_photos():
 
 
 def test_colours_do_not_give_the_class_away():
-    """A nearest-centroid classifier on colour histograms, the usual shortcut, stays near chance (1 in 12)."""
+    """A nearest-centroid classifier on colour histograms, the usual shortcut, stays near chance."""
 
     def histogram(split, index):
         pixels = np.asarray(render(split, index).resize((48, 48))).reshape(-1, 3) // 64

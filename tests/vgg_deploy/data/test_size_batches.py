@@ -1,10 +1,12 @@
+"""Batches of equal size: every wanted image once, as Pillow rescales it."""
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from vgg_deploy.data import size_batches as batches
-from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.data.decode_pool import Scale
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
 
@@ -39,9 +41,9 @@ def test_batches_do_not_depend_on_the_number_of_decoders(photos):
     assert [b.indices.tolist() for b in one] == [b.indices.tolist() for b in four]
 
 
-def test_pictures_that_wait_are_bounded(photos, monkeypatch):
+def test_images_that_wait_are_bounded(photos, monkeypatch):
     dataset = open_dataset(photos, "val")
-    monkeypatch.setattr(batches, "HELD_BYTES", 40_000)
+    monkeypatch.setattr(batches, "MOST_WAITING_BYTES", 40_000)
     found = collected(dataset, (64, 96), batch=1000)
     assert sum(len(b.indices) for b in found) == 2 * len(dataset)
     assert max(len(b.indices) for b in found) < len(dataset)
@@ -69,7 +71,8 @@ def test_only_what_is_wanted_is_rescaled_or_decoded(photos_copy):
         scale: np.zeros(len(dataset), bool)
         for scale in (Scale(48, "bilinear"), Scale(48, "bicubic"))
     }
-    wanted[Scale(48, "bilinear")][[3, 7]] = wanted[Scale(48, "bicubic")][7] = True
+    wanted[Scale(48, "bilinear")][[3, 7]] = True
+    wanted[Scale(48, "bicubic")][7] = True
     dataset.path(5).unlink()  # not looked at
     found = {
         (b.scale, int(i)): image
@@ -92,16 +95,14 @@ def test_only_what_is_wanted_is_rescaled_or_decoded(photos_copy):
         )
 
 
-def test_batches_are_put_where_there_is_room_for_them(photos):
-    dataset, given = open_dataset(photos, "val"), []
+def test_batches_are_put_into_the_memory_that_is_allocated_for_them(photos):
+    dataset, allocated = open_dataset(photos, "val"), []
 
-    def room(shape):
-        given.append(np.empty(shape, np.uint8))
-        return given[-1]
+    def allocate(shape):
+        allocated.append(np.empty(shape, np.uint8))
+        return allocated[-1]
 
-    found = collected(dataset, (48, 64), room=room)
-    assert [batch.images is place for batch, place in zip(found, given, strict=True)] == [
-        True
-    ] * len(found)
+    found = collected(dataset, (48, 64), allocate=allocate)
+    assert all(batch.images is memory for batch, memory in zip(found, allocated, strict=True))
     for batch, usual in zip(found, collected(dataset, (48, 64)), strict=True):
         np.testing.assert_array_equal(batch.images, usual.images)

@@ -1,4 +1,4 @@
-"""Photos without labels: which folders are taken for such, and what is in them."""
+"""Images without labels: which folders are taken for such, and what is in them."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.support.nets import CLASSES, picture
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 from vgg_deploy.errors import InputError
 
@@ -23,9 +23,8 @@ def test_flat_photos_lack_labels(tmp_path):
         save(tmp_path / "photos" / name)
     assert lacks_labels(tmp_path / "photos")
     dataset = open_unlabelled(tmp_path / "photos")
-    assert (
-        dataset.files == ("a.png", "b.jpeg") and not dataset.labelled and len(dataset.labels) == 0
-    )
+    assert dataset.files == ("a.png", "b.jpeg")
+    assert not dataset.labelled and len(dataset.labels) == 0
     assert dataset.decode(0).shape[0] == 3 and len(dataset.subset(1)) == 1 and dataset.fingerprint()
 
 
@@ -41,7 +40,8 @@ def test_photos_in_a_tree_of_folders_lack_labels(tmp_path):
 
 
 def test_the_val_folder_counts_alone(tmp_path):
-    save(tmp_path / "val" / "a.jpeg"), save(tmp_path / "train" / "b.jpeg")
+    save(tmp_path / "val" / "a.jpeg")
+    save(tmp_path / "train" / "b.jpeg")
     assert lacks_labels(tmp_path) and open_unlabelled(tmp_path).files == ("val/a.jpeg",)
 
 
@@ -68,11 +68,8 @@ def test_class_folders_mean_labels(photos, tmp_path):
 
 
 def test_what_is_no_folder_of_photos(tmp_path):
-    assert (
-        not lacks_labels(tmp_path / "nowhere")
-        and not lacks_labels(tmp_path)
-        and not lacks_labels("s3://bucket/shards")
-    )
+    for root in (tmp_path / "nowhere", tmp_path, "s3://bucket/shards"):
+        assert not lacks_labels(root)
     with pytest.raises(InputError, match="nowhere"):
         open_unlabelled(tmp_path / "nowhere")
     with pytest.raises(InputError, match="has no images"):

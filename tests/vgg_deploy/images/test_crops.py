@@ -27,12 +27,12 @@ def test_googlenets_views_are_five_crops_and_the_whole_of_three_squares():
     """Oracle: torchvision's five_crop of the squares, on an image of different pixels."""
     for height, width in ((48, 91), (91, 48), (64, 64), (40, 41), (33, 97)):
         side = min(height, width)
-        places = torch.arange(height * width).view(1, height, width)
+        positions = torch.arange(height * width).view(1, height, width)
         first, last = (0, 0), (height - side, width - side)
         middle = (round(last[0] / 2), round(last[1] / 2))
         expected = []
         for top, left in (first, middle, last):
-            square = places[:, top : top + side, left : left + side]
+            square = positions[:, top : top + side, left : left + side]
             expected += [(int(crop[0, 0, 0]), CROP) for crop in tv.five_crop(square, CROP)]
             expected.append((top * width + left, side))
         found = VIEW_SETS["googlenet"](height, width, CROP)
@@ -83,20 +83,30 @@ def test_cells_of_a_fusion_are_written_out():
 
 @pytest.mark.parametrize(
     ("views", "count"),
-    [("dense", 1), ("dense-softmax-first", 1), ("multicrop", 25), ("centre", 1), ("ten", 5),
-     ("googlenet", 18)],
-)  # fmt: skip
+    [
+        ("dense", 1),
+        ("dense-softmax-first", 1),
+        ("multicrop", 25),
+        ("centre", 1),
+        ("ten", 5),
+        ("googlenet", 18),
+    ],
+)
 def test_views_of_one_image(views, count):
     assert views_per_image(Cell(0, 64, views, False), CROP) == count
 
 
 def test_what_the_protocols_average():
     assert {name: protocol.view_sets for name, protocol in PROTOCOLS.items()} == {
-        "dense": ("dense",), "multicrop": ("multicrop",), "multicrop+dense": ("multicrop", "dense"),
-        "centre": ("centre",), "ten": ("ten",), "googlenet": ("googlenet",),
+        "dense": ("dense",),
+        "multicrop": ("multicrop",),
+        "multicrop+dense": ("multicrop", "dense"),
+        "centre": ("centre",),
+        "ten": ("ten",),
+        "googlenet": ("googlenet",),
         "dense-softmax-first": ("dense-softmax-first",),
         "multicrop+dense-softmax-first": ("multicrop", "dense-softmax-first"),
-    }  # fmt: skip
+    }
     flips = {name: protocol.flips for name, protocol in PROTOCOLS.items()}
     assert flips.pop("centre") == (False,)
     assert flips.pop("ten") == flips.pop("googlenet") == (True,)

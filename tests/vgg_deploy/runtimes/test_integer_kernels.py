@@ -21,8 +21,7 @@ from export.verify.lint import lint, pair_sums
 from tests.support.nets import CLASSES, picture, thin_net
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.exported.metadata import Artifact
-from vgg_deploy.runtimes import OnnxRuntime
-from vgg_deploy.runtimes import integer_kernels as arithmetic
+from vgg_deploy.runtimes import OnnxRuntime, integer_kernels
 from vgg_deploy.runtimes.integer_kernels import check_arithmetic, kernel_errors
 
 WRITTEN = PRECISIONS["int8-cpu"]
@@ -30,7 +29,8 @@ EIGHT_BITS = replace(WRITTEN, weights=INT8)  # what saturates
 QEMU = shutil.which("qemu-x86_64")
 needs_qemu = pytest.mark.skipif(
     QEMU is None,
-    reason="qemu-x86_64 is not installed, so no CPU without VNNI can be emulated: apt-get install qemu-user",
+    reason="qemu-x86_64 is not installed, so no CPU without VNNI can be emulated: "
+    "apt-get install qemu-user",
 )
 
 
@@ -53,13 +53,16 @@ def write(path, precision, arch="A", form="uint8"):
 
 
 def saturating_products(activations: np.ndarray, weights: np.ndarray) -> int:
-    """vpmaddubsw and vpmaddwd by hand: pairs are added in 16 bits with saturation, then everything in 32 bits."""
+    """vpmaddubsw and vpmaddwd by hand: pairs saturate in 16 bits, then all is added in 32 bits."""
     pairs = activations.astype(int).reshape(-1, 2) * weights.astype(int).reshape(-1, 2)
     return int(np.clip(pairs.sum(1), -(2**15), 2**15 - 1).sum())
 
 
 def test_no_pair_of_products_of_a_written_file_saturates(tmp_path):
-    """Oracle: the instruction written out, with the largest activations and those that favour one sign, in several orders."""
+    """Oracle: the instruction written out, in several orders of the weights.
+
+    Activations are the largest ones, and those that favour one sign.
+    """
     path, _ = write(tmp_path / "new.onnx", WRITTEN)
     rng, tried = np.random.default_rng(0), 0
     for tensor in onnx.load(path).graph.initializer:
@@ -87,9 +90,8 @@ def test_the_lint_finds_weights_whose_products_may_saturate(tmp_path):
 
     assert findings(*write(tmp_path / "new.onnx", WRITTEN)) == []
     found = findings(*write(tmp_path / "old.onnx", EIGHT_BITS))
-    assert len(found) == 10 and all(
-        "saturates in the 16 bits of CPUs without VNNI" in text for text in found
-    )
+    assert len(found) == 10
+    assert all("saturates in the 16 bits of CPUs without VNNI" in text for text in found)
     assert found[0].startswith("conv1_1: two products of its weights and 255 sum to")
 
 
@@ -119,7 +121,7 @@ def test_fused_kernels_are_right_to_a_level_on_this_cpu(arch, form, tmp_path):
 def test_a_wrong_kernel_is_named_with_the_cpu(tmp_path, monkeypatch):
     """One value of one fused output is changed by two levels, as a wrong kernel would."""
     path, _ = write(tmp_path / "new.onnx", WRITTEN)
-    right = arithmetic._fused
+    right = integer_kernels._fused
 
     def wrong(*given):
         values = right(*given)
@@ -127,12 +129,13 @@ def test_a_wrong_kernel_is_named_with_the_cpu(tmp_path, monkeypatch):
         return values
 
     check_arithmetic(path, photos(1), "uint8", 1, "A.int8-cpu.onnx")
-    monkeypatch.setattr(arithmetic, "_fused", wrong)
-    monkeypatch.setattr(arithmetic, "cpu_instructions", lambda: ["avx2", "fma"])
-    with pytest.raises(
-        CheckFailed,
-        match=r"A.int8-cpu.onnx: .*this CPU \(avx2, fma\) compute 1 of 10 convolutions wrongly, conv2_1 first",
-    ):
+    monkeypatch.setattr(integer_kernels, "_fused", wrong)
+    monkeypatch.setattr(integer_kernels, "cpu_instructions", lambda: ["avx2", "fma"])
+    message = (
+        r"A.int8-cpu.onnx: .*this CPU \(avx2, fma\) compute 1 of 10 convolutions wrongly, "
+        "conv2_1 first"
+    )
+    with pytest.raises(CheckFailed, match=message):
         check_arithmetic(path, photos(1), "uint8", 1, "A.int8-cpu.onnx")
 
 
@@ -153,29 +156,33 @@ ON_ANOTHER_CPU = textwrap.dedent("""
 
 
 def emulated(cpu: str, images: np.ndarray, *paths) -> list[np.ndarray]:
-    """The first output of every file, fused and as written, on an emulated CPU. Only ONNX Runtime runs there."""
-    np.save(paths[0].parent / "images.npy", images)
-    command = [
-        QEMU,
-        "-cpu",
-        cpu,
-        sys.executable,
-        "-c",
-        ON_ANOTHER_CPU,
-        paths[0].parent / "images.npy",
-        *paths,
-    ]
+    """The first output of every file, fused and as written, on an emulated CPU.
+
+    Only ONNX Runtime runs there.
+    """
+    stored = paths[0].parent / "images.npy"
+    np.save(stored, images)
+    command = [QEMU, "-cpu", cpu, sys.executable, "-c", ON_ANOTHER_CPU, stored, *paths]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return [np.array(values) for values in json.loads(done.stdout.splitlines()[-1])]
 
 
 def one_convolution(path, weight: int):
-    """uint8 (1, 16, 8, 8) -> quantized 3x3 convolution, all weights the same, in a form that ONNX Runtime fuses."""
-    held = {
-        "in.scale": np.float32(1), "in.zero": np.uint8(0), "w": np.full((4, 16, 3, 3), weight, np.int8), "w.scale": np.ones(4, np.float32),
-        "w.zero": np.zeros(4, np.int8), "b": np.zeros(4, np.float32), "out.scale": np.float32(2**15), "out.zero": np.uint8(0),
-    }  # fmt: skip
+    """Write uint8 (1, 16, 8, 8) -> quantized 3x3 convolution in a form that ONNX Runtime fuses.
+
+    All weights are the same.
+    """
+    arrays = {
+        "in.scale": np.float32(1),
+        "in.zero": np.uint8(0),
+        "w": np.full((4, 16, 3, 3), weight, np.int8),
+        "w.scale": np.ones(4, np.float32),
+        "w.zero": np.zeros(4, np.int8),
+        "b": np.zeros(4, np.float32),
+        "out.scale": np.float32(2**15),
+        "out.zero": np.uint8(0),
+    }
     nodes = [
         helper.make_node("DequantizeLinear", ["image", "in.scale", "in.zero"], ["x"]),
         helper.make_node("DequantizeLinear", ["w", "w.scale", "w.zero"], ["v"], axis=0),
@@ -185,7 +192,7 @@ def one_convolution(path, weight: int):
     ]
     inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 16, 8, 8])]
     outputs = [helper.make_tensor_value_info("result", TensorProto.FLOAT, [1, 4, 6, 6])]
-    stored = [numpy_helper.from_array(np.asarray(values), name) for name, values in held.items()]
+    stored = [numpy_helper.from_array(np.asarray(values), name) for name, values in arrays.items()]
     graph = helper.make_graph(nodes, "one", inputs, outputs, stored)
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path
@@ -196,25 +203,26 @@ def one_convolution(path, weight: int):
 @needs_qemu
 @pytest.mark.parametrize("cpu", ["Haswell", "Skylake-Server"])
 def test_the_worst_case_by_hand_without_vnni(cpu, tmp_path):
-    """144 products of 255 and the largest weight. 127 shows that the emulated CPU saturates: 72 pairs of 32,767."""
-    old, new = (
-        one_convolution(tmp_path / "old.onnx", 127),
-        one_convolution(tmp_path / "new.onnx", 64),
-    )
+    """144 products of 255 and the largest weight.
+
+    With 127 the emulated CPU saturates: 72 pairs of 32,767.
+    """
+    old = one_convolution(tmp_path / "old.onnx", 127)
+    new = one_convolution(tmp_path / "new.onnx", 64)
     images = np.full((1, 16, 8, 8), 255, np.uint8)
     fused_old, written_old, fused_new, written_new = (
         values.max() / 2**15 for values in emulated(cpu, images, old, new)
     )
-    assert written_old == np.rint(144 * 255 * 127 / 2**15) and fused_old == np.rint(
-        72 * 32767 / 2**15
-    )
+    assert written_old == np.rint(144 * 255 * 127 / 2**15)
+    assert fused_old == np.rint(72 * 32767 / 2**15)
     assert fused_new == written_new == np.rint(144 * 255 * 64 / 2**15)
 
 
 @needs_qemu
 def test_a_net_without_vnni(tmp_path):
-    """8-bit weights go wrong there, which shows that the emulation is of the right thing; what is written does not."""
-    old, new = write(tmp_path / "old.onnx", EIGHT_BITS)[0], write(tmp_path / "new.onnx", WRITTEN)[0]
+    """8-bit weights go wrong there, so the emulation has the fault; files of ours do not."""
+    old, _ = write(tmp_path / "old.onnx", EIGHT_BITS)
+    new, _ = write(tmp_path / "new.onnx", WRITTEN)
     images = photos(4)
     fused_old, written_old, fused_new, written_new = emulated("Haswell", images, old, new)
 

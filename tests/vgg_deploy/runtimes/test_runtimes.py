@@ -1,6 +1,9 @@
+"""One contract for all runtimes, and files that no runtime may open."""
+
 import importlib.util
 import json
 import shutil
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import onnx
@@ -20,8 +23,16 @@ from vgg_deploy.exported.metadata import KEY, Artifact, manifest_path
 from vgg_deploy.exported.trt_manifest import InputShape, Profile
 from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.files import sha256
-from vgg_deploy.runtimes import PACKAGES as runtime_names
-from vgg_deploy.runtimes import OnnxRuntime, Scores, WrongOutputs, open_runtime, pytorch
+from vgg_deploy.net import fully_connected
+from vgg_deploy.runtimes import (
+    PACKAGES,
+    OnnxRuntime,
+    Scores,
+    WrongOutputs,
+    open_runtime,
+    packages,
+    runtime_version,
+)
 from vgg_deploy.runtimes.contract import checked, page_locked
 from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
 
@@ -79,14 +90,15 @@ def on_gpu(*modules: str):
     ids=lambda way: "-".join(filter(None, way)),
 )
 def runtime(request, tmp_path, checkpoint):
-    """Every runtime on every device, opened as a user would; those that this machine lacks are skipped with the reason."""
+    """Every runtime on every device, opened as a user would.
+
+    Those that this machine lacks are skipped with the reason.
+    """
     name, device, form = request.param
+    if name == "graphs":
+        return GraphedRuntime(open_runtime(checkpoint, device, 2))
     if form is None:
-        return (
-            GraphedRuntime(open_runtime(checkpoint, device, 2))
-            if name == "graphs"
-            else open_runtime(checkpoint, device, 2, name)
-        )
+        return open_runtime(checkpoint, device, 2, name)
     path = write(tmp_path, form)
     if name.startswith("onnxruntime"):
         return open_runtime(path, device, 2, name)
@@ -100,7 +112,7 @@ def runtime(request, tmp_path, checkpoint):
 
 @pytest.mark.parametrize("size", [(1, 32, 32), (3, 64, 97), (2, 130, 45)])
 def test_contract(runtime, size):
-    """Oracle: the net's own convolutions in float64, the average and the softmax written out in NumPy."""
+    """Oracle: the net's convolutions in float64; average and softmax written out in NumPy."""
     images = np.random.default_rng(1).integers(0, 256, (size[0], 3, *size[1:]), np.uint8)
     before = images.copy()
     scores = runtime(images)
@@ -117,30 +129,33 @@ def test_contract(runtime, size):
     np.testing.assert_allclose(scores.posterior.sum(1), 1, atol=1e-6)
     np.testing.assert_array_equal(images, before)
     assert runtime.spec == thin_net("B").spec
-    assert (runtime.threads, runtime.precision) == (2, "fp32") and runtime.name in runtime_names
+    assert (runtime.threads, runtime.precision) == (2, "fp32") and runtime.name in PACKAGES
     if runtime.device == "cuda":
         on_device = runtime.on_device(torch.from_numpy(images).cuda())
         np.testing.assert_array_equal(on_device[0].cpu().numpy(), scores.posterior)
         np.testing.assert_array_equal(on_device[1].cpu().numpy(), scores.score_map)
 
 
-def refusal(path, **more) -> str:
-    with pytest.raises(InputError) as refused:
+def refused(path, **more) -> InputError:
+    with pytest.raises(InputError) as caught:
         open_runtime(path, **more)
-    assert refused.value.exit_code == 2
-    return refused.value.message
+    assert caught.value.exit_code == 2
+    return caught.value
+
+
+def refusal(path, **more) -> str:
+    return refused(path, **more).message
 
 
 @pytest.mark.skipif(
     torch.cuda.is_available(), reason="this machine has the GPU whose absence is tested"
 )
 def test_a_device_that_is_not_there_is_an_error_not_another_device(tmp_path, checkpoint):
-    assert "device cuda" in refusal(checkpoint, device="cuda") and "--device cpu" in refusal(
-        checkpoint, device="cuda"
-    )
-    path = write(tmp_path)
-    message = refusal(path, device="cuda")
-    assert "device cuda" in message and "--device cpu" in message
+    error = refused(checkpoint, device="cuda")
+    assert "PyTorch sees no CUDA GPU; run on the CPU" in error.message and error.about == "device"
+    error = refused(write(tmp_path), device="cuda")
+    assert "device cuda" in error.message and "run it on the CPU" in error.message
+    assert error.about == "device"
 
 
 def test_files_that_are_no_model(tmp_path):
@@ -153,7 +168,7 @@ def test_files_that_are_no_model(tmp_path):
 
 
 def test_a_file_with_damaged_bytes_is_refused_or_loads(tmp_path):
-    """300 random damages of the graph's own bytes: never another exception than the one with a message."""
+    """300 random damages of the graph's own bytes: never an exception without a message."""
     path, rng = write(tmp_path), np.random.default_rng(0)
     whole = path.read_bytes()
     refused = 0
@@ -178,8 +193,8 @@ def test_an_onnx_file_of_somebody_else_has_no_preprocessing(tmp_path):
 
 def with_metadata(tmp_path, **changes):
     model = onnx.load(write(tmp_path))
-    held = json.loads(model.metadata_props[0].value)
-    helper.set_model_props(model, {KEY: json.dumps({**held, **changes})})
+    metadata = json.loads(model.metadata_props[0].value)
+    helper.set_model_props(model, {KEY: json.dumps({**metadata, **changes})})
     onnx.save(model, tmp_path / "changed.onnx")
     return tmp_path / "changed.onnx"
 
@@ -192,7 +207,9 @@ def test_metadata_that_does_not_fit_the_graph_is_refused(tmp_path):
     )
     assert "metadata version 9" in refusal(with_metadata(tmp_path, version=9))
     assert "input form 'yuv'" in refusal(with_metadata(tmp_path, input="yuv"))
-    assert "damaged" in refusal(with_metadata(tmp_path, spec=3))
+    assert "spec is 3, expected: object; export it again" in refusal(
+        with_metadata(tmp_path, spec=3)
+    )
 
 
 def test_a_file_changed_since_its_export_is_refused(tmp_path):
@@ -204,7 +221,9 @@ def test_a_file_changed_since_its_export_is_refused(tmp_path):
     onnx.save(model, path)
     assert "changed since it was exported" in refusal(path)
     manifest_path(path).write_text("[]")
-    assert "not a manifest" in refusal(path)
+    assert f"is not a JSON object; export {path.name} again" in refusal(path)
+    manifest_path(path).write_text("{}")
+    assert f"has no 'sha256'; export {path.name} again" in refusal(path)
 
 
 def test_two_onnxruntime_wheels_are_named(tmp_path, monkeypatch):
@@ -217,37 +236,60 @@ def test_two_onnxruntime_wheels_are_named(tmp_path, monkeypatch):
         )
     path = write(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    with pytest.raises(
-        InputError, match="onnxruntime 1.0 and onnxruntime-gpu .* are both installed"
-    ) as refused:
+    both = "onnxruntime 1.0 and onnxruntime-gpu .* are both installed"
+    with pytest.raises(InputError, match=both) as caught:
         OnnxRuntime(path)
-    assert "pip uninstall" in refused.value.message
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in caught.value.message
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "onnxruntime-gpu"])
+def test_either_onnxruntime_wheel_is_found(package, monkeypatch):
+    """The one without a GPU is the only one for macOS and for Linux on ARM."""
+    monkeypatch.setattr(packages, "version", only(package))
+    assert packages.runtime_package("onnxruntime") == package
+    assert packages.runtime_package("onnxruntime-tensorrt") == package
+    assert runtime_version("onnxruntime") == "1.31"
+
+
+def test_a_runtime_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(packages, "version", only("torch"))
+    missing = "onnxruntime is not installed; pip install onnxruntime or onnxruntime-gpu"
+    with pytest.raises(InputError, match=missing):
+        runtime_version("onnxruntime")
+
+
+def only(installed: str):
+    """`importlib.metadata.version` on a machine with one package."""
+
+    def version(package: str) -> str:
+        if package != installed:
+            raise PackageNotFoundError(package)
+        return "1.31"
+
+    return version
 
 
 @pytest.mark.parametrize(
     ("count", "height", "width"), [(1, 7, 7), (3, 7, 9), (2, 30, 23), (40, 8, 8)]
 )
 def test_fc6_as_products_is_its_convolution(count, height, width, monkeypatch):
-    """Oracle: the convolution in float64. Also where the map alone is more than what is multiplied at once."""
-    monkeypatch.setattr(pytorch, "ROWS", 100)
+    """Oracle: the convolution in float64. Also if one map is more than is multiplied at once."""
+    monkeypatch.setattr(fully_connected, "ROWS", 100)
     torch.manual_seed(0)
     fc = torch.nn.Conv2d(12, 20, 7).to(memory_format=torch.channels_last)
     maps = torch.randn(count, 12, height, width).to(memory_format=torch.channels_last)
     with torch.no_grad():
-        found, wanted = pytorch.product(fc, maps), fc.double()(maps.double())
-    assert found.shape == wanted.shape
-    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5)
+        found = fully_connected.fc_channels_last(fc, maps)
+        expected = fc.double()(maps.double())
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA GPU here")
-def test_page_locked_room_stays_page_locked_as_an_array():
+def test_page_locked_memory_stays_page_locked_as_an_array():
     pixels = page_locked((2, 3, 40, 50))
-    assert (
-        pixels.shape == (2, 3, 40, 50)
-        and pixels.dtype == np.uint8
-        and torch.from_numpy(pixels).is_pinned()
-        and torch.from_numpy(pixels[:1]).is_pinned()
-    )
+    assert pixels.shape == (2, 3, 40, 50) and pixels.dtype == np.uint8
+    assert torch.from_numpy(pixels).is_pinned() and torch.from_numpy(pixels[:1]).is_pinned()
 
 
 def rewritten(tmp_path, name, change):
@@ -259,7 +301,7 @@ def rewritten(tmp_path, name, change):
 
 
 def declared(graph, output, kind, shape):
-    """Let the graph say something else of an output."""
+    """Let the graph declare another type and shape of an output."""
     value = next(value for value in graph.output if value.name == output)
     value.CopyFrom(helper.make_tensor_value_info(output, kind, shape))
 
@@ -292,13 +334,13 @@ def more_of_the_map(graph):
     ],
 )
 def test_outputs_of_other_shapes_are_a_fault_of_the_file(tmp_path, change, name, found):
-    """What a graph declares says nothing of them; each call is looked at."""
+    """They need not be what the graph declares, so each call is checked."""
     runtime = open_runtime(rewritten(tmp_path, "evil.onnx", change))
     images = np.zeros((3, 3, 64, 96), np.uint8)
-    with pytest.raises(
-        WrongOutputs,
-        match=f"evil.onnx: its {name} for 3 images of 64x96 is float32 {found} and should be float32",
-    ) as failed:
+    message = (
+        f"evil.onnx: its {name} for 3 images of 64x96 is float32 {found} and should be float32"
+    )
+    with pytest.raises(WrongOutputs, match=message) as failed:
         runtime(images)
     assert failed.value.exit_code == 1
 
@@ -360,8 +402,8 @@ def test_errors_of_onnxruntime_in_a_call_name_the_file(tmp_path):
     spec = json.loads(thin_net("B", crop=32).spec.to_json())
     net = thin_net("B", crop=64)
     model = onnx.load(write(tmp_path, net=net))
-    held = json.loads(model.metadata_props[0].value)
-    helper.set_model_props(model, {KEY: json.dumps({**held, "spec": spec})})
+    metadata = json.loads(model.metadata_props[0].value)
+    helper.set_model_props(model, {KEY: json.dumps({**metadata, "spec": spec})})
     onnx.save(model, tmp_path / "small.onnx")
     with pytest.raises(
         InputError, match="small.onnx: ONNX Runtime cannot run it on 2 images of 32x48"
