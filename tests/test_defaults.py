@@ -4,12 +4,12 @@ import re
 from dataclasses import fields
 
 from bench.cli import main as vgg_bench
-from bench.request import Request
+from bench.request import BenchRequest
 from export.cli import main as vgg_export
 from export.settings.export_options import EngineOptions, ExportOptions
 from train.__main__ import main as train
 from train.recipe.config import TrainConfig
-from train.session import RunSettings
+from train.options.run_settings import RunSettings
 
 
 def given_nothing(command) -> dict:
@@ -32,8 +32,8 @@ def test_export():
 def test_bench():
     """The request has the options' names; where it has defaults too, they are the same."""
     params = given_nothing(vgg_bench)
-    assert set(Request._fields) == set(params)
-    for name, default in Request._field_defaults.items():
+    assert set(BenchRequest._fields) == set(params)
+    for name, default in BenchRequest._field_defaults.items():
         assert params[name] == default, name
 
 

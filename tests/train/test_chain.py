@@ -207,7 +207,7 @@ def test_what_is_done_is_skipped_and_another_net_adds_its_stages(trained, photos
 def test_another_recipe_is_refused_in_a_chains_folder(trained, photos, here):
     again = ["--arch", "C", "--chain", "paper", "--data", photos, *SHORT, "--out", trained]
     said = run(train, *again, "--lr", "0.002", code=2)
-    assert "begun with other options (lr)" in said and "another --out" in said
+    assert "started with other options (lr)" in said and "another --out" in said
     assert "(fine_tune)" in run(train, *again, "--fine-tune-epochs", "7", code=2)
 
 
@@ -258,7 +258,7 @@ def test_a_chain_cut_off_in_its_second_stage_goes_on(photos, here):
             assert load_checkpoint(folder / "B-256" / "last.pt").training["step"] < 24
             said = run(train, *on, "--workers", "0", "--threads", "1")
             assert (
-                "Going on with" in said
+                "Resuming" in said
                 and said.count("Done:") == 1
                 and (folder / "A-256" / "last.pt").stat().st_mtime_ns == kept
             )

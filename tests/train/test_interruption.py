@@ -245,7 +245,7 @@ def test_a_file_that_may_not_grow_keeps_the_previous_checkpoint(
         f"{stopped / 'last.pt'}: writing failed (File too large); what was there before is untouched"
         in said
     )
-    assert f"Make room and go on with: python -m train --resume {stopped}" in said
+    assert f"Free some disk space and resume with: python -m train --resume {stopped}" in said
     training = warm.train(here, "--resume", stopped, "--threads", "1", "--workers", "0")
     assert training.wait() == 0, training.said()
     assert_same(stopped, unbroken)
@@ -278,7 +278,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint(warm, photos, stopped, here):
 def test_a_folder_has_one_training_process(warm, photos, stopped, here):
     """Whichever way it meets the folder; and a loader process that outlives a killed one for a moment does not count."""
     first = warm.train(here, "--resume", stopped, "--threads", "1", "--workers", "1")
-    until(lambda: "Going on with" in first.log.read_text())
+    until(lambda: "Resuming" in first.log.read_text())
     first.send(signal.SIGSTOP)
     assert "another process is training here" in run(train, "--resume", stopped, code=2)
     first.send(signal.SIGKILL)
@@ -308,7 +308,7 @@ def test_resume_alone_finds_a_run_that_was_killed_before_its_first_checkpoint(wa
     (here / "runs" / "new" / "last.pt").unlink(missing_ok=True)
     said = run(train, "--resume", "--threads", "1", "--workers", "0")
     assert (
-        f"{here / 'runs' / 'new'} has no checkpoint yet: beginning at step 0"
+        f"{here / 'runs' / 'new'} has no checkpoint yet: starting at step 0"
         in said.replace("runs/new has", f"{here}/runs/new has")
         and "Done" in said
     )
@@ -332,7 +332,7 @@ def test_tables_survive_a_machine_that_stopped_within_a_line(stopped):
     assert rows.count("\n") > 1
     for rest in ("4,1,0.0", "\0\0\0\0\0", "9999,9,0.003,1.0,50.0,100.0\n", "\0,1,2,3,4,5\n"):
         Run(stopped).steps.write_text(rows + rest)
-        Run(stopped).start_from(Run(stopped).load_last()[1])
+        Run(stopped).reset_to(Run(stopped).load_last()[1])
         assert Run(stopped).steps.read_text().split() == rows.split()
 
 

@@ -15,7 +15,7 @@ from train.__main__ import main as train
 from train.pack import main as pack
 from train.recipe.config import INITS, TrainConfig
 from train.recipe.number_ranges import RECIPE_LIMITS, NumberRange
-from train.recipe_options import Number, parse_side
+from train.options.option_types import Number, parse_side
 from vgg_deploy.errors import InputError
 from vgg_deploy.net import model
 

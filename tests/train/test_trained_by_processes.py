@@ -21,7 +21,7 @@ from train.feed.examples import Examples
 from train.feed.loader import EpochBatches, Views, train_batches
 from train.first_weights import random_net
 from train.recipe.config import TrainConfig
-from train.record.run_folder import State
+from train.record.state import State
 from train.step.health import Health
 from train.step.loop import fit
 from train.step.trainee import dropout_masks, shape_for_training
@@ -261,7 +261,7 @@ def test_torchrun_begins_again_and_passes_on_signals(warm, photos, here):
     until(lambda: (folder / "best.pt").exists(), 120)
     first = workers_of(process)
     os.kill(first[1], signal.SIGKILL)
-    until(lambda: "Going on with" in log.read_text(), 120)
+    until(lambda: "Resuming" in log.read_text(), 120)
     kept = len(pd.read_csv(folder / "metrics.csv"))
     until(lambda: len(pd.read_csv(folder / "metrics.csv")) > kept, 120)
     second = workers_of(process)

@@ -91,6 +91,7 @@ RECIPE_LIMITS = {
 SIDE_LIMITS = NumberRange(32, MOST_SIDE)  # pixels; each end of S
 IMAGES = NumberRange(1, 1_000_000_000)
 CHECKPOINT_EVERY = NumberRange(1, 1_000_000_000)  # updates
+DEFAULT_CHECKPOINT_EVERY = 1000
 IMAGES_PER_SHARD = NumberRange(1, 100_000_000)
 
 

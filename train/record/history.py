@@ -3,7 +3,7 @@
 import math
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -12,7 +12,7 @@ from train.recipe.stages import CHAIN_FILE
 from train.record.run_folder import Run
 from train.record.tables import COLUMNS, LATER_COLUMNS, STEP_COLUMNS
 from vgg_deploy.errors import InputError
-from vgg_deploy.json_files import read_json
+from vgg_deploy.json_files import read_json_object
 from vgg_deploy.net.checkpoint import load_checkpoint
 
 
@@ -134,13 +134,12 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 def _stage_names(path: Path) -> list[str]:
     """The names of a chain's stages, from its chain.json."""
-    saved = read_json(path)
+    hint = "give the folder of one stage instead"
+    saved: dict[str, Any] = read_json_object(path, hint)
     try:
         return [str(stage["name"]) for stage in saved["stages"]]
     except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: damaged ({error!r}); give the folder of one stage instead"
-        ) from None
+        raise InputError(f"{path}: damaged ({error!r})", hint) from None
 
 
 def _whole_lines(path: Path) -> list[str]:

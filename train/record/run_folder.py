@@ -64,9 +64,7 @@ class Run:
         self.config = folder / "config.json"
 
     @classmethod
-    def create(
-        cls, folder: Path | None, config: TrainConfig, sources: Mapping[str, Any]
-    ) -> "Run":
+    def create(cls, folder: Path | None, config: TrainConfig, sources: Mapping[str, Any]) -> "Run":
         """Claim a folder for one run and write config.json.
 
         If several processes ask for the same folder at the same time, one gets it. Default names

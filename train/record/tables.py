@@ -19,9 +19,7 @@ LATER_COLUMNS = ("val_images",)  # empty in the first rows of runs that an earli
 STEP_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_top1_error_pct", "images_per_s")
 
 
-def write_table(
-    path: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, object]]
-) -> None:
+def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, object]]) -> None:
     """Write a whole table."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns)
@@ -64,9 +62,7 @@ def rows_up_to(path: Path, step: int) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8", errors="replace") as file:
-        return [
-            row for row in csv.DictReader(file) if _is_whole(row) and int(row["step"]) <= step
-        ]
+        return [row for row in csv.DictReader(file) if _is_whole(row) and int(row["step"]) <= step]
 
 
 def _is_whole(row: dict[str, str]) -> bool:

@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import NoReturn
 
-from train.record.run_folder import Keeper, State
+from train.record.keeper import Keeper
+from train.record.state import State
 from train.step.update import Updater
 from vgg_deploy.errors import CheckFailed
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from train.feed.examples import Examples
 from train.recipe.config import TrainConfig, learning_rate
-from train.record.run_folder import Keeper, State
+from train.record.keeper import Keeper
+from train.record.state import State
 from train.step.health import Health, diverged, refuse_spoilt
 from train.step.step_metrics import StepMetrics
 from train.step.stop_signals import Signals

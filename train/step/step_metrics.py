@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.record.run_folder import Keeper, State
+from train.record.keeper import Keeper
+from train.record.state import State
 from train.step.health import Health, diverged, overflown
 from train.step.update import Updater
 

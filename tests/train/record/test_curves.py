@@ -144,7 +144,7 @@ def test_a_chain_draws_its_stages_one_after_another(here, photos):
     for axes in (loss, error, rate):
         assert axes.get_xlim() == (0, 36)
         for name in ("D-256", "D-384", "D-jitter"):
-            assert line(axes, f"begin of {name}")[:, 0].tolist() == [begins[name][0]] * 2
+            assert line(axes, f"start of {name}")[:, 0].tolist() == [begins[name][0]] * 2
     for which, (name, (begin, s)) in enumerate(begins.items()):
         epochs = pd.read_csv(here / "paper" / name / "metrics.csv")
         np.testing.assert_allclose(
@@ -202,7 +202,7 @@ def test_other_files_of_a_folder_that_cannot_be_drawn_are_named(copied, here):
         train, "--plot", copied, code=2
     )
     (copied / "chain.json").write_text("[]")
-    assert "chain.json: damaged" in run(train, "--plot", copied, code=2)
+    assert "chain.json: is not a JSON object" in run(train, "--plot", copied, code=2)
     (copied / "chain.json").write_text('{"stages": [{"name": "A"}]}')
     assert "no stage of this chain has finished an epoch yet" in run(
         train, "--plot", copied, code=2
