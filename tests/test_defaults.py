@@ -8,8 +8,8 @@ from bench.request import BenchRequest
 from export.cli import main as vgg_export
 from export.settings.export_options import EngineOptions, ExportOptions
 from train.__main__ import main as train
-from train.recipe.config import TrainConfig
 from train.options.run_settings import RunSettings
+from train.recipe.config import TrainConfig
 
 
 def given_nothing(command) -> dict:

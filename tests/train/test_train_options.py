@@ -10,33 +10,19 @@ import click
 import pandas as pd
 import pytest
 
+from tests.support.options import options
 from tests.support.run import run
 from train.__main__ import main as train
+from train.options.option_types import Number, parse_side
 from train.pack import main as pack
 from train.recipe.config import INITS, TrainConfig
 from train.recipe.number_ranges import RECIPE_LIMITS, NumberRange
-from train.options.option_types import Number, parse_side
 from vgg_deploy.errors import InputError
 from vgg_deploy.net import model
 
-THIN = [
-    "--arch",
-    "A",
-    "--width",
-    "0.0625",
-    "--crop",
-    "32",
-    "--side",
-    "32:48",
-    "--batch",
-    "16",
-    "--init",
-    "he",
-    "--workers",
-    "0",
-    "--threads",
-    "1",
-]
+THIN = options(
+    "--arch A --width 0.0625 --crop 32 --side 32:48 --batch 16 --init he --workers 0 --threads 1"
+)
 ZERO_IS_FINE = {
     "--most-drops",
     "--weight-decay",
@@ -150,13 +136,17 @@ def test_a_record_refuses_what_its_option_refuses(name, value):
         TrainConfig(**{name: value})
 
 
-def test_a_damaged_config_is_named(here, photos):
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [(-1.0, "--lr -1.0 is too small"), (float("nan"), "contains NaN, not a number")],
+)
+def test_a_damaged_config_is_named(here, photos, rate, message):
     run(train, *THIN, "--data", photos, "--epochs", "1", "--out", here / "run")
     path = here / "run" / "config.json"
-    held = json.loads(path.read_text())
-    held["config"]["lr"] = float("nan")
-    path.write_text(json.dumps(held))
-    assert f"{path}: --lr nan is not a number" in run(train, "--resume", here / "run", code=2)
+    content = json.loads(path.read_text())
+    content["config"]["lr"] = rate
+    path.write_text(json.dumps(content))
+    assert f"{path}: {message}" in run(train, "--resume", here / "run", code=2)
 
 
 def test_the_draws_have_their_names_in_one_place_more():
@@ -207,16 +197,7 @@ def test_every_listed_drop_happens_and_is_printed(here, photos):
     said = run(
         train,
         *THIN,
-        "--data",
-        photos,
-        "--epochs",
-        "6",
-        "--lr",
-        "0.001",
-        "--lr-drops",
-        "1,2,3,4",
-        "--out",
-        here / "run",
+        *options(f"--data {photos} --epochs 6 --lr 0.001 --lr-drops 1,2,3,4 --out {here / 'run'}"),
     )
     assert "LR 0.001 divided by 10 after epochs 1, 2, 3, 4, momentum" in said
     assert rates(here / "run") == pytest.approx([1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-7], rel=1e-12)
@@ -236,14 +217,7 @@ def test_what_is_printed_is_what_the_rate_does(here, photos, drops, most):
     said = run(
         train,
         *THIN,
-        "--data",
-        photos,
-        "--epochs",
-        "4",
-        "--lr",
-        "1e-20",
-        "--lr-drops",
-        drops,
+        *options(f"--data {photos} --epochs 4 --lr 1e-20 --lr-drops {drops}"),
         *more,
         "--out",
         here / "run",
@@ -255,13 +229,13 @@ def test_what_is_printed_is_what_the_rate_does(here, photos, drops, most):
         ("1", None): "LR 1e-20 divided by 10 after epochs 1,",
     }[drops, most]
     assert printed in said
-    wanted = {
+    drops_before = {
         ("plateau", "0"): (0, 0, 0, 0),
         ("plateau", "1"): (0, 0, 1, 1),
         ("1,2", "2"): (0, 1, 2, 2),
         ("1", None): (0, 1, 1, 1),
     }[drops, most]
-    assert rates(here / "run") == pytest.approx([1e-20 / 10**n for n in wanted], rel=1e-12)
+    assert rates(here / "run") == pytest.approx([1e-20 / 10**n for n in drops_before], rel=1e-12)
 
 
 def test_drops_of_the_recipe_that_come_too_late_are_not_printed_as_drops(here):
@@ -274,7 +248,7 @@ def test_drops_of_the_recipe_that_come_too_late_are_not_printed_as_drops(here):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("given", "message"),
     [
         (["--lr-drops=-3"], "--lr-drops -3: epochs count from 1"),
         (["--lr-drops", "0,3"], "--lr-drops 0,3: epochs count from 1"),
@@ -292,10 +266,8 @@ def test_drops_of_the_recipe_that_come_too_late_are_not_printed_as_drops(here):
         (["--lr-drops", "1e1"], "neither `plateau` nor a list of epochs"),
     ],
 )
-def test_drops_that_contradict_are_refused(here, options, message):
-    assert message in run(
-        train, *THIN, "--data", here / "nowhere", "--epochs", "9", *options, code=2
-    )
+def test_drops_that_contradict_are_refused(here, given, message):
+    assert message in run(train, *THIN, "--data", here / "nowhere", "--epochs", "9", *given, code=2)
     assert not list(here.iterdir())
 
 
@@ -308,19 +280,10 @@ def test_drops_that_fall_together_in_a_fine_tuned_stage_are_refused(here, photos
     thin = [option for option in THIN if option not in ("--side", "32:48")]
     chain = [
         *thin,
-        "--arch",
-        "D",
-        "--chain",
-        "paper",
-        "--data",
-        photos,
-        "--epochs",
-        "8",
-        "--lr-drops",
-        "5,6,7",
-        "--fine-tune-epochs",
-        "2",
-        "--plan",
+        *options(
+            f"--arch D --chain paper --data {photos} --epochs 8 --lr-drops 5,6,7 "
+            "--fine-tune-epochs 2 --plan"
+        ),
     ]
     said = run(train, *chain, code=2)
     assert (
@@ -366,11 +329,7 @@ def test_the_largest_seed_trains(here, photos):
     run(
         train,
         *THIN,
-        "--data",
-        photos,
-        "--epochs",
-        "1",
-        "--seed",
+        *options(f"--data {photos} --epochs 1 --seed"),
         str(2**63 - 1),
         "--out",
         here / "run",

@@ -140,6 +140,11 @@ def option_of(field: str) -> str:
     return field if field in ("momentum", "colour_shift") else f"--{field.replace('_', '-')}"
 
 
+def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{field} {value!r} is unknown; choose one of {', '.join(choices)}")
+
+
 RECIPES = {
     "paper": TrainConfig(),
     # For two cores and the built-in images: an eighth of the channels at a small crop, scale
@@ -188,8 +193,3 @@ def _plateaus(errors: list[float], patience: int) -> int:
             plateaus += 1
             since = 0
     return plateaus
-
-
-def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{field} {value!r} is unknown; choose one of {', '.join(choices)}")
