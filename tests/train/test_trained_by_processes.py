@@ -127,7 +127,7 @@ def test_two_processes_learn_what_one_does(warm, photos_copy, here):
 
 
 def test_a_process_with_not_one_readable_image_takes_part(warm, photos_copy, here):
-    """Batches of 2: the process with the unreadable image has none, the other one makes the update."""
+    """Batches of 2: the process with the unreadable image has none, the other makes the update."""
     (photos_copy / "train" / "disc" / "000.jpeg").write_bytes(b"")
     args = [
         *RUN,
