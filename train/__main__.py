@@ -127,7 +127,7 @@ def main(
     picture: Path | None,
     plot: Path | None,
     on_error: str,
-    **recipe: Any,
+    **recipe: Any,  # fields of RecipeOptions, checked by the types of their options
 ) -> None:
     """Train a net of Table 1 by the paper's recipe.
 

@@ -44,7 +44,7 @@ def main(
     threads: int | None,
     workers: int | None,
     on_error: str,
-    **recipe: Any,
+    **recipe: Any,  # fields of RecipeOptions, checked by the types of their options
 ) -> None:
     """Show a chain's stages, what is done and the time the rest takes. Trains nothing.
 

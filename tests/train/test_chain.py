@@ -81,7 +81,7 @@ def test_rates_and_lengths():
 def test_s_goes_with_the_crop(photos, here, crop, sides):
     """256 : 384 : 512 to 224 as the paper's; a crop wider than 256 too."""
     s1, s2, s3 = sides
-    said = run(
+    output = run(
         train,
         *options(
             f"--arch D --chain paper --plan --data {photos} --width 0.0625 --crop {crop} "
@@ -93,19 +93,19 @@ def test_s_goes_with_the_crop(photos, here, crop, sides):
         f"D-384 │ D-256 │ {s2} │ 0.001 │ 37",
         f"D-jitter │ D-384 │ [{s1};{s3}] │ 0.001 │ 37",
     ):
-        assert row in said
-    assert "taken in proportion" in said
+        assert row in output
+    assert "taken in proportion" in output
 
 
 def test_a_plan_trains_and_writes_nothing(photos, here):
-    said = run(train, "--arch", "B", "--chain", "paper", "--plan", "--data", photos, *SHORT)
+    output = run(train, "--arch", "B", "--chain", "paper", "--plan", "--data", photos, *SHORT)
     assert (
-        "A-256 │ he draw" in said
-        and "B-256 │ A-256" in said
-        and "│ 6 │" in said
-        and said.count("to do") == 2
+        "A-256 │ he draw" in output
+        and "B-256 │ A-256" in output
+        and "│ 6 │" in output
+        and output.count("to do") == 2
     )
-    assert not any(name in said for name in ("C-256", "D-256", "A-LRN")) and "to go" in said
+    assert not any(name in output for name in ("C-256", "D-256", "A-LRN")) and "to go" in output
     assert not list(here.iterdir())
 
 
@@ -147,7 +147,7 @@ def test_every_stage_starts_from_what_the_one_before_learnt(trained, photos):
             same(tensor, a.weights[name])
         same(tensor, c384.weights[name])
         same(tensor, jitter.weights[name])
-    assert [held.spec.train_side for held in (a, c, c384, jitter)] == [
+    assert [checkpoint.spec.train_side for checkpoint in (a, c, c384, jitter)] == [
         (37, 37),
         (37, 37),
         (55, 55),
@@ -163,27 +163,29 @@ def test_every_stage_starts_from_what_the_one_before_learnt(trained, photos):
 
 def test_finished_stages_are_skipped_and_another_net_adds_its_stages(trained, photos, here):
     before = {p: p.stat().st_mtime_ns for p in trained.glob("*/*.pt")}
-    said = run(train, "--arch", "B", "--chain", "paper", "--data", photos, *SHORT, "--out", trained)
+    output = run(
+        train, "--arch", "B", "--chain", "paper", "--data", photos, *SHORT, "--out", trained
+    )
     assert (
-        "Stage B-256" in said
-        and said.count("Start:") == 1
-        and f"fc6, fc7, fc8 from {trained / 'A-256' / 'best.pt'}" in said
+        "Stage B-256" in output
+        and output.count("Start:") == 1
+        and f"fc6, fc7, fc8 from {trained / 'A-256' / 'best.pt'}" in output
     )
     assert {p: p.stat().st_mtime_ns for p in before} == before
-    said = run(train, "--resume", trained, "--workers", "0", "--plan")
+    output = run(train, "--resume", trained, "--workers", "0", "--plan")
     assert (
-        "A-256" in said
-        and "B-256" in said
-        and "done" in said
-        and "to do" not in said
-        and "0:00 to go" in said
+        "A-256" in output
+        and "B-256" in output
+        and "done" in output
+        and "to do" not in output
+        and "0:00 to go" in output
     )
 
 
 def test_another_recipe_is_refused_in_a_chains_folder(trained, photos, here):
     again = ["--arch", "C", "--chain", "paper", "--data", photos, *SHORT, "--out", trained]
-    said = run(train, *again, "--lr", "0.002", code=2)
-    assert "started with other options (lr)" in said and "another --out" in said
+    output = run(train, *again, "--lr", "0.002", code=2)
+    assert "started with other options (lr)" in output and "another --out" in output
     assert "(fine_tune)" in run(train, *again, "--fine-tune-epochs", "7", code=2)
 
 
@@ -193,18 +195,18 @@ def test_a_stage_whose_start_is_not_trained_to_its_end(photos, here):
         *THIN,
         *options(f"--epochs 2 --out {here / 'chain'} --stage"),
     ]
-    said = run(train, *stage, "D-384", code=2)
+    output = run(train, *stage, "D-384", code=2)
     assert (
         "stage D-384 starts from D-256, not trained to its end (to do); "
-        "train that first: --stage D-256" in said
+        "train that first: --stage D-256" in output
     )
     half = here / "chain" / "A-256"
     run(train, *stage, "A-256")
     (half / "metrics.csv").write_text(
         "\n".join((half / "metrics.csv").read_text().split("\n")[:2]) + "\n"
     )
-    said = run(train, *stage, "D-256", code=2)
-    assert "starts from A-256, not trained to its end (1 of 2 epochs done)" in said
+    output = run(train, *stage, "D-256", code=2)
+    assert "starts from A-256, not trained to its end (1 of 2 epochs done)" in output
     assert "it has A-256, A-LRN-256, B-256" in run(train, *stage, "F-256", code=2)
 
 
@@ -225,10 +227,10 @@ def test_a_chain_interrupted_in_its_second_stage_is_resumed(photos, here):
             assert training.said().endswith(f" with: python -m train --resume {folder}")
             kept = (folder / "A-256" / "last.pt").stat().st_mtime_ns
             assert load_checkpoint(folder / "B-256" / "last.pt").training["step"] < 24
-            said = run(train, *on, "--workers", "0", "--threads", "1")
+            output = run(train, *on, "--workers", "0", "--threads", "1")
             assert (
-                "Resuming" in said
-                and said.count("Done:") == 1
+                "Resuming" in output
+                and output.count("Done:") == 1
                 and (folder / "A-256" / "last.pt").stat().st_mtime_ns == kept
             )
     finally:
@@ -259,8 +261,8 @@ def test_options_that_a_chain_or_resume_has_no_use_for(photos, here):
     run(train, "--arch", "A", "--data", photos, *SHORT, "--side", "32", "--out", here / "run")
     assert "a run of one net" in run(train, "--resume", here / "run", "--plan", code=2)
     plan = ["--chain", "paper", "--data", photos, *THIN, "--plan"]
-    said = run(train, *plan, "--fine-tune-lr", "0", code=2)
-    assert "'--fine-tune-lr': 0.0 is too small, expected a number above 0" in said
+    output = run(train, *plan, "--fine-tune-lr", "0", code=2)
+    assert "'--fine-tune-lr': 0.0 is too small, expected a number above 0" in output
     assert "do not fill one batch of 256" in run(
         train, "--chain", "paper", "--data", photos, "--plan", code=2
     )

@@ -1,7 +1,10 @@
 """The plan of a chain, curves and views, by commands of their own and by the options of before."""
 
 import re
+import subprocess
+import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -14,6 +17,7 @@ from train.plan import main as plan
 from train.plot import main as plot
 from train.views import main as views
 
+ROOT = Path(__file__).parents[2]
 THIN = options("--width 0.0625 --crop 32 --batch 16 --init he --threads 1")
 CHAIN = options("--arch B --chain paper --epochs 1")
 SHEET = options("--crop 32 --side 32:64 --seed 5")
@@ -26,9 +30,9 @@ def streams(command, *args) -> tuple[str, str]:
     return result.stdout, result.stderr
 
 
-def table_of(said: str) -> str:
+def table_of(output: str) -> str:
     """A plan without its times, which differ from run to run."""
-    return re.sub(r"\d+:\d\d(:\d\d)?", "time", said)
+    return re.sub(r"\d+:\d\d(:\d\d)?", "time", output)
 
 
 @pytest.fixture
@@ -71,18 +75,18 @@ def test_curves_are_those_of_the_old_option(chain):
     drawn = []
     for command, args in ((plot, [chain / "A-256"]), (train, ["--plot", chain / "A-256"])):
         image.unlink()
-        said, advice = streams(command, *args)
-        assert said == f"Curves: {image}\n"
+        output, advice = streams(command, *args)
+        assert output == f"Curves: {image}\n"
         assert ("python -m train.plot RUN" in advice) == (command is train)
         drawn.append(image.read_bytes())
     assert drawn[0] == drawn[1]
 
 
 def test_views_are_those_of_the_old_option(photos, here):
-    said, advice = streams(views, "new.png", *SHEET, "--data", photos, "--threads", "1")
-    assert "Views of training images, as a net gets them: new.png" in said and not advice
+    output, advice = streams(views, "new.png", *SHEET, "--data", photos, "--threads", "1")
+    assert "Views of training images, as a net gets them: new.png" in output and not advice
     old = [*SHEET, "--data", photos, "--threads", "1", "--picture", "old.png"]
-    said, advice = streams(train, *old)
+    output, advice = streams(train, *old)
     assert "python -m train.views OUT.png" in advice
     assert (here / "new.png").read_bytes() == (here / "old.png").read_bytes()
     assert sorted(path.name for path in here.iterdir()) == ["new.png", "old.png"]
@@ -92,6 +96,13 @@ def test_views_are_those_of_the_old_option(photos, here):
 def test_version(command):
     result = CliRunner().invoke(command, ["--version"], prog_name="vgg-train")
     assert result.output == f"vgg-train {version('vgg-deploy')}\n"
+
+
+@pytest.mark.parametrize("module", ["plan", "plot", "views", "pack"])
+def test_help_needs_no_heavy_import(module):
+    code = f"import sys, train.{module}; print({{'torch', 'numpy', 'pandas'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "set()\n", done.stderr
 
 
 def test_it_is_called_by_the_name_it_was_started_with():

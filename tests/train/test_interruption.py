@@ -47,11 +47,11 @@ def assert_same(folder, expected):
     """Compare last.pt with its training state, best.pt and tables, bit for bit, except times."""
     one, two = (load_checkpoint(f / "last.pt") for f in (folder, expected))
     assert all(torch.equal(one.weights[name], two.weights[name]) for name in two.weights)
-    a, b = (held.training["optimiser"]["state"] for held in (one, two))
+    a, b = (checkpoint.training["optimiser"]["state"] for checkpoint in (one, two))
     assert b and all(torch.equal(a[i]["momentum_buffer"], b[i]["momentum_buffer"]) for i in b)
     a, b = (
-        {k: v for k, v in held.training.items() if k in ("step", "errors", "tally", "images")}
-        for held in (one, two)
+        {k: v for k, v in checkpoint.training.items() if k in ("step", "errors", "tally", "images")}
+        for checkpoint in (one, two)
     )
     assert a == b and a["step"] == 60
     one, two = (load_checkpoint(f / "best.pt").weights for f in (folder, expected))
@@ -146,9 +146,9 @@ def test_sigterm_saves_and_ends_with_143_also_when_the_whole_group_gets_it(
     training.send_group(signal.SIGTERM)  # loader processes too
     assert training.wait() == 128 + signal.SIGTERM, training.said()
     assert time.monotonic() - start < 10
-    said = training.said()
-    assert f"stopped at step {step_of(folder)}; " in said and "Traceback" not in said
-    assert f" with: python -m train --resume {folder}" in said
+    output = training.said()
+    assert f"stopped at step {step_of(folder)}; " in output and "Traceback" not in output
+    assert f" with: python -m train --resume {folder}" in output
     assert 6 <= step_of(folder) < 60
     training = warm.train(here, "--resume", folder, "--threads", "1", "--workers", "0")
     assert training.wait() == 0, training.said()
@@ -197,14 +197,14 @@ def stopped(warm, photos, here):
 
 
 def test_a_file_size_limit_keeps_the_previous_checkpoint(warm, photos, unbroken, stopped, here):
-    said = failed_saving(
+    output = failed_saving(
         warm, photos, stopped, here, file_bytes=(stopped / "last.pt").stat().st_size - 10_000
     )
     assert (
         f"{stopped / 'last.pt'}: writing failed (File too large); "
-        "what was there before is untouched" in said
+        "what was there before is untouched" in output
     )
-    assert f"Free some disk space and resume with: python -m train --resume {stopped}" in said
+    assert f"Free some disk space and resume with: python -m train --resume {stopped}" in output
     training = warm.train(here, "--resume", stopped, "--threads", "1", "--workers", "0")
     assert training.wait() == 0, training.said()
     assert_same(stopped, unbroken)
@@ -258,11 +258,11 @@ def test_resume_alone_finds_a_run_that_was_killed_before_its_first_checkpoint(wa
             training.send(signal.SIGKILL)
         assert training.wait() in (0, -signal.SIGKILL), training.said()
     (here / "runs" / "new" / "last.pt").unlink(missing_ok=True)
-    said = run(train, "--resume", "--threads", "1", "--workers", "0")
+    output = run(train, "--resume", "--threads", "1", "--workers", "0")
     assert (
         f"{here / 'runs' / 'new'} has no checkpoint yet: starting at step 0"
-        in said.replace("runs/new has", f"{here}/runs/new has")
-        and "Done" in said
+        in output.replace("runs/new has", f"{here}/runs/new has")
+        and "Done" in output
     )
 
 
@@ -271,9 +271,9 @@ def test_another_number_of_images_is_another_run(warm, photos_copy, here):
         train, *RUN, "--epochs", "1", "--data", photos_copy, "--out", here / "run", "--workers", "0"
     )
     (photos_copy / "train" / "disc" / "000.jpeg").unlink()
-    said = run(train, "--resume", here / "run", code=2)
-    assert "1 removed (first: train/disc/000.jpeg)" in said
-    assert f"--weights {here / 'run' / 'last.pt'}" in said
+    output = run(train, "--resume", here / "run", code=2)
+    assert "1 removed (first: train/disc/000.jpeg)" in output
+    assert f"--weights {here / 'run' / 'last.pt'}" in output
 
 
 def test_tables_survive_a_machine_that_stopped_within_a_line(stopped):
@@ -298,22 +298,22 @@ def test_tables_survive_a_machine_that_stopped_within_a_line(stopped):
 )
 def test_a_loss_that_is_no_number_stops_with_step_rate_and_advice(photos, here, more):
     """Found by the next step's loss, at an epoch's end, before validation, or at a checkpoint."""
-    said = run(
+    output = run(
         train, *RUN, "--data", photos, "--out", here / "run", "--workers", "0", *more, code=1
     )
-    assert "the loss is nan at step" in said or "validation gives no numbers at step 1 " in said
-    assert f"(LR {float(more[1]):g})" in said and "Lower --lr, or choose another --init" in said
+    assert "the loss is nan at step" in output or "validation gives no numbers at step 1 " in output
+    assert f"(LR {float(more[1]):g})" in output and "Lower --lr, or choose another --init" in output
     for kept in ("last.pt", "best.pt"):
         if (here / "run" / kept).exists():
             weights = load_checkpoint(here / "run" / kept).weights
             assert all(tensor.isfinite().all() for tensor in weights.values())
-    assert ("last.pt is of before and sound" in said) == (here / "run" / "last.pt").exists()
+    assert ("last.pt is of before and sound" in output) == (here / "run" / "last.pt").exists()
 
 
 @pytest.mark.parametrize("arch", ["A", "E"])
 def test_the_printed_variance_diverges_and_is_reported_at_once(photos, here, arch):
     """The paper's 10^-2 as a variance: the first loss is huge, and the warning comes at once."""
-    said = run(
+    output = run(
         train,
         *RUN,
         *options(
@@ -322,15 +322,15 @@ def test_the_printed_variance_diverges_and_is_reported_at_once(photos, here, arc
         ),
         code=1,
     )
-    assert "Warning: the first loss is" in said and "init paper-var" in said
-    assert said.index("Warning") < said.index("the loss is nan") and "epoch 1/10" not in said
+    assert "Warning: the first loss is" in output and "init paper-var" in output
+    assert output.index("Warning") < output.index("the loss is nan") and "epoch 1/10" not in output
 
 
 @pytest.mark.parametrize("init", ["paper-std", "glorot", "he"])
 def test_other_draws_are_not_warned_of(photos, here, init):
-    said = run(
+    output = run(
         train,
         *RUN,
         *options(f"--init {init} --epochs 1 --data {photos} --out {here / 'run'} --workers 0"),
     )
-    assert "Warning: the first loss" not in said
+    assert "Warning: the first loss" not in output

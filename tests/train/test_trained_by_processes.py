@@ -134,8 +134,8 @@ def test_a_process_with_not_one_readable_image_takes_part(warm, photos_copy, her
         *options(f"--batch 2 --images 12 --epochs 2 --data {photos_copy} --on-error skip --out"),
     ]
     assert warm.train(here, *args, here / "one").wait() == 0
-    codes, said = two(warm, here, *args, here / "two")
-    assert codes == [0, 0], said
+    codes, output = two(warm, here, *args, here / "two")
+    assert codes == [0, 0], output
     assert_close(here / "one", here / "two")
 
 
@@ -145,8 +145,8 @@ def test_an_unreadable_image_ends_the_job_with_its_name(warm, photos_copy, here)
     bad = photos_copy / "train" / "disc" / "000.jpeg"
     kept = bad.read_bytes()
     bad.write_bytes(b"")
-    codes, said = two(warm, here, *RUN, *common)
-    assert codes == [2, 2] and "000.jpeg" in said[0] and "000.jpeg" not in said[1]
+    codes, output = two(warm, here, *RUN, *common)
+    assert codes == [2, 2] and "000.jpeg" in output[0] and "000.jpeg" not in output[1]
     assert not (here / "run").exists()
     bad.write_bytes(kept)
     trainings = started(warm, here, *RUN, "--epochs", "1000", *common)
@@ -155,11 +155,11 @@ def test_an_unreadable_image_ends_the_job_with_its_name(warm, photos_copy, here)
         training.send(signal.SIGTERM)
     assert [training.wait() for training in trainings] == [143, 143]
     bad.write_bytes(bytes(len(kept)))  # of the same size, so that the data seem to be the same
-    codes, said = two(warm, here, "--resume", here / "run", "--workers", "0", "--threads", "1")
+    codes, output = two(warm, here, "--resume", here / "run", "--workers", "0", "--threads", "1")
     assert (
         sorted(codes) == [1, 2]
-        and "000.jpeg" in said[codes.index(2)]
-        and LOST in said[codes.index(1)]
+        and "000.jpeg" in output[codes.index(2)]
+        and LOST in output[codes.index(1)]
     )
 
 
@@ -172,8 +172,8 @@ def test_what_cannot_be_shared_is_reported_once(warm, photos, here):
         (["--batch", "128"], "96 training images do not fill one batch of 128"),
         (["--crop", "33"], "crop 33 is not a multiple of 32"),
     ):
-        codes, said = two(warm, here, *RUN, "--data", photos, "--out", here / "run", *args)
-        assert codes == [2, 2] and "".join(said).count(message) == 1
+        codes, output = two(warm, here, *RUN, "--data", photos, "--out", here / "run", *args)
+        assert codes == [2, 2] and "".join(output).count(message) == 1
     assert not (here / "run").exists()
 
 
@@ -193,8 +193,8 @@ def test_a_lost_process_ends_the_others(warm, photos, here):
     start = time.monotonic()
     trainings[1].send(signal.SIGKILL)
     assert trainings[0].wait(30) == 1 and time.monotonic() - start < 30
-    said = trainings[0].said()
-    assert LOST in said and "torchrun restarts from the last checkpoint" in said
+    output = trainings[0].said()
+    assert LOST in output and "torchrun restarts from the last checkpoint" in output
     assert trainings[1].wait() == -signal.SIGKILL
     assert load_checkpoint(here / "run" / "last.pt").training["step"] > 0
 
@@ -209,8 +209,8 @@ def test_torchrun_restarts_and_passes_on_signals(warm, photos, here):
         *THIN,
         *options(f"--epochs 16 --workers 1 --threads 1 --checkpoint-every 2 --data {photos} --out"),
     ]
-    codes, said = two(warm, here, *args, here / "unbroken")
-    assert codes == [0, 0], said
+    codes, output = two(warm, here, *args, here / "unbroken")
+    assert codes == [0, 0], output
     folder, log = here / "run", here / "torchrun.log"
     process = torchrun(here, *args, folder, restarts=1)
     until(lambda: (folder / "best.pt").exists(), 120)
@@ -225,13 +225,13 @@ def test_torchrun_restarts_and_passes_on_signals(warm, photos, here):
         os.killpg(pid, signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) != 0
-    said = " ".join(log.read_text().split())
+    output = " ".join(log.read_text().split())
     step = load_checkpoint(folder / "last.pt").training["step"]
-    assert f"stopped at step {step}; " in said and said.count("stopped at step") == 1
-    assert f" with: python -m train --resume {folder}" in said
-    assert LOST in said and "killed by signal" not in said and 0 < step < 96
-    codes, said = two(warm, here, "--resume", folder, "--workers", "0", "--threads", "1")
-    assert codes == [0, 0], said
+    assert f"stopped at step {step}; " in output and output.count("stopped at step") == 1
+    assert f" with: python -m train --resume {folder}" in output
+    assert LOST in output and "killed by signal" not in output and 0 < step < 96
+    codes, output = two(warm, here, "--resume", folder, "--workers", "0", "--threads", "1")
+    assert codes == [0, 0], output
     one, other = (load_checkpoint(here / name / "last.pt") for name in ("unbroken", "run"))
     assert one.training["step"] == other.training["step"] == 96
     assert all(torch.equal(tensor, other.weights[name]) for name, tensor in one.weights.items())
@@ -247,13 +247,13 @@ def test_updates_are_those_of_a_plain_loop(warm, photos, here):
     """
     more = options("--dropout 0 --bias-lr 2 --bias-decay 0.001 --weight-decay 0.01 --epochs 1")
     assert warm.train(here, *RUN, *more, "--data", photos, "--out", here / "run").wait() == 0
-    held = load_checkpoint(here / "run" / "last.pt")
+    checkpoint = load_checkpoint(here / "run" / "last.pt")
     dataset = open_dataset(photos, "train")
     config = TrainConfig(
         arch="A", width=1 / 16, crop=32, side=(32, 64), batch=16, epochs=1, init="he", lr=0.003
     )
-    net = random_net(held.spec, config).eval()
-    mean = torch.tensor(held.spec.preprocessing.mean).view(1, 3, 1, 1)
+    net = random_net(checkpoint.spec, config).eval()
+    mean = torch.tensor(checkpoint.spec.preprocessing.mean).view(1, 3, 1, 1)
     moving = {name: torch.zeros_like(w) for name, w in net.named_parameters()}
     for batch in train_batches(
         Views(dataset, config, Preprocessing(), measure_colours(dataset, 1).components()),
@@ -273,7 +273,7 @@ def test_updates_are_those_of_a_plain_loop(warm, photos, here):
                 w -= rate * moving[name]
     for name, w in net.named_parameters():
         off = (
-            held.weights[name] - w.detach()
+            checkpoint.weights[name] - w.detach()
         ).abs()  # a value at a ReLU's or a pool's edge may fall either way
         assert off.max() < 1e-4 and off.mean() < 2e-6, (
             name,

@@ -151,11 +151,11 @@ def test_it_is_in_the_checkpoint_and_in_the_exported_file(here, photos):
     )
     assert load_checkpoint(here / "run" / "best.pt").spec.recipe == expected
     run(vgg_export, here / "run" / "best.pt", "--onnx")
-    held = {
+    metadata = {
         entry.key: entry.value
         for entry in onnx.load(here / "exported" / "A.fp32.onnx").metadata_props
     }
-    assert any(expected in value for value in held.values())
+    assert any(expected in value for value in metadata.values())
     assert json.loads((here / "exported" / "A.fp32.json").read_text())["spec"]["recipe"] == expected
 
 

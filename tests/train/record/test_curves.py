@@ -36,13 +36,13 @@ def trained(photos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "A"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VGG_DEPLOY_CACHE", str(folder.parent / "cache"))
-        said = run(
+        output = run(
             train,
             *options(f"--arch A --data {photos}"),
             *THIN,
             *options(f"--epochs 3 --lr-drops 2 --lr 0.003 --tensorboard --out {folder}"),
         )
-    return folder, said
+    return folder, output
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def texts(axes) -> str:
 
 
 def test_a_run_draws_its_tables(trained):
-    folder, said = trained
-    assert f"Curves: {folder}/curves.png" in said
+    folder, output = trained
+    assert f"Curves: {folder}/curves.png" in output
     with Image.open(folder / "curves.png") as image:
         assert image.format == "PNG" and min(image.size) > 1000
     epochs, steps = (pd.read_csv(folder / name) for name in TABLES)
@@ -106,14 +106,15 @@ def test_a_run_draws_its_tables(trained):
 
 def test_a_chain_draws_its_stages_one_after_another(here, photos):
     thin = [a for a in THIN if a not in ("--side", "32:64")]
-    said = run(
+    output = run(
         train,
         *options(f"--arch D --chain paper --data {photos}"),
         *thin,
         *options("--epochs 2 --out paper"),
     )
     assert (
-        "The chain's curves: paper/curves.png" in said and (here / "paper" / "curves.png").is_file()
+        "The chain's curves: paper/curves.png" in output
+        and (here / "paper" / "curves.png").is_file()
     )
     assert all((here / "paper" / name / "curves.png").is_file() for name in ("A-256", "D-jitter"))
     loss, error, rate = curves(read_histories(here / "paper"), "title").axes
@@ -242,9 +243,9 @@ def test_labels_are_pushed_apart_only_where_they_are_too_close():
 
 def test_the_sheet_shows_the_very_views_of_the_training(here, photos):
     """Oracle: views by hand from the generator of seed, epoch and image, found in the sheet."""
-    said = run(train, "--data", photos, *THIN, "--seed", "5", "--picture", "deep/views.png")
+    output = run(train, "--data", photos, *THIN, "--seed", "5", "--picture", "deep/views.png")
     assert (
-        "Views of training images, as a net gets them: deep/views.png" in said
+        "Views of training images, as a net gets them: deep/views.png" in output
         and not (here / "runs").exists()
     )
     dataset = open_dataset(photos, "train")
@@ -280,10 +281,12 @@ def test_the_sheet_skips_unreadable_images_if_asked_to(here, photos_copy):
     dataset = open_dataset(photos_copy, "train")
     for index in (16, 17):
         dataset.path(index).write_bytes(b"no image")
-    said = run(train, "--data", photos_copy, *THIN, "--picture", "views.png", "--on-error", "skip")
-    assert "Views of training images" in said
-    said = run(train, "--data", photos_copy, *THIN, "--picture", "stops.png", code=2)
-    assert dataset.files[16] in said and not (here / "stops.png").exists()
+    output = run(
+        train, "--data", photos_copy, *THIN, "--picture", "views.png", "--on-error", "skip"
+    )
+    assert "Views of training images" in output
+    output = run(train, "--data", photos_copy, *THIN, "--picture", "stops.png", code=2)
+    assert dataset.files[16] in output and not (here / "stops.png").exists()
 
 
 def positions(page: np.ndarray, part: np.ndarray) -> list[tuple[int, int]]:
@@ -329,9 +332,9 @@ def test_a_sheet_of_what_cannot_be_read_or_written(here, photos_copy):
 
 def events(folder) -> dict[str, dict[int, float]]:
     """Tag to {step: value}, as TensorBoard shows them."""
-    held = EventAccumulator(str(folder))
-    held.Reload()
-    shown = {tag: held.Scalars(tag) for tag in held.Tags()["scalars"]}
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    shown = {tag: accumulator.Scalars(tag) for tag in accumulator.Tags()["scalars"]}
     assert all(
         len({event.step for event in found}) == len(found) for found in shown.values()
     )  # none twice
@@ -353,8 +356,8 @@ def assert_as_tables(folder) -> None:
 
 
 def test_tensorboard_shows_what_the_tables_hold(trained):
-    folder, said = trained
-    assert f"tensorboard --logdir {folder}" in said
+    folder, output = trained
+    assert f"tensorboard --logdir {folder}" in output
     assert_as_tables(folder)
 
 

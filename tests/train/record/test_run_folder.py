@@ -71,15 +71,15 @@ def test_runs_that_start_in_the_same_second_get_folders_of_their_own(here):
 def test_a_folder_with_anything_in_it_is_refused(here, photos):
     (here / "notes").mkdir()
     (here / "notes" / "todo.txt").write_text("buy milk")
-    said = run(train, *THIN, "--data", photos, "--out", here / "notes", code=2)
-    assert "this folder is not empty, it holds todo.txt; choose another --out" in said
+    output = run(train, *THIN, "--data", photos, "--out", here / "notes", code=2)
+    assert "this folder is not empty, it holds todo.txt; choose another --out" in output
     assert [p.name for p in (here / "notes").iterdir()] == ["todo.txt"]
     run(train, *THIN, "--data", photos, "--out", here / "run")
     before = {p: p.read_bytes() for p in (here / "run").iterdir()}
-    said = run(train, *THIN, "--data", photos, "--out", here / "run", code=2)
+    output = run(train, *THIN, "--data", photos, "--out", here / "run", code=2)
     assert (
         f"this folder already contains a run; resume it with --resume {here / 'run'}, or choose "
-        f"another --out" in said
+        f"another --out" in output
     )
     assert {p: p.read_bytes() for p in (here / "run").iterdir()} == before
 
