@@ -383,6 +383,6 @@ def _frozen(
     )
     val = maps.whole_maps(sources.val, how)
     train = frozen.pool5_features(sources.train, how)
-    Skipped("Left out", say).report(train.feed.unreadable.values())
+    Skipped("Left out", say).report(train.unreadable.values())
     batches = frozen.feature_batches(train, sources.train.labels, config, begin, settings.device)
     return batches, maps.map_validation(how, val, sources.val, config.precision)
