@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from train.estimate import Speed, measure_speed
-from train.feed.loader import steps_per_epoch
+from train.feed.epoch_order import steps_per_epoch
 from train.one_net import sources_of
 from train.recipe.config import TrainConfig
 from train.recipe.stages import (

@@ -111,7 +111,7 @@ def _begun(named: str) -> tuple[Path, bool]:
 def draw(config, sources: Sources, settings: RunSettings, picture: Path) -> None:
     """Some images beside random views of them."""
     from train.feed.colour_statistics import measure_colours
-    from train.feed.loader import Views
+    from train.feed.views import Views
     from train.feed.unreadable import refuse_unreadable
     from train.feed.view_sheet import draw_views
     from vgg_deploy.net.spec import Preprocessing

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from train.feed.epoch_order import steps_per_epoch
 from train.feed.examples import Examples
-from train.feed.loader import Views, steps_per_epoch
+from train.feed.views import Views
 from train.first_weights import describe, random_net
 from train.recipe.config import TrainConfig
 from train.session import RunSettings, Sources, settle
@@ -69,16 +70,17 @@ def _update_seconds(config: TrainConfig, sources: Sources, settings: RunSettings
     spec = describe(config, sources.train, Preprocessing(), "")
     net = shape_for_training(random_net(spec, config), settings.device, config.precision)
     updater = Updater(net, False, config, ALONE, compiled=False)
+    updater.set_learning_rate(1e-6)
     inputs = shaped(
         torch.zeros(config.batch, 3, config.crop, config.crop, device=settings.device),
         config.precision,
     )
     labels = torch.zeros(config.batch, dtype=torch.int64, device=settings.device)
     examples = Examples(inputs, labels, torch.arange(config.batch, device=settings.device))
-    updater.step(examples, 0, config.batch, 1e-6).cpu()
+    updater.step(examples, 0, config.batch).cpu()
     begun = time.perf_counter()
     for step in (1, 2):
-        updater.step(examples, step, config.batch, 1e-6).cpu()
+        updater.step(examples, step, config.batch).cpu()
     seconds = (time.perf_counter() - begun) / 2
     gmacs = (
         macs(ARCHS["A"], config.crop, config.crop, len(spec.classes), config.width, config.crop)

@@ -12,15 +12,13 @@ from rich.console import Console
 from train import first_weights as start
 from train.feed import frozen_features as frozen
 from train.feed.colour_statistics import Colours, measure_colours
+from train.feed.epoch_order import steps_per_epoch
 from train.feed.examples import Examples
-from train.feed.loader import (
-    Views,
-    check_streams,
-    explain_lost_worker,
-    steps_per_epoch,
-    train_batches,
-)
+from train.feed.loader import train_batches
+from train.feed.loader_workers import explain_lost_worker
+from train.feed.streamed_views import check_streams
 from train.feed.unreadable import Skipped, check_headers, refuse_unreadable
+from train.feed.views import Views
 from train.recipe.config import TrainConfig
 from train.recipe.provenance import Circumstances, describe_recipe
 from train.record.contents import compare_contents, keep_contents
@@ -30,6 +28,7 @@ from train.step import head_validation as maps
 from train.step.health import Health
 from train.step.loop import Validate, fit
 from train.step.trainee import shape_for_training, shaped
+from train.step.training import Training
 from train.step.update import Updater
 from train.step.validation import dense_validation
 from vgg_deploy.data.dataset import Dataset
@@ -161,16 +160,7 @@ def _train_net(
     board = keeper.board if keeper else None
     closed = closing(board) if board else nullcontext()
     with explain_lost_worker(run.resume_command), closing(batches), closed:  # ends loader processes
-        fit(
-            updater,
-            batches,
-            steps_per_epoch(len(sources.train), config.batch),
-            validate,
-            config,
-            state,
-            keeper,
-            health,
-        )
+        fit(Training(updater, state, health, keeper), batches, validate)
     say(f"Done: lowest validation top-1 error {min(state.errors):.1f} %, {run.best}")
     job.on_main(lambda: say(f"Curves: {draw_curves(run.folder)}"))
     return run

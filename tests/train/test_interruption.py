@@ -167,7 +167,7 @@ def test_sigterm_saves_and_ends_with_143_also_when_the_whole_group_gets_it(
     assert time.monotonic() - begun < 10
     said = training.said()
     assert (
-        f"stopped at step {step_of(folder)}; go on with: python -m train --resume {folder}" in said
+        f"stopped at step {step_of(folder)}; resume with: python -m train --resume {folder}" in said
         and "Traceback" not in said
     )
     assert 6 <= step_of(folder) < 60
@@ -355,7 +355,7 @@ def test_a_loss_that_is_no_number_stops_with_step_rate_and_advice(photos, here, 
         if (here / "run" / kept).exists():
             weights = load_checkpoint(here / "run" / kept).weights
             assert all(tensor.isfinite().all() for tensor in weights.values())
-    assert ("last.pt is of before and sound" in said) == (here / "run" / "last.pt").exists()
+    assert ("last.pt was saved before this step and is intact" in said) == (here / "run" / "last.pt").exists()
 
 
 @pytest.mark.parametrize("arch", ["A", "E"])

@@ -338,17 +338,17 @@ def test_rows_of_steps_do_not_depend_on_checkpoints_or_interruptions(here, photo
     monkeypatch.setattr(loop, "LOG_STEPS", 20)
     run(train, *args, here / "whole")
     run(train, *args, here / "often", "--checkpoint-every", "3")
-    look, seen = StepMetrics.look, []
+    collect, seen = StepMetrics.collect, []
 
     def interrupted(self):
-        look(self)
+        collect(self)
         if self.state.step == 29 and not seen:
             seen.append(29)
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(StepMetrics, "look", interrupted)
+    monkeypatch.setattr(StepMetrics, "collect", interrupted)
     run(train, *args, here / "broken", "--checkpoint-every", "7", code=143)
-    monkeypatch.setattr(StepMetrics, "look", look)
+    monkeypatch.setattr(StepMetrics, "collect", collect)
     resumed(here / "broken")
     tables = {
         name: pd.read_csv(here / name / "steps.csv").drop(columns="images_per_s")

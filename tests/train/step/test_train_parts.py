@@ -8,9 +8,11 @@ from PIL import Image
 from tests.support.nets import save_net, thin_net, thin_spec
 from train import first_weights as start
 from train.feed import frozen_features as frozen
-from train.feed.augment import centre_crop, random_view
+from train.feed.augment import Augmentation, centre_crop, random_view
 from train.feed.colour_statistics import Colours, measure_colours
-from train.feed.loader import EpochBatches, Views, collate, train_batches
+from train.feed.epoch_order import EpochBatches
+from train.feed.loader import train_batches
+from train.feed.views import Views, collate
 from train.recipe.config import RECIPES, TrainConfig, learning_rate
 from train.step.health import Health
 from train.step.update import sgd
