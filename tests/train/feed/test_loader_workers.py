@@ -70,7 +70,7 @@ def test_batches_do_not_depend_on_how_workers_start(data, monkeypatch, method):
 
 
 def test_too_little_shared_memory_is_an_error_of_the_main_process(photos, monkeypatch):
-    """PyTorch would report it in a worker's thread only, and the main process would wait forever."""
+    """PyTorch would report it in a worker's thread, and the main process would wait forever."""
 
     def no_space(tensor):
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space")
