@@ -291,7 +291,7 @@ def test_ctrl_c_keeps_a_checkpoint_to_go_on_from(here, photos):
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert (
-        f"go on with: python -m train --resume {folder}" in " ".join(output.split())
+        f"resume with: python -m train --resume {folder}" in " ".join(output.split())
         and "Traceback" not in output
     )
     held = load_checkpoint(folder / "last.pt")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from train.estimate import Speed, measure_speed
-from train.feed.loader import steps_per_epoch
+from train.feed.epoch_order import steps_per_epoch
 from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
 from train.recipe.stages import (

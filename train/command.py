@@ -6,9 +6,9 @@ from pathlib import Path
 from train.chain import Chain, plan_chain, resume_chain, saved_chain, train_chain
 from train.feed.colour_statistics import measure_colours
 from train.feed.frozen_features import refuse_unless_given
-from train.feed.loader import Views
 from train.feed.unreadable import refuse_unreadable
 from train.feed.view_sheet import draw_views
+from train.feed.views import Views
 from train.one_net import resume_run, train_one
 from train.options.request import TrainRequest
 from train.options.run_settings import RunSettings

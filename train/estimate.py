@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from train.feed.epoch_order import steps_per_epoch
 from train.feed.examples import Examples
-from train.feed.loader import Views, steps_per_epoch
+from train.feed.views import Views
 from train.first_weights import describe, random_net
 from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
@@ -89,14 +90,15 @@ def _seconds_per_gmac(config: TrainConfig, sources: Sources, settings: RunSettin
     spec = describe(config, sources.train, Preprocessing(), "")
     net = shape_for_training(random_net(spec, config), settings.device, config.precision)
     updater = Updater(net, False, config, ALONE, compiled=False)
+    updater.set_learning_rate(TRIAL_RATE)
     images = torch.zeros(config.batch, 3, config.crop, config.crop, device=settings.device)
     labels = torch.zeros(config.batch, dtype=torch.int64, device=settings.device)
     rows = torch.arange(config.batch, device=settings.device)
     examples = Examples(shaped(images, config.precision), labels, rows)
-    updater.step(examples, 0, config.batch, TRIAL_RATE).cpu()  # the first is slower
+    updater.step(examples, 0, config.batch).cpu()  # the first is slower
     start = time.perf_counter()
     for step in (1, 2):
-        updater.step(examples, step, config.batch, TRIAL_RATE).cpu()
+        updater.step(examples, step, config.batch).cpu()
     seconds = (time.perf_counter() - start) / 2
     return seconds / (config.batch * _gmacs(config, config.crop, config.crop, len(spec.classes)))
 

@@ -9,8 +9,9 @@ import torch
 from train.feed.colour_statistics import Colours
 from train.feed.examples import Examples
 from train.feed.frozen_features import Extraction, feature_batches, pool5_features
-from train.feed.loader import TrainBatch, Views, train_batches
+from train.feed.loader import train_batches
 from train.feed.unreadable import Skipped
+from train.feed.views import TrainBatch, Views
 from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
 from train.record.log import log

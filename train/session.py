@@ -5,7 +5,9 @@ from pathlib import Path
 
 import torch
 
-from train.feed.loader import check_streams, explain_lost_worker, steps_per_epoch
+from train.feed.epoch_order import steps_per_epoch
+from train.feed.loader_workers import explain_lost_worker
+from train.feed.streamed_views import check_streams
 from train.feed.unreadable import check_headers
 from train.feeding import open_feed
 from train.options.run_settings import RunSettings
@@ -20,6 +22,7 @@ from train.start import Start, start_run
 from train.step.health import Health
 from train.step.loop import fit
 from train.step.trainee import shape_for_training
+from train.step.training import Training
 from train.step.update import Updater
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import Job
@@ -112,16 +115,7 @@ def _fit(
     health = Health(len(updater.net.spec.classes), config.init, log)
     board = closing(keeper.board) if keeper and keeper.board else nullcontext()
     with explain_lost_worker(run.resume_command), closing(feed.batches), board:
-        fit(
-            updater,
-            feed.batches,
-            steps_per_epoch(len(sources.train), config.batch),
-            feed.validate,
-            config,
-            state,
-            keeper,
-            health,
-        )
+        fit(Training(updater, state, health, keeper), feed.batches, feed.validate)
 
 
 def _keeper(run: Run, settings: RunSettings) -> Keeper:

@@ -224,7 +224,7 @@ def test_a_chain_interrupted_in_its_second_stage_is_resumed(photos, here):
             until(lambda folder=folder: (folder / "B-256" / "best.pt").exists())
             training.send(signal.SIGTERM)
             assert training.wait() == 143, training.said()
-            assert training.said().endswith(f" with: python -m train --resume {folder}")
+            assert training.said().endswith(f"resume with: python -m train --resume {folder}")
             kept = (folder / "A-256" / "last.pt").stat().st_mtime_ns
             assert load_checkpoint(folder / "B-256" / "last.pt").training["step"] < 24
             output = run(train, *on, "--workers", "0", "--threads", "1")

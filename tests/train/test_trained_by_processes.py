@@ -18,14 +18,17 @@ from tests.support.nets import thin_net, thin_spec
 from tests.support.options import options
 from tests.support.warm import Training, Warm, until
 from train.feed.colour_statistics import measure_colours
+from train.feed.epoch_order import EpochBatches
 from train.feed.examples import Examples
-from train.feed.loader import EpochBatches, Views, train_batches
+from train.feed.loader import train_batches
+from train.feed.views import Views
 from train.first_weights import random_net
 from train.recipe.config import TrainConfig
 from train.record.state import State
 from train.step.health import Health
 from train.step.loop import fit
 from train.step.trainee import dropout_masks, shape_for_training
+from train.step.training import Training as StepTraining
 from train.step.update import Updater
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import CheckFailed
@@ -228,7 +231,7 @@ def test_torchrun_restarts_and_passes_on_signals(warm, photos, here):
     output = " ".join(log.read_text().split())
     step = load_checkpoint(folder / "last.pt").training["step"]
     assert f"stopped at step {step}; " in output and output.count("stopped at step") == 1
-    assert f" with: python -m train --resume {folder}" in output
+    assert f"; resume with: python -m train --resume {folder}" in output
     assert LOST in output and "killed by signal" not in output and 0 < step < 96
     codes, output = two(warm, here, "--resume", folder, "--workers", "0", "--threads", "1")
     assert codes == [0, 0], output
@@ -354,7 +357,7 @@ def test_a_first_step_that_float16_skips_leaves_no_momentum():
         before = {name: w.clone() for name, w in net.named_parameters()}
         skipped = 0
         for step in range(40):
-            updater.step(examples, step, 8, 0.01)
+            updater.step(examples, step, 8)
             if any(not torch.equal(w, before[name]) for name, w in net.named_parameters()):
                 break
             skipped += 1
@@ -400,4 +403,5 @@ def test_gradients_that_no_scale_makes_finite_end_a_run_in_float16(tmp_path):
         CheckFailed,
         match="gradients overflow float16 again and again up to step 17 .*--precision bf16",
     ):
-        fit(updater, batches, 40, lambda signals: None, config, state, None, Health(4, "he", print))
+        training = StepTraining(updater, state, Health(4, "he", print), None)
+        fit(training, batches, lambda signals: None)

@@ -19,9 +19,16 @@ import multiprocessing, sys, time
 from pathlib import Path
 from vgg_deploy.locks import exclusive_lock
 
+def child(running):
+    running.set()
+    time.sleep(5)
+
 with exclusive_lock(Path(sys.argv[1]), "busy") as held:
     if sys.argv[2] == "with a child":
-        multiprocessing.get_context("fork").Process(target=time.sleep, args=(5,)).start()
+        fork = multiprocessing.get_context("fork")
+        running = fork.Event()
+        fork.Process(target=child, args=(running,)).start()
+        running.wait()
     print(held, flush=True)
     sys.stdin.read()
 """

@@ -18,7 +18,7 @@ from tests.support.commands import THIN
 from tests.support.options import options
 from tests.support.run import run
 from train.__main__ import main as train
-from train.feed.augment import random_view
+from train.feed.augment import Augmentation, random_view
 from train.feed.colour_statistics import measure_colours
 from train.plot import main as plot
 from train.record.curves import apart, comparison, curves, draw_curves
@@ -256,7 +256,9 @@ def test_the_sheet_shows_the_very_views_of_the_training(here, photos):
         for epoch in range(6):
             rng = np.random.default_rng((5, epoch, index, 1))
             view = random_view(
-                read_image(dataset.path(index)), 32, (32, 64), "bilinear", components, 0.1, rng
+                read_image(dataset.path(index)),
+                Augmentation(32, (32, 64), "bilinear", components, 0.1),
+                rng,
             )
             shown = (
                 (view.crop + torch.from_numpy(view.shift)[:, None, None])
@@ -308,9 +310,8 @@ def test_a_view_knows_what_was_drawn():
     rows, columns = np.mgrid[:40, :48]
     image = Image.fromarray(np.dstack([rows, columns, 0 * rows]).astype(np.uint8))
     for seed in range(20):
-        view = random_view(
-            image, 32, (40, 40), "bilinear", np.zeros((3, 3)), 0.1, np.random.default_rng(seed)
-        )
+        augmentation = Augmentation(32, (40, 40), "bilinear", np.zeros((3, 3)), 0.1)
+        view = random_view(image, augmentation, np.random.default_rng(seed))
         assert (view.side, view.top, view.left) == (40, view.crop[0].min(), view.crop[1].min())
         assert view.mirrored == bool(view.crop[1, 0, 0] > view.crop[1, 0, -1])
 
