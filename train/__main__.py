@@ -42,9 +42,20 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
     is_flag=True,
     help="Now python -m train.plan: show the chain's stages; train nothing.",
 )
-@groups.data_option
-@groups.chain_out_option
-@groups.resume_option
+@groups.data_option("; with --resume the folder to which the run's own images were moved")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="New folder of the run, or folder of the chain.  "
+    "[default: runs/<arch>-S<side>-<time>, runs/<chain>]",
+)
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="newest",
+    metavar="[RUN]",
+    help="Resume the run or chain in this folder, or the newest.",
+)
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),

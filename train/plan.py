@@ -18,8 +18,12 @@ from vgg_deploy.errors import hints, interruptible
 @click.command(cls=Command, context_settings={"show_default": True})
 @click.argument("run", required=False)
 @groups.net_options
-@groups.data_option
-@groups.chain_out_option
+@groups.data_option("; with RUN the folder to which its images were moved")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the chain.  [default: runs/<chain>]",
+)
 @groups.recipe_options
 @groups.fine_tune_options
 @groups.images_option

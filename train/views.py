@@ -15,7 +15,7 @@ from vgg_deploy.errors import hints, interruptible
 
 @click.command(cls=Command, context_settings={"show_default": True})
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT.png")
-@groups.data_option
+@groups.data_option()
 @groups.images_option
 @groups.side_option
 @groups.crop_option

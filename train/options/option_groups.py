@@ -1,7 +1,6 @@
 """Defines the options that several training commands share, in groups."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -61,33 +60,26 @@ fine_tune_options = together(
     ),
 )
 
-data_option = click.option(
-    "--data",
-    type=click.Path(),
-    help="Folder with train/<class>/* and val/<class>/*, or tar shards; with --resume the folder "
-    "to which the run's own images were moved.  [default: built-in images]",
-)
+
+def data_option(when_resumed: str = "") -> Callable[[F], F]:
+    """The option --data.
+
+    Args:
+        when_resumed: What it means for a run or chain that was started before.
+    """
+    data = "Folder with train/<class>/* and val/<class>/*, or tar shards"
+    return click.option(
+        "--data",
+        type=click.Path(),
+        help=f"{data}{when_resumed}.  [default: built-in images]",
+    )
+
 
 images_option = click.option(
     "--images",
     type=Number(IMAGES),
     help="Use this many training images, spread evenly (built-in: render this many).  "
     f"[default: all; for the built-in images {TRAIN_SCENES}]",
-)
-
-chain_out_option = click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="New folder of the run, or folder of the chain.  "
-    "[default: runs/<arch>-S<side>-<time>, runs/<chain>]",
-)
-
-resume_option = click.option(
-    "--resume",
-    is_flag=False,
-    flag_value="newest",
-    metavar="[RUN]",
-    help="Resume the run or chain in this folder, or the newest.",
 )
 
 side_option = recipe_option(
