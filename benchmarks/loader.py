@@ -16,7 +16,8 @@ import pandas as pd
 from PIL import Image
 
 from bench.results.environment import describe_environment
-from train.feed.loader import Views, train_batches
+from train.feed.loader import train_batches
+from train.feed.views import Views
 from train.recipe.config import TrainConfig
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale

@@ -120,7 +120,7 @@ def test_from_pictures_to_tables(here, photos):
 
 def test_without_data_or_model_everything_is_the_newest_or_built_in(here):
     said = run(train, "--arch", "A", *THIN, "--epochs", "1", "--images", "32")
-    assert said.startswith("No --data: a thin net learns the built-in pictures")
+    assert said.startswith("No --data: a thin net learns the built-in images")
     run(vgg_export, "--onnx")
     said = run(vgg_bench, "--scales", "64", "--images", "20", "--measure", "accuracy")
     assert said.startswith("No model named: measuring the newest export, exported/A.fp32.onnx")
@@ -291,7 +291,7 @@ def test_ctrl_c_keeps_a_checkpoint_to_go_on_from(here, photos):
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert (
-        f"go on with: python -m train --resume {folder}" in " ".join(output.split())
+        f"resume with: python -m train --resume {folder}" in " ".join(output.split())
         and "Traceback" not in output
     )
     held = load_checkpoint(folder / "last.pt")

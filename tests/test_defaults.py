@@ -3,16 +3,19 @@
 import re
 from dataclasses import fields
 
+import click
+
 from bench.cli import main as vgg_bench
-from bench.request import Request
+from bench.request import BenchRequest
 from export.cli import main as vgg_export
 from export.settings.export_options import EngineOptions, ExportOptions
 from train.__main__ import main as train
+from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
-from train.session import RunSettings
+from train.recipe.recipe_options import RecipeOptions
 
 
-def given_nothing(command) -> dict:
+def given_nothing(command: click.Command) -> dict[str, object]:
     """What a command line without options means."""
     return command.make_context(command.name, []).params
 
@@ -32,28 +35,30 @@ def test_export():
 def test_bench():
     """The request has the options' names; where it has defaults too, they are the same."""
     params = given_nothing(vgg_bench)
-    assert set(Request._fields) == set(params)
-    for name, default in Request._field_defaults.items():
+    assert set(BenchRequest._fields) == set(params)
+    for name, default in BenchRequest._field_defaults.items():
         assert params[name] == default, name
 
 
 def test_train():
-    """Options of the recipe have none of their own; a help text names the record's."""
-    params, config, named = given_nothing(train), TrainConfig(), 0
-    machine = {field.name: field.default for field in fields(RunSettings)}
+    """The machine's options have the defaults of the settings."""
+    params = given_nothing(train)
+    for field in fields(RunSettings):
+        if field.name in params and isinstance(field.default, int | str):
+            assert params[field.name] == field.default, field.name
+    assert params["arch"] == TrainConfig().arch
+
+
+def test_recipe():
+    """The recipe's options have no defaults of their own; a help text names the record's."""
+    params, config = given_nothing(train), TrainConfig()
+    options = {field.name for field in fields(RecipeOptions)}
+    assert options == {name for name in params if hasattr(config, name)} - {"arch"}
+    assert all(params[name] is None for name in options) and RecipeOptions().given() == {}
+    named = 0
     for option in train.params:
-        if (
-            option.name in machine
-            and params[option.name] is not None
-            and isinstance(machine[option.name], int | str)
-        ):
-            assert params[option.name] == machine[option.name], option.name
-        if not hasattr(config, option.name):
-            continue
-        if option.name != "arch":
-            assert params[option.name] is None, option.name
-        written = re.search(r"\[default: (\d[\d.]*)\]", option.help or "")
-        if written:
+        written = re.search(r"\[default: (\d[\d.]*)\]", getattr(option, "help", None) or "")
+        if option.name in options and written:
             named += 1
             assert float(written.group(1)) == getattr(config, option.name), option.name
-    assert params["arch"] == config.arch and named >= 2
+    assert named >= 2

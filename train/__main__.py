@@ -1,75 +1,48 @@
-"""python -m train: options to a config, one call a net or a chain."""
+"""Trains one net or a chain of nets: `python -m train`, also installed as `vgg-train`."""
 
-import os
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from train.hints import HINTS
-from train.recipe.config import INITS, PRECISIONS, TRAIN_SCENES
-from train.recipe.number_ranges import CHECKPOINT_EVERY, IMAGES, RECIPE_LIMITS, processes
-from train.recipe.stages import CHAINS
-from train.recipe_options import Number, parse_drops, parse_side, recipe_option
-from vgg_deploy.command_line import Command, parse_channels
+from train.options import option_groups as groups
+from train.options.machine_options import MachineOptions, joined_job
+from train.options.option_types import Number
+from train.options.request import TrainRequest, refuse_contradictions
+from train.recipe.number_ranges import CHECKPOINT_EVERY, DEFAULT_CHECKPOINT_EVERY
+from train.recipe.recipe_options import RecipeOptions
+from train.recipe.stages import FineTune
+from vgg_deploy.command_line import Command, parse_channels, version_option
 from vgg_deploy.errors import hints, interruptible
-from vgg_deploy.machine import available_cores
-from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.net.input_convention import (
     CHANNEL_ORDERS,
     MEAN_HELP,
     ORDER_HELP,
     STD_HELP,
+    Channels,
     StatedInput,
 )
 
-FOR_RESUME = {  # options that are not part of the recipe
+WITH_RESUME = {  # parameters that go with --resume, because they are not part of the recipe
     "resume",
     "plan_only",
     "data",
-    "device",
-    "threads",
-    "workers",
-    "compiled",
-    "checkpoint_every",
-    "tensorboard",
-    "on_error",
+    *(field.name for field in fields(MachineOptions)),
 }
-CORES = available_cores()
 
 
 @click.command(cls=Command, context_settings={"show_default": True})
-@click.option(
-    "--arch",
-    default="D",
-    type=click.Choice((*ARCHS, "all")),
-    help="Net of Table 1, or all of them.",
-)
-@click.option(
-    "--chain",
-    type=click.Choice(tuple(CHAINS)),
-    help="Train in stages that start from each other: paper, section 3.1 at S=256, 384 and "
-    "[256;512]; "
-    "glorot, the same without an A first; one-scale, A and the others from it.  [default for "
-    "all: one-scale]",
-)
-@click.option(
-    "--stage",
-    help="Of the chain: only this one, e.g. D-384; it starts from what is trained already.",
-)
+@groups.net_options
 @click.option(
     "--plan",
     "plan_only",
     is_flag=True,
-    help="Show the chain's stages, what is done and the time the rest takes; train nothing.",
+    help="Now python -m train.plan: show the chain's stages; train nothing.",
 )
-@click.option(
-    "--data",
-    type=click.Path(),
-    help="Folder with train/<class>/* and val/<class>/*, or tar shards; with --resume the new "
-    "place of the run's "
-    "own images.  [default: built-in images]",
-)
+@groups.data_option("; with --resume the folder to which the run's own images were moved")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -100,96 +73,19 @@ CORES = available_cores()
     "--freeze-features",
     is_flag=True,
     help="Train fc6-fc8 only, on features of --weights that are computed once: training images' "
-    "centre crops, "
-    "whole validation images.",
+    "centre crops, whole validation images.",
 )
-@recipe_option(
-    "--init",
-    type=click.Choice(INITS),
-    help="How layers that start random are drawn; if given, B-E do not start from the newest A.",
-)
-@recipe_option(
-    "--side",
-    callback=parse_side,
-    metavar="S|LOW:HIGH",
-    help="S, the shorter image side in training, pixels.",
-)
-@recipe_option("--crop", help="Training crop, pixels, a multiple of 32.")
-@recipe_option("--width", help="Multiplier of every layer's channels.")
-@recipe_option(
-    "--lrn",
-    type=click.Choice(("alexnet", "caffe")),
-    help="A-LRN: alpha as in AlexNet's formula, or divided by the window.",
-)
-@recipe_option("--epochs", help="Passes over the training images.")
-@recipe_option("--batch", help="Images per update, over all processes.")
-@recipe_option("--lr", help="First learning rate.")
-@recipe_option(
-    "--lr-drops",
-    callback=parse_drops,
-    metavar="plateau|E,E",
-    help="When the rate is divided by 10: on a plateau, or after each of these epochs.",
-)
-@recipe_option("--most-drops", help="Most divisions by 10 on plateaus.")
-@recipe_option(
-    "--patience", help="Epochs without a better validation top-1 error that make a plateau."
-)
-@click.option(
-    "--fine-tune-epochs",
-    type=Number(RECIPE_LIMITS["epochs"]),
-    help="Epochs of a chain's stages at 384 and jitter.  [default: half of --epochs]",
-)
-@click.option(
-    "--fine-tune-lr",
-    type=Number(RECIPE_LIMITS["lr"]),
-    help="First learning rate of these stages.  [default: a tenth of --lr]",
-)
-@recipe_option(
-    "--weight-decay", help="L2 penalty on weights: this times w is added to the gradient."
-)
-@recipe_option("--bias-decay", help="L2 penalty on biases, likewise.")
-@recipe_option("--bias-lr", help="Learning rate of biases, as a multiple of that of weights.")
-@recipe_option("--dropout", help="Share of fc6's and fc7's outputs set to zero in each update.")
-@recipe_option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    help="Of convolutions and products; weights and updates stay float32.",
-)
+@groups.recipe_options
+@groups.fine_tune_options
+@groups.images_option
+@groups.device_option
+@groups.threads_option
+@groups.workers_option
 @click.option("--compile", "compiled", is_flag=True, help="Run updates through torch.compile.")
-@click.option(
-    "--images",
-    type=Number(IMAGES),
-    help="Use this many training images, spread evenly (built-in: render this many).  "
-    f"[default: all; for the built-in images {TRAIN_SCENES}]",
-)
-@recipe_option(
-    "--shuffle-buffer",
-    help="Tar shards: images held in memory to shuffle from, over all processes and --streams.",
-)
-@recipe_option(
-    "--streams",
-    help="Tar shards: parts of the data read at the same time, over all processes; "
-    "divides --batch.",
-)
-@recipe_option("--seed", help="Of weights, order, augmentation and dropout.")
-@click.option(
-    "--device", type=click.Choice(("cpu", "cuda")), help="[default: cuda if there is one]"
-)
-@click.option(
-    "--threads",
-    type=Number(processes(CORES, 1)),
-    help="CPU threads, and as many processes that decode for validation.  "
-    "[default: this process's share of the cores]",
-)
-@click.option(
-    "--workers",
-    type=Number(processes(CORES, 0)),
-    help="Loader processes per process.  [default: as --threads]",
-)
 @click.option(
     "--checkpoint-every",
     type=Number(CHECKPOINT_EVERY),
-    default=1000,
+    default=DEFAULT_CHECKPOINT_EVERY,
     help="Updates between checkpoints; the end of an epoch always makes one.",
 )
 @click.option(
@@ -200,147 +96,135 @@ CORES = available_cores()
 @click.option(
     "--picture",
     type=click.Path(path_type=Path),
-    help="Draw some augmented crops to this PNG, to check by eye; train nothing.",
+    metavar="OUT.png",
+    help="Now python -m train.views: draw some augmented crops; train nothing.",
 )
 @click.option(
     "--plot",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Draw the curves of a run's or chain's folder; train nothing.",
+    help="Now python -m train.plot: draw the curves of a run or chain; train nothing.",
 )
-@click.option(
-    "--on-error",
-    type=click.Choice(("stop", "skip")),
-    default="stop",
-    help="Stop at an unreadable image, or skip it, name it and count it.",
-)
+@groups.on_error_option
+@version_option
 @click.pass_context
 @hints(HINTS)
 @interruptible("what was saved before is kept")
 def main(
-    ctx,
-    arch,
-    chain,
-    stage,
-    plan_only,
-    data,
-    out,
-    resume,
-    weights,
-    mean,
-    std,
-    channel_order,
-    net_a,
-    freeze_features,
-    fine_tune_epochs,
-    fine_tune_lr,
-    compiled,
-    images,
-    device,
-    threads,
-    workers,
-    checkpoint_every,
-    tensorboard,
-    picture,
-    plot,
-    on_error,
-    **recipe,
-):
-    """Train a net of Table 1 by the paper's recipe: python -m train --arch D --data /data/imagenet
+    ctx: click.Context,
+    /,
+    arch: str,
+    chain: str | None,
+    stage: str | None,
+    plan_only: bool,
+    data: str | None,
+    out: Path | None,
+    resume: str | None,
+    weights: Path | None,
+    mean: Channels | None,
+    std: Channels | None,
+    channel_order: str | None,
+    net_a: Path | None,
+    freeze_features: bool,
+    fine_tune_epochs: int | None,
+    fine_tune_lr: float | None,
+    images: int | None,
+    device: str | None,
+    threads: int | None,
+    workers: int | None,
+    compiled: bool,
+    checkpoint_every: int,
+    tensorboard: bool,
+    picture: Path | None,
+    plot: Path | None,
+    on_error: str,
+    **recipe: Any,  # fields of RecipeOptions, checked by the types of their options
+) -> None:
+    """Train a net of Table 1 by the paper's recipe.
+
+    For example: python -m train --arch D --data /data/imagenet
 
     Without --data a thin net learns the built-in images by a small recipe that fits two cores. On
-    several GPUs or
-    machines: torchrun --nproc-per-node 8 -m train --arch D --data /data/imagenet --out runs/D
+    several GPUs or machines:
+    torchrun --nproc-per-node 8 -m train --arch D --data /data/imagenet --out runs/D
     """
-    chain = chain or ("one-scale" if arch == "all" else None)
-    if resume and (given := _given(ctx) - FOR_RESUME):
-        flags = sorted(
-            parameter.opts[0] for parameter in ctx.command.params if parameter.name in given
-        )
-        raise click.UsageError(
-            f"--resume goes on with the run's own recipe; leave {', '.join(flags)} out"
-        )
-    if (stage or plan_only or fine_tune_epochs or fine_tune_lr is not None) and not (
-        chain or resume
-    ):
-        raise click.UsageError(
-            "--stage, --plan, --fine-tune-epochs and --fine-tune-lr belong to a chain; add "
-            "--chain paper"
-        )
-    if chain and (weights or net_a or freeze_features):
-        raise click.UsageError(
-            "a chain's stages start from each other; leave --weights, --net-a and "
-            "--freeze-features out"
-        )
-    if chain in ("paper", "glorot") and recipe["side"]:
-        raise click.UsageError(f"the chain {chain} fixes S by its stages; leave --side out")
-    if chain == "glorot" and recipe["init"] not in (None, "glorot"):
-        raise click.UsageError("the chain glorot fixes how layers are drawn; leave --init out")
-    stated = StatedInput(mean, std, channel_order)
-    if not (weights or stated.is_empty):
-        raise click.UsageError(
-            "--mean, --std and --channel-order describe the weights to start from; add --weights"
-        )
+    if resume:
+        _refuse_options_of_the_recipe(ctx)
+    request = TrainRequest(
+        arch=arch,
+        chain=chain or ("one-scale" if arch == "all" else None),
+        stage=stage,
+        data=data,
+        out=out,
+        weights=weights,
+        net_a=net_a,
+        freeze_features=freeze_features,
+        images=images,
+        recipe=RecipeOptions(**recipe),
+        fine_tune=FineTune(fine_tune_epochs, fine_tune_lr),
+        stated=StatedInput(mean, std, channel_order),
+    )
+    refuse_contradictions(request, plan_only, resumed=resume is not None)
+    machine = MachineOptions(
+        device, threads, workers, on_error, compiled, checkpoint_every, tensorboard
+    )
     if plot:
-        from train.record.curves import draw_curves
+        _recommend("train.plot RUN", "--plot")
+        _plot(plot)
+    else:
+        _train(request, machine, resume, plan_only, picture)
 
-        click.echo(f"Curves: {draw_curves(plot)}")
-        return
-    # waiting threads must sleep, not spin: the loader's processes need the same cores (read when
-    # torch is imported)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from train.command import TrainRequest, go_on, train
-    from train.recipe.stages import FineTune
-    from train.session import RunSettings
-    from vgg_deploy.job import joined
-    from vgg_deploy.machine import pick_device
 
-    device = pick_device(device)
-    with joined(device) as job, hints(HINTS):
-        if tensorboard:
-            from train.record.tensorboard import check_installed
+def _train(
+    request: TrainRequest,
+    machine: MachineOptions,
+    resume: str | None,
+    plan_only: bool,
+    picture: Path | None,
+) -> None:
+    """Do what is asked for, in the processes of the job."""
+    with joined_job(machine) as settings, hints(HINTS):
+        from train import command
 
-            job.on_main(check_installed)
-        threads = threads or max(1, CORES // job.local_world)
-        place = RunSettings(
-            device,
-            threads,
-            threads if workers is None else workers,
-            on_error,
-            compiled,
-            checkpoint_every,
-            tensorboard,
-            job,
-        )
-        if resume:
-            go_on(resume, plan_only, data, place)
+        if picture:
+            _recommend("train.views OUT.png", "--picture")
+            command.draw_views_of(request, picture, settings)
+        elif plan_only:
+            _recommend("train.plan", "--plan")
+            command.plan(request, resume, settings)
+        elif resume:
+            command.resume(resume, request.data, settings)
         else:
-            train(
-                TrainRequest(
-                    arch,
-                    chain,
-                    stage,
-                    plan_only,
-                    data,
-                    out,
-                    weights,
-                    net_a,
-                    freeze_features,
-                    images,
-                    FineTune(fine_tune_epochs, fine_tune_lr),
-                    recipe,
-                    picture,
-                    stated,
-                ),
-                place,
-            )
+            command.train(request, settings)
 
 
-def _given(ctx: click.Context) -> set[str]:
-    """Names of the parameters that the command line has."""
-    return {
+def _plot(folder: Path) -> None:
+    from train.record.curves import draw_curves
+
+    click.echo(f"Curves: {draw_curves(folder)}")
+
+
+def _recommend(module: str, option: str) -> None:
+    """Name the command that replaces an option, which keeps working."""
+    click.echo(f"{option}: there is a command for it now: python -m {module}", err=True)
+
+
+def _refuse_options_of_the_recipe(ctx: click.Context) -> None:
+    """Refuse, with --resume, what the run's own recipe determines.
+
+    Raises:
+        click.UsageError: Names the options.
+    """
+    given = {
         name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
+    flags = sorted(
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.name in given - WITH_RESUME
+    )
+    if flags:
+        raise click.UsageError(f"--resume uses the run's own recipe; leave {', '.join(flags)} out")
 
 
 if __name__ == "__main__":

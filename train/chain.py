@@ -1,15 +1,17 @@
-"""A chain of stages: planned, shown, run one after another, gone on with where it was cut off."""
+"""Trains the stages of a chain in order: skips finished ones and resumes interrupted ones."""
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from rich.table import Table
 
 from train.estimate import Speed, measure_speed
-from train.feed.loader import steps_per_epoch
-from train.one_net import sources_of
+from train.feed.epoch_order import steps_per_epoch
+from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
 from train.recipe.stages import (
     CHAIN_FILE,
@@ -24,229 +26,353 @@ from train.recipe.stages import (
 )
 from train.record.contents import compare_contents, keep_contents
 from train.record.curves import draw_curves
+from train.record.log import log
 from train.record.run_folder import Run
-from train.session import RunSettings, Sources, check_share, say, train_net
+from train.session import check_share, train_net
+from train.sources import Sources, current_name, sources_from_json
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
+from vgg_deploy.json_files import JsonObject, as_object, read_json_object
 from vgg_deploy.newest import RUNS
 from vgg_deploy.progress import clock, results
+
+DONE = "done"  # the state of a stage that needs no more epochs
+REWRITE = "remove it and give the options again, which writes it"  # a damaged chain.json
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Everything a chain depends on but the files."""
+    """Everything a chain depends on except its files.
 
-    chain: str  # a key of CHAINS
-    arch: str  # whose stages, with those they start from; or "all"
+    Attributes:
+        chain: A key of `CHAINS`.
+        arch: The net to train; its stages come with those that they start from. Or "all".
+        base: The recipe that the stages change.
+        fine_tune: Of stages that train the same net further.
+    """
+
+    chain: str
+    arch: str
     base: TrainConfig
     fine_tune: FineTune
 
     @property
     def stages(self) -> tuple[Stage, ...]:
+        """In running order."""
         return stages_of(self.chain, self.arch)
 
+    def chosen(self, stage: str | None) -> tuple[Stage, ...]:
+        """The one stage of this name; all of them if None.
+
+        Raises:
+            InputError: If there is no such stage.
+        """
+        return (stage_named(self.chain, stage),) if stage else self.stages
+
     def config(self, stage: Stage) -> TrainConfig:
-        return config_of(
-            stage, replace(self.base, init=INIT_OF.get(self.chain, self.base.init)), self.fine_tune
-        )
+        """The recipe of a stage."""
+        init = INIT_OF.get(self.chain, self.base.init)
+        return config_of(stage, replace(self.base, init=init), self.fine_tune)
+
+
+class SavedChain(NamedTuple):
+    """What chain.json holds.
+
+    Attributes:
+        chain: The chain.
+        stage: Its only stage to train; None for all.
+        sources: What `Sources.as_json` gave.
+    """
+
+    chain: Chain
+    stage: str | None
+    sources: JsonObject
+
+    def open_sources(self, settings: RunSettings, moved_to: str | None) -> Sources:
+        """Open the chain's files.
+
+        Args:
+            settings: Of this process.
+            moved_to: Where the images are now; None if they are where they were.
+
+        Raises:
+            InputError: If the data cannot be opened.
+        """
+        return sources_from_json(self.sources, settings, moved_to)
 
 
 def train_chain(
     chain: Chain,
     sources: Sources,
     out: Path | None,
-    only: str | None,
-    plan_only: bool,
+    stage: str | None,
     settings: RunSettings,
     moved: bool = False,
 ) -> None:
-    """Run what is not done yet of the chain in `out`, by default runs/<chain>; or of it the one stage `only`.
+    """Train the stages of a chain that are not done.
 
-    Args: moved, whether the images may be in another place than the chain was started with.
-    Raises: InputError if the folder holds another chain or one of other images, or a stage's start
-        is not trained yet.
+    Args:
+        chain: The chain.
+        sources: Its images.
+        out: Its folder, by default runs/<chain>.
+        stage: The only stage to train; None for all.
+        settings: Of this process.
+        moved: Whether the images may be elsewhere than when the chain was started.
+
+    Raises:
+        InputError: If the folder holds another chain or one of other images, or if the source of a
+            stage is not trained.
+        Interrupted: After a signal; the work is saved.
     """
-    folder = out or RUNS / chain.chain
-    chosen = settings.job.on_main(_chosen, chain, only)
-    check_share(chain.base, sources, settings.job)
-    settings.job.on_main(lambda: _same_or_new(folder, chain, only, sources, not plan_only, moved))
+    job, folder = settings.job, out or RUNS / chain.chain
+    chosen = job.on_main(chain.chosen, stage)
+    job.on_main(check_share, chain.base, sources, job)
+    job.on_main(_claim_folder, folder, chain, stage, sources, moved)
     speed = measure_speed(chain.base, sources, settings)
-    settings.job.on_main(_show, chain, chosen, folder, sources, speed)
-    if plan_only:
-        return
-    for stage in chosen:
-        run, config = Run(folder / stage.name), chain.config(stage)
-        state = settings.job.on_main(_state, run, config)
-        if state == "done":
-            continue
-        say(f"\nStage {stage.name}: net {config.arch}, {config.s}, {state}")
-        begun = settings.job.on_main(lambda run=run: run.exists)
-        train_net(
-            config,
-            _start(stage, chain, folder, sources, settings),
-            settings,
-            run.folder,
-            resume=begun,
-        )
-    say(f"The chain's nets are in {folder}")
-    settings.job.on_main(lambda: say(f"The chain's curves: {draw_curves(folder)}"))
+    job.on_main(_show_plan, chain, chosen, folder, sources, speed)
+    for each in chosen:
+        _train_stage(each, chain, folder, sources, settings)
+    log(f"The chain's nets are in {folder}")
+    job.on_main(_draw_curves, folder)
 
 
-def resume_chain(
-    folder: Path, plan_only: bool, moved_to: str | None, settings: RunSettings
+def plan_chain(
+    chain: Chain,
+    sources: Sources,
+    out: Path | None,
+    stage: str | None,
+    settings: RunSettings,
+    moved: bool = False,
 ) -> None:
-    """Resume a chain by what its chain.json says: all of its stages, or the one that was asked for.
+    """Show the stages of a chain, what is done and the time the rest takes; train nothing.
 
-    Args: moved_to, where its images are now.
+    Args:
+        chain: As in `train_chain`, likewise the others.
+        sources: Its images.
+        out: Its folder.
+        stage: The only stage to show; None for all.
+        settings: Of this process.
+        moved: Whether the images may be elsewhere.
+
+    Raises:
+        InputError: If the folder holds another chain or one of other images.
     """
-    chain, only, begun = settings.job.on_main(lambda: _begun_with(folder / CHAIN_FILE))
-    sources = sources_of(begun, settings, moved_to)
-    train_chain(chain, sources, folder, only, plan_only, settings, moved_to is not None)
+    job, folder = settings.job, out or RUNS / chain.chain
+    chosen = job.on_main(chain.chosen, stage)
+    job.on_main(check_share, chain.base, sources, job)
+    job.on_main(_compare_folder, folder, chain, stage, sources, moved)
+    speed = measure_speed(chain.base, sources, settings)
+    job.on_main(_show_plan, chain, chosen, folder, sources, speed)
 
 
-def _begun_with(path: Path) -> tuple[Chain, str | None, dict]:
-    """Chain, its one stage, and the sources that `_same_or_new` wrote."""
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        fields = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in held["config"].items()
-        }
-        return (
-            Chain(
-                held["chain"], held["arch"], TrainConfig(**fields), FineTune(**held["fine_tune"])
-            ),
-            held["stage"],
-            dict(held["sources"]),
-        )
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path}: damaged ({error!r}); give the options again, they write it anew once it is removed"
-        ) from None
+def resume_chain(folder: Path, moved_to: str | None, settings: RunSettings) -> None:
+    """Resume a chain: the stages that its chain.json names.
+
+    Args:
+        folder: Of the chain.
+        moved_to: Where its images are now; None if they are where they were.
+        settings: Of this process.
+
+    Raises:
+        InputError: As `train_chain`.
+        Interrupted: As `train_chain`.
+    """
+    saved = settings.job.on_main(saved_chain, folder)
+    sources = saved.open_sources(settings, moved_to)
+    train_chain(saved.chain, sources, folder, saved.stage, settings, moved=moved_to is not None)
 
 
-def _chosen(chain: Chain, only: str | None) -> tuple[Stage, ...]:
-    return (stage_named(chain.chain, only),) if only else chain.stages
+def saved_chain(folder: Path) -> SavedChain:
+    """Read chain.json.
 
-
-def _same_or_new(
-    folder: Path, chain: Chain, only: str | None, sources: Sources, write: bool, moved: bool
-) -> None:
-    """Note what the folder is of; refuse another recipe or other images in it."""
-    wanted = {
-        "chain": chain.chain, "arch": chain.arch, "stage": only, "config": dataclasses.asdict(chain.base), "fine_tune": chain.fine_tune._asdict(),
-        "sources": sources.as_json(), "stages": [{"name": s.name, "arch": s.arch, "start": s.start} for s in stages_of(chain.chain, "all")],
-    }  # fmt: skip
-    wanted = json.loads(json.dumps(wanted))
+    Raises:
+        InputError: If it is missing or damaged.
+    """
     path = folder / CHAIN_FILE
+    saved: dict[str, Any] = read_json_object(path, REWRITE)
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        held = None
-    except (OSError, ValueError) as error:
+        chain = Chain(
+            saved["chain"],
+            saved["arch"],
+            TrainConfig.from_json(saved["config"]),
+            FineTune(**saved["fine_tune"]),
+        )
+        return SavedChain(chain, saved["stage"], as_object(saved["sources"], str(path), REWRITE))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: damaged ({error!r}); {REWRITE}") from None
+
+
+def _as_json(chain: Chain, stage: str | None, sources: Sources) -> JsonObject:
+    """What chain.json holds, as JSON returns it: with lists for tuples."""
+    stages = stages_of(chain.chain, "all")
+    content = {
+        "chain": chain.chain,
+        "arch": chain.arch,
+        "stage": stage,
+        "config": dataclasses.asdict(chain.base),
+        "fine_tune": chain.fine_tune._asdict(),
+        "sources": sources.as_json(),
+        "stages": [{"name": s.name, "arch": s.arch, "start": s.source} for s in stages],
+    }
+    return as_object(json.loads(json.dumps(content)), CHAIN_FILE)
+
+
+def _claim_folder(
+    folder: Path, chain: Chain, stage: str | None, sources: Sources, moved: bool
+) -> None:
+    """Write what a folder is used for: chain.json and the lists of images.
+
+    Raises:
+        InputError: If it holds another recipe or other images.
+    """
+    listed = _compare_folder(folder, chain, stage, sources, moved)
+    if not listed:
+        keep_contents(folder, sources.train, sources.val)
+    content = _as_json(chain, stage, sources)
+    write_text(folder / CHAIN_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def _compare_folder(
+    folder: Path, chain: Chain, stage: str | None, sources: Sources, moved: bool
+) -> bool:
+    """Compare a chain with the one in its folder, if there is one.
+
+    Returns:
+        Whether the folder has a list of the images.
+
+    Raises:
+        InputError: If the folder holds another recipe or other images.
+    """
+    path = folder / CHAIN_FILE
+    if not path.exists():
+        return False
+    saved = read_json_object(path, "remove it to start a chain here")
+    different = _differences(saved, _as_json(chain, stage, sources), moved)
+    if different:
         raise InputError(
-            f"{path}: cannot be read ({error}); remove it to begin a chain here"
-        ) from None
-    if held and moved and isinstance(held.get("sources"), dict):
-        held["sources"]["data"] = wanted["sources"]["data"]
-    if held:
-        other = [
-            name for name in ("chain", "sources", "fine_tune") if held.get(name) != wanted[name]
-        ]
-        other += [
-            name
-            for name, value in wanted["config"].items()
-            if name != "arch" and held.get("config", {}).get(name) != value
-        ]
-        if other:
-            raise InputError(
-                f"{folder}: holds a chain begun with other options ({', '.join(other)}); give the same ones, or another --out"
-            )
-    way_out = "Restore them, or start another chain with another --out"
-    listed = bool(held) and compare_contents(folder, sources.train, sources.val, way_out)
-    if held and not listed:
-        say(
+            f"{folder}: holds a chain started with other options ({', '.join(different)}); "
+            "give the same ones, or another --out"
+        )
+    advice = "Restore them, or start another chain with another --out"
+    listed = compare_contents(folder, sources.train, sources.val, advice)
+    if not listed:
+        log(
             f"Warning: {folder} has no list of its images, so changes of the data since its start "
             "go unnoticed"
         )
-    if write:
-        if not listed:
-            keep_contents(folder, sources.train, sources.val)
-        write_text(path, json.dumps(wanted, indent=2) + "\n")
+    return listed
 
 
-def _start(
-    stage: Stage, chain: Chain, folder: Path, sources: Sources, settings: RunSettings
-) -> Sources:
-    """The trained net a stage begins with.
+def _differences(saved: JsonObject, chain: Mapping[str, Any], moved: bool) -> list[str]:
+    """The names of settings that differ between chain.json and a chain.
 
-    Raises: InputError if that is not there, or not trained to its end.
+    Args:
+        saved: Content of chain.json.
+        chain: What `_as_json` gives.
+        moved: Whether the images may be elsewhere.
     """
-    if not stage.start:
-        return sources
-    run, config = Run(folder / stage.start), chain.config(stage_named(chain.chain, stage.start))
+    sources = saved.get("sources")
+    if isinstance(sources, dict):
+        data = chain["sources"]["data"] if moved else current_name(sources.get("data", ""))
+        saved = {**saved, "sources": {**sources, "data": data}}
+    config = saved.get("config")
+    if not isinstance(config, dict):
+        config = {}
+    groups = [name for name in ("chain", "sources", "fine_tune") if saved.get(name) != chain[name]]
+    fields = [
+        name
+        for name, value in chain["config"].items()
+        if name != "arch" and config.get(name) != value
+    ]
+    return groups + fields
 
-    def check() -> None:
-        state = _state(run, config)
-        if state != "done" or not run.best.is_file():
-            raise InputError(
-                f"stage {stage.name} starts from {stage.start}, not trained to its end ({state}); train that first: --stage {stage.start}"
-            )
 
-    settings.job.on_main(check)
-    best = run.best
-    return (
-        replace(sources, weights=best)
-        if continues_training(stage)
-        else replace(sources, net_a=best)
-    )
+def _train_stage(
+    stage: Stage, chain: Chain, folder: Path, sources: Sources, settings: RunSettings
+) -> None:
+    """Train one stage, new or interrupted, unless it is done."""
+    job, run, config = settings.job, Run(folder / stage.name), chain.config(stage)
+    state = job.on_main(_state, run, config)
+    if state == DONE:
+        return
+    log(f"\nStage {stage.name}: net {config.arch}, {config.s}, {state}")
+    interrupted = job.on_main(_exists, run)
+    if stage.source:
+        source = stage_named(chain.chain, stage.source)
+        best = Run(folder / source.name).best
+        job.on_main(_check_source, stage, source, chain, folder)
+        if continues_training(stage):
+            sources = replace(sources, weights=best)
+        else:
+            sources = replace(sources, net_a=best)
+    train_net(config, sources, settings, run.folder, resume=interrupted)
+
+
+def _check_source(stage: Stage, source: Stage, chain: Chain, folder: Path) -> None:
+    """Check the stage that another one starts from.
+
+    Raises:
+        InputError: If it is missing, or not trained to its end.
+    """
+    run = Run(folder / source.name)
+    state = _state(run, chain.config(source))
+    if state != DONE or not run.best.is_file():
+        raise InputError(
+            f"stage {stage.name} starts from {source.name}, not trained to its end ({state}); "
+            f"train that first: --stage {source.name}"
+        )
+
+
+def _exists(run: Run) -> bool:
+    return run.exists
 
 
 def _state(run: Run, config: TrainConfig) -> str:
-    """How far a stage has come."""
+    """How far a stage has come, in words."""
     done = run.epochs_done()
     if done >= config.epochs:
-        return "done"
+        return DONE
     return f"{done} of {config.epochs} epochs done" if run.exists else "to do"
 
 
-def _show(
+def _show_plan(
     chain: Chain, stages: tuple[Stage, ...], folder: Path, sources: Sources, speed: Speed
 ) -> None:
-    """The plan as a table."""
+    """Print the stages as a table, and the time the rest takes."""
+    images = len(sources.train)
     table = Table(
-        title=f"The chain {chain.chain!r} in {folder}: {len(sources.train)} training images, batch {chain.base.batch}",
+        title=f"The chain {chain.chain!r} in {folder}: {images} training images, "
+        f"batch {chain.base.batch}",
         title_justify="left",
     )
-    for column in ("stage", "starts from", "S", "LR", "epochs", "updates", "about", "state"):
-        table.add_column(
-            column, justify="right" if column in ("LR", "epochs", "updates", "about") else "left"
-        )
-    left = 0.0
+    for column in ("stage", "starts from", "S"):
+        table.add_column(column)
+    for column in ("LR", "epochs", "updates", "about"):
+        table.add_column(column, justify="right")
+    table.add_column("state")
+    remaining = 0.0  # seconds
     for stage in stages:
-        config = chain.config(stage)
-        state = _state(Run(folder / stage.name), config)
-        to_do = config.epochs - min(Run(folder / stage.name).epochs_done(), config.epochs)
-        seconds = speed.seconds_an_epoch(config, sources)
-        left += to_do * seconds
-        updates = config.epochs * steps_per_epoch(len(sources.train), config.batch)
-        s = config.s.removeprefix("S=").removeprefix("S in ")
-        start = stage.start or f"{config.init} draw"
+        config, run = chain.config(stage), Run(folder / stage.name)
+        seconds = speed.seconds_per_epoch(config, sources)
+        remaining += (config.epochs - min(run.epochs_done(), config.epochs)) * seconds
         table.add_row(
             stage.name,
-            start,
-            s,
+            stage.source or f"{config.init} draw",
+            config.s.removeprefix("S=").removeprefix("S in "),
             f"{config.lr:g}",
             str(config.epochs),
-            f"{updates:,}",
+            f"{config.epochs * steps_per_epoch(images, config.batch):,}",
             clock(config.epochs * seconds),
-            state,
+            _state(run, config),
         )
     results().print(table)
     if chain.base.crop != PAPER_CROP and any(stage.s for stage in stages):
-        say(
-            f"Stages bear the S of the paper's crop of {PAPER_CROP}; for the crop of {chain.base.crop} it is taken in proportion"
+        log(
+            f"Stages bear the S of the paper's crop of {PAPER_CROP}; for the crop of "
+            f"{chain.base.crop} it is taken in proportion"
         )
-    say(f"About {clock(left)} to go, judged by a few timed updates of net A")
+    log(f"About {clock(remaining)} to go, judged by a few timed updates of net A")
+
+
+def _draw_curves(folder: Path) -> None:
+    log(f"The chain's curves: {draw_curves(folder)}")

@@ -1,128 +1,169 @@
-"""What a command asks for, sent where it is done."""
+"""Dispatches the training commands to one net, a chain, its plan, or a sheet of views."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-from train.chain import Chain, resume_chain, train_chain
+from train.chain import Chain, plan_chain, resume_chain, saved_chain, train_chain
+from train.feed.colour_statistics import measure_colours
 from train.feed.frozen_features import refuse_unless_given
-from train.one_net import BUILT_IN, open_sets, recipe_for, resume_run, train_one
-from train.recipe.stages import CHAIN_FILE, CHAINS, FineTune, side_of
-from train.session import RunSettings, Sources, say
+from train.feed.unreadable import refuse_unreadable
+from train.feed.view_sheet import draw_views
+from train.feed.views import Views
+from train.one_net import resume_run, train_one
+from train.options.request import TrainRequest
+from train.options.run_settings import RunSettings
+from train.recipe.config import TrainConfig
+from train.recipe.recipe_options import RecipeOptions, make_config
+from train.recipe.stages import CHAIN_FILE, CHAINS, side_of
+from train.record.log import log
+from train.sources import BUILT_IN, Sources, open_sets
 from vgg_deploy.errors import InputError
-from vgg_deploy.net.input_convention import StatedInput
+from vgg_deploy.net.spec import Preprocessing
 from vgg_deploy.newest import RUNS, newest_first, newest_run
 
-
-class TrainRequest(NamedTuple):
-    """The options, as their help tells."""
-
-    arch: str
-    chain: str | None
-    stage: str | None
-    plan_only: bool
-    data: str | None
-    out: Path | None
-    weights: Path | None
-    net_a: Path | None
-    freeze: bool
-    images: int | None
-    fine_tune: FineTune
-    options: dict  # fields of TrainConfig that were given
-    picture: Path | None
-    stated: StatedInput  # of the input of `weights`
+NEWEST = "newest"  # in place of a folder's name
+IMAGES_SHOWN = 6  # on a sheet of views
 
 
 def train(request: TrainRequest, settings: RunSettings) -> None:
-    """Train one net or a chain, or draw what its training would see."""
-    if request.freeze:
-        refuse_unless_given(request.weights)
-    recipe, base = settings.job.on_all(
-        lambda: recipe_for(request.data, request.weights, _with_side(request))
-    )
-    train, val = open_sets(request.data, request.images, settings.on_error, settings.job)
-    data = _whole_path(request.data) or BUILT_IN
-    sources = Sources(
-        train,
-        val,
-        data,
-        recipe,
-        request.weights,
-        request.net_a,
-        request.freeze,
-        request.images,
-        request.stated,
-    )
-    if request.picture:
-        draw(base, sources, settings, request.picture)
-    elif request.chain:
-        chain = Chain(request.chain, request.arch, base, request.fine_tune)
-        train_chain(chain, sources, request.out, request.stage, request.plan_only, settings)
+    """Train one net or a chain.
+
+    Raises:
+        InputError: For options, data or files that do not fit.
+    """
+    config, sources = _open(request, settings)
+    if request.chain:
+        chain = Chain(request.chain, request.arch, config, request.fine_tune)
+        train_chain(chain, sources, request.out, request.stage, settings)
     else:
-        train_one(
-            replace(base, arch=request.arch),
-            sources,
-            request.out,
-            settings,
-            request.options["init"],
-        )
+        config = replace(config, arch=request.arch)
+        train_one(config, sources, request.out, settings, request.recipe.init)
 
 
-def _with_side(request: TrainRequest) -> dict:
-    """The recipe's options, with the S that goes with the crop where a chain's stages have an S of their own."""
-    first, crop = CHAINS[request.chain][0].s if request.chain else "", request.options["crop"]
-    return {**request.options, "side": side_of(first, crop)} if first and crop else request.options
+def plan(request: TrainRequest, folder: str | None, settings: RunSettings) -> None:
+    """Show the stages of a chain; train nothing.
+
+    Args:
+        request: The options that would start the chain.
+        folder: Of a chain that was started, or "newest"; its own options apply then.
+        settings: Of this process.
+
+    Raises:
+        InputError: As `train`, and for the folder of a run of one net.
+    """
+    if folder is None:
+        config, sources = _open(request, settings)
+        chain = Chain(request.chain or "", request.arch, config, request.fine_tune)
+        plan_chain(chain, sources, request.out, request.stage, settings)
+        return
+    path, is_chain = settings.job.on_main(_find, folder)
+    if not is_chain:
+        raise InputError(f"{path}: is a run of one net; only a chain has a plan")
+    saved = settings.job.on_main(saved_chain, path)
+    moved_to = _absolute(request.data)
+    sources = saved.open_sources(settings, moved_to)
+    plan_chain(saved.chain, sources, path, saved.stage, settings, moved=moved_to is not None)
 
 
-def _whole_path(data: str | None) -> str | None:
+def resume(folder: str, data: str | None, settings: RunSettings) -> None:
+    """Resume a run or a chain.
+
+    Args:
+        folder: Of the run or chain, or "newest".
+        data: Where its images are now; None if they are where they were.
+        settings: Of this process.
+
+    Raises:
+        InputError: For a folder without a run, and for data that changed.
+    """
+    path, is_chain = settings.job.on_main(_find, folder)
+    if is_chain:
+        resume_chain(path, _absolute(data), settings)
+    else:
+        resume_run(path, settings, _absolute(data))
+
+
+def draw_views_of(request: TrainRequest, path: Path, settings: RunSettings) -> None:
+    """Draw training images beside augmented crops of them.
+
+    Args:
+        request: The options of the training.
+        path: Of the image, a PNG.
+        settings: Of this process.
+
+    Raises:
+        InputError: For unreadable images unless they are skipped, and if the image cannot be
+            written.
+    """
+    config, sources = _open(request, settings)
+    colours = measure_colours(sources.train, settings.threads)
+    if settings.on_error == "stop":
+        refuse_unreadable(colours)
+    views = Views(sources.train, config, Preprocessing(), colours.components())
+    draw_views(views, IMAGES_SHOWN, path, settings.on_error)
+    log(f"Views of training images, as a net gets them: {path}")
+
+
+def _open(request: TrainRequest, settings: RunSettings) -> tuple[TrainConfig, Sources]:
+    """Make the config from the options, and open the data."""
+    if request.freeze_features:
+        refuse_unless_given(request.weights)
+    # the paper's where there is data to learn from, the small one for the built-in images
+    recipe = "paper" if request.data or request.weights else "small"
+    if request.data is None:
+        _explain_built_in_images(recipe)
+    config = settings.job.on_all(make_config, recipe, _options_of_recipe(request))
+    train, val = open_sets(request.data, request.images, settings.on_error, settings.job)
+    sources = Sources(
+        train=train,
+        val=val,
+        data=_absolute(request.data) or BUILT_IN,
+        recipe=recipe,
+        weights=request.weights,
+        net_a=request.net_a,
+        freeze=request.freeze_features,
+        images=request.images,
+        stated=request.stated,
+    )
+    return config, sources
+
+
+def _options_of_recipe(request: TrainRequest) -> RecipeOptions:
+    """The recipe's options; where a chain's stages have their own S, S goes with the crop."""
+    options = request.recipe
+    first_s = CHAINS[request.chain][0].s if request.chain else ""
+    if first_s and options.crop:
+        return replace(options, side=side_of(first_s, options.crop))
+    return options
+
+
+def _explain_built_in_images(recipe: str) -> None:
+    learner = "a thin net learns" if recipe == "small" else "training on"
+    log(
+        f"No --data: {learner} {BUILT_IN} by the {recipe} recipe; "
+        "with --data FOLDER the paper's recipe is used."
+    )
+
+
+def _absolute(data: str | None) -> str | None:
     """A folder's absolute path; a URL as it is."""
     return str(Path(data).resolve()) if data and "://" not in data else data
 
 
-def go_on(named: str, plan_only: bool, data: str | None, settings: RunSettings) -> None:
-    """Resume a run or a chain.
+def _find(folder: str) -> tuple[Path, bool]:
+    """The folder that is meant, and whether it is a chain's.
 
-    Args: named, its folder, or "newest"; plan_only, show what is left of a chain; data, where its
-        images are now.
+    Args:
+        folder: Its name, or "newest".
+
+    Raises:
+        InputError: If there is no newest one.
     """
-    folder, is_chain = settings.job.on_main(_begun, named)
-    if is_chain:
-        resume_chain(folder, plan_only, _whole_path(data), settings)
-    elif plan_only:
-        raise InputError(f"{folder}: is a run of one net, and --plan shows what is left of a chain")
-    else:
-        resume_run(folder, settings, _whole_path(data))
-
-
-def _begun(named: str) -> tuple[Path, bool]:
-    """The folder that is meant, and whether it is a chain's."""
-    if named != "newest":
-        return Path(named), (Path(named) / CHAIN_FILE).is_file()
-    newest_run(RUNS, holding="config.json")
-    folder = max(
-        (*newest_first(RUNS, "config.json"), *newest_first(RUNS, "last.pt")),
-        key=lambda path: path.stat().st_mtime,
-    ).parent
-    if (folder.parent / CHAIN_FILE).is_file():
-        folder = folder.parent
-    return folder, (folder / CHAIN_FILE).is_file()
-
-
-def draw(config, sources: Sources, settings: RunSettings, picture: Path) -> None:
-    """Some images beside random views of them."""
-    from train.feed.colour_statistics import measure_colours
-    from train.feed.loader import Views
-    from train.feed.unreadable import refuse_unreadable
-    from train.feed.view_sheet import draw_views
-    from vgg_deploy.net.spec import Preprocessing
-
-    colours = measure_colours(sources.train, settings.threads)
-    if settings.on_error == "stop":
-        refuse_unreadable(colours)
-    draw_views(
-        Views(sources.train, config, Preprocessing(), colours.components()),
-        6,
-        picture,
-        settings.on_error,
-    )
-    say(f"Views of training images, as a net gets them: {picture}")
+    if folder != NEWEST:
+        return Path(folder), (Path(folder) / CHAIN_FILE).is_file()
+    newest_run(RUNS, holding="config.json")  # refuses where there is none
+    files = [*newest_first(RUNS, "config.json"), *newest_first(RUNS, "last.pt")]
+    path = max(files, key=lambda file: file.stat().st_mtime).parent
+    if (path.parent / CHAIN_FILE).is_file():
+        path = path.parent
+    return path, (path / CHAIN_FILE).is_file()

@@ -1,4 +1,4 @@
-"""How long a stage will take, from a few real updates and a few real images."""
+"""Estimates how long a stage takes, from a few real updates and a few real images."""
 
 import time
 from dataclasses import dataclass, replace
@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from train.feed.epoch_order import steps_per_epoch
 from train.feed.examples import Examples
-from train.feed.loader import Views, steps_per_epoch
+from train.feed.views import Views
 from train.first_weights import describe, random_net
+from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
-from train.session import RunSettings, Sources, settle
+from train.session import set_up_torch
+from train.sources import Sources
 from train.step.trainee import shape_for_training, shaped
 from train.step.update import Updater
 from vgg_deploy.job import ALONE
@@ -20,77 +23,91 @@ from vgg_deploy.progress import elapsed
 
 TRIAL_BATCH = 8  # images of a timed update on a CPU; a GPU takes its whole share
 TRIAL_IMAGES = 8  # decoded and augmented
+TRIAL_RATE = 1e-6  # learning rate
 PASSES = 3  # an update costs about three times the forward pass
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of this machine, all processes of the job together."""
+    """Of this machine, all processes of the job together.
 
-    s_per_gmac: float  # of forward passes within updates
-    s_per_image: float  # decoding and augmentation, at S=256
+    Attributes:
+        s_per_gmac: Seconds per GMAC of forward passes, within updates.
+        s_per_image: Seconds per image for decoding and augmentation, at S=256.
+    """
 
-    def seconds_an_epoch(self, config: TrainConfig, sources: Sources) -> float:
-        """Updates, or the loader where it is slower, and dense validation at Q = S."""
-        arch, images = (
-            ARCHS[config.arch],
-            steps_per_epoch(len(sources.train), config.batch) * config.batch,
-        )
+    s_per_gmac: float
+    s_per_image: float
+
+    def seconds_per_epoch(self, config: TrainConfig, sources: Sources) -> float:
+        """The time of updates, or of the loader if it is slower, and of dense validation.
+
+        Args:
+            config: Of a stage.
+            sources: The images.
+        """
+        images = steps_per_epoch(len(sources.train), config.batch) * config.batch
         classes = len(sources.train.classes)
-        gmacs = macs(arch, config.crop, config.crop, classes, config.width, config.crop) / 1e9
+        gmacs = _gmacs(config, config.crop, config.crop, classes)
         test_side = round(sum(config.side) / 2)
-        dense = (
-            macs(arch, test_side, round(test_side * 4 / 3), classes, config.width, config.crop)
-            / 1e9
-        )
+        dense_gmacs = _gmacs(config, test_side, round(test_side * 4 / 3), classes)
         return (
             images * max(gmacs * self.s_per_gmac, self.s_per_image)
-            + len(sources.val) * dense * self.s_per_gmac / PASSES
+            + len(sources.val) * dense_gmacs * self.s_per_gmac / PASSES
         )
 
 
 def measure_speed(base: TrainConfig, sources: Sources, settings: RunSettings) -> Speed:
-    """Time two updates of net A and the views of a few images."""
-    settle(settings)
+    """Time two updates of net A, and the views of a few images.
+
+    Args:
+        base: The recipe of a chain.
+        sources: The images.
+        settings: Of this process.
+
+    Returns:
+        The mean over the processes of the job.
+    """
+    set_up_torch(settings)
     config = replace(base, arch="A", init="he")
     share = config.batch // settings.job.world
     trial = replace(config, batch=share if settings.device == "cuda" else min(share, TRIAL_BATCH))
     with elapsed("timing a few updates"):
-        gmacs_s, image_s = (
-            _update_seconds(trial, sources, settings),
-            _image_seconds(config, sources, settings),
-        )
-    together = np.mean(settings.job.gather((gmacs_s, image_s)), axis=0) / settings.job.world
-    return Speed(*together.tolist())
+        gmac_s = _seconds_per_gmac(trial, sources, settings)
+        image_s = _seconds_per_image(config, sources, settings)
+    mean = np.mean(settings.job.gather((gmac_s, image_s)), axis=0) / settings.job.world
+    return Speed(*mean.tolist())
 
 
-def _update_seconds(config: TrainConfig, sources: Sources, settings: RunSettings) -> float:
-    """Seconds a GMAC of forward pass."""
+def _gmacs(config: TrainConfig, height: int, width: int, classes: int) -> float:
+    """GMAC of one image's forward pass."""
+    arch = ARCHS[config.arch]
+    return macs(arch, height, width, classes, config.width, config.crop) / 1e9
+
+
+def _seconds_per_gmac(config: TrainConfig, sources: Sources, settings: RunSettings) -> float:
+    """Time updates on images of zeros."""
     spec = describe(config, sources.train, Preprocessing(), "")
     net = shape_for_training(random_net(spec, config), settings.device, config.precision)
     updater = Updater(net, False, config, ALONE, compiled=False)
-    inputs = shaped(
-        torch.zeros(config.batch, 3, config.crop, config.crop, device=settings.device),
-        config.precision,
-    )
+    updater.set_learning_rate(TRIAL_RATE)
+    images = torch.zeros(config.batch, 3, config.crop, config.crop, device=settings.device)
     labels = torch.zeros(config.batch, dtype=torch.int64, device=settings.device)
-    examples = Examples(inputs, labels, torch.arange(config.batch, device=settings.device))
-    updater.step(examples, 0, config.batch, 1e-6).cpu()
-    begun = time.perf_counter()
+    rows = torch.arange(config.batch, device=settings.device)
+    examples = Examples(shaped(images, config.precision), labels, rows)
+    updater.step(examples, 0, config.batch).cpu()  # the first is slower
+    start = time.perf_counter()
     for step in (1, 2):
-        updater.step(examples, step, config.batch, 1e-6).cpu()
-    seconds = (time.perf_counter() - begun) / 2
-    gmacs = (
-        macs(ARCHS["A"], config.crop, config.crop, len(spec.classes), config.width, config.crop)
-        / 1e9
-    )
-    return seconds / (config.batch * gmacs)
+        updater.step(examples, step, config.batch).cpu()
+    seconds = (time.perf_counter() - start) / 2
+    return seconds / (config.batch * _gmacs(config, config.crop, config.crop, len(spec.classes)))
 
 
-def _image_seconds(config: TrainConfig, sources: Sources, settings: RunSettings) -> float:
+def _seconds_per_image(config: TrainConfig, sources: Sources, settings: RunSettings) -> float:
+    """Time the decoding and augmentation of images spread evenly over the data."""
     views = Views(sources.train, config, Preprocessing(), np.zeros((3, 3)))
     chosen = [i * len(sources.train) // TRIAL_IMAGES for i in range(TRIAL_IMAGES)]
-    begun = time.perf_counter()
+    start = time.perf_counter()
     for index in chosen:
         views[0, index]
-    return (time.perf_counter() - begun) / TRIAL_IMAGES / max(1, settings.workers)
+    return (time.perf_counter() - start) / TRIAL_IMAGES / max(1, settings.workers)

@@ -1,4 +1,4 @@
-"""Where a net's first weights come from: a random draw, the layers of a trained A, or a file."""
+"""Makes a net's first weights: a random draw, the layers of a trained A, or a file's."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,67 +24,86 @@ from vgg_deploy.newest import newest_first
 def describe(
     config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing, recipe: str
 ) -> NetSpec:
-    """The net that this run will train."""
+    """Describe the net that a run trains.
+
+    Args:
+        config: The recipe.
+        dataset: Names the classes.
+        preprocessing: Of the net's input.
+        recipe: How the weights come to be, for people.
+    """
     return NetSpec(
-        config.arch,
-        dataset.classes,
-        dataset.names,
-        config.width,
-        config.crop,
-        config.lrn,
-        preprocessing,
-        config.side,
-        recipe,
+        arch=config.arch,
+        classes=dataset.classes,
+        names=dataset.names,
+        width=config.width,
+        crop=config.crop,
+        lrn=config.lrn,
+        preprocessing=preprocessing,
+        train_side=config.side,
+        recipe=recipe,
     )
 
 
 def random_net(spec: NetSpec, config: TrainConfig) -> VGG:
-    """A net with weights drawn by the run's seed."""
+    """Make a net whose weights are drawn by the run's seed."""
     net = VGG(spec, config.dropout)
     initialise(net, config.init, torch.Generator().manual_seed(config.seed))
     return net
 
 
 def load_what_fits(net: VGG, path: Path, stated: StatedInput = NOTHING_STATED) -> str:
-    """Copy every layer of `path` into `net`, fc8 only when its classes agree; say what was copied.
+    """Copy every layer of a file into a net, fc8 only if its classes agree.
 
-    Raises: InputError if a layer has another shape.
+    Args:
+        net: Gets the layers.
+        path: Checkpoint or foreign file.
+        stated: As in `weights_of`.
+
+    Returns:
+        What was copied, for people.
+
+    Raises:
+        InputError: If a layer has another shape.
     """
-    held = weights_of(path, stated).weights
     own = net.state_dict()
     copied = set()
-    for name, tensor in held.items():
+    for name, tensor in weights_of(path, stated).weights.items():
         if name.startswith("fc8") and own[name].shape != tensor.shape:
             continue
         if name not in own or own[name].shape != tensor.shape:
-            wanted = tuple(own[name].shape) if name in own else "no such layer"
+            expected = tuple(own[name].shape) if name in own else "no such layer"
             raise InputError(
-                f"{path}: {name} is {tuple(tensor.shape)}, net {net.spec.arch} wants {wanted}; give the --arch, --width and --crop it has"
+                f"{path}: {name} is {tuple(tensor.shape)}, net {net.spec.arch} expects {expected}; "
+                "give the --arch, --width and --crop it has"
             )
         own[name].copy_(tensor)
         copied.add(name.split(".")[0])
-    fresh = [
-        name
-        for name, module in net.named_children()
-        if name not in copied and hasattr(module, "weight")
-    ]
-    return f"{len(copied)} layers from {path}" + (
-        f", {', '.join(fresh)} start random" if fresh else ""
-    )
+    layers = [name for name, module in net.named_children() if hasattr(module, "weight")]
+    random = [name for name in layers if name not in copied]
+    rest = f", {', '.join(random)} start random" if random else ""
+    return f"{len(copied)} layers from {path}{rest}"
 
 
 class Weights(NamedTuple):
-    """What a file gives to start from."""
+    """What a file gives to start from.
+
+    Attributes:
+        weights: By name; float32.
+        preprocessing: Of the net's input.
+        assumed: What was taken for granted about another project's weights; None for a checkpoint.
+    """
 
     weights: dict[str, Tensor]
     preprocessing: Preprocessing
-    assumed: Assumed | None  # of weights of another project
+    assumed: Assumed | None
 
 
 def weights_of(path: Path, stated: StatedInput = NOTHING_STATED) -> Weights:
-    """Weights and preprocessing of a checkpoint or of a foreign file, which may lack fc6-fc8.
+    """Read weights and preprocessing of a checkpoint or of a foreign file.
 
     Args:
+        path: The file; a foreign one may lack fc6-fc8.
         stated: What the user says of a foreign file's input.
 
     Raises:
@@ -93,7 +112,8 @@ def weights_of(path: Path, stated: StatedInput = NOTHING_STATED) -> Weights:
     if is_own(path):
         if not stated.is_empty:
             raise InputError(
-                f"{path}: a checkpoint knows its own input; leave --mean, --std and --channel-order out"
+                f"{path}: a checkpoint knows its own input; "
+                "leave --mean, --std and --channel-order out"
             )
         checkpoint = load_checkpoint(path)
         return Weights(checkpoint.weights, checkpoint.spec.preprocessing, None)
@@ -102,16 +122,25 @@ def weights_of(path: Path, stated: StatedInput = NOTHING_STATED) -> Weights:
 
 
 def copy_from_a(net: VGG, path: Path) -> str:
-    """Start from a trained A as section 3.1; say what was copied.
+    """Copy the layers of a trained A that a deeper net starts from (section 3.1).
 
-    Raises: InputError if the file is no A of the same width, crop and classes.
+    Args:
+        net: Gets the layers.
+        path: Checkpoint of the A.
+
+    Returns:
+        What was copied, for people.
+
+    Raises:
+        InputError: If the file is no A of the same width, crop and classes.
     """
     net_a = open_net(path)
     if net_a.spec.arch not in ("A", "A-LRN"):
-        raise InputError(f"{path}: is net {net_a.spec.arch}; --net-a wants a trained A")
+        raise InputError(f"{path}: is net {net_a.spec.arch}; --net-a takes a trained A")
     if not fits(net_a.spec, net.spec):
         raise InputError(
-            f"{path}: this A has another width, crop or classes than the {net.spec.arch} to train; train an A with the same options"
+            f"{path}: this A has another width, crop or classes than the {net.spec.arch} to train; "
+            "train an A with the same options"
         )
     start_from_a(net, net_a)
     return f"{', '.join(FROM_A)} from {path}"
@@ -119,40 +148,44 @@ def copy_from_a(net: VGG, path: Path) -> str:
 
 def fits(spec_a: NetSpec, spec: NetSpec) -> bool:
     """Whether an A's layers have the shapes of a deeper net's."""
-    return replace(
+    as_deeper = replace(
         spec_a,
         arch=spec.arch,
         preprocessing=spec.preprocessing,
         train_side=spec.train_side,
         recipe="",
         lrn=spec.lrn,
-    ) == replace(spec, recipe="")
+    )
+    return as_deeper == replace(spec, recipe="")
 
 
 def newest_fitting_a(
     runs: Path,
     spec: NetSpec,
-    passed_over: Callable[[Path], None],
-    unreadable: Callable[[str], None],
+    on_unfinished: Callable[[Path], None],
+    on_unreadable: Callable[[str], None],
 ) -> Path | None:
-    """best.pt of the newest run that trained a fitting A to its end.
+    """Find best.pt of the newest run that trained a fitting A to its end.
 
     Args:
         runs: The folder of all runs.
         spec: Of the net that would start from it.
-        passed_over: Called with a fitting A whose run did not end.
-        unreadable: Called with what is wrong with a checkpoint that cannot be read.
+        on_unfinished: Called with a fitting A whose run did not end.
+        on_unreadable: Called with what is wrong with a checkpoint that cannot be read.
+
+    Returns:
+        The checkpoint; None if there is none.
     """
     for path in newest_first(runs, "best.pt"):
         try:
-            held = load_checkpoint(path).spec
+            spec_a = load_checkpoint(path).spec
         except InputError as error:
-            unreadable(error.message)
+            on_unreadable(error.message)
             continue
-        if held.arch != "A" or not fits(held, spec):
+        if spec_a.arch != "A" or not fits(spec_a, spec):
             continue
-        if Run(path.parent).cut_off():
-            passed_over(path)
+        if Run(path.parent).is_unfinished():
+            on_unfinished(path)
             continue
         return path
     return None

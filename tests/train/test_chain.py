@@ -1,4 +1,4 @@
-"""Training in stages: what starts from what, at which S, planned, cut off and gone on with."""
+"""Training in stages: what starts from what, at which S, planned, interrupted and resumed."""
 
 import json
 import signal
@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.support.nets import save_net, thin_net
+from tests.support.options import options
 from tests.support.run import run
 from tests.support.warm import Warm, until
 from train.__main__ import main as train
@@ -22,22 +23,7 @@ TABLE_3 = [
     ("D", (256, 256)), ("D", (384, 384)), ("D", (256, 512)),
     ("E", (256, 256)), ("E", (384, 384)), ("E", (256, 512)),
 ]  # fmt: skip
-THIN = [
-    "--width",
-    "0.0625",
-    "--crop",
-    "32",
-    "--batch",
-    "16",
-    "--init",
-    "he",
-    "--lr",
-    "0.003",
-    "--workers",
-    "0",
-    "--threads",
-    "1",
-]
+THIN = options("--width 0.0625 --crop 32 --batch 16 --init he --lr 0.003 --workers 0 --threads 1")
 SHORT = [*THIN, "--epochs", "1"]
 
 
@@ -52,24 +38,28 @@ def test_the_stages_are_table_3s_rows(chain):
 
 
 def test_what_starts_from_what_is_section_3_1s():
-    starts = {stage.name: stage.start for stage in CHAINS["paper"]}
-    assert starts == {
+    sources = {stage.name: stage.source for stage in CHAINS["paper"]}
+    assert sources == {
         "A-256": None, "A-LRN-256": None, "B-256": "A-256",
         "C-256": "A-256", "C-384": "C-256", "C-jitter": "C-384",
         "D-256": "A-256", "D-384": "D-256", "D-jitter": "D-384",
         "E-256": "A-256", "E-384": "E-256", "E-jitter": "E-384",
     }  # fmt: skip
-    names = list(starts)
+    names = list(sources)
     assert all(
-        start is None or names.index(start) < names.index(name) for name, start in starts.items()
+        source is None or names.index(source) < names.index(name)
+        for name, source in sources.items()
     )
-    assert {stage.name: stage.start for stage in CHAINS["glorot"]} == {
-        name: None if start == "A-256" else start for name, start in starts.items()
+    assert {stage.name: stage.source for stage in CHAINS["glorot"]} == {
+        name: None if source == "A-256" else source for name, source in sources.items()
     }
 
 
 def test_rates_and_lengths():
-    """1e-2 and 74 epochs from a draw or from A; 1e-3 and half as long where the same net goes on, to the same last rate."""
+    """1e-2 and 74 epochs from a draw or from A; then 1e-3 and half as long at another S.
+
+    The last rate is the same.
+    """
     for name, config in configs("paper").items():
         continues_training = not name.endswith("256")
         assert (config.lr, config.epochs) == (
@@ -81,8 +71,8 @@ def test_rates_and_lengths():
     assert (drops["D-384"].epochs, drops["D-384"].lr_drops) == (5, (4,))
     assert drops["D-384"].most_drops == 1  # the last rate is that of D-256: 1e-2 / 100 = 1e-3 / 10
     stage = next(stage for stage in CHAINS["paper"] if stage.name == "E-jitter")
-    asked = config_of(stage, RECIPES["paper"], FineTune(epochs=3, lr=0.5))
-    assert (asked.epochs, asked.lr) == (3, 0.5)
+    given = config_of(stage, RECIPES["paper"], FineTune(epochs=3, lr=0.5))
+    assert (given.epochs, given.lr) == (3, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -91,40 +81,31 @@ def test_rates_and_lengths():
 def test_s_goes_with_the_crop(photos, here, crop, sides):
     """256 : 384 : 512 to 224 as the paper's; a crop wider than 256 too."""
     s1, s2, s3 = sides
-    said = run(
+    output = run(
         train,
-        "--arch",
-        "D",
-        "--chain",
-        "paper",
-        "--plan",
-        "--data",
-        photos,
-        "--width",
-        "0.0625",
-        "--crop",
-        crop,
-        "--batch",
-        "4",
-        "--threads",
-        "2",
+        *options(
+            f"--arch D --chain paper --plan --data {photos} --width 0.0625 --crop {crop} "
+            "--batch 4 --threads 2"
+        ),
     )
     for row in (
-        f"A-256 │ paper-std draw │ {s1} │ 0.01 │ 74", f"D-384 │ D-256 │ {s2} │ 0.001 │ 37", f"D-jitter │ D-384 │ [{s1};{s3}] │ 0.001 │ 37",
-    ):  # fmt: skip
-        assert row in said
-    assert "taken in proportion" in said
+        f"A-256 │ paper-std draw │ {s1} │ 0.01 │ 74",
+        f"D-384 │ D-256 │ {s2} │ 0.001 │ 37",
+        f"D-jitter │ D-384 │ [{s1};{s3}] │ 0.001 │ 37",
+    ):
+        assert row in output
+    assert "taken in proportion" in output
 
 
 def test_a_plan_trains_and_writes_nothing(photos, here):
-    said = run(train, "--arch", "B", "--chain", "paper", "--plan", "--data", photos, *SHORT)
+    output = run(train, "--arch", "B", "--chain", "paper", "--plan", "--data", photos, *SHORT)
     assert (
-        "A-256 │ he draw" in said
-        and "B-256 │ A-256" in said
-        and "│ 6 │" in said
-        and said.count("to do") == 2
+        "A-256 │ he draw" in output
+        and "B-256 │ A-256" in output
+        and "│ 6 │" in output
+        and output.count("to do") == 2
     )
-    assert not any(name in said for name in ("C-256", "D-256", "A-LRN")) and "to go" in said
+    assert not any(name in output for name in ("C-256", "D-256", "A-LRN")) and "to go" in output
     assert not list(here.iterdir())
 
 
@@ -143,7 +124,7 @@ def same(one, two):
 
 
 def test_every_stage_starts_from_what_the_one_before_learnt(trained, photos):
-    """Oracle: the weights in the files. At LR next to nothing a stage's best.pt is what it began with."""
+    """Oracle: the files' weights. At an LR near zero best.pt is what a stage started with."""
     assert {p.parent.name for p in trained.glob("*/best.pt")} == {
         "A-256",
         "C-256",
@@ -154,12 +135,7 @@ def test_every_stage_starts_from_what_the_one_before_learnt(trained, photos):
         "--data",
         photos,
         *SHORT,
-        "--weight-decay",
-        "0",
-        "--lr",
-        "1e-30",
-        "--out",
-        trained.parent / "still",
+        *options(f"--weight-decay 0 --lr 1e-30 --out {trained.parent / 'still'}"),
     ]
     run(train, "--arch", "C", "--chain", "paper", *still)
     a, c, c384, jitter = (
@@ -171,7 +147,7 @@ def test_every_stage_starts_from_what_the_one_before_learnt(trained, photos):
             same(tensor, a.weights[name])
         same(tensor, c384.weights[name])
         same(tensor, jitter.weights[name])
-    assert [held.spec.train_side for held in (a, c, c384, jitter)] == [
+    assert [checkpoint.spec.train_side for checkpoint in (a, c, c384, jitter)] == [
         (37, 37),
         (37, 37),
         (55, 55),
@@ -185,61 +161,56 @@ def test_every_stage_starts_from_what_the_one_before_learnt(trained, photos):
         )
 
 
-def test_what_is_done_is_skipped_and_another_net_adds_its_stages(trained, photos, here):
+def test_finished_stages_are_skipped_and_another_net_adds_its_stages(trained, photos, here):
     before = {p: p.stat().st_mtime_ns for p in trained.glob("*/*.pt")}
-    said = run(train, "--arch", "B", "--chain", "paper", "--data", photos, *SHORT, "--out", trained)
+    output = run(
+        train, "--arch", "B", "--chain", "paper", "--data", photos, *SHORT, "--out", trained
+    )
     assert (
-        "Stage B-256" in said
-        and said.count("Start:") == 1
-        and f"fc6, fc7, fc8 from {trained / 'A-256' / 'best.pt'}" in said
+        "Stage B-256" in output
+        and output.count("Start:") == 1
+        and f"fc6, fc7, fc8 from {trained / 'A-256' / 'best.pt'}" in output
     )
     assert {p: p.stat().st_mtime_ns for p in before} == before
-    said = run(train, "--resume", trained, "--workers", "0", "--plan")
+    output = run(train, "--resume", trained, "--workers", "0", "--plan")
     assert (
-        "A-256" in said
-        and "B-256" in said
-        and "done" in said
-        and "to do" not in said
-        and "0:00 to go" in said
+        "A-256" in output
+        and "B-256" in output
+        and "done" in output
+        and "to do" not in output
+        and "0:00 to go" in output
     )
 
 
 def test_another_recipe_is_refused_in_a_chains_folder(trained, photos, here):
     again = ["--arch", "C", "--chain", "paper", "--data", photos, *SHORT, "--out", trained]
-    said = run(train, *again, "--lr", "0.002", code=2)
-    assert "begun with other options (lr)" in said and "another --out" in said
+    output = run(train, *again, "--lr", "0.002", code=2)
+    assert "started with other options (lr)" in output and "another --out" in output
     assert "(fine_tune)" in run(train, *again, "--fine-tune-epochs", "7", code=2)
 
 
 def test_a_stage_whose_start_is_not_trained_to_its_end(photos, here):
     stage = [
-        "--chain",
-        "paper",
-        "--data",
-        photos,
+        *options(f"--chain paper --data {photos}"),
         *THIN,
-        "--epochs",
-        "2",
-        "--out",
-        here / "chain",
-        "--stage",
+        *options(f"--epochs 2 --out {here / 'chain'} --stage"),
     ]
-    said = run(train, *stage, "D-384", code=2)
+    output = run(train, *stage, "D-384", code=2)
     assert (
-        "stage D-384 starts from D-256, not trained to its end (to do); train that first: --stage D-256"
-        in said
+        "stage D-384 starts from D-256, not trained to its end (to do); "
+        "train that first: --stage D-256" in output
     )
     half = here / "chain" / "A-256"
     run(train, *stage, "A-256")
     (half / "metrics.csv").write_text(
         "\n".join((half / "metrics.csv").read_text().split("\n")[:2]) + "\n"
     )
-    said = run(train, *stage, "D-256", code=2)
-    assert "starts from A-256, not trained to its end (1 of 2 epochs done)" in said
+    output = run(train, *stage, "D-256", code=2)
+    assert "starts from A-256, not trained to its end (1 of 2 epochs done)" in output
     assert "it has A-256, A-LRN-256, B-256" in run(train, *stage, "F-256", code=2)
 
 
-def test_a_chain_cut_off_in_its_second_stage_goes_on(photos, here):
+def test_a_chain_interrupted_in_its_second_stage_is_resumed(photos, here):
     """By the same command, and by --resume alone."""
     warm = Warm()
     try:
@@ -253,13 +224,13 @@ def test_a_chain_cut_off_in_its_second_stage_goes_on(photos, here):
             until(lambda folder=folder: (folder / "B-256" / "best.pt").exists())
             training.send(signal.SIGTERM)
             assert training.wait() == 143, training.said()
-            assert training.said().endswith(f"go on with: python -m train --resume {folder}")
+            assert training.said().endswith(f"resume with: python -m train --resume {folder}")
             kept = (folder / "A-256" / "last.pt").stat().st_mtime_ns
             assert load_checkpoint(folder / "B-256" / "last.pt").training["step"] < 24
-            said = run(train, *on, "--workers", "0", "--threads", "1")
+            output = run(train, *on, "--workers", "0", "--threads", "1")
             assert (
-                "Going on with" in said
-                and said.count("Done:") == 1
+                "Resuming" in output
+                and output.count("Done:") == 1
                 and (folder / "A-256" / "last.pt").stat().st_mtime_ns == kept
             )
     finally:
@@ -290,8 +261,8 @@ def test_options_that_a_chain_or_resume_has_no_use_for(photos, here):
     run(train, "--arch", "A", "--data", photos, *SHORT, "--side", "32", "--out", here / "run")
     assert "a run of one net" in run(train, "--resume", here / "run", "--plan", code=2)
     plan = ["--chain", "paper", "--data", photos, *THIN, "--plan"]
-    said = run(train, *plan, "--fine-tune-lr", "0", code=2)
-    assert "'--fine-tune-lr': 0.0 is too small, expected a number above 0" in said
+    output = run(train, *plan, "--fine-tune-lr", "0", code=2)
+    assert "'--fine-tune-lr': 0.0 is too small, expected a number above 0" in output
     assert "do not fill one batch of 256" in run(
         train, "--chain", "paper", "--data", photos, "--plan", code=2
     )

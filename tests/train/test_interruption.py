@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped, or find no room: real processes, real signals, real limits."""
+"""Runs that are killed, stopped, or run out of space: real processes, signals and limits."""
 
 import os
 import shutil
@@ -10,28 +10,14 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.support.options import options
 from tests.support.run import run
 from tests.support.warm import Warm, until
 from train.__main__ import main as train
 from vgg_deploy.net.checkpoint import load_checkpoint
 
-# 6 updates an epoch, dropout as the paper's
-THIN = [
-    "--width",
-    "0.0625",
-    "--crop",
-    "32",
-    "--side",
-    "32:64",
-    "--batch",
-    "16",
-    "--init",
-    "he",
-    "--lr",
-    "0.003",
-    "--threads",
-    "1",
-]
+# 6 updates per epoch, dropout as the paper's
+THIN = options("--width 0.0625 --crop 32 --side 32:64 --batch 16 --init he --lr 0.003 --threads 1")
 RUN = ["--arch", "A", *THIN, "--epochs", "10", "--checkpoint-every", "2"]
 TIMES = ["images_per_s", "elapsed_s"]
 
@@ -45,39 +31,34 @@ def warm():
 
 @pytest.fixture(scope="module")
 def unbroken(warm, photos, tmp_path_factory):
-    """The folder of a run that nobody disturbed."""
+    """The folder of a run that was not interrupted."""
     here = tmp_path_factory.mktemp("unbroken")
     training = warm.train(
         here,
         *RUN,
-        "--data",
-        photos,
-        "--workers",
-        "0",
-        "--out",
-        here / "run",
+        *options(f"--data {photos} --workers 0 --out {here / 'run'}"),
         VGG_DEPLOY_CACHE=str(here / "cache"),
     )
     assert training.wait() == 0, training.said()
     return here / "run"
 
 
-def assert_same(folder, wanted):
-    """Weights, momentum and the other state of last.pt, best.pt and the tables, bit for bit; only times may differ."""
-    one, two = (load_checkpoint(f / "last.pt") for f in (folder, wanted))
+def assert_same(folder, expected):
+    """Compare last.pt with its training state, best.pt and tables, bit for bit, except times."""
+    one, two = (load_checkpoint(f / "last.pt") for f in (folder, expected))
     assert all(torch.equal(one.weights[name], two.weights[name]) for name in two.weights)
-    a, b = (held.training["optimiser"]["state"] for held in (one, two))
+    a, b = (checkpoint.training["optimiser"]["state"] for checkpoint in (one, two))
     assert b and all(torch.equal(a[i]["momentum_buffer"], b[i]["momentum_buffer"]) for i in b)
     a, b = (
-        {k: v for k, v in held.training.items() if k in ("step", "errors", "tally", "images")}
-        for held in (one, two)
+        {k: v for k, v in checkpoint.training.items() if k in ("step", "errors", "tally", "images")}
+        for checkpoint in (one, two)
     )
     assert a == b and a["step"] == 60
-    one, two = (load_checkpoint(f / "best.pt").weights for f in (folder, wanted))
+    one, two = (load_checkpoint(f / "best.pt").weights for f in (folder, expected))
     assert all(torch.equal(one[name], two[name]) for name in two)
     for table in ("metrics.csv", "steps.csv"):
         one, two = (
-            pd.read_csv(f / table).drop(columns=TIMES, errors="ignore") for f in (folder, wanted)
+            pd.read_csv(f / table).drop(columns=TIMES, errors="ignore") for f in (folder, expected)
         )
         pd.testing.assert_frame_equal(one, two, check_exact=True)
     assert not list(folder.glob(".*.partial"))
@@ -88,7 +69,7 @@ def step_of(folder) -> int:
 
 
 def changed(path):
-    """Tells when a file is another than now."""
+    """A function that tells whether a file has changed since now."""
 
     def seen():
         return path.stat().st_mtime_ns if path.exists() else 0
@@ -100,7 +81,7 @@ def changed(path):
 def test_killed_at_ten_moments_a_run_ends_bit_for_bit_as_if_it_had_not_been(
     warm, photos, unbroken, here
 ):
-    """The moments: while last.pt or best.pt is being written, right after, right after a table got its row, between steps."""
+    """While last.pt or best.pt is written, right after, after a row of a table, between steps."""
     folder = here / "run"
     half_written = 0
 
@@ -108,7 +89,7 @@ def test_killed_at_ten_moments_a_run_ends_bit_for_bit_as_if_it_had_not_been(
         return lambda: any(folder.glob(f".{name}.*.partial"))
 
     def late():
-        """Where no epoch is the best any more, so that the run does not end before it is killed ten times."""
+        """No epoch may be the best any more; the run must not end before it is killed ten times."""
         return (folder / "metrics.csv").read_text().count("\n") > 5
 
     def after(seconds):
@@ -116,18 +97,25 @@ def test_killed_at_ten_moments_a_run_ends_bit_for_bit_as_if_it_had_not_been(
         return lambda: time.monotonic() > end
 
     moments = (
-        lambda: after(0.05), lambda: writing("last.pt"), lambda: changed(folder / "last.pt"), lambda: writing("best.pt"), lambda: changed(folder / "best.pt"),
-        lambda: changed(folder / "metrics.csv"), lambda: writing("last.pt"), lambda: changed(folder / "steps.csv"), lambda: after(0.1),
+        lambda: after(0.05),
         lambda: writing("last.pt"),
-    )  # fmt: skip
+        lambda: changed(folder / "last.pt"),
+        lambda: writing("best.pt"),
+        lambda: changed(folder / "best.pt"),
+        lambda: changed(folder / "metrics.csv"),
+        lambda: writing("last.pt"),
+        lambda: changed(folder / "steps.csv"),
+        lambda: after(0.1),
+        lambda: writing("last.pt"),
+    )
     for count, moment in enumerate(moments):
-        begun = (
+        how = (
             ["--resume", folder]
             if (folder / "config.json").exists()
             else [*RUN, "--data", photos, "--out", folder]
         )
         training = warm.train(
-            here, *begun, "--checkpoint-every", "2", "--threads", "1", "--workers", str(count % 2)
+            here, *how, "--checkpoint-every", "2", "--threads", "1", "--workers", str(count % 2)
         )
         until(lambda log=training.log: "Checkpoints and metrics.csv go to" in log.read_text())
         came = moment()
@@ -151,25 +139,16 @@ def test_sigterm_saves_and_ends_with_143_also_when_the_whole_group_gets_it(
     training = warm.train(
         here,
         *RUN,
-        "--checkpoint-every",
-        "1000",
-        "--data",
-        photos,
-        "--out",
-        folder,
-        "--workers",
-        "2",
+        *options(f"--checkpoint-every 1000 --data {photos} --out {folder} --workers 2"),
     )
     until(lambda: (folder / "best.pt").exists())
-    begun = time.monotonic()
+    start = time.monotonic()
     training.send_group(signal.SIGTERM)  # loader processes too
     assert training.wait() == 128 + signal.SIGTERM, training.said()
-    assert time.monotonic() - begun < 10
-    said = training.said()
-    assert (
-        f"stopped at step {step_of(folder)}; go on with: python -m train --resume {folder}" in said
-        and "Traceback" not in said
-    )
+    assert time.monotonic() - start < 10
+    output = training.said()
+    assert f"stopped at step {step_of(folder)}; " in output and "Traceback" not in output
+    assert f"; resume with: python -m train --resume {folder}" in output
     assert 6 <= step_of(folder) < 60
     training = warm.train(here, "--resume", folder, "--threads", "1", "--workers", "0")
     assert training.wait() == 0, training.said()
@@ -181,18 +160,7 @@ def test_a_second_sigterm_ends_at_once(warm, photos, here):
         "--arch",
         "A",
         *THIN,
-        "--width",
-        "0.5",
-        "--crop",
-        "96",
-        "--side",
-        "96",
-        "--batch",
-        "96",
-        "--epochs",
-        "50",
-        "--workers",
-        "1",
+        *options("--width 0.5 --crop 96 --side 96 --batch 96 --epochs 50 --workers 1"),
     ]
     training = warm.train(here, *slow, "--data", photos, "--out", here / "run")
     until(lambda log=training.log: "Checkpoints and metrics.csv go to" in log.read_text())
@@ -204,19 +172,12 @@ def test_a_second_sigterm_ends_at_once(warm, photos, here):
     assert training.wait() == -signal.SIGTERM, training.said()
 
 
-def spoilt_saving(warm, photos, folder, here, **limit) -> str:
-    """Go on with a run where the next checkpoint finds no room; what it says."""
+def failed_saving(warm, photos, folder, here, **limit) -> str:
+    """Resume a run whose next checkpoint finds no space; what it prints."""
     kept = (folder / "last.pt").read_bytes()
     training = warm.train(
         here,
-        "--resume",
-        folder,
-        "--checkpoint-every",
-        "2",
-        "--threads",
-        "1",
-        "--workers",
-        "0",
+        *options(f"--resume {folder} --checkpoint-every 2 --threads 1 --workers 0"),
         **limit,
     )
     assert training.wait() == 2, training.said()
@@ -227,7 +188,7 @@ def spoilt_saving(warm, photos, folder, here, **limit) -> str:
 
 @pytest.fixture
 def stopped(warm, photos, here):
-    """A run with a checkpoint in the midst, and one epoch or more behind it."""
+    """A run with a checkpoint within an epoch, after one epoch or more."""
     training = warm.train(here, *RUN, "--data", photos, "--out", here / "run", "--workers", "0")
     until(lambda: (here / "run" / "best.pt").exists())
     training.send(signal.SIGTERM)
@@ -235,17 +196,15 @@ def stopped(warm, photos, here):
     return here / "run"
 
 
-def test_a_file_that_may_not_grow_keeps_the_previous_checkpoint(
-    warm, photos, unbroken, stopped, here
-):
-    said = spoilt_saving(
+def test_a_file_size_limit_keeps_the_previous_checkpoint(warm, photos, unbroken, stopped, here):
+    output = failed_saving(
         warm, photos, stopped, here, file_bytes=(stopped / "last.pt").stat().st_size - 10_000
     )
     assert (
-        f"{stopped / 'last.pt'}: writing failed (File too large); what was there before is untouched"
-        in said
+        f"{stopped / 'last.pt'}: writing failed (File too large); "
+        "what was there before is untouched" in output
     )
-    assert f"Make room and go on with: python -m train --resume {stopped}" in said
+    assert f"Free some disk space and resume with: python -m train --resume {stopped}" in output
     training = warm.train(here, "--resume", stopped, "--threads", "1", "--workers", "0")
     assert training.wait() == 0, training.said()
     assert_same(stopped, unbroken)
@@ -268,7 +227,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint(warm, photos, stopped, here):
     try:
         (stopped / "best.pt").unlink(missing_ok=True)
         shutil.copytree(stopped, disk / "run")
-        assert "last.pt: writing failed (No space left on device)" in spoilt_saving(
+        assert "last.pt: writing failed (No space left on device)" in failed_saving(
             warm, photos, disk / "run", here
         )
     finally:
@@ -276,9 +235,9 @@ def test_a_full_disk_keeps_the_previous_checkpoint(warm, photos, stopped, here):
 
 
 def test_a_folder_has_one_training_process(warm, photos, stopped, here):
-    """Whichever way it meets the folder; and a loader process that outlives a killed one for a moment does not count."""
+    """A loader process that lives a moment longer than a killed training does not count."""
     first = warm.train(here, "--resume", stopped, "--threads", "1", "--workers", "1")
-    until(lambda: "Going on with" in first.log.read_text())
+    until(lambda: "Resuming" in first.log.read_text())
     first.send(signal.SIGSTOP)
     assert "another process is training here" in run(train, "--resume", stopped, code=2)
     first.send(signal.SIGKILL)
@@ -292,25 +251,18 @@ def test_resume_alone_finds_a_run_that_was_killed_before_its_first_checkpoint(wa
         training = warm.train(
             here,
             *RUN,
-            "--epochs",
-            "1",
-            "--data",
-            photos,
-            "--out",
-            here / "runs" / name,
-            "--workers",
-            "0",
+            *options(f"--epochs 1 --data {photos} --out {here / 'runs' / name} --workers 0"),
         )
         if name == "new":
             until(lambda log=training.log: "Checkpoints and metrics.csv go to" in log.read_text())
             training.send(signal.SIGKILL)
         assert training.wait() in (0, -signal.SIGKILL), training.said()
     (here / "runs" / "new" / "last.pt").unlink(missing_ok=True)
-    said = run(train, "--resume", "--threads", "1", "--workers", "0")
+    output = run(train, "--resume", "--threads", "1", "--workers", "0")
     assert (
-        f"{here / 'runs' / 'new'} has no checkpoint yet: beginning at step 0"
-        in said.replace("runs/new has", f"{here}/runs/new has")
-        and "Done" in said
+        f"{here / 'runs' / 'new'} has no checkpoint yet: starting at step 0"
+        in output.replace("runs/new has", f"{here}/runs/new has")
+        and "Done" in output
     )
 
 
@@ -319,20 +271,20 @@ def test_another_number_of_images_is_another_run(warm, photos_copy, here):
         train, *RUN, "--epochs", "1", "--data", photos_copy, "--out", here / "run", "--workers", "0"
     )
     (photos_copy / "train" / "disc" / "000.jpeg").unlink()
-    said = run(train, "--resume", here / "run", code=2)
-    assert "1 removed (first: train/disc/000.jpeg)" in said
-    assert f"--weights {here / 'run' / 'last.pt'}" in said
+    output = run(train, "--resume", here / "run", code=2)
+    assert "1 removed (first: train/disc/000.jpeg)" in output
+    assert f"--weights {here / 'run' / 'last.pt'}" in output
 
 
 def test_tables_survive_a_machine_that_stopped_within_a_line(stopped):
-    """Half a line, a line of zeros, a line of a step that no checkpoint holds: gone when the run goes on, the rest stays."""
+    """Half a line, zeros, a step that no checkpoint holds: dropped on resuming, the rest stays."""
     from train.record.run_folder import Run
 
     rows = Run(stopped).steps.read_text()
     assert rows.count("\n") > 1
     for rest in ("4,1,0.0", "\0\0\0\0\0", "9999,9,0.003,1.0,50.0,100.0\n", "\0,1,2,3,4,5\n"):
         Run(stopped).steps.write_text(rows + rest)
-        Run(stopped).start_from(Run(stopped).load_last()[1])
+        Run(stopped).reset_to(Run(stopped).load_last()[1])
         assert Run(stopped).steps.read_text().split() == rows.split()
 
 
@@ -345,57 +297,41 @@ def test_tables_survive_a_machine_that_stopped_within_a_line(stopped):
     ],
 )
 def test_a_loss_that_is_no_number_stops_with_step_rate_and_advice(photos, here, more):
-    """Found by the next step's loss, at an epoch's end, before validation, or by the checkpoint that is due."""
-    said = run(
+    """Found by the next step's loss, at an epoch's end, before validation, or at a checkpoint."""
+    output = run(
         train, *RUN, "--data", photos, "--out", here / "run", "--workers", "0", *more, code=1
     )
-    assert "the loss is nan at step" in said or "validation gives no numbers at step 1 " in said
-    assert f"(LR {float(more[1]):g})" in said and "Lower --lr, or choose another --init" in said
+    assert "the loss is nan at step" in output or "validation gives no numbers at step 1 " in output
+    assert f"(LR {float(more[1]):g})" in output and "Lower --lr, or choose another --init" in output
     for kept in ("last.pt", "best.pt"):
         if (here / "run" / kept).exists():
             weights = load_checkpoint(here / "run" / kept).weights
             assert all(tensor.isfinite().all() for tensor in weights.values())
-    assert ("last.pt is of before and sound" in said) == (here / "run" / "last.pt").exists()
+    kept = (here / "run" / "last.pt").exists()
+    assert ("last.pt was saved before this step and is intact" in output) == kept
 
 
 @pytest.mark.parametrize("arch", ["A", "E"])
-def test_the_printed_variance_diverges_and_is_told_at_once(photos, here, arch):
-    """The paper's 10^-2 as a variance: the first loss is astronomic, the warning comes before anything is lost."""
-    said = run(
+def test_the_printed_variance_diverges_and_is_reported_at_once(photos, here, arch):
+    """The paper's 10^-2 as a variance: the first loss is huge, and the warning comes at once."""
+    output = run(
         train,
         *RUN,
-        "--arch",
-        arch,
-        "--init",
-        "paper-var",
-        "--lr",
-        "0.01",
-        "--data",
-        photos,
-        "--out",
-        here / "run",
-        "--workers",
-        "0",
+        *options(
+            f"--arch {arch} --init paper-var --lr 0.01 --data {photos} "
+            f"--out {here / 'run'} --workers 0"
+        ),
         code=1,
     )
-    assert "Warning: the first loss is" in said and "init paper-var" in said
-    assert said.index("Warning") < said.index("the loss is nan") and "epoch 1/10" not in said
+    assert "Warning: the first loss is" in output and "init paper-var" in output
+    assert output.index("Warning") < output.index("the loss is nan") and "epoch 1/10" not in output
 
 
 @pytest.mark.parametrize("init", ["paper-std", "glorot", "he"])
 def test_other_draws_are_not_warned_of(photos, here, init):
-    said = run(
+    output = run(
         train,
         *RUN,
-        "--init",
-        init,
-        "--epochs",
-        "1",
-        "--data",
-        photos,
-        "--out",
-        here / "run",
-        "--workers",
-        "0",
+        *options(f"--init {init} --epochs 1 --data {photos} --out {here / 'run'} --workers 0"),
     )
-    assert "Warning: the first loss" not in said
+    assert "Warning: the first loss" not in output

@@ -10,33 +10,19 @@ import click
 import pandas as pd
 import pytest
 
+from tests.support.options import options
 from tests.support.run import run
 from train.__main__ import main as train
+from train.options.option_types import Number, parse_side
 from train.pack import main as pack
 from train.recipe.config import INITS, TrainConfig
 from train.recipe.number_ranges import RECIPE_LIMITS, NumberRange
-from train.recipe_options import Number, parse_side
 from vgg_deploy.errors import InputError
 from vgg_deploy.net import model
 
-THIN = [
-    "--arch",
-    "A",
-    "--width",
-    "0.0625",
-    "--crop",
-    "32",
-    "--side",
-    "32:48",
-    "--batch",
-    "16",
-    "--init",
-    "he",
-    "--workers",
-    "0",
-    "--threads",
-    "1",
-]
+THIN = options(
+    "--arch A --width 0.0625 --crop 32 --side 32:48 --batch 16 --init he --workers 0 --threads 1"
+)
 ZERO_IS_FINE = {
     "--most-drops",
     "--weight-decay",
@@ -103,9 +89,9 @@ def test_a_number_that_no_run_could_use_is_refused_at_its_option(
     where = (
         ["--data", here / "nowhere"] if command is train else [here / "nowhere", here / "target"]
     )
-    said = run(command, *where, f"{option}={text}", code=2)
-    assert f"Invalid value for '{option}'" in said and "nowhere" not in said
-    assert "expected a" in said or "is not a" in said
+    output = run(command, *where, f"{option}={text}", code=2)
+    assert f"Invalid value for '{option}'" in output and "nowhere" not in output
+    assert "expected a" in output or "is not a" in output
     assert not list(here.iterdir()) and sorted(own_cache.rglob("*")) == before
 
 
@@ -150,13 +136,17 @@ def test_a_record_refuses_what_its_option_refuses(name, value):
         TrainConfig(**{name: value})
 
 
-def test_a_damaged_config_is_named(here, photos):
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [(-1.0, "--lr -1.0 is too small"), (float("nan"), "contains NaN, not a number")],
+)
+def test_a_damaged_config_is_named(here, photos, rate, message):
     run(train, *THIN, "--data", photos, "--epochs", "1", "--out", here / "run")
     path = here / "run" / "config.json"
-    held = json.loads(path.read_text())
-    held["config"]["lr"] = float("nan")
-    path.write_text(json.dumps(held))
-    assert f"{path}: --lr nan is not a number" in run(train, "--resume", here / "run", code=2)
+    content = json.loads(path.read_text())
+    content["config"]["lr"] = rate
+    path.write_text(json.dumps(content))
+    assert f"{path}: {message}" in run(train, "--resume", here / "run", code=2)
 
 
 def test_the_draws_have_their_names_in_one_place_more():
@@ -166,7 +156,7 @@ def test_the_draws_have_their_names_in_one_place_more():
 
 def test_the_help_has_the_defaults_of_both_recipes():
     """Oracle: the records' values, as a user types them."""
-    said = run(train, "--help").replace(" ", "")  # lines are broken at hyphens, too
+    output = run(train, "--help").replace(" ", "")  # lines are broken at hyphens, too
     for option, paper, small in (
         ("--batchINTEGER", "256", "16"),
         ("--lrFLOAT", "0.01", "0.0025"),
@@ -179,7 +169,7 @@ def test_the_help_has_the_defaults_of_both_recipes():
         ("--widthFLOAT", "1", "0.125"),
     ):
         assert (
-            said.split(option)[1]
+            output.split(option)[1]
             .split("[default:")[1]
             .startswith(f"{paper};forthebuilt-inimages{small}]")
         )
@@ -192,7 +182,7 @@ def test_the_help_has_the_defaults_of_both_recipes():
         ("--streamsINTEGER", "16"),
         ("--shuffle-bufferINTEGER", "4096"),
     ):
-        assert said.split(option)[1].split("[default:")[1].startswith(f"{both}]")
+        assert output.split(option)[1].split("[default:")[1].startswith(f"{both}]")
 
 
 # --- the learning rate ---
@@ -204,21 +194,12 @@ def rates(folder: Path) -> list[float]:
 
 def test_every_listed_drop_happens_and_is_printed(here, photos):
     """Oracle: powers of ten written out."""
-    said = run(
+    output = run(
         train,
         *THIN,
-        "--data",
-        photos,
-        "--epochs",
-        "6",
-        "--lr",
-        "0.001",
-        "--lr-drops",
-        "1,2,3,4",
-        "--out",
-        here / "run",
+        *options(f"--data {photos} --epochs 6 --lr 0.001 --lr-drops 1,2,3,4 --out {here / 'run'}"),
     )
-    assert "LR 0.001 divided by 10 after epochs 1, 2, 3, 4, momentum" in said
+    assert "LR 0.001 divided by 10 after epochs 1, 2, 3, 4, momentum" in output
     assert rates(here / "run") == pytest.approx([1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-7], rel=1e-12)
 
 
@@ -233,17 +214,10 @@ def test_what_is_printed_is_what_the_rate_does(here, photos, drops, most):
         *(["--most-drops", most] if most else []),
         *(["--patience", "1"] if drops == "plateau" else []),
     ]
-    said = run(
+    output = run(
         train,
         *THIN,
-        "--data",
-        photos,
-        "--epochs",
-        "4",
-        "--lr",
-        "1e-20",
-        "--lr-drops",
-        drops,
+        *options(f"--data {photos} --epochs 4 --lr 1e-20 --lr-drops {drops}"),
         *more,
         "--out",
         here / "run",
@@ -254,27 +228,27 @@ def test_what_is_printed_is_what_the_rate_does(here, photos, drops, most):
         ("1,2", "2"): "LR 1e-20 divided by 10 after epochs 1, 2,",
         ("1", None): "LR 1e-20 divided by 10 after epochs 1,",
     }[drops, most]
-    assert printed in said
-    wanted = {
+    assert printed in output
+    drops_before = {
         ("plateau", "0"): (0, 0, 0, 0),
         ("plateau", "1"): (0, 0, 1, 1),
         ("1,2", "2"): (0, 1, 2, 2),
         ("1", None): (0, 1, 1, 1),
     }[drops, most]
-    assert rates(here / "run") == pytest.approx([1e-20 / 10**n for n in wanted], rel=1e-12)
+    assert rates(here / "run") == pytest.approx([1e-20 / 10**n for n in drops_before], rel=1e-12)
 
 
 def test_drops_of_the_recipe_that_come_too_late_are_not_printed_as_drops(here):
-    said = run(train, *THIN, "--epochs", "1", "--images", "32", "--out", here / "run")
+    output = run(train, *THIN, "--epochs", "1", "--images", "32", "--out", here / "run")
     assert (
         "LR 0.0025 throughout (the recipe's drops after epochs 12, 13 come too late for 1 epoch)"
-        in said
+        in output
     )
-    assert "divided by 10" not in said and rates(here / "run") == [0.0025]
+    assert "divided by 10" not in output and rates(here / "run") == [0.0025]
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("given", "message"),
     [
         (["--lr-drops=-3"], "--lr-drops -3: epochs count from 1"),
         (["--lr-drops", "0,3"], "--lr-drops 0,3: epochs count from 1"),
@@ -292,40 +266,32 @@ def test_drops_of_the_recipe_that_come_too_late_are_not_printed_as_drops(here):
         (["--lr-drops", "1e1"], "neither `plateau` nor a list of epochs"),
     ],
 )
-def test_drops_that_contradict_are_refused(here, options, message):
-    assert message in run(
-        train, *THIN, "--data", here / "nowhere", "--epochs", "9", *options, code=2
-    )
+def test_drops_that_contradict_are_refused(here, given, message):
+    assert message in run(train, *THIN, "--data", here / "nowhere", "--epochs", "9", *given, code=2)
     assert not list(here.iterdir())
 
 
 def test_a_patience_without_plateaus_is_refused(here):
-    said = run(train, *THIN, "--patience", "2", code=2)
-    assert "the rate drops after listed epochs (12,13)" in said and "add --lr-drops plateau" in said
+    output = run(train, *THIN, "--patience", "2", code=2)
+    assert (
+        "the rate drops after listed epochs (12,13)" in output
+        and "add --lr-drops plateau" in output
+    )
 
 
 def test_drops_that_fall_together_in_a_fine_tuned_stage_are_refused(here, photos):
     thin = [option for option in THIN if option not in ("--side", "32:48")]
     chain = [
         *thin,
-        "--arch",
-        "D",
-        "--chain",
-        "paper",
-        "--data",
-        photos,
-        "--epochs",
-        "8",
-        "--lr-drops",
-        "5,6,7",
-        "--fine-tune-epochs",
-        "2",
-        "--plan",
+        *options(
+            f"--arch D --chain paper --data {photos} --epochs 8 --lr-drops 5,6,7 "
+            "--fine-tune-epochs 2 --plan"
+        ),
     ]
-    said = run(train, *chain, code=2)
+    output = run(train, *chain, code=2)
     assert (
-        "--lr-drops 5,6,7: in stage D-384 of 2 epochs" in said
-        and "raise --fine-tune-epochs" in said
+        "--lr-drops 5,6,7: in stage D-384 of 2 epochs" in output
+        and "raise --fine-tune-epochs" in output
     )
 
 
@@ -333,23 +299,25 @@ def test_drops_that_fall_together_in_a_fine_tuned_stage_are_refused(here, photos
 
 
 def test_more_images_than_there_are_is_said(here, photos):
-    said = run(
+    output = run(
         train, *THIN, "--data", photos, "--epochs", "1", "--images", "999", "--out", here / "run"
     )
     assert (
-        "--images 999: there are 96 training images; all of them are used." in said
-        and "96 training and 24" in said
+        "--images 999: there are 96 training images; all of them are used." in output
+        and "96 training and 24" in output
     )
-    said = run(train, *THIN, "--images", "1000001", code=2)
-    assert "there are 1000000 built-in images at most" in said
+    output = run(train, *THIN, "--images", "1000001", code=2)
+    assert "there are 1000000 built-in images at most" in output
 
 
 def test_more_loader_processes_than_cores_are_said_in_plain_words(here, photos):
     """And PyTorch's own warning, which the tests take for an error, does not come."""
     cores = len(os.sched_getaffinity(0))
     more = ["--data", photos, "--epochs", "1", "--out", here / "run", "--workers", cores + 1]
-    said = run(train, *THIN, *more)
-    assert f"--workers {cores + 1}: there are more loader processes than the {cores} cores" in said
+    output = run(train, *THIN, *more)
+    assert (
+        f"--workers {cores + 1}: there are more loader processes than the {cores} cores" in output
+    )
 
 
 def test_one_class_is_refused(here, photos_copy):
@@ -358,19 +326,17 @@ def test_one_class_is_refused(here, photos_copy):
             for file in (photos_copy / split / name).iterdir():
                 file.unlink()
             (photos_copy / split / name).rmdir()
-    said = run(train, *THIN, "--data", photos_copy, "--out", here / "run", code=2)
-    assert "has one class, square; a net needs two or more" in said and not (here / "run").exists()
+    output = run(train, *THIN, "--data", photos_copy, "--out", here / "run", code=2)
+    assert (
+        "has one class, square; a net needs two or more" in output and not (here / "run").exists()
+    )
 
 
 def test_the_largest_seed_trains(here, photos):
     run(
         train,
         *THIN,
-        "--data",
-        photos,
-        "--epochs",
-        "1",
-        "--seed",
+        *options(f"--data {photos} --epochs 1 --seed"),
         str(2**63 - 1),
         "--out",
         here / "run",
@@ -379,5 +345,5 @@ def test_the_largest_seed_trains(here, photos):
 
 def test_the_limit_of_processes_is_that_of_the_machine():
     cores = len(os.sched_getaffinity(0))
-    said = run(train, "--workers", "100000", code=2)
-    assert f"100000 is too large, expected a whole number from 0 to {max(64, 8 * cores)}" in said
+    output = run(train, "--workers", "100000", code=2)
+    assert f"100000 is too large, expected a whole number from 0 to {max(64, 8 * cores)}" in output

@@ -1,4 +1,4 @@
-"""Training over processes: two real ones on the CPU against one, and what happens when one is lost."""
+"""Training over processes: two real ones on the CPU against one, and the loss of one."""
 
 import os
 import signal
@@ -15,16 +15,20 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tests.support.nets import thin_net, thin_spec
+from tests.support.options import options
 from tests.support.warm import Training, Warm, until
 from train.feed.colour_statistics import measure_colours
+from train.feed.epoch_order import EpochBatches
 from train.feed.examples import Examples
-from train.feed.loader import EpochBatches, Views, train_batches
+from train.feed.loader import train_batches
+from train.feed.views import Views
 from train.first_weights import random_net
 from train.recipe.config import TrainConfig
-from train.record.run_folder import State
+from train.record.state import State
 from train.step.health import Health
 from train.step.loop import fit
 from train.step.trainee import dropout_masks, shape_for_training
+from train.step.training import Training as StepTraining
 from train.step.update import Updater
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import CheckFailed
@@ -33,22 +37,7 @@ from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.net.spec import Preprocessing
 
 ROOT = Path(__file__).parents[2]
-THIN = [
-    "--arch",
-    "A",
-    "--width",
-    "0.0625",
-    "--crop",
-    "32",
-    "--side",
-    "32:64",
-    "--batch",
-    "16",
-    "--init",
-    "he",
-    "--lr",
-    "0.003",
-]
+THIN = options("--arch A --width 0.0625 --crop 32 --side 32:64 --batch 16 --init he --lr 0.003")
 RUN = [*THIN, "--epochs", "3", "--workers", "0", "--threads", "1"]
 LOST = "another process of this job ended"
 
@@ -75,7 +64,7 @@ def started(warm, here, *args) -> list[Training]:
 
 
 def two(warm, here, *args) -> tuple[list[int], list[str]]:
-    """Exit codes of such a job, and what its processes say."""
+    """Exit codes of such a job, and what its processes print."""
     trainings = started(warm, here, *args)
     return [training.wait() for training in trainings], [training.said() for training in trainings]
 
@@ -85,10 +74,7 @@ def torchrun(here, *args, restarts=0):
         sys.executable,
         "-m",
         "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "--max-restarts",
+        *options("--standalone --nproc-per-node 2 --max-restarts"),
         str(restarts),
         "-m",
         "train",
@@ -137,32 +123,22 @@ def test_two_processes_learn_what_one_does(warm, photos_copy, here):
     assert "2 processes, each with 1 threads" in main and "Done: lowest validation" in main
     assert (
         (main + other).count("Left out") >= 1 and "Net A" not in other and "epoch" not in other
-    )  # one tells
+    )  # one reports
     assert_close(here / "one", here / "two")
     images = pd.read_csv(here / "two" / "steps.csv")
     assert images.step.tolist() == [6, 12, 18]  # updates of 16 in all, not of 32
 
 
 def test_a_process_with_not_one_readable_image_takes_part(warm, photos_copy, here):
-    """Batches of 2: the process that meets the bad one has none; the update is that of the other's image alone."""
+    """Batches of 2: the process with the unreadable image has none, the other makes the update."""
     (photos_copy / "train" / "disc" / "000.jpeg").write_bytes(b"")
     args = [
         *RUN,
-        "--batch",
-        "2",
-        "--images",
-        "12",
-        "--epochs",
-        "2",
-        "--data",
-        photos_copy,
-        "--on-error",
-        "skip",
-        "--out",
+        *options(f"--batch 2 --images 12 --epochs 2 --data {photos_copy} --on-error skip --out"),
     ]
     assert warm.train(here, *args, here / "one").wait() == 0
-    codes, said = two(warm, here, *args, here / "two")
-    assert codes == [0, 0], said
+    codes, output = two(warm, here, *args, here / "two")
+    assert codes == [0, 0], output
     assert_close(here / "one", here / "two")
 
 
@@ -172,8 +148,8 @@ def test_an_unreadable_image_ends_the_job_with_its_name(warm, photos_copy, here)
     bad = photos_copy / "train" / "disc" / "000.jpeg"
     kept = bad.read_bytes()
     bad.write_bytes(b"")
-    codes, said = two(warm, here, *RUN, *common)
-    assert codes == [2, 2] and "000.jpeg" in said[0] and "000.jpeg" not in said[1]
+    codes, output = two(warm, here, *RUN, *common)
+    assert codes == [2, 2] and "000.jpeg" in output[0] and "000.jpeg" not in output[1]
     assert not (here / "run").exists()
     bad.write_bytes(kept)
     trainings = started(warm, here, *RUN, "--epochs", "1000", *common)
@@ -182,15 +158,15 @@ def test_an_unreadable_image_ends_the_job_with_its_name(warm, photos_copy, here)
         training.send(signal.SIGTERM)
     assert [training.wait() for training in trainings] == [143, 143]
     bad.write_bytes(bytes(len(kept)))  # of the same size, so that the data seem to be the same
-    codes, said = two(warm, here, "--resume", here / "run", "--workers", "0", "--threads", "1")
+    codes, output = two(warm, here, "--resume", here / "run", "--workers", "0", "--threads", "1")
     assert (
         sorted(codes) == [1, 2]
-        and "000.jpeg" in said[codes.index(2)]
-        and LOST in said[codes.index(1)]
+        and "000.jpeg" in output[codes.index(2)]
+        and LOST in output[codes.index(1)]
     )
 
 
-def test_what_cannot_be_shared_is_told_once(warm, photos, here):
+def test_what_cannot_be_shared_is_reported_once(warm, photos, here):
     for args, message in (
         (
             ["--batch", "15"],
@@ -199,8 +175,8 @@ def test_what_cannot_be_shared_is_told_once(warm, photos, here):
         (["--batch", "128"], "96 training images do not fill one batch of 128"),
         (["--crop", "33"], "crop 33 is not a multiple of 32"),
     ):
-        codes, said = two(warm, here, *RUN, "--data", photos, "--out", here / "run", *args)
-        assert codes == [2, 2] and "".join(said).count(message) == 1
+        codes, output = two(warm, here, *RUN, "--data", photos, "--out", here / "run", *args)
+        assert codes == [2, 2] and "".join(output).count(message) == 1
     assert not (here / "run").exists()
 
 
@@ -214,54 +190,36 @@ def test_a_lost_process_ends_the_others(warm, photos, here):
         warm,
         here,
         *THIN,
-        "--epochs",
-        "1000",
-        "--workers",
-        "0",
-        "--threads",
-        "1",
-        "--data",
-        photos,
-        "--out",
-        here / "run",
+        *options(f"--epochs 1000 --workers 0 --threads 1 --data {photos} --out {here / 'run'}"),
     )
     until(lambda: (here / "run" / "best.pt").exists())
-    begun = time.monotonic()
+    start = time.monotonic()
     trainings[1].send(signal.SIGKILL)
-    assert trainings[0].wait(30) == 1 and time.monotonic() - begun < 30
-    assert (
-        LOST in trainings[0].said()
-        and "torchrun --max-restarts begins again from what was kept" in trainings[0].said()
-    )
+    assert trainings[0].wait(30) == 1 and time.monotonic() - start < 30
+    output = trainings[0].said()
+    assert LOST in output and "torchrun restarts from the last checkpoint" in output
     assert trainings[1].wait() == -signal.SIGKILL
     assert load_checkpoint(here / "run" / "last.pt").training["step"] > 0
 
 
-def test_torchrun_begins_again_and_passes_on_signals(warm, photos, here):
-    """kill -9 of one of two: the job goes on from its checkpoint. Then a scheduler signals every process, and torchrun passes
-    its signal on: the second one must not cut the saving short. Gone on with, the weights are those of a job left alone."""
+def test_torchrun_restarts_and_passes_on_signals(warm, photos, here):
+    """kill -9 of one of two: torchrun restarts the job, which resumes from its checkpoint.
+
+    Then a scheduler signals every process, and torchrun passes its signal on: the second signal
+    must not interrupt the saving. After resuming, the weights are those of an undisturbed job.
+    """
     args = [
         *THIN,
-        "--epochs",
-        "16",
-        "--workers",
-        "1",
-        "--threads",
-        "1",
-        "--checkpoint-every",
-        "2",
-        "--data",
-        photos,
-        "--out",
+        *options(f"--epochs 16 --workers 1 --threads 1 --checkpoint-every 2 --data {photos} --out"),
     ]
-    codes, said = two(warm, here, *args, here / "unbroken")
-    assert codes == [0, 0], said
+    codes, output = two(warm, here, *args, here / "unbroken")
+    assert codes == [0, 0], output
     folder, log = here / "run", here / "torchrun.log"
     process = torchrun(here, *args, folder, restarts=1)
     until(lambda: (folder / "best.pt").exists(), 120)
     first = workers_of(process)
     os.kill(first[1], signal.SIGKILL)
-    until(lambda: "Going on with" in log.read_text(), 120)
+    until(lambda: "Resuming" in log.read_text(), 120)
     kept = len(pd.read_csv(folder / "metrics.csv"))
     until(lambda: len(pd.read_csv(folder / "metrics.csv")) > kept, 120)
     second = workers_of(process)
@@ -270,15 +228,13 @@ def test_torchrun_begins_again_and_passes_on_signals(warm, photos, here):
         os.killpg(pid, signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) != 0
-    said = " ".join(log.read_text().split())
+    output = " ".join(log.read_text().split())
     step = load_checkpoint(folder / "last.pt").training["step"]
-    assert (
-        f"stopped at step {step}; go on with: python -m train --resume {folder}" in said
-        and said.count("stopped at step") == 1
-    )
-    assert LOST in said and "killed by signal" not in said and 0 < step < 96
-    codes, said = two(warm, here, "--resume", folder, "--workers", "0", "--threads", "1")
-    assert codes == [0, 0], said
+    assert f"stopped at step {step}; " in output and output.count("stopped at step") == 1
+    assert f"; resume with: python -m train --resume {folder}" in output
+    assert LOST in output and "killed by signal" not in output and 0 < step < 96
+    codes, output = two(warm, here, "--resume", folder, "--workers", "0", "--threads", "1")
+    assert codes == [0, 0], output
     one, other = (load_checkpoint(here / name / "last.pt") for name in ("unbroken", "run"))
     assert one.training["step"] == other.training["step"] == 96
     assert all(torch.equal(tensor, other.weights[name]) for name, tensor in one.weights.items())
@@ -288,27 +244,19 @@ def test_torchrun_begins_again_and_passes_on_signals(warm, photos, here):
 
 
 def test_updates_are_those_of_a_plain_loop(warm, photos, here):
-    """Oracle: the net as it is, mean cross-entropy, v <- 0.9 v + g + decay w, w <- w - lr v, with the biases' own rate and decay."""
-    more = [
-        "--dropout",
-        "0",
-        "--bias-lr",
-        "2",
-        "--bias-decay",
-        "0.001",
-        "--weight-decay",
-        "0.01",
-        "--epochs",
-        "1",
-    ]
+    """Oracle: mean cross-entropy, v <- 0.9 v + g + decay w, w <- w - lr v.
+
+    Biases have their own rate and decay.
+    """
+    more = options("--dropout 0 --bias-lr 2 --bias-decay 0.001 --weight-decay 0.01 --epochs 1")
     assert warm.train(here, *RUN, *more, "--data", photos, "--out", here / "run").wait() == 0
-    held = load_checkpoint(here / "run" / "last.pt")
+    checkpoint = load_checkpoint(here / "run" / "last.pt")
     dataset = open_dataset(photos, "train")
     config = TrainConfig(
         arch="A", width=1 / 16, crop=32, side=(32, 64), batch=16, epochs=1, init="he", lr=0.003
     )
-    net = random_net(held.spec, config).eval()
-    mean = torch.tensor(held.spec.preprocessing.mean).view(1, 3, 1, 1)
+    net = random_net(checkpoint.spec, config).eval()
+    mean = torch.tensor(checkpoint.spec.preprocessing.mean).view(1, 3, 1, 1)
     moving = {name: torch.zeros_like(w) for name, w in net.named_parameters()}
     for batch in train_batches(
         Views(dataset, config, Preprocessing(), measure_colours(dataset, 1).components()),
@@ -328,7 +276,7 @@ def test_updates_are_those_of_a_plain_loop(warm, photos, here):
                 w -= rate * moving[name]
     for name, w in net.named_parameters():
         off = (
-            held.weights[name] - w.detach()
+            checkpoint.weights[name] - w.detach()
         ).abs()  # a value at a ReLU's or a pool's edge may fall either way
         assert off.max() < 1e-4 and off.mean() < 2e-6, (
             name,
@@ -348,7 +296,10 @@ def test_two_processes_share_every_batch():
 
 
 def test_dropout_depends_on_seed_step_layer_and_row_alone():
-    """Half of the outputs, the others doubled; another seed or step or layer drops others; rows are the batch's, whoever asks."""
+    """Half of the outputs are zero, the others doubled; rows are those of the whole batch.
+
+    Another seed, step or layer drops other outputs.
+    """
     net, device = thin_net("A"), torch.device("cpu")
 
     def masks(rows, step=3, **more):
@@ -380,7 +331,10 @@ def test_dropout_depends_on_seed_step_layer_and_row_alone():
 
 
 def test_a_first_step_that_float16_skips_leaves_no_momentum():
-    """The scale begins too high on purpose: weights stay, momentum is zero, and the first step taken is the plain rule's."""
+    """The scale starts too high on purpose: weights stay, momentum is zero.
+
+    The first step that is taken is the plain rule's.
+    """
     torch.use_deterministic_algorithms(True)  # memory that nobody filled is NaN then
     try:
         config = TrainConfig(
@@ -403,7 +357,7 @@ def test_a_first_step_that_float16_skips_leaves_no_momentum():
         before = {name: w.clone() for name, w in net.named_parameters()}
         skipped = 0
         for step in range(40):
-            updater.step(examples, step, 8, 0.01)
+            updater.step(examples, step, 8)
             if any(not torch.equal(w, before[name]) for name, w in net.named_parameters()):
                 break
             skipped += 1
@@ -420,7 +374,7 @@ def test_a_first_step_that_float16_skips_leaves_no_momentum():
 
 
 def test_gradients_that_no_scale_makes_finite_end_a_run_in_float16(tmp_path):
-    """The loss is fine, and every update skipped: without a word the weights would stay as they are."""
+    """The loss is finite, but every update is skipped: the weights would silently stay."""
     config = TrainConfig(
         arch="A",
         width=1 / 16,
@@ -449,4 +403,5 @@ def test_gradients_that_no_scale_makes_finite_end_a_run_in_float16(tmp_path):
         CheckFailed,
         match="gradients overflow float16 again and again up to step 17 .*--precision bf16",
     ):
-        fit(updater, batches, 40, lambda signals: None, config, state, None, Health(4, "he", print))
+        training = StepTraining(updater, state, Health(4, "he", print), None)
+        fit(training, batches, lambda signals: None)

@@ -1,5 +1,6 @@
-"""The random views of section 3.1: S per image, one crop, a flip, a colour shift. Pure functions of a generator."""
+"""Draws the random views of section 3.1: S per image, one crop, a flip, a colour shift."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,43 +12,80 @@ from vgg_deploy.images.decode import rescaled_part
 from vgg_deploy.images.geometry import rescaled_size
 
 
-class RandomView(NamedTuple):
-    """One training example before mean subtraction."""
+@dataclass(frozen=True, eq=False)
+class Augmentation:
+    """How views are drawn.
 
-    crop: Tensor  # (3, crop, crop) uint8 RGB
-    shift: np.ndarray  # (3,) float32, added to every pixel of the crop
-    side: int  # S that was drawn
-    top: int  # of the crop in the image at S
+    Attributes:
+        crop: Side of the crop, pixels.
+        side: Closed range of S, the shorter side of the rescaled image, pixels.
+        filter: Pillow's name of the resampling filter, lower case.
+        components: (3, 3) colour axes of `Colours.components`.
+        sigma: Standard deviation of the coefficients of these axes.
+    """
+
+    crop: int
+    side: tuple[int, int]
+    filter: str
+    components: np.ndarray
+    sigma: float
+
+
+class RandomView(NamedTuple):
+    """One training example before mean subtraction.
+
+    Attributes:
+        crop: (3, crop, crop) uint8 RGB.
+        shift: (3,) float32, added to every pixel of the crop.
+        side: The S that was drawn, pixels.
+        top: First row of the crop in the image at S.
+        left: First column of the crop in the image at S.
+        mirrored: Whether the crop is flipped horizontally.
+    """
+
+    crop: Tensor
+    shift: np.ndarray
+    side: int
+    top: int
     left: int
     mirrored: bool
 
 
-def random_view(
-    image: Image,
-    crop: int,
-    side: tuple[int, int],
-    filter: str,
-    components: np.ndarray,
-    sigma: float,
-    rng: np.random.Generator,
-) -> RandomView:
-    """Draw one view of an RGB image.
+def random_view(image: Image, augmentation: Augmentation, rng: np.random.Generator) -> RandomView:
+    """Draw one view, a pure function of the image and the generator.
 
-    Args: side, closed range of S in pixels; components, (3, 3) columns of colour_components; sigma, their spread.
+    Args:
+        image: RGB, with any sides.
+        augmentation: How views are drawn.
+        rng: The generator; the order of its draws is part of the result.
+
+    Returns:
+        The view.
     """
-    s = int(rng.integers(side[0], side[1] + 1))
+    crop = augmentation.crop
+    low, high = augmentation.side
+    s = int(rng.integers(low, high + 1))
     height, width = rescaled_size(image.height, image.width, s)
     top = int(rng.integers(height - crop + 1))
     left = int(rng.integers(width - crop + 1))
-    cut = rescaled_part(image, s, top, left, crop, filter)
+    pixels = rescaled_part(image, s, top, left, crop, augmentation.filter)
     mirrored = bool(rng.random() < 0.5)
     if mirrored:
-        cut = cut.flip(2)
-    shift = components @ rng.normal(0, sigma, 3)
-    return RandomView(cut.contiguous(), shift.astype(np.float32), s, top, left, mirrored)
+        pixels = pixels.flip(2)
+    shift = augmentation.components @ rng.normal(0, augmentation.sigma, 3)
+    return RandomView(pixels.contiguous(), shift.astype(np.float32), s, top, left, mirrored)
 
 
 def centre_crop(image: Tensor, crop: int) -> Tensor:
-    """The middle of (3, H, W)."""
-    ((top, left, _),) = centre(*image.shape[1:], crop)
+    """Cut the middle out of an image.
+
+    Args:
+        image: (3, H, W).
+        crop: Side of the crop, pixels.
+
+    Returns:
+        (3, crop, crop), a view of the image.
+    """
+    _, height, width = image.shape
+    ((top, left, _),) = centre(height, width, crop)
     return image[:, top : top + crop, left : left + crop]

@@ -1,11 +1,11 @@
-"""Mean colour and colour axes of a training set."""
+"""Measures the mean colour and the colour axes of a training set."""
 
 import json
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,45 +20,81 @@ MOST_IMAGES = 20_000  # spread evenly; the mean of so many is known to about 0.3
 
 
 class Colours(NamedTuple):
-    """Of RGB pixels, 0-255."""
+    """Colour statistics of RGB pixels, 0-255.
 
-    mean: np.ndarray  # (3,)
-    covariance: np.ndarray  # (3, 3)
-    images: int  # how many were looked at and could be read
-    unreadable: tuple[str, ...] = ()  # what is wrong with each of the others
+    Attributes:
+        mean: (3,).
+        covariance: (3, 3).
+        images: How many were measured.
+        unreadable: What is wrong with each image that could not be read.
+    """
 
-    def as_json(self) -> dict:
-        """Numbers that JSON or a checkpoint can hold, bit for bit."""
+    mean: np.ndarray
+    covariance: np.ndarray
+    images: int
+    unreadable: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The numbers as JSON or a checkpoint can hold them, bit for bit."""
         covariance = self.covariance.tolist()
         return {"mean": self.mean.tolist(), "covariance": covariance, "images": self.images}
 
     @classmethod
-    def from_json(cls, held: dict) -> "Colours":
-        """What `as_json` gave."""
-        return cls(np.array(held["mean"]), np.array(held["covariance"]), held["images"])
+    def from_json(cls, record: dict[str, Any]) -> "Colours":
+        """Read what `as_json` returned.
+
+        Args:
+            record: With mean, covariance and images.
+
+        Returns:
+            The statistics, without unreadable images.
+        """
+        return cls(np.array(record["mean"]), np.array(record["covariance"]), record["images"])
 
     def components(self) -> np.ndarray:
-        """(3, 3): column k is principal axis k times the standard deviation along it, in grey levels.
+        """The colour axes of AlexNet's colour shift.
 
-        AlexNet's text says eigenvalue, its code uses the square root; with eigenvalues the shifts would be
-        hundreds of grey levels.
+        AlexNet's text says eigenvalue, its code uses the square root. With eigenvalues the shifts
+        would be hundreds of grey levels.
+
+        Returns:
+            (3, 3) float64: column k is principal axis k times the standard deviation along it, in
+            grey levels.
         """
         values, axes = np.linalg.eigh(self.covariance)
-        return axes * np.sqrt(np.maximum(values, 0))
+        components: np.ndarray = axes * np.sqrt(np.maximum(values, 0))
+        return components
+
+
+class Moments(NamedTuple):
+    """Of the pixels of one image: mean, (3,), and mean product of channels, (3, 3)."""
+
+    mean: np.ndarray
+    second: np.ndarray
 
 
 def measure_colours(dataset: Dataset, threads: int) -> Colours:
-    """Mean and covariance over the training images; every image counts alike, whatever its size.
+    """Measure mean and covariance; every image counts the same, whatever its size.
 
     The result is cached for these exact images if all of them could be read.
-    Raises: InputError if none can be read.
+
+    Args:
+        dataset: Training images.
+        threads: That decode.
+
+    Returns:
+        The statistics.
+
+    Raises:
+        InputError: No image can be read.
     """
     sample = dataset.subset(MOST_IMAGES)
-    cached = cache_folder() / "colours" / f"{sample.fingerprint()[:32]}.json"
-    held = _cached(cached)
-    if held and held.images == len(sample):
-        return held
-    mean, second, unreadable = np.zeros(3), np.zeros((3, 3)), []
+    path = cache_folder() / "colours" / f"{sample.fingerprint()[:32]}.json"
+    cached = _cached(path)
+    if cached and cached.images == len(sample):
+        return cached
+    mean, second = np.zeros(3), np.zeros((3, 3))
+    unreadable: list[str] = []
     with (
         progress(f"mean colour of {len(sample)} images", len(sample)) as bar,
         ThreadPoolExecutor(threads) as pool,
@@ -68,44 +104,50 @@ def measure_colours(dataset: Dataset, threads: int) -> Colours:
             if isinstance(moments, InputError):
                 unreadable.append(moments.what)
             else:
-                mean, second = mean + moments[0], second + moments[1]
+                mean, second = mean + moments.mean, second + moments.second
     images = len(sample) - len(unreadable)
     if not images:
         raise InputError(f"{dataset.root}: none of its training images can be read")
     mean, second = mean / images, second / images
     colours = Colours(mean, second - np.outer(mean, mean), images, tuple(unreadable))
     if not unreadable:
-        _keep(cached, colours)
+        _keep(path, colours)
     return colours
 
 
 def _keep(path: Path, colours: Colours) -> None:
-    """Write measured colours with their checksum."""
-    held = colours.as_json()
-    write_text(path, json.dumps({**held, "crc32": zlib.crc32(json.dumps(held).encode())}) + "\n")
+    """Write statistics with their checksum."""
+    record = colours.as_json()
+    write_text(path, json.dumps({**record, "crc32": _checksum(record)}) + "\n")
 
 
 def _cached(path: Path) -> Colours | None:
-    """What `_keep` wrote; None if there is nothing, or if it is not as it was written."""
+    """Read what `_keep` wrote; None if it does not exist or is damaged."""
     if not path.is_file():
         return None
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        written = held.pop("crc32")
-        if zlib.crc32(json.dumps(held).encode()) != written:
-            return None
-        return Colours.from_json(held)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        written = record.pop("crc32")
+        return Colours.from_json(record) if _checksum(record) == written else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _moments(dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray] | InputError:
+def _checksum(record: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(record).encode())
+
+
+def _moments(dataset: Dataset, index: int) -> Moments | InputError:
+    """Read one image.
+
+    Raises:
+        Unreachable: The store does not answer, which is no fault of the image.
+    """
     try:
         pixels = dataset.decode(index).flatten(1).numpy().astype(np.float32)
     except Unreachable:
         raise
     except InputError as error:
         return error
-    return pixels.mean(1, dtype=np.float64), (pixels @ pixels.T / pixels.shape[1]).astype(
-        np.float64
-    )
+    second = pixels @ pixels.T / pixels.shape[1]
+    return Moments(pixels.mean(1, dtype=np.float64), second.astype(np.float64))

@@ -1,4 +1,4 @@
-"""What a training step is fed with."""
+"""Defines the input of one training step."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,14 @@ from torch import Tensor
 
 
 class Examples(NamedTuple):
-    """One process's input of one update, on its device."""
+    """One process's input of one update, on its device.
 
-    inputs: Tensor  # (N, ...) float32, ready for the trainee
-    labels: Tensor  # (N,) int64
-    rows: Tensor  # (N,) int64, places in this process's share of the batch
+    Attributes:
+        inputs: (N, ...) float32, ready for the trainee.
+        labels: (N,) int64.
+        rows: (N,) int64, positions in this process's share of the batch.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    rows: Tensor

@@ -1,4 +1,4 @@
-"""Training fc6-fc8 alone on features of a fixed trunk, computed once and kept on disk."""
+"""Computes the input of fc6-fc8 once and keeps it on disk, to train them on a fixed trunk."""
 
 import hashlib
 import json
@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
+from torch import Tensor
 
 from train.feed.augment import centre_crop
+from train.feed.epoch_order import EpochBatches
 from train.feed.examples import Examples
-from train.feed.loader import EpochBatches
 from train.recipe.config import TrainConfig
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.data.dataset import Dataset
@@ -22,55 +23,86 @@ from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.net.archs import STRIDE, WIDTHS, thin
-from vgg_deploy.net.model import VGG
+from vgg_deploy.net.model import VGG, channel_mean
 from vgg_deploy.progress import progress
 
 BATCH = 16
+FLOAT16_BYTES = 2
 
 
 class Features(NamedTuple):
-    """pool5 of a data set's images."""
+    """pool5 of a data set's images.
 
-    # (images, C, crop/32, crop/32) float16, mapped from disk; zeros for unreadable images
+    Attributes:
+        values: (images, C, crop/32, crop/32) float16, mapped from disk; zeros for unreadable
+            images.
+        unreadable: What is wrong with an image, by its index.
+    """
+
     values: np.ndarray
-    unreadable: dict[int, str]  # what is wrong with an image, by its index
+    unreadable: dict[int, str]
 
 
 class Extraction(NamedTuple):
-    """How pool5 is computed."""
+    """How pool5 is computed.
 
-    net: VGG  # with its trained trunk
-    side: int  # S or Q, the shorter image side in pixels
+    Attributes:
+        net: With its trained trunk.
+        side: S or Q, the shorter image side in pixels.
+        device: "cpu" or "cuda".
+        threads: Processes that decode.
+        on_error: "stop" or "skip" for unreadable images.
+        log: Prints a line.
+    """
+
+    net: VGG
+    side: int
     device: str
-    threads: int  # processes that decode
-    on_error: str  # "stop" or "skip" for unreadable images
-    say: Callable[[str], None]  # prints a line
+    threads: int
+    on_error: str
+    log: Callable[[str], None]
 
 
 def pool5_features(dataset: Dataset, how: Extraction) -> Features:
-    """pool5 of every training image's centre crop.
+    """Compute pool5 of every training image's centre crop.
 
     The file is kept in the cache folder and used again for the same trunk, images and sizes.
-    Raises: InputError for the first unreadable image unless they are skipped, and if the disk has
-        too little space.
+
+    Args:
+        dataset: Training images.
+        how: Trunk, scale and treatment of unreadable images.
+
+    Returns:
+        The features.
+
+    Raises:
+        InputError: An image is unreadable and they are not skipped, or the disk has too little
+            space.
     """
     path = cache_path(dataset, how, f"crop {how.net.spec.crop}", "train", ".npy")
-    unreadable = _still_unreadable(path, dataset, how.say)
+    unreadable = _still_unreadable(path, dataset, how.log)
     if unreadable is None:
         with whole_file(path) as partial:
             unreadable = _compute(dataset, how, partial, path)
-            kept = {"unreadable": sorted(unreadable), "sha256": sha256(partial)}
-            write_text(unreadable_list(path), json.dumps(kept))
+            record = {"unreadable": sorted(unreadable), "sha256": sha256(partial)}
+            write_text(unreadable_list(path), json.dumps(record))
     if unreadable and how.on_error == "stop":
         raise InputError(next(iter(unreadable.values())))
     return Features(np.load(path, mmap_mode="r"), unreadable)
 
 
 def cache_path(dataset: Dataset, how: Extraction, views: str, split: str, suffix: str) -> Path:
-    """A file name in the cache folder that changes with the trunk, the images, their size and
-    preprocessing.
+    """Name a file in the cache folder by the trunk, the images, their size and preprocessing.
 
-    Args: views, what is taken of an image; split, for people; suffix, with its dot.
+    Args:
+        dataset: The images.
+        how: Trunk and scale.
+        views: What is taken of an image.
+        split: For people, part of the name.
+        suffix: With its dot.
+
+    Returns:
+        The path; another one if anything of it changes.
     """
     spec = how.net.spec
     key = hashlib.sha256(
@@ -82,18 +114,26 @@ def cache_path(dataset: Dataset, how: Extraction, views: str, split: str, suffix
 
 
 def unreadable_list(path: Path) -> Path:
-    """The file beside cached features with the indices of images without any, and their SHA-256."""
+    """The file beside cached features: indices of images without any, and their SHA-256."""
     return path.with_name(f"{path.name}.unreadable.json")
 
 
-def trunk_of(how: Extraction) -> Callable[[np.ndarray], torch.Tensor]:
-    """A function from (N, 3, h, w) uint8 RGB to pool5, (N, C, h/32, w/32) float32 on the device."""
-    trunk = how.net.trunk.eval()
-    mean = torch.tensor(how.net.spec.preprocessing.mean, device=how.device).view(1, 3, 1, 1)
+def trunk_of(how: Extraction) -> Callable[[np.ndarray], Tensor]:
+    """Prepare the trunk.
 
-    def pool5(images: np.ndarray) -> torch.Tensor:
+    Args:
+        how: The net and its device.
+
+    Returns:
+        A function from (N, 3, h, w) uint8 RGB to pool5, (N, C, h/32, w/32) float32 on the device.
+    """
+    trunk = how.net.trunk.eval()
+    mean = channel_mean(how.net.spec.preprocessing, how.device)
+
+    def pool5(images: np.ndarray) -> Tensor:
         pixels = torch.from_numpy(images).to(how.device).float() - mean
-        return trunk(pixels.contiguous(memory_format=torch.channels_last))
+        features: Tensor = trunk(pixels.contiguous(memory_format=torch.channels_last))
+        return features
 
     return pool5
 
@@ -104,26 +144,29 @@ def pool5_channels(net: VGG) -> int:
 
 
 def _still_unreadable(
-    path: Path, dataset: Dataset, say: Callable[[str], None]
+    path: Path, dataset: Dataset, log: Callable[[str], None]
 ) -> dict[int, str] | None:
-    """The unreadable images of cached features; None if there are no features, if they are damaged,
-    or if an image can be read by now.
+    """The unreadable images of cached features.
+
+    Returns:
+        What is wrong with an image, by its index. None if the features must be computed: they do
+        not exist, are damaged, or an image that was unreadable can be read by now.
     """
     if not path.is_file():
         return None
     indices = _unreadable_indices(path, len(dataset))
     if indices is None:
-        say(computed_again(path))
+        log(computed_again(path))
         return None
-    found = {}
+    unreadable = {}
     for index in indices:
         try:
             dataset.image(index)
         except InputError as error:
-            found[index] = error.what
+            unreadable[index] = error.what
         else:
             return None
-    return found
+    return unreadable
 
 
 def computed_again(path: Path) -> str:
@@ -132,37 +175,47 @@ def computed_again(path: Path) -> str:
 
 
 def _unreadable_indices(path: Path, images: int) -> list[int] | None:
-    """Which images have no features; None if the file is not as it was written.
+    """Read which images have no features.
 
-    Args: path, of the features; images, how many there are.
+    Args:
+        path: Of the features.
+        images: How many there are.
+
+    Returns:
+        Their indices; None if a file is not as it was written.
     """
     try:
-        held = json.loads(unreadable_list(path).read_text(encoding="utf-8"))
-        indices = held["unreadable"]
-        whole = held["sha256"] == sha256(path)
+        record = json.loads(unreadable_list(path).read_text(encoding="utf-8"))
+        indices: list[int] = record["unreadable"]
+        intact = record["sha256"] == sha256(path)
         known = all(type(index) is int and 0 <= index < images for index in indices)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return indices if whole and known else None
+    return indices if intact and known else None
 
 
 @torch.inference_mode()
 def _compute(dataset: Dataset, how: Extraction, partial: Path, path: Path) -> dict[int, str]:
-    """Write the features. Returns: what is wrong with unreadable images, by index."""
+    """Write the features to `partial`.
+
+    Returns:
+        What is wrong with unreadable images, by index.
+    """
     crop = how.net.spec.crop
     shape = (len(dataset), pool5_channels(how.net), crop // STRIDE, crop // STRIDE)
-    announce(dataset, "training", 2 * int(np.prod(shape, dtype=np.int64)), path, how.say)
+    size = FLOAT16_BYTES * int(np.prod(shape, dtype=np.int64))
+    announce(dataset, "training", size, path, how.log)
     pool5 = trunk_of(how)
     features = open_memmap(partial, "w+", np.float16, shape)
     unreadable: dict[int, str] = {}
-    on_bad = (
-        (lambda index, error: unreadable.update({index: error.what}))
-        if how.on_error == "skip"
-        else None
-    )
-    wanted = {Scale(how.side, how.net.spec.preprocessing.filter): np.ones(len(dataset), bool)}
+
+    def note(index: int, error: InputError) -> None:
+        unreadable[index] = error.what
+
+    on_bad = note if how.on_error == "skip" else None
+    scales = {Scale(how.side, how.net.spec.preprocessing.filter): np.ones(len(dataset), bool)}
     with progress(f"training features of net {how.net.spec.arch}", len(dataset)) as bar:
-        for batch in size_batches(dataset, wanted, BATCH, how.threads, on_bad):
+        for batch in size_batches(dataset, scales, BATCH, how.threads, on_bad):
             crops = np.stack(
                 [centre_crop(torch.from_numpy(image), crop).numpy() for image in batch.images]
             )
@@ -173,13 +226,21 @@ def _compute(dataset: Dataset, how: Extraction, partial: Path, path: Path) -> di
 
 
 def announce(
-    dataset: Dataset, kind: str, size: int, path: Path, say: Callable[[str], None]
+    dataset: Dataset, kind: str, size: int, path: Path, log: Callable[[str], None]
 ) -> None:
     """Print how large a file of features will be.
 
-    Args: kind, of images; size, bytes. Raises: InputError if the disk has less space.
+    Args:
+        dataset: The images.
+        kind: "training" or "validation".
+        size: Bytes.
+        path: Of the file.
+        log: Prints a line.
+
+    Raises:
+        InputError: The disk has less space.
     """
-    say(
+    log(
         f"Features of {len(dataset)} {kind} images are computed once and kept: about "
         f"{size / 1e6:,.1f} MB in {path.parent}"
     )
@@ -194,19 +255,29 @@ def announce(
 def feature_batches(
     features: Features, labels: np.ndarray, config: TrainConfig, begin: int, device: str
 ) -> Generator[Examples, None, None]:
-    """Batches of step `begin` and on, in the same order as the images would come, without the
-    unreadable ones.
+    """Read batches in the order in which the images would come, without the unreadable ones.
 
-    Raises: InputError for a batch without a readable image.
+    Args:
+        features: Of the training images.
+        labels: (images,) int64.
+        config: Batch, epochs and seed.
+        begin: First step, counted over the run from 0.
+        device: "cpu" or "cuda".
+
+    Yields:
+        The batch of each step to the end of the last epoch.
+
+    Raises:
+        InputError: No image of a batch is readable.
     """
     readable = np.ones(len(labels), bool)
     readable[list(features.unreadable)] = False
     for keys in EpochBatches(len(labels), config.batch, config.epochs, config.seed, begin):
-        chosen = np.sort([index for _, index in keys])
-        rows = np.flatnonzero(readable[chosen])
+        batch = np.sort([index for _, index in keys])
+        rows = np.flatnonzero(readable[batch])
         if not len(rows):
             raise InputError(f"not one image of a batch of {config.batch} could be read")
-        chosen = chosen[rows]
+        chosen = batch[rows]
         inputs = torch.from_numpy(features.values[chosen].astype(np.float32)).to(device)
         yield Examples(
             inputs, torch.from_numpy(labels[chosen]).to(device), torch.from_numpy(rows).to(device)
@@ -214,7 +285,14 @@ def feature_batches(
 
 
 def refuse_unless_given(weights: Path | None) -> None:
-    """Features of a random trunk are worth nothing."""
+    """Check that there are weights to freeze: features of a random trunk are worth nothing.
+
+    Args:
+        weights: The file of trained weights.
+
+    Raises:
+        InputError: None is given.
+    """
     if weights is None:
         raise InputError(
             "--freeze-features needs trained convolutions; name them with --weights FILE"

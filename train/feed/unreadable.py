@@ -1,9 +1,8 @@
-"""Images that cannot be read: reported before training where that is cheap, named once each where
-they are skipped.
-"""
+"""Reports unreadable images: before the training, or once each where they are skipped."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from train.feed.colour_statistics import Colours
 from vgg_deploy.data.dataset import Dataset
@@ -14,61 +13,81 @@ from vgg_deploy.progress import progress
 class Skipped:
     """Names every unreadable image once."""
 
-    def __init__(self, label: str, say: Callable[[str], None]):
-        """Args: label, begins each line, such as "Left out"; say, prints a line."""
-        self.label, self.say = label, say
+    def __init__(self, label: str, log: Callable[[str], None]):
+        """Start without images.
+
+        Args:
+            label: Begins each line, such as "Left out".
+            log: Prints a line.
+        """
+        self.label, self.log = label, log
         self.known: set[str] = set()
 
     def report(self, messages: Iterable[str]) -> None:
-        """Args: messages, what is wrong with each image, its name in it."""
+        """Print those that were not reported yet.
+
+        Args:
+            messages: What is wrong with each image, its name included.
+        """
         for message in messages:
             if message not in self.known:
                 self.known.add(message)
-                self.say(f"{self.label} ({len(self.known)} so far): {message}")
+                self.log(f"{self.label} ({len(self.known)} so far): {message}")
 
 
 def refuse_unreadable(colours: Colours) -> None:
-    """Raises: InputError if images that the mean colour was measured on could not be read."""
+    """Check that all images could be read when the mean colour was measured.
+
+    Args:
+        colours: The measurement.
+
+    Raises:
+        UnreadableImage: With the first unreadable image and their number.
+    """
     _refuse(list(colours.unreadable), colours.images + len(colours.unreadable), "training")
 
 
 def check_headers(dataset: Dataset, threads: int) -> None:
-    """Open every validation image and read its header, so that a bad one is found before the first
-    epoch.
+    """Read the header of every validation image, to find a bad one before the first epoch.
 
-    Only the header is read; an image that is damaged further on is found by validation itself.
-    Images in shards are not opened: their index was checked when the shards were made.
-    Raises: InputError with the first unreadable image and their number.
+    An image that is damaged further on is found by validation itself. Images in shards are not
+    opened: their index was checked when the shards were made.
+
+    Args:
+        dataset: Validation images.
+        threads: That read.
+
+    Raises:
+        UnreadableImage: With the first unreadable image and their number.
     """
     if dataset.packed:
         return
-
-    def fault(index: int) -> str | None:
-        try:
-            dataset.size(index)
-        except InputError as error:
-            return error.what
-        return None
-
     count = len(dataset)
     with (
         progress(f"headers of {count} validation images", count) as bar,
         ThreadPoolExecutor(threads) as pool,
     ):
-        found = []
-        for message in pool.map(fault, range(count)):
+        messages = []
+        for message in pool.map(partial(_header_fault, dataset), range(count)):
             bar.advance()
             if message:
-                found.append(message)
-    _refuse(found, count, "validation")
+                messages.append(message)
+    _refuse(messages, count, "validation")
 
 
-def _refuse(messages: list[str], looked_at: int, kind: str) -> None:
+def _header_fault(dataset: Dataset, index: int) -> str | None:
+    """What is wrong with the header of an image."""
+    try:
+        dataset.size(index)
+    except InputError as error:
+        return error.what
+    return None
+
+
+def _refuse(messages: list[str], checked: int, kind: str) -> None:
     if not messages:
         return
-    more = (
-        f" {len(messages)} of {looked_at} {kind} images that were looked at cannot be read"
-        if len(messages) > 1
-        else ""
-    )
-    raise UnreadableImage(f"{messages[0]}{'.' if more else ''}{more}")
+    more = ""
+    if len(messages) > 1:
+        more = f". {len(messages)} of {checked} {kind} images that were looked at cannot be read"
+    raise UnreadableImage(f"{messages[0]}{more}")

@@ -1,67 +1,86 @@
-"""Everything one training run depends on, and the two recipes as values of it."""
+"""Defines everything one training run depends on, and the two recipes as values of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from train.recipe.number_ranges import MOST_SIDE, RECIPE_LIMITS
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.archs import STRIDE
 
-# Typed here and not imported from `vgg_deploy.net.model`, so that --help needs no PyTorch; a test
+# Written here and not imported from `vgg_deploy.net.model`, so that --help needs no PyTorch; a test
 # compares them.
 INITS = ("paper-std", "paper-var", "glorot", "he")
 TRAIN_SCENES, VAL_SCENES = 4000, 300  # built-in images, unless --images asks for another number
-PLATEAU = ()  # of `lr_drops`: divide when the validation error stops improving
-PRECISIONS = (
-    "fp32",
-    "bf16",
-    "fp16",
-)  # of convolutions and matrix products; weights and their updates are float32
+PLATEAU: tuple[int, ...] = ()  # of `lr_drops`: divide when the validation error stops improving
+# of convolutions and matrix products; weights and their updates are float32
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The defaults are the paper's (section 3.1); what it leaves open says so."""
+    """The recipe of one run.
+
+    The defaults are the paper's (section 3.1). "Open" marks values that the paper does not state.
+
+    Attributes:
+        arch: A net of Table 1.
+        width: Multiplier of all layers' channels.
+        crop: Side of the training crop, pixels.
+        side: S in pixels. A whole number is drawn per image from this closed range; that it is
+            drawn uniformly is open.
+        batch: Images per update, over all processes.
+        epochs: 74 of them are 370K updates of 256 images on ILSVRC-2012.
+        lr: First learning rate of the weights.
+        lr_drops: PLATEAU, or the epochs after which the rate is divided by 10.
+        most_drops: Most divisions by 10 in a run, on plateaus or listed.
+        patience: Epochs without a better validation top-1 error that make a plateau (open).
+        momentum: Of the gradient descent.
+        weight_decay: L2 penalty on weights.
+        bias_decay: L2 penalty on biases (open).
+        bias_lr: Learning rate of biases, as a multiple of that of weights (open).
+        dropout: Share of the outputs of fc6 and fc7 that are set to zero.
+        colour_shift: Standard deviation of the coefficients of the colour axes.
+        init: How layers that start random are drawn; one of `INITS`.
+        lrn: A-LRN only: "alexnet" sums alpha over the window, "caffe" divides it by the window.
+        precision: One of `PRECISIONS`.
+        streams: Of tar shards: parts of the data read at the same time, over all processes. Each
+            batch takes the same number of images from every stream.
+        shuffle_buffer: Of tar shards: images held in memory to draw from, over all streams.
+        seed: Of weights, order, augmentation and dropout.
+    """
 
     arch: str = "D"
-    width: float = 1.0  # multiplier of all channels
-    crop: int = 224  # pixels
-    side: tuple[int, int] = (
-        256,
-        256,
-    )  # S in pixels, a whole number drawn per image from this closed range (uniform: open)
-    batch: int = 256  # images an update, of all processes together
-    epochs: int = 74  # 370K updates of 256 on ILSVRC-2012
+    width: float = 1.0
+    crop: int = 224
+    side: tuple[int, int] = (256, 256)
+    batch: int = 256
+    epochs: int = 74
     lr: float = 1e-2
-    lr_drops: tuple[int, ...] = PLATEAU  # or the epochs after which the rate is divided by 10
-    most_drops: int = 3  # most divisions by 10 in a run, on plateaus or listed
-    patience: int = 4  # epochs without a better validation top-1 error that make a plateau (open)
+    lr_drops: tuple[int, ...] = PLATEAU
+    most_drops: int = 3
+    patience: int = 4
     momentum: float = 0.9
-    weight_decay: float = 5e-4  # L2 on weights
-    bias_decay: float = 0.0  # L2 on biases (open)
-    bias_lr: float = 1.0  # times the rate of the weights (open)
+    weight_decay: float = 5e-4
+    bias_decay: float = 0.0
+    bias_lr: float = 1.0
     dropout: float = 0.5
-    colour_shift: float = 0.1  # standard deviation of the PCA coefficients
-    init: str = "paper-std"  # of layers that start random; one of INITS
+    colour_shift: float = 0.1
+    init: str = "paper-std"
     lrn: str = "alexnet"
     precision: str = "fp32"
-    streams: int = 16  # of tar shards: so many are read at once, by all processes together, and each batch takes the same from every one
-    shuffle_buffer: int = (
-        4096  # of tar shards: images held to be drawn from, in all streams together
-    )
+    streams: int = 16
+    shuffle_buffer: int = 4096
     seed: int = 0
 
-    def __post_init__(self):
-        for name, value, known in (
-            ("init", self.init, INITS),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if value not in known:
-                raise InputError(f"{name} {value!r} is unknown; choose one of {', '.join(known)}")
+    def __post_init__(self) -> None:
+        _check_choice("init", self.init, INITS)
+        _check_choice("precision", self.precision, PRECISIONS)
         for name, limits in RECIPE_LIMITS.items():
             fault = limits.fault(getattr(self, name))
             if fault:
-                raise InputError(f"{option(name)} {fault}")
+                raise InputError(f"{option_of(name)} {fault}")
         if self.crop % STRIDE:
             raise InputError(f"--crop {self.crop} is not a multiple of {STRIDE}")
         low, high = self.side
@@ -72,8 +91,35 @@ class TrainConfig:
             )
         self._check_drops()
 
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> "TrainConfig":
+        """Read what `dataclasses.asdict` and JSON made of a config.
+
+        Args:
+            saved: Fields by name; tuples are lists.
+
+        Raises:
+            InputError: For values out of range.
+            TypeError: For fields of another version.
+        """
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in saved.items()
+        }
+        return cls(**values)
+
+    @property
+    def s(self) -> str:
+        """S in the paper's words."""
+        low, high = self.side
+        return f"S={low}" if low == high else f"S in [{low};{high}]"
+
     def _check_drops(self) -> None:
-        """Raises: InputError for listed epochs that the learning rate could not follow."""
+        """Check the listed epochs.
+
+        Raises:
+            InputError: If the learning rate could not follow them.
+        """
         listed = ",".join(map(str, self.lr_drops))
         if any(epoch < 1 for epoch in self.lr_drops):
             raise InputError(
@@ -88,22 +134,22 @@ class TrainConfig:
                 f"{self.most_drops}; make them agree"
             )
 
-    @property
-    def s(self) -> str:
-        """S in the paper's words."""
-        low, high = self.side
-        return f"S={low}" if low == high else f"S in [{low};{high}]"
+
+def option_of(field: str) -> str:
+    """The command-line option of a field; the field's own name if it has none."""
+    return field if field in ("momentum", "colour_shift") else f"--{field.replace('_', '-')}"
 
 
-def option(name: str) -> str:
-    """The command-line option of a field; the name itself for fields that have none."""
-    return name if name in ("momentum", "colour_shift") else f"--{name.replace('_', '-')}"
+def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{field} {value!r} is unknown; choose one of {', '.join(choices)}")
 
 
 RECIPES = {
     "paper": TrainConfig(),
-    # For two cores and the built-in pictures: an eighth of the channels at a small crop, scale jitter, and He's draw,
-    # with which depth needs no pre-training (the authors' later remark). No dropout: a net this thin has none to spare.
+    # For two cores and the built-in images: an eighth of the channels at a small crop, scale
+    # jitter, and He's draw, with which depth needs no pre-training (the authors' later remark). No
+    # dropout: a net this thin has no outputs to spare.
     "small": TrainConfig(
         width=0.125,
         crop=96,
@@ -119,21 +165,31 @@ RECIPES = {
 
 
 def learning_rate(config: TrainConfig, errors: list[float]) -> float:
-    """The rate of the next epoch, given the validation errors of the epochs so far, in per cent."""
-    drops = (
-        _plateaus(errors, config.patience)
-        if config.lr_drops == PLATEAU
-        else sum(len(errors) >= e for e in config.lr_drops)
-    )
-    return config.lr / 10 ** min(drops, config.most_drops)
+    """Compute the learning rate of the next epoch (section 3.1).
+
+    Args:
+        config: Its `lr`, divided by 10 per drop.
+        errors: Validation top-1 errors of the epochs so far, in per cent.
+
+    Example:
+        >>> learning_rate(TrainConfig(lr=0.5, lr_drops=(1,)), errors=[80.0])
+        0.05
+    """
+    if config.lr_drops == PLATEAU:
+        drops = _plateaus(errors, config.patience)
+    else:
+        drops = sum(len(errors) >= epoch for epoch in config.lr_drops)
+    divisor: int = 10 ** min(drops, config.most_drops)
+    return config.lr / divisor
 
 
 def _plateaus(errors: list[float], patience: int) -> int:
-    """How often `patience` epochs in a row brought no new best error."""
+    """Count how often `patience` epochs in a row brought no new lowest error."""
     best, since, plateaus = float("inf"), 0, 0
     for error in errors:
         since = 0 if error < best else since + 1
         best = min(best, error)
         if since == patience:
-            plateaus, since = plateaus + 1, 0
+            plateaus += 1
+            since = 0
     return plateaus

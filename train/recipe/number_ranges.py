@@ -1,4 +1,4 @@
-"""The ranges of training's numbers: one table for the options and for the records."""
+"""Defines the ranges of the numbers of training, for options and for records."""
 
 import math
 from dataclasses import dataclass
@@ -9,18 +9,34 @@ MOST_SEED = 2**63 - 1  # what every generator used here takes
 
 @dataclass(frozen=True)
 class NumberRange:
-    """The range of one number. It is closed unless an end is excluded."""
+    """The range of one number. It is closed unless an end is excluded.
+
+    Attributes:
+        low: Smallest value.
+        high: Largest value.
+        whole: Only integers are in the range.
+        above_low: `low` itself is excluded.
+        below_high: `high` itself is excluded.
+    """
 
     low: float
     high: float
     whole: bool = True
-    above_low: bool = False  # `low` itself is excluded
-    below_high: bool = False  # `high` itself is excluded
+    above_low: bool = False
+    below_high: bool = False
 
     def fault(self, value: object) -> str | None:
-        """What is wrong with a value, or None if it is in the range.
+        """Say what is wrong with a value.
 
-        Args: value, anything; a value that is not a finite number is always a fault.
+        Args:
+            value: Anything; a value that is not a finite number is always a fault.
+
+        Returns:
+            None if the value is in the range.
+
+        Example:
+            >>> NumberRange(1, 5).fault(6)
+            '6 is too large, expected a whole number from 1 to 5'
         """
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return f"{value!r} is not {self}"
@@ -56,8 +72,8 @@ RECIPE_LIMITS = {
     "crop": NumberRange(32, 2048),
     "batch": NumberRange(1, 1_000_000),
     "epochs": NumberRange(1, 1_000_000),
-    # float32 overflows within a few updates far below this rate; training then stops with its own
-    # advice
+    # far below the largest rate, float32 overflows within a few updates; training then stops with
+    # its own advice
     "lr": NumberRange(0, 1e9, whole=False, above_low=True),
     "most_drops": NumberRange(0, 100),
     "patience": NumberRange(1, 1_000_000),
@@ -75,12 +91,15 @@ RECIPE_LIMITS = {
 SIDE_LIMITS = NumberRange(32, MOST_SIDE)  # pixels; each end of S
 IMAGES = NumberRange(1, 1_000_000_000)
 CHECKPOINT_EVERY = NumberRange(1, 1_000_000_000)  # updates
+DEFAULT_CHECKPOINT_EVERY = 1000
 IMAGES_PER_SHARD = NumberRange(1, 100_000_000)
 
 
 def processes(cores: int, least: int) -> NumberRange:
-    """How many threads or processes are worth trying on a machine.
+    """The numbers of threads or processes that are worth trying on a machine.
 
-    Args: cores, that this process may use; least, the smallest number allowed.
+    Args:
+        cores: Cores that this process may use.
+        least: The smallest number allowed.
     """
     return NumberRange(least, max(64, 8 * cores))

@@ -1,6 +1,4 @@
-"""What the recipe in a file says: how a run differs from the paper's (section 3.1), worked out from
-its records.
-"""
+"""Describes how a run differs from the paper's recipe (section 3.1), from the run's records."""
 
 from dataclasses import fields
 from typing import NamedTuple
@@ -14,7 +12,7 @@ NOT_OF_THE_RECIPE = ("arch", "seed")  # every net and every seed is as good
 
 
 class Circumstances(NamedTuple):
-    """What a run depends on beside its config."""
+    """What a run depends on besides its config."""
 
     images: int  # in the training set
     classes: int
@@ -25,10 +23,19 @@ class Circumstances(NamedTuple):
 
 
 def describe_recipe(config: TrainConfig, about: Circumstances) -> str:
-    """Either "paper recipe", or "paper recipe, except batch 16, epochs 1, init he, 64 images".
+    """Describe a recipe by what differs from the paper's.
 
-    Everything that differs is named, also where the paper leaves a value open and this program's
-    own default was changed. S of 256, 384 and [256;512] are all the paper's and not named.
+    Everything that differs is named, also if the paper leaves a value open and this program's own
+    default was changed. S of 256, 384 and [256;512] are all the paper's and are not named.
+
+    Args:
+        config: Of the run.
+        about: What else the run depends on.
+
+    Example:
+        >>> about = Circumstances(images=64, classes=1000, from_a=True)
+        >>> describe_recipe(TrainConfig(batch=16, init="he"), about)
+        'paper recipe, except batch 16, init he, 64 images'
     """
     paper = RECIPES["paper"]
     changed = [
@@ -36,27 +43,27 @@ def describe_recipe(config: TrainConfig, about: Circumstances) -> str:
         for field in fields(config)
         if getattr(config, field.name) != getattr(paper, field.name)
     ]
-    told = [_told(name, config) for name in changed if _matters(name, config, about)]
+    differences = [_describe(name, config) for name in changed if _matters(name, config, about)]
     if config.arch not in ("A", "A-LRN") and not about.from_a and not about.weights:
-        told.append("all layers drawn at random, none from a trained A")
+        differences.append("all layers drawn at random, none from a trained A")
     if about.weights:
-        told.append(f"started from {about.weights}")
+        differences.append(f"started from {about.weights}")
     if about.frozen:
-        told.append("only fc6-fc8 trained, on centre crops without augmentation")
+        differences.append("only fc6-fc8 trained, on centre crops without augmentation")
     if about.shards and not about.frozen:
-        told.append(
+        differences.append(
             f"shuffled among {config.shuffle_buffer} images of tar shards in "
             f"{config.streams} streams"
         )
     if about.images != PAPER_IMAGES:
-        told.append(f"{about.images} images")
+        differences.append(f"{about.images} images")
     if about.classes != PAPER_CLASSES:
-        told.append(f"{about.classes} classes" if about.classes > 1 else "1 class")
-    return f"paper recipe, except {', '.join(told)}" if told else "paper recipe"
+        differences.append(f"{about.classes} classes" if about.classes > 1 else "1 class")
+    return f"paper recipe, except {', '.join(differences)}" if differences else "paper recipe"
 
 
 def _matters(name: str, config: TrainConfig, about: Circumstances) -> bool:
-    """Whether a field that differs from the paper's had any effect on the run."""
+    """Whether a field that differs from the paper's has any effect on the run."""
     if name in NOT_OF_THE_RECIPE or name in ("streams", "shuffle_buffer"):
         return False
     if name == "side":
@@ -70,7 +77,7 @@ def _matters(name: str, config: TrainConfig, about: Circumstances) -> bool:
     return True
 
 
-def _told(name: str, config: TrainConfig) -> str:
+def _describe(name: str, config: TrainConfig) -> str:
     """One field in a few words."""
     value = getattr(config, name)
     if name == "side":

@@ -1,40 +1,10 @@
-"""The learning rate's drops: what may be asked for together, and what will happen, in words."""
+"""Describes when the learning rate drops, in numbers and in words."""
 
-from dataclasses import replace
-from typing import Any
-
-from train.recipe.config import PLATEAU, TrainConfig
-from vgg_deploy.errors import InputError
-
-
-def with_options(recipe: TrainConfig, given: dict[str, Any]) -> TrainConfig:
-    """A recipe with the fields that the user gave.
-
-    A list of drops is followed to its end, however many the recipe allows on plateaus.
-    Args: given, values of fields of TrainConfig.
-    Raises: InputError for values out of range, and for options that contradict each other.
-    """
-    listed = given.get("lr_drops") or ()
-    if listed and "most_drops" not in given:
-        given = {**given, "most_drops": len(listed)}
-    config = replace(recipe, **given)
-    if listed and listed[-1] >= config.epochs:
-        raise InputError(
-            f"--lr-drops {','.join(map(str, listed))}: a drop after epoch {listed[-1]} has no "
-            f"effect in a run of {config.epochs} epochs; list epochs below {config.epochs}, or "
-            f"raise --epochs"
-        )
-    if "patience" in given and config.lr_drops != PLATEAU:
-        raise InputError(
-            f"--patience makes plateaus, but the rate drops after listed epochs "
-            f"({','.join(map(str, config.lr_drops))}); "
-            "add --lr-drops plateau, or leave --patience out"
-        )
-    return config
+from train.recipe.config import TrainConfig
 
 
 def effective_drops(config: TrainConfig) -> tuple[int, ...]:
-    """The listed epochs after which the rate of a run drops: those with an epoch behind them."""
+    """The listed epochs after which the rate of a run drops: those that an epoch follows."""
     return tuple(epoch for epoch in config.lr_drops[: config.most_drops] if epoch < config.epochs)
 
 
@@ -57,5 +27,5 @@ def describe_rate(config: TrainConfig) -> str:
 
 
 def epochs(count: int) -> str:
-    """1 -> "1 epoch"; 2 -> "2 epochs" """
+    """A number of epochs in words: 1 -> "1 epoch", 2 -> "2 epochs"."""
     return f"{count} epoch" if count == 1 else f"{count} epochs"

@@ -1,4 +1,4 @@
-"""What starts from what: the paper's nets in the order of section 3.1, as data."""
+"""Defines the chains of stages in which the paper's nets are trained (section 3.1), as data."""
 
 import math
 from dataclasses import replace
@@ -16,22 +16,36 @@ SIDES = {"256": (256, 256), "384": (384, 384), "jitter": (256, 512)}
 
 
 class Stage(NamedTuple):
-    """One net at one S."""
+    """One net at one S.
+
+    Attributes:
+        arch: A net of Table 1.
+        s: A key of `SIDES`, or "" for the recipe's own S.
+        source: Name of the stage whose trained layers this one starts from; None for a random
+            draw.
+    """
 
     arch: str
-    s: str  # a key of SIDES, or "" for the recipe's own
-    start: str | None = None  # name of the stage whose trained layers it begins with
+    s: str
+    source: str | None = None
 
     @property
     def name(self) -> str:
+        """Its name in the chain, and that of its folder, such as D-384."""
         return f"{self.arch}-{self.s}" if self.s else self.arch
 
 
 class FineTune(NamedTuple):
-    """Of a stage that goes on with the same net at another S: what is None follows from the recipe."""
+    """Settings of a stage that trains the same net further at another S.
 
-    epochs: int | None = None  # default: half; the paper leaves it open
-    lr: float | None = None  # default: a tenth, the paper's 1e-3 for S=384; open for jitter
+    Attributes:
+        epochs: By default half of the recipe's; the paper leaves it open.
+        lr: By default a tenth of the recipe's, which is the paper's 1e-3 for S=384; open for
+            jitter.
+    """
+
+    epochs: int | None = None
+    lr: float | None = None
 
 
 def _deeper(arch: str, first: str | None) -> tuple[Stage, ...]:
@@ -50,37 +64,65 @@ CHAINS = {
         *_deeper("C", "A-256"), *_deeper("D", "A-256"), *_deeper("E", "A-256"),
     ),
     # the authors' later remark: with Glorot's draw no net needs an A
-    "glorot": (Stage("A", "256"), Stage("A-LRN", "256"), Stage("B", "256"), *_deeper("C", None), *_deeper("D", None), *_deeper("E", None)),
+    "glorot": (
+        Stage("A", "256"), Stage("A-LRN", "256"), Stage("B", "256"),
+        *_deeper("C", None), *_deeper("D", None), *_deeper("E", None),
+    ),
     # every net at the S of the recipe
-    "one-scale": (Stage("A", ""), Stage("A-LRN", ""), Stage("B", "", "A"), Stage("C", "", "A"), Stage("D", "", "A"), Stage("E", "", "A")),
+    "one-scale": (
+        Stage("A", ""), Stage("A-LRN", ""), Stage("B", "", "A"),
+        Stage("C", "", "A"), Stage("D", "", "A"), Stage("E", "", "A"),
+    ),
 }  # fmt: skip
 INIT_OF = {"glorot": "glorot"}  # chains that fix how random layers are drawn
 
 
 def stages_of(chain: str, arch: str) -> tuple[Stage, ...]:
-    """The stages of one net with those that they start from, or of "all", in running order."""
+    """The stages of a chain that a net needs, in running order.
+
+    Args:
+        chain: A key of `CHAINS`.
+        arch: The net; its stages come with those that they start from. "all" means all stages.
+
+    Example:
+        >>> [stage.name for stage in stages_of("paper", "B")]
+        ['A-256', 'B-256']
+    """
     stages = CHAINS[chain]
     if arch == "all":
         return stages
     needed = {stage.name for stage in stages if stage.arch == arch}
-    for stage in reversed(stages):  # a start comes before what it starts
-        if stage.name in needed and stage.start:
-            needed.add(stage.start)
+    for stage in reversed(stages):  # a source comes before the stages that start from it
+        if stage.name in needed and stage.source:
+            needed.add(stage.source)
     return tuple(stage for stage in stages if stage.name in needed)
 
 
 def stage_named(chain: str, name: str) -> Stage:
-    """Raises: InputError, naming those there are."""
-    for stage in CHAINS[chain]:
-        if stage.name == name:
-            return stage
-    raise InputError(
-        f"--stage {name}: the chain {chain!r} has none of that name; it has {', '.join(s.name for s in CHAINS[chain])}"
-    )
+    """The stage of a chain that has this name.
+
+    Raises:
+        InputError: If there is none; names those there are.
+    """
+    stages = {stage.name: stage for stage in CHAINS[chain]}
+    if name not in stages:
+        raise InputError(
+            f"--stage {name}: the chain {chain!r} has none of that name; it has {', '.join(stages)}"
+        )
+    return stages[name]
 
 
 def config_of(stage: Stage, base: TrainConfig, fine_tune: FineTune) -> TrainConfig:
-    """The recipe of one stage."""
+    """The recipe of one stage.
+
+    Args:
+        stage: Of a chain.
+        base: The chain's recipe.
+        fine_tune: Of stages that train the same net further.
+
+    Raises:
+        InputError: If listed drops of the learning rate would fall together.
+    """
     config = replace(base, arch=stage.arch)
     if stage.s:
         config = replace(config, side=side_of(stage.s, base.crop))
@@ -106,11 +148,16 @@ def config_of(stage: Stage, base: TrainConfig, fine_tune: FineTune) -> TrainConf
 
 
 def side_of(s: str, crop: int) -> tuple[int, int]:
-    """The range of S in pixels. Args: s, a key of SIDES."""
+    """The range of S in pixels.
+
+    Args:
+        s: A key of `SIDES`.
+        crop: Side of the training crop, pixels.
+    """
     low, high = SIDES[s]
     return round(low * crop / PAPER_CROP), round(high * crop / PAPER_CROP)
 
 
 def continues_training(stage: Stage) -> bool:
-    """Whether it starts with the same net, trained at another S."""
-    return bool(stage.start) and stage.start.startswith(f"{stage.arch}-")
+    """Whether a stage starts from the same net, trained at another S."""
+    return stage.source is not None and stage.source.startswith(f"{stage.arch}-")

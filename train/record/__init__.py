@@ -1,1 +1,1 @@
-"""What a run keeps on disk, and pictures of it."""
+"""What a run leaves behind: its folder with checkpoints and tables, its curves, its log."""

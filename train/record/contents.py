@@ -1,9 +1,9 @@
-"""What a run or a chain is trained on: names, labels and sizes of its images, kept in its folder.
+"""Keeps a list of a run's images in its folder, and compares it with the images of today.
 
-A resumed run compares them, for the order of an epoch follows from the list, and errors of other
-validation images would stand in the same table. Names are relative, so data may be moved. Sizes are
-bytes, for shards with the CRC-32 of their index; times do not count. A file whose bytes change and
-whose size does not is not noticed.
+A list has names, labels and sizes. A resumed run compares it: the order of an epoch follows from
+the list, and errors on other validation images would get into the same table. Names are relative,
+so data may be moved. Sizes are bytes; shards also have the CRC-32 of their index. Times do not
+count. A file is not noticed if its bytes change and its size stays.
 """
 
 import os
@@ -22,19 +22,33 @@ KINDS = {"train": "training", "val": "validation"}
 CHUNK = 4096  # files whose sizes one thread asks for at a time
 THREADS = 16  # they wait for the disk, not for a core
 
+Facts = tuple[str, int | None, int | None]  # of an image: class, bytes, CRC-32
+
 
 def keep_contents(folder: Path, train: Dataset, val: Dataset) -> None:
-    """Write the lists of both sets. Raises: InputError if the folder cannot be written."""
+    """Write the lists of both sets.
+
+    Raises:
+        InputError: If the folder cannot be written.
+    """
     for split, dataset in (("train", train), ("val", val)):
         write_index(_file(folder, split), contents(dataset))
 
 
-def compare_contents(folder: Path, train: Dataset, val: Dataset, way_out: str) -> bool:
+def compare_contents(folder: Path, train: Dataset, val: Dataset, advice: str) -> bool:
     """Compare both sets with the lists in a folder.
 
-    Args: way_out, what to do where they differ; the end of a sentence.
-    Returns: whether there were lists; an earlier version wrote none.
-    Raises: InputError that says what changed, or that a list is damaged.
+    Args:
+        folder: Of the run or chain.
+        train: Training images of today.
+        val: Validation images of today.
+        advice: What to do if they differ; a sentence.
+
+    Returns:
+        Whether there were lists; an earlier version wrote none.
+
+    Raises:
+        InputError: If images changed, which it describes, or if a list is damaged.
     """
     for split, dataset in (("train", train), ("val", val)):
         path = _file(folder, split)
@@ -44,21 +58,24 @@ def compare_contents(folder: Path, train: Dataset, val: Dataset, way_out: str) -
             return False
         except (OSError, DamagedIndex) as error:
             raise InputError(
-                f"{path}: cannot be read ({error}); without it nobody can say whether the data "
-                "changed. Put it back, or remove it to resume without comparing"
+                f"{path}: cannot be read ({error}), so it is unknown whether the data changed; "
+                "restore it, or remove it to resume without comparing"
             ) from None
         changes = describe_changes(before, contents(dataset))
         if changes:
             raise InputError(
                 f"{folder}: the {KINDS[split]} images in {dataset.root} are not those it was "
-                f"started with: {changes}. {way_out}"
+                f"started with: {changes}. {advice}"
             )
     return True
 
 
 def contents(dataset: Dataset) -> Index:
-    """Names in their order, with the columns `label` and `bytes` (-1 for a file that is not there),
-    and `crc32` of shards.
+    """List a data set.
+
+    Returns:
+        Names in their order, with the columns `label` and `bytes` (-1 for a missing file), and
+        `crc32` for shards.
     """
     builder = NamesBuilder()
     for name in dataset.files:
@@ -72,23 +89,25 @@ def contents(dataset: Dataset) -> Index:
 
 
 def describe_changes(before: Index, after: Index) -> str:
-    """How two lists differ, each kind of change with its number and its first image; "" if they do
-    not.
+    """Describe how two lists differ.
+
+    Returns:
+        Each kind of change with its number and its first image; "" if the lists are equal.
     """
     if _same(before, after):
         return ""
     old, new = _by_name(before), _by_name(after)
     both = [name for name in new if name in old]
-    found = {
+    changes = {
         "added": [name for name in new if name not in old],
         "removed": [name for name in old if name not in new],
         "of another class": [name for name in both if old[name][0] != new[name][0]],
         "of another size or content": [name for name in both if old[name][1:] != new[name][1:]],
     }
-    told = [f"{len(names)} {what} (first: {names[0]})" for what, names in found.items() if names]
-    if told:
-        return ", ".join(told)
-    return "their order is another"
+    described = [
+        f"{len(names)} {change} (first: {names[0]})" for change, names in changes.items() if names
+    ]
+    return ", ".join(described) or "their order is another"
 
 
 def _file(folder: Path, split: str) -> Path:
@@ -108,19 +127,23 @@ def _same(one: Index, other: Index) -> bool:
     )
 
 
-def _by_name(index: Index) -> dict[str, tuple]:
+def _by_name(index: Index) -> dict[str, Facts]:
     """Class, bytes and CRC-32 of every image by its name; None for a column that is not there."""
     classes = index.head["classes"]
-    missing = [None] * len(index.names)
-    sizes, sums = (
-        index.columns[name].tolist() if name in index.columns else missing
-        for name in ("bytes", "crc32")
-    )
     labels = index.columns["label"].tolist()
+    sizes = _column(index, "bytes")
+    sums = _column(index, "crc32")
     return {
         name: (classes[label], size, crc)
         for name, label, size, crc in zip(index.names, labels, sizes, sums, strict=True)
     }
+
+
+def _column(index: Index, name: str) -> list[int] | list[None]:
+    if name not in index.columns:
+        return [None] * len(index.names)
+    values: list[int] = index.columns[name].tolist()
+    return values
 
 
 def _sizes(dataset: Dataset) -> np.ndarray:
@@ -130,18 +153,18 @@ def _sizes(dataset: Dataset) -> np.ndarray:
         progress(f"sizes of {len(dataset)} images", len(dataset)) as bar,
         ThreadPoolExecutor(THREADS) as pool,
     ):
-        parts = []
+        sizes: list[int] = []
         for part in pool.map(partial(_some_sizes, dataset), starts):
-            parts += part
+            sizes += part
             bar.advance(len(part))
-    return np.array(parts, np.int64)
+    return np.array(sizes, np.int64)
 
 
 def _some_sizes(dataset: Dataset, start: int) -> list[int]:
-    found = []
+    sizes = []
     for index in range(start, min(start + CHUNK, len(dataset))):
         try:
-            found.append(os.stat(f"{dataset.root}/{dataset.files[index]}").st_size)
+            sizes.append(os.stat(f"{dataset.root}/{dataset.files[index]}").st_size)
         except OSError:
-            found.append(-1)
-    return found
+            sizes.append(-1)
+    return sizes

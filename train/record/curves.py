@@ -1,11 +1,12 @@
-"""Pictures of how training went: loss, errors and learning rate against updates."""
+"""Draws how training went: loss, errors and learning rate against updates."""
 
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -19,21 +20,42 @@ from vgg_deploy.files import whole_file
 # Okabe and Ito's colours, which the colour-blind can tell apart
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
 TRAINING, TOP1, TOP5 = COLOURS[0], COLOURS[1], COLOURS[2]
-RUNNING = "#a6cee3"  # of training, too, but paler
+RUNNING = "#a6cee3"  # of training too, but paler
 INK, FAINT = "#333333", "#9a9a9a"
-STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT, "xtick.color": INK, "ytick.color": INK,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": "#e8e8e8",
-    "grid.linewidth": 0.8, "lines.linewidth": 1.6, "lines.solid_capstyle": "round", "xtick.major.size": 3, "ytick.major.size": 0,
-}  # fmt: skip
+STYLE: dict[Any, Any] = {  # matplotlib's types name each of its hundreds of keys
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#e8e8e8",
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+}
 X_LABELS = {"step": "updates", "epoch": "epochs"}
 HALO = [withStroke(linewidth=2, foreground="white")]  # keeps a word readable on curves
-FEW_EPOCHS = 40  # up to so many in a picture each one gets a mark
-FEW_RATES = 6  # up to so many each one gets its number
+FEW_EPOCHS = 40  # up to this many in a drawing, each one gets a mark
+FEW_RATES = 6  # up to this many, each one gets its number
 
 
 class End(NamedTuple):
-    """Of a curve: where it ends and what is written there."""
+    """The label at the right end of a curve.
+
+    Attributes:
+        y: Where the curve ends.
+        text: What is written there.
+        colour: Of the curve.
+    """
 
     y: float
     text: str
@@ -41,48 +63,63 @@ class End(NamedTuple):
 
 
 def draw_curves(folder: Path) -> Path:
-    """Draw curves.png into the folder of a run or a chain, whose stages follow each other on the axis; returns its path.
+    """Draw curves.png into the folder of a run or a chain.
 
-    Raises: InputError for tables that are missing, damaged or without an epoch, and where the picture cannot be written.
+    A chain's stages follow each other on the axis of updates.
+
+    Returns:
+        The path of the image.
+
+    Raises:
+        InputError: If tables are missing, damaged or without an epoch, or if the image cannot be
+            written.
     """
     folder = Path(folder)
     return _write(curves(read_histories(folder), folder.resolve().name), folder / "curves.png")
 
 
 def compare_curves(labelled: dict[str, list[Path]], path: Path, x: str = "step") -> Path:
-    """Draw the validation top-1 errors of some runs' folders, those that differ in their seed alone under one label.
+    """Draw the validation top-1 errors of several runs.
 
-    Args: x, a key of X_LABELS. Raises: InputError as `draw_curves`, and if runs of one label have different epochs.
+    Args:
+        labelled: Folders of runs by label; runs under one label differ in their seed alone.
+        path: Of the image, a PNG.
+        x: A key of `X_LABELS`.
+
+    Returns:
+        The path of the image.
+
+    Raises:
+        InputError: As `draw_curves`, and if runs under one label have different epochs.
     """
     return _write(comparison(labelled, x), Path(path))
 
 
 @mpl.rc_context(STYLE)
 def curves(histories: list[History], title: str) -> Figure:
-    """Three axes over one of updates: loss, errors, learning rate. A chain's stages are set apart by lines and named."""
+    """Draw loss, errors and learning rate on three axes over one of updates.
+
+    Args:
+        histories: Of one run, or of a chain's stages, which lines separate and texts name.
+        title: Of the figure.
+    """
     figure = Figure(figsize=(10, 8.4), layout="constrained")
     loss, error, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 4, 1.6))
-    begin, marks = 0, _marks(sum(len(history.epochs) for history in histories))
+    first, marks = 0, _marks(sum(len(history.epochs) for history in histories))
     for history in histories:
-        _draw_loss(loss, history, begin)
-        _draw_errors(error, history, begin, marks)
-        _draw_rate(rate, history, begin)
-        begin += history.updates
+        _draw_loss(loss, history, first)
+        _draw_errors(error, history, first, marks)
+        _draw_rate(rate, history, first)
+        first += history.updates
     _name_stages(loss, (loss, error, rate), histories)
-    last, running = histories[-1].epochs.iloc[-1], histories[-1].steps.iloc[-1:].train_loss
     equal = _equal_scores(loss, {history.classes for history in histories})
     for axes, name in ((loss, "training loss, nats"), (error, "error, %")):
         axes.set(ylabel=name, ylim=(0, axes.get_ylim()[1]))
-    means = End(last.train_loss, f"epoch means  {last.train_loss:.2f}", TRAINING)
-    _label_ends(loss, begin, 14, [means, *(End(y, "running", RUNNING) for y in running), *equal])
-    _label_ends(error, begin, 20, [
-        End(last.train_top1_error_pct, f"training top-1  {last.train_top1_error_pct:.1f}", TRAINING),
-        End(last.val_top1_error_pct, f"validation top-1  {last.val_top1_error_pct:.1f}", TOP1),
-        End(last.val_top5_error_pct, f"validation top-5  {last.val_top5_error_pct:.1f}", TOP5),
-    ])  # fmt: skip
-    rate.set(ylabel="learning rate", xlabel=X_LABELS["step"], xlim=(0, begin))
+    _label_ends(loss, first, 14, [*_loss_ends(histories[-1]), *equal])
+    _label_ends(error, first, 20, _error_ends(histories[-1]))
+    rate.set(ylabel="learning rate", xlabel=X_LABELS["step"], xlim=(0, first))
     _log_rates(rate, histories)
-    rate.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    rate.xaxis.set_major_formatter(FuncFormatter(_with_thousands))
     figure.align_ylabels()
     figure.suptitle(_title(histories, title), x=0.012, ha="left", fontsize=12, fontweight="bold")
     return figure
@@ -90,22 +127,24 @@ def curves(histories: list[History], title: str) -> Figure:
 
 @mpl.rc_context(STYLE)
 def comparison(labelled: dict[str, list[Path]], x: str) -> Figure:
-    """A line a label, the mean over its runs, in a band from the lowest to the highest."""
+    """Draw one line per label: the mean over its runs, in a band from the lowest to the highest.
+
+    Args:
+        labelled: As in `compare_curves`.
+        x: A key of `X_LABELS`.
+    """
     figure = Figure(figsize=(10, 5.6), layout="constrained")
-    axes, ends, right = figure.subplots(), [], 0.0
-    for i, (label, folders) in enumerate(labelled.items()):
-        runs, colour = [read_epochs(Path(folder)) for folder in folders], COLOURS[i % len(COLOURS)]
-        at = runs[0][x].to_numpy()
-        for folder, run in zip(folders, runs, strict=True):
-            if not np.array_equal(run[x], at):
-                raise InputError(
-                    f"{folder}: its epochs end at other {X_LABELS[x]} than those of {folders[0]}; compare runs of one length under {label!r}"
-                )
-        errors = np.stack([run.val_top1_error_pct for run in runs])
+    axes = figure.subplots()
+    ends: list[End] = []
+    right = 0.0
+    for index, (label, folders) in enumerate(labelled.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        at, errors = _errors_of_runs(label, folders, x)
+        mean = errors.mean(0)
         axes.fill_between(at, errors.min(0), errors.max(0), color=colour, alpha=0.18, linewidth=0)
-        axes.plot(at, errors.mean(0), color=colour, label=label, **_marks(len(at)))
-        seeds = f", {len(runs)} seeds" if len(runs) > 1 else ""
-        ends.append(End(errors.mean(0)[-1], f"{label}{seeds}  {errors.mean(0)[-1]:.1f}", colour))
+        axes.plot(at, mean, color=colour, label=label, **_marks(len(at)))
+        seeds = f", {len(folders)} seeds" if len(folders) > 1 else ""
+        ends.append(End(mean[-1], f"{label}{seeds}  {mean[-1]:.1f}", colour))
         right = max(right, at[-1])
     axes.set(
         xlabel=X_LABELS[x],
@@ -113,33 +152,77 @@ def comparison(labelled: dict[str, list[Path]], x: str) -> Figure:
         xlim=(0, right),
         ylim=(0, axes.get_ylim()[1]),
     )
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(_with_thousands))
     _label_ends(axes, right, 30, ends)
     return figure
 
 
-def _draw_loss(axes: Axes, history: History, begin: int) -> None:
-    """The means of some updates, and of the epochs as level lines over all of their updates."""
+def _errors_of_runs(label: str, folders: list[Path], x: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read the validation top-1 errors of the runs under one label.
+
+    Returns:
+        (epochs,) values of `x`, and (runs, epochs) errors in per cent.
+
+    Raises:
+        InputError: If the runs have different epochs.
+    """
+    runs = [read_epochs(Path(folder)) for folder in folders]
+    at = runs[0][x].to_numpy()
+    for folder, run in zip(folders, runs, strict=True):
+        if not np.array_equal(run[x], at):
+            raise InputError(
+                f"{folder}: its epochs end at other {X_LABELS[x]} than those of {folders[0]}; "
+                f"compare runs of one length under {label!r}"
+            )
+    return at, np.stack([run.val_top1_error_pct for run in runs])
+
+
+def _loss_ends(history: History) -> list[End]:
+    last = history.epochs.iloc[-1]
+    means = End(last.train_loss, f"epoch means  {last.train_loss:.2f}", TRAINING)
+    running = history.steps.iloc[-1:].train_loss  # empty if there are no rows
+    return [means, *(End(loss, "running", RUNNING) for loss in running)]
+
+
+def _error_ends(history: History) -> list[End]:
+    last = history.epochs.iloc[-1]
+    return [
+        End(
+            last.train_top1_error_pct, f"training top-1  {last.train_top1_error_pct:.1f}", TRAINING
+        ),
+        End(last.val_top1_error_pct, f"validation top-1  {last.val_top1_error_pct:.1f}", TOP1),
+        End(last.val_top5_error_pct, f"validation top-5  {last.val_top5_error_pct:.1f}", TOP5),
+    ]
+
+
+def _draw_loss(axes: Axes, history: History, first: int) -> None:
+    """Draw the means of a few updates each, and the means of epochs as level lines.
+
+    Args:
+        axes: To draw on.
+        history: Of one run.
+        first: Updates before the run, where it starts on the axis; likewise below.
+    """
     steps, epochs = history.steps, history.epochs
     axes.plot(
-        begin + steps.step, steps.train_loss, color=RUNNING, linewidth=0.9, label="running loss"
+        first + steps.step, steps.train_loss, color=RUNNING, linewidth=0.9, label="running loss"
     )
     axes.plot(
-        *_levels(epochs.step, epochs.train_loss, begin), color=TRAINING, label="loss of epochs"
+        *_levels(epochs.step, epochs.train_loss, first), color=TRAINING, label="loss of epochs"
     )
 
 
-def _draw_errors(axes: Axes, history: History, begin: int, marks: dict) -> None:
+def _draw_errors(axes: Axes, history: History, first: int, marks: dict[str, Any]) -> None:
     steps, epochs, best = history.steps, history.epochs, history.best
     axes.plot(
-        begin + steps.step,
+        first + steps.step,
         steps.train_top1_error_pct,
         color=RUNNING,
         linewidth=0.9,
         label="running training top-1",
     )
     axes.plot(
-        *_levels(epochs.step, epochs.train_top1_error_pct, begin),
+        *_levels(epochs.step, epochs.train_top1_error_pct, first),
         color=TRAINING,
         label="training top-1",
     )
@@ -147,8 +230,8 @@ def _draw_errors(axes: Axes, history: History, begin: int, marks: dict) -> None:
         ("top-1", epochs.val_top1_error_pct, TOP1),
         ("top-5", epochs.val_top5_error_pct, TOP5),
     ):
-        axes.plot(begin + epochs.step, column, color=colour, label=f"validation {name}", **marks)
-    at = (begin + best.step, best.val_top1_error_pct)
+        axes.plot(first + epochs.step, column, color=colour, label=f"validation {name}", **marks)
+    at = (first + best.step, best.val_top1_error_pct)
     axes.plot(
         *at,
         "o",
@@ -172,49 +255,71 @@ def _draw_errors(axes: Axes, history: History, begin: int, marks: dict) -> None:
     )
 
 
-def _draw_rate(axes: Axes, history: History, begin: int) -> None:
+def _draw_rate(axes: Axes, history: History, first: int) -> None:
     axes.plot(
-        *_levels(history.steps.step, history.steps.lr, begin), color=INK, label="learning rate"
+        *_levels(history.steps.step, history.steps.lr, first), color=INK, label="learning rate"
     )
 
 
-def _levels(steps, values, begin: int) -> tuple[np.ndarray, np.ndarray]:
-    """Level lines: each value from where the one before ended to its own step."""
-    edges = begin + np.concatenate([[0], steps])
+def _levels(steps: pd.Series, values: pd.Series, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Make level lines: each value from the end of the one before to its own step."""
+    edges = first + np.concatenate([[0], steps])
     return np.repeat(edges, 2)[1:-1], np.repeat(np.asarray(values), 2)
 
 
-def _marks(epochs: int) -> dict:
+def _marks(epochs: int) -> dict[str, Any]:
+    """Arguments of `Axes.plot` that mark points if there are few."""
     return {"marker": "o", "markersize": 3.5} if epochs <= FEW_EPOCHS else {}
 
 
 def _name_stages(top: Axes, all_axes: tuple[Axes, ...], histories: list[History]) -> None:
-    """A line where each stage begins, and above the first axes its name and S; upright where stages are many."""
+    """Draw a line where each stage starts, and write its name and S above the first axes.
+
+    If a stage is short on the axis, the texts are turned by 90 degrees.
+    """
     if len(histories) == 1:
         return
-    total, begin = sum(history.updates for history in histories), 0
+    total = sum(history.updates for history in histories)
     upright = min(history.updates for history in histories) / total < 0.1
+    separator = ", " if upright else "\n"
+    over_axes = blended_transform_factory(top.transData, top.transAxes)
+    first = 0
     for history in histories:
-        for axes in all_axes if begin else ():
-            axes.axvline(
-                begin,
-                color=FAINT,
-                linewidth=0.8,
-                linestyle=(0, (4, 3)),
-                label=f"begin of {history.name}",
-            )
+        if first:
+            for axes in all_axes:
+                axes.axvline(
+                    first,
+                    color=FAINT,
+                    linewidth=0.8,
+                    linestyle=(0, (4, 3)),
+                    label=f"start of {history.name}",
+                )
         top.text(
-            begin + history.updates / 2, 1.03, f"{history.name}{', ' if upright else chr(10)}{history.config.s}", ha="center", va="bottom",
-            rotation=90 if upright else 0, transform=blended_transform_factory(top.transData, top.transAxes), fontsize=8,
-        )  # fmt: skip
-        begin += history.updates
+            first + history.updates / 2,
+            1.03,
+            f"{history.name}{separator}{history.config.s}",
+            ha="center",
+            va="bottom",
+            rotation=90 if upright else 0,
+            transform=over_axes,
+            fontsize=8,
+        )
+        first += history.updates
 
 
 def _label_ends(axes: Axes, right: float, lines: int, ends: list[End]) -> None:
-    """Name curves at their right ends. Args: right, where that is; lines, how many of text fit into the height of the axes."""
+    """Name curves at their right ends.
+
+    Args:
+        axes: To draw on.
+        right: Where the curves end.
+        lines: How many lines of text fit into the height of the axes.
+        ends: Of the curves.
+    """
     low, high = axes.get_ylim()
     ends = sorted(ends)
-    for end, y in zip(ends, apart([end.y for end in ends], (high - low) / lines), strict=True):
+    heights = apart([end.y for end in ends], (high - low) / lines)
+    for end, y in zip(ends, heights, strict=True):
         axes.annotate(
             end.text,
             (right, y),
@@ -226,51 +331,75 @@ def _label_ends(axes: Axes, right: float, lines: int, ends: list[End]) -> None:
         )
 
 
-def apart(places: list[float], least: float) -> list[float]:
-    """Rising places, moved so that neighbours are `least` apart or more; those that were too close are spread about their mean."""
+def apart(positions: list[float], least: float) -> list[float]:
+    """Move positions so that neighbours are `least` apart or more.
+
+    Those that are too close are spread about their mean.
+
+    Args:
+        positions: In ascending order.
+        least: Smallest distance of neighbours.
+
+    Example:
+        >>> apart([4, 5, 20], least=2)
+        [3.5, 5.5, 20.0]
+    """
     groups: list[list[float]] = []
-    for place in places:
-        groups.append([place])
-        while (
-            len(groups) > 1
-            and _spread(groups[-1], least)[0] < _spread(groups[-2], least)[-1] + least
-        ):
-            late = groups.pop()
-            groups[-1] += late
-    return [place for group in groups for place in _spread(group, least)]
+    for position in positions:
+        groups.append([position])
+        while len(groups) > 1 and _overlap(groups[-2], groups[-1], least):
+            later = groups.pop()
+            groups[-1] += later
+    return [position for group in groups for position in _spread(group, least)]
+
+
+def _overlap(lower: list[float], upper: list[float], least: float) -> bool:
+    """Whether two groups of positions, each spread, come too close to each other."""
+    return _spread(upper, least)[0] < _spread(lower, least)[-1] + least
 
 
 def _spread(group: list[float], least: float) -> list[float]:
+    """As many positions at equal distances about the group's mean."""
     first = sum(group) / len(group) - least * (len(group) - 1) / 2
     return [first + least * i for i in range(len(group))]
 
 
 def _equal_scores(axes: Axes, classes: set[int | None]) -> list[End]:
-    """The loss of a net that scores all classes alike: where training begins, and stays if it learns nothing."""
-    if len(classes) > 1 or None in classes:
+    """Mark the loss of a net that scores all classes alike.
+
+    Training starts there, and stays there if the net learns nothing.
+
+    Args:
+        axes: Of the loss.
+        classes: Their numbers in all histories; without one known number nothing is drawn.
+    """
+    if len(classes) > 1:
         return []
     (count,) = classes
-    axes.axhline(
-        math.log(count), color=FAINT, linewidth=0.8, linestyle=(0, (1, 2)), label="equal scores"
-    )
-    return [End(math.log(count), f"equal scores, ln {count:,}", FAINT)]
+    if count is None:
+        return []
+    loss = math.log(count)
+    axes.axhline(loss, color=FAINT, linewidth=0.8, linestyle=(0, (1, 2)), label="equal scores")
+    return [End(loss, f"equal scores, ln {count:,}", FAINT)]
 
 
 def _log_rates(axes: Axes, histories: list[History]) -> None:
-    """A logarithmic axis that names the rates there were."""
-    rates = sorted(
-        {
-            float(f"{rate:.6g}")
-            for history in histories
-            for rate in (*history.epochs.lr, *history.steps.lr)
-        }
-    )
+    """Make the axis logarithmic, with the rates of the histories as ticks."""
+    used: set[float] = set()
+    for history in histories:
+        used |= {float(f"{rate:.6g}") for rate in (*history.epochs.lr, *history.steps.lr)}
+    rates = sorted(used)
     axes.set_yscale("log")
     axes.set_ylim(rates[0] / 2, rates[-1] * 2)
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_formatter(NullFormatter())
     if len(rates) <= FEW_RATES:
         axes.set_yticks(rates, [f"{rate:g}" for rate in rates])
+
+
+def _with_thousands(value: float, position: int | None) -> str:
+    """The text of a tick, such as 1,000."""
+    return f"{value:,.0f}"
 
 
 def _title(histories: list[History], name: str) -> str:

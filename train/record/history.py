@@ -1,77 +1,93 @@
-"""What the tables of a run, or of a chain's runs, tell of its course."""
+"""Reads the tables of a run, or of a chain's runs."""
 
-import json
 import math
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from train.recipe.config import TrainConfig
 from train.recipe.stages import CHAIN_FILE
-from train.record.run_folder import COLUMNS, LATER_COLUMNS, STEP_COLUMNS, Run
+from train.record.run_folder import Run
+from train.record.tables import COLUMNS, LATER_COLUMNS, STEP_COLUMNS
 from vgg_deploy.errors import InputError
+from vgg_deploy.json_files import read_json_object
 from vgg_deploy.net.checkpoint import load_checkpoint
 
 
 class History(NamedTuple):
-    """Of one run with one finished epoch or more."""
+    """The course of one run that has finished an epoch or more.
 
-    name: str  # of its folder
+    Attributes:
+        name: Of its folder.
+        config: Its recipe.
+        classes: Their number; None if best.pt was removed.
+        epochs: metrics.csv.
+        steps: steps.csv.
+    """
+
+    name: str
     config: TrainConfig
-    classes: int | None  # None where best.pt was taken away
-    epochs: pd.DataFrame  # metrics.csv
-    steps: pd.DataFrame  # steps.csv
+    classes: int | None
+    epochs: pd.DataFrame
+    steps: pd.DataFrame
 
     @property
     def updates(self) -> int:
-        """How many were made, those of the epoch that runs with them."""
+        """The number of updates, with those of an epoch that is not finished."""
         return int(max(self.epochs.step.max(), self.steps.step.max() if len(self.steps) else 0))
 
     @property
     def best(self) -> pd.Series:
-        """The epoch that best.pt is of: the last with the lowest validation top-1 error."""
+        """The epoch of best.pt: the last one with the lowest validation top-1 error."""
         return self.epochs[::-1].loc[self.epochs.val_top1_error_pct[::-1].idxmin()]
 
 
 def read_histories(folder: Path) -> list[History]:
-    """Of the run in a folder, or of a chain's stages that have finished an epoch, in running order.
+    """Read the run in a folder, or a chain's stages that have finished an epoch.
 
-    Raises: InputError, naming the file, if one is missing, damaged, or has no epoch yet.
+    Returns:
+        In running order, one or more.
+
+    Raises:
+        InputError: If a file is missing, damaged, or has no epoch yet; names the file.
     """
     path = folder / CHAIN_FILE
     if not path.is_file():
         return [read_history(folder)]
-    try:
-        names = [
-            str(stage["name"]) for stage in json.loads(path.read_text(encoding="utf-8"))["stages"]
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: damaged ({error!r}); give the folder of one stage instead"
-        ) from None
-    begun = [folder / name for name in names if Run(folder / name).metrics.is_file()]
-    done = [read_history(run) for run in begun if len(read_table(Run(run).metrics, COLUMNS))]
-    if not done:
+    stages = [folder / name for name in _stage_names(path)]
+    started = [stage for stage in stages if Run(stage).metrics.is_file()]
+    histories = [
+        read_history(stage) for stage in started if len(read_table(Run(stage).metrics, COLUMNS))
+    ]
+    if not histories:
         raise InputError(
             f"{folder}: no stage of this chain has finished an epoch yet; draw it once one has"
         )
-    return done
+    return histories
 
 
 def read_history(folder: Path) -> History:
-    """Of one run."""
+    """Read one run.
+
+    Raises:
+        InputError: As `read_histories`.
+    """
     run = Run(folder)
-    epochs, (config, _) = read_epochs(folder), run.saved_config()
+    epochs = read_epochs(folder)
+    config, _ = run.saved_config()
     classes = len(load_checkpoint(run.best).spec.classes) if run.best.is_file() else None
-    return History(
-        folder.resolve().name, config, classes, epochs, read_table(run.steps, STEP_COLUMNS)
-    )
+    steps = read_table(run.steps, STEP_COLUMNS)
+    return History(folder.resolve().name, config, classes, epochs, steps)
 
 
 def read_epochs(folder: Path) -> pd.DataFrame:
-    """metrics.csv of a run's folder, one row or more."""
+    """Read metrics.csv of a run's folder, one row or more.
+
+    Raises:
+        InputError: As `read_histories`.
+    """
     path = Run(folder).metrics
     epochs = read_table(path, COLUMNS)
     if epochs.empty:
@@ -80,16 +96,21 @@ def read_epochs(folder: Path) -> pd.DataFrame:
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A table of numbers whose `step` rises. A last line without its end is left out: a run that goes on is just writing it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: not there; give the folder of a run or chain, as `python -m train` names it"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    header, *rows = (line.rstrip("\r").split(",") for line in (text.split("\n")[:-1] or [""]))
+    """Read a table of numbers whose `step` rises.
+
+    A last line without its end is left out: a run in progress is just writing it.
+
+    Args:
+        path: The table.
+        columns: The columns that it must have.
+
+    Returns:
+        All columns, float64.
+
+    Raises:
+        InputError: If the table is missing or damaged; names the line.
+    """
+    header, *rows = [line.rstrip("\r").split(",") for line in _whole_lines(path)]
     missing = [column for column in columns if column not in header and column not in LATER_COLUMNS]
     if missing:
         raise InputError(
@@ -98,19 +119,44 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header) or not all(map(_is_valid, header, row)):
             raise InputError(
-                f"{path}: damaged, line {number} is not {len(header)} numbers; mend or remove that line"
+                f"{path}: damaged, line {number} is not {len(header)} numbers; "
+                "correct or remove that line"
             )
     numbers = [[float(text or "nan") for text in row] for row in rows]
     table = pd.DataFrame(numbers, columns=header, dtype=float)
-    if not all(a < b for a, b in pairwise(table.step)):
+    if not all(before < after for before, after in pairwise(table.step)):
         raise InputError(
-            f"{path}: damaged, its steps do not rise; mend or remove the lines that are out of order"
+            f"{path}: damaged, its steps do not rise; "
+            "correct or remove the lines that are out of order"
         )
     return table
 
 
+def _stage_names(path: Path) -> list[str]:
+    """The names of a chain's stages, from its chain.json."""
+    hint = "give the folder of one stage instead"
+    saved: dict[str, Any] = read_json_object(path, hint)
+    try:
+        return [str(stage["name"]) for stage in saved["stages"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error!r})", hint) from None
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a file that end; one empty line if there are none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: not there; give the folder of a run or chain, as `python -m train` names it"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    return text.split("\n")[:-1] or [""]
+
+
 def _is_valid(column: str, text: str) -> bool:
-    """A number; or nothing, where an earlier version had no such column."""
+    """Whether a text is a number, or nothing where an earlier version had no such column."""
     return _is_number(text) or (column in LATER_COLUMNS and not text)
 
 

@@ -1,320 +1,325 @@
-"""The folder of one run: its checkpoints and its metrics."""
+"""Manages the folder of one run: its config, its checkpoints and its tables."""
 
-import csv
 import dataclasses
-import fcntl
-import io
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import click
 
 from train.recipe.config import TrainConfig
 from train.recipe.stages import CHAIN_FILE
+from train.record.state import State
+from train.record.tables import (
+    COLUMNS,
+    STEP_COLUMNS,
+    Row,
+    append_row,
+    count_rows,
+    rows_up_to,
+    write_table,
+)
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.job import restarted, torchrun_id
+from vgg_deploy.json_files import JsonObject, as_object, read_json_object
+from vgg_deploy.locks import exclusive_lock
 from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vgg_deploy.net.model import VGG
 from vgg_deploy.newest import RUNS
 
-COLUMNS = (
-    "epoch", "step", "lr", "train_loss", "train_top1_error_pct", "train_top5_error_pct",
-    "val_top1_error_pct", "val_top5_error_pct", "images_per_s", "elapsed_s", "val_images",
-)  # fmt: skip
-LATER_COLUMNS = ("val_images",)  # empty in the first rows of runs that an earlier version started
 LOCK = ".lock"
-SOURCE_TYPES = {  # of the entries in config.json that `sources_of` reads
-    "data": str, "recipe": str, "weights": str | None, "net_a": str | None, "freeze": bool,
+SOURCE_TYPES = {  # of the entries of config.json that name a run's sources
+    "data": str,
+    "recipe": str,
+    "weights": str | None,
+    "net_a": str | None,
+    "freeze": bool,
     "images": int | None,
-}  # fmt: skip
-STEP_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_top1_error_pct", "images_per_s")
-
-
-LATER_FIELDS = ("window", "window_s", "colours")  # of State, unknown to earlier versions
-
-
-@dataclass
-class State:
-    """How far a run has come; everything here goes into last.pt.
-
-    No generator's state is among it: order, views and dropout are drawn from the seed, the epoch, the image and the step.
-    """
-
-    images: int  # in the training set: what makes an epoch
-    step: int = 0
-    errors: list[float] = field(
-        default_factory=list
-    )  # validation top-1 error after each epoch, per cent
-    rows: list[dict] = field(default_factory=list)  # of metrics.csv
-    tally: list[float] = field(
-        default_factory=lambda: [0.0] * 4
-    )  # of the epoch that is running: loss, top-1 and top-5 errors, images
-    epoch_s: float = 0.0  # spent on its updates
-    elapsed_s: float = 0.0
-    # as `tally`, since the last row of steps.csv
-    window: list[float] = field(default_factory=lambda: [0.0] * 4)
-    window_s: float = 0.0  # spent on the updates of `window`
-    # of the training set, see `Colours.as_json`; None in checkpoints of earlier versions
-    colours: dict | None = None
+}
 
 
 class Run:
-    """Files: last.pt (to go on from), best.pt (lowest validation top-1 error), metrics.csv (epochs), steps.csv, config.json."""
+    """The folder of one run.
+
+    Attributes:
+        folder: Of the run.
+        last: last.pt, the checkpoint to resume from.
+        best: best.pt, the weights with the lowest validation top-1 error.
+        metrics: metrics.csv, one row per epoch.
+        steps: steps.csv, one row per few updates.
+        config: config.json, the recipe and where its images and first weights come from.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.last, self.best, self.metrics, self.steps = (
-            folder / name for name in ("last.pt", "best.pt", "metrics.csv", "steps.csv")
-        )
+        self.last = folder / "last.pt"
+        self.best = folder / "best.pt"
+        self.metrics = folder / "metrics.csv"
+        self.steps = folder / "steps.csv"
+        self.config = folder / "config.json"
 
     @classmethod
-    def create(cls, folder: Path | None, config: TrainConfig, sources: dict) -> "Run":
-        """Claim a folder for one run, by default runs/<arch>-S<side>-<time>, and write config.json.
+    def create(cls, folder: Path | None, config: TrainConfig, sources: Mapping[str, Any]) -> "Run":
+        """Claim a folder for one run and write config.json.
 
-        Of several processes that ask for the same folder at the same time one gets it; default
-        names get a number.
-        Raises: InputError if the folder holds anything already, or cannot be made.
+        If several processes ask for the same folder at the same time, one gets it. Default names
+        get a number.
+
+        Args:
+            folder: By default runs/<arch>-S<side>-<time>.
+            config: The recipe.
+            sources: What `Sources.as_json` gives.
+
+        Raises:
+            InputError: If the folder is not empty, or cannot be made.
         """
         run = cls(_folder_named_by_time(config) if folder is None else folder)
         run._refuse_if_used()
         _make_folder(run.folder)
-        with run.alone():
+        with run.locked():
             run._refuse_if_used()  # by a process that was faster
-            held = {"config": dataclasses.asdict(config), "sources": sources, "job": torchrun_id()}
-            write_text(run.folder / "config.json", json.dumps(held, indent=2) + "\n")
+            run._write_config(
+                {"config": dataclasses.asdict(config), "sources": sources, "job": torchrun_id()}
+            )
         return run
 
+    @property
+    def exists(self) -> bool:
+        """Whether the folder contains a run."""
+        return self.config.exists()
+
+    @property
+    def resume_command(self) -> str:
+        """The command that resumes the run, or the chain that it is a stage of."""
+        chain = self.folder.parent
+        is_stage = (chain / CHAIN_FILE).is_file()
+        return f"python -m train --resume {chain if is_stage else self.folder}"
+
+    def belongs_to_this_job(self) -> bool:
+        """Whether this job of torchrun started the run, before a process was lost."""
+        try:
+            name = read_json_object(self.config).get("job")
+        except InputError:
+            return False
+        return isinstance(name, str) and restarted(name)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training here during the block.
+
+        The system releases the lock when the process ends. Loader processes that live a moment
+        longer do not hold it.
+
+        Raises:
+            InputError: If another process trains here.
+        """
+        busy = (
+            f"{self.folder}: another process is training here; "
+            "wait for its end, or give another --out"
+        )
+        with exclusive_lock(self.folder / LOCK, busy) as is_locked:
+            if not is_locked:
+                click.echo(
+                    f"{self.folder}: this file system has no locks; "
+                    "make sure that no other process trains here"
+                )
+            yield
+
+    def saved_config(self) -> tuple[TrainConfig, dict[str, Any]]:
+        """Read the config and the sources that `create` wrote.
+
+        Raises:
+            InputError: If config.json is missing or damaged.
+        """
+        if not self.config.is_file():
+            raise InputError(
+                f"{self.folder}: no run here (config.json is missing); "
+                "give the folder that `python -m train` named"
+            )
+        saved: dict[str, Any] = read_json_object(self.config, hint="start a new run")
+        try:
+            config = TrainConfig.from_json(saved["config"])
+            return config, _checked_sources(dict(saved["sources"]))
+        except InputError as error:
+            raise InputError(f"{self.config}: {error.message}") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{self.config}: damaged ({error!r}); start a new run") from None
+
     def note_data(self, data: str) -> None:
-        """Write the place of the data to config.json if it has moved."""
-        path = self.folder / "config.json"
-        held = json.loads(path.read_text(encoding="utf-8"))
-        if held["sources"]["data"] != data:
-            held["sources"]["data"] = data
-            write_text(path, json.dumps(held, indent=2) + "\n")
+        """Write where the data are to config.json, if they have moved."""
+        saved = read_json_object(self.config)
+        sources = as_object(saved["sources"], str(self.config))
+        if sources["data"] != data:
+            sources["data"] = data
+            self._write_config(saved)
+
+    def epochs_done(self) -> int:
+        """The number of rows of metrics.csv.
+
+        A row is written after the checkpoint of its epoch.
+
+        Raises:
+            InputError: If the table cannot be read.
+        """
+        return count_rows(self.metrics)
+
+    def is_unfinished(self) -> bool:
+        """Whether epochs of the run's own recipe are missing."""
+        try:
+            return self.exists and self.epochs_done() < self.saved_config()[0].epochs
+        except InputError:  # of another version, or damaged
+            return True
+
+    def reset_to(self, state: State) -> None:
+        """Make the tables agree with a state, and remove what a killed process left half written.
+
+        Args:
+            state: Of last.pt, or a new one.
+        """
+        for partial in self.folder.glob(".*.partial"):
+            partial.unlink(missing_ok=True)
+        write_table(self.metrics, COLUMNS, state.rows)
+        steps = rows_up_to(self.steps, state.step) if state.step else []
+        write_table(self.steps, STEP_COLUMNS, steps)
+
+    def add_epoch(self, row: Row) -> None:
+        """Append to metrics.csv.
+
+        Raises:
+            InputError: If the file cannot be written; says how to resume.
+        """
+        self._append(self.metrics, COLUMNS, row)
+
+    def add_step(self, row: Row) -> None:
+        """Append to steps.csv.
+
+        Raises:
+            InputError: If the file cannot be written; says how to resume.
+        """
+        self._append(self.steps, STEP_COLUMNS, row)
+
+    def save_last(self, net: VGG, training: dict[str, Any]) -> None:
+        """Write last.pt.
+
+        Args:
+            net: Its weights.
+            training: Fields of `State`, and the state of the optimiser.
+
+        Raises:
+            InputError: If the file cannot be written; the previous one stays.
+        """
+        self._save(self.last, Checkpoint(net.spec, net.state_dict(), training))
+
+    def save_best(self, net: VGG) -> None:
+        """Write best.pt.
+
+        Raises:
+            InputError: If the file cannot be written; the previous one stays.
+        """
+        self._save(self.best, Checkpoint(net.spec, net.state_dict()))
+
+    def load_last(self) -> tuple[Checkpoint, State]:
+        """Read the checkpoint to resume from.
+
+        Raises:
+            InputError: For a file without training state.
+        """
+        checkpoint = load_checkpoint(self.last)
+        try:
+            state = State.from_checkpoint(checkpoint.training)
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{self.last}: has no training state ({error}) for this version; "
+                f"start a new run with --weights {self.last}"
+            ) from None
+        return checkpoint, state
+
+    def _write_config(self, content: Mapping[str, object]) -> None:
+        write_text(self.config, json.dumps(content, indent=2) + "\n")
 
     def _refuse_if_used(self) -> None:
-        """Raises: InputError if the folder holds more than a start that was cut off has left."""
+        """Refuse a folder that has more in it than a killed start leaves.
+
+        Raises:
+            InputError: If there is a run, or another file.
+        """
         try:
-            found = sorted(entry.name for entry in self.folder.iterdir())
+            names = sorted(entry.name for entry in self.folder.iterdir())
         except FileNotFoundError:
             return
         except OSError as error:
             raise InputError(
                 f"{self.folder}: cannot be written ({error.strerror}); choose another --out"
             ) from None
-        if self.exists:  # asked after the listing, for another process may claim the folder now
+        if self.exists:  # asked after the listing: another process may claim the folder meanwhile
             raise InputError(
                 f"{self.folder}: this folder already contains a run; resume it with "
                 f"--resume {self.folder}, or choose another --out"
             )
-        others = [name for name in found if name != LOCK and not name.endswith(".partial")]
+        others = [name for name in names if name != LOCK and not name.endswith(".partial")]
         if others:
             raise InputError(
                 f"{self.folder}: this folder is not empty, it holds {others[0]}; "
                 "choose another --out"
             )
 
-    @property
-    def exists(self) -> bool:
-        return (self.folder / "config.json").exists()
-
-    def belongs_to_this_job(self) -> bool:
-        """Whether this very job of torchrun began the run, before a process was lost."""
+    def _append(self, path: Path, columns: tuple[str, ...], row: Row) -> None:
         try:
-            return restarted(
-                json.loads((self.folder / "config.json").read_text(encoding="utf-8")).get("job")
-            )
-        except (OSError, ValueError, AttributeError):
-            return False
-
-    @property
-    def resume_command(self) -> str:
-        """The command that goes on with it, or with the chain that it is a stage of."""
-        chain = self.folder.parent
-        return (
-            f"python -m train --resume {chain if (chain / CHAIN_FILE).is_file() else self.folder}"
-        )
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep other processes out for the length of the block; the system lets go when a process is killed.
-
-        The lock is the process's own: loader processes that outlive it for a moment do not hold it.
-        Raises: InputError if another process trains here.
-        """
-        path = self.folder / LOCK
-        try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            append_row(path, columns, row)
         except OSError as error:
             raise InputError(
-                f"{path}: cannot be written ({error.strerror}); make {self.folder} writable"
+                f"{path}: writing failed ({error.strerror}). {self._free_space_and_resume}"
             ) from None
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            os.close(lock)
-            raise InputError(
-                f"{self.folder}: another process is training here; wait for its end, or give another --out"
-            ) from None
-        except OSError as error:
-            click.echo(
-                f"{path}: this file system has no locks ({error.strerror}); see to it that no other process trains here"
-            )
-        try:
-            yield
-        finally:
-            os.close(lock)
-
-    def saved_config(self) -> tuple[TrainConfig, dict]:
-        """The config and the sources that `create` wrote."""
-        path = self.folder / "config.json"
-        try:
-            held = json.loads(path.read_text(encoding="utf-8"))
-            fields = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in held["config"].items()
-            }
-            return TrainConfig(**fields), _checked_sources(dict(held["sources"]))
-        except InputError as error:
-            raise InputError(f"{path}: {error.message}") from None
-        except OSError:
-            raise InputError(
-                f"{self.folder}: no run here (config.json is missing); give the folder that `python -m train` named"
-            ) from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: damaged ({error!r}); start a new run") from None
-
-    def epochs_done(self) -> int:
-        """Rows of metrics.csv, which is written after the checkpoint of the same epoch.
-
-        Raises: InputError if the table cannot be read.
-        """
-        if not os.path.lexists(self.metrics):
-            return 0
-        if not self.metrics.is_file():
-            raise InputError(f"{self.metrics}: is not a regular file; remove it")
-        try:
-            with open(self.metrics, newline="", encoding="utf-8") as file:
-                return sum(1 for _ in csv.DictReader(file))
-        except (OSError, ValueError, csv.Error) as error:
-            raise InputError(
-                f"{self.metrics}: cannot be read ({error}); remove it, --resume writes it again"
-            ) from None
-
-    def cut_off(self) -> bool:
-        """Whether epochs of its own plan are missing."""
-        try:
-            return self.exists and self.epochs_done() < self.saved_config()[0].epochs
-        except InputError:  # of another version, or damaged
-            return True
-
-    def start_from(self, state: State) -> None:
-        """Have the tables tell what `state` knows, and no leftovers of a process that was killed."""
-        for partial in self.folder.glob(".*.partial"):
-            partial.unlink(missing_ok=True)
-        write_text(self.metrics, _csv(COLUMNS, state.rows))
-        kept = []
-        if state.step and self.steps.exists():
-            with open(self.steps, newline="", encoding="utf-8", errors="replace") as file:
-                kept = [
-                    row
-                    for row in csv.DictReader(file)
-                    if _whole(row) and int(row["step"]) <= state.step
-                ]
-        write_text(self.steps, _csv(STEP_COLUMNS, kept))
-
-    def add_epoch(self, row: dict) -> None:
-        """Append to metrics.csv."""
-        self._append(self.metrics, COLUMNS, row)
-
-    def add_step(self, row: dict) -> None:
-        """Append to steps.csv."""
-        self._append(self.steps, STEP_COLUMNS, row)
-
-    def _append(self, path: Path, columns: tuple[str, ...], row: dict) -> None:
-        try:
-            with open(path, "a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, columns).writerow(row)
-        except OSError as error:
-            raise InputError(
-                f"{path}: writing failed ({error.strerror}). Make room and go on with: {self.resume_command}"
-            ) from None
-
-    def save_last(self, net: VGG, training: dict) -> None:
-        self._save(self.last, Checkpoint(net.spec, net.state_dict(), training))
-
-    def save_best(self, net: VGG) -> None:
-        self._save(self.best, Checkpoint(net.spec, net.state_dict()))
 
     def _save(self, path: Path, checkpoint: Checkpoint) -> None:
         try:
             save_checkpoint(path, checkpoint)
         except InputError as error:
-            raise InputError(
-                f"{error.message}. Make room and go on with: {self.resume_command}"
-            ) from None
+            raise InputError(f"{error.message}. {self._free_space_and_resume}") from None
 
-    def load_last(self) -> tuple[Checkpoint, State]:
-        """The checkpoint to go on from, its `training` without what is in the state.
-
-        Raises: InputError for a file without training state.
-        """
-        checkpoint = load_checkpoint(self.last)
-        try:
-            kept = _kept(checkpoint.training)
-            state = State(**{name: checkpoint.training[name] for name in kept})
-        except (KeyError, TypeError) as error:
-            raise InputError(
-                f"{self.last}: has no training state ({error}) for this version; start anew with --weights {self.last}"
-            ) from None
-        return checkpoint, state
+    @property
+    def _free_space_and_resume(self) -> str:
+        return f"Free some disk space and resume with: {self.resume_command}"
 
 
-class Keeper(NamedTuple):
-    """Where the main process leaves what a run comes to; the other processes have none."""
+def _checked_sources(sources: JsonObject) -> dict[str, Any]:
+    """Check the types of the sources in config.json.
 
-    run: Run
-    every: int  # updates between checkpoints
-    board: object | None = None  # train.record.tensorboard.Board
-
-
-def _checked_sources(sources: dict) -> dict:
-    """Raises: TypeError for an entry of config.json that has another type than was written."""
+    Raises:
+        TypeError: For an entry that has another type than was written.
+    """
     for name, types in SOURCE_TYPES.items():
         if name in sources and not isinstance(sources[name], types):
             raise TypeError(f"{name} is {sources[name]!r}")
     return sources
 
 
-def _kept(training: dict) -> list[str]:
-    """Fields of State to read from a checkpoint; earlier versions did not write LATER_FIELDS."""
-    names = [entry.name for entry in dataclasses.fields(State)]
-    return [name for name in names if name in training or name not in LATER_FIELDS]
-
-
 def _folder_named_by_time(config: TrainConfig) -> Path:
-    """A new, empty folder runs/<arch>-S<side>-<time>, or with -2, -3 ... where that is taken."""
+    """Make a new folder runs/<arch>-S<side>-<time>, or with -2, -3 ... if that exists."""
     s = "-".join(map(str, sorted(set(config.side))))
     name = f"{config.arch}-S{s}-{datetime.now():%Y%m%d-%H%M%S}"
     for number in count(1):
         folder = RUNS / (name if number == 1 else f"{name}-{number}")
         try:
             _make_folder(folder, exist_ok=False)
-            return folder
         except FileExistsError:
             continue
+        return folder
+    raise AssertionError("count has no end")
 
 
 def _make_folder(folder: Path, exist_ok: bool = True) -> None:
-    """Raises: FileExistsError if it may not exist but does, InputError if it cannot be made."""
+    """Make a folder.
+
+    Raises:
+        FileExistsError: If it exists and may not.
+        InputError: If it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=exist_ok)
     except OSError as error:
@@ -323,16 +328,3 @@ def _make_folder(folder: Path, exist_ok: bool = True) -> None:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}); choose another --out"
         ) from None
-
-
-def _whole(row: dict) -> bool:
-    """Whether a row was written to its end: a machine that stops may leave half a line, or zeros."""
-    return None not in row.values() and None not in row and row["step"].isdecimal()
-
-
-def _csv(columns: tuple[str, ...], rows: list[dict]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -1,34 +1,42 @@
-"""The tables of a run as TensorBoard reads them."""
+"""Writes the tables of a run as events that TensorBoard reads."""
 
 import math
 from importlib.util import find_spec
 
 from train.record.history import read_table
-from train.record.run_folder import COLUMNS, STEP_COLUMNS, Run
+from train.record.run_folder import Run
+from train.record.tables import COLUMNS, STEP_COLUMNS, Row
 from vgg_deploy.errors import InputError
 
-NOT_PLOTTED = ("step", "epoch")  # columns that only say when
+NOT_PLOTTED = ("step", "epoch")  # columns that only name the point in time
 
 
 def check_installed() -> None:
-    """Raises: InputError without the package that writes events, which nothing else here needs."""
+    """Check for the package that writes events, which nothing else here needs.
+
+    Raises:
+        InputError: If it is not installed.
+    """
     if find_spec("tensorboard") is None:
         raise InputError(
-            "--tensorboard: the package tensorboard is not installed; pip install tensorboard, or leave the option out"
+            "--tensorboard: the package tensorboard is not installed; "
+            "pip install tensorboard, or leave the option out"
         )
 
 
 class TensorBoardWriter:
-    """Events in the run's folder: each number of metrics.csv as epochs/COLUMN, each of steps.csv as updates/COLUMN, by update.
+    """Events in the run's folder, by update.
 
-    It begins with what the tables hold and has TensorBoard forget the events of before. So they always tell the same,
-    also where a process was killed before its last events were written, or --tensorboard was given later.
+    Each number of metrics.csv is epochs/COLUMN, each number of steps.csv is updates/COLUMN.
+
+    The writer starts with the rows that the tables have, and makes TensorBoard drop all earlier
+    events. So events and tables always agree, also if a process was killed before its last events
+    were written, or if --tensorboard was given later.
     """
 
     def __init__(self, run: Run):
-        from torch.utils.tensorboard import (
-            SummaryWriter,
-        )  # fails where tensorboard is not installed
+        # fails if tensorboard is not installed
+        from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(run.folder, purge_step=0)
         for row in read_table(run.steps, STEP_COLUMNS).to_dict("records"):
@@ -37,20 +45,21 @@ class TensorBoardWriter:
             self._add("epochs", row)
         self.writer.flush()
 
-    def step(self, row: dict) -> None:
-        """A row of steps.csv."""
+    def step(self, row: Row) -> None:
+        """Write a row of steps.csv."""
         self._add("updates", row)
         self.writer.flush()
 
-    def epoch(self, row: dict) -> None:
-        """A row of metrics.csv."""
+    def epoch(self, row: Row) -> None:
+        """Write a row of metrics.csv."""
         self._add("epochs", row)
         self.writer.flush()
 
     def close(self) -> None:
+        """Close the file of events."""
         self.writer.close()
 
-    def _add(self, group: str, row: dict) -> None:
+    def _add(self, group: str, row: Row) -> None:
         for column, value in row.items():
             if column not in NOT_PLOTTED and not math.isnan(float(value)):
                 self.writer.add_scalar(f"{group}/{column}", value, int(row["step"]))

@@ -1,27 +1,36 @@
-"""The training loop, top to bottom."""
+"""Trains epoch after epoch: updates, validation, checkpoints.
+
+The way of a learning rate: `fit` asks the recipe for the rate of each epoch and hands it to
+`Updater.set_learning_rate`. The optimiser keeps it; every update and every log row reads it there.
+"""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from train.feed.examples import Examples
-from train.recipe.config import TrainConfig, learning_rate
-from train.record.run_folder import Keeper, State
-from train.step.health import Health, diverged, refuse_spoilt
+from train.recipe.config import learning_rate
+from train.record.keeper import Keeper
 from train.step.step_metrics import StepMetrics
 from train.step.stop_signals import Signals
-from train.step.update import Updater
+from train.step.training import Training
 from vgg_deploy.errors import InputError, Interrupted
 from vgg_deploy.progress import progress
 
-LOG_STEPS = 20  # between rows of steps.csv; as often a GPU is asked for its losses, for asking makes it wait
+# Updates per row of steps.csv. A GPU is asked for its losses as often, because that makes it wait.
+LOG_STEPS = 20
 
 
 class Errors(NamedTuple):
-    """Validation errors in per cent, and the number of images that they are of."""
+    """Validation errors.
+
+    Attributes:
+        top1: Per cent of the images.
+        top5: Per cent of the images.
+        images: How many images were scored.
+    """
 
     top1: float
     top5: float
@@ -31,135 +40,137 @@ class Errors(NamedTuple):
 Validate = Callable[[Signals], Errors | None]  # None when a signal came before the end
 
 
-def fit(
-    updater: Updater, batches: Iterator[Examples], steps_an_epoch: int, validate: Validate, config: TrainConfig, state: State, keeper: Keeper | None,
-    health: Health,
-) -> None:  # fmt: skip
+def fit(training: Training, batches: Iterator[Examples], validate: Validate) -> None:
     """Train until the last epoch.
 
-    Raises: Interrupted after a signal, when last.pt holds the step it stopped at; CheckFailed if the loss is no longer
-        finite, or float16's gradients never are: the last good checkpoints stay.
+    Args:
+        training: The net and the state of its run; both are changed.
+        batches: Of the step in the state, and all that follow.
+        validate: Returns the errors of the present weights.
+
+    Raises:
+        Interrupted: After a signal, when last.pt holds the step at which the training stopped.
+        CheckFailed: The loss is no longer finite, or float16's gradients never are. The last good
+            checkpoints stay.
     """
+    job, config, state = training.job, training.config, training.state
     with Signals().watched() as signals:
-        clock = _Clock(state)
-        every = updater.job.on_main(lambda: keeper.every if keeper else 0)
-        while (epoch := len(state.errors)) < config.epochs:
-            lr = learning_rate(config, state.errors)
-            stopped = _epoch(
-                updater, batches, steps_an_epoch, config, state, keeper, every, signals, clock, lr,
-                health,
-            )  # fmt: skip
-            if not stopped:
-                updater.job.on_all(refuse_spoilt, updater, state, keeper)
-            errors = None if stopped else validate(signals)
+        checkpoint_every = job.on_main(_checkpoint_every, training.keeper)
+        while len(state.errors) < config.epochs:
+            training.updater.set_learning_rate(learning_rate(config, state.errors))
+            stopped = _update_for_an_epoch(training, batches, checkpoint_every, signals)
+            if stopped:
+                _save_and_interrupt(training, signals)
+            job.on_all(training.refuse_broken_weights)
+            errors = validate(signals)
             if errors is None:
-                _save(updater, state, keeper, clock)
-                raise Interrupted(
-                    f"stopped at step {state.step}" + _way_on(keeper), _strongest(updater, signals)
-                )
+                _save_and_interrupt(training, signals)
             if math.isnan(errors.top1):
-                updater.job.on_all(diverged, "validation gives no numbers", state.step, lr, keeper)
-            state.errors.append(errors.top1)
-            row = _row(epoch, lr, errors, state, clock)
-            state.rows.append(row)
-            state.tally, state.epoch_s = [0.0] * 4, 0.0
-            best = errors.top1 <= min(state.errors)
-            if keeper and best:
-                keeper.run.save_best(updater.net)
-            _save(updater, state, keeper, clock)
-            _tell(row, config, best)
-            if keeper:
-                keeper.run.add_epoch(row)
-                if keeper.board:
-                    keeper.board.epoch(row)
+                job.on_all(training.diverged, "validation gives no numbers", state.step)
+            _finish_epoch(training, errors)
 
 
-def _epoch(
-    updater, batches, steps_an_epoch, config, state, keeper, every, signals, clock, lr, health
+def _update_for_an_epoch(
+    training: Training, batches: Iterator[Examples], checkpoint_every: int, signals: Signals
 ) -> bool:
-    """The updates of one epoch, or what is left of them. Returns: whether a signal came first, to any process."""
-    first = state.step - len(state.errors) * steps_an_epoch
-    window = StepMetrics(updater, state, lr, keeper, health)
-    with progress(f"epoch {len(state.errors) + 1}/{config.epochs}", steps_an_epoch, first) as bar:
-        for _ in range(first, steps_an_epoch):
+    """The updates of one epoch, or what is left of them.
+
+    Returns:
+        Whether a signal came first, to any process.
+    """
+    updater, state, steps = training.updater, training.state, training.steps_per_epoch
+    first = state.step - len(state.errors) * steps
+    metrics = StepMetrics(training)
+    title = f"epoch {len(state.errors) + 1}/{training.config.epochs}"
+    with progress(title, steps, first) as bar:
+        for _ in range(first, steps):
             examples = next(batches)
-            images, interrupted = updater.job.sum(
+            images, interrupted = training.job.sum(
                 np.array([len(examples.labels), signals.noted > 0])
             )
             if interrupted:
-                window.look()
+                metrics.collect()
                 return True
             if not images:
-                updater.job.on_main(_refuse_empty, config.batch)
-            window.add(updater.step(examples, state.step, int(images), lr))
+                training.job.on_main(_refuse_empty_batch, training.config.batch)
+            metrics.add(updater.step(examples, state.step, int(images)))
             state.step += 1
-            due = state.step % LOG_STEPS == 0 or state.step % steps_an_epoch == 0
-            if updater.device.type == "cpu" or due:
-                window.look()
-            if due:
-                window.close()
-            bar.advance(1, window.note())
-            if every and state.step % every == 0 and state.step % steps_an_epoch:
-                window.look()  # in every process: they sum what they see
-                _save(updater, state, keeper, clock)
+            epoch_ends = state.step % steps == 0
+            row_is_due = state.step % LOG_STEPS == 0 or epoch_ends
+            if updater.device.type == "cpu" or row_is_due:
+                metrics.collect()
+            if row_is_due:
+                metrics.write_row()
+            bar.advance(1, metrics.progress_note())
+            if checkpoint_every and state.step % checkpoint_every == 0 and not epoch_ends:
+                metrics.collect()  # in every process: they sum their tallies
+                training.save()
     return False
 
 
-class _Clock:
-    """Adds to `elapsed_s` what passed since it was last asked."""
-
-    def __init__(self, state: State):
-        self.state, self.since = state, time.monotonic()
-
-    def read(self) -> float:
-        now = time.monotonic()
-        self.state.elapsed_s += now - self.since
-        self.since = now
-        return self.state.elapsed_s
-
-
-def _save(updater: Updater, state: State, keeper: Keeper | None, clock: _Clock) -> None:
-    """Write last.pt.
-
-    Raises: CheckFailed if the last update spoilt the weights: the loss tells it only at the next.
-    """
-    clock.read()
-    if keeper is None:
-        return
-    refuse_spoilt(updater, state, keeper)
-    keeper.run.save_last(updater.net, {**state.__dict__, **updater.state()})
+def _finish_epoch(training: Training, errors: Errors) -> None:
+    """Record an epoch with its validation errors, and save the checkpoints."""
+    state, keeper = training.state, training.keeper
+    state.errors.append(errors.top1)
+    row = _row(training, errors)
+    state.rows.append(row)
+    state.tally, state.epoch_s = [0.0] * 4, 0.0
+    best = errors.top1 <= min(state.errors)
+    if keeper and best:
+        keeper.run.save_best(training.updater.net)
+    training.save()
+    _print(row, training.config.epochs, best)
+    if keeper:
+        keeper.run.add_epoch(row)
+        if keeper.board:
+            keeper.board.epoch(row)
 
 
-def _refuse_empty(batch: int) -> NoReturn:
+def _save_and_interrupt(training: Training, signals: Signals) -> NoReturn:
+    training.save()
+    keeper = training.keeper
+    resume = f"; resume with: {keeper.run.resume_command}" if keeper else ""
+    # the same exit code in every process; a scheduler's signal counts more than a Ctrl-C
+    strongest = max(training.job.gather(signals.noted))
+    raise Interrupted(f"stopped at step {training.state.step}{resume}", strongest)
+
+
+def _checkpoint_every(keeper: Keeper | None) -> int:
+    """Updates between checkpoints; 0 for none within an epoch."""
+    return keeper.every if keeper else 0
+
+
+def _refuse_empty_batch(batch: int) -> NoReturn:
     raise InputError(f"not one image of a batch of {batch} could be read")
 
 
-def _way_on(keeper: Keeper | None) -> str:
-    return f"; go on with: {keeper.run.resume_command}" if keeper else ""
-
-
-def _strongest(updater: Updater, signals: Signals) -> int:
-    """The signal to name in the exit code, the same in every process: a scheduler's before a Ctrl-C."""
-    return max(updater.job.gather(signals.noted))
-
-
-def _row(epoch: int, lr: float, errors: Errors, state: State, clock: _Clock) -> dict:
-    """Of metrics.csv."""
+def _row(training: Training, errors: Errors) -> dict[str, float]:
+    """A row of metrics.csv, for the epoch that was added to the state last."""
+    state = training.state
     *sums, images = state.tally
-    loss, top1, top5 = (s / images for s in sums)
+    loss, top1, top5 = (value / images for value in sums)
     return {
-        "epoch": epoch + 1, "step": state.step, "lr": lr, "train_loss": round(loss, 5),
-        "train_top1_error_pct": round(100 * top1, 3), "train_top5_error_pct": round(100 * top5, 3),
-        "val_top1_error_pct": round(errors.top1, 3), "val_top5_error_pct": round(errors.top5, 3),
-        "images_per_s": round(images / state.epoch_s, 1), "elapsed_s": round(clock.read(), 1),
+        "epoch": len(state.errors),
+        "step": state.step,
+        "lr": training.updater.learning_rate,
+        "train_loss": round(loss, 5),
+        "train_top1_error_pct": round(100 * top1, 3),
+        "train_top5_error_pct": round(100 * top5, 3),
+        "val_top1_error_pct": round(errors.top1, 3),
+        "val_top5_error_pct": round(errors.top5, 3),
+        "images_per_s": round(images / state.epoch_s, 1),
+        "elapsed_s": round(training.read_clock(), 1),
         "val_images": errors.images,
-    }  # fmt: skip
+    }
 
 
-def _tell(row: dict, config: TrainConfig, best: bool) -> None:
+def _print(row: dict[str, float], epochs: int, best: bool) -> None:
+    """One line per epoch."""
     print(
-        f"epoch {row['epoch']:>{len(str(config.epochs))}}/{config.epochs}  LR {row['lr']:g}  loss {row['train_loss']:.3f}  error: training "
-        f"top-1 {row['train_top1_error_pct']:.1f} %  validation top-1 {row['val_top1_error_pct']:.1f} %  "
+        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  LR {row['lr']:g}  "
+        f"loss {row['train_loss']:.3f}  "
+        f"error: training top-1 {row['train_top1_error_pct']:.1f} %  "
+        f"validation top-1 {row['val_top1_error_pct']:.1f} %  "
         f"top-5 {row['val_top5_error_pct']:.1f} %{'  (best)' if best else ''}",
         flush=True,
     )

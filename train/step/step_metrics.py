@@ -1,4 +1,4 @@
-"""What updates came to, from one row of steps.csv to the next."""
+"""Accumulates the metrics of updates between rows of steps.csv."""
 
 import math
 import time
@@ -7,51 +7,54 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.record.run_folder import Keeper, State
-from train.step.health import Health, diverged, overflown
-from train.step.update import Updater
+from train.step.training import Training
 
 
 class StepMetrics:
-    """The updates since the last row of steps.csv.
+    """The updates since the last row of steps.csv, and of the epoch so far.
 
-    Their sums are part of the run's state, so that the rows depend neither on when checkpoints are
+    Their sums are part of the run's state. So the rows depend neither on when checkpoints are
     written nor on where a run was interrupted.
     """
 
-    def __init__(
-        self, updater: Updater, state: State, lr: float, keeper: Keeper | None, health: Health
-    ):
-        self.updater, self.state, self.lr, self.keeper, self.health = (
-            updater,
-            state,
-            lr,
-            keeper,
-            health,
-        )
+    def __init__(self, training: Training):
+        """Start the clock of an epoch, or of the rest of one.
+
+        Args:
+            training: Its state is added to.
+        """
+        self.training = training
+        self.state = training.state
         self.unseen: list[Tensor] = []
         self.since = time.monotonic()
 
     def add(self, tally: Tensor) -> None:
+        """Add an update; its numbers stay on the device until `collect`.
+
+        Args:
+            tally: (4,) float64, as `Updater.step` returns it.
+        """
         self.unseen.append(tally)
 
-    def look(self) -> None:
+    def collect(self) -> None:
         """Fetch the tallies of all processes and add them to the state.
 
-        Raises: CheckFailed at the first loss that is not finite.
+        Raises:
+            CheckFailed: A loss is not finite, or float16's gradients never are.
         """
         if not self.unseen:
             return
-        tallies = self.updater.job.sum(torch.stack(self.unseen).cpu().numpy())
+        job = self.training.job
+        tallies = job.sum(torch.stack(self.unseen).cpu().numpy())
         first = self.state.step - len(tallies)
         self.unseen = []
         for step, tally in enumerate(tallies, start=first + 1):
             loss = tally[0] / tally[3]
             if not math.isfinite(loss):
-                self.updater.job.on_all(diverged, f"the loss is {loss}", step, self.lr, self.keeper)
-            self.health.after_step(step, loss)
-        if self.updater.overflows():
-            self.updater.job.on_all(overflown, self.state.step, self.lr)
+                job.on_all(self.training.diverged, f"the loss is {loss}", step)
+            self.training.health.after_step(step, loss)
+        if self.training.updater.overflows():
+            job.on_all(self.training.overflowed)
         now = time.monotonic()
         self.state.epoch_s += now - self.since
         self.state.window_s += now - self.since
@@ -59,29 +62,39 @@ class StepMetrics:
         self.state.window = (np.array(self.state.window) + tallies.sum(0)).tolist()
         self.state.tally = (np.array(self.state.tally) + tallies.sum(0)).tolist()
 
-    def close(self) -> None:
-        """Write the row and start the next."""
-        self.look()
-        loss, top1, _, images = self.state.window
+    def write_row(self) -> None:
+        """Write a row of steps.csv, in the main process, and start the next.
+
+        Raises:
+            CheckFailed: As `collect`.
+        """
+        self.collect()
+        loss, top1_errors, _, images = self.state.window
         if not images:
             return
-        if self.keeper:
+        keeper = self.training.keeper
+        if keeper:
             row = {
-                "step": self.state.step, "epoch": len(self.state.errors) + 1, "lr": self.lr,
+                "step": self.state.step,
+                "epoch": len(self.state.errors) + 1,
+                "lr": self.training.updater.learning_rate,
                 "train_loss": round(loss / images, 5),
-                "train_top1_error_pct": round(100 * top1 / images, 3),
+                "train_top1_error_pct": round(100 * top1_errors / images, 3),
                 "images_per_s": round(images / self.state.window_s, 1),
-            }  # fmt: skip
-            self.keeper.run.add_step(row)
-            if self.keeper.board:
-                self.keeper.board.step(row)
+            }
+            keeper.run.add_step(row)
+            if keeper.board:
+                keeper.board.step(row)
         self.state.window, self.state.window_s = [0.0] * 4, 0.0
 
-    def note(self) -> str:
-        """For the progress bar: the epoch so far."""
+    def progress_note(self) -> str:
+        """The epoch so far, for the progress bar."""
         *sums, images = self.state.tally
         if not images:
             return ""
-        loss, top1, top5 = (s / images for s in sums)
+        loss, top1, top5 = (value / images for value in sums)
         seconds = self.state.epoch_s + time.monotonic() - self.since
-        return f"loss {loss:.3f}  top-1 {100 * top1:.1f} %  top-5 {100 * top5:.1f} % error  {images / seconds:.0f} images/s"
+        return (
+            f"loss {loss:.3f}  top-1 {100 * top1:.1f} %  top-5 {100 * top5:.1f} % error  "
+            f"{images / seconds:.0f} images/s"
+        )

@@ -1,34 +1,46 @@
-"""How a run meets Ctrl-C and a scheduler's SIGTERM: it finishes its step first."""
+"""Delays Ctrl-C and a scheduler's SIGTERM to the end of a training step."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from vgg_deploy.job import started_by_torchrun
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
 
 class Signals:
-    """The first Ctrl-C or SIGTERM is noted, so that a step is never cut in two; a second one acts as usual.
+    """Notes the first Ctrl-C or SIGTERM, so that no step is cut short; a second acts as usual.
 
-    Not so under torchrun: it passes on what its whole process group was sent already, and kills by itself what takes too long.
+    Under torchrun a second one is only noted, too: torchrun passes on what its whole process group
+    has received already, and kills by itself what takes too long.
+
+    Attributes:
+        noted: Number of the signal; 0 without one. SIGTERM counts more than Ctrl-C.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.noted = 0
 
     @contextmanager
     def watched(self) -> Iterator["Signals"]:
-        before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+        """Note signals in the block.
 
-        def note(signum, frame):
-            self.noted = max(self.noted, signum)  # a scheduler's before a Ctrl-C
-            for s, handler in before.items():
-                signal.signal(s, note if started_by_torchrun() else handler)
+        Yields:
+            This object.
+        """
+        before = {number: signal.getsignal(number) for number in STOPPING}
 
-        for s in before:
-            signal.signal(s, note)
+        def note(signum: int, frame: FrameType | None) -> None:
+            self.noted = max(self.noted, signum)
+            for number, handler in before.items():
+                signal.signal(number, note if started_by_torchrun() else handler)
+
+        for number in before:
+            signal.signal(number, note)
         try:
             yield self
         finally:
-            for s, handler in before.items():
-                signal.signal(s, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)

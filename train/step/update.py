@@ -1,4 +1,7 @@
-"""One update of the weights: forward, backward, step; on one process or on all processes of a job."""
+"""Updates the weights once: forward, backward, step; in all processes of a job together."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +16,35 @@ from vgg_deploy.net.model import VGG
 
 
 class Updater:
-    """The trainee with its optimiser."""
+    """A net in training with its optimiser.
+
+    Attributes:
+        net: The net, on its device.
+        config: The recipe.
+        job: The processes that train together.
+        device: Of the weights.
+        trainee: The part of the net that is trained.
+        optimiser: Momentum SGD over the trainee's weights.
+        scaler: Of the loss, for float16.
+        forward: Computes logits from inputs and dropout masks, see `Trainee.forward`.
+    """
 
     def __init__(self, net: VGG, head_only: bool, config: TrainConfig, job: Job, compiled: bool):
-        """Args: net, on its device, laid out by `shape_for_training`; head_only, train fc6-fc8 on pool5; compiled, by torch.compile."""
+        """Prepare the updates; the learning rate is that of the recipe's start.
+
+        Args:
+            net: On its device, laid out by `shape_for_training`.
+            head_only: Train fc6-fc8 on pool5.
+            config: The recipe.
+            job: The processes that train together.
+            compiled: Whether to use torch.compile.
+        """
         self.net, self.config, self.job = net, config, job
-        self.device = net.fc8.weight.device
+        self.device = net.convolution("fc8").weight.device
         self.trainee: nn.Module = Trainee(net, head_only)
         self.optimiser = sgd(self.trainee, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
-        self.forward: nn.Module = self.trainee
+        self.forward: Callable[[Tensor, list[Tensor]], Tensor] = self.trainee
         if job.world > 1:
             with explain_lost_process():
                 self.forward = DistributedDataParallel(
@@ -33,14 +55,32 @@ class Updater:
         if compiled:
             self.forward = torch.compile(self.forward)
 
-    def step(self, examples: Examples, number: int, images: int, lr: float) -> Tensor:
-        """Change the weights once.
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the weights; that of the biases is a multiple of it."""
+        return float(self.optimiser.param_groups[0]["lr"])
 
-        Args: number, of the step in the run, from 0; images, in the batches of all processes together; lr, learning rate.
-        Returns: (4,) float64 on the device: sums over this process's images of loss, top-1 and top-5 errors, and how many.
+    def set_learning_rate(self, lr: float) -> None:
+        """Set the rate of the updates that follow.
+
+        Args:
+            lr: Of the weights.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = lr * group["rate"]
+
+    def step(self, examples: Examples, number: int, images: int) -> Tensor:
+        """Change the weights once.
+
+        Args:
+            examples: This process's part of the batch.
+            number: Of the step in the run, from 0.
+            images: Readable images in the batch, of all processes together.
+
+        Returns:
+            (4,) float64 on the device: sums over this process's images of loss, top-1 and top-5
+            errors, and the number of images.
+        """
         share = self.config.batch // self.job.world
         masks = dropout_masks(self.net, self.config, number, examples.rows + self.job.rank * share)
         self.optimiser.zero_grad(set_to_none=True)
@@ -48,56 +88,91 @@ class Updater:
             with mixed(self.device.type, self.config.precision):
                 logits = self.forward(examples.inputs, masks)
             loss = cross_entropy(logits.float(), examples.labels, reduction="sum")
-            # DDP averages over processes; their batches may differ in size where unreadable images were left out
-            self.scaler.scale(loss * (self.job.world / images)).backward()
+            # DDP averages over processes; their batches differ in size where images were skipped
+            scaled = self.scaler.scale(loss * (self.job.world / images))
+            scaled.backward()  # type: ignore[no-untyped-call]  # PyTorch states no types
             self.scaler.step(self.optimiser)
             self.scaler.update()
         return _tally(loss.detach(), logits.detach(), examples.labels)
 
-    def state(self) -> dict:
-        """What a later process needs to go on."""
+    def state(self) -> dict[str, dict[str, Any]]:
+        """What a resumed run needs, apart from the weights."""
         return {"optimiser": self.optimiser.state_dict(), "scaler": self.scaler.state_dict()}
 
-    def load_state(self, state: dict | None) -> None:
-        """Go on from what the main process was given; the other processes get it from there."""
-        if self.job.is_main:
+    def load_state(self, state: Mapping[str, Any] | None) -> None:
+        """Continue from a checkpoint.
+
+        Args:
+            state: What `state` returned, in the main process. None in the others, which get it
+                from there.
+        """
+        if state is not None:
             self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(self.job.on_main(lambda: state["scaler"]))
+        scaler: dict[str, Any] = {} if state is None else state["scaler"]
+        self.scaler.load_state_dict(self.job.gather(scaler)[0])
         for weights in self.trainee.parameters():
-            kept = self.optimiser.state[weights]
-            kept["momentum_buffer"] = kept[
-                "momentum_buffer"
-            ].clone()  # a mapped file would be held open, and its place on the disk
-            self.job.broadcast(kept["momentum_buffer"])
+            entry = self.optimiser.state[weights]
+            # a copy: a view of a mapped file would keep the file open, and its space on disk
+            entry["momentum_buffer"] = entry["momentum_buffer"].clone()
+            self.job.broadcast(entry["momentum_buffer"])
 
     def overflows(self) -> bool:
-        """Whether float16's gradients were not finite so often that the loss scale, halved each time, has come below one."""
+        """Whether float16's gradients overflow at any loss scale.
+
+        The scale is halved at each overflow. Below one, there is no more to gain.
+        """
         return self.scaler.is_enabled() and self.scaler.get_scale() < 1
 
     def weights_are_finite(self) -> bool:
+        """Whether no trained weight is NaN or infinite."""
         return all(bool(weights.isfinite().all()) for weights in self.trainee.parameters())
 
 
 def sgd(trainee: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    """Momentum SGD; the decay is L2 in the gradient, as in the paper's Caffe. Each group's "rate" multiplies the learning rate."""
-    by_kind = {
-        kind: [
-            p for name, p in trainee.named_parameters() if p.requires_grad and name.endswith(kind)
-        ]
-        for kind in ("weight", "bias")
-    }
+    """Momentum SGD (section 3.1); the decay is L2 in the gradient, as in the paper's Caffe.
+
+    Args:
+        trainee: Its weights and biases are updated.
+        config: Rates, momentum and decays.
+
+    Returns:
+        An optimiser with a group of weights and a group of biases. The "rate" of a group multiplies
+        the learning rate.
+    """
     groups = [
-        {"params": by_kind["weight"], "weight_decay": config.weight_decay, "rate": 1.0},
-        {"params": by_kind["bias"], "weight_decay": config.bias_decay, "rate": config.bias_lr},
+        {
+            "params": _parameters(trainee, "weight"),
+            "weight_decay": config.weight_decay,
+            "rate": 1.0,
+            "lr": config.lr,
+        },
+        {
+            "params": _parameters(trainee, "bias"),
+            "weight_decay": config.bias_decay,
+            "rate": config.bias_lr,
+            "lr": config.lr * config.bias_lr,
+        },
     ]
     optimiser = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
     for weights in trainee.parameters():
-        # as the rule has it before the first step; PyTorch would leave memory as it finds it where float16 skips that step
+        # zero, as the rule has it before the first step; PyTorch would leave the memory
+        # uninitialised where float16 skips that step
         optimiser.state[weights]["momentum_buffer"] = torch.zeros_like(weights)
     return optimiser
 
 
+def _parameters(trainee: nn.Module, kind: str) -> list[nn.Parameter]:
+    return [
+        parameter
+        for name, parameter in trainee.named_parameters()
+        if parameter.requires_grad and name.endswith(kind)
+    ]
+
+
 def _tally(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """(4,) float64: see `Updater.step`."""
     hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-    n = torch.full((), len(labels), dtype=torch.float64, device=loss.device)
-    return torch.stack([loss.double(), *(n - hits[:, :k].any(1).sum() for k in (1, 5)), n])
+    images = torch.full((), len(labels), dtype=torch.float64, device=loss.device)
+    top1_errors = images - hits[:, :1].any(1).sum()
+    top5_errors = images - hits[:, :5].any(1).sum()
+    return torch.stack([loss.double(), top1_errors, top5_errors, images])

@@ -1,10 +1,12 @@
-"""Errors on the validation images while a net trains: dense evaluation at one scale (section 3.2),
-without mirrored images.
+"""Validates a net while it trains: dense evaluation at one scale, without mirrored images.
+
+See section 3.2 of the paper.
 """
 
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +21,20 @@ from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import Job
-from vgg_deploy.net.model import VGG, posterior
+from vgg_deploy.net.model import VGG, channel_mean, posterior
 from vgg_deploy.progress import progress
 from vgg_deploy.scoring import true_class_ranks
 
 BATCH = 32
 LABEL = "Left out of validation"  # of unreadable images
+
+
+class Counts(NamedTuple):
+    """Images that were scored, and errors among them; errors are NaN where posteriors are."""
+
+    images: float
+    top1_errors: float
+    top5_errors: float
 
 
 def dense_validation(
@@ -34,79 +44,109 @@ def dense_validation(
     threads: int,
     on_error: str,
     job: Job,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> Validate:
-    """A function that gives the net's present errors (NaN for a net that has diverged) at the
-    paper's single test scale, each process scoring its share.
+    """Prepare the validation at the paper's single test scale; each process scores its share.
 
-    Args: precision, that of the updates; threads, processes that decode; on_error, "stop" or "skip"
-        for unreadable images; say, prints a line: each unreadable image is named once.
+    Args:
+        net: In training, on its device.
+        precision: That of the updates.
+        dataset: Validation images.
+        threads: Processes that decode.
+        on_error: "stop" or "skip" for unreadable images.
+        job: The processes that train together.
+        log: Prints a line; each unreadable image is named once.
+
+    Returns:
+        A function that returns the errors of the present weights: NaN for a net that has diverged,
+        None if a signal came first.
     """
-    skipped = Skipped(LABEL, say)
+    skipped = Skipped(LABEL, log)
+    scale = Scale(net.spec.test_side, net.spec.preprocessing.filter)
+    mine = job.share(len(dataset))
 
     @torch.inference_mode()
-    def validate(signals: Signals) -> Errors | None:
+    def score_share(signals: Signals, unreadable: list[str]) -> np.ndarray:
+        """(4,) float64: `Counts` of this process's share, and whether a signal came."""
+
+        def note(index: int, error: InputError) -> None:
+            unreadable.append(error.what)
+
         net.eval()
-        scale = Scale(net.spec.test_side, net.spec.preprocessing.filter)
-        mine = job.share(len(dataset))
-        unreadable: list[str] = []
-        on_bad = (
-            (lambda index, error: unreadable.append(error.what)) if on_error == "skip" else None
-        )
-        mean = torch.tensor(net.spec.preprocessing.mean, device=net.fc8.weight.device).view(
-            1, 3, 1, 1
-        )
-        counts = np.zeros(4)  # images, beyond top-1, beyond top-5, signals
+        on_bad = note if on_error == "skip" else None
+        mean = channel_mean(net.spec.preprocessing, net.convolution("fc8").weight.device)
+        counts = np.zeros(4)
         with (
             few_sizes(),
             mixed(mean.device.type, precision),
             progress("validation", int(mine.sum())) as bar,
         ):
             for batch in size_batches(dataset, {scale: mine}, BATCH, threads, on_bad):
-                pixels = torch.from_numpy(batch.images).to(mean.device).float() - mean
-                counts[:3] += counted(net(shaped(pixels, precision)), dataset.labels[batch.indices])
+                images = torch.from_numpy(batch.images).to(mean.device).float() - mean
+                counts[:3] += counted(net(shaped(images, precision)), dataset.labels[batch.indices])
                 bar.advance(len(batch.indices))
                 if signals.noted:
                     counts[3] = 1
                     break
-        counts = job.sum(counts)
+        return counts
+
+    def validate(signals: Signals) -> Errors | None:
+        unreadable: list[str] = []
+        *counts, interrupted = job.sum(score_share(signals, unreadable))
         for messages in job.gather(unreadable):
             skipped.report(messages)
-        return None if counts[3] else errors_of(counts[:3], dataset, say)
+        return None if interrupted else errors_of(Counts(*counts), dataset, log)
 
     return validate
 
 
-def few_sizes() -> AbstractContextManager:
-    """Sizes of photos vary: a search for each one's fastest kernels would never pay."""
+def few_sizes() -> AbstractContextManager[None]:
+    """A block without a search for the fastest kernels.
+
+    Images have many sizes; a search for each of them would never pay.
+    """
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False)
 
 
-def counted(score_maps: Tensor, labels: np.ndarray) -> tuple[float, float, float]:
-    """How many images there are, how many labels are not the first, and how many are not among the
-    first five.
+def counted(score_maps: Tensor, labels: np.ndarray) -> Counts:
+    """Count the images whose label is not the first, or not among the first five.
 
-    Args: score_maps, (N, classes, h, w) logits; labels, (N,). Returns: NaN for the errors where
-        posteriors are.
+    Args:
+        score_maps: (N, classes, h, w) logits.
+        labels: (N,).
+
+    Returns:
+        The counts of N images.
     """
-    found = posterior(score_maps.float()).cpu().numpy()
+    posteriors = posterior(score_maps.float()).cpu().numpy()
     try:
-        place = true_class_ranks(found, labels)
+        ranks = true_class_ranks(posteriors, labels)
     except FloatingPointError:
-        return len(labels), math.nan, math.nan
-    return len(labels), (place >= 1).sum(), (place >= 5).sum()
+        return Counts(len(labels), math.nan, math.nan)
+    return Counts(len(labels), (ranks >= 1).sum(), (ranks >= 5).sum())
 
 
-def errors_of(counts: np.ndarray, dataset: Dataset, say: Callable[[str], None]) -> Errors:
-    """Per cent of what could be read.
+def errors_of(counts: Counts, dataset: Dataset, log: Callable[[str], None]) -> Errors:
+    """Errors in per cent of the images that could be read.
 
-    Args: counts, sums of `counted`. Raises: InputError if that is nothing.
+    Args:
+        counts: Of the whole data set.
+        dataset: Validation images.
+        log: Prints a line if some could not be read.
+
+    Returns:
+        The errors.
+
+    Raises:
+        InputError: No image could be read.
     """
-    images, beyond_top1, beyond_top5 = counts.tolist()
+    images = int(counts.images)
     if not images:
         raise InputError(
             f"{dataset.root}: none of its {len(dataset)} validation images can be read"
         )
     if images < len(dataset):
-        say(f"Validation errors are of {int(images)} of {len(dataset)} images")
-    return Errors(100 * beyond_top1 / images, 100 * beyond_top5 / images, int(images))
+        log(f"Validation errors are of {images} of {len(dataset)} images")
+    return Errors(
+        float(100 * counts.top1_errors / images), float(100 * counts.top5_errors / images), images
+    )

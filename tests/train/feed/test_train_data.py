@@ -1,9 +1,12 @@
-"""The images of a run: unreadable ones are reported early and counted, and a resumed run sees those
-it was started with.
+"""The images of a run.
+
+Unreadable ones are reported early and counted, and a resumed run sees those it was started with.
 """
 
+import dataclasses
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,26 +20,17 @@ from train.__main__ import main as train
 from train.feed.colour_statistics import Colours, measure_colours
 from train.pack import main as pack
 from train.record.contents import compare_contents, contents, describe_changes, keep_contents
+from train.record.run_folder import Run
+from train.step import loop
+from train.step.step_metrics import StepMetrics
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 THIN = [
-    "--width",
-    "0.0625",
-    "--crop",
-    "32",
-    "--batch",
-    "16",
-    "--init",
-    "he",
-    "--lr",
-    "0.003",
-    "--workers",
-    "0",
-    "--threads",
-    "1",
-]
+    "--width", "0.0625", "--crop", "32", "--batch", "16", "--init", "he", "--lr", "0.003",
+    "--workers", "0", "--threads", "1",
+]  # fmt: skip
 ONE = ["--arch", "A", *THIN, "--side", "32:48"]
 
 
@@ -52,54 +46,33 @@ def cut(path: Path) -> Path:
 def test_a_damaged_training_image_stops_before_anything_is_trained(here, photos_copy):
     bad = [cut(photos_copy / "train" / kind / "001.jpeg") for kind in ("disc", "square")]
     said = run(train, *ONE, "--data", photos_copy, "--epochs", "1", "--out", here / "run", code=2)
-    assert (
-        str(bad[0]) in said
-        and "2 of 96 training images that were looked at cannot be read" in said
-        and "--on-error skip" in said
-    )
+    assert str(bad[0]) in said and "--on-error skip" in said
+    assert "2 of 96 training images that were looked at cannot be read" in said
     assert not (here / "run").exists() and "epoch 1" not in said
 
 
 def test_the_mean_says_of_how_many_images_it_is_and_is_not_kept(here, photos_copy, own_cache):
     """Oracle: the mean of the images that are left, one at a time."""
     bad = cut(photos_copy / "train" / "disc" / "001.jpeg")
-    said = run(
-        train,
-        *ONE,
-        "--data",
-        photos_copy,
-        "--epochs",
-        "1",
-        "--on-error",
-        "skip",
-        "--out",
-        here / "run",
-    )
-    assert (
-        f"(of 95 training images; 1 more cannot be read, the first: {bad}" in said
-        and "Left out (1 so far)" in said
-    )
-    found = measure_colours(open_dataset(photos_copy, "train"), 1)
-    assert (found.images, len(found.unreadable)) == (95, 1)
-    means = [
-        np.asarray(Image.open(p)).mean((0, 1))
-        for p in sorted((photos_copy / "train").glob("*/*.jpeg"))
-        if p != bad
-    ]
-    np.testing.assert_allclose(found.mean, np.mean(means, axis=0), atol=0.01)
-    assert not [
-        p for p in (own_cache / "colours").glob("*") if json.loads(p.read_text())["images"] == 95
-    ]
+    common = [*ONE, "--epochs", "1", "--on-error", "skip"]
+    said = run(train, *common, "--data", photos_copy, "--out", here / "run")
+    assert f"(of 95 training images; 1 more cannot be read, the first: {bad}" in said
+    assert "Left out (1 so far)" in said
+    colours = measure_colours(open_dataset(photos_copy, "train"), 1)
+    assert (colours.images, len(colours.unreadable)) == (95, 1)
+    readable = [path for path in (photos_copy / "train").glob("*/*.jpeg") if path != bad]
+    means = [np.asarray(Image.open(path)).mean((0, 1)) for path in readable]
+    np.testing.assert_allclose(colours.mean, np.mean(means, axis=0), atol=0.01)
+    for path in (own_cache / "colours").glob("*"):
+        assert json.loads(path.read_text())["images"] != 95
 
 
 def test_a_validation_image_without_a_header_stops_before_the_first_epoch(here, photos_copy):
     for kind in ("disc", "square"):
         (photos_copy / "val" / kind / "001.jpeg").write_bytes(b"no image")
     said = run(train, *ONE, "--data", photos_copy, "--epochs", "1", "--out", here / "run", code=2)
-    assert (
-        "val/disc/001.jpeg" in said
-        and "2 of 24 validation images that were looked at cannot be read" in said
-    )
+    assert "val/disc/001.jpeg" in said
+    assert "2 of 24 validation images that were looked at cannot be read" in said
     assert not (here / "run").exists()
 
 
@@ -110,10 +83,8 @@ def test_unreadable_validation_images_are_named_once_and_counted(here, photos_co
     bad.write_bytes(bad.read_bytes()[:400] if content is None else content)
     common = [*ONE, "--epochs", "2", "--on-error", "skip", "--data", photos_copy]
     said = run(train, *common, "--out", here / "bad")
-    assert (
-        said.count("Left out of validation") == 1
-        and f"Left out of validation (1 so far): {bad}" in said
-    )
+    assert said.count("Left out of validation") == 1
+    assert f"Left out of validation (1 so far): {bad}" in said
     assert said.count("Validation errors are of 23 of 24 images") == 2  # epochs
     bad.unlink()
     said = run(train, *common, "--out", here / "without")
@@ -130,10 +101,6 @@ def test_unreadable_validation_images_are_named_once_and_counted(here, photos_co
 @pytest.fixture
 def stopped(here, photos_copy, monkeypatch) -> Path:
     """A run of 3 epochs that was interrupted after its first."""
-    import signal
-
-    from train.record.run_folder import Run
-
     add_epoch = Run.add_epoch
 
     def interrupted(self, row):
@@ -178,19 +145,19 @@ def test_changed_data_are_refused_with_what_changed(stopped, photos_copy, split,
     changes = change(photos_copy, split)
     said = resumed(stopped, code=2)
     kind = {"train": "training", "val": "validation"}[split]
-    assert (
-        f"the {kind} images in {photos_copy} are not those it was started with: {changes}. " in said
-    )
-    assert f"--weights {stopped / 'last.pt'}" in said and (stopped / "last.pt").read_bytes() == kept
+    images = f"the {kind} images in {photos_copy}"
+    assert f"{images} are not those it was started with: {changes}. " in said
+    assert f"--weights {stopped / 'last.pt'}" in said
+    assert (stopped / "last.pt").read_bytes() == kept
 
 
-def test_the_same_data_go_on_whatever_their_times(stopped, photos_copy):
+def test_the_same_data_resume_whatever_their_times(stopped, photos_copy):
     for path in photos_copy.rglob("*.jpeg"):
         path.touch()
     assert "Done" in resumed(stopped)
 
 
-def test_moved_data_go_on_and_are_found_again(stopped, photos_copy, here):
+def test_moved_data_resume_and_are_found_again(stopped, photos_copy, here):
     moved = photos_copy.rename(here / "moved")
     assert "photos" in resumed(stopped, code=2)
     assert "Done" in resumed(stopped, "--data", moved)
@@ -230,7 +197,7 @@ def as_of_an_earlier_version(folder: Path) -> None:
     save_checkpoint(folder / "last.pt", Checkpoint(held.spec, weights, old))
 
 
-def test_a_run_of_an_earlier_version_goes_on_with_one_warning(stopped, photos_copy, here):
+def test_a_run_of_an_earlier_version_resumes_with_one_warning(stopped, photos_copy, here):
     as_of_an_earlier_version(stopped)
     said = resumed(stopped)
     assert said.count("has no list of its images") == 1 and "Done" in said and "Curves" in said
@@ -253,34 +220,18 @@ def test_a_damaged_list_is_named(stopped):
 
 
 def test_a_chain_s_later_stages_see_the_data_of_its_first(here, photos_copy):
-    """The first stage is done; nothing of the second is there to compare with but the chain's own
-    lists.
-    """
-    chain = [
-        "--arch",
-        "B",
-        "--chain",
-        "paper",
-        "--data",
-        photos_copy,
-        *THIN,
-        "--epochs",
-        "1",
-        "--out",
-        here / "chain",
-    ]
+    """The first stage is done, and only the chain's own lists show what the second must see."""
+    recipe = [*THIN, "--arch", "B", "--chain", "paper", "--epochs", "1"]
+    chain = [*recipe, "--data", photos_copy, "--out", here / "chain"]
     run(train, *chain, "--stage", "A-256")
     changes = replaced(photos_copy, "train")
     for command in (chain, ["--resume", here / "chain", "--workers", "0"]):
         said = run(train, *command, code=2)
         assert f"are not those it was started with: {changes}" in said and "Stage B" not in said
-    shutil.move(
-        photos_copy / "train" / "square" / "099.jpeg", photos_copy / "train" / "disc" / "003.jpeg"
-    )
+    images = photos_copy / "train"
+    shutil.move(images / "square" / "099.jpeg", images / "disc" / "003.jpeg")
     moved = photos_copy.rename(here / "moved")
-    said = run(
-        train, "--resume", here / "chain", "--data", moved, "--workers", "0", "--threads", "1"
-    )
+    said = resumed(here / "chain", "--data", moved)
     assert "The chain's nets are in" in said
     assert json.loads((here / "chain" / "chain.json").read_text())["sources"]["data"] == str(moved)
 
@@ -302,20 +253,15 @@ def test_lists_that_differ_in_their_order_or_classes_only(photos, tmp_path):
     dataset = open_dataset(photos, "train")
     keep_contents(tmp_path, dataset, dataset)
     assert compare_contents(tmp_path, dataset, dataset, "")
-    turned = dataset.subset(len(dataset))
-    order = np.arange(len(dataset))[::-1]
-    turned = type(dataset)(
-        dataset.root,
-        tuple(dataset.files[i] for i in order),
-        dataset.labels[order],
-        dataset.classes,
-        dataset.names,
+    reversed_order = np.arange(len(dataset))[::-1]
+    turned = dataclasses.replace(
+        dataset,
+        files=tuple(dataset.files[index] for index in reversed_order),
+        labels=dataset.labels[reversed_order],
     )
     with pytest.raises(InputError, match="their order is another"):
         compare_contents(tmp_path, turned, dataset, "")
-    relabelled = type(dataset)(
-        dataset.root, dataset.files, np.roll(dataset.labels, 1), dataset.classes, dataset.names
-    )
+    relabelled = dataclasses.replace(dataset, labels=np.roll(dataset.labels, 1))
     with pytest.raises(InputError, match="4 of another class"):
         compare_contents(tmp_path, dataset, relabelled, "")
 
@@ -324,31 +270,27 @@ def test_lists_that_differ_in_their_order_or_classes_only(photos, tmp_path):
 
 
 def test_rows_of_steps_do_not_depend_on_checkpoints_or_interruptions(here, photos, monkeypatch):
-    """Every 20 updates and at an epoch's end; 24 updates an epoch. Oracle: the means worked out
-    from a run with a row an update.
+    """Every 20 updates and at the end of an epoch of 24 updates.
+
+    Oracle: the means, computed from a run with a row per update.
     """
-    import signal
-
-    from train.step import loop
-    from train.step.step_metrics import StepMetrics
-
     args = [*ONE, "--data", photos, "--batch", "4", "--epochs", "2", "--out"]
     monkeypatch.setattr(loop, "LOG_STEPS", 1)
     run(train, *args, here / "every")
     monkeypatch.setattr(loop, "LOG_STEPS", 20)
     run(train, *args, here / "whole")
     run(train, *args, here / "often", "--checkpoint-every", "3")
-    look, seen = StepMetrics.look, []
+    collect, seen = StepMetrics.collect, []
 
     def interrupted(self):
-        look(self)
+        collect(self)
         if self.state.step == 29 and not seen:
             seen.append(29)
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(StepMetrics, "look", interrupted)
+    monkeypatch.setattr(StepMetrics, "collect", interrupted)
     run(train, *args, here / "broken", "--checkpoint-every", "7", code=143)
-    monkeypatch.setattr(StepMetrics, "look", look)
+    monkeypatch.setattr(StepMetrics, "collect", collect)
     resumed(here / "broken")
     tables = {
         name: pd.read_csv(here / name / "steps.csv").drop(columns="images_per_s")
@@ -358,8 +300,8 @@ def test_rows_of_steps_do_not_depend_on_checkpoints_or_interruptions(here, photo
     pd.testing.assert_frame_equal(tables["often"], tables["whole"], check_exact=True)
     pd.testing.assert_frame_equal(tables["broken"], tables["whole"], check_exact=True)
     losses = tables["every"].train_loss.to_numpy()
-    wanted = [losses[:20].mean(), losses[20:24].mean(), losses[24:40].mean(), losses[40:].mean()]
-    np.testing.assert_allclose(tables["whole"].train_loss, wanted, atol=2e-5)
+    means = [losses[:20].mean(), losses[20:24].mean(), losses[24:40].mean(), losses[40:].mean()]
+    np.testing.assert_allclose(tables["whole"].train_loss, means, atol=2e-5)
     one, two = (load_checkpoint(here / name / "last.pt") for name in ("whole", "broken"))
     assert all(torch.equal(one.weights[name], two.weights[name]) for name in one.weights)
 

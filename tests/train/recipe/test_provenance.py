@@ -10,6 +10,7 @@ import pytest
 
 from export.cli import main as vgg_export
 from tests.support.nets import save_net, thin_net
+from tests.support.options import options
 from tests.support.run import run
 from train.__main__ import main as train
 from train.recipe.config import RECIPES, TrainConfig
@@ -124,7 +125,7 @@ def test_every_field_of_the_record_is_named_or_known_to_be_of_no_effect():
         assert describe_recipe(replace(PAPER, **{name: value}), IMAGENET) != "paper recipe", name
 
 
-def test_a_stage_at_384_is_told_by_what_it_changes():
+def test_a_stage_at_384_is_described_by_what_it_changes():
     stage = next(stage for stage in CHAINS["paper"] if stage.name == "D-384")
     config = config_of(stage, PAPER, FineTune())
     text = describe_recipe(config, IMAGENET._replace(from_a=False, weights="D-256/best.pt"))
@@ -135,80 +136,37 @@ def test_a_stage_at_384_is_told_by_what_it_changes():
 
 
 def test_it_is_in_the_checkpoint_and_in_the_exported_file(here, photos):
-    thin = [
-        "--width",
-        "0.0625",
-        "--crop",
-        "32",
-        "--side",
-        "32:48",
-        "--batch",
-        "16",
-        "--init",
-        "he",
-        "--workers",
-        "0",
-        "--threads",
-        "1",
-    ]
+    thin = options(
+        "--width 0.0625 --crop 32 --side 32:48 --batch 16 --init he --workers 0 --threads 1"
+    )
     run(
         train,
-        "--arch",
-        "A",
-        "--data",
-        photos,
+        *options(f"--arch A --data {photos}"),
         *thin,
-        "--epochs",
-        "1",
-        "--images",
-        "64",
-        "--out",
-        here / "run",
+        *options(f"--epochs 1 --images 64 --out {here / 'run'}"),
     )
-    wanted = (
+    expected = (
         "paper recipe, except width 0.0625, crop 32, S in [32;48], batch 16, epochs 1, init he, "
         "64 images, 4 classes"
     )
-    assert load_checkpoint(here / "run" / "best.pt").spec.recipe == wanted
+    assert load_checkpoint(here / "run" / "best.pt").spec.recipe == expected
     run(vgg_export, here / "run" / "best.pt", "--onnx")
-    held = {
+    metadata = {
         entry.key: entry.value
         for entry in onnx.load(here / "exported" / "A.fp32.onnx").metadata_props
     }
-    assert any(wanted in value for value in held.values())
-    assert json.loads((here / "exported" / "A.fp32.json").read_text())["spec"]["recipe"] == wanted
+    assert any(expected in value for value in metadata.values())
+    assert json.loads((here / "exported" / "A.fp32.json").read_text())["spec"]["recipe"] == expected
 
 
 def test_a_head_on_frozen_features_says_so(here, photos):
     weights = save_net(thin_net("A"), here / "A.pt")
-    thin = [
-        "--width",
-        "0.0625",
-        "--crop",
-        "32",
-        "--side",
-        "48",
-        "--batch",
-        "16",
-        "--workers",
-        "0",
-        "--threads",
-        "1",
-    ]
+    thin = options("--width 0.0625 --crop 32 --side 48 --batch 16 --workers 0 --threads 1")
     run(
         train,
-        "--arch",
-        "A",
-        "--data",
-        photos,
+        *options(f"--arch A --data {photos}"),
         *thin,
-        "--epochs",
-        "1",
-        "--weights",
-        weights,
-        "--freeze-features",
-        "--out",
-        here / "run",
+        *options(f"--epochs 1 --weights {weights} --freeze-features --out {here / 'run'}"),
     )
     recipe = load_checkpoint(here / "run" / "best.pt").spec.recipe
     assert (

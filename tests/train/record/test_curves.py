@@ -1,4 +1,4 @@
-"""Pictures and events of training, against the tables that the run wrote."""
+"""Drawings and events of training, against the tables that the run wrote."""
 
 import math
 import shutil
@@ -15,10 +15,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from tests.support.commands import THIN
+from tests.support.options import options
 from tests.support.run import run
 from train.__main__ import main as train
-from train.feed.augment import random_view
+from train.feed.augment import Augmentation, random_view
 from train.feed.colour_statistics import measure_colours
+from train.plot import main as plot
 from train.record.curves import apart, comparison, curves, draw_curves
 from train.record.history import read_histories
 from vgg_deploy.data.layouts import open_dataset
@@ -30,33 +32,22 @@ TABLES = ("metrics.csv", "steps.csv")
 
 @pytest.fixture(scope="module")
 def trained(photos, tmp_path_factory):
-    """A run of three epochs of six updates, the rate divided after the second, with what it said."""
+    """A run of three epochs of six updates, the rate divided after the second, and its output."""
     folder = tmp_path_factory.mktemp("trained") / "A"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VGG_DEPLOY_CACHE", str(folder.parent / "cache"))
-        said = run(
+        output = run(
             train,
-            "--arch",
-            "A",
-            "--data",
-            photos,
+            *options(f"--arch A --data {photos}"),
             *THIN,
-            "--epochs",
-            "3",
-            "--lr-drops",
-            "2",
-            "--lr",
-            "0.003",
-            "--tensorboard",
-            "--out",
-            folder,
+            *options(f"--epochs 3 --lr-drops 2 --lr 0.003 --tensorboard --out {folder}"),
         )
-    return folder, said
+    return folder, output
 
 
 @pytest.fixture
 def copied(trained, tmp_path):
-    """The same run, to be spoilt."""
+    """The same run, to be damaged."""
     return shutil.copytree(trained[0], tmp_path / "run")
 
 
@@ -77,8 +68,8 @@ def texts(axes) -> str:
 
 
 def test_a_run_draws_its_tables(trained):
-    folder, said = trained
-    assert f"Curves: {folder}/curves.png" in said
+    folder, output = trained
+    assert f"Curves: {folder}/curves.png" in output
     with Image.open(folder / "curves.png") as image:
         assert image.format == "PNG" and min(image.size) > 1000
     epochs, steps = (pd.read_csv(folder / name) for name in TABLES)
@@ -115,27 +106,21 @@ def test_a_run_draws_its_tables(trained):
 
 def test_a_chain_draws_its_stages_one_after_another(here, photos):
     thin = [a for a in THIN if a not in ("--side", "32:64")]
-    said = run(
+    output = run(
         train,
-        "--arch",
-        "D",
-        "--chain",
-        "paper",
-        "--data",
-        photos,
+        *options(f"--arch D --chain paper --data {photos}"),
         *thin,
-        "--epochs",
-        "2",
-        "--out",
-        "paper",
+        *options("--epochs 2 --out paper"),
     )
     assert (
-        "The chain's curves: paper/curves.png" in said and (here / "paper" / "curves.png").is_file()
+        "The chain's curves: paper/curves.png" in output
+        and (here / "paper" / "curves.png").is_file()
     )
     assert all((here / "paper" / name / "curves.png").is_file() for name in ("A-256", "D-jitter"))
     loss, error, rate = curves(read_histories(here / "paper"), "title").axes
-    # two epochs of six updates each from scratch, half of them where a net goes on; S as the crop of 32 is to 224
-    begins = {
+    # two epochs of six updates each from scratch, one for the same net at another S; S is in
+    # proportion to the crop of 32
+    starts = {
         "A-256": (0, "S=37"),
         "D-256": (12, "S=37"),
         "D-384": (24, "S=55"),
@@ -144,16 +129,16 @@ def test_a_chain_draws_its_stages_one_after_another(here, photos):
     for axes in (loss, error, rate):
         assert axes.get_xlim() == (0, 36)
         for name in ("D-256", "D-384", "D-jitter"):
-            assert line(axes, f"begin of {name}")[:, 0].tolist() == [begins[name][0]] * 2
-    for which, (name, (begin, s)) in enumerate(begins.items()):
+            assert line(axes, f"start of {name}")[:, 0].tolist() == [starts[name][0]] * 2
+    for which, (name, (start, s)) in enumerate(starts.items()):
         epochs = pd.read_csv(here / "paper" / name / "metrics.csv")
         np.testing.assert_allclose(
             line(error, "validation top-1", which),
-            np.c_[begin + epochs.step, epochs.val_top1_error_pct],
+            np.c_[start + epochs.step, epochs.val_top1_error_pct],
         )
-        assert level(loss, "loss of epochs", begin + 3, which) == epochs.train_loss[0]
+        assert level(loss, "loss of epochs", start + 3, which) == epochs.train_loss[0]
         label = next(text for text in loss.texts if text.get_text() == f"{name}\n{s}")
-        assert label.get_position()[0] == begin + 6 * len(epochs) / 2
+        assert label.get_position()[0] == start + 6 * len(epochs) / 2
     before = (here / "paper" / "curves.png").read_bytes()
     (here / "paper" / "D-jitter" / "metrics.csv").write_text(
         (here / "paper" / "D-jitter" / "metrics.csv").read_text().split("\n")[0] + "\n"
@@ -172,41 +157,46 @@ def test_a_line_that_is_being_written_is_left_out(copied):
     assert read_histories(copied)[0].steps.step.tolist() == [6, 12, 18]
 
 
+def replacing(old: bytes, new: bytes):
+    return lambda table: table.replace(old, new)
+
+
 @pytest.mark.parametrize(
-    "spoil, says",
+    ("damage", "message"),
     [
-        (lambda text: None, "metrics.csv: not there"),
-        (lambda text: b"", "metrics.csv: damaged, lacks the columns epoch, step"),
-        (lambda text: text.split(b"\n")[0] + b"\n", "metrics.csv: has no epoch yet"),
-        (lambda text: text.replace(b"val_top1_error_pct", b"error"), "metrics.csv: damaged, lacks the columns val_top1_error_pct"),
-        (lambda text: text.replace(b"\n2,", b"\n2,,"), "metrics.csv: damaged, line 3 is not 11 numbers"),
-        (lambda text: text.replace(b"\n2,", b"\nnan,"), "metrics.csv: damaged, line 3 is not 11 numbers"),
-        (lambda text: text.replace(b"\n3,18", b"\n3,12"), "metrics.csv: damaged, its steps do not rise"),
-        (lambda text: b"\xff\xfe\x00" + text, "metrics.csv: cannot be read"),
+        (lambda table: b"", "damaged, lacks the columns epoch, step"),
+        (lambda table: table.split(b"\n")[0] + b"\n", "has no epoch yet"),
+        (
+            replacing(b"val_top1_error_pct", b"error"),
+            "damaged, lacks the columns val_top1_error_pct",
+        ),
+        (replacing(b"\n2,", b"\n2,,"), "damaged, line 3 is not 11 numbers"),
+        (replacing(b"\n2,", b"\nnan,"), "damaged, line 3 is not 11 numbers"),
+        (replacing(b"\n3,18", b"\n3,12"), "damaged, its steps do not rise"),
+        (lambda table: b"\xff\xfe\x00" + table, "cannot be read"),
     ],
-)  # fmt: skip
-def test_a_table_that_cannot_be_drawn_is_named(spoil, says, copied):
-    spoilt = spoil((copied / "metrics.csv").read_bytes())
-    (copied / "metrics.csv").unlink() if spoilt is None else (copied / "metrics.csv").write_bytes(
-        spoilt
-    )
-    assert f"{copied}/{says}" in run(train, "--plot", copied, code=2)
+)
+def test_a_table_that_cannot_be_drawn_is_named(damage, message, copied):
+    table = copied / "metrics.csv"
+    table.write_bytes(damage(table.read_bytes()))
+    assert f"{table}: {message}" in run(plot, copied, code=2)
+
+
+def test_a_missing_table_is_named(copied):
+    (copied / "metrics.csv").unlink()
+    assert f"{copied}/metrics.csv: not there" in run(plot, copied, code=2)
 
 
 def test_other_files_of_a_folder_that_cannot_be_drawn_are_named(copied, here):
-    assert f"{here}/metrics.csv: not there; give the folder" in run(train, "--plot", here, code=2)
+    assert f"{here}/metrics.csv: not there; give the folder" in run(plot, here, code=2)
     (copied / "steps.csv").write_text((copied / "steps.csv").read_text().split("\n")[0] + "\n")
     assert draw_curves(copied)  # running means can be lacking
     (copied / "steps.csv").write_text("step,lr\n")
-    assert "steps.csv: damaged, lacks the columns epoch, train_loss" in run(
-        train, "--plot", copied, code=2
-    )
+    assert "steps.csv: damaged, lacks the columns epoch, train_loss" in run(plot, copied, code=2)
     (copied / "chain.json").write_text("[]")
-    assert "chain.json: damaged" in run(train, "--plot", copied, code=2)
+    assert "chain.json: is not a JSON object" in run(plot, copied, code=2)
     (copied / "chain.json").write_text('{"stages": [{"name": "A"}]}')
-    assert "no stage of this chain has finished an epoch yet" in run(
-        train, "--plot", copied, code=2
-    )
+    assert "no stage of this chain has finished an epoch yet" in run(plot, copied, code=2)
 
 
 def test_without_best_pt_the_curves_lack_only_the_level_of_equal_scores(copied):
@@ -251,11 +241,11 @@ def test_labels_are_pushed_apart_only_where_they_are_too_close():
 # --- Views ---
 
 
-def test_the_picture_holds_the_very_views_of_the_training(here, photos):
-    """Oracle: the views drawn by hand from the generator of seed, epoch and image, and looked for in the picture."""
-    said = run(train, "--data", photos, *THIN, "--seed", "5", "--picture", "deep/views.png")
+def test_the_sheet_shows_the_very_views_of_the_training(here, photos):
+    """Oracle: views by hand from the generator of seed, epoch and image, found in the sheet."""
+    output = run(train, "--data", photos, *THIN, "--seed", "5", "--picture", "deep/views.png")
     assert (
-        "Views of training images, as a net gets them: deep/views.png" in said
+        "Views of training images, as a net gets them: deep/views.png" in output
         and not (here / "runs").exists()
     )
     dataset = open_dataset(photos, "train")
@@ -266,7 +256,9 @@ def test_the_picture_holds_the_very_views_of_the_training(here, photos):
         for epoch in range(6):
             rng = np.random.default_rng((5, epoch, index, 1))
             view = random_view(
-                read_image(dataset.path(index)), 32, (32, 64), "bilinear", components, 0.1, rng
+                read_image(dataset.path(index)),
+                Augmentation(32, (32, 64), "bilinear", components, 0.1),
+                rng,
             )
             shown = (
                 (view.crop + torch.from_numpy(view.shift)[:, None, None])
@@ -276,7 +268,7 @@ def test_the_picture_holds_the_very_views_of_the_training(here, photos):
                 .permute(1, 2, 0)
                 .numpy()
             )
-            found[index, epoch] = places(page, shown.repeat(6, 0).repeat(6, 1))
+            found[index, epoch] = positions(page, shown.repeat(6, 0).repeat(6, 1))
     assert all(len(at) == 1 for at in found.values())  # each once, at six times its size
     ys, xs = (sorted({at[0][i] for at in found.values()}) for i in (0, 1))
     assert len(ys) == len(xs) == 6
@@ -287,18 +279,20 @@ def test_the_picture_holds_the_very_views_of_the_training(here, photos):
     )
 
 
-def test_the_picture_passes_over_unreadable_images_where_it_is_told_to(here, photos_copy):
+def test_the_sheet_skips_unreadable_images_if_asked_to(here, photos_copy):
     dataset = open_dataset(photos_copy, "train")
     for index in (16, 17):
         dataset.path(index).write_bytes(b"no image")
-    said = run(train, "--data", photos_copy, *THIN, "--picture", "views.png", "--on-error", "skip")
-    assert "Views of training images" in said
-    said = run(train, "--data", photos_copy, *THIN, "--picture", "stops.png", code=2)
-    assert dataset.files[16] in said and not (here / "stops.png").exists()
+    output = run(
+        train, "--data", photos_copy, *THIN, "--picture", "views.png", "--on-error", "skip"
+    )
+    assert "Views of training images" in output
+    output = run(train, "--data", photos_copy, *THIN, "--picture", "stops.png", code=2)
+    assert dataset.files[16] in output and not (here / "stops.png").exists()
 
 
-def places(page: np.ndarray, part: np.ndarray) -> list[tuple[int, int]]:
-    """Where a part of a picture begins, (y, x): by its corners, then by all pixels."""
+def positions(page: np.ndarray, part: np.ndarray) -> list[tuple[int, int]]:
+    """Where a part of an image starts, (y, x): by its corners, then by all pixels."""
     page, part = (pixels.astype(np.int32) @ (1, 256, 65536) for pixels in (page, part))
     height, width = part.shape
     alike = page[: 1 - height, : 1 - width] == part[0, 0]
@@ -311,19 +305,18 @@ def places(page: np.ndarray, part: np.ndarray) -> list[tuple[int, int]]:
     ]
 
 
-def test_a_view_tells_what_was_drawn():
-    """Oracle: pixels that are their own coordinates in the image at S, which is the image itself."""
+def test_a_view_knows_what_was_drawn():
+    """Oracle: pixels that are their own coordinates at S, at which the image is not rescaled."""
     rows, columns = np.mgrid[:40, :48]
     image = Image.fromarray(np.dstack([rows, columns, 0 * rows]).astype(np.uint8))
     for seed in range(20):
-        view = random_view(
-            image, 32, (40, 40), "bilinear", np.zeros((3, 3)), 0.1, np.random.default_rng(seed)
-        )
+        augmentation = Augmentation(32, (40, 40), "bilinear", np.zeros((3, 3)), 0.1)
+        view = random_view(image, augmentation, np.random.default_rng(seed))
         assert (view.side, view.top, view.left) == (40, view.crop[0].min(), view.crop[1].min())
         assert view.mirrored == bool(view.crop[1, 0, 0] > view.crop[1, 0, -1])
 
 
-def test_a_picture_of_what_cannot_be_read_or_written(here, photos_copy):
+def test_a_sheet_of_what_cannot_be_read_or_written(here, photos_copy):
     (here / "file").write_text("")
     assert "file/views.png: cannot be written" in run(
         train, "--data", photos_copy, *THIN, "--picture", "file/views.png", code=2
@@ -340,9 +333,9 @@ def test_a_picture_of_what_cannot_be_read_or_written(here, photos_copy):
 
 def events(folder) -> dict[str, dict[int, float]]:
     """Tag to {step: value}, as TensorBoard shows them."""
-    held = EventAccumulator(str(folder))
-    held.Reload()
-    shown = {tag: held.Scalars(tag) for tag in held.Tags()["scalars"]}
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    shown = {tag: accumulator.Scalars(tag) for tag in accumulator.Tags()["scalars"]}
     assert all(
         len({event.step for event in found}) == len(found) for found in shown.values()
     )  # none twice
@@ -364,13 +357,13 @@ def assert_as_tables(folder) -> None:
 
 
 def test_tensorboard_shows_what_the_tables_hold(trained):
-    folder, said = trained
-    assert f"tensorboard --logdir {folder}" in said
+    folder, output = trained
+    assert f"tensorboard --logdir {folder}" in output
     assert_as_tables(folder)
 
 
 def test_a_resumed_run_is_shown_once(here, photos, monkeypatch):
-    """Broken off in its second epoch, it leaves events of updates that no checkpoint knows, as a killed process does."""
+    """Interrupted in its second epoch, it leaves events of updates that no checkpoint has."""
     from train.record.run_folder import Run
 
     save_best = Run.save_best
@@ -382,16 +375,9 @@ def test_a_resumed_run_is_shown_once(here, photos, monkeypatch):
     monkeypatch.setattr(Run, "save_best", broken_off)
     run(
         train,
-        "--arch",
-        "A",
-        "--data",
-        photos,
+        *options(f"--arch A --data {photos}"),
         *THIN,
-        "--epochs",
-        "3",
-        "--tensorboard",
-        "--out",
-        "run",
+        *options("--epochs 3 --tensorboard --out run"),
         code=130,
     )
     monkeypatch.undo()
@@ -405,7 +391,7 @@ def test_a_resumed_run_is_shown_once(here, photos, monkeypatch):
     assert_as_tables(here / "run")
 
 
-def test_without_tensorboard_nothing_begins(here, photos, monkeypatch):
+def test_without_tensorboard_nothing_starts(here, photos, monkeypatch):
     monkeypatch.setitem(
         sys.modules, "tensorboard", None
     )  # what Python takes for a package that is not there

@@ -7,20 +7,21 @@ import shutil
 import pytest
 import torch
 
+from tests.support.options import options
 from tests.support.run import run
 from train.__main__ import main as train
 from vgg_deploy.net.checkpoint import load_untrusted
 
-SMALL = ["--width", "0.0625", "--crop", "32", "--side", "32", "--batch", "16", "--epochs", "1"]
-ONE_THREAD = ["--workers", "0", "--threads", "1"]
+SMALL = options("--width 0.0625 --crop 32 --side 32 --batch 16 --epochs 1")
+ONE_THREAD = options("--workers 0 --threads 1")
 SHARED = [*SMALL, *ONE_THREAD, "--lr", "0.001"]
 
 
 def flip(path) -> None:
     """Change one bit in the middle of a file."""
-    held = bytearray(path.read_bytes())
-    held[len(held) // 2] ^= 1
-    path.write_bytes(held)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def replaced(path, make) -> None:
@@ -45,20 +46,22 @@ def test_damaged_runs_are_passed_over_for_a_sound_one(here, photos):
         shutil.copytree(sound, here / "runs" / name)
         damage(here / "runs" / name)
         os.utime(here / "runs" / name / "best.pt")
-    said = run(train, "--arch", "B", "--data", photos, *SHARED, "--out", here / "runs" / "b")
-    assert f"fc6, fc7, fc8 from {os.path.join('runs', 'sound', 'best.pt')}" in said or (
-        f"fc6, fc7, fc8 from {sound / 'best.pt'}" in said
+    output = run(train, "--arch", "B", "--data", photos, *SHARED, "--out", here / "runs" / "b")
+    assert f"fc6, fc7, fc8 from {os.path.join('runs', 'sound', 'best.pt')}" in output or (
+        f"fc6, fc7, fc8 from {sound / 'best.pt'}" in output
     )
-    assert said.count("Not considered as a trained A: ") == 1
-    assert said.count("Passed over: ") == 3
+    assert output.count("Not considered as a trained A: ") == 1
+    assert output.count("Passed over: ") == 3
 
 
 def test_two_starts_at_once_are_refused(here, photos):
     sound = here / "a"
     run(train, "--arch", "A", "--data", photos, *SHARED, "--init", "he", "--out", sound)
     both = ["--weights", sound / "best.pt", "--net-a", sound / "best.pt"]
-    said = run(train, "--arch", "B", "--data", photos, *SHARED, *both, "--out", here / "b", code=2)
-    assert "--weights" in said and "--net-a" in said and not (here / "b").exists()
+    output = run(
+        train, "--arch", "B", "--data", photos, *SHARED, *both, "--out", here / "b", code=2
+    )
+    assert "--weights" in output and "--net-a" in output and not (here / "b").exists()
 
 
 @pytest.mark.parametrize(
@@ -77,14 +80,28 @@ def test_a_recipe_of_another_run_is_refused(here, photos, group, changed, words)
     folder = here / "run"
     run(train, "--arch", "A", "--data", photos, *SHARED, "--init", "he", "--out", folder)
     path = folder / "config.json"
-    held = json.loads(path.read_text())
-    held["config"]["epochs"] = 2
-    held[group].update(changed)
-    path.write_text(json.dumps(held))
+    content = json.loads(path.read_text())
+    content["config"]["epochs"] = 2
+    content[group].update(changed)
+    path.write_text(json.dumps(content))
     before = (folder / "last.pt").read_bytes()
-    said = run(train, "--resume", folder, *ONE_THREAD, code=2)
-    assert words in said and "config.json" in said
+    output = run(train, "--resume", folder, *ONE_THREAD, code=2)
+    assert words in output and "config.json" in output
     assert (folder / "last.pt").read_bytes() == before
+
+
+def test_an_earlier_version_named_the_built_in_images_otherwise(here):
+    chain = here / "chain"
+    thin = options("--width 0.0625 --crop 32 --batch 16 --epochs 1 --images 32")
+    one = options(f"--arch A --chain paper --out {chain}")
+    run(train, *one, *thin, *ONE_THREAD, "--lr", "0.001")
+    for path in (chain / "chain.json", chain / "A-256" / "config.json"):
+        text = path.read_text()
+        assert text.count('"data": "the built-in images"') == 1
+        path.write_text(text.replace("built-in images", "built-in pictures"))
+    assert "The chain's nets are in" in run(train, "--resume", chain, *ONE_THREAD)
+    assert "Done" in run(train, "--resume", chain / "A-256", *ONE_THREAD)
+    assert '"data": "the built-in images"' in (chain / "A-256" / "config.json").read_text()
 
 
 @pytest.mark.filterwarnings("error")

@@ -5,32 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.options import options
 from tests.support.run import run
 from train.__main__ import main as train
 from train.recipe.config import TrainConfig
 from train.record.run_folder import Run
 from vgg_deploy.errors import InputError
 
-THIN = [
-    "--arch",
-    "A",
-    "--width",
-    "0.0625",
-    "--crop",
-    "32",
-    "--side",
-    "32",
-    "--batch",
-    "16",
-    "--init",
-    "he",
-    "--epochs",
-    "1",
-    "--workers",
-    "0",
-    "--threads",
-    "1",
-]
+THIN = options(
+    "--arch A --width 0.0625 --crop 32 --side 32 --batch 16 --init he --epochs 1 "
+    "--workers 0 --threads 1"
+)
 
 
 def create(barrier, folder: Path | None, rate: float, answers) -> None:
@@ -72,10 +57,10 @@ def test_of_processes_that_ask_for_one_folder_one_gets_it(here):
             )
 
 
-def test_runs_that_begin_in_the_same_second_get_folders_of_their_own(here):
+def test_runs_that_start_in_the_same_second_get_folders_of_their_own(here):
     for _ in range(5):
         found = at_once(None, 4)
-        folders = {folder: rate for folder, rate in found}
+        folders = dict(found)
         assert len(folders) == 4 and None not in folders.values()
         assert all(
             Run(Path(folder)).saved_config()[0].lr == rate for folder, rate in folders.items()
@@ -86,15 +71,15 @@ def test_runs_that_begin_in_the_same_second_get_folders_of_their_own(here):
 def test_a_folder_with_anything_in_it_is_refused(here, photos):
     (here / "notes").mkdir()
     (here / "notes" / "todo.txt").write_text("buy milk")
-    said = run(train, *THIN, "--data", photos, "--out", here / "notes", code=2)
-    assert "this folder is not empty, it holds todo.txt; choose another --out" in said
+    output = run(train, *THIN, "--data", photos, "--out", here / "notes", code=2)
+    assert "this folder is not empty, it holds todo.txt; choose another --out" in output
     assert [p.name for p in (here / "notes").iterdir()] == ["todo.txt"]
     run(train, *THIN, "--data", photos, "--out", here / "run")
     before = {p: p.read_bytes() for p in (here / "run").iterdir()}
-    said = run(train, *THIN, "--data", photos, "--out", here / "run", code=2)
+    output = run(train, *THIN, "--data", photos, "--out", here / "run", code=2)
     assert (
         f"this folder already contains a run; resume it with --resume {here / 'run'}, or choose "
-        f"another --out" in said
+        f"another --out" in output
     )
     assert {p: p.read_bytes() for p in (here / "run").iterdir()} == before
 

@@ -6,11 +6,13 @@ import torch
 from PIL import Image
 
 from tests.support.nets import save_net, thin_net, thin_spec
-from train import first_weights as start
-from train.feed import frozen_features as frozen
-from train.feed.augment import centre_crop, random_view
+from train import first_weights
+from train.feed.augment import Augmentation, centre_crop, random_view
 from train.feed.colour_statistics import Colours, measure_colours
-from train.feed.loader import EpochBatches, Views, collate, train_batches
+from train.feed.epoch_order import EpochBatches
+from train.feed.frozen_features import Extraction, pool5_features
+from train.feed.loader import train_batches
+from train.feed.views import Views, collate
 from train.recipe.config import RECIPES, TrainConfig, learning_rate
 from train.step.health import Health
 from train.step.update import sgd
@@ -21,15 +23,14 @@ from vgg_deploy.net.model import FROM_A
 NO_SHIFT = np.zeros((3, 3))
 
 
+def augmentation(side: tuple[int, int], components: np.ndarray = NO_SHIFT) -> Augmentation:
+    return Augmentation(32, side, "bilinear", components, sigma=0.1)
+
+
 def test_the_paper_recipe_is_the_papers():
     paper = RECIPES["paper"]
-    assert (paper.batch, paper.momentum, paper.weight_decay, paper.dropout, paper.lr) == (
-        256,
-        0.9,
-        5e-4,
-        0.5,
-        1e-2,
-    )
+    assert (paper.batch, paper.lr, paper.momentum) == (256, 1e-2, 0.9)
+    assert (paper.weight_decay, paper.dropout) == (5e-4, 0.5)
     assert (paper.width, paper.crop, paper.side) == (1.0, 224, (256, 256))
     assert round(370_000 * 256 / 1_281_167) == paper.epochs == 74
 
@@ -53,32 +54,33 @@ def test_the_rate_drops_after_given_epochs():
 
 
 def test_crops_are_uniform_over_valid_offsets_and_half_are_mirrored():
-    """Oracle: a picture whose pixels are their own coordinates, so that a crop tells where it was cut."""
+    """Oracle: an image whose pixels are their own coordinates, so that a crop shows its place."""
     rows, columns = np.mgrid[:40, :48]
     image = Image.fromarray(np.dstack([rows, columns, 0 * rows]).astype(np.uint8))
     rng = np.random.default_rng(0)
-    views = [
-        random_view(image, 32, (40, 40), "bilinear", NO_SHIFT, 0.1, rng).crop for _ in range(4000)
-    ]
-    tops = np.bincount([int(v[0, 0, 0]) for v in views], minlength=9)
-    mirrored = [bool(v[1, 0, 0] > v[1, 0, -1]) for v in views]
-    lefts = np.bincount([int(v[1, 0].min()) for v in views], minlength=17)
+    crops = [random_view(image, augmentation((40, 40)), rng).crop for _ in range(4000)]
+    tops = np.bincount([int(crop[0, 0, 0]) for crop in crops], minlength=9)
+    mirrored = [bool(crop[1, 0, 0] > crop[1, 0, -1]) for crop in crops]
+    lefts = np.bincount([int(crop[1, 0].min()) for crop in crops], minlength=17)
     assert len(tops) == 9 and tops.min() > 4000 / 9 * 0.8
     assert len(lefts) == 17 and lefts.min() > 4000 / 17 * 0.7
     assert 0.46 < np.mean(mirrored) < 0.54
-    assert all(
-        v.shape == (3, 32, 32) and int(v[0, -1, 0]) - int(v[0, 0, 0]) == 31 for v in views[:50]
-    )
+    for crop in crops[:50]:
+        assert crop.shape == (3, 32, 32)
+        assert int(crop[0, -1, 0]) - int(crop[0, 0, 0]) == 31
 
 
 def test_s_is_drawn_per_image_from_the_closed_range():
-    """Oracle: columns count up from 0, so a crop's step from column to column tells how much the picture was enlarged."""
+    """Oracle: rows count up by 4.
+
+    So a crop's step from row to row shows how much the image was enlarged.
+    """
     image = Image.fromarray(np.tile(4 * np.arange(40, dtype=np.uint8)[:, None], (40, 1, 3)))
     rng = np.random.default_rng(1)
     sides = []
     for _ in range(600):
-        crop = random_view(image, 32, (40, 60), "bilinear", NO_SHIFT, 0.1, rng).crop[0, 16].float()
-        sides.append(4 * 40 * 21 / abs(float(crop[26] - crop[5])))
+        row = random_view(image, augmentation((40, 60)), rng).crop[0, 16].float()
+        sides.append(4 * 40 * 21 / abs(float(row[26] - row[5])))
     assert 39 < min(sides) < 42 and 57 < max(sides) < 62
     assert 49 < np.mean(sides) < 51.5 and np.std(sides) > 5
 
@@ -88,12 +90,8 @@ def test_the_colour_shift_is_one_per_image_along_the_principal_axes():
     covariance = np.array([[3000.0, 2500, 2000], [2500, 2800, 2300], [2000, 2300, 2900]])
     components = Colours(np.zeros(3), covariance, 1).components()
     image, rng = Image.new("RGB", (32, 32)), np.random.default_rng(2)
-    shifts = np.array(
-        [
-            random_view(image, 32, (32, 32), "bilinear", components, 0.1, rng).shift
-            for _ in range(20000)
-        ]
-    )
+    drawn = augmentation((32, 32), components)
+    shifts = np.array([random_view(image, drawn, rng).shift for _ in range(20000)])
     np.testing.assert_allclose(np.cov(shifts.T), 0.01 * covariance, rtol=0.06)
     assert np.abs(shifts).max() < 40  # grey levels, not hundreds
 
@@ -101,30 +99,27 @@ def test_the_colour_shift_is_one_per_image_along_the_principal_axes():
 def test_the_mean_colour_and_its_axes(photos):
     """Oracle: Pillow and np.cov, one image at a time; images count alike whatever their size."""
     dataset = open_dataset(photos, "train")
-    found = measure_colours(dataset, threads=2)
+    colours = measure_colours(dataset, threads=2)
     means, seconds = [], []
     for i in range(len(dataset)):
         pixels = np.asarray(Image.open(dataset.path(i)).convert("RGB")).reshape(-1, 3).astype(float)
         means.append(pixels.mean(0))
         seconds.append(pixels.T @ pixels / len(pixels))
-    np.testing.assert_allclose(found.mean, np.mean(means, 0), atol=0.2)
-    np.testing.assert_allclose(
-        found.covariance,
-        np.mean(seconds, 0) - np.outer(np.mean(means, 0), np.mean(means, 0)),
-        rtol=0.02,
-        atol=20,
-    )
-    np.testing.assert_allclose(
-        found.components() @ found.components().T, found.covariance, rtol=1e-6
-    )
+    mean = np.mean(means, 0)
+    covariance = np.mean(seconds, 0) - np.outer(mean, mean)
+    np.testing.assert_allclose(colours.mean, mean, atol=0.2)
+    np.testing.assert_allclose(colours.covariance, covariance, rtol=0.02, atol=20)
+    components = colours.components()
+    np.testing.assert_allclose(components @ components.T, colours.covariance, rtol=1e-6)
     again = measure_colours(dataset, threads=1)  # from the cache
-    np.testing.assert_array_equal(again.mean, found.mean)
+    np.testing.assert_array_equal(again.mean, colours.mean)
 
 
 def test_an_epoch_takes_every_image_once_in_a_new_order():
     batches = list(EpochBatches(images=50, batch=8, epochs=2, seed=3, begin=0))
     assert len(batches) == 12
-    first, second = ([i for batch in part for _, i in batch] for part in (batches[:6], batches[6:]))
+    first = [index for batch in batches[:6] for _, index in batch]
+    second = [index for batch in batches[6:] for _, index in batch]
     assert len(set(first)) == len(set(second)) == 48
     assert first != second
     assert list(EpochBatches(50, 8, 2, seed=3, begin=7)) == batches[7:]
@@ -136,15 +131,13 @@ def test_views_do_not_depend_on_the_number_of_workers(photos):
     config = TrainConfig(arch="A", crop=32, side=(32, 64), batch=16, epochs=1)
     views = Views(dataset, config, thin_spec().preprocessing, np.eye(3) * 20)
     none, two = (list(train_batches(views, 0, workers, pin=False)) for workers in (0, 2))
-    for a, b in zip(none, two, strict=True):
-        assert (
-            torch.equal(a.crops, b.crops)
-            and torch.equal(a.shifts, b.shifts)
-            and torch.equal(a.labels, b.labels)
-        )
+    for one, other in zip(none, two, strict=True):
+        assert torch.equal(one.crops, other.crops)
+        assert torch.equal(one.shifts, other.shifts)
+        assert torch.equal(one.labels, other.labels)
 
 
-def test_an_unreadable_image_is_left_out_of_its_batch_by_name(photos_copy):
+def test_an_unreadable_image_is_skipped_in_its_batch_by_name(photos_copy):
     (photos_copy / "train" / "disc" / "000.jpeg").write_bytes(b"")
     dataset = open_dataset(photos_copy, "train")
     views = Views(
@@ -176,68 +169,68 @@ def test_weight_decay_and_momentum_are_the_papers_update():
 def test_a_deeper_net_takes_a_trained_as_layers_by_name(tmp_path):
     net_a, net_e = thin_net("A", seed=1), thin_net("E", seed=2)
     before = {name: tensor.clone() for name, tensor in net_e.state_dict().items()}
-    said = start.copy_from_a(net_e, save_net(net_a, tmp_path / "A.pt"))
+    message = first_weights.copy_from_a(net_e, save_net(net_a, tmp_path / "A.pt"))
     for name, tensor in net_e.state_dict().items():
         layer = name.split(".")[0]
-        wanted = net_a.state_dict()[name] if layer in FROM_A else before[name]
-        assert torch.equal(tensor, wanted), name
-        assert (layer in said) == (layer in FROM_A)
+        expected = net_a.state_dict()[name] if layer in FROM_A else before[name]
+        assert torch.equal(tensor, expected), name
+        assert (layer in message) == (layer in FROM_A)
 
 
-def test_a_net_that_is_no_fitting_a_is_refused(tmp_path):
+def test_a_net_that_is_not_a_matching_a_is_refused(tmp_path):
     net_d = thin_net("D")
     with pytest.raises(InputError, match="is net B; --net-a wants a trained A"):
-        start.copy_from_a(net_d, save_net(thin_net("B"), tmp_path / "B.pt"))
+        first_weights.copy_from_a(net_d, save_net(thin_net("B"), tmp_path / "B.pt"))
     with pytest.raises(InputError, match="another width, crop or classes"):
-        start.copy_from_a(net_d, save_net(thin_net("A", classes=("x", "y")), tmp_path / "A.pt"))
+        first_weights.copy_from_a(
+            net_d, save_net(thin_net("A", classes=("x", "y")), tmp_path / "A.pt")
+        )
 
 
 def test_weights_of_a_file_start_every_layer_but_a_head_of_other_classes(tmp_path):
     source, net = thin_net("D", seed=1), thin_net("D", seed=2, classes=("x", "y", "z"))
     fc8 = net.fc8.weight.clone()
-    said = start.load_what_fits(net, save_net(source, tmp_path / "D.pt"))
+    message = first_weights.load_what_fits(net, save_net(source, tmp_path / "D.pt"))
     assert torch.equal(net.fc7.weight, source.fc7.weight) and torch.equal(net.fc8.weight, fc8)
-    assert "15 layers" in said and "fc8 start random" in said
+    assert "15 layers" in message and "fc8 start random" in message
     with pytest.raises(InputError, match="conv1_2.weight .* no such layer"):
-        start.load_what_fits(thin_net("A"), tmp_path / "D.pt")
+        first_weights.load_what_fits(thin_net("A"), tmp_path / "D.pt")
 
 
-def extraction(net, on_error: str = "stop", said: list | None = None) -> frozen.Extraction:
-    lines = [] if said is None else said
-    return frozen.Extraction(net, 48, "cpu", 2, on_error, lines.append)
+def extraction(net, lines: list[str] | None = None) -> Extraction:
+    log = print if lines is None else lines.append
+    return Extraction(net, side=48, device="cpu", threads=2, on_error="stop", log=log)
 
 
 def test_cached_features_are_pool5_of_the_centre_crop(photos):
-    dataset, net, said = open_dataset(photos, "val"), thin_net("B"), []
+    dataset, net = open_dataset(photos, "val"), thin_net("B")
+    lines: list[str] = []
     for _ in range(2):  # computed, then from the cache
-        features = frozen.pool5_features(dataset, extraction(net, said=said)).values
-    assert len(said) == 1 and "24 training images are computed once" in said[0]
+        features = pool5_features(dataset, extraction(net, lines)).values
+    assert len(lines) == 1 and "24 training images are computed once" in lines[0]
     assert features.shape == (len(dataset), 32, 1, 1) and features.dtype == np.float16
     mean = torch.tensor(net.spec.preprocessing.mean).view(3, 1, 1)
     for i in (0, 5, 23):
         image = Image.open(dataset.path(i)).convert("RGB")
-        w, h = image.size
-        size = tuple(48 if v == min(w, h) else int(48 * v / min(w, h) + 0.5) for v in (w, h))
-        pixels = torch.from_numpy(
-            np.asarray(image.resize(size, Image.Resampling.BILINEAR)).transpose(2, 0, 1).copy()
-        )
+        short = min(image.size)
+        size = tuple(48 if v == short else int(48 * v / short + 0.5) for v in image.size)
+        rescaled = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+        pixels = torch.from_numpy(rescaled.transpose(2, 0, 1).copy())
         with torch.inference_mode():
-            wanted = net.trunk((centre_crop(pixels, 32).float() - mean)[None])
-        np.testing.assert_allclose(
-            features[i], wanted[0], rtol=2e-2, atol=2e-2 * float(wanted.max())
-        )
+            expected = net.trunk((centre_crop(pixels, 32).float() - mean)[None])[0]
+        tolerance = 2e-2 * float(expected.max())
+        np.testing.assert_allclose(features[i], expected, rtol=2e-2, atol=tolerance)
 
 
-def test_another_trunk_or_another_picture_makes_other_features(photos_copy):
+def test_another_trunk_or_another_image_makes_other_features(photos_copy):
     dataset = open_dataset(photos_copy, "val")
-    first = np.array(frozen.pool5_features(dataset, extraction(thin_net("B", seed=1))).values)
-    second = np.array(frozen.pool5_features(dataset, extraction(thin_net("B", seed=2))).values)
+    first = np.array(pool5_features(dataset, extraction(thin_net("B", seed=1))).values)
+    second = np.array(pool5_features(dataset, extraction(thin_net("B", seed=2))).values)
     assert np.abs(first.astype(float) - second).max() > 0.1
-    Image.new("RGB", (64, 64), (250, 10, 10)).save(
-        photos_copy / "val" / dataset.classes[0] / "000.jpeg"
-    )
+    other = photos_copy / "val" / dataset.classes[0] / "000.jpeg"
+    Image.new("RGB", (64, 64), (250, 10, 10)).save(other)
     dataset = open_dataset(photos_copy, "val")
-    changed = np.array(frozen.pool5_features(dataset, extraction(thin_net("B", seed=1))).values)
+    changed = np.array(pool5_features(dataset, extraction(thin_net("B", seed=1))).values)
     assert np.abs(first.astype(float) - changed)[0].max() > 0.01
 
 
@@ -257,35 +250,38 @@ def test_a_recipe_is_checked_when_made(change, message):
         TrainConfig(**change)
 
 
-def losses_at(health: Health, until: int, loss: float, first: int = 1) -> None:
+def add_losses(health: Health, until: int, loss: float, first: int = 1) -> None:
+    """The same loss at each step, from the first to the last."""
     for step in range(first, until + 1):
         health.after_step(step, loss)
 
 
 def test_a_net_that_stands_still_is_warned_of_once_at_update_1000():
-    said = []
-    health = Health(10, "paper-std", said.append)
-    losses_at(health, 999, 2.302)
-    assert not said
-    losses_at(health, 3000, 2.302, first=1000)
-    assert len(said) == 1
-    assert "the last 100 of 1000 updates the mean loss is 2.302; guessing gives 2.303" in said[0]
+    warnings: list[str] = []
+    health = Health(10, "paper-std", warnings.append)
+    add_losses(health, 999, 2.302)
+    assert not warnings
+    add_losses(health, 3000, 2.302, first=1000)
+    assert len(warnings) == 1
+    assert (
+        "the last 100 of 1000 updates the mean loss is 2.302; guessing gives 2.303" in warnings[0]
+    )
 
 
 def test_a_net_that_learns_is_not_warned_of_until_it_falls_back_to_guessing():
-    said = []
-    health = Health(1000, "he", said.append)
-    losses_at(health, 800, 6.9)  # sound nets stand still at first
-    losses_at(health, 3000, 6.7, first=801)
-    assert not said
-    losses_at(health, 4000, 6.907, first=3001)
-    assert len(said) == 1 and "of 4000 updates" in said[0]
+    warnings: list[str] = []
+    health = Health(1000, "he", warnings.append)
+    add_losses(health, 800, 6.9)  # sound nets stand still at first
+    add_losses(health, 3000, 6.7, first=801)
+    assert not warnings
+    add_losses(health, 4000, 6.907, first=3001)
+    assert len(warnings) == 1 and "of 4000 updates" in warnings[0]
 
 
 def test_a_resumed_run_is_judged_by_enough_updates_only():
-    said = []
-    health = Health(10, "he", said.append)
-    losses_at(health, 1000, 2.303, first=951)
-    assert not said
-    losses_at(health, 2000, 2.303, first=1001)
-    assert len(said) == 1
+    warnings: list[str] = []
+    health = Health(10, "he", warnings.append)
+    add_losses(health, 1000, 2.303, first=951)
+    assert not warnings
+    add_losses(health, 2000, 2.303, first=1001)
+    assert len(warnings) == 1

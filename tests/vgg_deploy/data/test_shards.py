@@ -26,8 +26,10 @@ from tests.support.nets import CLASSES, thin_net, thin_spec
 from tests.support.run import run
 from train.__main__ import main as train
 from train.feed.colour_statistics import measure_colours
-from train.feed.loader import Views, check_streams, train_batches
+from train.feed.loader import train_batches
 from train.feed.shard_order import Lane, ShardOrder
+from train.feed.streamed_views import check_streams
+from train.feed.views import Views
 from train.pack import main as pack
 from train.recipe.config import TrainConfig
 from train.step.update import Updater
@@ -233,7 +235,7 @@ def test_images_move_by_less_than_the_buffer_and_no_more_are_held():
             moved, held = [], []
             for position in range(lanes.length):
                 moved.append(abs(reading.index(next(lane)[0]) - position))
-                held.append(len(lane.held))
+                held.append(len(lane.waiting))
             assert max(moved) < max(spread, 1) and max(held) < max(spread, 1)
             if buffer:  # it does shuffle
                 assert np.mean(moved) > spread / 8 and max(held) > spread / 4

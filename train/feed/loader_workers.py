@@ -1,0 +1,136 @@
+"""Starts the worker processes of a loader, and explains their loss."""
+
+import atexit
+import ctypes
+import os
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import sharedctypes
+from multiprocessing.context import BaseContext
+from types import FrameType
+
+import torch
+from torch.utils.data import get_worker_info
+
+from train.feed.views import Example, TrainBatch, collate
+from vgg_deploy.errors import CheckFailed
+from vgg_deploy.worker_processes import worker_context
+
+LOST_WORKER = ("DataLoader worker", "shared memory", "ancdata")  # in PyTorch's errors
+NO_SHARED_MEMORY = "unable to allocate shared memory"
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Settings of the worker processes of one `DataLoader`.
+
+    Attributes:
+        count: Number of workers; 0 loads in this process.
+        context: How they start; None without workers.
+        start: Prepares a worker, called in it with its number.
+    """
+
+    count: int
+    context: BaseContext | None
+    start: Callable[[int], None]
+
+
+def workers_of_loader(count: int) -> Workers:
+    """Choose how the workers of a loader start, and how they meet signals.
+
+    Args:
+        count: Number of workers; 0 loads in this process.
+
+    Returns:
+        The settings, which suit every start method.
+    """
+    context = worker_context()
+    # Without a lock, unlike an Event: a worker that is killed would leave it taken
+    exiting = sharedctypes.RawValue(ctypes.c_bool, False)
+    atexit.register(_set, exiting)
+    # of more workers than cores; the plan of a run says so in plain words
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
+    return Workers(count, context if count else None, partial(_start, exiting=exiting))
+
+
+def collate_shared(examples: Sequence[Example]) -> TrainBatch:
+    """Stack a batch; in a worker, in memory that the main process sees."""
+    batch = collate(examples)
+    share_from_worker(batch)
+    return batch
+
+
+def share_from_worker(batch: TrainBatch) -> None:
+    """Move a worker's batch to memory that the main process sees.
+
+    PyTorch would do so while it sends the batch, in a thread whose errors nobody receives: with too
+    little shared memory, the main process would wait forever.
+    """
+    if get_worker_info() is None:
+        return
+    for tensor in (batch.crops, batch.shifts, batch.labels, batch.rows):
+        if tensor.numel():
+            tensor.share_memory_()  # type: ignore[no-untyped-call]  # PyTorch states none
+
+
+@contextmanager
+def explain_lost_worker(resume_command: str) -> Iterator[None]:
+    """Explain the errors of PyTorch in the block when a loader process was lost.
+
+    Args:
+        resume_command: The command that resumes the run.
+
+    Raises:
+        CheckFailed: A loader process was killed, or had too little shared memory.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError, EOFError) as error:
+        # The pipe or the shared memory of a lost process fails in many ways
+        text = str(error)
+        if isinstance(error, RuntimeError) and not any(word in text for word in LOST_WORKER):
+            raise
+        if hasattr(signal, "SIGCHLD"):
+            # PyTorch's handler would raise the same error again, at any later line
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        raise CheckFailed(_explained(text, resume_command)) from None
+
+
+def _explained(text: str, resume_command: str) -> str:
+    if NO_SHARED_MEMORY in text:
+        return (
+            "the loader processes have too little shared memory (/dev/shm; in a container, see "
+            f"docker run --shm-size); resume with fewer of them: {resume_command} --workers N"
+        )
+    return (
+        f"a loader process was killed ({text.partition('.')[0]}), perhaps for want of memory; "
+        f"resume with fewer loader processes: {resume_command} --workers N"
+    )
+
+
+def _set(exiting: ctypes.c_bool) -> None:
+    exiting.value = True
+
+
+def _start(worker: int, exiting: ctypes.c_bool) -> None:
+    """Prepare a worker: one thread, and signals that the main process alone decides about.
+
+    Ctrl-C and a scheduler's SIGTERM reach all processes of a job.
+
+    Args:
+        worker: Its number, unused.
+        exiting: In shared memory; set when the main process exits. From then on SIGTERM ends the
+            worker, because Python ends by it the processes that are left.
+    """
+
+    def end_if_exiting(signum: int, frame: FrameType | None) -> None:
+        if exiting.value:
+            os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end_if_exiting)
+    torch.set_num_threads(1)

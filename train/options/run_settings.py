@@ -1,0 +1,31 @@
+"""Defines where and how a run is computed."""
+
+from dataclasses import dataclass
+
+from train.recipe.number_ranges import DEFAULT_CHECKPOINT_EVERY
+from vgg_deploy.job import ALONE, Job
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where and how the work is done; nothing here changes the result beyond rounding.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        threads: CPU threads of this process.
+        workers: Loader processes of this process.
+        on_error: At unreadable images, "stop" or "skip".
+        compiled: Whether updates run through `torch.compile`.
+        checkpoint_every: Updates between checkpoints.
+        tensorboard: Whether tables are also written for TensorBoard.
+        job: This process among those of the job.
+    """
+
+    device: str
+    threads: int
+    workers: int
+    on_error: str
+    compiled: bool = False
+    checkpoint_every: int = DEFAULT_CHECKPOINT_EVERY
+    tensorboard: bool = False
+    job: Job = ALONE

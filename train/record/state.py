@@ -1,0 +1,57 @@
+"""Defines how far a run has come: what a checkpoint holds besides weights and the optimiser."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from train.record.tables import Row
+
+LATER_FIELDS = ("window", "window_s", "colours")  # earlier versions did not write them
+
+
+def _no_sums() -> list[float]:
+    return [0.0] * 4
+
+
+@dataclass
+class State:
+    """How far a run has come; everything here goes into last.pt.
+
+    It holds no generator's state: order, views and dropout are drawn from the seed, the epoch, the
+    image and the step.
+
+    Attributes:
+        images: Number of training images, which makes the length of an epoch.
+        step: Updates so far.
+        errors: Validation top-1 error after each epoch, in per cent.
+        rows: Of metrics.csv.
+        tally: Sums over the images of the current epoch: loss, top-1 errors, top-5 errors, images.
+        epoch_s: Seconds spent on the updates of the current epoch.
+        elapsed_s: Seconds spent on the run.
+        window: As `tally`, since the last row of steps.csv.
+        window_s: Seconds spent on the updates of `window`.
+        colours: Of the training images, as `Colours.as_json` gives them; None in checkpoints of
+            earlier versions.
+    """
+
+    images: int
+    step: int = 0
+    errors: list[float] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    tally: list[float] = field(default_factory=_no_sums)
+    epoch_s: float = 0.0
+    elapsed_s: float = 0.0
+    window: list[float] = field(default_factory=_no_sums)
+    window_s: float = 0.0
+    colours: dict[str, Any] | None = None
+
+    @classmethod
+    def from_checkpoint(cls, training: Mapping[str, Any]) -> "State":
+        """Read the state from a checkpoint's `training`, which may be an earlier version's.
+
+        Raises:
+            KeyError: If a field is missing.
+        """
+        names = [entry.name for entry in fields(cls)]
+        saved = [name for name in names if name in training or name not in LATER_FIELDS]
+        return cls(**{name: training[name] for name in saved})

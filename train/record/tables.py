@@ -1,0 +1,73 @@
+"""Writes the tables of a run: metrics.csv, one row per epoch, and steps.csv."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from vgg_deploy.errors import InputError
+from vgg_deploy.files import write_text
+
+Row = dict[str, float]  # values by column
+
+COLUMNS = (  # of metrics.csv
+    "epoch", "step", "lr", "train_loss", "train_top1_error_pct", "train_top5_error_pct",
+    "val_top1_error_pct", "val_top5_error_pct", "images_per_s", "elapsed_s", "val_images",
+)  # fmt: skip
+LATER_COLUMNS = ("val_images",)  # empty in the first rows of runs that an earlier version started
+STEP_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_top1_error_pct", "images_per_s")
+
+
+def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write a whole table."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def append_row(path: Path, columns: tuple[str, ...], row: Mapping[str, object]) -> None:
+    """Append one row.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        csv.DictWriter(file, columns).writerow(row)
+
+
+def count_rows(path: Path) -> int:
+    """The number of rows; 0 if there is no table.
+
+    Raises:
+        InputError: If the table cannot be read.
+    """
+    if not os.path.lexists(path):
+        return 0
+    if not path.is_file():
+        raise InputError(f"{path}: is not a regular file; remove it")
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return sum(1 for _ in csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}); remove it, --resume writes it again"
+        ) from None
+
+
+def rows_up_to(path: Path, step: int) -> list[dict[str, str]]:
+    """The rows of steps.csv up to a step, without those that were not written to their end."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        return [row for row in csv.DictReader(file) if _is_whole(row) and int(row["step"]) <= step]
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    """Whether a row was written to its end: a power cut may leave half a line, or zeros.
+
+    `csv.DictReader` fills missing values with None, and keeps values without a column under None.
+    """
+    return None not in row.values() and None not in row and row["step"].isdecimal()
