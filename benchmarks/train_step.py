@@ -277,7 +277,7 @@ def compared(
     return row
 
 
-def profile(name: str, problem: Problem, rows: ResultRows) -> None:
+def profile(name: str, problem: Problem, results: ResultRows) -> None:
     """Add one step's time by operation with its input shapes, and by kernel."""
     step = step_of(name, problem)
     warmed(step, problem.device)
@@ -295,9 +295,9 @@ def profile(name: str, problem: Problem, rows: ResultRows) -> None:
     kernels = [event for event in recorded.key_averages() if event.device_type != on_cpu]
     for event in sorted(operations, key=clock, reverse=True)[:OPERATIONS]:
         shapes = str(event.input_shapes)[:160]
-        rows.add(profile_row(name, problem, "operation", event, clock(event), shapes))
+        results.add(profile_row(name, problem, "operation", event, clock(event), shapes))
     for event in sorted(kernels, key=clock, reverse=True)[:KERNELS]:
-        rows.add(profile_row(name, problem, "kernel", event, clock(event), ""))
+        results.add(profile_row(name, problem, "kernel", event, clock(event), ""))
 
 
 def profile_row(
@@ -329,7 +329,7 @@ def default_variants(device: str) -> list[str]:
 
 
 def measured(
-    problem: Problem, names: list[str], rounds: int, calls: int, found: ResultRows
+    problem: Problem, names: list[str], rounds: int, calls: int, results: ResultRows
 ) -> None:
     """Add a row for every variant, or a note that it failed."""
     partner = plain(problem, False)
@@ -337,11 +337,11 @@ def measured(
     for name in names:
         torch._dynamo.reset()  # or the second compiled net counts as a recompilation of the first
         try:
-            found.add(compared(name, problem, partner, rounds, calls))
-            print("measured:", json.dumps(found.rows[-1]), flush=True)
+            results.add(compared(name, problem, partner, rounds, calls))
+            print("measured:", json.dumps(results.rows[-1]), flush=True)
         except Exception as error:  # one variant that fails must not lose the others
             what = f"{problem.arch} {name} {problem.precision}: {failure(error)}"
-            found.note(f"- not measured: {what}")
+            results.note(f"- not measured: {what}")
             print("failed:", what, flush=True)
         if problem.device == "cuda":
             torch.cuda.empty_cache()
@@ -419,18 +419,18 @@ def main(
     if profiled:
         kind, title, table = "train_profile", "GPU time of an update", PROFILE_TABLE
     title = f"{title} of {archs}, batch {batch}, crop {crop}, {card}"
-    found = ResultRows(out / f"{kind}_{device}.csv", title, table)
+    results = ResultRows(out / f"{kind}_{device}.csv", title, table)
     for arch in archs.split(","):
         for precision in precisions.split(","):
             problem = Problem(arch, width, crop, batch, device, precision)
             if profiled:
                 for name in names:
-                    profile(name, problem, found)
+                    profile(name, problem, results)
             else:
-                measured(problem, names, rounds, calls, found)
+                measured(problem, names, rounds, calls, results)
     environment = json.dumps(describe_environment(available_cores()), indent=2)
-    found.note(f"\n```json\n{environment}\n```")
-    print(found.markdown())
+    results.note(f"\n```json\n{environment}\n```")
+    print(results.markdown())
 
 
 if __name__ == "__main__":
