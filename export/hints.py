@@ -7,6 +7,8 @@ HINTS = {
     "threads": "lower --threads",
     "killed": "lower --threads and run again",
     "crop": "if the net was trained at crop 32, add --crop 32",
-    "profiles": "build it with these --scales, --max-batch and the --data whose aspect ratios it must take",
+    "profiles": (
+        "build it with these --scales, --max-batch and the --data whose aspect ratios it must take"
+    ),
     "head": "train a head on them: python -m train --weights FILE --freeze-features --data FOLDER",
 }

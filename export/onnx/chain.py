@@ -1,10 +1,13 @@
 """A straight line of ONNX nodes, each fed by the one before."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 from onnx import helper
 
-Argument = str | np.ndarray | int | float | list[int]  # an input or an attribute of a node
+Input = str | np.ndarray  # the name of a value, or an array to store
+Attribute = int | float | list[int]
 
 
 class NodeChain:
@@ -22,33 +25,37 @@ class NodeChain:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, np.ndarray] = {}
 
-    def add(self, op: str, name: str, output: str | None = None, **arguments: Argument) -> None:
+    def add(
+        self,
+        op: str,
+        name: str,
+        inputs: Mapping[str, Input] | None = None,
+        attributes: Mapping[str, Attribute] | None = None,
+        output: str | None = None,
+    ) -> None:
         """Append a node.
 
         Args:
             op: ONNX operator.
             name: Of the node.
-            output: Name of its output; by default `<name>.out`.
-            **arguments: An array becomes a stored input `<name>.<key>`. A string is the name of
-                an input. Everything else is an attribute.
+            inputs: By key, after the last output. An array is stored as `<name>.<key>`.
+            attributes: Of the operator.
+            output: Name of the node's output; by default `<name>.out`.
         """
-        inputs = [self.value]
-        attributes: dict[str, Argument] = {}
-        for key, argument in arguments.items():
-            if isinstance(argument, np.ndarray):
-                self.weights[f"{name}.{key}"] = argument
-                inputs.append(f"{name}.{key}")
-            elif isinstance(argument, str):
-                inputs.append(argument)
+        values = [self.value]
+        for key, value in (inputs or {}).items():
+            if isinstance(value, str):
+                values.append(value)
             else:
-                attributes[key] = argument
+                self.weights[f"{name}.{key}"] = value
+                values.append(f"{name}.{key}")
         self.value = output or f"{name}.out"
-        self.nodes.append(helper.make_node(op, inputs, [self.value], name, **attributes))
+        self.nodes.append(_node(op, name, values, self.value, attributes or {}))
 
     def cast(self, dtype: np.dtype, name: str) -> None:
         """Continue in another type, if it is another."""
         if dtype != self.dtype:
-            self.add("Cast", name, to=helper.np_dtype_to_tensor_dtype(dtype))
+            self.add("Cast", name, attributes={"to": helper.np_dtype_to_tensor_dtype(dtype)})
             self.dtype = dtype
 
     def add_dequantized(
@@ -67,10 +74,17 @@ class NodeChain:
         """
         arrays = {"quantized": quantized, "scale": scale, "zero_point": zero_point}
         self.weights.update({f"{name}.{key}": array for key, array in arrays.items()})
-        inputs = [f"{name}.{key}" for key in arrays]
-        attributes: dict[str, Argument] = {"axis": 0} if scale.ndim else {}
+        attributes = {"axis": 0} if scale.ndim else {}
         output = f"{name}.out"
-        self.nodes.append(
-            helper.make_node("DequantizeLinear", inputs, [output], name, **attributes)
-        )
+        inputs = [f"{name}.{key}" for key in arrays]
+        self.nodes.append(_node("DequantizeLinear", name, inputs, output, attributes))
         return output
+
+
+def _node(
+    op: str, name: str, inputs: list[str], output: str, attributes: Mapping[str, Attribute]
+) -> onnx.NodeProto:
+    node = helper.make_node(op, inputs, [output], name)
+    for key, value in sorted(attributes.items()):
+        node.attribute.append(helper.make_attribute(key, value))
+    return node

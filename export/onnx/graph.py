@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from export.onnx.chain import NodeChain
+from export.onnx.chain import Attribute, Input, NodeChain
 from export.quantize.convolve import bias_of, layers_of, padding_of
 from export.quantize.rounding import LAST, Mapping, Quantization, quantize_weight, weight_scales
 from export.settings.precision import FLOAT, Precision
@@ -77,14 +77,14 @@ class _NetWriter:
         """
         mean = _per_channel(artifact.spec.preprocessing.mean).astype(np.float32)
         if artifact.input == "uint8":
-            self.chain.add("Cast", "to_float", to=TensorProto.FLOAT)
+            self.chain.add("Cast", "to_float", attributes={"to": TensorProto.FLOAT})
         if artifact.input != "normalised":
-            self.chain.add("Sub", "subtract_mean", mean=mean)
+            self.chain.add("Sub", "subtract_mean", {"mean": mean})
             return
         scale = (255 * _per_channel(USUAL_STD)).astype(np.float32)
         offset = (255 * _per_channel(USUAL_MEAN) - mean.astype(np.float64)).astype(np.float32)
-        self.chain.add("Mul", "denormalise", std=scale)
-        self.chain.add("Add", "move_mean", offset=offset)
+        self.chain.add("Mul", "denormalise", {"std": scale})
+        self.chain.add("Add", "move_mean", {"offset": offset})
 
     def write_layers(self, layers: list[tuple[str, nn.Module]]) -> None:
         """All layers from conv1_1 to fc8."""
@@ -96,8 +96,8 @@ class _NetWriter:
     def write_posterior(self) -> None:
         """Softmax of the spatial mean of the scores (section 3.2 of the paper)."""
         axes = np.array([2, 3], np.int64)
-        self.chain.add("ReduceMean", "mean_score", axes=axes, keepdims=0)
-        self.chain.add("Softmax", "softmax", output="posterior", axis=1)
+        self.chain.add("ReduceMean", "mean_score", {"axes": axes}, {"keepdims": 0})
+        self.chain.add("Softmax", "softmax", attributes={"axis": 1}, output="posterior")
 
     def kept_convolutions(self, net: VGG) -> list[str]:
         """Convolutions in another type than the precision's."""
@@ -116,13 +116,25 @@ class _NetWriter:
             case nn.ReLU():
                 self.chain.add("Relu", name)
             case nn.MaxPool2d():
-                kernel, strides = [layer.kernel_size] * 2, [layer.stride] * 2
-                self.chain.add("MaxPool", name, kernel_shape=kernel, strides=strides, ceil_mode=0)
+                self._write_pool(name, layer)
             case nn.LocalResponseNorm():
                 self._write_lrn(name, layer)
             case _:
                 kind = type(layer).__name__
                 raise TypeError(f"layer {name} is a {kind}, which no VGG of Table 1 has")
+
+    def _write_pool(self, name: str, layer: nn.MaxPool2d) -> None:
+        side, stride = layer.kernel_size, layer.stride
+        assert isinstance(side, int) and isinstance(stride, int)  # a VGG's windows are square
+        self.chain.add(
+            "MaxPool",
+            name,
+            attributes={
+                "kernel_shape": [side, side],
+                "strides": [stride, stride],
+                "ceil_mode": 0,
+            },
+        )
 
     def _write_lrn(self, name: str, layer: nn.LocalResponseNorm) -> None:
         """In float32, because squares overflow half precision.
@@ -131,7 +143,14 @@ class _NetWriter:
         """
         self.chain.cast(FLOAT, f"{name}.to_float")
         self.chain.add(
-            "LRN", name, alpha=layer.alpha, beta=layer.beta, bias=layer.k, size=layer.size
+            "LRN",
+            name,
+            attributes={
+                "alpha": layer.alpha,
+                "beta": layer.beta,
+                "bias": layer.k,
+                "size": layer.size,
+            },
         )
 
     def _write_convolution(self, name: str, layer: nn.Conv2d) -> None:
@@ -151,7 +170,7 @@ class _NetWriter:
         self.chain.cast(dtype, f"{name}.to_{dtype.name}")
         weight = _array(layer.weight).astype(dtype, copy=False)
         bias = _array(bias_of(layer)).astype(dtype, copy=False)
-        self.chain.add("Conv", name, output, weight=weight, bias=bias, **_geometry(layer))
+        self.chain.add("Conv", name, {"weight": weight, "bias": bias}, _geometry(layer), output)
 
     def _write_quantized_convolution(self, name: str, layer: nn.Conv2d, mapping: Mapping) -> None:
         """What TensorRT takes as an 8-bit convolution.
@@ -166,7 +185,7 @@ class _NetWriter:
         zero_point = np.zeros(scales.shape, stored.dtype)
         dequantized = self.chain.add_dequantized(f"{name}.weight", stored, scales, zero_point)
         bias = _array(bias_of(layer)).astype(self.precision.trunk, copy=False)
-        self.chain.add("Conv", name, weight=dequantized, bias=bias, **_geometry(layer))
+        self.chain.add("Conv", name, {"weight": dequantized, "bias": bias}, _geometry(layer))
 
     def _quantize_ahead_of_pool(self, following: list[tuple[str, nn.Module]]) -> None:
         """Quantize the input of the next convolution here, if it is quantized."""
@@ -180,14 +199,12 @@ class _NetWriter:
         if self.chain.dtype != mapping.format.dtype:
             self.chain.cast(trunk, f"{conv}.to_{trunk.name}")
             self._quantize(conv, mapping)
-        scale, zero_point = _parameters(mapping, trunk)
-        name = f"{conv}.dequantize"
-        self.chain.add("DequantizeLinear", name, scale=scale, zero_point=zero_point)
+        self.chain.add("DequantizeLinear", f"{conv}.dequantize", _parameters(mapping, trunk))
         self.chain.dtype = trunk
 
     def _quantize(self, conv: str, mapping: Mapping) -> None:
-        scale, zero_point = _parameters(mapping, self.chain.dtype)
-        self.chain.add("QuantizeLinear", f"{conv}.quantize", scale=scale, zero_point=zero_point)
+        parameters = _parameters(mapping, self.chain.dtype)
+        self.chain.add("QuantizeLinear", f"{conv}.quantize", parameters)
         self.chain.dtype = mapping.format.dtype
 
 
@@ -195,8 +212,8 @@ def _with_interface(chain: NodeChain, artifact: Artifact, net: VGG) -> onnx.Grap
     """The nodes with their input and outputs."""
     classes = len(net.spec.classes)
     pixels = TensorProto.UINT8 if artifact.input == "uint8" else TensorProto.FLOAT
-    image = ["batch", 3, "height", "width"]
-    score_map = ["batch", classes, "map_height", "map_width"]
+    image: list[str | int | None] = ["batch", 3, "height", "width"]
+    score_map: list[str | int | None] = ["batch", classes, "map_height", "map_width"]
     return helper.make_graph(
         chain.nodes,
         f"vgg-{net.spec.arch}",
@@ -213,13 +230,15 @@ def _per_channel(values: tuple[float, float, float]) -> np.ndarray:
     return np.array(values).reshape(1, 3, 1, 1)
 
 
-def _parameters(mapping: Mapping, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+def _parameters(mapping: Mapping, dtype: np.dtype) -> dict[str, Input]:
     """Scale and zero point of rank 0.
 
     TensorRT accepts a scale of shape (1,) silently and then computes in floats.
     """
-    scale = np.array(mapping.scale, dtype)
-    return scale, np.array(mapping.zero_point, mapping.format.dtype)
+    return {
+        "scale": np.array(mapping.scale, dtype),
+        "zero_point": np.array(mapping.zero_point, mapping.format.dtype),
+    }
 
 
 def _array(parameter: Tensor) -> np.ndarray:
@@ -227,7 +246,7 @@ def _array(parameter: Tensor) -> np.ndarray:
     return array
 
 
-def _geometry(layer: nn.Conv2d) -> dict[str, list[int]]:
+def _geometry(layer: nn.Conv2d) -> dict[str, Attribute]:
     vertical, horizontal = padding_of(layer)
     return {
         "kernel_shape": list(layer.kernel_size),

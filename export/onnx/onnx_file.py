@@ -53,9 +53,7 @@ def write_onnx(path: Path, graph: Graph) -> None:
     outer.CopyFrom(graph.model)
     outer.ClearField("graph")
     inner = graph.model.graph.SerializeToString()
-    heads = [
-        _tensor_head(name, array).SerializeToString() for name, array in graph.weights.items()
-    ]
+    heads = [_tensor_head(name, array).SerializeToString() for name, array in graph.weights.items()]
     sizes = [
         len(head) + _field_size(TENSOR_RAW_DATA, array.nbytes)
         for head, array in zip(heads, graph.weights.values(), strict=True)

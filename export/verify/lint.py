@@ -166,7 +166,9 @@ def _types(nodes: _Nodes) -> Iterator[str]:
                 types.add(int(tensor.data_type))
         if types != {TensorProto.FLOAT}:
             names = sorted(TensorProto.DataType.Name(t) for t in types)
-            yield f"{node.name}: computes in {' and '.join(names)}, expected FLOAT in every precision"
+            yield (
+                f"{node.name}: computes in {' and '.join(names)}, expected FLOAT in every precision"
+            )
 
 
 def _saturation(nodes: _Nodes, folder: Path) -> Iterator[str]:
