@@ -157,16 +157,16 @@ def layer_as(
     """
     if not isinstance(layer, nn.Conv2d):
         return run_layer(layer, images)
-    weight = layer.weight.detach()
+    weight = layer.weight.detach().numpy()
     if mapping is not None:
         images = rounded_input(images, mapping)
-        scales = weight_scales(weight.numpy(), precision, per_channel)
+        scales = weight_scales(weight, precision, per_channel)
     parts = []
     for rows in _chunks(layer.out_channels):
         if mapping is None:
-            stored = rounded_to_trunk(weight[rows], precision)
+            stored = rounded_to_trunk(layer.weight[rows], precision)
         else:
-            stored = _stored_weight(weight[rows].numpy(), scales, rows, precision)
+            stored = _stored_weight(weight[rows], scales, rows, precision)
         bias = rounded_to_trunk(bias_of(layer)[rows], precision)
         parts.append(convolve(images, stored, bias, padding_of(layer)))
     return torch.cat(parts, 1)

@@ -53,21 +53,21 @@ class BuiltEngine:
     manifest: EngineManifest
 
 
-class _Network(NamedTuple):
+class _ParsedFile(NamedTuple):
     """An ONNX file as TensorRT parsed it. TensorRT has no types of its own.
 
     Attributes:
         trt: TensorRT's module.
         log: Of `collecting_logger`.
         builder: An IBuilder.
-        definition: An INetworkDefinition.
+        network: An INetworkDefinition.
         parser: An OnnxParser; it owns the weights of the network and must live as long.
     """
 
     trt: ModuleType
     log: Any
     builder: Any
-    definition: Any
+    network: Any
     parser: Any
 
 
@@ -96,11 +96,11 @@ def build_engine(
     targets = pick_targets(flavour, flavour.load(), wanted_targets, artifact.precision)
     released = path.with_suffix(f".{flavour.name}.engine")
     log(f"building {released} for {', '.join(targets)}{_last_time(released)}")
-    network = _parse(path, flavour)
-    convolutions = convolution_types(network.trt, network.definition)
+    parsed = _parse(path, flavour)
+    convolutions = convolution_types(parsed.trt, parsed.network)
     check_types(convolutions, artifact.precision, kept, released)
     start = time.monotonic()
-    plan = _build(network, flavour, profiles, targets, released.name)
+    plan = _build(parsed, flavour, profiles, targets, released.name)
     seconds = time.monotonic() - start
     with whole_file(released) as partial:
         partial.write_bytes(plan)
@@ -110,10 +110,10 @@ def build_engine(
             version=flavour.version(),
             targets=targets,
             profiles=tuple(profiles),
-            inputs=_inputs(network.definition),
-            outputs=_outputs(network.definition),
+            inputs=_inputs(parsed.network),
+            outputs=_outputs(parsed.network),
             convolutions=convolutions,
-            activation_bytes=_activation_bytes(network.log),
+            activation_bytes=_activation_bytes(parsed.log),
             build_seconds=round(seconds, 2),
             sha256=sha256(partial),
             bytes=partial.stat().st_size,
@@ -179,20 +179,20 @@ def check_types(found: dict[str, str], precision: str, kept: tuple[str, ...], pa
         )
 
 
-def _parse(path: Path, flavour: Flavour) -> _Network:
+def _parse(path: Path, flavour: Flavour) -> _ParsedFile:
     trt = flavour.load()
     log = collecting_logger(trt)
     builder = trt.Builder(log)
     strongly_typed = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
-    definition = builder.create_network(1 << int(strongly_typed))  # the bit depends on the version
-    parser = trt.OnnxParser(definition, log)
+    network = builder.create_network(1 << int(strongly_typed))  # the bit depends on the version
+    parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(path)):
         raise CheckFailed(f"{path}: TensorRT does not read it ({errors_of(log)})")
-    return _Network(trt, log, builder, definition, parser)
+    return _ParsedFile(trt, log, builder, network, parser)
 
 
 def _build(
-    network: _Network,
+    parsed: _ParsedFile,
     flavour: Flavour,
     profiles: list[Profile],
     targets: tuple[str, ...],
@@ -203,23 +203,23 @@ def _build(
     Raises:
         CheckFailed: If TensorRT fails or warns of an error.
     """
-    config = _config(network, flavour, profiles, targets)
+    config = _config(parsed, flavour, profiles, targets)
     with elapsed(f"building {name}"):
-        plan = network.builder.build_serialized_network(network.definition, config)
-    warnings = [text for severity, text in network.log.lines if severity == "WARNING"]
+        plan = parsed.builder.build_serialized_network(parsed.network, config)
+    warnings = [text for severity, text in parsed.log.lines if severity == "WARNING"]
     fatal = [text for text in warnings if any(words in text for words in FATAL_WARNINGS)]
     if plan is None or fatal:
-        reason = "; ".join(fatal) or errors_of(network.log)
+        reason = "; ".join(fatal) or errors_of(parsed.log)
         raise CheckFailed(f"{name}: {_explained(reason)}")
     _keep_timing(config, flavour)
     return plan
 
 
 def _config(
-    network: _Network, flavour: Flavour, profiles: list[Profile], targets: tuple[str, ...]
+    parsed: _ParsedFile, flavour: Flavour, profiles: list[Profile], targets: tuple[str, ...]
 ) -> Any:
-    trt = network.trt
-    config = network.builder.create_builder_config()
+    trt, builder = parsed.trt, parsed.builder
+    config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # on by default; float32 means float32 here
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if flavour.name == "rtx":
@@ -231,7 +231,7 @@ def _config(
         times = file.read_bytes() if file.is_file() else b""
         config.set_timing_cache(config.create_timing_cache(times), False)
     for shapes in profiles:
-        profile = network.builder.create_optimization_profile()
+        profile = builder.create_optimization_profile()
         least, tuned, largest = ((s.batch, 3, s.height, s.width) for s in shapes)
         profile.set_shape("image", least, tuned, largest)
         config.add_optimization_profile(profile)

@@ -46,13 +46,25 @@ PROFILES = [Profile(InputShape(1, 32, 32), InputShape(2, 64, 80), InputShape(4, 
 # Which class a variable of the code holds, by file
 HOLDS = {
     "export/tensorrt/build.py": {
-        "builder": "Builder", "network": "INetworkDefinition", "parser": "OnnxParser", "config": "IBuilderConfig", "wanted": "IOptimizationProfile",
-        "layer": "ILayer", "before": "ILayer", "image": "ITensor", "tensor": "ITensor",
+        "builder": "Builder",
+        "parsed.builder": "Builder",
+        "network": "INetworkDefinition",
+        "parser": "OnnxParser",
+        "config": "IBuilderConfig",
+        "profile": "IOptimizationProfile",
+        "layer": "ILayer",
+        "before": "ILayer",
+        "image": "ITensor",
+        "tensor": "ITensor",
     },
     "export/tensorrt/targets.py": {},
     "vgg_deploy/exported/trt_packages.py": {},
-    "vgg_deploy/runtimes/tensorrt.py": {"context": "IExecutionContext", "self.engine": "ICudaEngine", "loader": "Runtime"},
-}  # fmt: skip
+    "vgg_deploy/runtimes/tensorrt.py": {
+        "context": "IExecutionContext",
+        "self.engine": "ICudaEngine",
+        "loader": "Runtime",
+    },
+}
 RTX_ONLY = {
     ("module", "ComputeCapability"),
     ("IBuilderConfig", "num_compute_capabilities"),
