@@ -1,7 +1,7 @@
 """What vgg-export writes, as records that check themselves.
 
 The defaults of the command line are the defaults of these records. The module imports nothing
-heavy, so that `vgg-export --help` is quick; the names stand beside their tables' keys in a test.
+heavy, so that `vgg-export --help` is quick. A test compares the names with the tables' keys.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""ncnn's files: every net and form, what their check catches, what is refused before ncnn sees it."""
+"""ncnn's files: nets and forms, what their check catches, what is refused before ncnn reads it."""
 
 import importlib.util
 import json
@@ -86,9 +86,12 @@ def test_the_readings_of_lrn_differ(tmp_path):
 
 
 def test_the_text_is_what_ncnn_documents():
-    """Worked out by hand for one layer of each kind; 5=1 makes pools drop a rest, 9=1 is the ReLU."""
+    """Worked out by hand for one layer of each kind.
+
+    5=1 makes pools drop a rest, 9=1 is the ReLU.
+    """
     lines = ncnn_graph(thin_net("A-LRN").spec, "float32").text.splitlines()
-    # input, mean, 8 + 3 convolutions, LRN, 5 pools, split (which makes two values), average, softmax
+    # input, mean, 8 + 3 convolutions, LRN, 5 pools, split (into two values), average, softmax
     assert lines[:2] == ["7767517", "22 23"]
     assert lines[3] == "Bias subtract_mean 1 1 image subtract_mean.out 0=3"
     assert lines[4:7] == [

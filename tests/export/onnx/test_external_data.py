@@ -294,7 +294,7 @@ def test_triton_gets_both(exported, tmp_path):
 
 
 def test_a_repository_leaves_the_released_file_alone(tmp_path):
-    """Its permissions stay, a symbolic link is copied as a file, and other labels bring a warning."""
+    """Permissions stay, a symbolic link is copied as a file, and other labels bring a warning."""
     path = export(tmp_path, external=False).path
     path.chmod(0o600)
     link = tmp_path / "links" / path.name

@@ -120,7 +120,7 @@ def exported(request, tmp_path_factory):
     (folder / "photos").mkdir()
     for i in range(6):
         picture("disc", rng).save(folder / "photos" / f"{i}.png")
-    wanted = ExportOptions(
+    options = ExportOptions(
         ("fp32", "fp16", "bf16", "int8", "fp8", "int8-cpu"),
         keep=("conv1_1",),
         calibration=folder / "photos",
@@ -128,7 +128,7 @@ def exported(request, tmp_path_factory):
     files = export_onnx(
         save_net(thin_net(request.param), folder / "net.pt"),
         folder,
-        wanted,
+        options,
         None,
         1,
         lambda text: None,
@@ -381,16 +381,16 @@ def test_the_nearest_profile_is_picked(engine):
 
 @needs_rtx
 def test_scales_below_the_crop_are_refused(exported):
-    wanted = EngineOptions("rtx", (), (16,), 4, "per-scale", None)
+    options = EngineOptions("rtx", sides=(16,), max_batch=4)
     with pytest.raises(InputError, match="--scales 16: below the crop 32"):
-        build_engines([exported["fp16"]], RTX, wanted, lambda text: None)
+        build_engines([exported["fp16"]], RTX, options, lambda text: None)
 
 
 @needs_rtx
 def test_files_that_are_no_export_of_ours(tmp_path):
     for name, content in (("text.onnx", b"hello"), ("empty.onnx", b"")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match="vgg-export --onnx"):
+        with pytest.raises(InputError, match="export it with vgg-export"):
             build_engine(tmp_path / name, RTX, PROFILES, (), lambda text: None)
     with pytest.raises(InputError, match="no such file"):
         build_engine(tmp_path / "gone.onnx", RTX, PROFILES, (), lambda text: None)
