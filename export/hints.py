@@ -1,4 +1,4 @@
-"""What to do about errors of the core, in the options of vgg-export."""
+"""Says what to do about errors of the core, in the options of vgg-export."""
 
 HINTS = {
     "data": "check --calibration or --data",

@@ -1,4 +1,4 @@
-"""The manifest of an exported ONNX file: what was written, from what, and how it was checked."""
+"""Describes an exported ONNX file in its manifest: its source, its checks, its quantization."""
 
 import json
 from dataclasses import asdict

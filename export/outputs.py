@@ -1,4 +1,4 @@
-"""The tables that vgg-export shows, and export.json, which lists the files for other commands."""
+"""Shows the tables of vgg-export, and lists its files in export.json for other commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of the files that an export wrote, and of those that failed."""
+"""Records the files that an export wrote, and those that failed."""
 
 from dataclasses import dataclass
 from pathlib import Path

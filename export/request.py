@@ -1,4 +1,4 @@
-"""The options of vgg-export as one record, and which of them contradict each other."""
+"""Collects the options of vgg-export in one record, and refuses contradictions."""
 
 from dataclasses import dataclass
 from pathlib import Path

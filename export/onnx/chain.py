@@ -1,4 +1,4 @@
-"""A straight line of ONNX nodes, each fed by the one before."""
+"""Appends ONNX nodes in a straight line, each fed by the one before."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What a quantized file costs: its scores against the float32 net's, on held-out images."""
+"""Measures and judges what a quantized file costs: its scores against the float32 net's."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""How far the activations of a net reach on real images, and where to clip them."""
+"""Measures how far a net's activations reach on real images, and chooses where to clip them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Which layers suffer: the error that quantizing one convolution alone causes."""
+"""Measures which layers suffer: the error that quantizing one convolution alone causes."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Which GPUs an engine is for, and which precisions they run."""
+"""Chooses the GPUs that an engine is for, by the precisions that they run."""
 
 from types import ModuleType
 

@@ -1,4 +1,4 @@
-"""onnx's own check of a graph."""
+"""Runs onnx's own check of a graph."""
 
 from pathlib import Path
 
