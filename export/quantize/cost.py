@@ -119,7 +119,7 @@ def _why_broken(
     reference_best: np.ndarray,
     error: float,
 ) -> str:
-    """Why nobody can use these scores; empty if they can be used.
+    """Why these scores are useless; empty if they are not.
 
     Args:
         scores: (N, classes) of the file.

@@ -388,9 +388,12 @@ def test_scales_below_the_crop_are_refused(exported):
 
 @needs_rtx
 def test_files_that_are_no_export_of_ours(tmp_path):
-    for name, content in (("text.onnx", b"hello"), ("empty.onnx", b"")):
+    for name, content, message in (
+        ("text.onnx", b"hello", "not an ONNX file .*export it with vgg-export"),
+        ("empty.onnx", b"", "not a model .*export it again"),
+    ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match="export it with vgg-export"):
+        with pytest.raises(InputError, match=message):
             build_engine(tmp_path / name, RTX, PROFILES, (), lambda text: None)
     with pytest.raises(InputError, match="no such file"):
         build_engine(tmp_path / "gone.onnx", RTX, PROFILES, (), lambda text: None)
