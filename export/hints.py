@@ -1,4 +1,4 @@
-"""What to do about errors of the core, in the options of vgg-export."""
+"""Says what to do about errors of the core, in the options of vgg-export."""
 
 HINTS = {
     "data": "check --calibration or --data",
@@ -7,6 +7,8 @@ HINTS = {
     "threads": "lower --threads",
     "killed": "lower --threads and run again",
     "crop": "if the net was trained at crop 32, add --crop 32",
-    "profiles": "build it with these --scales, --max-batch and the --data whose aspect ratios it must take",
+    "profiles": (
+        "build it with these --scales, --max-batch and the --data whose aspect ratios it must take"
+    ),
     "head": "train a head on them: python -m train --weights FILE --freeze-features --data FOLDER",
 }

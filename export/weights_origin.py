@@ -1,4 +1,4 @@
-"""What vgg-export was told of weights that do not say it themselves, and what it assumed instead."""
+"""Describes what foreign weights do not say of themselves: what was stated, and what is assumed."""
 
 import hashlib
 from pathlib import Path
@@ -11,9 +11,20 @@ from vgg_deploy.net.spec import NetSpec, numbered
 def source_lines(
     source: Path, spec: NetSpec, classes: ClassList | None, assumed: Assumed | None
 ) -> list[str]:
-    """What is assumed of a source, a line each; none for a checkpoint with class ids."""
-    way_out = "state another with --mean, --std, --channel-order"
-    lines = assumed.lines(str(source), way_out) if assumed else []
+    """What is assumed of a source.
+
+    Args:
+        source: The file, for messages.
+        spec: Of its net.
+        classes: As listed by the user.
+        assumed: For foreign weights.
+
+    Returns:
+        Sentences; none for a checkpoint with class ids.
+    """
+    lines = []
+    if assumed:
+        lines += assumed.lines(str(source), "state another with --mean, --std, --channel-order")
     if class_order(spec, classes) == "numbered":
         lines.append(
             f"{source}: names no classes, so they are numbered from 0 in the order of its scores; "
@@ -23,7 +34,7 @@ def source_lines(
 
 
 def class_order(spec: NetSpec, classes: ClassList | None) -> str:
-    """Who says in which order the classes are: "class list", "source", or nobody: "numbered"."""
+    """Where the order of the classes is from: "class list", "source", or "numbered" if neither."""
     if classes:
         return "class list"
     return "numbered" if spec.classes == numbered(len(spec.classes)) else "source"
@@ -32,7 +43,7 @@ def class_order(spec: NetSpec, classes: ClassList | None) -> str:
 def recorded(
     source: Path, spec: NetSpec, classes: ClassList | None, assumed: Assumed | None
 ) -> dict[str, object]:
-    """The same for the manifest."""
+    """The same as `source_lines`, for the manifest."""
     record: dict[str, object] = {"class_order": class_order(spec, classes)}
     if assumed:
         record["source_input"] = f"{assumed.input} ({assumed.input_from})"
@@ -43,7 +54,12 @@ def recorded(
 
 
 def weights_identity(source_sha256: str, assumed: Assumed | None) -> str:
-    """Hex digest of all that decides a net's scores: its file, and the input assumed for it."""
+    """Hex digest of all that decides a net's scores.
+
+    Args:
+        source_sha256: Of its file.
+        assumed: The input that is assumed for foreign weights.
+    """
     if assumed is None:
         return source_sha256
     return hashlib.sha256(f"{source_sha256} {assumed.input}".encode()).hexdigest()

@@ -1,6 +1,8 @@
 """Shows errors of the core as click does, and parses options that several commands have."""
 
 import sys
+from collections.abc import Sequence
+from importlib.metadata import version
 from typing import IO, Any
 
 import click
@@ -65,3 +67,61 @@ def parse_channels(ctx: click.Context, param: click.Parameter, text: str | None)
             f"{text!r} is not three numbers; write R,G,B such as 0.485,0.456,0.406"
         ) from None
     return red, green, blue
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names of a comma-separated list, each once, in their order.
+
+    Example:
+        >>> split_names("fc8, conv1_1,fc8,")
+        ('fc8', 'conv1_1')
+    """
+    names = (part.strip() for part in text.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def split_known_names(text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """As `split_names`, for a list whose names are known.
+
+    Args:
+        text: Comma-separated names.
+        known: All names that exist.
+
+    Raises:
+        click.BadParameter: For another name.
+
+    Example:
+        >>> split_known_names("fp16,fp32", ("fp32", "fp16"))
+        ('fp16', 'fp32')
+    """
+    names = split_names(text)
+    for name in names:
+        if name not in known:
+            raise click.BadParameter(f"{name!r} is unknown; choose from {', '.join(known)}")
+    return names
+
+
+def split_whole_numbers(text: str, example: str, least: int | None = None) -> tuple[int, ...]:
+    """Numbers of a comma-separated list, each once, ascending.
+
+    Args:
+        text: Comma-separated whole numbers.
+        example: A valid list, for the message.
+        least: Smallest number that is allowed.
+
+    Raises:
+        click.BadParameter: For anything else.
+
+    Example:
+        >>> split_whole_numbers("384,256,384", "256,384,512")
+        (256, 384)
+    """
+    try:
+        numbers = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not a list of whole numbers; write {example}"
+        ) from None
+    if least is not None and numbers[0] < least:
+        raise click.BadParameter(f"{numbers[0]} is below {least}")
+    return numbers

@@ -1,7 +1,8 @@
-"""A net as an ONNX graph: one node a layer, named after it, sizes dynamic.
+"""Writes a net as an ONNX graph: one node per layer, named after it, with dynamic sizes.
 
-The graph is written layer by layer rather than traced: a VGG is a straight line of seven kinds of layer, so this gives
-full control of names, types and memory. The tests hold it against torch.onnx.export's graph of the same net.
+The graph is written layer by layer rather than traced. A VGG is a straight line of seven kinds of
+layer, so this gives full control of names, types and memory. The tests compare it with
+torch.onnx.export's graph of the same net.
 """
 
 from typing import NamedTuple
@@ -9,8 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from torch import nn
+from torch import Tensor, nn
 
+from export.onnx.chain import Attribute, Input, NodeChain
+from export.quantize.convolve import bias_of, layers_of, padding_of
 from export.quantize.rounding import LAST, Mapping, Quantization, quantize_weight, weight_scales
 from export.settings.precision import FLOAT, Precision
 from vgg_deploy.exported.metadata import KEPT, KEY, Artifact
@@ -27,222 +30,226 @@ class Graph(NamedTuple):
     weights: dict[str, np.ndarray]  # initialisers by name
 
 
-class _Line:
-    """Nodes in a row, each fed by the one before."""
-
-    def __init__(self, value: str):
-        self.value, self.dtype, self.nodes, self.weights = value, FLOAT, [], {}
-
-    def add(self, op: str, name: str, output: str | None = None, **given) -> None:
-        """Append `op`; arrays among `given` become inputs `<name>.<key>`, strings inputs, everything else attributes."""
-        arrays = {
-            f"{name}.{key}": value for key, value in given.items() if isinstance(value, np.ndarray)
-        }
-        inputs = [
-            value if isinstance(value, str) else f"{name}.{key}"
-            for key, value in given.items()
-            if isinstance(value, str | np.ndarray)
-        ]
-        attributes = {
-            key: value for key, value in given.items() if not isinstance(value, str | np.ndarray)
-        }
-        self.weights.update(arrays)
-        output = output or f"{name}.out"
-        self.nodes.append(helper.make_node(op, [self.value, *inputs], [output], name, **attributes))
-        self.value = output
-
-    def cast(self, dtype: np.dtype, name: str) -> None:
-        """Go on in another type, if it is another."""
-        if dtype != self.dtype:
-            self.add("Cast", name, to=helper.np_dtype_to_tensor_dtype(dtype))
-            self.dtype = dtype
-
-    def dequantized(self, name: str, **arrays: np.ndarray) -> str:
-        """A stored 8-bit array as a value of its own, beside the row."""
-        self.weights.update({f"{name}.{key}": value for key, value in arrays.items()})
-        axis = {"axis": 0} if arrays["scale"].ndim else {}
-        self.nodes.append(
-            helper.make_node(
-                "DequantizeLinear",
-                [f"{name}.{key}" for key in arrays],
-                [f"{name}.out"],
-                name,
-                **axis,
-            )
-        )
-        return f"{name}.out"
-
-
 def onnx_graph(
     net: VGG, artifact: Artifact, precision: Precision, quantization: Quantization | None = None
 ) -> Graph:
-    """Input `image` (N, 3, H, W); outputs `posterior` (N, classes) and `score_map` (N, classes, h, w), float32.
+    """Write a net in a precision.
 
-    Args: quantization, for a precision that has one.
+    Args:
+        net: In evaluation mode.
+        artifact: Description of the file, with the form of its input.
+        precision: What the graph computes in.
+        quantization: For a precision that has one.
+
+    Returns:
+        The graph. Input `image` (N, 3, H, W); outputs `posterior` (N, classes) and `score_map`
+        (N, classes, h, w), float32.
     """
-    line = _Line("image")
-    _input(line, artifact)
-    layers = [
-        (name, module)
-        for name, module in net.named_children()
-        if not isinstance(module, nn.Dropout)
-    ]
-    mappings = quantization.mappings(precision) if quantization else {}
-    for i, (name, module) in enumerate(layers):
-        following = next((n for n, m in layers[i:] if isinstance(m, nn.Conv2d)), None)
-        if isinstance(module, nn.MaxPool2d) and precision.fused and following in mappings:
-            _quantize(line, following, mappings[following])
-        match module:
-            case nn.Conv2d() if name in mappings and name != LAST:
-                _quantized_conv(
-                    line, name, module, precision, mappings[name], quantization.per_channel
-                )
-            case nn.Conv2d():
-                if name in mappings:
-                    _rounded(line, name, precision, mappings[name])
-                _conv(
-                    line,
-                    name,
-                    module,
-                    FLOAT if name == LAST else precision.trunk,
-                    "score_map" if name == LAST else None,
-                )
-            case nn.ReLU():
-                line.add("Relu", name)
-            case nn.MaxPool2d():
-                line.add(
-                    "MaxPool",
-                    name,
-                    kernel_shape=[module.kernel_size] * 2,
-                    strides=[module.stride] * 2,
-                    ceil_mode=0,
-                )
-            case nn.LocalResponseNorm():  # ONNX divides alpha by the size, as torch does; squares overflow half precision
-                line.cast(FLOAT, f"{name}.to_float")
-                line.add(
-                    "LRN",
-                    name,
-                    alpha=module.alpha,
-                    beta=module.beta,
-                    bias=module.k,
-                    size=module.size,
-                )
-            case _:
-                raise TypeError(
-                    f"layer {name} is a {type(module).__name__}, which no VGG of Table 1 has"
-                )
-    line.add("ReduceMean", "mean_score", axes=np.array([2, 3], np.int64), keepdims=0)
-    line.add("Softmax", "softmax", output="posterior", axis=1)
-
-    classes = len(net.spec.classes)
-    pixels = TensorProto.UINT8 if artifact.input == "uint8" else TensorProto.FLOAT
-    graph = helper.make_graph(
-        line.nodes,
-        f"vgg-{net.spec.arch}",
-        [helper.make_tensor_value_info("image", pixels, ["batch", 3, "height", "width"])],
-        [
-            helper.make_tensor_value_info("posterior", TensorProto.FLOAT, ["batch", classes]),
-            helper.make_tensor_value_info(
-                "score_map", TensorProto.FLOAT, ["batch", classes, "map_height", "map_width"]
-            ),
-        ],
-    )
+    writer = _NetWriter(precision, quantization)
+    writer.write_input(artifact)
+    writer.write_layers(layers_of(net))
+    writer.write_posterior()
     model = helper.make_model(
-        graph,
+        _with_interface(writer.chain, artifact, net),
         opset_imports=[helper.make_opsetid("", precision.opset)],
         ir_version=IR_VERSION,
         producer_name="vgg-deploy",
     )
-    quantized = {name for name in mappings if name != LAST}
-    kept = (
-        [name for name, module in layers if isinstance(module, nn.Conv2d) and name not in quantized]
-        if quantization
-        else [LAST]
-    )
+    kept = writer.kept_convolutions(net)
     helper.set_model_props(model, {KEY: artifact.to_json(), KEPT: ",".join(kept)})
-    return Graph(model, line.weights)
+    return Graph(model, writer.chain.weights)
 
 
-def _input(line: _Line, artifact: Artifact) -> None:
-    """From what the caller feeds to RGB 0-255 minus the mean; zero padding then means the mean, as in training."""
-    mean = np.array(artifact.spec.preprocessing.mean, np.float32).reshape(1, 3, 1, 1)
-    if artifact.input == "uint8":
-        line.add("Cast", "to_float", to=TensorProto.FLOAT)
-    if artifact.input == "normalised":
-        usual_mean, usual_std = (np.array(v).reshape(1, 3, 1, 1) for v in (USUAL_MEAN, USUAL_STD))
-        line.add("Mul", "denormalise", std=(255 * usual_std).astype(np.float32))
-        line.add(
-            "Add",
-            "move_mean",
-            offset=(255 * usual_mean - mean.astype(np.float64)).astype(np.float32),
+class _NetWriter:
+    """Appends the layers of a net to a chain of nodes."""
+
+    def __init__(self, precision: Precision, quantization: Quantization | None):
+        self.chain = NodeChain("image", FLOAT)
+        self.precision = precision
+        self.is_quantized = quantization is not None
+        self.mappings = quantization.mappings(precision) if quantization else {}
+        self.per_channel = quantization is None or quantization.per_channel
+
+    def write_input(self, artifact: Artifact) -> None:
+        """From what the caller feeds to RGB 0-255 minus the mean.
+
+        Zero padding then means the mean, as in training.
+        """
+        mean = _per_channel(artifact.spec.preprocessing.mean).astype(np.float32)
+        if artifact.input == "uint8":
+            self.chain.add("Cast", "to_float", attributes={"to": TensorProto.FLOAT})
+        if artifact.input != "normalised":
+            self.chain.add("Sub", "subtract_mean", {"mean": mean})
+            return
+        scale = (255 * _per_channel(USUAL_STD)).astype(np.float32)
+        offset = (255 * _per_channel(USUAL_MEAN) - mean.astype(np.float64)).astype(np.float32)
+        self.chain.add("Mul", "denormalise", {"std": scale})
+        self.chain.add("Add", "move_mean", {"offset": offset})
+
+    def write_layers(self, layers: list[tuple[str, nn.Module]]) -> None:
+        """All layers from conv1_1 to fc8."""
+        for i, (name, layer) in enumerate(layers):
+            if isinstance(layer, nn.MaxPool2d) and self.precision.fused:
+                self._quantize_ahead_of_pool(layers[i:])
+            self._write_layer(name, layer)
+
+    def write_posterior(self) -> None:
+        """Softmax of the spatial mean of the scores (section 3.2 of the paper)."""
+        axes = np.array([2, 3], np.int64)
+        self.chain.add("ReduceMean", "mean_score", {"axes": axes}, {"keepdims": 0})
+        self.chain.add("Softmax", "softmax", attributes={"axis": 1}, output="posterior")
+
+    def kept_convolutions(self, net: VGG) -> list[str]:
+        """Convolutions in another type than the precision's."""
+        if not self.is_quantized:
+            return [LAST]
+        return [
+            name
+            for name, layer in layers_of(net)
+            if isinstance(layer, nn.Conv2d) and (name == LAST or name not in self.mappings)
+        ]
+
+    def _write_layer(self, name: str, layer: nn.Module) -> None:
+        match layer:
+            case nn.Conv2d():
+                self._write_convolution(name, layer)
+            case nn.ReLU():
+                self.chain.add("Relu", name)
+            case nn.MaxPool2d():
+                self._write_pool(name, layer)
+            case nn.LocalResponseNorm():
+                self._write_lrn(name, layer)
+            case _:
+                kind = type(layer).__name__
+                raise TypeError(f"layer {name} is a {kind}, which no VGG of Table 1 has")
+
+    def _write_pool(self, name: str, layer: nn.MaxPool2d) -> None:
+        side, stride = layer.kernel_size, layer.stride
+        assert isinstance(side, int) and isinstance(stride, int)  # a VGG's windows are square
+        self.chain.add(
+            "MaxPool",
+            name,
+            attributes={
+                "kernel_shape": [side, side],
+                "strides": [stride, stride],
+                "ceil_mode": 0,
+            },
         )
-    else:
-        line.add("Sub", "subtract_mean", mean=mean)
+
+    def _write_lrn(self, name: str, layer: nn.LocalResponseNorm) -> None:
+        """In float32, because squares overflow half precision.
+
+        ONNX divides alpha by the size of the window, as torch does.
+        """
+        self.chain.cast(FLOAT, f"{name}.to_float")
+        self.chain.add(
+            "LRN",
+            name,
+            attributes={
+                "alpha": layer.alpha,
+                "beta": layer.beta,
+                "bias": layer.k,
+                "size": layer.size,
+            },
+        )
+
+    def _write_convolution(self, name: str, layer: nn.Conv2d) -> None:
+        mapping = self.mappings.get(name)
+        if name == LAST:
+            if mapping:
+                self._round_input(name, mapping)
+            self._write_float_convolution(name, layer, FLOAT, output="score_map")
+        elif mapping:
+            self._write_quantized_convolution(name, layer, mapping)
+        else:
+            self._write_float_convolution(name, layer, self.precision.trunk)
+
+    def _write_float_convolution(
+        self, name: str, layer: nn.Conv2d, dtype: np.dtype, output: str | None = None
+    ) -> None:
+        self.chain.cast(dtype, f"{name}.to_{dtype.name}")
+        weight = _array(layer.weight).astype(dtype, copy=False)
+        bias = _array(bias_of(layer)).astype(dtype, copy=False)
+        self.chain.add("Conv", name, {"weight": weight, "bias": bias}, _geometry(layer), output)
+
+    def _write_quantized_convolution(self, name: str, layer: nn.Conv2d, mapping: Mapping) -> None:
+        """What TensorRT takes as an 8-bit convolution.
+
+        QuantizeLinear and DequantizeLinear at the input, DequantizeLinear at the stored weight,
+        and a bias in the trunk's type.
+        """
+        self._round_input(name, mapping)
+        weight = _array(layer.weight)
+        scales = weight_scales(weight, self.precision, self.per_channel)
+        stored = quantize_weight(weight, scales, self.precision)
+        zero_point = np.zeros(scales.shape, stored.dtype)
+        dequantized = self.chain.add_dequantized(f"{name}.weight", stored, scales, zero_point)
+        bias = _array(bias_of(layer)).astype(self.precision.trunk, copy=False)
+        self.chain.add("Conv", name, {"weight": dequantized, "bias": bias}, _geometry(layer))
+
+    def _quantize_ahead_of_pool(self, following: list[tuple[str, nn.Module]]) -> None:
+        """Quantize the input of the next convolution here, if it is quantized."""
+        conv = next((name for name, layer in following if isinstance(layer, nn.Conv2d)), None)
+        if conv in self.mappings:
+            self._quantize(conv, self.mappings[conv])
+
+    def _round_input(self, conv: str, mapping: Mapping) -> None:
+        """QuantizeLinear, unless it stands ahead of the pool, and DequantizeLinear."""
+        trunk = self.precision.trunk
+        if self.chain.dtype != mapping.format.dtype:
+            self.chain.cast(trunk, f"{conv}.to_{trunk.name}")
+            self._quantize(conv, mapping)
+        self.chain.add("DequantizeLinear", f"{conv}.dequantize", _parameters(mapping, trunk))
+        self.chain.dtype = trunk
+
+    def _quantize(self, conv: str, mapping: Mapping) -> None:
+        parameters = _parameters(mapping, self.chain.dtype)
+        self.chain.add("QuantizeLinear", f"{conv}.quantize", parameters)
+        self.chain.dtype = mapping.format.dtype
 
 
-def _conv(line: _Line, name: str, module: nn.Conv2d, dtype: np.dtype, output: str | None) -> None:
-    line.cast(dtype, f"{name}.to_{dtype.name}")
-    weight, bias = (_array(p).astype(dtype, copy=False) for p in (module.weight, module.bias))
-    line.add("Conv", name, output, weight=weight, bias=bias, **_geometry(module))
-
-
-def _quantized_conv(
-    line: _Line,
-    name: str,
-    module: nn.Conv2d,
-    precision: Precision,
-    mapping: Mapping,
-    per_channel: bool,
-) -> None:
-    """Q and DQ at the input, DQ at the stored weight, a bias in the trunk's type: what TensorRT takes as an 8-bit convolution."""
-    _rounded(line, name, precision, mapping)
-    weight = _array(module.weight)
-    scales = weight_scales(weight, precision, per_channel)
-    held = quantize_weight(weight, scales, precision)
-    dequantized = line.dequantized(
-        f"{name}.weight",
-        quantized=held,
-        scale=scales,
-        zero_point=np.zeros(scales.shape, held.dtype),
+def _with_interface(chain: NodeChain, artifact: Artifact, net: VGG) -> onnx.GraphProto:
+    """The nodes with their input and outputs."""
+    classes = len(net.spec.classes)
+    pixels = TensorProto.UINT8 if artifact.input == "uint8" else TensorProto.FLOAT
+    image: list[str | int | None] = ["batch", 3, "height", "width"]
+    score_map: list[str | int | None] = ["batch", classes, "map_height", "map_width"]
+    return helper.make_graph(
+        chain.nodes,
+        f"vgg-{net.spec.arch}",
+        [helper.make_tensor_value_info("image", pixels, image)],
+        [
+            helper.make_tensor_value_info("posterior", TensorProto.FLOAT, ["batch", classes]),
+            helper.make_tensor_value_info("score_map", TensorProto.FLOAT, score_map),
+        ],
     )
-    line.add(
-        "Conv",
-        name,
-        weight=dequantized,
-        bias=_array(module.bias).astype(precision.trunk, copy=False),
-        **_geometry(module),
-    )
 
 
-def _rounded(line: _Line, conv: str, precision: Precision, mapping: Mapping) -> None:
-    """Q and DQ of a convolution's input."""
-    if line.dtype != mapping.format.dtype:  # else its Q stands ahead of the pool
-        line.cast(precision.trunk, f"{conv}.to_{precision.trunk.name}")
-        _quantize(line, conv, mapping)
-    scale, zero_point = _parameters(mapping, precision.trunk)
-    line.add("DequantizeLinear", f"{conv}.dequantize", scale=scale, zero_point=zero_point)
-    line.dtype = precision.trunk
+def _per_channel(values: tuple[float, float, float]) -> np.ndarray:
+    """(1, 3, 1, 1) float64."""
+    return np.array(values).reshape(1, 3, 1, 1)
 
 
-def _quantize(line: _Line, conv: str, mapping: Mapping) -> None:
-    """The Q of a convolution's input."""
-    scale, zero_point = _parameters(mapping, line.dtype)
-    line.add("QuantizeLinear", f"{conv}.quantize", scale=scale, zero_point=zero_point)
-    line.dtype = mapping.format.dtype
+def _parameters(mapping: Mapping, dtype: np.dtype) -> dict[str, Input]:
+    """Scale and zero point of rank 0.
 
-
-def _parameters(mapping: Mapping, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and zero point of rank 0: TensorRT takes a scale of shape (1,) without a word and computes in floats."""
-    return np.array(mapping.scale, dtype), np.array(mapping.zero_point, mapping.format.dtype)
-
-
-def _array(parameter: nn.Parameter) -> np.ndarray:
-    return parameter.detach().cpu().contiguous().numpy()
-
-
-def _geometry(module: nn.Conv2d) -> dict:
+    TensorRT accepts a scale of shape (1,) silently and then computes in floats.
+    """
     return {
-        "kernel_shape": module.kernel_size,
-        "pads": [*module.padding, *module.padding],
-        "strides": module.stride,
+        "scale": np.array(mapping.scale, dtype),
+        "zero_point": np.array(mapping.zero_point, mapping.format.dtype),
+    }
+
+
+def _array(parameter: Tensor) -> np.ndarray:
+    array: np.ndarray = parameter.detach().cpu().contiguous().numpy()
+    return array
+
+
+def _geometry(layer: nn.Conv2d) -> dict[str, Attribute]:
+    vertical, horizontal = padding_of(layer)
+    return {
+        "kernel_shape": list(layer.kernel_size),
+        "pads": [vertical, horizontal, vertical, horizontal],
+        "strides": list(layer.stride),
     }

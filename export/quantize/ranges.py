@@ -1,45 +1,53 @@
-"""How far the activations of a net reach on real pictures, and where to clip them."""
+"""Measures how far a net's activations reach on real images, and chooses where to clip them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.quantize.convolve import convolve
+from export.quantize.convolve import convolutions_of, layers_of, net_input, run_layer
 from export.quantize.rounding import input_mapping, rounded_input
+from export.settings.export_options import METHOD_NAMES
 from export.settings.precision import Precision
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.model import VGG
 
 BINS = 2048
-PERCENTILE = 99.99  # of all inputs of a layer, zeros among them
+PERCENTILE = 99.99  # of all inputs of a layer, including zeros
 LEVELS = 128  # that entropy compares a histogram with: int8's magnitudes
-METHODS = ("max", "percentile", "mse", "entropy")
 
 
 @dataclass
 class Range:
-    """What was seen at one convolution."""
+    """Magnitudes seen at one convolution.
 
-    input_max: float = 0.0  # largest magnitude
-    output_max: float = 0.0  # largest magnitude, before ReLU
-    top: float = 0.0  # upper edge of the last bin
-    counts: np.ndarray = field(
-        default_factory=lambda: np.zeros(BINS, np.int64)
-    )  # of input magnitudes in equal bins from 0 to `top`
+    Attributes:
+        input_max: Largest magnitude of the input.
+        output_max: Largest magnitude of the output, before ReLU.
+        top: Upper edge of the last bin.
+        counts: (BINS,) int64 of input magnitudes, in equal bins from 0 to `top`.
+    """
+
+    input_max: float = 0.0
+    output_max: float = 0.0
+    top: float = 0.0
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
     def add(self, values: Tensor) -> None:
-        """Count a batch of inputs; the bins widen by whole powers of two where they must."""
+        """Count a batch of inputs. Where they exceed the bins, the bins double in width.
+
+        Raises:
+            InputError: If a value is not finite.
+        """
         magnitudes = values.abs()
-        largest = _finite(magnitudes)
+        largest = _finite_max(magnitudes)
         self.input_max = max(self.input_max, largest)
         self.top = self.top or largest
         while largest > self.top:
-            self.counts = np.concatenate(
-                [self.counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2, np.int64)]
-            )
+            pairs = self.counts.reshape(-1, 2).sum(1)
+            self.counts = np.concatenate([pairs, np.zeros(BINS // 2, np.int64)])
             self.top *= 2
         if self.top > 0:
             self.counts += torch.histc(magnitudes, BINS, 0, self.top).numpy().astype(np.int64)
@@ -47,112 +55,156 @@ class Range:
             self.counts[0] += magnitudes.numel()
 
     def centres(self) -> np.ndarray:
-        """(BINS,) float64, the magnitudes that the counts stand for; the first is 0, where ReLU puts most."""
-        centres = (np.arange(BINS) + 0.5) * self.top / BINS
+        """(BINS,) float64, the magnitudes that the counts stand for.
+
+        The first is 0, where ReLU puts most values.
+        """
+        centres: np.ndarray = (np.arange(BINS) + 0.5) * self.top / BINS
         centres[0] = 0
         return centres
 
 
 @torch.inference_mode()
-def measure_ranges(net: VGG, batches: Iterator[np.ndarray]) -> dict[str, Range]:
-    """Inputs and outputs of every convolution, one picture after the other. Args: batches, (N, 3, H, W) uint8 RGB."""
-    mean = torch.tensor(net.spec.preprocessing.mean).view(1, 3, 1, 1)
-    ranges = {name: Range() for name, layer in net.named_children() if isinstance(layer, nn.Conv2d)}
-    for picture in (picture for batch in batches for picture in batch):
-        images = torch.from_numpy(picture[None]).float() - mean
-        for name, layer in net.named_children():
-            if not isinstance(layer, nn.Conv2d):
-                images = layer(images)
-                continue
-            ranges[name].add(images)
-            images = convolve(images, layer.weight, layer.bias, layer.padding)
-            ranges[name].output_max = max(ranges[name].output_max, _finite(images.abs()))
+def measure_ranges(net: VGG, batches: Iterable[np.ndarray]) -> dict[str, Range]:
+    """Ranges of inputs and outputs of every convolution, one image after the other.
+
+    Args:
+        net: In evaluation mode.
+        batches: (N, 3, H, W) uint8 RGB.
+
+    Returns:
+        The ranges by convolution, in running order.
+
+    Raises:
+        InputError: If an activation is not finite.
+    """
+    ranges = {name: Range() for name in convolutions_of(net)}
+    for batch in batches:
+        for image in batch:
+            _add_image(ranges, net, image)
     return ranges
 
 
-def clip(ranges: dict[str, Range], method: str, precision: Precision) -> dict[str, float]:
-    """Thresholds of every convolution, by one of METHODS.
+def _add_image(ranges: dict[str, Range], net: VGG, image: np.ndarray) -> None:
+    values = net_input(image[None], net.spec)
+    for name, layer in layers_of(net):
+        if not isinstance(layer, nn.Conv2d):
+            values = run_layer(layer, values)
+            continue
+        seen = ranges[name]
+        seen.add(values)
+        values = run_layer(layer, values)
+        seen.output_max = max(seen.output_max, _finite_max(values.abs()))
 
-    max keeps everything; percentile clips the rest above PERCENTILE; mse takes the threshold of the least squared error;
-    entropy the one of the least Kullback-Leibler divergence, for int8.
+
+def clip(ranges: dict[str, Range], method: str, precision: Precision) -> dict[str, float]:
+    """Choose the threshold of every convolution: larger inputs are clipped to it.
+
+    Args:
+        ranges: By convolution, of `measure_ranges`.
+        method: One of METHOD_NAMES. "max" keeps everything; "percentile" clips what is above
+            PERCENTILE; "mse" takes the threshold of the least squared error; "entropy" takes the
+            threshold of the least Kullback-Leibler divergence, for int8.
+        precision: One that is quantized.
+
+    Returns:
+        Largest magnitude of the input that is kept, by convolution.
+
+    Raises:
+        InputError: If a convolution saw only zeros, or entropy is chosen for a floating-point
+            format.
     """
-    if method == "entropy" and precision.activations.dtype.kind not in "iu":
+    if method == "entropy" and precision.activation_format.dtype.kind not in "iu":
+        others = [name for name in METHOD_NAMES if name != "entropy"]
         raise InputError(
-            f"--calibration-method entropy: compares with evenly spaced levels, {precision.name} has none; choose max, percentile or mse"
+            f"--calibration-method entropy: compares with evenly spaced levels, {precision.name} "
+            f"has none; choose {', '.join(others[:-1])} or {others[-1]}"
         )
-    thresholds = {}
-    for name, seen in ranges.items():
-        if seen.input_max == 0:
-            raise InputError(
-                f"{name}: saw only zeros during calibration, so it has no range; calibrate with real pictures, or keep it: --keep {name}"
-            )
-        match method:
-            case "max":
-                thresholds[name] = seen.input_max
-            case "percentile":
-                below = np.cumsum(seen.counts) >= seen.counts.sum() * PERCENTILE / 100
-                thresholds[name] = min(
-                    seen.input_max, seen.top * (int(np.argmax(below)) + 1) / BINS
-                )
-            case "mse":
-                thresholds[name] = _least_squares(name, seen, precision)
-            case "entropy":
-                thresholds[name] = _least_divergence(seen)
-    return thresholds
+    return {name: _threshold(name, seen, method, precision) for name, seen in ranges.items()}
+
+
+def _threshold(name: str, seen: Range, method: str, precision: Precision) -> float:
+    if seen.input_max == 0:
+        raise InputError(
+            f"{name}: saw only zeros during calibration, so it has no range; "
+            f"calibrate with real images, or keep it: --keep {name}"
+        )
+    match method:
+        case "max":
+            return seen.input_max
+        case "percentile":
+            return _percentile(seen)
+        case "mse":
+            return _least_squares(name, seen, precision)
+        case "entropy":
+            return _least_divergence(seen)
+    raise ValueError(f"method {method!r} is not one of {', '.join(METHOD_NAMES)}")
+
+
+def _percentile(seen: Range) -> float:
+    reached = np.cumsum(seen.counts) >= seen.counts.sum() * PERCENTILE / 100
+    first = int(np.argmax(reached))
+    return min(seen.input_max, seen.top * (first + 1) / BINS)
 
 
 def _least_squares(name: str, seen: Range, precision: Precision) -> float:
     centres = torch.from_numpy(seen.centres())
     counts = torch.from_numpy(seen.counts).double()
     candidates = seen.input_max * np.linspace(0.02, 1, 99)
-    errors = [
-        float(
-            (
-                counts
-                * (rounded_input(centres.float(), input_mapping(name, t, precision)) - centres) ** 2
-            ).sum()
-        )
-        for t in candidates
-    ]
+    errors = []
+    for threshold in candidates:
+        rounded = rounded_input(centres.float(), input_mapping(name, threshold, precision))
+        errors.append(float((counts * (rounded - centres) ** 2).sum()))
     return float(candidates[int(np.argmin(errors))])
 
 
 def _least_divergence(seen: Range) -> float:
-    """Migacz, 8-bit inference with TensorRT (GTC 2017): clip where LEVELS levels describe the clipped histogram best.
+    """Clip where LEVELS levels describe the clipped histogram best.
 
-    Zeros are left out: any format holds them exactly, and after ReLU they would drown the rest.
+    Source: Migacz, 8-bit inference with TensorRT (GTC 2017). Zeros are left out: any format holds
+    them exactly, and after ReLU they would outnumber the rest.
     """
     counts = seen.counts.astype(np.float64)
     counts[0] = 0
-    best, threshold = np.inf, seen.input_max
+    least, threshold = np.inf, seen.input_max
     for bins in range(LEVELS, BINS + 1, 8):
-        clipped = counts[:bins].copy()
-        clipped[-1] += counts[bins:].sum()
-        level = np.arange(bins) * LEVELS // bins
-        filled = clipped > 0
-        totals, members = (
-            np.bincount(level, counts[:bins], LEVELS),
-            np.bincount(level, filled, LEVELS),
-        )
-        spread = np.where(filled, (totals / np.maximum(members, 1))[level], 0)
-        if spread.sum() == 0:
-            continue
-        p, q = clipped / clipped.sum(), spread / spread.sum()
-        shown = (p > 0) & (q > 0)
-        divergence = (
-            float((p[shown] * np.log(p[shown] / q[shown])).sum())
-            if not (p[~shown] > 0).any()
-            else np.inf
-        )
-        if divergence < best:
-            best, threshold = divergence, min(seen.input_max, seen.top * bins / BINS)
+        divergence = _divergence(counts, bins)
+        if divergence < least:
+            least, threshold = divergence, min(seen.input_max, seen.top * bins / BINS)
     return threshold
 
 
-def _finite(magnitudes: Tensor) -> float:
+def _divergence(counts: np.ndarray, bins: int) -> float:
+    """Kullback-Leibler divergence of a clipped histogram from its description by LEVELS levels.
+
+    Args:
+        counts: (BINS,) float64.
+        bins: Number of bins that are kept. What is above is counted in the last of them.
+
+    Returns:
+        Infinity where the levels give no probability to a bin that has some.
+    """
+    clipped = counts[:bins].copy()
+    clipped[-1] += counts[bins:].sum()
+    level = np.arange(bins) * LEVELS // bins
+    filled = clipped > 0
+    totals = np.bincount(level, counts[:bins], LEVELS)
+    members = np.bincount(level, filled, LEVELS)
+    spread = np.where(filled, (totals / np.maximum(members, 1))[level], 0)
+    if spread.sum() == 0:
+        return np.inf
+    p, q = clipped / clipped.sum(), spread / spread.sum()
+    both = (p > 0) & (q > 0)
+    if (p[~both] > 0).any():
+        return np.inf
+    return float((p[both] * np.log(p[both] / q[both])).sum())
+
+
+def _finite_max(magnitudes: Tensor) -> float:
     largest = float(magnitudes.max())
     if not np.isfinite(largest):
         raise InputError(
-            "the net's activations are not finite, so it cannot be exported below float32; check its weights and its input"
+            "the net's activations are not finite, so it cannot be exported below float32; "
+            "check its weights and its input"
         )
     return largest

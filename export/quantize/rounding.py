@@ -1,4 +1,4 @@
-"""Rounding to 8 bits: how weights and activations are mapped, in NumPy for files and in PyTorch to see what it costs."""
+"""Rounds weights and activations to 8 bits, in NumPy for files and in PyTorch to check them."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -8,43 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.quantize.convolve import convolve
+from export.quantize.convolve import bias_of, convolve, layers_of, padding_of, run_layer
 from export.settings.precision import Format, Precision
 from vgg_deploy.net.model import VGG
 
-FIRST, LAST = (
-    "conv1_1",
-    "fc8",
-)  # the only one that sees negative values; the one whose scores decide, never quantized
-SMALLEST_SCALE = (
-    2.0**-20
-)  # half precision still holds it to 6 %; what is smaller than 127 of it hardly counts
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """Which convolutions of a net are quantized, and how far their inputs reach."""
-
-    thresholds: dict[
-        str, float
-    ]  # convolution -> largest magnitude of its input that is kept; others are clipped to it
-    per_channel: bool = True  # one weight scale an output channel, else one a layer
-    last_input: float | None = (
-        None  # the same of LAST, whose input alone is rounded where the precision is fused
-    )
-
-    def mappings(self, precision: Precision) -> dict[str, "Mapping"]:
-        """How the inputs of convolutions are held."""
-        reach = (
-            self.thresholds
-            if self.last_input is None
-            else {**self.thresholds, LAST: self.last_input}
-        )
-        return {
-            name: input_mapping(name, threshold, precision) for name, threshold in reach.items()
-        }
-
-
+FIRST = "conv1_1"  # the only convolution whose input has negative values
+LAST = "fc8"  # never quantized, because its scores decide
+SMALLEST_SCALE = 2.0**-20  # half precision still represents it to 6 %; 127 of it hardly count
 CHUNK = 512  # output channels whose weights are converted at a time
 
 
@@ -56,54 +26,92 @@ class Mapping(NamedTuple):
     format: Format
 
 
+@dataclass(frozen=True)
+class Quantization:
+    """Which convolutions of a net are quantized, and how far their inputs reach.
+
+    Attributes:
+        thresholds: Largest magnitude of the input that is kept, by convolution; larger ones are
+            clipped to it.
+        per_channel: Whether weights have one scale per output channel, else one per layer.
+        last_input: The threshold of LAST where the precision is fused; only its input is rounded.
+    """
+
+    thresholds: dict[str, float]
+    per_channel: bool = True
+    last_input: float | None = None
+
+    def mappings(self, precision: Precision) -> dict[str, Mapping]:
+        """How the inputs of convolutions are rounded, by convolution."""
+        thresholds = dict(self.thresholds)
+        if self.last_input is not None:
+            thresholds[LAST] = self.last_input
+        return {
+            name: input_mapping(name, threshold, precision)
+            for name, threshold in thresholds.items()
+        }
+
+
 def input_mapping(conv: str, threshold: float, precision: Precision) -> Mapping:
-    """How a convolution's input is held: symmetric; an unsigned format has its zero below or, for FIRST, in the middle."""
-    format = precision.activations
-    centred = format.dtype.kind == "u" and conv == FIRST
-    scale = threshold / (format.largest // 2 if centred else format.largest)
-    return Mapping(
-        float(precision.trunk.type(max(scale, SMALLEST_SCALE))), 128 if centred else 0, format
-    )
+    """How the input of a convolution is rounded.
+
+    The mapping is symmetric. An unsigned format has its zero at the lower end or, for FIRST, in
+    the middle.
+
+    Args:
+        conv: Name of the convolution.
+        threshold: Largest magnitude of its input that is kept.
+        precision: One that is quantized.
+    """
+    format = precision.activation_format
+    is_centred = format.dtype.kind == "u" and conv == FIRST
+    scale = threshold / (format.largest // 2 if is_centred else format.largest)
+    scale_as_stored = float(precision.trunk.type(max(scale, SMALLEST_SCALE)))
+    return Mapping(scale_as_stored, 128 if is_centred else 0, format)
 
 
 def weight_scales(weight: np.ndarray, precision: Precision, per_channel: bool) -> np.ndarray:
-    """(out, in, kh, kw) float32 -> scales in the trunk's type, (out,) or rank 0."""
+    """Scales that just hold the largest weights.
+
+    Args:
+        weight: (out, in, kh, kw) float32.
+        precision: One that is quantized.
+        per_channel: Whether each output channel has its own scale.
+
+    Returns:
+        Scales in the trunk's type: (out,), or rank 0.
+    """
     axes = (1, 2, 3) if per_channel else None
-    largest = np.maximum(weight.max(axes), -weight.min(axes)) / np.float32(
-        precision.weights.largest
-    )
-    return np.maximum(largest, np.float32(SMALLEST_SCALE)).astype(precision.trunk)
+    largest = np.maximum(weight.max(axes), -weight.min(axes))
+    scales = largest / np.float32(precision.weight_format.largest)
+    rounded: np.ndarray = np.maximum(scales, np.float32(SMALLEST_SCALE)).astype(precision.trunk)
+    return rounded
 
 
 def quantize_weight(weight: np.ndarray, scales: np.ndarray, precision: Precision) -> np.ndarray:
-    """Nearest values, halves to even; symmetric, so that int8's -128 is not used."""
-    format = precision.weights
-    held = np.empty(weight.shape, format.dtype)
+    """Round weights to the nearest values of their format, halves to even.
+
+    Args:
+        weight: (out, in, kh, kw) float32.
+        scales: Of `weight_scales`.
+        precision: One that is quantized.
+
+    Returns:
+        (out, in, kh, kw) of the weights' format; symmetric, so int8's -128 is not used.
+    """
+    format = precision.weight_format
+    stored = np.empty(weight.shape, format.dtype)
     for rows in _chunks(len(weight)):  # fc6 of a full-width net has 411 MB
-        values = weight[rows] / _beside(scales, rows)
+        values = weight[rows] / _scales_of(scales, rows)
         if format.dtype.kind == "i":
             np.rint(values, out=values)
-        held[rows] = np.clip(values, -format.largest, format.largest, out=values).astype(
-            format.dtype
-        )
-    return held
+        np.clip(values, -format.largest, format.largest, out=values)
+        stored[rows] = values.astype(format.dtype)
+    return stored
 
 
-def _chunks(rows: int) -> Iterator[slice]:
-    return (slice(start, start + CHUNK) for start in range(0, rows, CHUNK))
-
-
-def _beside(scales: np.ndarray, rows: slice) -> np.ndarray:
-    """Float32 scales of some output channels, in a shape that multiplies weights."""
-    return (
-        scales[rows].astype(np.float32).reshape(-1, 1, 1, 1)
-        if scales.ndim
-        else scales.astype(np.float32)
-    )
-
-
-def held_as(values: Tensor, precision: Precision) -> Tensor:
-    """Rounded to the trunk's type, in float32."""
+def rounded_to_trunk(values: Tensor, precision: Precision) -> Tensor:
+    """Values rounded to the trunk's type, in float32."""
     match precision.trunk.name:
         case "float16":
             return values.half().float()
@@ -113,22 +121,20 @@ def held_as(values: Tensor, precision: Precision) -> Tensor:
 
 
 def rounded_input(values: Tensor, mapping: Mapping) -> Tensor:
-    """Through 8 bits and back; `values` is left as it was."""
+    """Values rounded to 8 bits, in float32.
+
+    Args:
+        values: Of any shape, float32; they are not changed.
+        mapping: Of the convolution that they are fed to.
+    """
     scale, zero_point, format = mapping
-    values = values / scale
+    levels = values / scale
     if format.dtype.kind not in "iu":  # float8 has no kind of its own
-        return (
-            values.clamp_(-format.largest, format.largest)
-            .to(torch.float8_e4m3fn)
-            .float()
-            .mul_(scale)
-        )
+        levels.clamp_(-format.largest, format.largest)
+        return levels.to(torch.float8_e4m3fn).float().mul_(scale)
     limits = np.iinfo(format.dtype)
-    return (
-        values.round_()
-        .clamp_(int(limits.min) - zero_point, int(limits.max) - zero_point)
-        .mul_(scale)
-    )
+    low, high = int(limits.min) - zero_point, int(limits.max) - zero_point
+    return levels.round_().clamp_(low, high).mul_(scale)
 
 
 def layer_as(
@@ -138,31 +144,60 @@ def layer_as(
     mapping: Mapping | None,
     per_channel: bool,
 ) -> Tensor:
-    """One layer with what a file of this precision stores of it; the arithmetic is float32.
+    """Output of one layer with the values that a file of this precision stores.
 
-    Args: mapping, of the input of a convolution that is quantized.
+    The arithmetic is float32.
+
+    Args:
+        layer: Any layer of a VGG.
+        images: (N, C, H, W) float32 input.
+        precision: Of the file.
+        mapping: Of the input of a convolution that is quantized; None for other layers.
+        per_channel: Whether quantized weights have one scale per output channel.
     """
     if not isinstance(layer, nn.Conv2d):
-        return layer(images)
+        return run_layer(layer, images)
+    weight = layer.weight.detach().numpy()
     if mapping is not None:
-        images, weight = rounded_input(images, mapping), layer.weight.detach().numpy()
+        images = rounded_input(images, mapping)
         scales = weight_scales(weight, precision, per_channel)
     parts = []
     for rows in _chunks(layer.out_channels):
         if mapping is None:
-            held = held_as(layer.weight[rows], precision)
+            stored = rounded_to_trunk(layer.weight[rows], precision)
         else:
-            own = scales[rows] if scales.ndim else scales
-            held = torch.from_numpy(
-                quantize_weight(weight[rows], own, precision).astype(np.float32)
-                * _beside(scales, rows)
-            )
-        parts.append(convolve(images, held, held_as(layer.bias[rows], precision), layer.padding))
+            stored = _stored_weight(weight[rows], scales, rows, precision)
+        bias = rounded_to_trunk(bias_of(layer)[rows], precision)
+        parts.append(convolve(images, stored, bias, padding_of(layer)))
     return torch.cat(parts, 1)
 
 
+def _stored_weight(
+    weight: np.ndarray, scales: np.ndarray, rows: slice, precision: Precision
+) -> Tensor:
+    """Weights of some output channels as a file stores them, in float32.
+
+    Args:
+        weight: Of these channels.
+        scales: Of all channels, or rank 0.
+        rows: Which channels.
+        precision: One that is quantized.
+    """
+    own_scales = scales[rows] if scales.ndim else scales
+    levels = quantize_weight(weight, own_scales, precision).astype(np.float32)
+    return torch.from_numpy(levels * _scales_of(scales, rows))
+
+
 class ReducedNet:
-    """What a file of a precision says, computed in float32 by PyTorch: the reference that the file is checked against."""
+    """What a file of a precision computes, in float32 by PyTorch: the reference of its check.
+
+    Attributes:
+        net: The float32 net.
+        spec: Its description.
+        precision: Of the file.
+        mappings: How inputs are rounded, by convolution; empty if nothing is quantized.
+        per_channel: Whether quantized weights have one scale per output channel.
+    """
 
     def __init__(self, net: VGG, precision: Precision, quantization: Quantization | None):
         self.net, self.spec, self.precision = net, net.spec, precision
@@ -171,26 +206,40 @@ class ReducedNet:
 
     @torch.inference_mode()
     def steps(self, images: Tensor) -> Generator[tuple[str, Tensor], Tensor, None]:
-        """The output of one convolution after the other, and of LRN: (name, (N, C, h, w)); the last is the score map.
+        """Compute one convolution after the other, and LRN.
 
-        Whoever drives it may send another tensor in the place of each, to go on from there: errors of one step then do not
-        reach the next. Args: images, (N, 3, H, W) float RGB minus mean.
+        The caller sends the tensor to continue with in place of each output, so that an error of
+        one step does not reach the next.
+
+        Args:
+            images: (N, 3, H, W) float32 RGB minus mean.
+
+        Yields:
+            Name and output (N, C, h, w) of each step. The last output is the score map.
         """
-        for name, layer in self.net.named_children():
-            if isinstance(layer, nn.LocalResponseNorm):
-                images = (yield name, layer(images)).clone()
-                continue
-            if not isinstance(layer, nn.Conv2d):
-                images = layer(images)
-                continue
-            mapping = self.mappings.get(name)
-            if name == LAST:
-                images = convolve(
-                    rounded_input(images, mapping) if mapping else images,
-                    layer.weight,
-                    layer.bias,
-                    layer.padding,
-                )
+        for name, layer in layers_of(self.net):
+            if isinstance(layer, nn.Conv2d):
+                images = (yield name, self._convolution(name, layer, images)).clone()
+            elif isinstance(layer, nn.LocalResponseNorm):
+                images = (yield name, run_layer(layer, images)).clone()
             else:
-                images = layer_as(layer, images, self.precision, mapping, self.per_channel)
-            images = (yield name, images).clone()
+                images = run_layer(layer, images)
+
+    def _convolution(self, name: str, layer: nn.Conv2d, images: Tensor) -> Tensor:
+        mapping = self.mappings.get(name)
+        if name != LAST:
+            return layer_as(layer, images, self.precision, mapping, self.per_channel)
+        if mapping:
+            images = rounded_input(images, mapping)
+        return run_layer(layer, images)
+
+
+def _chunks(rows: int) -> Iterator[slice]:
+    return (slice(start, start + CHUNK) for start in range(0, rows, CHUNK))
+
+
+def _scales_of(scales: np.ndarray, rows: slice) -> np.ndarray:
+    """Float32 scales of some output channels, in a shape that multiplies weights."""
+    if scales.ndim == 0:
+        return scales.astype(np.float32)
+    return scales[rows].astype(np.float32).reshape(-1, 1, 1, 1)

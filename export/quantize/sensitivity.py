@@ -1,4 +1,4 @@
-"""Which layers suffer: the error that quantizing one convolution alone causes."""
+"""Measures which layers suffer: the error that quantizing one convolution alone causes."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
-from export.quantize.calibration import open_calibration_images, read_calibration, read_images
+from export.quantize.calibration import read_calibration, read_images
+from export.quantize.calibration_images import open_calibration_images
+from export.quantize.convolve import layers_of, net_input
 from export.quantize.ranges import clip
 from export.quantize.rounding import LAST, Quantization, input_mapping, layer_as
 from export.settings.export_options import ExportOptions
@@ -23,66 +25,99 @@ from vgg_deploy.net.model import VGG
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.progress import progress, results
 
-PICTURES = 64  # of the calibration's
+IMAGES = 64  # of those for calibration
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One convolution, quantized while all others are float32; field names are the columns of the CSV."""
+    """One convolution, quantized while all others are float32; fields are columns of the CSV.
+
+    Attributes:
+        layer: Name of the convolution.
+        precision: Name of the precision.
+        threshold: Its input is clipped to this magnitude.
+        sqnr_db: Of the mean scores: 10 log10 of the signal's power over the error's.
+        agreement_pct: Images whose best class is that of float32, in per cent.
+        pictures: Number of images.
+    """
 
     layer: str
     precision: str
-    threshold: float  # its input is clipped to this magnitude
-    sqnr_db: float  # of the mean scores: 10 log10 of the signal's power over the error's
-    agreement_pct: float  # of the pictures' best class with float32's
+    threshold: float
+    sqnr_db: float
+    agreement_pct: float
     pictures: int
 
 
 def report_sensitivity(
     source: Path,
     folder: Path,
-    wanted: ExportOptions,
+    options: ExportOptions,
     classes: ClassList | None,
     threads: int,
-    on_step: Callable[[str], None],
+    log: Callable[[str], None],
     stated: StatedInput = NOTHING_STATED,
 ) -> None:
-    """Measure, show and save `<arch>.sensitivity.csv`, for every quantized precision that was asked for; kept layers too.
+    """Measure, show and save `<arch>.sensitivity.csv` for every quantized precision.
 
-    The calibration must have been done.
+    Layers that are kept from quantization are measured too.
+
+    Args:
+        source: Checkpoint or foreign weights.
+        folder: Folder of the export; it contains the calibration, which must have been done.
+        options: Of the export.
+        classes: For foreign weights, see `open_net`.
+        threads: Processes that decode images.
+        log: Called with a sentence for each step.
+        stated: For foreign weights, see `open_net`.
+
+    Raises:
+        InputError: If no precision is quantized, or the calibration is missing.
     """
-    precisions = [PRECISIONS[name] for name in wanted.precisions if PRECISIONS[name].activations]
+    precisions = [PRECISIONS[n] for n in options.precisions if PRECISIONS[n].is_quantized]
     if not precisions:
         raise InputError(
             "--sensitivity: nothing is quantized; add int8, int8-cpu or fp8 to --precision"
         )
     net = open_net(source, classes, stated)
-    ranges = read_calibration(folder / f"{net.spec.arch}.calibration.json").ranges
-    images = open_calibration_images(wanted.calibration, wanted.calibration_images, net).subset(
-        PICTURES
-    )
-    on_step(f"sensitivity on {len(images)} of the calibration images")
-    batches, _ = read_images(net, images, threads, wanted.on_error)
-    found = []
+    calibration_file = folder / f"{net.spec.arch}.calibration.json"
+    calibration = read_calibration(calibration_file)
+    if calibration is None:
+        raise InputError(f"{calibration_file}: was written by an earlier version; remove it")
+    images = open_calibration_images(options.calibration, options.calibration_images, net)
+    images = images.subset(IMAGES)
+    log(f"sensitivity on {len(images)} of the calibration images")
+    batches, _ = read_images(net, images, threads, options.on_error)
+    measured = []
     with progress("sensitivity", len(precisions) * sum(map(len, batches))) as bar:
         for precision in precisions:
-            thresholds = clip(ranges, wanted.method, precision)
+            thresholds = clip(calibration.ranges, options.method, precision)
             del thresholds[LAST]
-            quantization = Quantization(thresholds, wanted.per_channel)
-            found += measure_sensitivity(net, precision, quantization, batches, bar.advance)
+            quantization = Quantization(thresholds, options.per_channel)
+            measured += measure_sensitivity(net, precision, quantization, batches, bar.advance)
     with whole_file(folder / f"{net.spec.arch}.sensitivity.csv") as partial:
-        pd.DataFrame([asdict(f) for f in found]).to_csv(partial, index=False)
+        pd.DataFrame([asdict(row) for row in measured]).to_csv(partial, index=False)
+    results().print(_table(measured, len(images)))
+
+
+def _table(measured: list[Sensitivity], images: int) -> Table:
     table = Table(
-        title=f"What quantizing one layer alone costs, {len(images)} images, worst first",
+        title=f"What quantizing one layer alone costs, {images} images, worst first",
         title_justify="left",
     )
-    for column in ("precision", "layer", "clipped at", "SQNR of scores dB", "top-1 agrees %"):
-        table.add_column(column, justify="left" if column in ("precision", "layer") else "right")
-    for f in sorted(found, key=lambda f: (f.precision, f.sqnr_db)):
+    table.add_column("precision")
+    table.add_column("layer")
+    for column in ("clipped at", "SQNR of scores dB", "top-1 agrees %"):
+        table.add_column(column, justify="right")
+    for row in sorted(measured, key=lambda row: (row.precision, row.sqnr_db)):
         table.add_row(
-            f.precision, f.layer, f"{f.threshold:.4g}", f"{f.sqnr_db:.1f}", f"{f.agreement_pct:.1f}"
+            row.precision,
+            row.layer,
+            f"{row.threshold:.4g}",
+            f"{row.sqnr_db:.1f}",
+            f"{row.agreement_pct:.1f}",
         )
-    results().print(table)
+    return table
 
 
 @torch.inference_mode()
@@ -93,40 +128,48 @@ def measure_sensitivity(
     batches: list[np.ndarray],
     advance: Callable[[int], None],
 ) -> list[Sensitivity]:
-    """Every quantized convolution alone. What lies before it is computed once for all.
+    """Quantize every convolution alone. What precedes it is computed once for all of them.
 
-    Args: batches, (N, 3, H, W) uint8 RGB.
+    Args:
+        net: The float32 net, in evaluation mode.
+        precision: One that is quantized.
+        quantization: Thresholds of the convolutions to measure.
+        batches: (N, 3, H, W) uint8 RGB.
+        advance: Called with the number of images of each batch after its use.
     """
-    layers = list(net.named_children())
-    mean = torch.tensor(net.spec.preprocessing.mean).view(1, 3, 1, 1)
-    exact, found = [], {name: [] for name in quantization.thresholds}
+    layers = layers_of(net)
+    exact: list[Tensor] = []
+    quantized: dict[str, list[Tensor]] = {name: [] for name in quantization.thresholds}
     for batch in batches:
-        images = torch.from_numpy(batch).float() - mean
+        values = net_input(batch, net.spec)
         for i, (name, layer) in enumerate(layers):
-            if name in found:
+            if name in quantized:
                 mapping = input_mapping(name, quantization.thresholds[name], precision)
-                one = layer_as(layer, images, precision, mapping, quantization.per_channel)
-                found[name].append(_rest(layers[i + 1 :], one))
-            images = layer(images)
-        exact.append(images.mean((2, 3)))
+                output = layer_as(layer, values, precision, mapping, quantization.per_channel)
+                quantized[name].append(_mean_scores(layers[i + 1 :], output))
+            values = layer(values)
+        exact.append(values.mean((2, 3)))
         advance(len(batch))
-    wanted = torch.cat(exact)
+    reference = torch.cat(exact)
     return [
-        _judged(name, precision, quantization.thresholds[name], torch.cat(scores), wanted)
-        for name, scores in found.items()
+        _compared(name, precision, quantization.thresholds[name], torch.cat(scores), reference)
+        for name, scores in quantized.items()
     ]
 
 
-def _rest(layers: list[tuple[str, nn.Module]], images: torch.Tensor) -> torch.Tensor:
+def _mean_scores(layers: list[tuple[str, nn.Module]], values: Tensor) -> Tensor:
+    """(N, classes) after the rest of the layers."""
     for _, layer in layers:
-        images = layer(images)
-    return images.mean((2, 3))
+        values = layer(values)
+    return values.mean((2, 3))
 
 
-def _judged(
-    name: str, precision: Precision, threshold: float, scores: torch.Tensor, wanted: torch.Tensor
+def _compared(
+    name: str, precision: Precision, threshold: float, scores: Tensor, reference: Tensor
 ) -> Sensitivity:
-    noise, signal = float(((scores - wanted) ** 2).mean()), float((wanted**2).mean())
+    noise = float(((scores - reference) ** 2).mean())
+    signal = float((reference**2).mean())
     sqnr = float(10 * np.log10(signal / noise)) if noise else float("inf")
-    agreement = 100 * float((scores.argmax(1) == wanted.argmax(1)).double().mean())
-    return Sensitivity(name, precision.name, threshold, sqnr, agreement, len(wanted))
+    same_class = scores.argmax(1) == reference.argmax(1)
+    agreement = 100 * float(same_class.double().mean())
+    return Sensitivity(name, precision.name, threshold, sqnr, agreement, len(reference))

@@ -1,34 +1,107 @@
-"""What vgg-export writes, as records. Their defaults are those of the command line, which reads them here."""
+"""What vgg-export writes, as records that check themselves.
+
+The defaults of the command line are the defaults of these records. The module imports nothing
+heavy, so that `vgg-export --help` is quick. A test compares the names with the tables' keys.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from vgg_deploy.errors import InputError
+from vgg_deploy.exported.metadata import INPUT_FORMS
+from vgg_deploy.exported.trt_packages import FLAVOURS
+
+PRECISION_NAMES = ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8")
+METHOD_NAMES = ("max", "percentile", "mse", "entropy")  # where to clip activations
+PROFILE_NAMES = ("per-scale", "covering")  # one optimization profile per scale, or one for all
+ON_ERROR_NAMES = ("stop", "skip")  # what an unreadable calibration image does
+LEAST_CALIBRATION_IMAGES = 2  # one for the ranges, one to measure the cost
+
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """The ONNX files to write from one checkpoint."""
+    """The ONNX files to write from one checkpoint.
 
-    precisions: tuple[str, ...] = ("fp32",)  # names of PRECISIONS
-    form: str = "uint8"  # one of INPUT_FORMS
-    keep: tuple[str, ...] = ()  # convolutions that are not quantized
-    per_channel: bool = True  # scales of quantized weights
-    calibration: Path | str | None = None  # folder or shards of images; None: the built-in ones
-    calibration_images: int = 512  # of which some are held out to measure the cost
-    method: str = "mse"  # one of METHODS
-    external_data: bool = False  # weights in a file of their own beside the graph
-    max_cost: float | None = (
-        None  # most RMS error of a quantized file's scores, per cent; None: until it is broken
-    )
-    on_error: str = "stop"  # "stop" or "skip": what an unreadable calibration image does
+    Attributes:
+        precisions: Some of PRECISION_NAMES, one file each.
+        form: What the graph takes as input, one of INPUT_FORMS.
+        keep: Convolutions that are not quantized.
+        per_channel: Whether quantized weights have one scale per output channel, else per layer.
+        calibration: Folder or tar shards of images; None: the built-in images.
+        calibration_images: Number of images used. Some of them are held out to measure the cost.
+        method: Where to clip activations, one of METHOD_NAMES.
+        external_data: Whether weights are in a separate file beside the graph.
+        max_cost: Largest root mean square error of a quantized file's scores, in per cent of the
+            scores' own; None: any that is not broken.
+        on_error: What an unreadable calibration image does, one of ON_ERROR_NAMES.
+
+    Raises:
+        InputError: If a name is unknown or a number is out of its range.
+
+    Example:
+        >>> ExportOptions(("fp32", "int8"), calibration="photos").method
+        'mse'
+    """
+
+    precisions: tuple[str, ...] = ("fp32",)
+    form: str = "uint8"
+    keep: tuple[str, ...] = ()
+    per_channel: bool = True
+    calibration: Path | str | None = None
+    calibration_images: int = 512
+    method: str = "mse"
+    external_data: bool = False
+    max_cost: float | None = None
+    on_error: str = "stop"
+
+    def __post_init__(self) -> None:
+        if not self.precisions:
+            raise InputError(f"no precision is named; choose from {', '.join(PRECISION_NAMES)}")
+        for name in self.precisions:
+            _check_name("precision", name, PRECISION_NAMES)
+        _check_name("input form", self.form, tuple(INPUT_FORMS))
+        _check_name("calibration method", self.method, METHOD_NAMES)
+        _check_name("on_error", self.on_error, ON_ERROR_NAMES)
+        if self.calibration_images < LEAST_CALIBRATION_IMAGES:
+            raise InputError(
+                f"{self.calibration_images} calibration images are too few; "
+                f"use at least {LEAST_CALIBRATION_IMAGES}"
+            )
+        if self.max_cost is not None and not self.max_cost > 0:
+            raise InputError(f"max_cost {self.max_cost} is not a percentage above 0")
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """The TensorRT engines to build from ONNX files."""
+    """The TensorRT engines to build from ONNX files.
 
-    flavour: str | None = None  # "tensorrt", "rtx"; None: the installed one
-    targets: tuple[str, ...] = ()  # "sm80", ...; none: all that run the precision
-    sides: tuple[int, ...] | None = None  # Q; None: by the net's S
+    Attributes:
+        flavour: "tensorrt" or "rtx"; None: the installed one.
+        targets: GPUs of an RTX engine, such as "sm80"; empty: all that run the precision.
+        sides: Test scales Q in pixels; None: by the net's S.
+        max_batch: Largest batch.
+        profiles: Which optimization profiles, one of PROFILE_NAMES.
+        data: Data set whose aspect ratios the engines must take; None: common ones.
+
+    Raises:
+        InputError: If a name is unknown or a number is out of its range.
+    """
+
+    flavour: str | None = None
+    targets: tuple[str, ...] = ()
+    sides: tuple[int, ...] | None = None
     max_batch: int = 32
-    profiles: str = "per-scale"  # one of PROFILE_RULES
-    data: Path | str | None = None  # photos whose aspect ratios count
+    profiles: str = "per-scale"
+    data: Path | str | None = None
+
+    def __post_init__(self) -> None:
+        if self.flavour is not None:
+            _check_name("TensorRT flavour", self.flavour, tuple(FLAVOURS))
+        _check_name("profile rule", self.profiles, PROFILE_NAMES)
+        if self.max_batch < 1:
+            raise InputError(f"a largest batch of {self.max_batch} is too small; use at least 1")
+
+
+def _check_name(what: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise InputError(f"{what} {name!r} is unknown; choose from {', '.join(known)}")

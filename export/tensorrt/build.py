@@ -1,11 +1,11 @@
-"""Building a TensorRT engine from an ONNX file of ours, and making sure of what was built."""
+"""Builds a TensorRT engine from an ONNX file of ours, and checks what was built."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from export.tensorrt.targets import pick_targets
 from vgg_deploy.cache import cache_folder
@@ -17,40 +17,58 @@ from vgg_deploy.exported.trt_packages import Flavour, collecting_logger, errors_
 from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.progress import elapsed
 
-# What TensorRT says, and what helps. Warnings among them are errors here.
-ADVICE = (
-    (
-        "not self-consistent",
-        "the profile's smallest shape has no score map; raise --scales to the net's crop or above",
+LESS_MEMORY = "lower --max-batch or --scales"
+# By words in TensorRT's messages: what helps
+ADVICE = {
+    "not self-consistent": (
+        "the profile's smallest shape has no score map; raise --scales to the net's crop or above"
     ),
-    ("no optimization profile", "give --scales, so that the engine knows its shapes"),
-    (
-        "Cannot compile for target",
-        "that GPU lacks the type; leave it out of --target, or take another --precision",
+    "no optimization profile": "give --scales, so that the engine knows its shapes",
+    "Cannot compile for target": (
+        "that GPU lacks the type; leave it out of --target, or take another --precision"
     ),
-    (
-        "Could not find any implementation",
-        "often this means that memory ran out while kernels were tried; free GPU memory, or lower --max-batch or --scales",
+    "Could not find any implementation": (
+        "often this means that memory ran out while kernels were tried; "
+        f"free GPU memory, or {LESS_MEMORY}"
     ),
-    ("out of memory", "lower --max-batch or --scales, or free GPU memory"),
-    ("OutOfMemory", "lower --max-batch or --scales, or free GPU memory"),
-)
-FATAL_WARNINGS = ("not self-consistent",)
-TYPE_OF = {
+    "out of memory": f"{LESS_MEMORY}, or free GPU memory",
+    "OutOfMemory": f"{LESS_MEMORY}, or free GPU memory",
+}
+OTHER_ADVICE = "see its words above; another --max-batch or --scales may work"
+FATAL_WARNINGS = ("not self-consistent",)  # warnings of TensorRT that are errors here
+TYPE_OF = {  # of a precision's convolutions
     "fp32": "FLOAT",
     "fp16": "HALF",
     "bf16": "BF16",
     "int8": "INT8",
     "fp8": "FP8",
-}  # of a precision's convolutions
+}
 
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """One released engine."""
+    """One engine that passed its checks and has its final name."""
 
     path: Path
     manifest: EngineManifest
+
+
+class _ParsedFile(NamedTuple):
+    """An ONNX file as TensorRT parsed it. TensorRT has no types of its own.
+
+    Attributes:
+        trt: TensorRT's module.
+        log: Of `collecting_logger`.
+        builder: An IBuilder.
+        network: An INetworkDefinition.
+        parser: An OnnxParser; it owns the weights of the network and must live as long.
+    """
+
+    trt: ModuleType
+    log: Any
+    builder: Any
+    network: Any
+    parser: Any
 
 
 def build_engine(
@@ -58,41 +76,32 @@ def build_engine(
     flavour: Flavour,
     profiles: list[Profile],
     wanted_targets: tuple[str, ...],
-    on_step: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> BuiltEngine:
-    """`D.fp16.onnx` -> `D.fp16.rtx.engine` (or .tensorrt.engine) and its manifest.
+    """Write `D.fp16.rtx.engine` (or .tensorrt.engine) and its manifest beside `D.fp16.onnx`.
 
-    Raises: InputError for a file or a target that cannot be built; CheckFailed if TensorRT fails or builds other types.
+    Args:
+        path: The ONNX file.
+        flavour: Of TensorRT.
+        profiles: Optimization profiles, at least one.
+        wanted_targets: Such as "sm80"; empty: see `pick_targets`.
+        log: Called with a sentence for each step.
+
+    Raises:
+        InputError: If the file or a target cannot be built.
+        CheckFailed: If TensorRT fails, or builds convolutions of other types.
     """
     check_manifest(path)
     artifact, kept = read_onnx_metadata(path)
-    trt = flavour.load()
-    targets = pick_targets(flavour, trt, wanted_targets, artifact.precision)
+    targets = pick_targets(flavour, flavour.load(), wanted_targets, artifact.precision)
     released = path.with_suffix(f".{flavour.name}.engine")
-    on_step(f"building {released} for {', '.join(targets)}{_last_time(released)}")
-    log = collecting_logger(trt)
-    builder = trt.Builder(log)
-    network = builder.create_network(
-        1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    )  # the bit differs between versions
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(path)):
-        raise CheckFailed(f"{path}: TensorRT does not read it ({errors_of(log)})")
-    convolutions = convolution_types(trt, network)
+    log(f"building {released} for {', '.join(targets)}{_last_time(released)}")
+    parsed = _parse(path, flavour)
+    convolutions = convolution_types(parsed.trt, parsed.network)
     check_types(convolutions, artifact.precision, kept, released)
-    config = _config(trt, builder, flavour, profiles, targets)
-    begun = time.monotonic()
-    with elapsed(f"building {released.name}"):
-        plan = builder.build_serialized_network(network, config)
-    seconds = time.monotonic() - begun
-    fatal = [
-        text
-        for severity, text in log.lines
-        if severity == "WARNING" and any(known in text for known in FATAL_WARNINGS)
-    ]
-    if plan is None or fatal:
-        raise CheckFailed(f"{released.name}: {_explained('; '.join(fatal) or errors_of(log))}")
-    _keep_timing(config, flavour)
+    start = time.monotonic()
+    plan = _build(parsed, flavour, profiles, targets, released.name)
+    seconds = time.monotonic() - start
     with whole_file(released) as partial:
         partial.write_bytes(plan)
         manifest = EngineManifest(
@@ -101,16 +110,10 @@ def build_engine(
             version=flavour.version(),
             targets=targets,
             profiles=tuple(profiles),
-            inputs={
-                t.name: _described_tensor(t)
-                for t in (network.get_input(i) for i in range(network.num_inputs))
-            },
-            outputs={
-                t.name: _described_tensor(t)
-                for t in (network.get_output(i) for i in range(network.num_outputs))
-            },
+            inputs=_inputs(parsed.network),
+            outputs=_outputs(parsed.network),
             convolutions=convolutions,
-            activation_bytes=_activation_bytes(log),
+            activation_bytes=_activation_bytes(parsed.log),
             build_seconds=round(seconds, 2),
             sha256=sha256(partial),
             bytes=partial.stat().st_size,
@@ -123,53 +126,99 @@ def build_engine(
 
 
 def convolution_types(trt: ModuleType, network: Any) -> dict[str, str]:
-    """Convolution -> type of what it multiplies, as TensorRT will see it.
+    """The type in which TensorRT will compute each convolution.
 
-    Behind a DequantizeLinear it is the stored type, but only for an activation scale of rank 0: with any other shape
-    TensorRT computes in the dequantized type without a word.
+    Behind a DequantizeLinear it is the stored type, but only for an activation scale of rank 0.
+    With any other shape TensorRT silently computes in the dequantized type.
+
+    Args:
+        trt: TensorRT's module.
+        network: An INetworkDefinition.
+
+    Returns:
+        TensorRT's name of the type, by convolution.
     """
     layers = [network.get_layer(i) for i in range(network.num_layers)]
-    made = {layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)}
-    found = {}
+    producers = {
+        layer.get_output(i).name: layer for layer in layers for i in range(layer.num_outputs)
+    }
+    types = {}
     for layer in layers:
         if layer.type != trt.LayerType.CONVOLUTION:
             continue
         image = layer.get_input(0)
-        before = made.get(image.name)
-        if (
-            before is not None
-            and before.type == trt.LayerType.DEQUANTIZE
-            and len(before.get_input(1).shape) == 0
-        ):
+        before = producers.get(image.name)
+        if before is not None and _dequantizes(trt, before):
             image = before.get_input(0)
-        found[layer.name] = image.dtype.name
-    return found
+        types[layer.name] = image.dtype.name
+    return types
 
 
 def check_types(found: dict[str, str], precision: str, kept: tuple[str, ...], path: Path) -> None:
-    """Raises: CheckFailed if a convolution would run in another type than the precision's, unless it was asked to be kept."""
-    wrong = {
-        name: type
-        for name, type in found.items()
-        if name not in kept and type != TYPE_OF[precision]
-    }
-    if wrong or not found:
-        listed = (
-            ", ".join(f"{name} in {type}" for name, type in wrong.items())
-            or "no convolution at all"
-        )
+    """Check that every convolution runs in the type of the precision, unless it is to be kept.
+
+    Args:
+        found: Of `convolution_types`.
+        precision: Name of the precision.
+        kept: Convolutions in another type.
+        path: Final name of the engine, for the message.
+
+    Raises:
+        CheckFailed: If a convolution runs in another type, or there is none.
+    """
+    expected = TYPE_OF[precision]
+    wrong = [
+        f"{name} in {type}" for name, type in found.items() if name not in kept and type != expected
+    ]
+    if not found:
+        wrong = ["no convolution at all"]
+    if wrong:
         raise CheckFailed(
-            f"{path.name}: would run {listed}, expected {TYPE_OF[precision]}; export the ONNX file again"
+            f"{path.name}: would run {', '.join(wrong)}, expected {expected}; "
+            "export the ONNX file again"
         )
 
 
-def _config(
-    trt: ModuleType,
-    builder: Any,
+def _parse(path: Path, flavour: Flavour) -> _ParsedFile:
+    trt = flavour.load()
+    log = collecting_logger(trt)
+    builder = trt.Builder(log)
+    strongly_typed = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
+    network = builder.create_network(1 << int(strongly_typed))  # the bit depends on the version
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(path)):
+        raise CheckFailed(f"{path}: TensorRT does not read it ({errors_of(log)})")
+    return _ParsedFile(trt, log, builder, network, parser)
+
+
+def _build(
+    parsed: _ParsedFile,
     flavour: Flavour,
     profiles: list[Profile],
     targets: tuple[str, ...],
+    name: str,
 ) -> Any:
+    """The serialised engine, a buffer.
+
+    Raises:
+        CheckFailed: If TensorRT fails or warns of an error.
+    """
+    config = _config(parsed, flavour, profiles, targets)
+    with elapsed(f"building {name}"):
+        plan = parsed.builder.build_serialized_network(parsed.network, config)
+    warnings = [text for severity, text in parsed.log.lines if severity == "WARNING"]
+    fatal = [text for text in warnings if any(words in text for words in FATAL_WARNINGS)]
+    if plan is None or fatal:
+        reason = "; ".join(fatal) or errors_of(parsed.log)
+        raise CheckFailed(f"{name}: {_explained(reason)}")
+    _keep_timing(config, flavour)
+    return plan
+
+
+def _config(
+    parsed: _ParsedFile, flavour: Flavour, profiles: list[Profile], targets: tuple[str, ...]
+) -> Any:
+    trt, builder = parsed.trt, parsed.builder
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # on by default; float32 means float32 here
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -178,19 +227,22 @@ def _config(
         for i, target in enumerate(targets):
             config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), i)
     else:
-        kept = _timing_file(flavour)
-        config.set_timing_cache(
-            config.create_timing_cache(kept.read_bytes() if kept.is_file() else b""), False
-        )
-    for profile in profiles:
-        wanted = builder.create_optimization_profile()
-        wanted.set_shape("image", *((s.batch, 3, s.height, s.width) for s in profile))
-        config.add_optimization_profile(wanted)
+        file = _timing_file(flavour)
+        times = file.read_bytes() if file.is_file() else b""
+        config.set_timing_cache(config.create_timing_cache(times), False)
+    for shapes in profiles:
+        profile = builder.create_optimization_profile()
+        least, tuned, largest = ((s.batch, 3, s.height, s.width) for s in shapes)
+        profile.set_shape("image", least, tuned, largest)
+        config.add_optimization_profile(profile)
     return config
 
 
 def _timing_file(flavour: Flavour) -> Path:
-    """Times of kernels on this GPU, which make the next build faster; RTX chooses its kernels when it runs."""
+    """Times of kernels on this GPU, which make the next build faster.
+
+    RTX chooses its kernels when it runs.
+    """
     import torch
 
     gpu = torch.cuda.get_device_name().replace(" ", "-")
@@ -203,6 +255,25 @@ def _keep_timing(config: Any, flavour: Flavour) -> None:
             partial.write_bytes(config.get_timing_cache().serialize())
 
 
+def _dequantizes(trt: ModuleType, layer: Any) -> bool:
+    """Whether a layer is a DequantizeLinear with a scale of rank 0."""
+    return bool(layer.type == trt.LayerType.DEQUANTIZE and len(layer.get_input(1).shape) == 0)
+
+
+def _inputs(network: Any) -> dict[str, str]:
+    tensors = [network.get_input(i) for i in range(network.num_inputs)]
+    return {tensor.name: _type_and_shape(tensor) for tensor in tensors}
+
+
+def _outputs(network: Any) -> dict[str, str]:
+    tensors = [network.get_output(i) for i in range(network.num_outputs)]
+    return {tensor.name: _type_and_shape(tensor) for tensor in tensors}
+
+
+def _type_and_shape(tensor: Any) -> str:
+    return f"{tensor.dtype.name} {list(tensor.shape)}"
+
+
 def _activation_bytes(log: Any) -> tuple[int, ...]:
     """Of every profile, in the builder's order."""
     label = "Total Activation Memory:"
@@ -210,16 +281,13 @@ def _activation_bytes(log: Any) -> tuple[int, ...]:
 
 
 def _explained(reason: str) -> str:
-    advice = [advice for known, advice in ADVICE if known in reason]
-    return f"TensorRT built no engine: {reason}. What helps: {advice[0] if advice else 'see its words above; another --max-batch or --scales may work'}"
+    advice = next((advice for words, advice in ADVICE.items() if words in reason), OTHER_ADVICE)
+    return f"TensorRT built no engine: {reason}. What helps: {advice}"
 
 
 def _last_time(released: Path) -> str:
     try:
-        return f" (the last build took {read_engine_manifest(released).build_seconds:.1f} s)"
+        seconds = read_engine_manifest(released).build_seconds
     except InputError:
         return ""
-
-
-def _described_tensor(tensor: Any) -> str:
-    return f"{tensor.dtype.name} {list(tensor.shape)}"
+    return f" (the last build took {seconds:.1f} s)"

@@ -1,4 +1,4 @@
-"""Engines from ONNX files: which flavour, which shapes, one build after the other."""
+"""Builds an engine beside each ONNX file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,38 +12,55 @@ from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.trt_packages import Flavour, pick_flavour
 
 
-def plan_engines(wanted: EngineOptions, precisions: tuple[str, ...]) -> Flavour:
-    """Refuse what could not be built before anything is exported for it.
+def plan_engines(options: EngineOptions, precisions: tuple[str, ...]) -> Flavour:
+    """Refuse what cannot be built before anything is exported for it.
 
-    Raises: InputError for a flavour that is not there, or a precision that a target does not run.
+    Args:
+        options: Of the engines.
+        precisions: That will be exported.
+
+    Returns:
+        The flavour of TensorRT to build with.
+
+    Raises:
+        InputError: If the flavour is not installed, or a target does not run a precision.
     """
-    flavour = pick_flavour(wanted.flavour)
+    flavour = pick_flavour(options.flavour)
     trt = flavour.load()
     for precision in precisions:
-        pick_targets(flavour, trt, wanted.targets, precision)
+        pick_targets(flavour, trt, options.targets, precision)
     return flavour
 
 
 def build_engines(
-    files: list[Path], flavour: Flavour, wanted: EngineOptions, on_step: Callable[[str], None]
+    files: list[Path], flavour: Flavour, options: EngineOptions, log: Callable[[str], None]
 ) -> list[BuiltEngine]:
-    """An engine beside every ONNX file.
+    """Build an engine beside every ONNX file.
 
-    Raises: InputError, CheckFailed as `build_engine` does; engines built before that stay.
+    Args:
+        files: The ONNX files.
+        flavour: Of TensorRT.
+        options: Of the engines.
+        log: Called with a sentence for each step.
+
+    Raises:
+        InputError: As `build_engine`, or if a test scale is below the crop of a net. Engines that
+            were built before stay.
+        CheckFailed: As `build_engine`.
     """
-    aspects = aspects_of(wanted.data) if wanted.data else COMMON
-    source = f"of {wanted.data}" if wanted.data else "by rule, without --data"
-    on_step(
-        f"shapes {source}: tuned for {aspects.usual[0]}x{aspects.usual[1]}, room up to {aspects.longest[0]}x{aspects.longest[1]} either way"
-    )
+    aspects = aspects_of(options.data) if options.data else COMMON
+    source = f"of {options.data}" if options.data else "by rule, without --data"
+    usual, longest = ("x".join(map(str, size)) for size in (aspects.usual, aspects.longest))
+    log(f"shapes {source}: tuned for {usual}, up to {longest} in either orientation")
     built = []
     for file in files:
         spec = read_onnx_metadata(file)[0].spec
-        sides = wanted.sides or spec.test_sides
+        sides = options.sides or spec.test_sides
         if min(sides) < spec.crop:
             raise InputError(
-                f"--scales {min(sides)}: below the crop {spec.crop} of {file}, so no window fits; the smallest Q is {spec.crop}"
+                f"--scales {min(sides)}: below the crop {spec.crop} of {file}, so no window fits; "
+                f"the smallest Q is {spec.crop}"
             )
-        profiles = PROFILE_RULES[wanted.profiles](sides, wanted.max_batch, spec.crop, aspects)
-        built.append(build_engine(file, flavour, profiles, wanted.targets, on_step))
+        profiles = PROFILE_RULES[options.profiles](sides, options.max_batch, spec.crop, aspects)
+        built.append(build_engine(file, flavour, profiles, options.targets, log))
     return built

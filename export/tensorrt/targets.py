@@ -1,11 +1,12 @@
-"""Which GPUs an engine is for, and which precision runs where."""
+"""Chooses the GPUs that an engine is for, by the precisions that they run."""
 
 from types import ModuleType
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.trt_packages import Flavour
 
-# Least compute capability of each precision's tensor cores; int8-cpu has unsigned activations, which TensorRT reads as signed ones
+# Least compute capability of each precision's tensor cores. int8-cpu has unsigned activations,
+# which TensorRT reads as signed ones
 LEAST = {"fp32": 75, "fp16": 75, "bf16": 80, "int8": 75, "fp8": 89, "int8-cpu": None}
 GENERATIONS = {
     75: "Turing",
@@ -20,43 +21,64 @@ GENERATIONS = {
 
 
 def pick_targets(
-    flavour: Flavour, trt: ModuleType, wanted: tuple[str, ...], precision: str
+    flavour: Flavour, trt: ModuleType, requested: tuple[str, ...], precision: str
 ) -> tuple[str, ...]:
-    """ "sm80", ... for one engine: those asked for, else for RTX all that run the precision, for tensorrt the GPU at hand.
+    """Choose the GPUs of one engine.
 
-    Raises: InputError with a table for a precision that a target cannot run, a target that the flavour does not build for, or
-        tensorrt without a GPU.
+    Args:
+        flavour: Of TensorRT.
+        trt: Its module.
+        requested: Such as "sm80"; empty: for RTX all that run the precision, for tensorrt the GPU
+            of this machine.
+        precision: Of the engine.
+
+    Raises:
+        InputError: If a target cannot run the precision (with a table), if the flavour does not
+            build for a target, or for tensorrt without a GPU.
     """
-    here = None
     if flavour.name == "rtx":
-        known = tuple(
-            name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")
-        )
+        names = [name for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
+        known = tuple(name.lower() for name in names)
     else:
-        known = here = (current_gpu_target(),)
-        if wanted and wanted != here:
-            raise InputError(
-                f"--target {','.join(wanted)}: tensorrt builds for the GPU at hand, {here[0]}; build on the target, or use --trt-flavour rtx"
-            )
-    for target in wanted:
+        known = (_target_of_this_machine(requested),)
+    for target in requested:
         if target not in known:
             raise InputError(
-                f"--target {target}: {flavour.package} {flavour.version()} builds for {', '.join(known)}"
+                f"--target {target}: {flavour.package} {flavour.version()} builds for "
+                f"{', '.join(known)}"
             )
-    asked = wanted or here
-    refused = [target for target in asked or known if not _runs(precision, target)]
-    if asked and refused or len(refused) == len(known):
-        reason = (
-            "the file of ONNX Runtime's CPU kernels; export --precision int8"
-            if LEAST[precision] is None
-            else f"not on {', '.join(refused)}"
+    is_free = flavour.name == "rtx" and not requested  # then some of the known are left out
+    candidates = requested or known
+    refused = [target for target in candidates if not _runs(precision, target)]
+    if (refused and not is_free) or len(refused) == len(known):
+        raise InputError(
+            f"--precision {precision} is {_reason(precision, refused)}\n\n{what_runs_where(known)}"
         )
-        raise InputError(f"--precision {precision} is {reason}\n\n{what_runs_where(known)}")
-    return asked or tuple(target for target in known if target not in refused)
+    return tuple(target for target in candidates if target not in refused)
+
+
+def _target_of_this_machine(requested: tuple[str, ...]) -> str:
+    target = current_gpu_target()
+    if requested and requested != (target,):
+        raise InputError(
+            f"--target {','.join(requested)}: tensorrt builds for the GPU of this machine, "
+            f"{target}; build on the target, or use --trt-flavour rtx"
+        )
+    return target
+
+
+def _reason(precision: str, refused: list[str]) -> str:
+    if LEAST[precision] is None:
+        return "the file of ONNX Runtime's CPU kernels; export --precision int8"
+    return f"not on {', '.join(refused)}"
 
 
 def what_runs_where(known: tuple[str, ...]) -> str:
-    """Precisions against targets, as text."""
+    """A table of precisions against targets, as text.
+
+    Args:
+        known: The targets.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -74,18 +96,25 @@ def what_runs_where(known: tuple[str, ...]) -> str:
 
 
 def current_gpu_target() -> str:
-    """Compute capability of PyTorch's current GPU. Raises: InputError without one."""
+    """Compute capability of PyTorch's current GPU, such as "sm80".
+
+    Raises:
+        InputError: If there is none.
+    """
     import torch
 
     if not torch.cuda.is_available():
         raise InputError(
-            "--trt-flavour tensorrt: builds on the GPU that it is for, and PyTorch sees none here; --trt-flavour rtx builds without one"
+            "--trt-flavour tensorrt: builds on the GPU that it is for, and PyTorch sees none here; "
+            "--trt-flavour rtx builds without one"
         )
-    return "sm{}{}".format(*torch.cuda.get_device_capability())
+    major, minor = torch.cuda.get_device_capability()
+    return f"sm{major}{minor}"
 
 
 def _runs(precision: str, target: str) -> bool:
-    return LEAST[precision] is not None and _number(target) >= LEAST[precision]
+    least = LEAST[precision]
+    return least is not None and _number(target) >= least
 
 
 def _number(target: str) -> int:

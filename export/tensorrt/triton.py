@@ -1,7 +1,11 @@
-"""A model repository for Triton Inference Server: a folder a model, its configuration, labels and file."""
+"""Writes a model repository for Triton Inference Server.
+
+Each model has a folder with its configuration, its labels and its file.
+"""
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from vgg_deploy.errors import InputError
@@ -11,108 +15,136 @@ from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.exported.trt_manifest import check_engine
 from vgg_deploy.files import whole_file, write_text
 
-QUEUE_DELAY_US = 2000  # how long a request may wait for others of its size to be batched with
+QUEUE_DELAY_US = 2000  # how long a request may wait to be batched with others of its size
 PIXEL_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "normalised": "TYPE_FP32"}
 
 
-def write_repository(
-    folder: Path, files: list[Path], max_batch: int, on_step: Callable[[str], None]
-) -> None:
-    """`folder`/D_fp16_onnx/{config.pbtxt,labels.txt,1/model.onnx} for every file, and `..._plan` for every engine.
+@dataclass(frozen=True)
+class TritonModel:
+    """One model of a repository.
 
-    Raises: InputError for an engine that Triton does not run, or a folder that cannot be written.
+    Attributes:
+        artifact: Description of its file.
+        max_batch: Largest batch.
+        profiles: Number of optimization profiles of an engine; 0 for an ONNX file.
+    """
+
+    artifact: Artifact
+    max_batch: int
+    profiles: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of its folder, such as D_fp16_onnx."""
+        kind = "plan" if self.profiles else "onnx"
+        return f"{self.artifact.spec.arch}_{self.artifact.precision}_{kind}".replace("-", "_")
+
+    @property
+    def platform(self) -> str:
+        """Triton's name of what runs the file."""
+        return "tensorrt_plan" if self.profiles else "onnxruntime_onnx"
+
+    @property
+    def file_name(self) -> str:
+        """Triton's name of the file."""
+        return "model.plan" if self.profiles else "model.onnx"
+
+
+def write_repository(
+    folder: Path, files: list[Path], max_batch: int, log: Callable[[str], None]
+) -> None:
+    """Write `D_fp16_onnx/{config.pbtxt,labels.txt,1/model.onnx}`, and `..._plan` for an engine.
+
+    Args:
+        folder: The repository.
+        files: ONNX files and engines.
+        max_batch: Largest batch; an engine's own may be smaller.
+        log: Called with a sentence for each warning.
+
+    Raises:
+        InputError: If a file is damaged, or the folder cannot be written.
     """
     for file in files:
         if file.suffix == ".engine":
             manifest = check_engine(file)
             if manifest.flavour != "tensorrt":
-                on_step(
-                    f"{file.name}: left out of {folder}, Triton runs engines of tensorrt only, not of {manifest.flavour}"
+                log(
+                    f"{file.name}: left out of {folder}, Triton runs engines of tensorrt only, "
+                    f"not of {manifest.flavour}"
                 )
                 continue
-            profiles, batch = (
-                len(manifest.profiles),
-                min(max_batch, *(p.max.batch for p in manifest.profiles)),
-            )
-            written = _write_model(
-                folder, file, manifest.artifact, "tensorrt_plan", "model.plan", batch, profiles
-            )
+            largest = min(max_batch, *(profile.max.batch for profile in manifest.profiles))
+            model = TritonModel(manifest.artifact, largest, len(manifest.profiles))
         else:
             check_manifest(file)
-            written = _write_model(
-                folder,
-                file,
-                read_onnx_metadata(file)[0],
-                "onnxruntime_onnx",
-                "model.onnx",
-                max_batch,
-                0,
-            )
-        if written:
-            on_step(f"Warning: {written}")
-    on_step(f"Triton model repository: {folder}")
+            model = TritonModel(read_onnx_metadata(file)[0], max_batch)
+        warning = _write_model(folder, file, model)
+        if warning:
+            log(f"Warning: {warning}")
+    log(f"Triton model repository: {folder}")
 
 
-def configuration(
-    name: str, artifact: Artifact, platform: str, max_batch: int, profiles: int
-) -> str:
-    """config.pbtxt. Args: profiles, of an engine; 0 for an ONNX file."""
-    classes = len(artifact.spec.classes)
-    chosen = ", ".join(f'"{i}"' for i in range(profiles))
-    instances = (
-        f"instance_group [ {{ count: 1, kind: KIND_GPU, profile: [ {chosen} ] }} ]\n"
-        if profiles
-        else ""
+def configuration(model: TritonModel) -> str:
+    """The text of config.pbtxt."""
+    classes = len(model.artifact.spec.classes)
+    pixels = PIXEL_TYPES[model.artifact.input]
+    smaller = {size for size in (4, 8, 16, 32) if size < model.max_batch}
+    batches = ", ".join(map(str, sorted(smaller | {model.max_batch})))
+    instances = ""
+    if model.profiles:
+        chosen = ", ".join(f'"{i}"' for i in range(model.profiles))
+        instances = f"instance_group [ {{ count: 1, kind: KIND_GPU, profile: [ {chosen} ] }} ]\n"
+    posterior = f'data_type: TYPE_FP32, dims: [ {classes} ], label_filename: "labels.txt"'
+    batching = (
+        f"preferred_batch_size: [ {batches} ], max_queue_delay_microseconds: {QUEUE_DELAY_US}"
     )
-    batches = sorted({size for size in (4, 8, 16, 32) if size < max_batch} | {max_batch})
-    return f"""name: "{name}"
-platform: "{platform}"
-max_batch_size: {max_batch}
+    return f"""name: "{model.name}"
+platform: "{model.platform}"
+max_batch_size: {model.max_batch}
 input [
-  {{ name: "image", data_type: {PIXEL_TYPES[artifact.input]}, dims: [ 3, -1, -1 ] }}
+  {{ name: "image", data_type: {pixels}, dims: [ 3, -1, -1 ] }}
 ]
 output [
-  {{ name: "posterior", data_type: TYPE_FP32, dims: [ {classes} ], label_filename: "labels.txt" }},
+  {{ name: "posterior", {posterior} }},
   {{ name: "score_map", data_type: TYPE_FP32, dims: [ {classes}, -1, -1 ] }}
 ]
-dynamic_batching {{ preferred_batch_size: [ {", ".join(map(str, batches))} ], max_queue_delay_microseconds: {QUEUE_DELAY_US} }}
+dynamic_batching {{ {batching} }}
 {instances}"""
 
 
-def _write_model(
-    folder: Path,
-    file: Path,
-    artifact: Artifact,
-    platform: str,
-    model_file: str,
-    max_batch: int,
-    profiles: int,
-) -> str:
-    """One model's folder. Returns: a sentence if it held a model of other classes, else nothing."""
-    name = f"{artifact.spec.arch}_{artifact.precision}_{'plan' if profiles else 'onnx'}".replace(
-        "-", "_"
-    )
-    labels = "".join(f"{label}\n" for label in map(_one_line, artifact.spec.names))
-    older = folder / name / "labels.txt"
-    other = older.is_file() and older.read_bytes() != labels.encode()
-    write_text(
-        folder / name / "config.pbtxt", configuration(name, artifact, platform, max_batch, profiles)
-    )
-    write_text(older, labels)
-    weights = data_files(file) if file.suffix == ".onnx" else []
-    for source, target in ((file, model_file), *((data, data.name) for data in weights)):
-        with whole_file(folder / name / "1" / target) as partial:
-            # a hard link would share permissions and edits with the released file, and onnx refuses external data with one
+def _write_model(folder: Path, file: Path, model: TritonModel) -> str:
+    """Write one model's folder.
+
+    Returns:
+        A warning if the folder had a model of other classes, else nothing.
+    """
+    model_folder = folder / model.name
+    labels = "".join(f"{_label(name)}\n" for name in model.artifact.spec.names)
+    labels_file = model_folder / "labels.txt"
+    has_other_labels = labels_file.is_file() and labels_file.read_bytes() != labels.encode()
+    write_text(model_folder / "config.pbtxt", configuration(model))
+    write_text(labels_file, labels)
+    copies = {file: model.file_name}
+    if file.suffix == ".onnx":
+        copies.update({data: data.name for data in data_files(file)})
+    for source, name in copies.items():
+        with whole_file(model_folder / "1" / name) as partial:
+            # a hard link would share permissions and edits with the released file, and onnx refuses
+            # external data with one
             shutil.copyfile(source, partial)
-    if other:
-        return f"{folder / name}: held a model with other labels, which {file} has replaced; use one repository for each net"
+    if has_other_labels:
+        return (
+            f"{model_folder}: had a model with other labels, which {file} has replaced; "
+            "use one repository for each net"
+        )
     return ""
 
 
-def _one_line(name: str) -> str:
-    """Triton reads a label a line."""
+def _label(name: str) -> str:
+    """A class name on one line, as Triton reads labels."""
     if not name.strip():
         raise InputError(
-            "a class has an empty name, which Triton's labels.txt cannot hold; export with --classes"
+            "a class has an empty name, which Triton's labels.txt cannot represent; "
+            "export with --classes"
         )
     return " ".join(name.split())

@@ -1,24 +1,27 @@
-"""A float32 twin of a reduced file: the same nodes, the same stored values, sums in float32.
+"""Compares a reduced file's float32 twin with PyTorch: the same nodes and stored values.
 
-ONNX Runtime has no bfloat16 convolutions on CPUs, and computes half precision with its own roundings. The twin takes the
-arithmetic out of the comparison: what is left are the values and the structure of the file, and they must be exact.
-Convolutions are compared one by one, each fed with what the twin's own says before it: a value between two levels of a
-quantizer may fall either way, and in a whole net that would grow.
+ONNX Runtime has no bfloat16 convolutions on CPUs, and computes half precision with its own
+roundings. The twin computes its sums in float32. This takes the arithmetic out of the comparison:
+what remains are the values and the structure of the file, and they must be exact. Convolutions are
+compared one by one, each fed with what the twin itself computes before it. A value between two
+levels of a quantizer may be rounded either way, and in a whole net that would grow.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import BinaryIO
+from typing import IO, NamedTuple
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
 
-from export.onnx.onnx_file import PAGE, beside, referring, stored_values
+from export.onnx.onnx_file import PAGE, Span, beside, referring, stored_values
+from export.quantize.convolve import net_input
 from export.quantize.rounding import LAST, ReducedNet
 from export.settings.precision import FLOAT
 from vgg_deploy.errors import CheckFailed
@@ -29,108 +32,140 @@ REDUCED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 ROWS = 512  # of a weight that are converted at a time
 
 
+class Twin(NamedTuple):
+    """A twin, ready to run."""
+
+    session: ort.InferenceSession
+    form: str  # of the input, one of INPUT_FORMS
+    name: str  # of the file that it is the twin of
+
+
 @contextmanager
 def float32_twin(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
-    """With the output of every convolution and of LRN as one more output of the graph. Changes `model`.
+    """Write a twin whose outputs include the output of every convolution and of LRN.
 
-    Args: model, of `read_referring`; path, of the file that it is of.
-    Weights of half precision lie converted in a file of their own, others where they are; ONNX Runtime maps both without a copy.
+    Weights of half precision are converted into a separate file, others are used where they are.
+    ONNX Runtime maps both without a copy.
+
+    Args:
+        model: Of `read_referring`; it is changed.
+        path: The file that the model is of.
+
+    Yields:
+        The twin, which is removed at the end of the block.
     """
-    graph = model.graph
-    outputs = {output.name for output in graph.output}
-    for node in graph.node:
-        if node.op_type in ("Conv", "LRN") and node.output[0] not in outputs:
-            graph.output.append(
-                helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None)
-            )
-        for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.name == "to" and attribute.i in REDUCED:
-                attribute.i = TensorProto.FLOAT
+    _show_steps(model.graph)
+    _cast_to_float32(model.graph)
     with NamedTemporaryFile(prefix=f"{path.name}.", suffix=".twin.data", dir=path.parent) as file:
-        for tensor in graph.initializer:
-            if tensor.data_type not in REDUCED:
-                continue
-            if tensor.data_location != TensorProto.EXTERNAL:
-                tensor.CopyFrom(
-                    numpy_helper.from_array(
-                        numpy_helper.to_array(tensor).astype(FLOAT), tensor.name
-                    )
-                )
-                continue
-            file.write(bytes(-file.tell() % PAGE))
-            start = file.tell()
-            _write_converted(file, tensor, path.parent)
-            tensor.data_type = TensorProto.FLOAT
-            referring(tensor, Path(file.name).name, start, file.tell() - start)
+        for tensor in model.graph.initializer:
+            if tensor.data_type in REDUCED:
+                _convert(tensor, file, path.parent)
         file.flush()
         with beside(path, model, ".twin.onnx") as twin:
             yield twin
 
 
-def _write_converted(file: BinaryIO, tensor: TensorProto, folder: Path) -> None:
-    """An external tensor's values as float32, some rows at a time."""
-    values = stored_values(tensor, folder)
-    for start in range(0, len(values), ROWS):
-        file.write(
-            np.ascontiguousarray(values[start : start + ROWS].astype(FLOAT))
-            .reshape(-1)
-            .view(np.uint8)
-            .data
-        )
-
-
 @torch.inference_mode()
 def check_twin(
-    twin: Path, reduced: ReducedNet, form: str, pictures: list[np.ndarray], threads: int, name: str
+    path: Path, reduced: ReducedNet, form: str, batches: list[np.ndarray], threads: int, name: str
 ) -> list[Scores]:
-    """Every convolution of a twin against what PyTorch makes of the same input.
+    """Compare every convolution of a twin with PyTorch's on the same input.
 
-    Args: form, of the input; pictures, batches (N, 3, H, W) uint8; name, of the file it is the twin of.
-    Returns: what the twin says of every batch.
-    Raises: CheckFailed, naming the convolution.
+    Args:
+        path: The twin.
+        reduced: The reference.
+        form: Of the input, one of INPUT_FORMS.
+        batches: (N, 3, H, W) uint8 RGB.
+        threads: Of ONNX Runtime.
+        name: Of the file that it is the twin of.
+
+    Returns:
+        The twin's scores of every batch.
+
+    Raises:
+        CheckFailed: If a convolution differs; its name is in the message.
     """
-    session, scores = _session(twin, threads), []
-    mean = torch.tensor(reduced.spec.preprocessing.mean).view(1, 3, 1, 1)
-    names = [output.name for output in session.get_outputs()]
-    for batch in pictures:
-        given = dict(
-            zip(
-                names,
-                session.run(names, {"image": feed(torch.from_numpy(batch), form).numpy()}),
-                strict=True,
-            )
+    twin = Twin(_session(path, threads), form, name)
+    return [_check_batch(twin, reduced, batch) for batch in batches]
+
+
+def _show_steps(graph: onnx.GraphProto) -> None:
+    """Make the output of every convolution and of LRN an output of the graph."""
+    outputs = {output.name for output in graph.output}
+    for node in graph.node:
+        if node.op_type in ("Conv", "LRN") and node.output[0] not in outputs:
+            value = helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None)
+            graph.output.append(value)
+
+
+def _cast_to_float32(graph: onnx.GraphProto) -> None:
+    """Make every cast to a reduced type one to float32."""
+    for node in graph.node:
+        if node.op_type != "Cast":
+            continue
+        for attribute in node.attribute:
+            if attribute.name == "to" and attribute.i in REDUCED:
+                attribute.i = TensorProto.FLOAT
+
+
+def _convert(tensor: TensorProto, file: IO[bytes], folder: Path) -> None:
+    """Convert a tensor to float32, and append its values to `file` if they are external."""
+    if tensor.data_location != TensorProto.EXTERNAL:
+        values = numpy_helper.to_array(tensor).astype(FLOAT)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        return
+    file.write(bytes(-file.tell() % PAGE))
+    start = file.tell()
+    values = stored_values(tensor, folder)
+    for row in range(0, len(values), ROWS):
+        converted = np.ascontiguousarray(values[row : row + ROWS].astype(FLOAT))
+        file.write(converted.reshape(-1).view(np.uint8).data)
+    tensor.data_type = TensorProto.FLOAT
+    referring(tensor, Path(file.name).name, Span(start, file.tell() - start))
+
+
+def _check_batch(twin: Twin, reduced: ReducedNet, batch: np.ndarray) -> Scores:
+    """Compare all convolutions on one batch (N, 3, H, W) uint8."""
+    outputs = _outputs(twin, batch)
+    steps = reduced.steps(net_input(batch, reduced.spec))
+    step, expected = next(steps)
+    while True:
+        # an output that was compared needs no memory any more
+        output = outputs["score_map"] if step == LAST else outputs.pop(f"{step}.out")
+        found = torch.from_numpy(output)
+        _compare_step(f"{twin.name}: {step}", found, expected, batch)
+        try:
+            step, expected = steps.send(found)
+        except StopIteration:
+            return Scores(outputs["posterior"], outputs["score_map"])
+
+
+def _outputs(twin: Twin, batch: np.ndarray) -> dict[str, np.ndarray]:
+    names = [output.name for output in twin.session.get_outputs()]
+    image = feed(torch.from_numpy(batch), twin.form).numpy()
+    return dict(zip(names, twin.session.run(names, {"image": image}), strict=True))
+
+
+def _compare_step(where: str, found: Tensor, expected: Tensor, batch: np.ndarray) -> None:
+    """Raise CheckFailed if an output differs from PyTorch's."""
+    if found.shape != expected.shape:
+        raise CheckFailed(f"{where} gives {tuple(found.shape)}, PyTorch {tuple(expected.shape)}")
+    largest = float(expected.abs().max())
+    difference = float((found - expected).abs().max())
+    if not difference <= EXACT * largest:
+        raise CheckFailed(
+            f"{where} differs from PyTorch by {difference:.1e} on images of "
+            f"{batch.shape[2]}x{batch.shape[3]}, its largest value is {largest:.1e}; "
+            f"allowed is {EXACT:.0e} of that"
         )
-        steps = reduced.steps(torch.from_numpy(batch).float() - mean)
-        conv, expected = next(steps)
-        while True:
-            found = torch.from_numpy(
-                given["score_map"] if conv == LAST else given.pop(f"{conv}.out")
-            )  # which then needs no memory any more
-            if found.shape != expected.shape:
-                raise CheckFailed(
-                    f"{name}: {conv} gives {tuple(found.shape)}, PyTorch {tuple(expected.shape)}"
-                )
-            largest = float(expected.abs().max())
-            difference = float((found - expected).abs().max())
-            if not difference <= EXACT * largest:
-                raise CheckFailed(
-                    f"{name}: {conv} differs from PyTorch by {difference:.1e} on images of {batch.shape[2]}x{batch.shape[3]}, "
-                    f"its largest value is {largest:.1e}; allowed is {EXACT:.0e} of that"
-                )
-            try:
-                conv, expected = steps.send(found)
-            except StopIteration:
-                break
-        scores.append(Scores(given["posterior"], given["score_map"]))
-    return scores
 
 
-def _session(twin: Path, threads: int) -> ort.InferenceSession:
-    """As written, nothing fused."""
+def _session(path: Path, threads: int) -> ort.InferenceSession:
+    """A session that computes the nodes as written, without fusing any."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.enable_cpu_mem_arena = False
     options.add_session_config_entry("session.disable_prepacking", "1")
-    return ort.InferenceSession(twin, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -1,9 +1,11 @@
-"""What every file of a reduced precision must satisfy before it is released.
+"""Checks what every file of a reduced precision must satisfy before it is released.
 
-Most of it nobody else reports: TensorRT takes a scale of shape (1,) and then computes in floats, ONNX Runtime on a CPU
-computes half precision in float32 and so never overflows.
+Nothing else reports most of it. TensorRT accepts a scale of shape (1,) and then computes in floats.
+ONNX Runtime on a CPU computes half precision in float32 and so never overflows.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,13 @@ from export.quantize.ranges import Range
 from export.quantize.rounding import FIRST, LAST
 from export.settings.precision import HALF, Precision
 
-HEADROOM = 2.0  # other pictures reach further than those that were seen
+HEADROOM = 2.0  # other images reach further than those that were seen
 LARGEST_HALF = float(np.finfo(np.float16).max)
-# vpmaddubsw, the multiplication of CPUs without VNNI, adds two products of a uint8 and an int8 in 16 bits and saturates
+# vpmaddubsw, the multiplication of CPUs without VNNI, adds two products of a uint8 and an int8 in
+# 16 bits and saturates
 LARGEST_PAIR, SMALLEST_PAIR = 2**15 - 1, -(2**15)
 CHUNK = 512  # output channels whose weights are looked at together
-FLOAT_ONLY = {
+FLOAT_ONLY = {  # nodes that are float32 in every precision
     "subtract_mean",
     "denormalise",
     "move_mean",
@@ -28,7 +31,46 @@ FLOAT_ONLY = {
     "norm1",
     "mean_score",
     "softmax",
-}  # nodes of every precision
+}
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """A graph, and where its values come from.
+
+    Attributes:
+        nodes: In running order.
+        stored: Stored tensors by name.
+        producers: Nodes by the name of their output.
+    """
+
+    nodes: list[onnx.NodeProto]
+    stored: dict[str, TensorProto]
+    producers: dict[str, onnx.NodeProto]
+
+    def of_type(self, *op_types: str) -> Iterator[onnx.NodeProto]:
+        return (node for node in self.nodes if node.op_type in op_types)
+
+    def dequantizers(self, conv: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+        """The DequantizeLinear nodes of input and weight; None unless both have one."""
+        before = [self.producers.get(name) for name in conv.input[:2]]
+        found = [node for node in before if node is not None and node.op_type == QUANTIZERS[1]]
+        return found if len(found) == 2 else None
+
+    def type_of(self, value: str) -> int:
+        """The type of a value, in a straight line of nodes."""
+        while value in self.producers:
+            node = self.producers[value]
+            match node.op_type:
+                case "Cast":
+                    return next(int(a.i) for a in node.attribute if a.name == "to")
+                case "DequantizeLinear":
+                    return int(self.stored[node.input[1]].data_type)
+                case "QuantizeLinear":
+                    return int(self.stored[node.input[2]].data_type)
+            value = node.input[0]
+        return int(TensorProto.FLOAT)  # the input of the graph, where it is not cast
 
 
 def lint(
@@ -38,175 +80,157 @@ def lint(
     ranges: dict[str, Range],
     folder: Path = Path(),
 ) -> list[str]:
-    """Findings in words; an empty list for a file that may be released.
+    """Check a model.
 
     Args:
-        model: with its weights, or with references to files in `folder`.
-        quantized: the convolutions that were asked for.
-        ranges: for the overflow of half precision.
+        model: With its weights, or with references to files in `folder`.
+        precision: Of the file.
+        quantized: Names of the convolutions that must be quantized.
+        ranges: By convolution, for the overflow of half precision.
+        folder: Of the files that the model refers to.
+
+    Returns:
+        What is wrong, one sentence each; empty for a file that may be released.
     """
-    held = {t.name: t for t in model.graph.initializer}
-    made = {output: node for node in model.graph.node for output in node.output}
+    nodes = _Nodes(
+        nodes=list(model.graph.node),
+        stored={tensor.name: tensor for tensor in model.graph.initializer},
+        producers={output: node for node in model.graph.node for output in node.output},
+    )
     return [
-        *_scales(model, held, precision),
-        *_zero_points(model, held),
-        *_convolutions(model, held, made, quantized),
-        *_types(model, held, made),
-        *_saturation(model, held, made, folder),
+        *_scales(nodes, precision),
+        *_zero_points(nodes),
+        *_convolutions(nodes, quantized),
+        *_types(nodes),
+        *_saturation(nodes, folder),
         *(overflows(ranges) if precision.trunk == HALF else ()),
     ]
 
 
-def _scales(
-    model: onnx.ModelProto, held: dict[str, TensorProto], precision: Precision
-) -> list[str]:
-    found = []
-    for node in model.graph.node:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            continue
-        scale = numpy_helper.to_array(held[node.input[1]]).astype(np.float64)
-        of_weight = node.input[0] in held
-        if scale.ndim and not of_weight:
-            found.append(
-                f"{node.name}: activation scale of shape {scale.shape}, expected rank 0; TensorRT would compute in floats without a word"
+def _scales(nodes: _Nodes, precision: Precision) -> Iterator[str]:
+    """Scales are finite, positive, and of a shape that TensorRT computes with in 8 bits."""
+    for node in nodes.of_type(*QUANTIZERS):
+        scale = numpy_helper.to_array(nodes.stored[node.input[1]]).astype(np.float64)
+        weight = nodes.stored.get(node.input[0])
+        if scale.ndim and weight is None:
+            yield (
+                f"{node.name}: activation scale of shape {scale.shape}, expected rank 0; "
+                "TensorRT would silently compute in floats"
             )
-        if of_weight and scale.ndim and scale.shape != tuple(held[node.input[0]].dims[:1]):
-            found.append(
-                f"{node.name}: {scale.shape} weight scales for {held[node.input[0]].dims[0]} output channels"
-            )
+        if scale.ndim and weight is not None and scale.shape != tuple(weight.dims[:1]):
+            yield f"{node.name}: {scale.shape} weight scales for {weight.dims[0]} output channels"
         if not (np.isfinite(scale).all() and (scale > 0).all()):
-            found.append(
-                f"{node.name}: a scale is zero, negative or not finite in {precision.trunk.name}"
-            )
-    return found
+            yield f"{node.name}: a scale is zero, negative or not finite in {precision.trunk.name}"
 
 
-def _zero_points(model: onnx.ModelProto, held: dict[str, TensorProto]) -> list[str]:
-    found = []
-    for node in model.graph.node:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            continue
-        zero = numpy_helper.to_array(held[node.input[2]])
+def _zero_points(nodes: _Nodes) -> Iterator[str]:
+    """Quantization is symmetric; only the uint8 input of the first convolution is centred."""
+    for node in nodes.of_type(*QUANTIZERS):
+        zero = numpy_helper.to_array(nodes.stored[node.input[2]])
         middle = 128 if zero.dtype == np.uint8 and node.name.startswith(f"{FIRST}.") else 0
         if (zero.astype(np.float64) != middle).any():
-            found.append(
-                f"{node.name}: zero point {zero.tolist()}, expected {middle}; TensorRT takes symmetric quantization only"
+            yield (
+                f"{node.name}: zero point {zero.tolist()}, expected {middle}; "
+                "TensorRT accepts symmetric quantization only"
             )
-    return found
 
 
-def _convolutions(
-    model: onnx.ModelProto,
-    held: dict[str, TensorProto],
-    made: dict[str, onnx.NodeProto],
-    quantized: set[str],
-) -> list[str]:
-    found = []
-    for node in model.graph.node:
-        if node.op_type != "Conv":
-            continue
-        through = [made[name].op_type if name in made else None for name in node.input[:2]]
-        is_quantized = through == ["DequantizeLinear", "DequantizeLinear"]
-        if is_quantized != (node.name in quantized):
-            found.append(
-                f"{node.name}: is {'' if is_quantized else 'not '}quantized, {'not ' if is_quantized else ''}as asked"
-            )
-        if node.input[2] not in held or held[node.input[2]].data_type == TensorProto.INT32:
-            found.append(f"{node.name}: its bias is no stored float; TensorRT refuses int32 biases")
-    missing = quantized - {node.name for node in model.graph.node if node.op_type == "Conv"}
-    return [*found, *(f"{name}: is no convolution of the graph" for name in sorted(missing))]
+def _convolutions(nodes: _Nodes, quantized: set[str]) -> Iterator[str]:
+    """The right convolutions are quantized, and biases are stored floats."""
+    for node in nodes.of_type("Conv"):
+        is_quantized = nodes.dequantizers(node) is not None
+        if is_quantized and node.name not in quantized:
+            yield f"{node.name}: is quantized, but should not be"
+        if not is_quantized and node.name in quantized:
+            yield f"{node.name}: is not quantized, but should be"
+        bias = nodes.stored.get(node.input[2])
+        if bias is None or bias.data_type == TensorProto.INT32:
+            yield f"{node.name}: its bias is no stored float; TensorRT refuses int32 biases"
+    missing = quantized - {node.name for node in nodes.of_type("Conv")}
+    for name in sorted(missing):
+        yield f"{name}: is no convolution of the graph"
 
 
-def _saturation(
-    model: onnx.ModelProto,
-    held: dict[str, TensorProto],
-    made: dict[str, onnx.NodeProto],
-    folder: Path,
-) -> list[str]:
-    """Convolutions of uint8 by int8 in which two products may not fit in 16 bits.
+def _types(nodes: _Nodes) -> Iterator[str]:
+    """The nodes of FLOAT_ONLY compute in float32.
 
-    Which weights a kernel pairs is its own affair, so any two of an output channel count. An activation reaches 255.
+    Their type is that of the Cast or the stored scale that their input comes from.
     """
-    found = []
-    for node in model.graph.node:
-        through = [made.get(name) for name in node.input[:2]]
-        if node.op_type != "Conv" or any(
-            n is None or n.op_type != "DequantizeLinear" for n in through
-        ):
+    for node in nodes.nodes:
+        if node.name not in FLOAT_ONLY:
             continue
-        activation, weight = through
-        if (
-            held[activation.input[2]].data_type != TensorProto.UINT8
-            or held[weight.input[0]].data_type != TensorProto.INT8
-        ):
+        types = {nodes.type_of(node.input[0])}
+        for name in node.input[1:]:
+            tensor = nodes.stored.get(name)
+            if tensor is not None and tensor.data_type != TensorProto.INT64:
+                types.add(int(tensor.data_type))
+        if types != {TensorProto.FLOAT}:
+            names = sorted(TensorProto.DataType.Name(t) for t in types)
+            yield (
+                f"{node.name}: computes in {' and '.join(names)}, expected FLOAT in every precision"
+            )
+
+
+def _saturation(nodes: _Nodes, folder: Path) -> Iterator[str]:
+    """In convolutions of uint8 by int8, the sum of any two products fits in 16 bits.
+
+    Which weights a kernel pairs is up to the kernel, so any two of an output channel count. An
+    activation reaches 255.
+    """
+    for node in nodes.of_type("Conv"):
+        dequantizers = nodes.dequantizers(node)
+        if dequantizers is None:
             continue
-        high, low = pair_sums(stored_values(held[weight.input[0]], folder))
+        activation, weight = dequantizers
+        stored_weight = nodes.stored[weight.input[0]]
+        activation_type = nodes.stored[activation.input[2]].data_type
+        if (activation_type, stored_weight.data_type) != (TensorProto.UINT8, TensorProto.INT8):
+            continue
+        high, low = pair_sums(stored_values(stored_weight, folder))
         if high > LARGEST_PAIR or low < SMALLEST_PAIR:
             worst = high if high > LARGEST_PAIR else low
-            found.append(
-                f"{node.name}: two products of its weights and 255 sum to {worst:,}, which saturates in the 16 bits "
-                "of CPUs without VNNI"
+            yield (
+                f"{node.name}: two products of its weights and 255 sum to {worst:,}, which "
+                "saturates in the 16 bits of CPUs without VNNI"
             )
-    return found
 
 
 def pair_sums(weight: np.ndarray) -> tuple[int, int]:
-    """The largest and the smallest sum of two products, of two weights of one output channel and any two uint8.
+    """The extreme sums of two products of weights of one output channel and any two uint8.
 
-    Args: weight, (out, in, kh, kw) int8.
+    Args:
+        weight: (out, in, kh, kw) int8.
+
+    Returns:
+        The largest and the smallest sum.
     """
     high, low = 0, 0
     for start in range(0, len(weight), CHUNK):
-        rows = weight[start : start + CHUNK].reshape(len(weight[start : start + CHUNK]), -1)
-        last = min(2, rows.shape[1])
-        ordered = np.partition(rows, [last - 1, -last], axis=1).astype(np.int64)
-        high = max(high, int(np.maximum(ordered[:, -last:], 0).sum(1).max()))
-        low = min(low, int(np.minimum(ordered[:, :last], 0).sum(1).min()))
+        chunk = weight[start : start + CHUNK]
+        rows = chunk.reshape(len(chunk), -1)
+        count = min(2, rows.shape[1])
+        ordered = np.partition(rows, [count - 1, -count], axis=1).astype(np.int64)
+        high = max(high, int(np.maximum(ordered[:, -count:], 0).sum(1).max()))
+        low = min(low, int(np.minimum(ordered[:, :count], 0).sum(1).min()))
     return 255 * high, 255 * low
 
 
-def _types(
-    model: onnx.ModelProto, held: dict[str, TensorProto], made: dict[str, onnx.NodeProto]
-) -> list[str]:
-    """The nodes of FLOAT_ONLY take float32, told by the Cast or the stored scale that their input comes from."""
-    found = []
-    for node in model.graph.node:
-        if node.name in FLOAT_ONLY:
-            given = _type_of(node.input[0], held, made)
-            stored = [
-                held[name].data_type
-                for name in node.input[1:]
-                if name in held and held[name].data_type != TensorProto.INT64
-            ]
-            if {given, *stored} != {TensorProto.FLOAT}:
-                names = sorted(TensorProto.DataType.Name(t) for t in {given, *stored})
-                found.append(
-                    f"{node.name}: computes in {' and '.join(names)}, expected FLOAT in every precision"
-                )
-    return found
-
-
-def _type_of(value: str, held: dict[str, TensorProto], made: dict[str, onnx.NodeProto]) -> int:
-    """The type of a value of a straight line of nodes."""
-    while value in made:
-        node = made[value]
-        match node.op_type:
-            case "Cast":
-                return next(a.i for a in node.attribute if a.name == "to")
-            case "DequantizeLinear":
-                return held[node.input[1]].data_type
-            case "QuantizeLinear":
-                return held[node.input[2]].data_type
-        value = node.input[0]
-    return TensorProto.FLOAT  # what the caller feeds, where it is not cast
-
-
 def overflows(ranges: dict[str, Range]) -> list[str]:
-    """Convolutions whose input or output comes within HEADROOM of half precision's largest value."""
+    """Convolutions that come within HEADROOM of half precision's largest value.
+
+    Args:
+        ranges: By convolution.
+
+    Returns:
+        One sentence per convolution.
+    """
     limit = LARGEST_HALF / HEADROOM
-    return [
-        f"{name}: reaches {max(r.input_max, r.output_max):,.0f} on the pictures seen, half precision ends at {LARGEST_HALF:,.0f} "
-        f"and {limit:,.0f} is allowed for headroom; use bf16"
-        for name, r in ranges.items()
-        if name != LAST and max(r.input_max, r.output_max) > limit
-    ]
+    found = []
+    for name, seen in ranges.items():
+        largest = max(seen.input_max, seen.output_max)
+        if name != LAST and largest > limit:
+            found.append(
+                f"{name}: reaches {largest:,.0f} on the images seen, half precision ends at "
+                f"{LARGEST_HALF:,.0f} and {limit:,.0f} is allowed for headroom; use bf16"
+            )
+    return found

@@ -1,4 +1,4 @@
-"""ncnn's files: every net and form, what their check catches, what is refused before ncnn sees it."""
+"""ncnn's files: nets and forms, what their check catches, what is refused before ncnn reads it."""
 
 import importlib.util
 import json
@@ -35,12 +35,8 @@ pytestmark = pytest.mark.skipif(
 
 def write(folder, net, form="uint8", precision="fp32"):
     path = folder / f"{net.spec.arch}.{precision}.onnx"
-    write_onnx(
-        path,
-        onnx_graph(
-            net, Artifact(net.spec, form, precision, "net.pt", "0" * 64), PRECISIONS[precision]
-        ),
-    )
+    artifact = Artifact(net.spec, form, precision, "net.pt", "0" * 64)
+    write_onnx(path, onnx_graph(net, artifact, PRECISIONS[precision]))
     return path
 
 
@@ -66,18 +62,16 @@ def test_every_net_and_form(tmp_path, arch, form, more):
     runtime = open_runtime(exported(tmp_path, net, form))
     crop, mean = net.spec.crop, torch.tensor(net.spec.preprocessing.mean).double().view(1, 3, 1, 1)
     for n, h, w in ((1, crop, crop), (2, crop + 17, crop + 64), (3, crop + 40, crop + 5)):
-        images = (
-            np.random.default_rng(h).integers(0, 256, (n, h, w, 3), np.uint8).transpose(0, 3, 1, 2)
-        )  # not contiguous
+        pixels = np.random.default_rng(h).integers(0, 256, (n, h, w, 3), np.uint8)
+        images = pixels.transpose(0, 3, 1, 2)  # not contiguous
         with torch.inference_mode():
-            wanted = net.double()(torch.from_numpy(images).double() - mean)
+            expected = net.double()(torch.from_numpy(images).double() - mean)
         found = runtime(images)
-        assert (
-            found.score_map.shape == wanted.shape
-            and found.score_map.dtype == found.posterior.dtype == np.float32
-        )
-        np.testing.assert_allclose(found.score_map, wanted, atol=5e-5 * wanted.abs().max().item())
-        np.testing.assert_allclose(found.posterior, posterior(wanted), atol=1e-4)
+        assert found.score_map.shape == expected.shape
+        assert found.score_map.dtype == found.posterior.dtype == np.float32
+        tolerance = 5e-5 * expected.abs().max().item()
+        np.testing.assert_allclose(found.score_map, expected, atol=tolerance)
+        np.testing.assert_allclose(found.posterior, posterior(expected), atol=1e-4)
     assert runtime.artifact.input == ("normalised" if form == "normalised" else "float32")
 
 
@@ -86,20 +80,19 @@ def test_the_readings_of_lrn_differ(tmp_path):
     images, scores = np.random.default_rng(0).integers(0, 256, (1, 3, 32, 32), np.uint8), []
     for reading in ("alexnet", "caffe"):
         (tmp_path / reading).mkdir()
-        scores.append(
-            open_runtime(exported(tmp_path / reading, thin_net("A-LRN", lrn=reading)))(
-                images
-            ).score_map
-        )
+        path = exported(tmp_path / reading, thin_net("A-LRN", lrn=reading))
+        scores.append(open_runtime(path)(images).score_map)
     assert np.abs(scores[0] - scores[1]).max() > 1e-2 * np.abs(scores[0]).max()
 
 
 def test_the_text_is_what_ncnn_documents():
-    """Worked out by hand for one layer of each kind; 5=1 makes pools drop a rest, 9=1 is the ReLU."""
+    """Worked out by hand for one layer of each kind.
+
+    5=1 makes pools drop a rest, 9=1 is the ReLU.
+    """
     lines = ncnn_graph(thin_net("A-LRN").spec, "float32").text.splitlines()
-    assert (
-        lines[:2] == ["7767517", "22 23"]
-    )  # input, mean, 8 + 3 convolutions, LRN, 5 pools, split (which makes two values), average, softmax
+    # input, mean, 8 + 3 convolutions, LRN, 5 pools, split (into two values), average, softmax
+    assert lines[:2] == ["7767517", "22 23"]
     assert lines[3] == "Bias subtract_mean 1 1 image subtract_mean.out 0=3"
     assert lines[4:7] == [
         "Convolution conv1_1 1 1 subtract_mean.out conv1_1.out 0=4 1=3 2=1 3=1 4=1 5=1 6=108 9=1",
@@ -112,22 +105,23 @@ def test_the_text_is_what_ncnn_documents():
 right_bytes = ncnn_export.array_bytes
 
 
-def mean_added(held, array):
-    return array.astype("<f4").tobytes() if held.negated else right_bytes(held, array)
+def mean_added(stored, array):
+    return array.astype("<f4").tobytes() if stored.negated else right_bytes(stored, array)
 
 
-def one_layer_zero(held, array):
-    return right_bytes(held, array * (held.name != "conv4_2.weight"))
+def one_layer_zero(stored, array):
+    return right_bytes(stored, array * (stored.name != "conv4_2.weight"))
 
 
-def classes_moved(held, array):
-    return right_bytes(held, np.roll(array, 1, axis=0) if held.name.startswith("fc8") else array)
-
-
-def rows_for_columns(held, array):
+def classes_moved(stored, array):
     return right_bytes(
-        held, array.swapaxes(2, 3) if array.ndim == 4 and array.shape[3] == 3 else array
+        stored, np.roll(array, 1, axis=0) if stored.name.startswith("fc8") else array
     )
+
+
+def rows_for_columns(stored, array):
+    is_3x3 = array.ndim == 4 and array.shape[3] == 3
+    return right_bytes(stored, array.swapaxes(2, 3) if is_3x3 else array)
 
 
 @pytest.mark.parametrize("fault", [mean_added, one_layer_zero, classes_moved, rows_for_columns])
@@ -145,7 +139,8 @@ def test_an_older_export_stays_when_the_new_one_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(ncnn_export, "array_bytes", one_layer_zero)
     with pytest.raises(CheckFailed):
         export_ncnn(tmp_path / "A.fp32.onnx", 1, lambda text: None)
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before and open_runtime(path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    assert open_runtime(path)
 
 
 def test_only_float32_files_of_ours_are_taken(tmp_path):
@@ -166,7 +161,7 @@ def test_only_float32_files_of_ours_are_taken(tmp_path):
     tensor = next(t for t in model.graph.initializer if t.name == "fc8.bias")
     model.graph.initializer.remove(tensor)
     onnx.save(model, tmp_path / "less.onnx")
-    assert "holds no float32 fc8.bias" in refused(tmp_path / "less.onnx")
+    assert "has no float32 fc8.bias" in refused(tmp_path / "less.onnx")
     model.graph.initializer.add().CopyFrom(tensor)
     model.graph.initializer[-1].dims[0] += 1
     onnx.save(model, tmp_path / "other.onnx")
@@ -190,20 +185,16 @@ def refusal(path, **more) -> str:
 
 
 def signed(path, **changes) -> None:
-    """A manifest whose hashes fit, as somebody who means harm would write it."""
-    held = json.loads(manifest_path(path).read_text())
-    held["files"] = {file.name: {"sha256": sha256(file)} for file in (path, weights_path(path))}
-    manifest_path(path).write_text(json.dumps({**held, **changes}))
+    """Write a manifest with fitting hashes, as an attacker would."""
+    manifest = json.loads(manifest_path(path).read_text())
+    manifest["files"] = {file.name: {"sha256": sha256(file)} for file in (path, weights_path(path))}
+    manifest_path(path).write_text(json.dumps({**manifest, **changes}))
 
 
 def test_what_ncnn_would_trust_is_checked_before(tmp_path):
     path = exported(tmp_path, thin_net("A"))
-    param, weights, manifest = (
-        path.read_text(),
-        weights_path(path).read_bytes(),
-        manifest_path(path).read_text(),
-    )
-
+    param, manifest = path.read_text(), manifest_path(path).read_text()
+    weights = weights_path(path).read_bytes()
     for text in (
         param.replace("6=108", "6=1000000000"),
         param.replace("21 22", "2000000000 22"),
@@ -214,17 +205,14 @@ def test_what_ncnn_would_trust_is_checked_before(tmp_path):
     ):
         path.write_text(text)
         signed(path)
-        assert "is not net A as its manifest describes it" in refusal(
-            path
-        ) and "vgg-export --ncnn" in refusal(path)
+        assert "is not net A as its manifest describes it; export it again" in refusal(path)
     path.write_text(param)
     for data in (weights[:-4], weights + b"1234", b""):
         weights_path(path).write_bytes(data)
         signed(path)
         assert "the file is cut short" in refusal(path)
-    weights_path(path).write_bytes(
-        weights[:12] + b"\x47\x6b\x30\x01" + weights[16:]
-    )  # "half precision follows"
+    half_precision_follows = b"\x47\x6b\x30\x01"
+    weights_path(path).write_bytes(weights[:12] + half_precision_follows + weights[16:])
     signed(path)
     assert "conv1_1.weight is not stored as float32" in refusal(path)
     weights_path(path).write_bytes(weights[:-1] + b"\x01")
@@ -252,80 +240,55 @@ def test_what_ncnn_would_trust_is_checked_before(tmp_path):
 
 def test_ncnn_runs_on_cpus_and_from_the_crop_up(tmp_path, monkeypatch):
     path = exported(tmp_path, thin_net("A", crop=64))
-    assert "ncnn runs it on CPUs only; use --device cpu" in refusal(path, device="cuda")
-    assert "--runtimes onnxruntime: does not open" in refusal(path, runtime="onnxruntime")
-    with pytest.raises(InputError, match="pictures of 63x200 are below the crop 64"):
+    with pytest.raises(InputError, match="ncnn runs it on CPUs only") as refused:
+        open_runtime(path, "cuda")
+    assert refused.value.about == "cpu"
+    assert "the runtime onnxruntime does not open it" in refusal(path, runtime="onnxruntime")
+    with pytest.raises(InputError, match="of 63x200 are below the crop 64"):
         open_runtime(path)(np.zeros((1, 3, 63, 200), np.uint8))
-    monkeypatch.setitem(
-        sys.modules, "ncnn", None
-    )  # what Python's import sees where it is not installed
+    monkeypatch.setitem(sys.modules, "ncnn", None)  # as where it is not installed
     assert "pip install vgg-deploy[ncnn]" in refusal(path)
 
 
 def test_same_text_other_weights_is_another_model(tmp_path):
-    """The bench keeps posteriors by the model's hash; the .param alone is one for all nets of a kind."""
+    """The bench stores posteriors by the model's hash. All nets of a kind have one .param."""
     for seed in (0, 1):
         (tmp_path / str(seed)).mkdir()
         exported(tmp_path / str(seed), thin_net("A", seed))
-    one, other = open_models(
-        [tmp_path / "0" / "A.fp32.ncnn.param", tmp_path / "1" / "A.fp32.ncnn.param"], ModelOptions()
-    )
+    paths = [tmp_path / seed / "A.fp32.ncnn.param" for seed in ("0", "1")]
+    one, other = open_models(paths, ModelOptions())
     assert one.path.read_bytes() == other.path.read_bytes() and one.identity != other.identity
     assert one.identity["runtime"] == "ncnn" and one.identity["version"]
-    assert runnable([one.path], "cuda") == ([], [one.path]) and runnable([one.path], "cpu") == (
-        [one.path],
-        [],
-    )
+    assert runnable([one.path], "cuda") == ([], [one.path])
+    assert runnable([one.path], "cpu") == ([one.path], [])
 
 
 def test_from_checkpoint_to_tables(here, photos):
-    said = run(
-        vgg_export,
-        save_net(thin_net("A", classes=CLASSES), here / "A.pt"),
-        "--onnx",
-        "--ncnn",
-        "--precision",
-        "fp16,fp32",
-        "--threads",
-        1,
-    )
-    assert (
-        "A.fp32.ncnn.param against ONNX Runtime" in said and "A.fp32.onnx against PyTorch" in said
-    )
-    names = {
-        f"A.fp32.{ending}" for ending in ("onnx", "json", "ncnn.param", "ncnn.bin", "ncnn.json")
-    }
-    assert {p.name for p in (here / "exported").iterdir()} == names | {
-        "A.fp16.onnx",
-        "A.fp16.json",
-        "export.json",
-    }
-    manifest = json.loads((here / "exported" / "A.fp32.ncnn.json").read_text())
-    assert (
-        manifest["onnx_sha256"] == sha256(here / "exported" / "A.fp32.onnx")
-        and manifest["versions"]["ncnn"]
-    )
-    assert {name: f["sha256"] for name, f in manifest["files"].items()} == {
-        n: sha256(here / "exported" / n) for n in manifest["files"]
-    }
+    source, folder = save_net(thin_net("A", classes=CLASSES), here / "A.pt"), here / "exported"
+    output = run(vgg_export, source, "--onnx", "--ncnn", "--precision", "fp16,fp32", "--threads", 1)
+    assert "A.fp32.ncnn.param against ONNX Runtime" in output
+    assert "A.fp32.onnx against PyTorch" in output
+    endings = ("onnx", "json", "ncnn.param", "ncnn.bin", "ncnn.json")
+    names = {f"A.fp32.{ending}" for ending in endings}
+    names |= {"A.fp16.onnx", "A.fp16.json", "export.json"}
+    assert {p.name for p in folder.iterdir()} == names
+    manifest = json.loads((folder / "A.fp32.ncnn.json").read_text())
+    assert manifest["onnx_sha256"] == sha256(folder / "A.fp32.onnx")
+    assert manifest["versions"]["ncnn"]
+    for name, entry in manifest["files"].items():
+        assert entry["sha256"] == sha256(folder / name)
     assert len(manifest["check"]) == 8 and all(c["agree"] == c["batch"] for c in manifest["check"])
 
     run(vgg_bench, "--data", photos, "--scales", "32,64", "--measure", "accuracy", "--threads", 1)
     table = pd.read_csv("results/accuracy.csv").set_index(["model", "scales"]).top1_error_pct
-    assert set(table.index.get_level_values(0)) == {
-        "A.fp16.onnx",
-        "A.fp32.onnx",
-        "A.fp32.ncnn.param",
-    }
+    models = {"A.fp16.onnx", "A.fp32.onnx", "A.fp32.ncnn.param"}
+    assert set(table.index.get_level_values(0)) == models
     assert (table["A.fp32.ncnn.param"] == table["A.fp32.onnx"]).all()
 
-    (here / "exported" / "A.fp32.ncnn.param").unlink()
+    (folder / "A.fp32.ncnn.param").unlink()
     run(vgg_export, "exported/A.fp32.onnx", "--ncnn", "--threads", 1)
-    assert [row["file"] for row in json.loads((here / "exported" / "export.json").read_text())] == [
-        "A.fp32.ncnn.param",
-        "A.fp32.onnx",
-    ]
-    assert "--ncnn is made from float32" in run(
-        vgg_export, "A.pt", "--onnx", "--ncnn", "--precision", "fp16", code=2
-    )
+    rows = json.loads((folder / "export.json").read_text())
+    assert [row["file"] for row in rows] == ["A.fp32.ncnn.param", "A.fp32.onnx"]
+    output = run(vgg_export, "A.pt", "--onnx", "--ncnn", "--precision", "fp16", code=2)
+    assert "--ncnn is made from float32" in output
     assert "is fp16" in run(vgg_export, "exported/A.fp16.onnx", "--ncnn", code=2)

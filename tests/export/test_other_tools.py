@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from export.release import ExportOptions, export_onnx
-from export.tensorrt.triton import write_repository
+from export.settings.export_options import PRECISION_NAMES
+from export.tensorrt.triton import TritonModel, configuration, write_repository
 from tests.support.nets import picture, save_net, thin_net
+from vgg_deploy.exported.metadata import Artifact
 
 POLYGRAPHY = Path(sys.executable).with_name("polygraphy")
 needs_polygraphy = pytest.mark.skipif(
@@ -25,15 +27,10 @@ def files(tmp_path_factory):
     (folder / "photos").mkdir()
     for i in range(4):
         picture("disc", rng).save(folder / "photos" / f"{i}.png")
-    wanted = ExportOptions(
-        ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8"), calibration=folder / "photos"
-    )
-    return {
-        e.artifact.precision: e.path
-        for e in export_onnx(
-            save_net(thin_net("D"), folder / "net.pt"), folder, wanted, None, 1, lambda text: None
-        )
-    }
+    options = ExportOptions(PRECISION_NAMES, calibration=folder / "photos")
+    source = save_net(thin_net("D"), folder / "net.pt")
+    exported = export_onnx(source, folder, options, None, 1, lambda text: None)
+    return {file.artifact.precision: file.path for file in exported}
 
 
 def polygraphy(*args, **environment) -> str:
@@ -50,7 +47,7 @@ def polygraphy(*args, **environment) -> str:
 @needs_polygraphy
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-cpu", "fp8"])
 def test_polygraphy_lints_and_runs_every_file(precision, files, tmp_path):
-    """bf16 is not among them: polygraphy's NumPy has no such type, ONNX Runtime no such CPU kernels."""
+    """Except bf16: polygraphy's NumPy has no such type, ONNX Runtime no such CPU kernels."""
     assert "[E]" not in polygraphy(
         "check", "lint", files[precision], "--input-shapes", "image:[1,3,64,96]"
     )
@@ -80,7 +77,8 @@ def test_polygraphy_converts_every_file(precision, files, tmp_path):
         f"--trt-{end}-shapes=image:[{n},3,{side},{side}]"
         for end, n, side in (("min", 1, 32), ("opt", 2, 64), ("max", 4, 96))
     ]
-    # polygraphy builds for all GPUs that RTX knows unless told; fp8 runs on the newer ones only, and it then leaves the others out
+    # polygraphy builds for all GPUs that RTX knows by default; it leaves out those that do not run
+    # fp8
     engine = tmp_path / "made.engine"
     polygraphy(
         "convert",
@@ -102,9 +100,6 @@ def test_triton_accepts_the_configuration(files, tmp_path):
         "tritonclient.grpc.model_config_pb2", reason="tritonclient[grpc] is not installed"
     )
     from google.protobuf import text_format
-
-    from export.tensorrt.triton import configuration
-    from vgg_deploy.exported.metadata import Artifact
 
     write_repository(tmp_path / "models", [files["fp16"], files["int8-cpu"]], 16, lambda text: None)
     assert {p.name for p in (tmp_path / "models").iterdir()} == {"D_fp16_onnx", "D_int8_cpu_onnx"}
@@ -131,15 +126,9 @@ def test_triton_accepts_the_configuration(files, tmp_path):
     ]
     assert list(config.dynamic_batching.preferred_batch_size) == [4, 8, 16]
     assert (folder / "labels.txt").read_text().splitlines() == list(thin_net("D").spec.names)
-    plan = configuration(
-        "D_plan",
-        Artifact(thin_net("D").spec, "normalised", "fp16", "D.pt", "0" * 64),
-        "tensorrt_plan",
-        8,
-        3,
-    )
+    artifact = Artifact(thin_net("D").spec, "normalised", "fp16", "D.pt", "0" * 64)
+    plan = configuration(TritonModel(artifact, max_batch=8, profiles=3))
     config = text_format.Parse(plan, schema.ModelConfig())
-    assert (
-        list(config.instance_group[0].profile) == ["0", "1", "2"]
-        and config.input[0].data_type == schema.TYPE_FP32
-    )
+    assert (config.name, config.platform) == ("D_fp16_plan", "tensorrt_plan")
+    assert list(config.instance_group[0].profile) == ["0", "1", "2"]
+    assert config.input[0].data_type == schema.TYPE_FP32

@@ -37,10 +37,8 @@ def export(tmp_path, net=None):
 def test_a_good_file_passes(tmp_path):
     exported = export(tmp_path)
     assert exported.path.is_file()
-    assert all(
-        c.agree == c.batch and c.score_difference < 1e-4 * c.largest_score
-        for c in exported.comparisons
-    )
+    for c in exported.comparisons:
+        assert c.agree == c.batch and c.score_difference < 1e-4 * c.largest_score
 
 
 def net_times(factor: float) -> VGG:
@@ -67,11 +65,11 @@ def test_a_net_with_one_answer_brings_a_warning(tmp_path):
         net.fc8.weight.zero_()
         net.fc8.bias.copy_(torch.arange(len(net.fc8.bias)))
     source = save_net(net, tmp_path / "net.pt")
-    said = []
+    log = []
     release.export_onnx(
-        source, tmp_path / "out", release.ExportOptions(("fp32",)), None, 1, said.append
+        source, tmp_path / "out", release.ExportOptions(("fp32",)), None, 1, log.append
     )
-    assert any("gives the same scores for each of" in line for line in said)
+    assert any("gives the same scores for each of" in line for line in log)
 
 
 def ceiling_pools(graph: Graph) -> None:
@@ -112,7 +110,7 @@ def test_a_planted_fault_fails_and_leaves_nothing(fault, tmp_path, monkeypatch):
     with pytest.raises(CheckFailed, match="PyTorch|and should be float32") as failed:
         export(tmp_path)
     assert failed.value.exit_code == 1
-    # the good file of before is still there, whole, with its own manifest, and nothing else
+    # the older good file is still there, whole, with its own manifest, and nothing else
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"D.fp32.onnx", "D.fp32.json"}
     assert (tmp_path / "out" / "D.fp32.onnx").read_bytes() == released
 
@@ -133,9 +131,8 @@ def test_nan_passes_no_tolerance(tmp_path):
     net = thin_net("D")
     spoilt = VGG(replace(net.spec))
     weights = net.state_dict()
-    weights["fc6.bias"] = torch.full_like(
-        weights["fc6.bias"], 3e38
-    )  # finite, as weights must be; the scores are NaN
+    # finite, as weights must be; the scores are NaN
+    weights["fc6.bias"] = torch.full_like(weights["fc6.bias"], 3e38)
     weights["fc7.weight"] = weights["fc7.weight"] * 1000
     spoilt.load_state_dict(weights)
     with pytest.raises(InputError, match="its scores are not finite"):
@@ -150,7 +147,10 @@ def test_nan_passes_no_tolerance(tmp_path):
 
 
 def test_a_full_size_d_exports_within_its_memory(tmp_path):
-    """Each in a process of its own, whose peak the system counts."""
+    """Each in a process of its own. The system counts its peak memory.
+
+    getrusage would return the peak of the parent if that is higher.
+    """
     make = f"""
 import torch
 from pathlib import Path
@@ -163,10 +163,11 @@ save_checkpoint(Path("{tmp_path}/D.pt"), Checkpoint(net.spec, net.state_dict()))
 """
     export = f"""
 from pathlib import Path
-from export.release import Wanted, export_onnx
-done = export_onnx(Path("{tmp_path}/D.pt"), Path("{tmp_path}"), Wanted(("PRECISION",)), None, 2, lambda text: None)[0]
-status = Path("/proc/self/status").read_text()  # getrusage would tell the parent's peak, if that is higher
-print(done.size, 1024 * int(status.split("VmHWM:")[1].split()[0]))
+from export.release import ExportOptions, export_onnx
+folder, options = Path("{tmp_path}"), ExportOptions(("PRECISION",))
+(exported,) = export_onnx(folder / "D.pt", folder, options, None, 2, lambda text: None)
+status = Path("/proc/self/status").read_text()
+print(exported.size, 1024 * int(status.split("VmHWM:")[1].split()[0]))
 """
     run_python(make)
     for precision, bytes_a_weight, gib in (("fp32", 4, 1.3), ("fp16", 2, 2.2)):

@@ -51,7 +51,7 @@ class EngineManifest:
 
     artifact: Artifact  # of the net, with its precision
     flavour: str  # "tensorrt", "rtx"
-    version: str  # of TensorRT; an engine runs in no other
+    version: str | None  # of TensorRT; an engine runs in no other
     targets: tuple[str, ...]  # "sm80", ...
     profiles: tuple[Profile, ...]
     inputs: dict[str, str]  # name -> type and shape

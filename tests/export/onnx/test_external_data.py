@@ -1,4 +1,4 @@
-"""Weights beside the graph: what is written, what is checked, what is never followed."""
+"""Weights in a separate file: what is written, what is checked, what is never followed."""
 
 import json
 import os
@@ -26,14 +26,8 @@ from vgg_deploy.runtimes import open_runtime
 
 def export(tmp_path, external=True, precision="fp32", net=None):
     source = save_net(net or thin_net("D"), tmp_path / "net.pt")
-    return export_onnx(
-        source,
-        tmp_path / "out",
-        ExportOptions((precision,), external_data=external),
-        None,
-        1,
-        lambda text: None,
-    )[0]
+    options = ExportOptions((precision,), external_data=external)
+    return export_onnx(source, tmp_path / "out", options, None, 1, lambda text: None)[0]
 
 
 @pytest.fixture(scope="module")
@@ -51,21 +45,18 @@ def test_both_files_hold_the_same_net_as_one(exported, tmp_path):
     """Oracle: onnx's own loader, tensor by tensor against the file with everything inside."""
     inline = export(tmp_path, external=False).path
     data = exported.with_name("D.fp32.onnx.data")
-    assert {p.name for p in exported.parent.iterdir()} == {
-        "D.fp32.onnx",
-        "D.fp32.onnx.data",
-        "D.fp32.json",
-    }
+    names = {"D.fp32.onnx", "D.fp32.onnx.data", "D.fp32.json"}
+    assert {p.name for p in exported.parent.iterdir()} == names
     onnx.checker.check_model(str(exported), full_check=True)
-    wanted, found = onnx.load(inline), onnx.load(exported)
-    for a, b in zip(wanted.graph.initializer, found.graph.initializer, strict=True):
+    expected, found = onnx.load(inline), onnx.load(exported)
+    for a, b in zip(expected.graph.initializer, found.graph.initializer, strict=True):
         assert a.name == b.name
         np.testing.assert_array_equal(numpy_helper.to_array(a), numpy_helper.to_array(b))
-    assert wanted.graph.node == found.graph.node and wanted.metadata_props == found.metadata_props
+    assert expected.graph.node == found.graph.node
+    assert expected.metadata_props == found.metadata_props
     assert data_locations(exported) == {"D.fp32.onnx.data"} and data_locations(inline) == set()
-    assert (
-        exported.stat().st_size + data.stat().st_size < inline.stat().st_size + onnx_file.PAGE * 4
-    )
+    size = exported.stat().st_size + data.stat().st_size
+    assert size < inline.stat().st_size + onnx_file.PAGE * 4
     manifest = json.loads(exported.with_suffix(".json").read_text())
     assert manifest["sha256"] == sha256(exported)
     assert manifest["data"] == {
@@ -84,8 +75,8 @@ def test_reduced_precisions_too(precision, tmp_path):
     source = save_net(thin_net("D"), tmp_path / "net.pt")
     for i in range(3):
         picture("disc", np.random.default_rng(i)).save(tmp_path / f"{i}.png")
-    wanted = ExportOptions((precision,), external_data=True, calibration=tmp_path)
-    (f,) = export_onnx(source, tmp_path / "out", wanted, None, 1, lambda text: None)
+    options = ExportOptions((precision,), external_data=True, calibration=tmp_path)
+    (f,) = export_onnx(source, tmp_path / "out", options, None, 1, lambda text: None)
     assert data_files(f.path) == [f.path.with_name(f"{f.path.name}.data")]
     assert f.size == sum(p.stat().st_size for p in f.path.parent.glob("*.onnx*"))
     assert len([p for p in f.path.parent.iterdir() if p.name.startswith(".")]) == 0
@@ -157,12 +148,11 @@ def test_links_and_devices_are_not_followed(pair):
 
 
 def test_references_are_found_wherever_a_tensor_can_be(tmp_path):
-    """In a constant's attribute, in a branch of an If, in a sparse tensor, in a function: onnx writes them, the reader finds them."""
+    """In a constant's attribute, in a branch of an If, in a sparse tensor, in a function."""
 
     def elsewhere(location: str) -> TensorProto:
-        return onnx_file.referring(
-            TensorProto(name="t", dims=[4], data_type=TensorProto.FLOAT), location, 0, 16
-        )
+        tensor = TensorProto(name="t", dims=[4], data_type=TensorProto.FLOAT)
+        return onnx_file.referring(tensor, location, onnx_file.Span(0, 16))
 
     def constant(location: str):
         return helper.make_node("Constant", [], [location], value=elsewhere(location))
@@ -191,8 +181,8 @@ def test_references_are_found_wherever_a_tensor_can_be(tmp_path):
     model.training_info.add(algorithm=branch)
     model.training_info[0].algorithm.node[0].attribute[0].t.CopyFrom(elsewhere("in-training"))
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    places = ("initializer", "constant", "branch", "sparse", "function", "training")
-    assert data_locations(tmp_path / "m.onnx") == {f"in-{place}" for place in places}
+    parts = ("initializer", "constant", "branch", "sparse", "function", "training")
+    assert data_locations(tmp_path / "m.onnx") == {f"in-{part}" for part in parts}
 
 
 def test_a_graph_that_nests_without_end_or_is_cut_is_refused(tmp_path, exported):
@@ -215,7 +205,10 @@ def test_a_graph_that_nests_without_end_or_is_cut_is_refused(tmp_path, exported)
 
 
 def test_the_check_reads_the_very_bytes_of_the_data_file(tmp_path, monkeypatch):
-    """The weights of one output of fc7, the only layer of a thin net that lies outside, changed on disk, after it was written."""
+    """Weights of fc7 change on disk after they were written.
+
+    fc7 is the only layer of a thin net with external weights.
+    """
     export(tmp_path)
     before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
     for external in (True, False):
@@ -225,11 +218,11 @@ def test_the_check_reads_the_very_bytes_of_the_data_file(tmp_path, monkeypatch):
         def spoilt(path, graph, *more, write=write):
             write(path, graph, *more)
             file = more[0] if more else path
-            held = bytearray(file.read_bytes())
-            at = held.find(graph.weights["fc7.weight"].tobytes())
-            assert at >= 0
-            held[at : at + 1024] = np.full(256, 1, np.float32).tobytes()
-            file.write_bytes(held)
+            content = bytearray(file.read_bytes())
+            offset = content.find(graph.weights["fc7.weight"].tobytes())
+            assert offset >= 0
+            content[offset : offset + 1024] = np.full(256, 1, np.float32).tobytes()
+            file.write_bytes(content)
 
         monkeypatch.setattr(release, name, spoilt)
         with pytest.raises(CheckFailed, match="differs from PyTorch"):
@@ -245,10 +238,8 @@ def test_a_tensor_of_another_length_than_its_shape_is_found(pair, tmp_path):
     tensor.raw_data = tensor.raw_data[:-4]
     inline.write_bytes(model.SerializeToString())
     size = len(tensor.raw_data) + 4
-    with pytest.raises(
-        CheckFailed,
-        match=rf"fc7.weight: {size - 4:,} bytes are stored, its shape .* takes {size:,}",
-    ):
+    message = rf"fc7.weight: {size - 4:,} bytes are stored, its shape .* takes {size:,}"
+    with pytest.raises(CheckFailed, match=message):
         read_referring(inline)
 
 
@@ -256,21 +247,20 @@ def test_reading_back_is_the_model_itself(tmp_path):
     """Oracle: onnx's own loader of the file with everything inside."""
     path = export(tmp_path, external=False).path
     (path.parent / "referring.onnx").write_bytes(read_referring(path).SerializeToString())
-    wanted, found = onnx.load(path), onnx.load(path.parent / "referring.onnx")
-    for a, b in zip(wanted.graph.initializer, found.graph.initializer, strict=True):
-        assert (a.name, a.dims, a.data_type, a.raw_data) == (
-            b.name,
-            b.dims,
-            b.data_type,
-            b.raw_data,
-        )
-    for model in (wanted, found):
+    expected, found = onnx.load(path), onnx.load(path.parent / "referring.onnx")
+    for a, b in zip(expected.graph.initializer, found.graph.initializer, strict=True):
+        assert (a.name, a.dims, a.data_type) == (b.name, b.dims, b.data_type)
+        assert a.raw_data == b.raw_data
+    for model in (expected, found):
         del model.graph.initializer[:]
-    assert wanted == found
+    assert expected == found
 
 
 def test_a_pair_is_never_half_new(tmp_path, monkeypatch):
-    """The process dies between the two renames: no graph is there, rather than an old one over new weights."""
+    """If the process dies between the two renames there is no graph.
+
+    An old graph with new weights would be worse.
+    """
     path = export(tmp_path).path
     replace, names = os.replace, []
 
@@ -283,11 +273,8 @@ def test_a_pair_is_never_half_new(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", dying)
     with pytest.raises(KeyboardInterrupt):
         export(tmp_path, net=thin_net("D", seed=5))
-    assert (
-        names[-1] == "D.fp32.onnx.data"
-        and not path.exists()
-        and not path.with_suffix(".json").exists()
-    )
+    assert names[-1] == "D.fp32.onnx.data"
+    assert not path.exists() and not path.with_suffix(".json").exists()
     monkeypatch.undo()
     export(tmp_path, external=False)  # over the remains; nothing of them stays
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"D.fp32.onnx", "D.fp32.json"}
@@ -295,36 +282,36 @@ def test_a_pair_is_never_half_new(tmp_path, monkeypatch):
 
 def test_triton_gets_both(exported, tmp_path):
     write_repository(tmp_path / "models", [exported], 4, lambda text: None)
-    placed = tmp_path / "models" / "D_fp32_onnx" / "1"
-    assert {p.name for p in placed.iterdir()} == {"model.onnx", "D.fp32.onnx.data"}
+    copied = tmp_path / "models" / "D_fp32_onnx" / "1"
+    assert {p.name for p in copied.iterdir()} == {"model.onnx", "D.fp32.onnx.data"}
     images = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 80), np.uint8)
     np.testing.assert_array_equal(
-        open_runtime(placed / "model.onnx")(images).score_map,
+        open_runtime(copied / "model.onnx")(images).score_map,
         open_runtime(exported)(images).score_map,
     )
-    for file in (exported, placed / "model.onnx"):
+    for file in (exported, copied / "model.onnx"):
         onnx.checker.check_model(str(file))  # it refuses data with several hard links
 
 
 def test_a_repository_leaves_the_released_file_alone(tmp_path):
-    """Permissions of the release stay; a symbolic link becomes a file; another net's labels are not replaced in silence."""
+    """Permissions stay, a symbolic link is copied as a file, and other labels bring a warning."""
     path = export(tmp_path, external=False).path
     path.chmod(0o600)
     link = tmp_path / "links" / path.name
     link.parent.mkdir()
     link.symlink_to(Path("..") / "out" / path.name)
     shutil.copy(path.with_suffix(".json"), link.with_suffix(".json"))
-    said = []
-    write_repository(tmp_path / "models", [link], 4, said.append)
-    placed = tmp_path / "models" / "D_fp32_onnx"
-    assert (placed / "1" / "model.onnx").read_bytes() == path.read_bytes()
-    assert not (placed / "1" / "model.onnx").is_symlink()
+    log = []
+    write_repository(tmp_path / "models", [link], 4, log.append)
+    copied = tmp_path / "models" / "D_fp32_onnx"
+    assert (copied / "1" / "model.onnx").read_bytes() == path.read_bytes()
+    assert not (copied / "1" / "model.onnx").is_symlink()
     assert path.stat().st_mode & 0o777 == 0o600 and path.stat().st_nlink == 1
-    write_repository(tmp_path / "models", [link], 4, said.append)
-    assert not any("Warning" in line for line in said)
-    (placed / "labels.txt").write_text("another\n")
-    write_repository(tmp_path / "models", [link], 4, said.append)
-    assert sum("held a model with other labels" in line for line in said) == 1
+    write_repository(tmp_path / "models", [link], 4, log.append)
+    assert not any("Warning" in line for line in log)
+    (copied / "labels.txt").write_text("another\n")
+    write_repository(tmp_path / "models", [link], 4, log.append)
+    assert sum("had a model with other labels" in line for line in log) == 1
 
 
 def test_an_engine_is_built_from_both(exported):

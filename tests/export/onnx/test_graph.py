@@ -1,3 +1,7 @@
+"""The ONNX graph of a net against PyTorch, torch.onnx.export and onnx's own helpers."""
+
+import warnings
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -15,10 +19,8 @@ from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD
 
 
 def written(net, path, form="uint8"):
-    write_onnx(
-        path,
-        onnx_graph(net, Artifact(net.spec, form, "fp32", "net.pt", "0" * 64), PRECISIONS["fp32"]),
-    )
+    artifact = Artifact(net.spec, form, "fp32", "net.pt", "0" * 64)
+    write_onnx(path, onnx_graph(net, artifact, PRECISIONS["fp32"]))
     return path
 
 
@@ -47,29 +49,31 @@ def test_every_net_at_many_sizes_equals_pytorch(arch, tmp_path):
     path = written(net, tmp_path / "net.onnx")
     for size in SIZES:
         images = pixels(size[0], 3, *size[1:])
-        for found, wanted in zip(run(path, images), pytorch(net, images), strict=True):
-            assert found.shape == wanted.shape
-            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+        for found, expected in zip(run(path, images), pytorch(net, images), strict=True):
+            assert found.shape == expected.shape
+            np.testing.assert_allclose(
+                found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+            )
 
 
 @pytest.mark.parametrize("lrn", ["alexnet", "caffe"])
 def test_both_readings_of_lrn_reach_the_file(lrn, tmp_path):
     net = thin_net("A-LRN", lrn=lrn)
     images = pixels(1, 3, 64, 64)
-    found, wanted = run(written(net, tmp_path / "net.onnx"), images)[1], pytorch(net, images)[1]
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    found, expected = run(written(net, tmp_path / "net.onnx"), images)[1], pytorch(net, images)[1]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_input_forms_are_the_same_net(tmp_path):
-    """Oracle for the normalised form: the same pixels normalised as any torchvision pipeline does it."""
+    """Oracle for the normalised form: pixels normalised as torchvision does it."""
     net, images = thin_net(), pixels(2, 3, 50, 70)
-    wanted = run(written(net, tmp_path / "u.onnx"), images)[1]
+    expected = run(written(net, tmp_path / "u.onnx"), images)[1]
     as_float = run(written(net, tmp_path / "f.onnx", "float32"), images.astype(np.float32))[1]
-    np.testing.assert_array_equal(as_float, wanted)
+    np.testing.assert_array_equal(as_float, expected)
     mean, std = (np.array(v, np.float32).reshape(3, 1, 1) for v in (USUAL_MEAN, USUAL_STD))
     normalised = (images.astype(np.float32) / 255 - mean) / std
     as_normalised = run(written(net, tmp_path / "n.onnx", "normalised"), normalised)[1]
-    np.testing.assert_allclose(as_normalised, wanted, atol=1e-4 * np.abs(wanted).max())
+    np.testing.assert_allclose(as_normalised, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_the_graph_is_the_one_that_torch_onnx_export_traces(tmp_path):
@@ -84,8 +88,6 @@ def test_the_graph_is_the_one_that_torch_onnx_export_traces(tmp_path):
         def forward(self, image):
             score_map = self.net(image - torch.tensor(net.spec.preprocessing.mean).view(1, 3, 1, 1))
             return posterior(score_map), score_map
-
-    import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -115,8 +117,8 @@ def test_the_graph_is_the_one_that_torch_onnx_export_traces(tmp_path):
     reference = ort.InferenceSession(
         traced.SerializeToString(), providers=["CPUExecutionProvider"]
     ).run(None, {"image": images})
-    for found, wanted in zip(run(tmp_path / "net.onnx", images), reference, strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    for found, expected in zip(run(tmp_path / "net.onnx", images), reference, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_names_and_shapes_are_clean(tmp_path):
@@ -160,7 +162,7 @@ def test_the_streamed_file_is_what_protobuf_itself_would_write(tmp_path):
     assert len((tmp_path / "net.onnx").read_bytes()) == whole.ByteSize()
 
 
-def test_metadata_tells_everything_needed_to_feed_the_net(tmp_path):
+def test_metadata_has_everything_needed_to_feed_the_net(tmp_path):
     net = thin_net("B", names=("Scheibe", "Quadrat", "Streifen", "Dreieck"))
     model = onnx.load(written(net, tmp_path / "net.onnx"))
     entry, kept = model.metadata_props

@@ -1,5 +1,6 @@
 """8-bit arithmetic, calibration and sensitivity against closed forms and naive loops."""
 
+import itertools
 import json
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from export.quantize.calibration import calibrate, open_calibration_images, read_calibration
+from export.quantize.calibration import calibrate, read_calibration
+from export.quantize.calibration_images import open_calibration_images
 from export.quantize.ranges import BINS, Range, clip, measure_ranges
 from export.quantize.rounding import (
     LAST,
@@ -19,6 +21,7 @@ from export.quantize.rounding import (
     weight_scales,
 )
 from export.quantize.sensitivity import measure_sensitivity
+from export.settings.export_options import METHOD_NAMES
 from export.settings.precision import PRECISIONS
 from tests.support.nets import CLASSES, thin_net
 from vgg_deploy.errors import InputError
@@ -29,34 +32,21 @@ INT8, UINT8, FP8 = (PRECISIONS[name] for name in ("int8", "int8-cpu", "fp8"))
 def test_int8_rounds_halves_to_even_and_clips():
     mapping = input_mapping("conv2_1", 127.0, UINT8)._replace(scale=1.0)
     values = torch.tensor([0.0, 0.5, 1.5, 2.5, 254.6, 300.0, -3.0])
-    assert rounded_input(values, mapping).tolist() == [
-        0,
-        0,
-        2,
-        2,
-        255,
-        255,
-        0,
-    ]  # unsigned: zero below
-    signed = input_mapping("conv1_1", 127.0, UINT8)
-    assert (signed.scale, signed.zero_point) == (1.0, 128)
-    assert rounded_input(torch.tensor([-200.0, -1.2, 126.6, 200.0]), signed).tolist() == [
-        -128,
-        -1,
-        127,
-        127,
-    ]
-    assert rounded_input(
-        torch.tensor([-200.0, 0.4, 200.0]), input_mapping("conv2_1", 127.0, INT8)
-    ).tolist() == [-128, 0, 127]
+    expected = [0, 0, 2, 2, 255, 255, 0]  # unsigned: zero is the lowest value
+    assert rounded_input(values, mapping).tolist() == expected
+    centred = input_mapping("conv1_1", 127.0, UINT8)
+    assert (centred.scale, centred.zero_point) == (1.0, 128)
+    values = torch.tensor([-200.0, -1.2, 126.6, 200.0])
+    assert rounded_input(values, centred).tolist() == [-128, -1, 127, 127]
+    signed = input_mapping("conv2_1", 127.0, INT8)
+    assert rounded_input(torch.tensor([-200.0, 0.4, 200.0]), signed).tolist() == [-128, 0, 127]
 
 
 def test_fp8_has_the_values_of_e4m3():
-    """Written out from the format: 3 bits of mantissa, exponents -6 to 8, no infinity, 448 the largest."""
+    """Written out: 3 bits of mantissa, exponents -6 to 8, no infinity, 448 the largest."""
     normal = [(1 + m / 8) * 2.0**e for e in range(-6, 9) for m in range(8)]
-    known = np.array(
-        sorted({0.0, *(m / 8 * 2.0**-6 for m in range(8)), *(v for v in normal if v <= 448)})
-    )
+    subnormal = [m / 8 * 2.0**-6 for m in range(8)]
+    known = np.array(sorted({*subnormal, *(v for v in normal if v <= 448)}))
     rng = np.random.default_rng(0)
     values = rng.uniform(0, 500, 2000)
     mapping = input_mapping("conv2_1", 448.0, FP8)
@@ -73,25 +63,18 @@ def test_weights_are_nearest_and_symmetric(precision, per_channel):
     weight = np.random.default_rng(0).normal(0, 0.05, (600, 4, 3, 3)).astype(np.float32)
     weight[3] = 0
     scales = weight_scales(weight, precision, per_channel)
-    held = quantize_weight(weight, scales, precision)
-    assert (
-        scales.shape == ((600,) if per_channel else ())
-        and scales.dtype == precision.trunk
-        and held.dtype == precision.weights.dtype
-    )
+    stored = quantize_weight(weight, scales, precision)
+    assert scales.shape == ((600,) if per_channel else ())
+    assert scales.dtype == precision.trunk and stored.dtype == precision.weights.dtype
     step = scales.astype(np.float64).reshape(-1, 1, 1, 1) if per_channel else float(scales)
-    back = held.astype(np.float64) * step
-    assert (
-        np.abs(held.astype(np.float64)).max() <= precision.weights.largest and (back[3] == 0).all()
-    )
-    if precision is not FP8:
-        assert (
-            np.abs(back - weight) <= 0.5005 * step
-        ).all()  # half a step, and the scale's own rounding at the end
+    back = stored.astype(np.float64) * step
+    assert np.abs(stored.astype(np.float64)).max() <= precision.weights.largest
+    assert (back[3] == 0).all()
+    if precision is FP8:
+        allowed = np.maximum(np.abs(weight) / 15, 2.0**-10 * step)  # half of the last of 3 bits
     else:
-        assert (
-            np.abs(back - weight) <= np.maximum(np.abs(weight) / 15, 2.0**-10 * step)
-        ).all()  # half of the last of 3 bits
+        allowed = 0.5005 * step  # half a step, and the rounding of the scale itself
+    assert (np.abs(back - weight) <= allowed).all()
 
 
 def test_a_quantized_convolution_is_the_integer_sum():
@@ -103,20 +86,17 @@ def test_a_quantized_convolution_is_the_integer_sum():
         found = layer_as(conv, images, UINT8, mapping, per_channel=True).numpy()
     scales = weight_scales(conv.weight.detach().numpy(), UINT8, True).astype(np.float64)
     q = np.clip(np.rint(images.numpy() / np.float32(mapping.scale)), 0, 255).astype(int)
-    w = np.rint(
-        conv.weight.detach().numpy() / scales.astype(np.float32)[:, None, None, None]
-    ).astype(int)
-    for o in range(5):
-        for y in range(5):
-            for x in range(4):
-                total = sum(
-                    int(q[0, c, y + i - 1, x + j - 1]) * int(w[o, c, i, j])
-                    for c in range(3) for i in range(3) for j in range(3)
-                    if 0 <= y + i - 1 < 5 and 0 <= x + j - 1 < 4
-                )  # fmt: skip
-                assert found[0, o, y, x] == pytest.approx(
-                    total * mapping.scale * scales[o] + conv.bias[o].item(), abs=1e-5
-                )
+    steps = scales.astype(np.float32)[:, None, None, None]
+    w = np.rint(conv.weight.detach().numpy() / steps).astype(int)
+    taps = list(itertools.product(range(3), range(3), range(3)))
+    for o, y, x in itertools.product(range(5), range(5), range(4)):
+        total = sum(
+            int(q[0, c, y + i - 1, x + j - 1]) * int(w[o, c, i, j])
+            for c, i, j in taps
+            if 0 <= y + i - 1 < 5 and 0 <= x + j - 1 < 4
+        )
+        expected = total * mapping.scale * scales[o] + conv.bias[o].item()
+        assert found[0, o, y, x] == pytest.approx(expected, abs=1e-5)
 
 
 def batches(count: int = 3):
@@ -125,7 +105,7 @@ def batches(count: int = 3):
 
 
 def test_ranges_are_the_histogram_of_all_inputs():
-    """Oracle: everything at once. Bins that had to widen hold the same counts as bins of the final width from the start."""
+    """Oracle: everything at once. Bins that widened have the counts of bins of the final width."""
     net = thin_net("A-LRN")
     ranges = measure_ranges(net, iter(batches()))
     mean = torch.tensor(net.spec.preprocessing.mean).view(1, 3, 1, 1)
@@ -148,7 +128,7 @@ def test_ranges_are_the_histogram_of_all_inputs():
 
 
 def uniform(top: float = 1.0, outlier: float | None = None) -> Range:
-    """A million values from 0 to `top`, and one far away."""
+    """A million values from 0 to `top`, and perhaps one far away."""
     seen = Range()
     values = torch.linspace(0, top, 1_000_000)
     seen.add(torch.cat([values, torch.tensor([outlier])]) if outlier else values)
@@ -156,10 +136,9 @@ def uniform(top: float = 1.0, outlier: float | None = None) -> Range:
 
 
 def test_clipping_of_known_distributions():
-    for method in ("max", "mse", "percentile", "entropy"):
-        assert clip({"conv2_1": uniform()}, method, INT8)["conv2_1"] == pytest.approx(
-            1, rel=0.03
-        ), method
+    for method in METHOD_NAMES:
+        threshold = clip({"conv2_1": uniform()}, method, INT8)["conv2_1"]
+        assert threshold == pytest.approx(1, rel=0.03), method
     far = {"conv2_1": uniform(outlier=4.0)}
     assert clip(far, "max", INT8)["conv2_1"] == 4
     for method in ("mse", "percentile", "entropy"):
@@ -172,12 +151,10 @@ def test_clipping_of_known_distributions():
         t: float(((rounded_input(values, input_mapping("conv2_1", t, INT8)) - values) ** 2).mean())
         for t in np.linspace(2, 5, 61)
     }
-    assert chosen == pytest.approx(
-        min(errors, key=errors.get), abs=0.25
-    )  # of the values themselves, not of bins
-    assert clip({"conv2_1": gauss}, "percentile", INT8)["conv2_1"] == pytest.approx(
-        np.quantile(values.numpy(), 0.9999), rel=0.01
-    )
+    # of the values themselves, not of bins
+    assert chosen == pytest.approx(min(errors, key=errors.get), abs=0.25)
+    threshold = clip({"conv2_1": gauss}, "percentile", INT8)["conv2_1"]
+    assert threshold == pytest.approx(np.quantile(values.numpy(), 0.9999), rel=0.01)
 
 
 def test_entropy_is_refused_for_fp8_and_dead_layers_are_named():
@@ -189,34 +166,29 @@ def test_entropy_is_refused_for_fp8_and_dead_layers_are_named():
         clip({"conv3_1": dead}, "max", INT8)
 
 
-def test_a_calibration_is_kept_and_reused_only_for_the_same_net_and_pictures(tmp_path, photos_copy):
-    net, kept, said = thin_net("A", classes=CLASSES), tmp_path / "A.calibration.json", []
-    pictures = open_calibration_images(photos_copy, 12, net)
-    assert len(pictures) == 12 and all(file.startswith("train/") for file in pictures.files)
-    first = calibrate(net, "a" * 64, pictures, kept, 1, said.append)
-    again = calibrate(net, "a" * 64, pictures, kept, 1, said.append)
-    assert (
-        "using the calibration in" in said[-1]
-        and again.ranges["fc6"].counts.tolist() == first.ranges["fc6"].counts.tolist()
-    )
-    calibrate(net, "b" * 64, pictures, kept, 1, said.append)
-    assert "calibrating on 12 images" in said[-1]
-    path = pictures.path(3)
-    path.write_bytes(pictures.path(4).read_bytes())
-    calibrate(net, "b" * 64, pictures, kept, 1, said.append)
-    assert (
-        "calibrating on 12 images" in said[-2]
-        and "only 11 of 12 calibration images are different" in said[-1]
-    )
-    held = json.loads(kept.read_text())
-    kept.write_text(json.dumps({**held, "version": 1}))
-    assert read_calibration(kept) is None  # of an earlier version: measured again
-    kept.write_text(json.dumps({**held, "version": 0}))
+def test_a_calibration_is_reused_only_for_the_same_net_and_images(tmp_path, photos_copy):
+    net, file, log = thin_net("A", classes=CLASSES), tmp_path / "A.calibration.json", []
+    images = open_calibration_images(photos_copy, 12, net)
+    assert len(images) == 12 and all(name.startswith("train/") for name in images.files)
+    first = calibrate(net, "a" * 64, images, file, 1, log.append)
+    second = calibrate(net, "a" * 64, images, file, 1, log.append)
+    assert "using the calibration in" in log[-1]
+    assert second.ranges["fc6"].counts.tolist() == first.ranges["fc6"].counts.tolist()
+    calibrate(net, "b" * 64, images, file, 1, log.append)
+    assert "calibrating on 12 images" in log[-1]
+    images.path(3).write_bytes(images.path(4).read_bytes())
+    calibrate(net, "b" * 64, images, file, 1, log.append)
+    assert "calibrating on 12 images" in log[-2]
+    assert "only 11 of 12 calibration images are different" in log[-1]
+    document = json.loads(file.read_text())
+    file.write_text(json.dumps({**document, "version": 1}))
+    assert read_calibration(file) is None  # of an earlier version: measured again
+    file.write_text(json.dumps({**document, "version": 0}))
     with pytest.raises(InputError, match="remove it"):
-        read_calibration(kept)
+        read_calibration(file)
 
 
-def test_calibration_needs_pictures(tmp_path):
+def test_calibration_needs_images(tmp_path):
     with pytest.raises(InputError, match="--calibration DIR is missing"):
         open_calibration_images(None, 8, thin_net("A"))
     (tmp_path / "notes.txt").write_text("nothing")
@@ -225,28 +197,24 @@ def test_calibration_needs_pictures(tmp_path):
 
 
 def test_sensitivity_finds_the_layer_whose_range_is_wrong():
-    """One threshold is a hundredth of what it should be; that layer alone must stand out. Oracle for a layer: hooks."""
-    net, given = thin_net("B"), batches()
-    thresholds = {
-        name: r.input_max for name, r in measure_ranges(net, iter(given)).items() if name != LAST
-    }
+    """A layer whose threshold is a hundredth of what it should be stands out.
+
+    Oracle for one layer: hooks.
+    """
+    net, images = thin_net("B"), batches()
+    ranges = measure_ranges(net, images)
+    thresholds = {name: seen.input_max for name, seen in ranges.items() if name != LAST}
     thresholds["conv3_2"] /= 100
-    found = {
-        s.layer: s
-        for s in measure_sensitivity(net, INT8, Quantization(thresholds), given, lambda n: None)
-    }
-    assert min(found.values(), key=lambda s: s.sqnr_db).layer == "conv3_2"
-    assert (
-        found["conv3_2"].sqnr_db
-        < 10
-        < min(s.sqnr_db for name, s in found.items() if name != "conv3_2")
-    )
+    rows = measure_sensitivity(net, INT8, Quantization(thresholds), images, lambda n: None)
+    sqnr_db = {row.layer: row.sqnr_db for row in rows}
+    others = [value for layer, value in sqnr_db.items() if layer != "conv3_2"]
+    assert sqnr_db["conv3_2"] < 10 < min(others)
 
     name, exact, moved = "conv2_2", [], []
     mean = torch.tensor(net.spec.preprocessing.mean).view(1, 3, 1, 1)
     conv, step = net.get_submodule(name), np.float16(thresholds["conv2_2"] / 127).astype(np.float32)
     weight = conv.weight.detach().clone()
-    for batch in given:
+    for batch in images:
         with torch.inference_mode():
             exact.append(net(torch.from_numpy(batch).float() - mean).mean((2, 3)))
     hook = conv.register_forward_pre_hook(
@@ -256,9 +224,9 @@ def test_sensitivity_finds_the_layer_whose_range_is_wrong():
     with torch.inference_mode():
         conv.weight.copy_((weight / steps).round().clamp(-127, 127) * steps)
         conv.bias.copy_(conv.bias.half().float())
-        for batch in given:
+        for batch in images:
             moved.append(net(torch.from_numpy(batch).float() - mean).mean((2, 3)))
     hook.remove()
-    wanted, got = torch.cat(exact), torch.cat(moved)
-    sqnr = 10 * np.log10(float((wanted**2).mean() / ((got - wanted) ** 2).mean()))
-    assert found[name].sqnr_db == pytest.approx(sqnr, abs=0.2)
+    reference, found = torch.cat(exact), torch.cat(moved)
+    expected = 10 * np.log10(float((reference**2).mean() / ((found - reference) ** 2).mean()))
+    assert sqnr_db[name] == pytest.approx(expected, abs=0.2)

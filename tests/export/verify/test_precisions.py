@@ -1,4 +1,4 @@
-"""Files of every precision: what is in them, what the lint and the twin find, that other tools take them."""
+"""Files of every precision: what is in them, and what the lint and the twin find."""
 
 import json
 
@@ -9,9 +9,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export import release
+from export import preparation, release
 from export.onnx.graph import onnx_graph
-from export.quantize.ranges import Range
+from export.quantize.ranges import Range, clip
 from export.release import ExportOptions, export_onnx
 from export.settings.precision import PRECISIONS
 from export.verify.lint import lint
@@ -31,16 +31,10 @@ def folder(tmp_path_factory):
     return root
 
 
-def export(tmp_path, folder, *precisions, net=None, **how):
+def export(tmp_path, folder, *precisions, net=None, **settings):
     source = save_net(net or thin_net("D"), tmp_path / "net.pt")
-    return export_onnx(
-        source,
-        tmp_path / "out",
-        ExportOptions(precisions, calibration=folder, **how),
-        None,
-        1,
-        lambda text: None,
-    )
+    options = ExportOptions(precisions, calibration=folder, **settings)
+    return export_onnx(source, tmp_path / "out", options, None, 1, lambda text: None)
 
 
 @pytest.mark.parametrize("arch", ["A-LRN", "C", "D"])
@@ -55,18 +49,13 @@ def test_every_precision_is_released_and_described(arch, tmp_path, folder):
         else:
             assert max(c.score_error for c in f.comparisons) < largest[precision]
         manifest = json.loads(f.path.with_suffix(".json").read_text())
-        assert manifest["precision"] == precision and ("ranges" in manifest) == (
-            precision != "fp32"
-        )
+        assert manifest["precision"] == precision
+        assert ("ranges" in manifest) == (precision != "fp32")
         assert ("quantization" in manifest) == (precision in QUANTIZED)
         model = onnx.load(f.path)
         types = {t.name: t.data_type for t in model.graph.initializer}
-        assert (
-            types["fc8.weight"]
-            == types["fc8.bias"]
-            == types["subtract_mean.mean"]
-            == TensorProto.FLOAT
-        )
+        for name in ("fc8.weight", "fc8.bias", "subtract_mean.mean"):
+            assert types[name] == TensorProto.FLOAT
         stored = {
             "fp32": "FLOAT",
             "fp16": "FLOAT16",
@@ -77,15 +66,13 @@ def test_every_precision_is_released_and_described(arch, tmp_path, folder):
         }[precision]
         weight = types["conv3_1.weight.quantized" if precision in QUANTIZED else "conv3_1.weight"]
         assert TensorProto.DataType.Name(weight) == stored
-        assert {p.name: p.type.tensor_type.elem_type for p in model.graph.output} == dict.fromkeys(
-            ("posterior", "score_map"), TensorProto.FLOAT
-        )
-    held = json.loads((tmp_path / "out" / f"{arch}.int8.json").read_text())["quantization"]
-    assert (
-        held["kept"] == ["conv1_1", "fc8"]
-        and "conv1_1" not in held["thresholds"]
-        and held["calibration"]["images"] == 8
-    )
+        outputs = {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
+        assert outputs == {"posterior": TensorProto.FLOAT, "score_map": TensorProto.FLOAT}
+    manifest = json.loads((tmp_path / "out" / f"{arch}.int8.json").read_text())
+    quantization = manifest["quantization"]
+    assert quantization["kept"] == ["conv1_1", "fc8"]
+    assert "conv1_1" not in quantization["thresholds"]
+    assert quantization["calibration"]["images"] == 8
     assert not [p for p in (tmp_path / "out").iterdir() if "partial" in p.name or "twin" in p.name]
 
 
@@ -95,57 +82,48 @@ def test_scales_stand_as_tensorrt_wants_them(precision, per_channel, tmp_path, f
     """Read with onnx alone."""
     (f,) = export(tmp_path, folder, precision, per_channel=per_channel)
     model = onnx.load(f.path)
-    held = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    largest = {"fp8": 448, "int8": 127, "int8-cpu": 64}[precision]
+    zero_type = {"int8": np.int8, "int8-cpu": np.uint8, "fp8": ml_dtypes.float8_e4m3fn}[precision]
     convs = [n.name for n in model.graph.node if n.op_type == "Conv"]
     assert len(convs) == 16
     for conv in convs[:-1]:
-        assert held[f"{conv}.quantize.scale"].shape == () == held[f"{conv}.dequantize.scale"].shape
-        assert held[f"{conv}.quantize.scale"] == held[f"{conv}.dequantize.scale"] > 0
-        weight, scale = held[f"{conv}.weight.quantized"], held[f"{conv}.weight.scale"]
-        assert scale.shape == (weight.shape[:1] if per_channel else ())
-        assert (
-            float(np.abs(weight.astype(np.float32)).max())
-            == {"fp8": 448, "int8": 127, "int8-cpu": 64}[precision]
-        )
-        assert held[f"{conv}.bias"].dtype == (np.float32 if precision == "int8-cpu" else np.float16)
-        zero = held[f"{conv}.quantize.zero_point"]
-        assert zero.shape == () and float(zero) == (
-            128 if (precision, conv) == ("int8-cpu", "conv1_1") else 0
-        )
-        assert (
-            zero.dtype
-            == {"int8": np.int8, "int8-cpu": np.uint8, "fp8": ml_dtypes.float8_e4m3fn}[precision]
-        )
+        scale = stored[f"{conv}.quantize.scale"]
+        assert scale.shape == () == stored[f"{conv}.dequantize.scale"].shape
+        assert scale == stored[f"{conv}.dequantize.scale"] > 0
+        weight, weight_scale = stored[f"{conv}.weight.quantized"], stored[f"{conv}.weight.scale"]
+        assert weight_scale.shape == (weight.shape[:1] if per_channel else ())
+        assert float(np.abs(weight.astype(np.float32)).max()) == largest
+        bias_type = np.float32 if precision == "int8-cpu" else np.float16
+        assert stored[f"{conv}.bias"].dtype == bias_type
+        zero = stored[f"{conv}.quantize.zero_point"]
+        middle = 128 if (precision, conv) == ("int8-cpu", "conv1_1") else 0
+        assert (zero.shape, zero.dtype, float(zero)) == ((), zero_type, middle)
 
 
 def test_onnx_runtime_fuses_the_cpu_form(tmp_path, folder):
-    """Every convolution but fc8 runs as QLinearConv, and pools on bytes: read from the graph that ONNX Runtime makes of it."""
+    """Every convolution but fc8 runs as QLinearConv, and pools on bytes.
+
+    Read from the graph that ONNX Runtime makes of it.
+    """
     import onnxruntime as ort
 
     (f,) = export(tmp_path, folder, "int8-cpu")
     options = ort.SessionOptions()
-    options.optimized_model_filepath, options.log_severity_level = (
-        str(tmp_path / "optimised.onnx"),
-        4,
-    )
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
     ort.InferenceSession(f.path, options, providers=["CPUExecutionProvider"])
     ops = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
     assert ops.count("QLinearConv") == 15 and sum(op.endswith("Conv") for op in ops) == 16
-    assert (
-        ops.count("QuantizeLinear") == 1
-        and ops.count("DequantizeLinear") <= 2
-        and "Relu" not in ops
-    )
+    assert ops.count("QuantizeLinear") == 1 and ops.count("DequantizeLinear") <= 2
+    assert "Relu" not in ops
 
 
 def graph_of(tmp_path, folder, precision):
     (f,) = export(tmp_path, folder, precision)
     model = onnx.load(f.path)
-    quantized = (
-        {n.name for n in model.graph.node if n.op_type == "Conv"} - {"fc8"}
-        if precision in QUANTIZED
-        else set()
-    )
+    convolutions = {node.name for node in model.graph.node if node.op_type == "Conv"}
+    quantized = convolutions - {"fc8"} if precision in QUANTIZED else set()
     assert lint(model, PRECISIONS[precision], quantized, {}) == []
     return model, PRECISIONS[precision], quantized
 
@@ -179,7 +157,7 @@ def test_the_lint_names_every_planted_fault(tmp_path, folder):
     assert "conv2_1: its bias is no stored float" in found(
         lambda m: change(m, "conv2_1.bias", lambda a: a.astype(np.int32))
     )
-    assert "conv4_1: is quantized, not as asked" in found(
+    assert "conv4_1: is quantized, but should not be" in found(
         lambda m: None, quantized=_all_but("conv4_1")
     )
     assert "conv9_9: is no convolution" in found(lambda m: None, quantized=_all_but() | {"conv9_9"})
@@ -188,7 +166,7 @@ def test_the_lint_names_every_planted_fault(tmp_path, folder):
         conv = next(n for n in model.graph.node if n.name == "conv3_2")
         conv.input[0] = "relu3_1.out"
 
-    assert "conv3_2: is not quantized, as asked" in found(unquantized)
+    assert "conv3_2: is not quantized, but should be" in found(unquantized)
 
     def half_head(model):
         node = next(n for n in model.graph.node if n.name == "fc8.to_float32")
@@ -211,15 +189,16 @@ def _all_but(*names: str) -> set[str]:
 
 
 def test_half_precision_needs_headroom(tmp_path, folder):
-    """A net that reaches 40,000 before ReLU runs fine on a CPU, which computes in float32, and would overflow on other pictures."""
+    """A net that reaches 40,000 before ReLU would overflow on other images.
+
+    It runs fine on a CPU, which computes in float32.
+    """
     net = thin_net("A")
     with torch.no_grad():
         net.conv2_1.bias += 40_000
         net.conv3_1.weight /= 1000
-    with pytest.raises(
-        CheckFailed,
-        match=r"conv2_1: reaches 40,\d+ on the pictures seen, half precision ends at 65,504 .*use bf16",
-    ):
+    message = r"reaches 40,\d+ on the images seen, half precision ends at 65,504 .*use bf16"
+    with pytest.raises(CheckFailed, match=f"conv2_1: {message}"):
         export(tmp_path, None, "fp16", net=net)
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
     (f,) = export(tmp_path, None, "bf16", net=net)
@@ -230,8 +209,9 @@ def test_half_precision_needs_headroom(tmp_path, folder):
 
 
 def wrong_scale(graph):
+    scale = graph.weights["conv3_1.dequantize.scale"]
     graph.weights["conv3_1.dequantize.scale"] = np.asarray(
-        graph.weights["conv3_1.dequantize.scale"] * 1.01, graph.weights["conv3_1.bias"].dtype
+        scale * 1.01, graph.weights["conv3_1.bias"].dtype
     )
 
 
@@ -261,7 +241,7 @@ def padded_otherwise(graph):
 def test_the_twin_names_the_convolution_with_a_planted_fault(
     fault, precision, tmp_path, folder, monkeypatch
 ):
-    """Faults as small as one per cent of a scale, which no comparison with float32 would tell from quantization."""
+    """Faults of one per cent of a scale, which next to float32 look like quantization."""
 
     def faulty(net, artifact, *how):
         graph = onnx_graph(net, artifact, *how)
@@ -294,23 +274,23 @@ def test_softmax_before_the_average_is_found_in_reduced_files(precision, tmp_pat
 
 
 def test_ranges_that_fit_nothing_are_found_by_their_cost(tmp_path, folder, monkeypatch):
-    """The file holds what it should, but what it should is useless: everything is clipped to nothing."""
-    whole = release.clip
-    monkeypatch.setattr(
-        release, "clip", lambda *given: {name: t / 1000 for name, t in whole(*given).items()}
-    )
-    with pytest.raises(
-        CheckFailed,
-        match=r"D.int8.onnx was not written: on 8 held-out images .* it is useless, because .*--sensitivity",
-    ):
+    """The file is as it should be, but useless: everything is clipped to nothing."""
+
+    def clip_to_nothing(*args):
+        return {name: threshold / 1000 for name, threshold in clip(*args).items()}
+
+    monkeypatch.setattr(preparation, "clip", clip_to_nothing)
+    message = r"on 8 held-out images .* it is useless, because .*--sensitivity"
+    with pytest.raises(CheckFailed, match=f"D.int8.onnx was not written: {message}"):
         export(tmp_path, folder, "int8")
     assert not (tmp_path / "out" / "D.int8.onnx").exists()
 
 
 def test_bfloat16_on_a_cpu_is_refused_with_the_reason(tmp_path):
     (f,) = export(tmp_path, None, "bf16")
-    with pytest.raises(InputError, match="no CPU kernels for its types.*--device cuda"):
+    with pytest.raises(InputError, match="no CPU kernels for its types") as refused:
         open_runtime(f.path)
+    assert refused.value.about == "cuda or precision"
 
 
 def test_layers_to_keep_must_exist(tmp_path, folder):
@@ -321,20 +301,16 @@ def test_layers_to_keep_must_exist(tmp_path, folder):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_pytorch_in_the_same_precision_says_the_same(precision, tmp_path):
-    """The runtime of half precision against the file's values in float32: as near as the type allows."""
+def test_pytorch_in_the_same_precision_has_the_same_scores(precision, tmp_path):
+    """The runtime of half precision against float32: as near as the type allows."""
     net = thin_net("A-LRN")
     source = save_net(net, tmp_path / "net.pt")
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 80), np.uint8)
-    wanted = open_runtime(source)(images)
+    reference = open_runtime(source)(images).score_map
     found = open_runtime(source, precision=precision)(images)
-    error = np.sqrt(
-        np.mean((found.score_map - wanted.score_map) ** 2) / np.mean(wanted.score_map**2)
-    )
-    assert (
-        error <= {"fp32": 0, "fp16": 3e-3, "bf16": 3e-2}[precision]
-        and found.posterior.dtype == np.float32
-    )
+    error = np.sqrt(np.mean((found.score_map - reference) ** 2) / np.mean(reference**2))
+    assert error <= {"fp32": 0, "fp16": 3e-3, "bf16": 3e-2}[precision]
+    assert found.posterior.dtype == np.float32
     assert precision == "fp32" or error > 0
 
 
@@ -342,6 +318,5 @@ def test_helper_types():
     """ml_dtypes and onnx mean the same types."""
     for precision, kind in (("bf16", TensorProto.BFLOAT16), ("fp16", TensorProto.FLOAT16)):
         assert helper.np_dtype_to_tensor_dtype(PRECISIONS[precision].trunk) == kind
-    assert (
-        helper.np_dtype_to_tensor_dtype(PRECISIONS["fp8"].weights.dtype) == TensorProto.FLOAT8E4M3FN
-    )
+    fp8 = PRECISIONS["fp8"].weights.dtype
+    assert helper.np_dtype_to_tensor_dtype(fp8) == TensorProto.FLOAT8E4M3FN

@@ -1,0 +1,180 @@
+"""Writes what vgg-export was asked for: ONNX files, engines, ncnn's files, their list, Triton.
+
+Heavy packages are imported where they are needed: engines are built without PyTorch, in less
+memory.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from export.outputs import file_list, show, show_engines
+from export.request import ExportRequest
+from export.tensorrt.build import BuiltEngine
+from export.tensorrt.build_all import build_engines, plan_engines
+from export.tensorrt.triton import write_repository
+from vgg_deploy.exported.trt_packages import Flavour
+from vgg_deploy.files import write_text
+from vgg_deploy.newest import LAST_EXPORT, newest_exports, newest_run
+from vgg_deploy.progress import console
+
+if TYPE_CHECKING:
+    from export.released_files import Exported, PartlyExported
+
+
+class OnnxFiles(NamedTuple):
+    """The ONNX files that a command works from.
+
+    Attributes:
+        files: All of them.
+        exported: Those that this command wrote.
+        failed: Why some were not written.
+    """
+
+    files: list[Path]
+    exported: "list[Exported]"
+    failed: "PartlyExported | None" = None
+
+
+def export(request: ExportRequest) -> None:
+    """Write the files, show tables of them, and list them in export.json.
+
+    Raises:
+        InputError: If the input cannot be used.
+        CheckFailed: If a file fails its check; what else can be written is written.
+        click.UsageError: If there are no ONNX files to work from.
+    """
+    flavour = check_packages(request)
+    onnx = write_onnx_files(request) if request.to_onnx else find_onnx_files(request)
+    engines = write_engines(request, onnx, flavour) if flavour else []
+    ncnn = write_ncnn_files(request, onnx) if request.to_ncnn else []
+    write_list(request, onnx, engines, ncnn)
+    if request.triton:
+        files = [*onnx.files, *(engine.path for engine in engines)]
+        write_repository(request.triton, files, request.max_batch, log)
+    if onnx.failed:
+        raise onnx.failed
+
+
+def log(text: str) -> None:
+    """Print a step or a warning to standard error."""
+    console.print(text)
+
+
+def check_packages(request: ExportRequest) -> Flavour | None:
+    """Refuse what cannot be written, before anything is.
+
+    Returns:
+        The flavour of TensorRT to build engines with; None: no engines.
+
+    Raises:
+        InputError: If a package is missing, or a GPU does not run a precision.
+    """
+    flavour = None
+    if request.to_trt:
+        precisions = request.precisions if request.to_onnx else ()
+        flavour = plan_engines(request.engines, precisions)
+    if request.to_ncnn:
+        from vgg_deploy.runtimes.ncnn import load_ncnn
+
+        load_ncnn()
+    return flavour
+
+
+def write_onnx_files(request: ExportRequest) -> OnnxFiles:
+    """Export a checkpoint, and show the files.
+
+    Raises:
+        InputError: If the input cannot be used.
+        PartlyExported: If no file passes its checks.
+    """
+    import torch
+
+    from export.release import PartlyExported, export_onnx
+    from vgg_deploy.net.class_lists import read_class_list
+
+    threads = request.thread_count
+    torch.set_num_threads(threads)
+    source = request.model or newest_checkpoint()
+    classes = read_class_list(request.classes) if request.classes else None
+    failed = None
+    try:
+        exported = export_onnx(
+            source, request.out, request.onnx, classes, threads, log, request.stated
+        )
+    except PartlyExported as error:
+        if not error.exported:
+            raise
+        exported, failed = error.exported, error
+        log(f"Warning: {error.message}. Continuing with what was written")
+    onnx = OnnxFiles([file.path for file in exported], exported, failed)
+    write_list(request, onnx)
+    if request.sensitivity:
+        from export.quantize.sensitivity import report_sensitivity  # pandas, 55 MB of memory
+
+        report_sensitivity(source, request.out, request.onnx, classes, threads, log, request.stated)
+    show(exported)
+    return onnx
+
+
+def newest_checkpoint() -> Path:
+    """The best checkpoint of the newest run."""
+    path = newest_run() / "best.pt"
+    click.echo(f"No model named: exporting the newest run, {path}")
+    return path
+
+
+def find_onnx_files(request: ExportRequest) -> OnnxFiles:
+    """The ONNX file that is named, else those of the last export.
+
+    Raises:
+        click.UsageError: If there are none.
+    """
+    if request.model is not None:
+        return OnnxFiles([request.model], [])
+    files = [path for path in newest_exports(request.out) if path.suffix == ".onnx"]
+    if not files:
+        raise click.UsageError(
+            f"{request.out / LAST_EXPORT}: lists no ONNX files to work from; "
+            "add --onnx, or name one"
+        )
+    return OnnxFiles(files, [])
+
+
+def write_engines(request: ExportRequest, onnx: OnnxFiles, flavour: Flavour) -> list[BuiltEngine]:
+    """Build an engine from every ONNX file, and show them."""
+    engines = build_engines(onnx.files, flavour, request.engines, log)
+    show_engines(engines)
+    return engines
+
+
+def write_ncnn_files(request: ExportRequest, onnx: OnnxFiles) -> "list[Exported]":
+    """Write ncnn's files from the float32 ONNX files, and show them.
+
+    Raises:
+        PartlyExported: If the float32 ONNX file failed its check.
+        click.UsageError: If there is no float32 ONNX file.
+    """
+    from export.write_ncnn import export_ncnn
+
+    floats = [path for path in onnx.files if request.names_onnx or path.name.endswith(".fp32.onnx")]
+    if not floats:
+        raise onnx.failed or click.UsageError(
+            f"{request.out / LAST_EXPORT}: lists no float32 ONNX file; add --onnx, or name one"
+        )
+    written = [export_ncnn(path, request.thread_count, log) for path in floats]
+    show(written)
+    return written
+
+
+def write_list(
+    request: ExportRequest,
+    onnx: OnnxFiles,
+    engines: "list[BuiltEngine] | None" = None,
+    ncnn: "list[Exported] | None" = None,
+) -> None:
+    """List the files in export.json, for commands that run without a named model."""
+    exported = [*onnx.exported, *(ncnn or [])]
+    text = file_list(exported, onnx.files, engines or [], request.out)
+    write_text(request.out / LAST_EXPORT, text)

@@ -1,0 +1,90 @@
+"""Appends ONNX nodes in a straight line, each fed by the one before."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import helper
+
+Input = str | np.ndarray  # the name of a value, or an array to store
+Attribute = int | float | list[int]
+
+
+class NodeChain:
+    """Nodes in a row.
+
+    Attributes:
+        value: Name of the last output.
+        dtype: Type of the last output.
+        nodes: The nodes so far.
+        weights: Their stored arrays by name.
+    """
+
+    def __init__(self, value: str, dtype: np.dtype):
+        self.value, self.dtype = value, dtype
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: dict[str, np.ndarray] = {}
+
+    def add(
+        self,
+        op: str,
+        name: str,
+        inputs: Mapping[str, Input] | None = None,
+        attributes: Mapping[str, Attribute] | None = None,
+        output: str | None = None,
+    ) -> None:
+        """Append a node.
+
+        Args:
+            op: ONNX operator.
+            name: Of the node.
+            inputs: By key, after the last output. An array is stored as `<name>.<key>`.
+            attributes: Of the operator.
+            output: Name of the node's output; by default `<name>.out`.
+        """
+        values = [self.value]
+        for key, value in (inputs or {}).items():
+            if isinstance(value, str):
+                values.append(value)
+            else:
+                self.weights[f"{name}.{key}"] = value
+                values.append(f"{name}.{key}")
+        self.value = output or f"{name}.out"
+        self.nodes.append(_node(op, name, values, self.value, attributes or {}))
+
+    def cast(self, dtype: np.dtype, name: str) -> None:
+        """Continue in another type, if it is another."""
+        if dtype != self.dtype:
+            self.add("Cast", name, attributes={"to": helper.np_dtype_to_tensor_dtype(dtype)})
+            self.dtype = dtype
+
+    def add_dequantized(
+        self, name: str, quantized: np.ndarray, scale: np.ndarray, zero_point: np.ndarray
+    ) -> str:
+        """Dequantize a stored 8-bit array, beside the row.
+
+        Args:
+            name: Of the node.
+            quantized: The array.
+            scale: Of its first axis, or rank 0.
+            zero_point: In the shape of `scale`.
+
+        Returns:
+            Name of the dequantized value.
+        """
+        arrays = {"quantized": quantized, "scale": scale, "zero_point": zero_point}
+        self.weights.update({f"{name}.{key}": array for key, array in arrays.items()})
+        attributes = {"axis": 0} if scale.ndim else {}
+        output = f"{name}.out"
+        inputs = [f"{name}.{key}" for key in arrays]
+        self.nodes.append(_node("DequantizeLinear", name, inputs, output, attributes))
+        return output
+
+
+def _node(
+    op: str, name: str, inputs: list[str], output: str, attributes: Mapping[str, Attribute]
+) -> onnx.NodeProto:
+    node = helper.make_node(op, inputs, [output], name)
+    for key, value in sorted(attributes.items()):
+        node.attribute.append(helper.make_attribute(key, value))
+    return node

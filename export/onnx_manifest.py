@@ -1,0 +1,82 @@
+"""Describes an exported ONNX file in its manifest: its source, its checks, its quantization."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from export.onnx.graph import IR_VERSION
+from export.preparation import Prepared, Quantized
+from export.quantize.rounding import Quantization
+from export.released_files import Exported
+from export.settings.precision import PRECISIONS, Precision
+from vgg_deploy.exported.metadata import data_path
+from vgg_deploy.files import sha256
+
+PACKAGES = ("torch", "onnx", "onnxruntime-gpu")  # whose versions are recorded
+
+
+def onnx_manifest(
+    exported: Exported, graph: Path, data: Path | None, prepared: Prepared, method: str
+) -> dict[str, object]:
+    """Describe a file.
+
+    Args:
+        exported: The file under its final name.
+        graph: The file as it was written.
+        data: The separate file of its weights as it was written, if it has one.
+        prepared: What it was made and checked with.
+        method: Where activations are clipped, one of METHOD_NAMES.
+    """
+    precision = PRECISIONS[exported.artifact.precision]
+    manifest: dict[str, object] = {
+        "file": exported.path.name,
+        "sha256": sha256(graph),
+        "bytes": graph.stat().st_size,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "opset": precision.opset,
+        "ir_version": IR_VERSION,
+        **json.loads(exported.artifact.to_json()),
+        **prepared.record,
+        "check": [asdict(comparison) for comparison in exported.comparisons],
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+    if data:
+        manifest["data"] = {
+            "file": data_path(exported.path).name,
+            "sha256": sha256(data),
+            "bytes": data.stat().st_size,
+        }
+    if prepared.ranges and precision.name != "fp32":
+        manifest["ranges"] = {
+            name: {"input_max": seen.input_max, "output_max": seen.output_max}
+            for name, seen in prepared.ranges.items()
+        }
+    if prepared.quantized and precision.is_quantized:
+        manifest["quantization"] = _quantization(prepared.quantized, precision, exported, method)
+    if exported.cost:
+        manifest["cost"] = exported.cost.rating
+        manifest["held_out"] = exported.cost.figures()
+    return manifest
+
+
+def _quantization(
+    quantized: Quantized, precision: Precision, exported: Exported, method: str
+) -> dict[str, object]:
+    quantization: Quantization = quantized.quantizations[precision.name]
+    calibration = quantized.calibration
+    return {
+        "thresholds": quantization.thresholds,
+        "weights": "per-channel" if quantization.per_channel else "per-tensor",
+        "largest_weight": precision.weight_format.largest,  # as it is stored
+        "kept": exported.kept,
+        "method": method,
+        "calibration": {
+            "data": calibration.data,
+            "data_sha256": calibration.data_sha256,
+            "images": calibration.images,
+            "side": calibration.side,
+            "skipped": [*calibration.skipped, *quantized.held_out.skipped],
+        },
+    }

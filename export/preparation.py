@@ -1,0 +1,232 @@
+"""Prepares what all files of one export share: images, reference scores, ranges, quantization."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from export.quantize.calibration import Calibration, calibrate, read_images
+from export.quantize.calibration_images import open_calibration_images, split, warn_of_few
+from export.quantize.convolve import convolutions_of
+from export.quantize.ranges import Range, clip, measure_ranges
+from export.quantize.rounding import LAST, Quantization
+from export.settings.export_options import ExportOptions
+from export.settings.precision import HALF, PRECISIONS, Precision
+from export.verify.parity import check_images, judge_reference, reference_scores
+from export.weights_origin import recorded, source_lines, weights_identity
+from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.errors import InputError
+from vgg_deploy.files import sha256
+from vgg_deploy.net.archs import ARCHS
+from vgg_deploy.net.class_lists import ClassList
+from vgg_deploy.net.foreign_weights import Assumed
+from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
+from vgg_deploy.net.model import VGG
+from vgg_deploy.net.open_net import open_net
+from vgg_deploy.runtimes.contract import Scores
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to export, and where to.
+
+    Attributes:
+        source: Checkpoint or foreign weights.
+        folder: Of the files.
+        options: Which files to write.
+        classes: For foreign weights, see `open_net`.
+        stated: For foreign weights, see `open_net`.
+        threads: Of calibration and check; as many processes decode images.
+        log: Called with a sentence for each step and warning.
+    """
+
+    source: Path
+    folder: Path
+    options: ExportOptions
+    classes: ClassList | None
+    threads: int
+    log: Callable[[str], None]
+    stated: StatedInput = NOTHING_STATED
+
+    def open_net(self, on_assumed: Callable[[Assumed], None] | None = None) -> VGG:
+        """The net in evaluation mode, see `open_net`."""
+        return open_net(self.source, self.classes, self.stated, on_assumed)
+
+    @property
+    def precisions(self) -> list[Precision]:
+        """Of the files."""
+        return [PRECISIONS[name] for name in self.options.precisions]
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether a file is quantized."""
+        return any(precision.is_quantized for precision in self.precisions)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Calibration images that no range was measured on.
+
+    Attributes:
+        batches: (N, 3, H, W) uint8 RGB, at the net's test scale.
+        reference: The float32 net's scores, by batch.
+        skipped: Names of unreadable images.
+    """
+
+    batches: list[np.ndarray]
+    reference: list[Scores]
+    skipped: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """What quantized files are made and judged with.
+
+    Attributes:
+        calibration: With the ranges.
+        held_out: Images to measure the cost on.
+        quantizations: By the name of the precision.
+    """
+
+    calibration: Calibration
+    held_out: HeldOut
+    quantizations: dict[str, Quantization]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What every file of one export is made and checked with.
+
+    Attributes:
+        arch: Of the net.
+        source_sha256: Of the file that the net comes from.
+        check_images: Batches (N, 3, H, W) uint8 RGB.
+        reference: The float32 net's scores of them, by batch.
+        ranges: On the calibration images, or for half precision alone on the check images.
+        quantized: Where a file is quantized.
+        record: What was assumed of the source, for the manifest.
+    """
+
+    arch: str
+    source_sha256: str
+    check_images: list[np.ndarray]
+    reference: list[Scores]
+    ranges: dict[str, Range]
+    quantized: Quantized | None
+    record: dict[str, object]
+
+
+def prepare(task: Task) -> Prepared:
+    """Read the net, calibrate it if needed, and score the check images.
+
+    Raises:
+        InputError: If the net, the options or the calibration images cannot be used.
+    """
+    task.log(f"reading {task.source}")
+    assumptions: list[Assumed] = []
+    net = task.open_net(assumptions.append)
+    assumed = assumptions[0] if assumptions else None
+    for line in source_lines(task.source, net.spec, task.classes, assumed):
+        task.log(line)
+    check_layer_names("--keep", task.options.keep, net.spec.arch)
+    if task.quantizes:
+        _refuse_keeping_all(task.options.keep, net)
+    source_sha256 = sha256(task.source)
+    images = check_images(net.spec.crop)
+    ranges: dict[str, Range] = {}
+    quantized: Quantized | None = None
+    if task.options.calibration or task.quantizes:
+        identity = weights_identity(source_sha256, assumed)
+        calibration, quantized = _calibrate(task, net, identity)
+        ranges = calibration.ranges
+    elif any(precision.trunk == HALF for precision in task.precisions):
+        ranges = measure_ranges(net, images)
+    task.log("PyTorch's scores of the check images")
+    reference = reference_scores(net, images)
+    doubt = judge_reference(reference, task.source)
+    if doubt:
+        task.log(doubt)
+    return Prepared(
+        arch=net.spec.arch,
+        source_sha256=source_sha256,
+        check_images=images,
+        reference=reference,
+        ranges=ranges,
+        quantized=quantized,
+        record=recorded(task.source, net.spec, task.classes, assumed),
+    )
+
+
+def check_layer_names(option: str, names: tuple[str, ...], arch: str) -> None:
+    """Check that a net has the layers of these names.
+
+    Args:
+        option: That names them, for the message.
+        names: Of layers.
+        arch: Of the net.
+
+    Raises:
+        InputError: If it does not have one of them.
+    """
+    stages = (*ARCHS[arch].stages(), ARCHS[arch].head(1))
+    known = [conv.name for stage in stages for conv in stage]
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"{option} {name}: net {arch} has no such layer; choose from {', '.join(known)}"
+            )
+
+
+def _refuse_keeping_all(keep: tuple[str, ...], net: VGG) -> None:
+    if not set(convolutions_of(net)) - {*keep, LAST}:
+        raise InputError(
+            f"--keep {','.join(keep)}: leaves no layer to quantize; keep fewer layers, or export a "
+            "float precision"
+        )
+
+
+def _calibrate(task: Task, net: VGG, identity: str) -> tuple[Calibration, Quantized | None]:
+    """Measure ranges and, if a file is quantized, choose thresholds and hold images out."""
+    options = task.options
+    chosen = open_calibration_images(options.calibration, options.calibration_images, net)
+    images = split(chosen)
+    warn_of_few(chosen, task.log)
+    path = task.folder / f"{net.spec.arch}.calibration.json"
+    calibration = calibrate(
+        net, identity, images.for_ranges, path, task.threads, task.log, options.on_error
+    )
+    if not task.quantizes:
+        return calibration, None
+    held_out = _hold_out(task, net, images.held_out)
+    quantizations = {
+        precision.name: _quantization(options, precision, calibration.ranges)
+        for precision in task.precisions
+        if precision.is_quantized
+    }
+    return calibration, Quantized(calibration, held_out, quantizations)
+
+
+def _hold_out(task: Task, net: VGG, images: Dataset) -> HeldOut:
+    task.log(f"PyTorch's scores of {len(images)} held-out calibration images")
+    batches, skipped = read_images(net, images, task.threads, task.options.on_error)
+    if skipped:
+        task.log(
+            f"Warning: skipped {len(skipped)} of {len(images)} held-out images, unreadable: "
+            f"{', '.join(skipped)}"
+        )
+    if not batches:
+        raise InputError(
+            f"{images.root}: none of the {len(images)} held-out images can be read, "
+            f"e.g. {skipped[0]}"
+        )
+    return HeldOut(batches, reference_scores(net, batches), skipped)
+
+
+def _quantization(
+    options: ExportOptions, precision: Precision, ranges: dict[str, Range]
+) -> Quantization:
+    thresholds = clip(ranges, options.method, precision)
+    last = thresholds.pop(LAST)
+    quantized = {name: t for name, t in thresholds.items() if name not in options.keep}
+    return Quantization(quantized, options.per_channel, last if precision.fused else None)

@@ -1,0 +1,128 @@
+"""Collects the options of vgg-export in one record, and refuses contradictions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from export.settings.export_options import EngineOptions, ExportOptions
+from vgg_deploy.command_line import Channels
+from vgg_deploy.machine import available_cores
+from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """The options of vgg-export, named as in its help texts."""
+
+    model: Path | None
+    to_onnx: bool
+    to_trt: bool
+    to_ncnn: bool
+    triton: Path | None  # folder of a model repository
+    out: Path
+    threads: int | None  # None: all cores that this process may use
+    # ONNX files
+    precisions: tuple[str, ...]
+    form: str
+    keep: tuple[str, ...]
+    quantize_weights: str  # "per-channel", "per-tensor"
+    calibration: str | None
+    calibration_images: int
+    method: str
+    external_data: bool
+    max_cost: float | None
+    on_error: str
+    sensitivity: bool
+    # what foreign weights do not say
+    classes: Path | None
+    mean: Channels | None
+    std: Channels | None
+    channel_order: str | None
+    crop: int | None
+    # engines
+    flavour_name: str | None
+    targets: tuple[str, ...]
+    sides: tuple[int, ...] | None
+    max_batch: int
+    profiles: str
+    data: str | None
+
+    @property
+    def names_onnx(self) -> bool:
+        """Whether the model is an ONNX file."""
+        return self.model is not None and self.model.suffix == ".onnx"
+
+    @property
+    def thread_count(self) -> int:
+        """Threads of calibration and check; as many processes decode images."""
+        return self.threads or available_cores()
+
+    @property
+    def onnx(self) -> ExportOptions:
+        """The ONNX files to write."""
+        return ExportOptions(
+            precisions=self.precisions,
+            form=self.form,
+            keep=self.keep,
+            per_channel=self.quantize_weights == "per-channel",
+            calibration=self.calibration,
+            calibration_images=self.calibration_images,
+            method=self.method,
+            external_data=self.external_data,
+            max_cost=self.max_cost,
+            on_error=self.on_error,
+        )
+
+    @property
+    def engines(self) -> EngineOptions:
+        """The engines to build."""
+        return EngineOptions(
+            flavour=self.flavour_name,
+            targets=self.targets,
+            sides=self.sides,
+            max_batch=self.max_batch,
+            profiles=self.profiles,
+            data=self.data,
+        )
+
+    @property
+    def stated(self) -> StatedInput:
+        """The input of foreign weights.
+
+        Raises:
+            InputError: If mean and std are of two units.
+        """
+        return StatedInput(self.mean, self.std, self.channel_order, self.crop)
+
+
+def refuse_contradictions(request: ExportRequest) -> None:
+    """Check that the options fit together, whatever the files contain.
+
+    Raises:
+        click.UsageError: If they do not.
+        InputError: If mean and std are of two units.
+    """
+    if not (request.to_onnx or request.to_trt or request.to_ncnn):
+        raise click.UsageError("nothing to write; add --onnx, --trt or --ncnn, or several of them")
+    if request.to_onnx and request.names_onnx:
+        raise click.UsageError(
+            f"{request.model}: is an ONNX file already; leave --onnx out to make an engine or "
+            "ncnn's files of it"
+        )
+    if request.model is not None and not (request.to_onnx or request.names_onnx):
+        raise click.UsageError(
+            f"{request.model}: engines and ncnn's files are made from ONNX files; add --onnx, or "
+            "name the .onnx file"
+        )
+    if request.external_data and not request.to_onnx:
+        raise click.UsageError("--external-data is how ONNX files are written; add --onnx")
+    if request.sensitivity and not request.to_onnx:
+        raise click.UsageError("--sensitivity is measured on weights; add --onnx")
+    if request.to_ncnn and request.to_onnx and "fp32" not in request.precisions:
+        raise click.UsageError("--ncnn is made from float32; add fp32 to --precision")
+    describes_weights = bool(request.classes) or request.stated != NOTHING_STATED
+    if describes_weights and not request.to_onnx:
+        raise click.UsageError(
+            "--classes, --mean, --std, --channel-order and --crop describe weights; add --onnx"
+        )
