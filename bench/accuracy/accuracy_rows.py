@@ -6,7 +6,7 @@ from math import inf, nan
 
 import numpy as np
 
-from bench.accuracy.cell_store import chunks
+from bench.accuracy.cell_rows import chunks
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.protocols import Row
 from bench.accuracy.reliability import expected_calibration_error

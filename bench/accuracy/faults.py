@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.accuracy.cell_store import StoredCell, chunks
+from bench.accuracy.cell_rows import chunks
+from bench.accuracy.cell_store import StoredCell
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.protocols import Cell
 from bench.models.model import Model

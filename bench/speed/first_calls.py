@@ -61,7 +61,7 @@ class ShapeLog:
         times.append(ms)
         return scores
 
-    def merge(self, of_all: tuple[dict[tuple[int, ...], list[float]], ...]) -> None:
+    def merge(self, of_all: list[dict[tuple[int, ...], list[float]]]) -> None:
         """Take the times of all processes of a job, this one's among them. The slowest first run counts: the others wait for it."""
         for shape in set().union(*of_all):
             lists = [ms[shape] for ms in of_all if shape in ms]
