@@ -13,7 +13,9 @@ from click import echo
 
 from bench.accuracy.cell_files import Damaged, manifest_path, partial_path, set_aside
 from bench.accuracy.cell_identity import FORMAT, identity_checksum
+from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
+from vgg_deploy.json_files import JsonObject, entry, read_json_object
 
 
 class Times(NamedTuple):
@@ -59,7 +61,7 @@ def read_times(path: Path, identity: dict[str, Any]) -> Times | None:
         content = _json_object(manifest)
         if {name: content.get(name) for name in identity} == identity:
             return _checked_times(content, identity)
-    except (Damaged, ValueError, KeyError, TypeError, OverflowError):
+    except Damaged:
         set_aside(manifest, "is damaged, or no manifest of a cell", "only the times in it are lost")
         return None
     for file in (manifest, path, partial_path(path)):
@@ -83,22 +85,29 @@ def report_old_cells(folder: Path) -> None:
         )
 
 
-def _checked_times(manifest: dict[str, Any], identity: dict[str, Any]) -> Times:
+def _checked_times(manifest: JsonObject, identity: dict[str, Any]) -> Times:
     """Take the times from a manifest.
 
     Raises:
-        Damaged: If they are not valid; also ValueError, KeyError, TypeError or OverflowError.
+        Damaged: If they are not valid.
     """
-    times = Times(float(manifest["seconds"]), int(manifest["timed"]), manifest["machine"])
+    where = "the manifest"
+    try:
+        seconds = entry(manifest, "seconds", float, where)
+        timed = entry(manifest, "timed", int, where)
+        machine = entry(manifest, "machine", dict, where)
+        checksum = entry(manifest, "times_crc32", int, where)
+    except InputError as error:
+        raise Damaged(error.what) from None
     as_written = {name: manifest[name] for name in Times._fields}
-    if manifest["times_crc32"] != identity_checksum({**identity, **as_written}):
+    if checksum != identity_checksum({**identity, **as_written}):
         raise Damaged("its times have another checksum")
-    if not math.isfinite(times.seconds) or times.seconds < 0 or times.timed < 0:
+    if not math.isfinite(seconds) or seconds < 0 or timed < 0:
         raise Damaged("its times are not valid")
-    return times
+    return Times(seconds, timed, machine)
 
 
-def _json_object(path: Path) -> dict[str, Any]:
+def _json_object(path: Path) -> JsonObject:
     """Read a JSON object.
 
     Raises:
@@ -107,12 +116,9 @@ def _json_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise Damaged("is not a regular file")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raise Damaged("is not JSON") from None
-    if not isinstance(content, dict):
-        raise Damaged("is not a JSON object")
-    return content
+        return read_json_object(path)
+    except InputError as error:
+        raise Damaged(error.what) from None
 
 
 def _format_of(manifest: Path) -> object:

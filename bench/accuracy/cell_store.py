@@ -5,7 +5,6 @@ row depend on its identity (`cell_identity`). The array file holds one row per i
 the manifest beside it the times (`cell_manifest`).
 """
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from bench.accuracy.cell_manifest import Times, read_times, write_manifest
 from bench.accuracy.cell_rows import row_checksums, row_dtype, row_states
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import ALONE, Job
+from vgg_deploy.locks import exclusive_lock
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,9 @@ def open_cell(
 ) -> StoredCell:
     """Open a cell with the rows that earlier runs scored, or create a new one.
 
-    A damaged file is set aside with a line on stderr; damaged rows count as not scored. In a job the
-    main process creates and checks the file and knows the earlier times; the others open what they
-    find.
+    A damaged file is set aside with a line on stderr; damaged rows count as not scored. In a job,
+    the main process creates and checks the file and knows the earlier times; the others open what
+    they find.
 
     Args:
         folder: Where cells are stored.
@@ -183,20 +183,21 @@ def exclusive(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(path) and not path.is_file():
             set_aside(path, "is not a regular file")
-        lock = open(path, "w")
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}); choose another folder with --cells"
         ) from None
-    with lock:
-        try:
-            # this process's own: decoders that outlive it for a moment do not hold it
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise InputError(
-                f"{folder}: another vgg-bench is computing cells here; wait for it, or give this "
-                "one its own --cells"
-            ) from None
+    busy = (
+        f"{folder}: another vgg-bench is computing cells here; wait for it, or give this one its "
+        "own --cells"
+    )
+    with exclusive_lock(path, busy) as locked:
+        if not locked:
+            echo(
+                f"{folder}: this file system has no locks; start no other vgg-bench with these "
+                "cells",
+                err=True,
+            )
         yield
 
 
