@@ -205,7 +205,7 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
         only_second: Images that only the second model has right (c).
 
     Example:
-        >>> mcnemar_p(0, 3)
+        >>> round(mcnemar_p(0, 3), 6)
         0.25
 
     Source:
