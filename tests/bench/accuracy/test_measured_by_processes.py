@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from bench.cli import main as vgg_bench
 from export.onnx.graph import onnx_graph
 from export.onnx.onnx_file import write_onnx
 from export.settings.precision import PRECISIONS
+from tests.support.cells import wait_for_rows
 from tests.support.nets import CLASSES, picture, save_net, thin_net
 from tests.support.run import run
 from vgg_deploy.exported.metadata import Artifact
@@ -210,7 +210,7 @@ def test_a_killed_process_ends_the_job_and_one_process_resumes_its_cells(here):
     }
     args = [net, "--no-flips", *flat(options)]
     process = start(TORCHRUN, *args)
-    kept = wait_for_rows(here / "cells", 10)
+    kept = wait_for_rows(here / "cells", 10, processes=2)
     os.kill(worker(process.pid, rank=1), signal.SIGKILL)
     output = output_of(process, timeout=60)
     assert process.returncode == 1 and not (here / "results").exists()
@@ -223,19 +223,6 @@ def test_a_killed_process_ends_the_job_and_one_process_resumes_its_cells(here):
     (complete,) = (here / "cells").glob("*.npy")
     np.testing.assert_array_equal(np.load(complete)["posterior"][finished], before[finished])
     assert (pd.read_csv(here / "results" / "accuracy.csv").images == 120).all()
-
-
-def wait_for_rows(folder, rows):
-    """The file of the only cell, once half of so many rows are scored in each share."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        found = list(folder.glob("*.partial.npy"))
-        if found and found[0].stat().st_size > 128:
-            finished = np.load(found[0], mmap_mode="r")["crc32"] != 0
-            if min(finished[0::2].sum(), finished[1::2].sum()) >= rows / 2:
-                return found[0]
-        time.sleep(0.02)
-    raise AssertionError("no rows appeared")
 
 
 def worker(agent, rank):

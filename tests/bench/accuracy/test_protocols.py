@@ -1,4 +1,4 @@
-"""Every protocol against a naive evaluation, one view at a time, and the geometry in closed form."""
+"""Every protocol against a naive evaluation, view by view, and the geometry in closed form."""
 
 from dataclasses import replace
 

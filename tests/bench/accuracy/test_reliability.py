@@ -17,7 +17,7 @@ def test_calibration_by_hand():
 
 
 def test_calibrated_answers_have_no_error():
-    """Oracle: images that are right exactly as often as their posterior says."""
+    """Oracle: images that are right exactly as often as their posterior promises."""
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.1, 1, 200_000)
     assert expected_calibration_error(confidence, rng.random(200_000) < confidence) < 0.5

@@ -95,7 +95,7 @@ def test_evidence_of_a_share_is_the_binomial_test(share, limit):
     assert (found.p_pass, found.p_fail) == pytest.approx((less, greater), rel=1e-8, abs=1e-14)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-10)
     assert found.estimate == count / images and found.images == images
-    # the bounds and the p-values say the same, rounding aside
+    # the bounds and the p-values agree, rounding aside
     assert (found.p_pass <= 0.05) == (found.high <= limit) or abs(found.high - limit) < 1e-9
     assert (found.p_fail <= 0.05) == (found.low >= limit) or abs(found.low - limit) < 1e-9
 
