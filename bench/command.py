@@ -13,15 +13,14 @@ import click
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.measure import (
     Accuracy,
-    Storage,
     accuracy_of,
-    measure_latencies,
     score_cells,
     score_until_sure,
 )
 from bench.accuracy.paper_tables import paper_rows
 from bench.accuracy.protocols import Row
 from bench.accuracy.selection import select_rows
+from bench.accuracy.settings import Scoring, Storage
 from bench.gate.row_choice import check_selectors, chosen_rows
 from bench.gate.verdict import FIXED, SEQUENTIAL, Gate, Judge, judge
 from bench.gate.verdict_files import JSON, XML, verdict_on_disk, write_gate
@@ -35,6 +34,7 @@ from bench.results.environment import describe_environment
 from bench.results.printable import printable
 from bench.results.results_folder import Results, new_run_id, results_folder
 from bench.speed.first_calls import ShapeRow
+from bench.speed.latency_grid import measure_latencies
 from bench.speed.side_by_side import measure_side_by_side
 from bench.statistics.evidence import Verdict
 from vgg_deploy.data.built_in import built_in
@@ -150,22 +150,14 @@ def score(request: BenchRequest, models: list[Model], rows: list[Row], job: Job)
     for line in job.on_main(class_lines, models, dataset):
         click.echo(line)
     storage = Storage(request.cells, request.cell_type)
-    asked = (
-        models,
-        rows,
-        dataset,
-        storage,
-        request.accuracy_batch,
-        request.threads,
-        request.on_error,
-    )
+    scoring = Scoring(storage, request.accuracy_batch, request.threads, request.on_error, job)
+    asked = (models, rows, dataset, scoring)
     with cells_kept(request.cells):
         if request.images == "auto":
             click.echo("Images in a fixed random order, until every check of the gate is decided")
-            return ScoredCells(
-                dataset, *score_until_sure(*asked, decided(request, models, rows, dataset), job)
-            )
-        return ScoredCells(dataset, *score_cells(*asked, job))
+            sure = decided(request, models, rows, dataset)
+            return ScoredCells(dataset, *score_until_sure(*asked, sure))
+        return ScoredCells(dataset, *score_cells(*asked))
 
 
 def decided(

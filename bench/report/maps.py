@@ -11,7 +11,7 @@ from PIL import Image
 from plotly.subplots import make_subplots
 
 from bench.accuracy.accuracy_rows import ClassIndex, Scored
-from bench.accuracy.fill_cells import softmax
+from bench.accuracy.score_views import softmax
 from bench.models.model import Model
 from bench.report.drawing import Drawing
 from vgg_deploy.data.dataset import Dataset

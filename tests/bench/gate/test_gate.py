@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from scipy import stats
 
 from bench import command
-from bench.accuracy import fill_cells as cells_module
+from bench.accuracy import score_views
 from bench.accuracy.compare import Comparison
 from bench.accuracy.distance import FLOAT16_STEP, ROUNDING, Distance
 from bench.accuracy.sampling import FIRST, fixed_order, looks
@@ -392,14 +392,7 @@ def test_softmax_before_the_average_is_an_error_without_a_gate_too(
 
 def test_a_missing_flip(gate, reference, tmp_path, monkeypatch):
     """Planted in the bench itself: mirror images that are not mirrored."""
-    original = cells_module._fill_whole
-    monkeypatch.setattr(
-        cells_module,
-        "_fill_whole",
-        lambda runtime, images, indices, mirrored, *rest: original(
-            runtime, images, indices, False, *rest
-        ),
-    )
+    monkeypatch.setattr(score_views, "mirror", lambda images: images)
     said, found, _ = gate(faulty_file(reference, tmp_path, None), code=1)
     assert failing(found) == {"flips"} and "the flip is missing" in said
 
