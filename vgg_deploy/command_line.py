@@ -1,4 +1,4 @@
-"""What the three commands share: showing errors, and options of one type."""
+"""Shows errors of the core as click does, and parses options that several commands have."""
 
 import sys
 from importlib.metadata import version
@@ -12,18 +12,22 @@ Channels = tuple[float, float, float]  # of R, G and B
 
 
 class ShownError(click.ClickException):
-    """An error of the core as click shows its own: one sentence and an exit code, no traceback."""
+    """An error of the core in click's form: one sentence and an exit code, no traceback."""
 
     def __init__(self, error: VGGDeployError):
         super().__init__(error.message)
-        self.exit_code = error.exit_code
+        self.exit_code = error.exit_code  # type: ignore[misc]  # click reads the instance's own
 
 
 class Command(click.Command):
     """A command that shows errors of the core."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. Raises: ShownError for an error of the core."""
+        """Run the command.
+
+        Raises:
+            ShownError: For an error of the core.
+        """
         try:
             return super().invoke(ctx)
         except VGGDeployError as error:
@@ -31,7 +35,12 @@ class Command(click.Command):
 
 
 def show_error(error: VGGDeployError, file: IO[str] | None = None) -> None:
-    """Write an error as click does, for a process that must not end yet."""
+    """Write an error as click does, in a process that must not end yet.
+
+    Args:
+        error: Of the core.
+        file: Where to write it; standard error by default.
+    """
     click.echo(f"Error: {error.message}", file=file or sys.stderr)
 
 
@@ -39,10 +48,13 @@ version_option = click.version_option(version("vgg-deploy"), message="%(prog)s %
 
 
 def parse_channels(ctx: click.Context, param: click.Parameter, text: str | None) -> Channels | None:
-    """An option's "R,G,B" as three numbers.
+    """Parse an option's "R,G,B", as a click callback.
+
+    Returns:
+        Three numbers; None if the option was not given.
 
     Raises:
-        click.BadParameter: For anything else.
+        click.BadParameter: If the text is not three numbers.
     """
     if text is None:
         return None

@@ -1,8 +1,8 @@
-"""Errors of this package. They are plain exceptions: `vgg_deploy.command_line` shows them to users.
+"""Defines the errors of this package, which are plain exceptions.
 
 An error says what is wrong and where, and gives a hint what to do about it. The core does not know
 the options of any command. A command that has an option for the purpose replaces the hint by its
-own with `hints`.
+own with `hints`. `vgg_deploy.command_line` shows errors to users.
 """
 
 import signal
@@ -74,14 +74,14 @@ class Interrupted(VGGDeployError):
 def hints(by_setting: Mapping[str, str]) -> Iterator[None]:
     """Replace the hints of errors that leave the block, by the setting that they are about.
 
+    Args:
+        by_setting: What to do about an error, by its `about`.
+
     Example:
         >>> with hints({"data": "check its name"}):
         ...     raise InputError("photos: cannot be listed", "check the folder", "data")
         Traceback (most recent call last):
         vgg_deploy.errors.InputError: photos: cannot be listed; check its name
-
-    Args:
-        by_setting: What to do about an error, by its `about`.
     """
     try:
         yield

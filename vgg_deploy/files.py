@@ -1,4 +1,4 @@
-"""Files that appear under their final name only when they are whole."""
+"""Writes files that appear under their final name only when they are complete."""
 
 import hashlib
 import os
@@ -12,9 +12,18 @@ from vgg_deploy.errors import InputError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write to; when the block ends well, flush it to disk and rename it.
+    """Write a file under a temporary name, flush it to disk, then rename it to `path`.
 
-    Raises: InputError if the place cannot be written or the disk is full; an old file under `path` stays as it was.
+    If the block fails, an existing file at `path` stays as it was.
+
+    Args:
+        path: The final name. Missing folders are created.
+
+    Yields:
+        The temporary name, in the same folder.
+
+    Raises:
+        InputError: If the folder cannot be written or the disk is full.
     """
     path = Path(path)
     try:
@@ -23,7 +32,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.close(handle)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written ({error.strerror}); choose another place"
+            f"{path}: cannot be written ({error.strerror})", "choose another folder"
         ) from None
     partial = Path(name)
     try:
@@ -34,20 +43,25 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     except OSError as error:
         raise InputError(
-            f"{path}: writing failed ({error.strerror or error}); what was there before is untouched"
+            f"{path}: writing failed ({error.strerror or error}); "
+            "what was there before is untouched"
         ) from error
     finally:
         partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file, UTF-8."""
+    """Write a complete text file in UTF-8.
+
+    Raises:
+        InputError: As `whole_file`.
+    """
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """The hex digest of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,4 +1,7 @@
-"""The processes of one job, as torchrun starts them; a program started alone is a job of one."""
+"""Lets the processes of one job, as torchrun starts them, work together.
+
+A program that is started alone is a job of one process.
+"""
 
 import os
 import sys
@@ -11,34 +14,37 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
 from uuid import uuid4
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vgg_deploy import progress
 from vgg_deploy.errors import CheckFailed, InputError, Interrupted, VGGDeployError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.distributed import Store
+    from torch.distributed.distributed_c10d import Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
-LOST = "another process of this job ended; its own message is above or in its log. torchrun restarts from the last checkpoint if it is told how often"
+LOST = (
+    "another process of this job ended; its own message is above or in its log. torchrun restarts "
+    "from the last checkpoint if it is told how often"
+)
+# What PyTorch's errors contain when a process is gone
 TRANSPORTS = (
-    "gloo",
-    "Gloo",
-    "NCCL",
-    "nccl",
-    "Connection",
-    "ProcessGroup",
-    "TCPStore",
-    "Broken pipe",
-)  # in PyTorch's errors when a process is gone
+    "gloo", "Gloo", "NCCL", "nccl", "Connection", "ProcessGroup", "TCPStore", "Broken pipe",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Job:
     """One process of a job of `world` processes.
 
-    Every method that talks to the others is called by all of them, or by none.
+    Methods that communicate must be called by all processes, or by none.
+
+    Example:
+        >>> job = Job()  # a program that is started alone
+        >>> job.is_main, job.on_main(max, 1, 2), job.gather("a")
+        (True, 2, ['a'])
     """
 
     rank: int = 0
@@ -51,12 +57,24 @@ class Job:
         """Whether this process is the one that writes files and prints."""
         return self.rank == 0
 
-    def share(self, count: int) -> np.ndarray:
-        """(count,) bool: the items of this process, every world-th."""
-        return np.arange(count) % self.world == self.rank
+    def share(self, count: int) -> NDArray[np.bool_]:
+        """The items of this process, every `world`-th of all.
+
+        Args:
+            count: Number of items of all processes.
+
+        Returns:
+            (count,) bool.
+        """
+        mine: NDArray[np.bool_] = np.arange(count) % self.world == self.rank
+        return mine
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """Element-wise sum over all processes."""
+        """Element-wise sum over all processes.
+
+        Args:
+            values: Of one shape and type in all processes.
+        """
         if self.world == 1:
             return values
         import torch
@@ -64,7 +82,8 @@ class Job:
         total = torch.from_numpy(np.array(values))
         with explain_lost_process():
             torch.distributed.all_reduce(total)
-        return total.numpy()
+        summed: np.ndarray = total.numpy()
+        return summed
 
     def gather(self, value: T) -> list[T]:
         """The value of each process, by rank, in all processes."""
@@ -81,7 +100,7 @@ class Job:
         """Overwrite a tensor with the main process's values.
 
         Args:
-            tensor: Of one shape in all processes, on the process's device.
+            tensor: Of one shape in all processes, each on its own device.
         """
         if self.world == 1:
             return
@@ -134,9 +153,17 @@ class Job:
         Raises:
             VGGDeployError: As `on_all`.
         """
-        first: list[T] = []
-        self.on_main(lambda: first.append(do(*args, **kwargs)))
-        return self.on_all(lambda: first[0] if first else do(*args, **kwargs))
+        own: T | None = None
+
+        def call_and_keep() -> None:
+            nonlocal own
+            own = do(*args, **kwargs)
+
+        def keep_or_call() -> T:
+            return cast(T, own) if self.is_main else do(*args, **kwargs)
+
+        self.on_main(call_and_keep)
+        return self.on_all(keep_or_call)
 
     def _exit(self, error: VGGDeployError | None, code: int) -> NoReturn:
         """Raise the error where it happened, and only then exit in the other processes.
@@ -155,10 +182,21 @@ ALONE = Job()
 
 @contextmanager
 def joined(device: str = "cpu", patience: timedelta | None = None) -> Iterator[Job]:
-    """Meet the other processes for the length of the block, by the environment that torchrun sets.
+    """Join the job that torchrun's environment variables describe, for the length of the block.
 
-    Only the main process shows progress and prints results; errors are told by whoever has them, before the others see
-    it leave. Args: patience, how long one waits for another, by default PyTorch's own 10 to 30 minutes; one that is gone is noticed at once.
+    Only the main process shows progress and prints results. An error is reported by the process
+    that has it, before the others see this process leave.
+
+    Args:
+        device: "cpu" or "cuda".
+        patience: How long a process waits for another; by default PyTorch's own 10 to 30 minutes.
+            A process that is gone is noticed at once.
+
+    Yields:
+        This process's part in the job.
+
+    Raises:
+        InputError: If this machine has fewer GPUs than processes.
     """
     job = _from_environment()
     if job.world == 1:
@@ -167,11 +205,7 @@ def joined(device: str = "cpu", patience: timedelta | None = None) -> Iterator[J
     import torch
 
     if device == "cuda":
-        if job.local_rank >= torch.cuda.device_count():
-            raise InputError(
-                f"process {job.local_rank} of this machine finds {torch.cuda.device_count()} GPUs; start as many processes as there are GPUs"
-            )
-        torch.cuda.set_device(job.local_rank)
+        _take_own_gpu(job)
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
     torch.distributed.init_process_group(
         backend, store=_store(job), rank=job.rank, world_size=job.world, timeout=patience
@@ -179,7 +213,7 @@ def joined(device: str = "cpu", patience: timedelta | None = None) -> Iterator[J
     stdout = sys.stdout
     if not job.is_main:
         progress.mute()
-        sys.stdout = open(os.devnull, "w")
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # in use until the block ends
     try:
         yield job
     except VGGDeployError as error:
@@ -192,22 +226,39 @@ def joined(device: str = "cpu", patience: timedelta | None = None) -> Iterator[J
 
 
 def hide_other_gpus() -> None:
-    """Leave this process the GPU of its place on this machine, before CUDA starts: every runtime then takes that one.
+    """Leave this process one GPU, by its rank on this machine, so that every runtime takes it.
 
-    Raises: InputError where there are more processes than GPUs.
+    Call it before CUDA starts.
+
+    Raises:
+        InputError: If this machine has fewer GPUs than processes.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return
     import torch
 
     local = int(os.environ["LOCAL_RANK"])
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    visible = [str(place) for place in range(local + 1)] if shown is None else shown.split(",")
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = [str(number) for number in range(local + 1)] if named is None else named.split(",")
     os.environ["CUDA_VISIBLE_DEVICES"] = visible[local] if local < len(visible) else ""
-    if local and not torch.cuda.is_available():  # asked only now: CUDA keeps what it sees first
+    # only now may CUDA be asked: it keeps what it sees first
+    if local and not torch.cuda.is_available():
         raise InputError(
-            f"process {local} of this machine finds no GPU of its own; start as many processes as there are GPUs"
+            f"process {local} of this machine has no GPU of its own; "
+            "start as many processes as there are GPUs"
         )
+
+
+def _take_own_gpu(job: Job) -> None:
+    import torch
+
+    count = torch.cuda.device_count()
+    if job.local_rank >= count:
+        raise InputError(
+            f"process {job.local_rank} of this machine sees {count} GPUs; "
+            "start as many processes as there are GPUs"
+        )
+    torch.cuda.set_device(job.local_rank)
 
 
 def started_by_torchrun() -> bool:
@@ -216,27 +267,36 @@ def started_by_torchrun() -> bool:
 
 
 def torchrun_id() -> str | None:
-    """torchrun's name of this job, the same when it begins it again after a process was lost; None without torchrun."""
+    """The id that torchrun gives this job; None without torchrun.
+
+    It stays the same when torchrun restarts the job after a process was lost.
+    """
     return os.environ.get("TORCHELASTIC_RUN_ID")
 
 
 def restarted(name: str | None) -> bool:
-    """Whether the job of that name is this one. "none" is what torchrun calls jobs that were given no id."""
-    return (
-        name is not None
-        and name == torchrun_id()
-        and (name != "none" or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0)
-    )
+    """Whether the job of that id is this one.
+
+    Args:
+        name: Of `torchrun_id`, from an earlier process. Jobs that were given no id are all called
+            "none"; such a job counts as this one only if torchrun has restarted it.
+    """
+    if name is None or name != torchrun_id():
+        return False
+    return name != "none" or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
 def _store(job: Job) -> "Store":
-    """Where these processes find each other.
+    """The store in which these processes find each other.
 
-    torchrun keeps its store when it begins a job again, with the addresses of the processes before: so they agree on a
-    new name for this meeting. Its count of restarts would not do, it is every machine's own. A process asks under a name
-    that no other ever had, the main process answers every one it finds until all have heard it, those long gone included.
+    torchrun keeps its store when it restarts a job, with the addresses of the earlier processes in
+    it. The processes therefore agree on a new name for each meeting. torchrun's count of restarts
+    would not do: each machine has its own. Each process asks under a name that no other ever had.
+    The main process answers every question, also those of earlier processes, until all of the
+    present ones have confirmed the answer.
     """
-    from torch.distributed import PrefixStore, rendezvous
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     store, *_ = next(rendezvous("env://"))
     own = uuid4().hex
@@ -257,20 +317,21 @@ def _store(job: Job) -> "Store":
 
 
 def _from_environment() -> Job:
-    """Raises: InputError for variables of another launcher."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":
+    """The job by torchrun's variables.
+
+    Raises:
+        InputError: If another launcher set WORLD_SIZE.
+    """
+    world = os.environ.get("WORLD_SIZE", "1")
+    if world == "1":
         return ALONE
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     try:
-        return Job(
-            *(
-                int(os.environ[name])
-                for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-            )
-        )
+        return Job(*(int(os.environ[name]) for name in names))
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} in the environment, but the other variables of torchrun are not as it sets them ({error!r}); "
-            "start by torchrun, or remove WORLD_SIZE"
+            f"WORLD_SIZE is {world} in the environment, but the other variables of torchrun are "
+            f"not as it sets them ({error!r}); start by torchrun, or remove WORLD_SIZE"
         ) from None
 
 
@@ -285,7 +346,11 @@ def _result_or_error(
 
 @contextmanager
 def explain_lost_process() -> Iterator[None]:
-    """Tell what it means when the block's talk with the other processes ends; other errors pass."""
+    """Explain errors of PyTorch that mean that another process is gone.
+
+    Raises:
+        CheckFailed: Instead of these errors; others pass.
+    """
     try:
         yield
     except RuntimeError as error:

@@ -1,38 +1,56 @@
-"""The machine that a run works on: the part of it that the run may use, and what its results depend on."""
+"""Describes the machine: which part of it a run may use, and what results depend on."""
 
+import ctypes
 import os
 import platform
 import re
+import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from vgg_deploy.errors import InputError
 
-# Extensions that decide which kernels a CPU runs, as Linux calls them: how fast it multiplies, and for 8-bit and
-# half-precision arithmetic also how it rounds
+# Extensions that decide which kernels a CPU runs, as Linux names them. They decide how fast it
+# multiplies and, in 8-bit and half-precision arithmetic, also how it rounds.
 INSTRUCTIONS = (
-    "avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8",
-    "asimd", "asimdhp", "asimddp", "i8mm", "sve",
+    "avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni",
+    "amx_bf16", "amx_int8", "asimd", "asimdhp", "asimddp", "i8mm", "sve",
 )  # fmt: skip
 
 
 def allowed_cores() -> list[int] | None:
-    """Numbers of the cores that this process may run on; None where the system does not say."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    """Numbers of the cores that this process may run on, where the system reports them (Linux)."""
+    affinity = getattr(os, "sched_getaffinity", None)
     return sorted(affinity(0)) if affinity else None
 
 
 def available_cores() -> int:
-    """Number of cores that this process may use: its CPU affinity, else all of the machine."""
+    """Number of cores that this process may use: its CPU affinity, or all of the machine."""
     allowed = allowed_cores()
     return len(allowed) if allowed else os.cpu_count() or 1
 
 
-def pick_device(wanted: str | None) -> str:
-    """The named device, else cuda where PyTorch sees one.
+def total_memory_bytes() -> int | None:
+    """Size of the machine's memory; None where the system does not report it."""
+    if sys.platform == "win32":
+        return _memory_of_windows()
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
-    Raises: InputError if cuda was asked for and is not there.
+
+def pick_device(wanted: str | None) -> str:
+    """Choose the device to run on.
+
+    Args:
+        wanted: "cpu", "cuda" or None.
+
+    Returns:
+        The device that was asked for; for None, "cuda" where PyTorch sees a GPU, else "cpu".
+
+    Raises:
+        InputError: If "cuda" was asked for and PyTorch sees no GPU.
     """
     import torch
 
@@ -51,7 +69,7 @@ def host_name() -> str:
 
 
 def cpu_model() -> str:
-    """The CPU's name, e.g. "AMD EPYC 9V84 96-Core Processor"; empty if the system does not say."""
+    """The CPU's name, such as "AMD EPYC 9V84 96-Core Processor"; empty if it is not known."""
     return _of_first_core("model name") or platform.processor()
 
 
@@ -61,33 +79,61 @@ def cpu_instructions() -> list[str]:
     return [name for name in INSTRUCTIONS if name in flags]
 
 
-def gpu_stack() -> dict[str, Any]:
-    """What the results of the current GPU depend on: its name, CUDA, cuDNN and the driver. PyTorch must see a GPU."""
+def gpu_stack() -> dict[str, str | int | None]:
+    """What results of the current GPU depend on, which PyTorch must see.
+
+    Returns:
+        Name of the GPU, and versions of CUDA, cuDNN and the driver.
+    """
     import torch
 
     return {
         "gpu": torch.cuda.get_device_name(),
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # by torch
         "driver": driver_version(),
     }
 
 
 def driver_version() -> str | None:
-    """Version of NVIDIA's kernel driver, e.g. "580.65.06"; None without one."""
+    """Version of NVIDIA's kernel driver, such as "580.65.06"; None without one."""
     try:
         text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", text)
-    return found.group() if found else None
+    number = re.search(r"\b\d+\.\d+(\.\d+)?\b", text)
+    return number.group() if number else None
 
 
 @cache
-def _of_first_core(what: str) -> str:
-    """An entry of the first core's description in /proc/cpuinfo, empty if it is not there."""
+def _of_first_core(key: str) -> str:
+    """An entry of the first core in /proc/cpuinfo; empty if it is missing."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(what)), "")
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+class _MemoryStatus(ctypes.Structure):
+    """MEMORYSTATUSEX of the Windows API."""
+
+    _fields_ = (
+        ("length", ctypes.c_uint32),
+        ("load_percent", ctypes.c_uint32),
+        ("total_physical", ctypes.c_uint64),
+        ("available_physical", ctypes.c_uint64),
+        ("total_page_file", ctypes.c_uint64),
+        ("available_page_file", ctypes.c_uint64),
+        ("total_virtual", ctypes.c_uint64),
+        ("available_virtual", ctypes.c_uint64),
+        ("available_extended_virtual", ctypes.c_uint64),
+    )
+
+
+def _memory_of_windows() -> int | None:
+    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+    kernel = getattr(ctypes, "WinDLL")("kernel32")  # noqa: B009  # absent on other systems
+    if not kernel.GlobalMemoryStatusEx(ctypes.byref(status)):
+        return None
+    return int(status.total_physical)

@@ -1,47 +1,67 @@
-"""Where the three tools leave their files for each other, and which of them is the newest."""
+"""Finds the newest files that the three commands leave for each other."""
 
-import json
 from pathlib import Path
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.json_files import read_json
 
-RUNS = Path("runs")  # one folder a training run, with best.pt
+RUNS = Path("runs")  # one folder per training run, with best.pt
 EXPORTED = Path("exported")  # models and their manifests
 LAST_EXPORT = "export.json"  # lists the files of the last vgg-export
 
 
 def newest_run(runs: Path = RUNS, holding: str = "best.pt") -> Path:
-    """The folder below `runs`, of a run or of a chain's stage, whose file `holding` was written last."""
-    found = newest_first(runs, holding)
-    if not found:
+    """The folder of the run, or of a chain's stage, that was written last.
+
+    Args:
+        runs: The folder of all runs.
+        holding: The file whose time counts.
+
+    Raises:
+        InputError: If no run has this file.
+    """
+    files = newest_first(runs, holding)
+    if not files:
         raise InputError(
-            f"{runs.resolve()}: no run with a {holding} here; train one with `python -m train`, or name a file"
+            f"{runs.resolve()}: no run with a {holding} here",
+            "train one with `python -m train`, or name a file",
         )
-    return found[0].parent
+    return files[0].parent
 
 
 def newest_first(runs: Path, holding: str) -> list[Path]:
-    """These files of all runs and stages of chains."""
+    """The files of one name in all runs and stages of chains, newest first."""
     return sorted(
         (*runs.glob(f"*/{holding}"), *runs.glob(f"*/*/{holding}")),
-        key=lambda p: p.stat().st_mtime,
+        key=lambda path: path.stat().st_mtime,
         reverse=True,
     )
 
 
 def newest_exports(exported: Path = EXPORTED) -> list[Path]:
-    """The models that the last vgg-export wrote."""
-    listing = exported / LAST_EXPORT
-    try:
-        files = [
-            exported / entry["file"] for entry in json.loads(listing.read_text(encoding="utf-8"))
-        ]
-    except OSError:
+    """The models that the last vgg-export wrote.
+
+    Args:
+        exported: The folder of all exports.
+
+    Raises:
+        InputError: If there is no list of exports, or if it is damaged.
+    """
+    manifest = exported / LAST_EXPORT
+    again = "run vgg-export again"
+    if not manifest.exists():
         raise InputError(
-            f"{exported.resolve()}: no exported models here; write one with vgg-export, or name a file"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{listing}: not a list of exports ({error!r}); run vgg-export again"
-        ) from None
-    return files
+            f"{exported.resolve()}: no exported models here",
+            "write one with vgg-export, or name a file",
+        )
+    rows = read_json(manifest, again)
+    if not isinstance(rows, list):
+        raise InputError(f"{manifest}: is not a list of exports", again)
+    return [exported / _file_of(row, manifest, again) for row in rows]
+
+
+def _file_of(row: object, manifest: Path, hint: str) -> str:
+    file = row.get("file") if isinstance(row, dict) else None
+    if not isinstance(file, str):
+        raise InputError(f"{manifest}: has an entry that names no file", hint)
+    return file

@@ -1,4 +1,4 @@
-"""Progress with an estimate: a bar on a terminal, a line every few seconds in a log."""
+"""Shows progress with an estimate: a bar on a terminal, a line every few seconds in a log."""
 
 import sys
 import threading
@@ -22,7 +22,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def mute() -> None:
-    """Show nothing from now on: of the processes of a job one shows how far all are."""
+    """Show nothing from now on. Of the processes of a job only one shows the progress of all."""
     global LOG_EVERY
     LOG_EVERY = 1e6
     console.quiet = True
@@ -34,40 +34,64 @@ def results() -> Console:
 
 
 class Bar:
-    """One running task. `advance` is cheap enough to call for every image."""
+    """One running task. `advance` is cheap enough to call for every image.
 
-    def __init__(self, label: str, total: float, shown: Progress | None):
-        self.label, self.total, self.done, self.note = label, total, 0.0, ""
-        self.shown = shown
-        self.task = shown.add_task(label, total=total, note="") if shown else None
-        self.start = self.last = time.monotonic()
+    Args:
+        label: What is being done.
+        total: All of the work, in the unit of `advance`.
+        done: The part of it that was done before.
+        display: Draws the bar on a terminal; None writes lines to a log.
+    """
+
+    def __init__(self, label: str, total: float, done: float, display: Progress | None):
+        self.label = label
+        self.total = total
+        self.done = done
+        self.note = ""
+        self.start = self.last_line = time.monotonic()
+        self._display = display
+        if display:
+            self._task = display.add_task(label, total=total, note="")
+            display.update(self._task, completed=done)
 
     def advance(self, by: float = 1, note: str | None = None) -> None:
+        """Count finished work.
+
+        Args:
+            by: How much more is finished.
+            note: A text to show behind the bar; None keeps the last one.
+        """
         self.done += by
-        self.note = self.note if note is None else note
+        if note is not None:
+            self.note = note
         now = time.monotonic()
-        if self.shown:
-            self.shown.update(self.task, advance=by, note=self.note)
-        elif now - self.last >= LOG_EVERY:
-            self.last = now
+        if self._display:
+            self._display.update(self._task, advance=by, note=self.note)
+        elif now - self.last_line >= LOG_EVERY:
+            self.last_line = now
             left = (now - self.start) * (self.total / self.done - 1) if self.done else 0
-            print(
-                f"{self.label}  {100 * self.done / self.total:3.0f} %  {clock(left)} left  {self.note}",
-                file=sys.stderr,
-                flush=True,
-            )
+            percent = 100 * self.done / self.total
+            _log(f"{self.label}  {percent:3.0f} %  {clock(left)} left  {self.note}")
 
 
 @contextmanager
-def progress(label: str, total: float, begun: float = 0) -> Iterator[Bar]:
-    """Show `label` while the block runs; `total` is in whatever unit the block advances by, `begun` is done already."""
+def progress(label: str, total: float, done: float = 0) -> Iterator[Bar]:
+    """Show progress while the block runs.
+
+    Args:
+        label: What is being done.
+        total: All of the work, in the unit by which the block advances the bar.
+        done: The part of it that was done before.
+
+    Yields:
+        The bar to advance.
+    """
     if not console.is_terminal:
-        bar = Bar(label, total, None)
-        bar.done = begun
+        bar = Bar(label, total, done, None)
         yield bar
         seconds = time.monotonic() - bar.start
         if seconds >= LOG_EVERY:
-            print(f"{label}  done in {clock(seconds)}  {bar.note}", file=sys.stderr, flush=True)
+            _log(f"{label}  done in {clock(seconds)}  {bar.note}")
         return
     columns = (
         TextColumn("{task.description}"),
@@ -78,46 +102,51 @@ def progress(label: str, total: float, begun: float = 0) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as shown:
-        bar = Bar(label, total, shown)
-        bar.done = begun
-        shown.update(bar.task, completed=begun)
-        yield bar
+    with Progress(*columns, console=console) as display:
+        yield Bar(label, total, done, display)
 
 
 def clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return (
-        f"{minutes}:{seconds:02d}"
-        if minutes < 60
-        else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
-    )
+    """A duration as minutes:seconds, or as hours:minutes:seconds.
+
+    Example:
+        >>> clock(75), clock(3675)
+        ('1:15', '1:01:15')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02d}"
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 @contextmanager
 def elapsed(label: str) -> Iterator[None]:
-    """Show how long the block has been running, where nobody can say how long it will."""
+    """Show how long the block has been running, where its length cannot be estimated.
+
+    Args:
+        label: What is being done.
+    """
     if console.is_terminal:
-        with Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        ) as shown:
-            shown.add_task(label)
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as display:
+            display.add_task(label)
             yield
         return
-    done, begun = threading.Event(), time.monotonic()
+    finished = threading.Event()
+    start = time.monotonic()
 
-    def tell() -> None:
-        while not done.wait(LOG_EVERY):
-            print(f"{label}  {clock(time.monotonic() - begun)} so far", file=sys.stderr, flush=True)
+    def report() -> None:
+        while not finished.wait(LOG_EVERY):
+            _log(f"{label}  {clock(time.monotonic() - start)} so far")
 
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
     try:
         yield
     finally:
-        done.set()
-        teller.join()
+        finished.set()
+        reporter.join()
+
+
+def _log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Worker processes: how they start, and which signals reach them."""
+"""Starts worker processes, and decides which signals reach them."""
 
 import multiprocessing
 import os
@@ -17,24 +17,27 @@ MEANT_FOR_MAIN = (signal.SIGINT, signal.SIGTERM)  # both reach every process of 
 
 
 def start_method() -> str:
-    """How worker processes start: "fork" on Linux, where they see the parent's memory; else "spawn".
+    """How worker processes start.
 
-    macOS has fork, but its system libraries do not survive one; Windows has none. The
-    environment variable VGG_DEPLOY_START_METHOD overrides the default, not Python's own default,
-    which differs between its versions.
+    The environment variable VGG_DEPLOY_START_METHOD overrides the default. Python's own default is
+    not used, as it differs between versions.
+
+    Returns:
+        By default "fork" on Linux, where workers then see the parent's memory, and "spawn"
+        elsewhere: macOS has fork, but its system libraries do not survive one; Windows has none.
 
     Raises:
-        InputError: The variable names a method that this system does not have.
+        InputError: If the variable names a method that this system does not have.
     """
     known = multiprocessing.get_all_start_methods()
     default = "fork" if sys.platform == "linux" else "spawn"
-    wanted = os.environ.get(START_METHOD, default)
-    if wanted not in known:
+    method = os.environ.get(START_METHOD, default)
+    if method not in known:
         raise InputError(
-            f"{START_METHOD}={wanted}: this system starts processes by {', '.join(known)}; "
-            "choose one of these, or unset the variable"
+            f"{START_METHOD}={method}: this system starts processes by {', '.join(known)}",
+            "choose one of these, or unset the variable",
         )
-    return wanted
+    return method
 
 
 def worker_context() -> BaseContext:
@@ -46,17 +49,17 @@ def worker_context() -> BaseContext:
 def signals_held_back() -> Iterator[None]:
     """Delay Ctrl-C and SIGTERM to the end of the block, in which worker processes start.
 
-    A handler that raises in the middle of a fork is swallowed there and leaves locks taken.
+    If a handler raises in the middle of a fork, the error is lost and locks stay locked.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     arrived: list[int] = []
 
-    def note(signum: int, frame: FrameType | None) -> None:
+    def remember(signum: int, frame: FrameType | None) -> None:
         arrived.append(signum)
 
-    before = {number: signal.signal(number, note) for number in MEANT_FOR_MAIN}
+    before = {number: signal.signal(number, remember) for number in MEANT_FOR_MAIN}
     try:
         yield
     finally:
