@@ -12,7 +12,14 @@ from typing import Any
 import torch
 
 from vgg_deploy.images.decode import decoder_versions
-from vgg_deploy.machine import allowed_cores, cpu_instructions, cpu_model, driver_version, host_name
+from vgg_deploy.machine import (
+    allowed_cores,
+    cpu_instructions,
+    cpu_model,
+    driver_version,
+    host_name,
+    total_memory_bytes,
+)
 
 PACKAGES = (
     "vgg-deploy",
@@ -50,7 +57,7 @@ def describe_environment(threads: int, processes: int = 1) -> dict[str, Any]:
         "threads": threads,
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "processes": processes,
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_bytes": total_memory_bytes(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda,
         "driver": driver_version(),
