@@ -55,9 +55,8 @@ def test_the_page_is_whole_and_needs_nothing_from_outside(report):
     assert set(figures) - maps == PLOTS and 1 <= len(maps) <= 6
     for name in maps:
         heatmaps = [t for t in figures[name]["data"] if t["type"] == "heatmap"]
-        assert len(heatmaps) in (2, 4) and all(
-            t["dx"] == t["dy"] == 32 and t["x0"] == 16 for t in heatmaps
-        )
+        assert len(heatmaps) in (2, 4)
+        assert all(t["dx"] == t["dy"] == 32 and t["x0"] == 16 for t in heatmaps)
         assert len(figures[name]["layout"]["images"]) == len(heatmaps)
     rows = len((report.parent / "accuracy.csv").read_text().splitlines()) - 1
     markers = [t for t in figures["pareto"]["data"] if t.get("mode") == "markers"]

@@ -85,17 +85,13 @@ def test_two_runs_with_different_files_do_not_mix(bench, models):
     } <= content(bench.out).keys()
     bench(models[0])
     held = content(bench.out)
-    assert (
-        not {"comparisons.csv", "differences.csv", "gate.json", "gate.xml"} & held.keys()
-        and "accuracy.csv" in held
-    )
+    assert not {"comparisons.csv", "differences.csv", "gate.json", "gate.xml"} & held.keys()
+    assert "accuracy.csv" in held
     listed = json.loads(held["run.json"])
     assert set(listed["files"]) == held.keys() and listed["complete"]
     assert listed["run_id"] == json.loads(held["environment.json"])["run_id"]
-    assert (
-        listed["run_id"].encode() in held["report.html"]
-        and listed["run_id"].encode() in held["report.md"]
-    )
+    assert listed["run_id"].encode() in held["report.html"]
+    assert listed["run_id"].encode() in held["report.md"]
 
 
 def test_a_failing_run_leaves_the_results_and_no_green_verdict(bench, models, tmp_path):
@@ -148,9 +144,8 @@ def test_the_working_folder_may_be_the_results_folder(models, photos, here):
     args = ["--data", photos, "--measure", "accuracy", "--scales", "48", "--no-flips", "--out", "."]
     run(vgg_bench, *models, *args)
     run(vgg_bench, models[0], *args)
-    assert (here / "mine.csv").read_text() == "mine" and before <= {
-        path.name for path in here.iterdir()
-    }
+    assert (here / "mine.csv").read_text() == "mine"
+    assert before <= {path.name for path in here.iterdir()}
     assert not (here / "comparisons.csv").exists()
 
 
@@ -165,10 +160,8 @@ def test_results_of_versions_without_a_list_are_replaced(tmp_path):
     (out / "run.json").unlink()
     (out / "environment.json").write_text(json.dumps({"versions": {"vgg-deploy": "0.1.0"}}))
     published(out, new_run_id(), accuracy_csv="newer")
-    assert (
-        content(out).keys() == {"accuracy.csv", "run.json", "notes.csv"}
-        and (out / "accuracy.csv").read_text() == "newer"
-    )
+    assert content(out).keys() == {"accuracy.csv", "run.json", "notes.csv"}
+    assert (out / "accuracy.csv").read_text() == "newer"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +174,8 @@ def test_a_list_that_was_tampered_with_reaches_no_other_folder(tmp_path, files):
     (tmp_path / "other.txt").write_text("mine")
     (out / "run.json").write_text(json.dumps({"files": files}))
     published(out, new_run_id(), accuracy_csv="new")
-    assert (tmp_path / "other.txt").read_text() == "mine" and content(out).keys() == {
+    assert (tmp_path / "other.txt").read_text() == "mine"
+    assert content(out).keys() == {
         "accuracy.csv",
         "run.json",
     }
@@ -325,7 +319,8 @@ def test_while_files_are_moved_the_list_says_so(tmp_path, monkeypatch):
         published(out, new_run_id(), a_csv="new", c_csv="new")
     monkeypatch.undo()
     listed = json.loads((out / "run.json").read_text())
-    assert not listed["complete"] and set(listed["files"]) >= {
+    assert not listed["complete"]
+    assert set(listed["files"]) >= {
         "a.csv",
         "b.csv",
         "c.csv",
