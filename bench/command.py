@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from bench.accuracy.measure import Storage, score_cells, score_until_sure
+from bench.accuracy.measure import score_cells, score_until_sure
+from bench.accuracy.settings import Scoring, Storage
 from bench.cells_kept import cells_kept
 from bench.conclusion import ScoredCells, conclude
 from bench.gate.until_decided import UntilDecided
@@ -68,31 +69,16 @@ def _score(inputs: Inputs, job: Job) -> ScoredCells:
     for line in job.on_main(class_lines, models, dataset):
         click.echo(line)
     storage = Storage(request.output.cells, request.output.cell_type)
+    scoring = Scoring(
+        storage, request.data.accuracy_batch, inputs.threads, request.data.on_error, job
+    )
     with cells_kept(request.output.cells):
         if request.data.images == "auto":
             click.echo("Images in a fixed random order, until every check of the gate is decided")
-            measured, shapes = score_until_sure(
-                models,
-                rows,
-                dataset,
-                storage,
-                request.data.accuracy_batch,
-                inputs.threads,
-                request.data.on_error,
-                UntilDecided(models, rows, dataset, inputs.judge),
-                job,
-            )
+            sure = UntilDecided(models, rows, dataset, inputs.judge)
+            measured, shapes = score_until_sure(models, rows, dataset, scoring, sure)
         else:
-            measured, shapes = score_cells(
-                models,
-                rows,
-                dataset,
-                storage,
-                request.data.accuracy_batch,
-                inputs.threads,
-                request.data.on_error,
-                job,
-            )
+            measured, shapes = score_cells(models, rows, dataset, scoring)
     return ScoredCells(dataset, measured, shapes)
 
 

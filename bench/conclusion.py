@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import click
 
 from bench.accuracy.fill_cells import Measured
-from bench.accuracy.measure import Accuracy, accuracy_of, measure_latencies
+from bench.accuracy.measure import Accuracy, accuracy_of
 from bench.cells_kept import cells_kept
 from bench.gate.judge import judge
 from bench.gate.until_decided import images_left_out
@@ -29,6 +29,7 @@ from bench.report.sections import (
 from bench.results.printable import printable
 from bench.results.results_folder import Results
 from bench.speed.first_calls import ShapeRow
+from bench.speed.latency_grid import measure_latencies
 from bench.speed.side_by_side import measure_side_by_side
 from bench.statistics.evidence import Verdict
 from vgg_deploy.data.dataset import Dataset

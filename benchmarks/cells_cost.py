@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bench.accuracy.measure import Storage, measure_accuracy
+from bench.accuracy.measure import measure_accuracy
 from bench.accuracy.protocols import rows_of
+from bench.accuracy.settings import Scoring, Storage
 from bench.models.model import Model, ModelOptions, open_models
 from bench.results.environment import describe_environment
 from export.release import ExportOptions, export_onnx
@@ -64,9 +65,8 @@ def cells_against_rows(model: Model, dataset: Dataset, threads: int, folder: Pat
 
     def run(chosen, name):
         begun = time.perf_counter()
-        measured = measure_accuracy(
-            [model], chosen, dataset, Storage(folder / name, "float32"), 16, threads, "stop"
-        )
+        scoring = Scoring(Storage(folder / name, "float32"), 16, threads, "stop")
+        measured = measure_accuracy([model], chosen, dataset, scoring)
         return measured.measured.scored, time.perf_counter() - begun
 
     together = run(rows, "together")
@@ -106,15 +106,8 @@ def bench_against_bare(
             model.runtime(np.ascontiguousarray(batch.images))
         bare.append(len(dataset) / (time.perf_counter() - begun))
         begun = time.perf_counter()
-        measure_accuracy(
-            [model],
-            rows,
-            dataset,
-            Storage(folder / f"bare{side}-{i}", "float32"),
-            16,
-            threads,
-            "stop",
-        )
+        storage = Storage(folder / f"bare{side}-{i}", "float32")
+        measure_accuracy([model], rows, dataset, Scoring(storage, 16, threads, "stop"))
         ours.append(len(dataset) / (time.perf_counter() - begun))
     ratios = np.array(ours) / np.array(bare)
     what = f"dense Q {side}, {len(dataset)} images in {len(batches)} batches: throughput"

@@ -29,8 +29,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from models import USUAL, exports, random_weights
 
-from bench.accuracy.measure import Storage, measure_accuracy
+from bench.accuracy.measure import measure_accuracy
 from bench.accuracy.protocols import rows_of
+from bench.accuracy.settings import Scoring, Storage
 from bench.models.model import ModelOptions, open_models
 from bench.results.environment import describe_environment
 from export.release import ExportOptions
@@ -234,9 +235,8 @@ def score_images(model: Path, dataset: Dataset, threads: int) -> Scored:
     rows = rows_of((0,), [spec], ("dense",), (spec.crop,), False)
     with tempfile.TemporaryDirectory() as cells:
         begun = time.perf_counter()
-        measure_accuracy(
-            [opened], rows, dataset, Storage(Path(cells), "float32"), 16, threads, "stop"
-        )
+        scoring = Scoring(Storage(Path(cells), "float32"), 16, threads, "stop")
+        measure_accuracy([opened], rows, dataset, scoring)
         seconds = time.perf_counter() - begun
     shapes = [
         InputShape(1, *rescaled_size(*dataset.size(i), spec.crop)) for i in range(len(dataset))

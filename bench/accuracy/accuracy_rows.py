@@ -1,4 +1,7 @@
-"""Rows of the accuracy table: weighted averages over cells, scored. Arithmetic only; nothing runs a net here."""
+"""Computes the rows of the accuracy table: weighted averages over cells, and their errors.
+
+It is arithmetic only; no net is run here.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -6,7 +9,7 @@ from math import inf, nan
 
 import numpy as np
 
-from bench.accuracy.cell_store import chunks
+from bench.accuracy.cell_rows import chunks
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.protocols import Row
 from bench.accuracy.reliability import expected_calibration_error
@@ -29,7 +32,7 @@ class AccuracyRow:
     scales: str  # Q in pixels, joined by +
     flips: bool
     images: int
-    views: int  # pictures scored for one image
+    views: int  # whole images and crops scored per image
     top1_error_pct: float
     top1_low_pct: float  # 95 % interval
     top1_high_pct: float
@@ -37,7 +40,8 @@ class AccuracyRow:
     top5_low_pct: float
     top5_high_pct: float
     ece_pct: float  # expected calibration error, 15 bins
-    ms_per_image: float  # in the runtime, as the cells were scored; missing where they are of a run with other threads
+    # in the runtime, as the cells were scored; missing where a run with other threads scored them
+    ms_per_image: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +50,10 @@ class Scored:
 
     row: Row
     record: AccuracyRow
-    best: np.ndarray  # (images,) best class, position among `classes` of the run
+    best: np.ndarray  # (images,) best class, index in the run's `ClassIndex`
     confidence: np.ndarray  # (images,) float32, posterior of the best class
     margin: np.ndarray  # (images,) float64, posterior of the best class minus that of the second
-    ranks: np.ndarray  # (images,) position of the true class, 0 for the best; (0,) without labels
+    ranks: np.ndarray  # (images,) rank of the true class, 0 for the best; (0,) without labels
     labels: np.ndarray  # (images,) true class, as `best`; (0,) without labels
 
     @property
@@ -60,36 +64,49 @@ class Scored:
 
 @dataclass(frozen=True)
 class ClassIndex:
-    """The classes of all nets by one numbering, since nets may order them differently."""
+    """One numbering of the classes of all nets, since nets may order them differently."""
 
     ids: tuple[str, ...]
     names: tuple[str, ...]
-    of_model: list[np.ndarray]  # each (classes of the net,): position in `ids`
+    of_model: list[np.ndarray]  # per net: (classes of the net,) int, index in `ids`
 
     @classmethod
-    def of(cls, per_model: list[tuple[str, ...]], names: list[tuple[str, ...]]) -> "ClassIndex":
-        """Args: ids of each net's classes in the order of its scores, and their names."""
-        named = {
-            id: name
-            for ids, given in zip(reversed(per_model), reversed(names), strict=True)
-            for id, name in zip(ids, given, strict=True)
-        }
-        ids = tuple(dict.fromkeys(id for one in per_model for id in one))
-        place = {id: i for i, id in enumerate(ids)}
-        return cls(
-            ids,
-            tuple(named[id] for id in ids),
-            [np.array([place[id] for id in one]) for one in per_model],
-        )
+    def of(
+        cls, ids_of_models: list[tuple[str, ...]], names_of_models: list[tuple[str, ...]]
+    ) -> "ClassIndex":
+        """Number the classes in the order in which the nets first have them.
+
+        Args:
+            ids_of_models: Ids of each net's classes, in the order of its scores.
+            names_of_models: Their names. If nets differ, the first net's name counts.
+
+        Example:
+            >>> index = ClassIndex.of([("cat", "dog"), ("dog", "cat")], [("A", "B"), ("B", "A")])
+            >>> index.names, index.of_model[1]
+            (('A', 'B'), array([1, 0]))
+        """
+        name_of: dict[str, str] = {}
+        for ids, names in zip(ids_of_models, names_of_models, strict=True):
+            for id, name in zip(ids, names, strict=True):
+                name_of.setdefault(id, name)
+        index_of = {id: index for index, id in enumerate(name_of)}
+        of_model = [np.array([index_of[id] for id in ids]) for ids in ids_of_models]
+        return cls(tuple(name_of), tuple(name_of.values()), of_model)
 
 
 def averaged(
     row: Row, models: list[Model], measured: Measured, classes: ClassIndex
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """The row's posteriors, some images at a time, so that memory does not grow with the data.
+    """Average the row's cells, some images at a time, so that memory does not grow with the data.
+
+    Args:
+        row: What is averaged.
+        models: The models of the run.
+        measured: Posteriors of the row's cells.
+        classes: The numbering of classes.
 
     Yields:
-        Positions among the kept images, and (images, classes) float64 posteriors; the columns are
+        A slice of the kept images, and their (images, classes) float64 posteriors; the columns are
         in the order of the classes of the row's first net.
 
     Raises:
@@ -101,12 +118,12 @@ def averaged(
     for part in chunks(len(kept)):
         total = np.zeros((part.stop - part.start, len(classes.of_model[first])))
         for cell, weight in row.cells():
-            held = measured.cells[cell].posteriors
-            values = held[part] if len(kept) == len(held) else held[kept[part]]
+            stored = measured.cells[cell].posteriors
+            posteriors = stored[part] if len(kept) == len(stored) else stored[kept[part]]
             columns = order[cell.model]
-            total += np.multiply(
-                values if columns is None else values[:, columns], weight, dtype=np.float64
-            )
+            if columns is not None:
+                posteriors = posteriors[:, columns]
+            total += np.multiply(posteriors, weight, dtype=np.float64)
         yield part, total
 
 
@@ -119,70 +136,80 @@ def score_row(
         row: What is averaged.
         models: The models of the run.
         measured: Posteriors of the row's cells.
-        labels: (kept images,) positions in `classes`; (0,) for images without labels.
+        labels: (kept images,) indices in `classes`; (0,) for images without labels.
         classes: The numbering of classes.
 
     Raises:
         InputError: If nets of a fusion have different classes.
     """
     first = row.members[0].model
-    own_place = np.full(len(classes.ids), -1)
-    own_place[classes.of_model[first]] = np.arange(len(classes.of_model[first]))
+    column_of = np.full(len(classes.ids), -1)
+    column_of[classes.of_model[first]] = np.arange(len(classes.of_model[first]))
     count = int(measured.kept.sum())
     best, confidence = np.zeros(count, np.int64), np.zeros(count, np.float32)
-    margin, found_ranks = np.zeros(count), np.zeros(len(labels), np.int64)
-    for part, total in averaged(row, models, measured, classes):
+    margin, ranks = np.zeros(count), np.zeros(len(labels), np.int64)
+    for part, posteriors in averaged(row, models, measured, classes):
         if len(labels):
-            found_ranks[part] = true_class_ranks(total, own_place[labels[part]])
-        best[part] = classes.of_model[first][total.argmax(axis=1)]
-        confidence[part] = total.max(axis=1)
-        margin[part] = _margin(total)
-    record = _record(row, models, measured, found_ranks, confidence)
-    return Scored(row, record, best, confidence, margin, found_ranks, labels)
+            ranks[part] = true_class_ranks(posteriors, column_of[labels[part]])
+        best[part] = classes.of_model[first][posteriors.argmax(axis=1)]
+        confidence[part] = posteriors.max(axis=1)
+        margin[part] = _margin(posteriors)
+    record = _record(row, models, measured, ranks, confidence)
+    return Scored(row, record, best, confidence, margin, ranks, labels)
 
 
 def _margin(posteriors: np.ndarray) -> np.ndarray:
     """(images, classes) -> (images,) best minus second; infinite for a single class."""
     if posteriors.shape[1] == 1:
         return np.full(len(posteriors), inf)
-    two = np.partition(posteriors, -2, axis=1)[:, -2:]
-    return two[:, 1] - two[:, 0]
+    second, best = np.partition(posteriors, -2, axis=1)[:, -2:].T
+    difference: np.ndarray = best - second
+    return difference
 
 
 def _into_order_of(
     first: int, model: int, models: list[Model], classes: ClassIndex
 ) -> np.ndarray | None:
-    """Columns of a net's posteriors in the order of the first net's classes; None where they are in this order."""
+    """Columns of a net's posteriors in the order of the first net's classes.
+
+    Returns:
+        None where they are in this order already.
+    """
     columns = columns_in_order(classes.of_model[first], classes.of_model[model])
     if columns is None:
         raise InputError(
-            f"{models[model].path}: has other classes than {models[first].path}; only nets of the same classes can be fused"
+            f"{models[model].path}: has other classes than {models[first].path}; only nets of the "
+            "same classes can be fused"
         )
     return None if np.array_equal(columns, np.arange(len(columns))) else columns
 
 
-def columns_in_order(wanted: np.ndarray, held: np.ndarray) -> np.ndarray | None:
-    """Where each wanted class stands among the held ones.
+def columns_in_order(order: np.ndarray, present: np.ndarray) -> np.ndarray | None:
+    """Find the columns that bring the present classes into a given order.
 
     Args:
-        wanted: (classes,) positions in the run's numbering, in the order that is wanted.
-        held: The same for the columns that are there.
+        order: (classes,) int, class indices in the order to reach.
+        present: (classes,) int, class indices of the columns.
 
     Returns:
-        (classes,) columns, or None if the two are not the same classes.
+        (classes,) int64 columns, or None if the two are not the same classes.
+
+    Example:
+        >>> columns_in_order(np.array([7, 3, 5]), np.array([3, 5, 7]))
+        array([2, 0, 1])
     """
-    if set(wanted) != set(held):
+    if set(order) != set(present):
         return None
-    column_of = {int(c): column for column, c in enumerate(held)}
-    return np.array([column_of[int(c)] for c in wanted], np.int64)
+    column_of = {int(c): column for column, c in enumerate(present)}
+    return np.array([column_of[int(c)] for c in order], np.int64)
 
 
 def _record(
-    row: Row, models: list[Model], measured: Measured, places: np.ndarray, confidence: np.ndarray
+    row: Row, models: list[Model], measured: Measured, ranks: np.ndarray, confidence: np.ndarray
 ) -> AccuracyRow:
     members = [models[m.model] for m in row.members]
-    top1, interval1 = _error(places, 1)
-    top5, interval5 = _error(places, 5)
+    top1, interval1 = _error(ranks, 1)
+    top5, interval5 = _error(ranks, 5)
     return AccuracyRow(
         model=" + ".join(m.name for m in members),
         runtime=_joined(m.runtime.name for m in members),
@@ -192,21 +219,25 @@ def _record(
         flips=row.flips,
         images=len(confidence),
         views=row.views([m.runtime.spec for m in models]),
-        top1_error_pct=top1, top1_low_pct=interval1.low, top1_high_pct=interval1.high,
-        top5_error_pct=top5, top5_low_pct=interval5.low, top5_high_pct=interval5.high,
-        ece_pct=expected_calibration_error(confidence, places == 0) if len(places) else nan,
+        top1_error_pct=top1,
+        top1_low_pct=interval1.low,
+        top1_high_pct=interval1.high,
+        top5_error_pct=top5,
+        top5_low_pct=interval5.low,
+        top5_high_pct=interval5.high,
+        ece_pct=expected_calibration_error(confidence, ranks == 0) if len(ranks) else nan,
         ms_per_image=sum(measured.cells[cell].ms_per_image for cell, _ in row.cells()),
-    )  # fmt: skip
+    )
 
 
-def _error(places: np.ndarray, k: int) -> tuple[float, Interval]:
+def _error(ranks: np.ndarray, k: int) -> tuple[float, Interval]:
     """Top-k error and its 95 % interval in per cent; NaN without labels."""
-    if not len(places):
+    if not len(ranks):
         return nan, Interval(nan, nan)
-    error = error_pct(places, k)
-    return error, wilson_pct(error, len(places))
+    error = error_pct(ranks, k)
+    return error, wilson_pct(error, len(ranks))
 
 
 def _joined(words: Iterable[str]) -> str:
-    """Once if all are the same."""
+    """Distinct words joined by +."""
     return " + ".join(dict.fromkeys(words))

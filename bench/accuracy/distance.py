@@ -1,9 +1,12 @@
-"""How far posteriors lie from the reference's: what accuracy cannot show on few images.
+"""Measures how far posteriors are from those of the reference.
 
-Two float32 files of the same weights differ by rounding alone. Measured with correct files against PyTorch on
-a CPU: 2e-7 to 7e-7 for thin nets; for a full-width D with the released convolutions and scores of standard
-deviation 15, on photos at Q = 256, 5e-6 in ONNX Runtime and 1.8e-5 in ncnn, whose Winograd transform rounds
-more. A mean that is one grey level off gives 4e-3, a tenth of a level 6e-4.
+It shows differences that accuracy cannot show on few images.
+
+Two float32 files of the same weights differ by rounding alone. Measured with correct files against
+PyTorch on a CPU: 2e-7 to 7e-7 for thin nets; for a full-width D with the released convolutions and
+scores of standard deviation 15, on photos at Q = 256, 5e-6 in ONNX Runtime and 1.8e-5 in ncnn,
+whose Winograd transform rounds more. A mean that is one grey level off gives 4e-3, a tenth of a
+level 6e-4.
 """
 
 from dataclasses import dataclass
@@ -16,13 +19,15 @@ from bench.accuracy.protocols import Row
 from bench.models.model import Model
 from vgg_deploy.net.spec import NetSpec, numbered
 
-# Largest difference of posteriors that rounding in float32 explains: more than five times the largest that was
-# measured with a correct file, and a fortieth of what one grey level in the mean does.
+# Largest difference of posteriors that rounding in float32 explains: more than five times the
+# largest that was measured with a correct file, and a fortieth of what one grey level in the mean
+# does.
 ROUNDING = 1e-4
-# Posteriors up to 1 that are stored as float16 are rounded to multiples of 2**-11, two equal ones perhaps apart.
+# Posteriors up to 1 that are stored as float16 are rounded to multiples of 2**-11, and nearly equal
+# ones perhaps to different multiples.
 FLOAT16_STEP = 2.0**-11
-# Equality on so many images shows, with 95 % confidence, that at most one image in four could differ;
-# a fault of arithmetic, preprocessing or weights touches nearly all of them.
+# Equality on so many images shows, with 95 % confidence, that at most one image in four could
+# differ; a fault of arithmetic, preprocessing or weights changes nearly all of them.
 LEAST_IMAGES = 10
 # Runtimes that multiply float32 as float32. ONNX Runtime's TensorRT provider may use TF32.
 TRUE_FLOAT32 = ("torch", "torch-compile", "onnxruntime", "ncnn", "tensorrt", "tensorrt-rtx")
@@ -30,7 +35,7 @@ TRUE_FLOAT32 = ("torch", "torch-compile", "onnxruntime", "ncnn", "tensorrt", "te
 
 @dataclass(frozen=True, eq=False)
 class Distance:
-    """Of one row's posteriors from another's, image by image."""
+    """Distance of one row's posteriors from another's, per image."""
 
     largest: np.ndarray  # (images,) largest absolute difference of any class
     total_variation: np.ndarray  # (images,) half the sum of absolute differences, 0 to 1
@@ -39,13 +44,20 @@ class Distance:
 def distance(
     reference: Row, other: Row, models: list[Model], measured: Measured, classes: ClassIndex
 ) -> Distance | None:
-    """Compare two rows class by class. Classes meet by id, whatever their order in the nets.
+    """Compare two rows class by class. Classes are matched by id, whatever their order in the nets.
+
+    Args:
+        reference: A row of the reference.
+        other: A row of the same protocol.
+        models: The models of the run.
+        measured: Posteriors of both rows' cells.
+        classes: The numbering of classes.
 
     Returns:
         None if the two rows do not have the same classes.
     """
-    wanted, held = (classes.of_model[row.members[0].model] for row in (reference, other))
-    columns = columns_in_order(wanted, held)
+    order, present = (classes.of_model[row.members[0].model] for row in (reference, other))
+    columns = columns_in_order(order, present)
     if columns is None:
         return None
     count = int(measured.kept.sum())
@@ -61,8 +73,8 @@ def distance(
 def rounding_limit(models: list[Model], reference: Row, other: Row, cell_type: str) -> float | None:
     """Largest difference between the posteriors of two rows that must be equal but for rounding.
 
-    They must be equal where both are one net in float32, with the same weights, layers, classes and
-    preprocessing, tested at the same sizes.
+    They must be equal where both rows are of one net in float32, with the same weights, layers,
+    classes and preprocessing, tested at the same sizes.
 
     Args:
         models: The models of the run.
@@ -96,7 +108,7 @@ def _same_net(first: Model, second: Model) -> bool:
 
 
 def _same_classes(one: NetSpec, two: NetSpec) -> bool:
-    """By id; classes of a net that only numbers them are taken in their order."""
+    """Compare classes by id; those of a net that only numbers them are taken in their order."""
     if len(one.classes) != len(two.classes):
         return False
     unknown = any(spec.classes == numbered(len(spec.classes)) for spec in (one, two))

@@ -1,27 +1,27 @@
-"""Fills cells: one decode of an image for every scale, protocol and net that still wants it."""
+"""Fills the cells of a data set: each image is decoded once for every scale, protocol and net."""
 
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from bench.accuracy.cell_store import StoredCell, Tally, open_cell, report_old_cells
-from bench.accuracy.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
+from bench.accuracy.cell_manifest import report_old_cells
+from bench.accuracy.cell_store import CellSize, StoredCell, Tally, open_cell
+from bench.accuracy.protocols import WHOLE_IMAGE, Cell, views_per_image
+from bench.accuracy.score_views import ViewScorer
+from bench.accuracy.settings import Scoring
 from bench.models.model import Model
 from bench.speed.first_calls import ShapeLog
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.size_batches import Batch, default_budget, size_batches
 from vgg_deploy.errors import InputError
-from vgg_deploy.images.crops import VIEW_SETS, cut
-from vgg_deploy.job import ALONE, Job
+from vgg_deploy.job import Job
 from vgg_deploy.net.archs import ARCHS, macs
-from vgg_deploy.progress import progress
-from vgg_deploy.runtimes import Runtime, Scores, WrongOutputs
+from vgg_deploy.progress import Bar, progress
+from vgg_deploy.runtimes import Runtime, WrongOutputs
 from vgg_deploy.runtimes.contract import page_locked
 
 
@@ -30,275 +30,249 @@ class Measured(NamedTuple):
 
     cells: dict[Cell, StoredCell]
     kept: np.ndarray  # (images,) bool: those that could be read
-    skipped: list[str]  # what was wrong with the others
-    reused: int  # images of cells that were there before
-    scored: int  # pictures that went through a net
-    failed: Mapping[int, str] = MappingProxyType({})  # models whose outputs cannot be used, and why
+    skipped: list[str]  # what is wrong with the others
+    reused: int  # images of cells that earlier runs scored
+    scored: int  # views (whole images and crops) that went through a net
+    failed: Mapping[int, str] = MappingProxyType({})  # why outputs cannot be used, by model
 
 
 class Share(NamedTuple):
-    """What one process of a job tells when its images are scored."""
+    """What one process of a job reports when its images are scored, or all of them together."""
 
-    tallies: list[Tally]  # a cell each
-    skipped: dict[int, str]
-    scored: int
-    failed: dict[int, str]
+    tallies: list[Tally]  # one per cell
+    skipped: dict[int, str]  # what is wrong with unreadable images, by index
+    scored: int  # views that went through a net
+    failed: dict[int, str]  # why outputs cannot be used, by model
+
+
+class NetInput(NamedTuple):
+    """Which net sees the images of a batch, and whether it sees their mirror images."""
+
+    model: int
+    mirrored: bool
 
 
 def open_cells(
-    models: list[Model],
-    cells: list[Cell],
+    models: Sequence[Model],
+    cells: Iterable[Cell],
     dataset: Dataset,
     data_sha256: str,
-    folder: Path,
-    dtype: str,
-    threads: int,
-    job: Job = ALONE,
+    scoring: Scoring,
 ) -> dict[Cell, StoredCell]:
-    """Every cell as far as earlier runs got. All processes have the same files mapped; the main process makes them."""
+    """Open every cell as far as earlier runs scored it.
 
-    def opened() -> dict[Cell, StoredCell]:
-        return {
-            cell: open_cell(
-                folder,
-                {
-                    **models[cell.model].identity,
-                    "side": cell.side,
-                    "views": cell.views,
-                    "mirrored": cell.mirrored,
-                    "data_sha256": data_sha256,
-                },
-                len(dataset),
-                len(models[cell.model].runtime.spec.classes),
-                dtype,
-                threads,
-                job,
-            )
-            for cell in cells
-        }
+    All processes map the same files; the main process creates them.
 
-    stored: dict[Cell, StoredCell] = {}
-    job.on_main(report_old_cells, folder)
-    job.on_main(lambda: stored.update(opened()))
-    return job.on_all(lambda: stored if job.is_main else opened())
+    Args:
+        models: The models of the run.
+        cells: The cells to open.
+        dataset: The images.
+        data_sha256: Hash of their content.
+        scoring: Where cells are stored, and the job.
+    """
+    job, storage = scoring.job, scoring.storage
+
+    def open_all() -> dict[Cell, StoredCell]:
+        opened = {}
+        for cell in cells:
+            model = models[cell.model]
+            described = {
+                **model.identity,
+                "side": cell.side,
+                "views": cell.views,
+                "mirrored": cell.mirrored,
+                "data_sha256": data_sha256,
+            }
+            size = CellSize(len(dataset), len(model.runtime.spec.classes), storage.dtype)
+            opened[cell] = open_cell(storage.folder, described, size, scoring.threads, job)
+        return opened
+
+    job.on_main(report_old_cells, storage.folder)
+    return job.main_first(open_all)
 
 
 def fill_cells(
-    models: list[Model], logs: list[ShapeLog], stored: dict[Cell, StoredCell], dataset: Dataset, batch: int, threads: int, on_error: str,
-    job: Job = ALONE, among: np.ndarray | None = None,
-) -> Measured:  # fmt: skip
-    """Score what is not there yet, each process its share of the images. However it ends, what was scored is kept.
+    models: Sequence[Model],
+    logs: Sequence[ShapeLog],
+    stored: dict[Cell, StoredCell],
+    dataset: Dataset,
+    scoring: Scoring,
+    among: np.ndarray | None = None,
+) -> Measured:
+    """Score what is not stored yet, each process its share of the images.
 
-    Args: logs, of each model's runtime; batch, most pictures a call; threads, processes that decode; on_error, "stop" or "skip" for unreadable images;
-        among, (images,) bool, the same in every process: score these only, the others are not kept. By default all.
-    Returns: in the main process everything, in another one what it knows of its share. A model whose outputs have wrong shapes or types is
-        not called again; the others go on.
-    Raises: InputError for the first unreadable image, unless they are skipped.
+    However it ends, what was scored is saved. A model whose outputs have wrong shapes or types is
+    not called again; the others continue.
+
+    Args:
+        models: The models of the run.
+        logs: Their runtimes, which note the time of each call.
+        stored: The cells to fill.
+        dataset: The images.
+        scoring: How they are scored.
+        among: (images,) bool, the same in every process: score only these, and keep no others. By
+            default all.
+
+    Returns:
+        Everything in the main process; in another process what it knows of its share.
+
+    Raises:
+        InputError: For the first unreadable image, unless they are skipped.
     """
-    groups: dict[Scale, dict[tuple[int, bool], list[Cell]]] = defaultdict(lambda: defaultdict(list))
-    for cell in stored:
-        scale = Scale(cell.side, models[cell.model].runtime.spec.preprocessing.filter)
-        groups[scale][cell.model, cell.mirrored].append(cell)
-    among = np.ones(len(dataset), bool) if among is None else among
-    mine = job.share(len(dataset)) & among
-    wanted = {
-        scale: mine
-        & ~np.all([stored[c].finished for cells in by_net.values() for c in cells], axis=0)
-        for scale, by_net in groups.items()
-    }
+    job = scoring.job
+    if among is None:
+        among = np.ones(len(dataset), bool)
     reused = sum(int(cell.finished.sum()) for cell in stored.values())
-    skipped: dict[int, str] = {}
-    on_bad = (
-        (lambda index, error: skipped.setdefault(index, error.what)) if on_error == "skip" else None
-    )
-    costs = {cell: _picture_macs(models[cell.model].runtime, cell) for cell in stored}
-    work = sum(costs[cell] * int((mine & ~kept.finished).sum()) for cell, kept in stored.items())
-    room = (
-        page_locked if any(model.runtime.device == "cuda" for model in models) else default_budget
-    )
-    scored = 0
-    failed: dict[int, str] = {}
+    scoring_pass = _Pass(models, logs, stored, dataset, scoring)
     try:
-        with progress(f"scores of {int(among.sum())} images", work or 1) as bar:
-            for found in size_batches(dataset, wanted, batch, threads, on_bad, room):
-                for (m, mirrored), cells in groups[found.scale].items():
-                    if m in failed:
-                        continue
-                    parts = {
-                        c: stored[c] for c in cells if not stored[c].finished[found.indices].all()
-                    }
-                    try:
-                        for filled, images, pictures in _fill(
-                            logs[m], found, mirrored, parts, batch
-                        ):
-                            scored += pictures
-                            bar.advance(
-                                images * sum(costs[c] for c in filled),
-                                f"{models[m].name} Q {found.scale.side}",
-                            )
-                    except WrongOutputs as error:
-                        failed[m] = error.message
-                if len(failed) == len({cell.model for cell in stored}):
-                    break  # nobody is left to score images for
-        tallies = [cell.tally for cell in stored.values()]
-        skipped, scored, failed = _put_together(
-            stored, Share(tallies, skipped, scored, failed), job
-        )
+        scoring_pass.run(among)
+        total = _combine(stored, scoring_pass.share, job)
     finally:
         if job.is_main:
             for cell in stored.values():
                 cell.save()
     if not job.is_main:
-        for cell in (
-            stored.values()
-        ):  # the main process has these times now; a next call adds its own to them
-            cell.seconds, cell.timed = 0.0, 0
+        for cell in stored.values():
+            cell.reset_times()  # the main process has them; a next pass starts at zero
     kept = among.copy()
-    kept[list(skipped)] = False
+    kept[list(total.skipped)] = False
     if job.is_main:
-        _check_whole(
-            {cell: held for cell, held in stored.items() if cell.model not in failed}, kept, dataset
+        sound = [stored[cell] for cell in stored if cell.model not in total.failed]
+        _check_complete(sound, kept, dataset)
+    messages = list(total.skipped.values())
+    return Measured(stored, kept, messages, reused, total.scored, total.failed)
+
+
+class _Pass:
+    """One pass of a process over its share of the images."""
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        logs: Sequence[ShapeLog],
+        stored: dict[Cell, StoredCell],
+        dataset: Dataset,
+        scoring: Scoring,
+    ):
+        self.models, self.logs, self.stored = models, logs, stored
+        self.dataset, self.scoring = dataset, scoring
+        self.cells_at: dict[Scale, dict[NetInput, list[Cell]]] = defaultdict(
+            lambda: defaultdict(list)
         )
-    return Measured(stored, kept, list(skipped.values()), reused, scored, failed)
+        for cell in stored:
+            scale = Scale(cell.side, models[cell.model].runtime.spec.preprocessing.filter)
+            self.cells_at[scale][NetInput(cell.model, cell.mirrored)].append(cell)
+        self.macs = {cell: _macs_per_image(models[cell.model].runtime, cell) for cell in stored}
+        self.skipped: dict[int, str] = {}
+        self.failed: dict[int, str] = {}
+        self.scored = 0
+
+    @property
+    def share(self) -> Share:
+        """What this process reports."""
+        tallies = [cell.tally for cell in self.stored.values()]
+        return Share(tallies, self.skipped, self.scored, self.failed)
+
+    def run(self, among: np.ndarray) -> None:
+        """Score the images that any cell lacks.
+
+        Args:
+            among: (images,) bool, of all processes.
+        """
+        scoring = self.scoring
+        mine = scoring.job.share(len(self.dataset)) & among
+        missing = {scale: mine & ~self._finished(scale) for scale in self.cells_at}
+        work = sum(
+            self.macs[cell] * int((mine & ~stored.finished).sum())
+            for cell, stored in self.stored.items()
+        )
+        on_bad = self._skip if scoring.on_error == "skip" else None
+        on_gpu = any(model.runtime.device == "cuda" for model in self.models)
+        buffers = page_locked if on_gpu else default_budget
+        scored_models = {cell.model for cell in self.stored}
+        with progress(f"scores of {int(among.sum())} images", work or 1) as bar:
+            for batch in size_batches(
+                self.dataset, missing, scoring.batch, scoring.threads, on_bad, buffers
+            ):
+                self._score(batch, bar)
+                if len(self.failed) == len(scored_models):
+                    break  # no model is left to score images for
+
+    def _finished(self, scale: Scale) -> np.ndarray:
+        """(images,) bool: those that all cells of a scale have."""
+        cells = [cell for group in self.cells_at[scale].values() for cell in group]
+        finished: np.ndarray = np.all([self.stored[cell].finished for cell in cells], axis=0)
+        return finished
+
+    def _skip(self, index: int, error: InputError) -> None:
+        self.skipped.setdefault(index, error.what)
+
+    def _score(self, batch: Batch, bar: Bar) -> None:
+        """Score a batch with every net that has not failed."""
+        for net_input, cells in self.cells_at[batch.scale].items():
+            model, mirrored = net_input
+            if model in self.failed:
+                continue
+            unfinished = {
+                cell: self.stored[cell]
+                for cell in cells
+                if not self.stored[cell].finished[batch.indices].all()
+            }
+            note = f"{self.models[model].name} Q {batch.scale.side}"
+            scorer = ViewScorer(self.logs[model], mirrored, self.scoring.batch)
+            try:
+                for part in scorer.score(batch, unfinished):
+                    self.scored += part.views
+                    bar.advance(part.images * sum(self.macs[cell] for cell in part.cells), note)
+            except WrongOutputs as error:
+                self.failed[model] = error.message
 
 
-def _put_together(
-    stored: dict[Cell, StoredCell], share: Share, job: Job
-) -> tuple[dict[int, str], int, dict[int, str]]:
-    """Wait until every process has scored its share.
+def _combine(stored: dict[Cell, StoredCell], share: Share, job: Job) -> Share:
+    """Wait until every process has scored its share, and add the shares up.
 
-    Returns: of all processes together: unreadable images by position, pictures scored, models that failed.
+    Returns:
+        Of all processes together, without tallies: these are added to the cells of the main
+        process.
     """
-    for cell in stored.values() if not job.is_main else ():
-        cell.rows.flush()
+    if not job.is_main:
+        for cell in stored.values():
+            cell.rows.flush()
     shares = job.gather(share)
     if job.is_main and job.world > 1:
-        for cell, (_, *others) in zip(
-            stored.values(), zip(*(one.tallies for one in shares), strict=True), strict=True
-        ):
-            cell.take_over(others)
-    skipped = dict(sorted(bad for one in shares for bad in one.skipped.items()))
-    failed = {m: why for one in reversed(shares) for m, why in one.failed.items()}
-    return skipped, sum(one.scored for one in shares), dict(sorted(failed.items()))
+        for index, cell in enumerate(stored.values()):
+            cell.merge([other.tallies[index] for other in shares[1:]])
+    skipped: dict[int, str] = {}
+    failed: dict[int, str] = {}
+    for one in shares:
+        skipped.update(one.skipped)
+        for model, why in one.failed.items():
+            failed.setdefault(model, why)
+    scored = sum(one.scored for one in shares)
+    return Share([], dict(sorted(skipped.items())), scored, dict(sorted(failed.items())))
 
 
-def _check_whole(stored: dict[Cell, StoredCell], kept: np.ndarray, dataset: Dataset) -> None:
-    """Raises: InputError if no image could be read, or if rows that another process wrote did not arrive."""
+def _check_complete(stored: Iterable[StoredCell], kept: np.ndarray, dataset: Dataset) -> None:
+    """Check that images could be read and that the rows of other processes have arrived.
+
+    Raises:
+        InputError: If no image could be read, or if rows were lost.
+    """
     if not kept.any():
         raise InputError(f"{dataset.root}: none of its {len(dataset)} images can be read")
-    for cell in stored.values():
-        if lost := int((kept & ~cell.finished).sum()):
+    for cell in stored:
+        lost = int((kept & ~cell.finished).sum())
+        if lost:
             raise InputError(
-                f"{cell.path.parent}: lost {lost} rows of {cell.path.name} that several machines wrote at once, as network folders may; "
-                "run the command again on one machine, it computes what is missing"
+                f"{cell.path.parent}: lost {lost} rows of {cell.path.name} that several machines "
+                "wrote at once, as network folders may; run the command again on one machine, it "
+                "computes what is missing"
             )
 
 
-def _fill(
-    runtime: ShapeLog, found: Batch, mirrored: bool, cells: dict[Cell, StoredCell], batch: int
-) -> Iterator[tuple[dict[Cell, StoredCell], int, int]]:
-    """Score whole images and crops of one batch. Yields: cells, images and pictures of each call."""
-    for fill, kind in ((_fill_whole, WHOLE_IMAGE), (_fill_crops, VIEW_SETS)):
-        parts = {c: stored for c, stored in cells.items() if c.views in kind}
-        if not parts:
-            continue
-        todo = np.flatnonzero(
-            ~np.all([stored.finished[found.indices] for stored in parts.values()], axis=0)
-        )
-        # so few images a time that an interruption loses one call's worth of pictures
-        step = max(1, batch // max(views_per_image(c, runtime.inner.spec.crop) for c in parts))
-        for some in (todo[i : i + step] for i in range(0, len(todo), step)):
-            # a whole batch as it lies: taking all of its rows would copy it, out of the room it was put into
-            images = found.images if len(some) == len(found.images) else found.images[some]
-            yield (
-                parts,
-                len(some),
-                fill(runtime, images, found.indices[some], mirrored, parts, batch),
-            )
-
-
-def _fill_whole(
-    runtime: ShapeLog,
-    images: np.ndarray,
-    indices: np.ndarray,
-    mirrored: bool,
-    cells: dict[Cell, StoredCell],
-    batch: int,
-) -> int:
-    """Dense evaluation of (N, 3, h, w) uint8; both readings of the softmax come from one pass. Returns: pictures scored."""
-    started = time.perf_counter()
-    scores = runtime(np.ascontiguousarray(images[..., ::-1]) if mirrored else images)
-    seconds = time.perf_counter() - started
-    consistency = inconsistency(scores)
-    for cell, stored in cells.items():
-        posteriors = (
-            scores.posterior if cell.views == DENSE else softmax(scores.score_map).mean(axis=(2, 3))
-        )
-        stored.write(indices, posteriors, consistency, seconds)
-    return len(images)
-
-
-def _fill_crops(
-    runtime: ShapeLog,
-    images: np.ndarray,
-    indices: np.ndarray,
-    mirrored: bool,
-    cells: dict[Cell, StoredCell],
-    batch: int,
-) -> int:
-    """Mean posteriors of the crops of (N, 3, h, w) uint8; a crop that several sets share is scored once."""
-    spec = runtime.inner.spec
-    crop, filter = spec.crop, spec.preprocessing.filter
-    sets = {cell: VIEW_SETS[cell.views](*images.shape[2:], crop) for cell in cells}
-    distinct = list(dict.fromkeys(view for views in sets.values() for view in views))
-    place = {view: i for i, view in enumerate(distinct)}
-    pictures = cut(images, distinct, crop, filter)
-    pictures = np.ascontiguousarray(pictures[..., ::-1]) if mirrored else pictures
-    posteriors, consistency, seconds = _score_pictures(runtime, pictures, batch)
-    posteriors = posteriors.reshape(len(images), len(distinct), -1)
-    consistency = consistency.reshape(len(images), len(distinct))
-    for cell, stored in cells.items():
-        alone = seconds * len(set(sets[cell])) / len(distinct)
-        chosen = [place[view] for view in sets[cell]]
-        mean = posteriors[:, chosen].mean(axis=1, dtype=np.float64)
-        stored.write(indices, mean, consistency[:, chosen].max(axis=1), alone)
-    return len(pictures)
-
-
-def _score_pictures(
-    runtime: ShapeLog, pictures: np.ndarray, batch: int
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """(n, 3, crop, crop) uint8 -> (n, classes) posteriors, (n,) consistency, seconds in the runtime."""
-    posteriors, consistency, seconds = [], [], 0.0
-    for i in range(0, len(pictures), batch):
-        started = time.perf_counter()
-        scores = runtime(pictures[i : i + batch])
-        seconds += time.perf_counter() - started
-        posteriors.append(scores.posterior)
-        consistency.append(inconsistency(scores))
-    return np.concatenate(posteriors), np.concatenate(consistency), seconds
-
-
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Over axis 1."""
-    with np.errstate(
-        invalid="ignore"
-    ):  # NaN and infinite scores stay NaN, and are reported as such
-        e = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return e / e.sum(axis=1, keepdims=True)
-
-
-def inconsistency(scores: Scores) -> np.ndarray:
-    """(N,) largest difference between a posterior and the softmax of its mean score; NaN where either is NaN."""
-    with np.errstate(invalid="ignore"):
-        mean = scores.score_map.mean(axis=(2, 3), dtype=np.float64)
-        return np.abs(scores.posterior - softmax(mean)).max(axis=1)
-
-
-def _picture_macs(runtime: Runtime, cell: Cell) -> float:
-    """Work of one image in a cell, for the estimate; images are taken as square."""
+def _macs_per_image(runtime: Runtime, cell: Cell) -> float:
+    """Multiply-accumulates of one image in a cell, for the estimate; images count as square."""
     spec = runtime.spec
     side = cell.side if cell.views in WHOLE_IMAGE else spec.crop
-    return views_per_image(cell, spec.crop) * macs(
-        ARCHS[spec.arch], side, side, len(spec.classes), spec.width, spec.crop
-    )
+    per_view = macs(ARCHS[spec.arch], side, side, len(spec.classes), spec.width, spec.crop)
+    return views_per_image(cell, spec.crop) * per_view

@@ -1,17 +1,20 @@
-"""Tables 3 to 7 in the paper's layout: its numbers, and beside them those of the given nets."""
+"""Fills the paper's Tables 3 to 7: its numbers, and beside them those of the given nets."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from bench.accuracy.accuracy_rows import AccuracyRow
-from bench.accuracy.protocols import Member, Row, rows_of
+from bench.accuracy.protocols import Row, rows_of
 from bench.models.model import Model
 from vgg_deploy.net.spec import NetSpec
 
-# ILSVRC-2012: errors on the 50,000 validation images, top5_test on the 100,000 test images. `nets` are arch@S.
-# The submission's D@256-512 was fine-tuned in its fully connected layers only. GoogLeNet's one figure stands for both sets.
+# ILSVRC-2012: errors on the 50,000 validation images, top5_test on the 100,000 test images. `nets`
+# are arch@S. The submission's D@256-512 was fine-tuned in its fully connected layers only.
+# GoogLeNet's one figure stands for both sets.
 NUMBERS = Path(__file__).parent / "paper_tables.csv"
 TITLES = {
     3: "Table 3: single test scale, dense evaluation",
@@ -21,34 +24,39 @@ TITLES = {
     7: "Table 7: comparison with the state of the art",
 }
 METHODS = {"dense": "dense", "multicrop": "multi-crop", "multicrop+dense": "multi-crop & dense"}
+SUBMISSION_NETS = 7  # in the fusion that was submitted to ILSVRC-2014 (section 4.4)
+NAN = float("nan")
 
 
 def paper_numbers() -> pd.DataFrame:
-    """The printed tables, a row each; a figure that the paper does not give is missing."""
-    return pd.read_csv(
-        NUMBERS,
-        keep_default_na=False,
-        na_values={figure: "" for figure in ("top1", "top5", "top5_test")},
-    )
+    """The printed tables, one row per printed row; a figure that the paper does not give is NaN."""
+    figures = ("top1", "top5", "top5_test")
+    return pd.read_csv(NUMBERS, keep_default_na=False, na_values=dict.fromkeys(figures, ""))
 
 
 def paper_rows(models: list[Model]) -> list[tuple[int, Row]]:
-    """(table, row) for all that the given nets can fill: each net in Tables 3 and 4, nets trained with scale jitter in
-    Table 5 too, and in Table 6 the fusions of nets in one runtime and precision."""
+    """Rows of the tables that the given nets can fill.
+
+    Each net is in Tables 3 and 4. Nets that were trained with scale jitter are in Table 5 too.
+    Table 6 has the fusions of nets in one runtime and precision, and Table 7 the best of them.
+
+    Args:
+        models: The models of the run.
+
+    Returns:
+        (table, row).
+    """
     specs = [model.runtime.spec for model in models]
-    found = [
-        (table, _row((m,), specs, "dense", scales))
-        for m in range(len(models))
-        for table, scales in ((3, "single"), (4, "multi"))
-    ]
-    found += [
-        (5, _row((m,), specs, method, "multi"))
-        for m in range(len(models))
-        if _jittered(specs[m])
-        for method in METHODS
-    ]
+    found = []
+    for m in range(len(models)):
+        found.append((3, _row((m,), specs, "dense", "single")))
+        found.append((4, _row((m,), specs, "dense", "multi")))
+    for m in range(len(models)):
+        if _jittered(specs[m]):
+            found += [(5, _row((m,), specs, method, "multi")) for method in METHODS]
     for members in _fusions(models):
-        methods = METHODS if all(_jittered(specs[m]) for m in members) else ("dense",)
+        all_jittered = all(_jittered(specs[m]) for m in members)
+        methods = METHODS if all_jittered else ("dense",)
         found += [(6, _row(members, specs, method, "multi")) for method in methods]
     best_of_both = [
         (7, row) for table, row in found if table in (5, 6) and row.protocol == "multicrop+dense"
@@ -56,119 +64,150 @@ def paper_rows(models: list[Model]) -> list[tuple[int, Row]]:
     submission = [
         (7, row)
         for table, row in found
-        if table == 6 and len(row.members) == 7 and row.protocol == "dense"
+        if table == 6 and len(row.members) == SUBMISSION_NETS and row.protocol == "dense"
     ]
     return found + best_of_both + submission
 
 
-def fill_tables(models: list[Model], records: dict[Row, AccuracyRow]) -> dict[int, pd.DataFrame]:
-    """Every table with its printed rows, and measured figures where there are any; nets that the paper has not follow.
+def fill_tables(models: list[Model], records: Mapping[Row, AccuracyRow]) -> dict[int, pd.DataFrame]:
+    """Fill every table with its printed rows and with measured figures where there are any.
 
-    Returns: table -> one line a printed or measured row. Differences are measured minus printed, percentage points.
+    Rows of nets that the paper does not have follow the printed ones.
+
+    Args:
+        models: The models of the run.
+        records: Measured rows.
+
+    Returns:
+        By table, one row per printed or measured row. Differences are measured minus printed, in
+        percentage points.
     """
-    numbers, measured = paper_numbers(), defaultdict(list)
+    measured = defaultdict(list)
     for table, row in paper_rows(models):
-        measured[table, nets_of(row, models), row.protocol, row.scales.split()[0]].append(row)
-    lines = defaultdict(list)
-    for printed in numbers.itertuples():
-        key = (printed.table, _sorted(printed.nets), printed.protocol, printed.scales)
-        figures = {
-            "top1_paper": printed.top1,
-            "top5_paper": printed.top5,
-            "top5_test_paper": printed.top5_test,
-        }
-        described = {
-            "net": printed.label,
-            "S": _sides(printed.nets),
-            "Q": "",
-            "method": METHODS.get(printed.protocol, ""),
-        }
-        for row in measured.pop(key, []) or [None]:
-            lines[printed.table].append(_line(described, figures, row, records))
+        scales = row.scales.split()[0]  # "single" or "multi"
+        measured[table, nets_of(row, models), row.protocol, scales].append(row)
+    lines: dict[int, list[dict[str, object]]] = defaultdict(list)
+    for printed in paper_numbers().itertuples():
+        key = (printed.table, _sorted_nets(printed.nets), printed.protocol, printed.scales)
+        figures = _Figures(printed.top1, printed.top5, printed.top5_test)
+        line = _Line(printed.label, printed.nets, METHODS.get(printed.protocol, ""), figures)
+        # a printed row without a measured one stays
+        found: list[AccuracyRow | None] = [records.get(row) for row in measured.pop(key, [])]
+        lines[printed.table] += [line.cells(record) for record in found or [None]]
     for (table, nets, protocol, _), rows in measured.items():
-        described = {
-            "net": " and ".join(n.split("@")[0] for n in nets.split()),
-            "S": _sides(nets),
-            "Q": "",
-            "method": METHODS[protocol],
-        }
-        lines[table] += [_line(described, {}, row, records) for row in rows]
+        label = " and ".join(net.split("@")[0] for net in nets.split())
+        line = _Line(label, nets, METHODS[protocol], _Figures())
+        lines[table] += [line.cells(records.get(row)) for row in rows]
     return {table: pd.DataFrame(lines[table]) for table in TITLES}
 
 
 def nets_of(row: Row, models: list[Model]) -> str:
     """The nets of a row as paper_tables.csv names them: "D@256-512 E@256-512", sorted."""
-    specs = [models[m.model].runtime.spec for m in row.members]
-    return _sorted(
-        " ".join(f"{s.arch}@{'-'.join(map(str, dict.fromkeys(s.train_side)))}" for s in specs)
-    )
+    names = [_net_of(models[member.model].runtime.spec) for member in row.members]
+    return " ".join(sorted(names))
 
 
-def _line(described: dict, figures: dict, row: Row | None, records: dict[Row, AccuracyRow]) -> dict:
-    line = {**described, "model": "", "runtime": ""}
-    record = records.get(row)
-    if record:
-        sides = "by S" if "|" in record.scales else record.scales.split()[1]
-        line |= {
-            "Q": sides,
-            "model": record.model,
-            "runtime": f"{record.runtime} {record.precision}",
+class _Figures(NamedTuple):
+    """Errors that the paper prints, in per cent; NaN where it has none."""
+
+    top1: float = NAN
+    top5: float = NAN
+    top5_test: float = NAN
+
+
+class _Line(NamedTuple):
+    """What a line of a table says without measured errors."""
+
+    label: str  # the net, or nets
+    nets: str  # arch@S, separated by spaces
+    method: str
+    printed: _Figures
+
+    def cells(self, record: AccuracyRow | None) -> dict[str, object]:
+        """The line by column.
+
+        Args:
+            record: The measured row, if there is one.
+        """
+        line: dict[str, object] = {
+            "net": self.label,
+            "S": _train_sides(self.nets),
+            "Q": "",
+            "method": self.method,
+            "model": "",
+            "runtime": "",
         }
-    for k in (1, 5):
-        printed = figures.get(f"top{k}_paper", float("nan"))
-        error, low, high = (
-            (getattr(record, f"top{k}_{part}_pct") if record else float("nan"))
-            for part in ("error", "low", "high")
-        )
-        line |= {
-            f"top{k}_paper": printed,
-            f"top{k}_measured": error,
-            f"top{k}_low": low,
-            f"top{k}_high": high,
-            f"top{k}_difference": error - printed,
-        }
-    return {**line, "top5_test_paper": figures.get("top5_test_paper", float("nan"))}
+        if record:
+            line["Q"] = "by S" if "|" in record.scales else record.scales.split()[1]
+            line["model"] = record.model
+            line["runtime"] = f"{record.runtime} {record.precision}"
+        for k, printed in ((1, self.printed.top1), (5, self.printed.top5)):
+            error, low, high = _measured_error(record, k)
+            line[f"top{k}_paper"] = printed
+            line[f"top{k}_measured"] = error
+            line[f"top{k}_low"] = low
+            line[f"top{k}_high"] = high
+            line[f"top{k}_difference"] = error - printed
+        line["top5_test_paper"] = self.printed.top5_test
+        return line
+
+
+def _measured_error(record: AccuracyRow | None, k: int) -> tuple[float, float, float]:
+    """Top-k error and its 95 % interval, in per cent; NaN without a record."""
+    if record is None:
+        return NAN, NAN, NAN
+    if k == 1:
+        return record.top1_error_pct, record.top1_low_pct, record.top1_high_pct
+    return record.top5_error_pct, record.top5_low_pct, record.top5_high_pct
 
 
 def _row(members: tuple[int, ...], specs: list[NetSpec], protocol: str, scales: str) -> Row:
-    """The one row with flips of these scales."""
-    (row,) = (
-        r
-        for r in rows_of(members, specs, (protocol,), None, True)
-        if r.flips and r.scales.startswith(scales)
-    )
+    """The one row with flips of these scales, "single" or "multi"."""
+    rows = rows_of(members, specs, (protocol,), None, True)
+    (row,) = (row for row in rows if row.flips and row.scales.startswith(scales))
     return row
 
 
 def _fusions(models: list[Model]) -> list[tuple[int, ...]]:
-    """In each runtime: the paper's sets of nets that are all there, and all nets together."""
-    groups: dict[tuple, list[int]] = defaultdict(list)
+    """In each runtime: the paper's sets of nets that are complete, and all nets together."""
+    groups = defaultdict(list)
     for m, model in enumerate(models):
         groups[model.runtime.name, model.runtime.precision].append(m)
-    wanted = dict.fromkeys(_sorted(nets) for nets in paper_numbers().nets if " " in nets)
-    fusions = []
+    printed = dict.fromkeys(_sorted_nets(nets) for nets in paper_numbers().nets if " " in nets)
+    fusions: dict[frozenset[int], tuple[int, ...]] = {}
     for group in groups.values():
-        name_of = {m: nets_of(Row((Member(m, ()),), "dense", "", True), models) for m in group}
-        first = {name: m for m, name in reversed(name_of.items())}
-        fusions += [
-            tuple(first[name] for name in nets.split())
-            for nets in wanted
-            if set(nets.split()) <= set(first)
-        ]
-        if len(first) > 1:
-            fusions.append(tuple(sorted(first.values())))
-    return list({tuple(sorted(members)): members for members in reversed(fusions)}.values())[::-1]
+        first_with: dict[str, int] = {}
+        for m in group:
+            first_with.setdefault(_net_of(models[m].runtime.spec), m)
+        for nets in printed:
+            if set(nets.split()) <= set(first_with):
+                members = tuple(first_with[name] for name in nets.split())
+                fusions.setdefault(frozenset(members), members)
+        if len(first_with) > 1:
+            members = tuple(sorted(first_with.values()))
+            # last in its group, also where the paper has this fusion
+            fusions[frozenset(members)] = fusions.pop(frozenset(members), members)
+    return list(fusions.values())
+
+
+def _net_of(spec: NetSpec) -> str:
+    """A net as paper_tables.csv names it: "D@256-512"."""
+    return f"{spec.arch}@{'-'.join(map(str, dict.fromkeys(spec.train_side)))}"
 
 
 def _jittered(spec: NetSpec) -> bool:
-    return spec.train_side[0] < spec.train_side[1]
+    low, high = spec.train_side
+    return low < high
 
 
-def _sorted(nets: str) -> str:
+def _sorted_nets(nets: str) -> str:
     return " ".join(sorted(nets.split()))
 
 
-def _sides(nets: str) -> str:
-    """ "D@256-512" -> "[256;512]"; several nets: their S one after the other."""
-    sides = [net.split("@")[1] for net in nets.split()]
-    return ", ".join(dict.fromkeys(f"[{s.replace('-', ';')}]" if "-" in s else s for s in sides))
+def _train_sides(nets: str) -> str:
+    """S of nets for people: "D@256-512" gives "[256;512]"; several nets, each S once."""
+    sides = []
+    for net in nets.split():
+        side = net.split("@")[1]
+        sides.append(f"[{side.replace('-', ';')}]" if "-" in side else side)
+    return ", ".join(dict.fromkeys(sides))

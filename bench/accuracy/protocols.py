@@ -1,20 +1,28 @@
-"""What the paper's ways of testing average: protocols as data, rows of a table as weighted cells (sections 3.2, 4)."""
+"""The paper's ways of testing as data, and the rows of a table as weighted cells (sections 3.2, 4).
 
+A cell is the posterior of one model at one scale from one set of views. A row of the accuracy table
+is a weighted average of cells.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from vgg_deploy.images.crops import VIEW_SETS
 from vgg_deploy.net.spec import NetSpec
 
-DENSE = "dense"  # softmax of the averaged score map, as section 3.2 tells it
-DENSE_SOFTMAX_FIRST = "dense-softmax-first"  # softmax at every position, then the average: the other reading of the text
+DENSE = "dense"  # softmax of the averaged score map, as section 3.2 describes it
+# The other reading of the text: softmax at every position, then the average
+DENSE_SOFTMAX_FIRST = "dense-softmax-first"
 WHOLE_IMAGE = (DENSE, DENSE_SOFTMAX_FIRST)
+
+Sides = tuple[int, ...]  # values of Q, pixels
 
 
 class Cell(NamedTuple):
-    """The smallest unit of an accuracy measurement: posteriors of one model at one Q from one set of views."""
+    """The smallest unit of an accuracy measurement: one model, one Q, one set of views."""
 
-    model: int  # position among the models of the run
+    model: int  # index among the models of the run
     side: int  # Q, pixels
     views: str  # of WHOLE_IMAGE, or a name in VIEW_SETS
     mirrored: bool
@@ -22,10 +30,21 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way of testing: which views, with equal weight, and whether mirror images are part of it."""
+    """A way of testing: which views, with equal weight, and whether mirror images belong to it."""
 
     view_sets: tuple[str, ...]
-    flips: tuple[bool, ...] = (False, True)  # the rows there are: without mirror images, with
+    flips: tuple[bool, ...] = (False, True)  # its rows: without mirror images, with
+
+    @property
+    def always_flips(self) -> bool:
+        """Whether mirror images are part of its definition."""
+        return self.flips == (True,)
+
+    def rows_of_flips(self, flips: bool) -> tuple[bool, ...]:
+        """Its rows, if mirror images are asked for or not."""
+        if flips or self.always_flips:
+            return self.flips
+        return tuple(flip for flip in self.flips if not flip)
 
 
 PROTOCOLS = {
@@ -38,29 +57,37 @@ PROTOCOLS = {
     "dense-softmax-first": Protocol((DENSE_SOFTMAX_FIRST,)),
     "multicrop+dense-softmax-first": Protocol(("multicrop", DENSE_SOFTMAX_FIRST)),
 }
-FIXED_SCALES = "googlenet"  # the protocol that brings its own
+FIXED_SCALES = "googlenet"  # the protocol that has scales of its own
 
 
 def protocol_label(protocol: str, flips: bool) -> str:
-    """The protocol, and whether mirror images are missing where there could be some."""
-    return protocol if flips or True not in PROTOCOLS[protocol].flips else f"{protocol}, no flips"
+    """The protocol, and whether mirror images are missing where there could be some.
+
+    Example:
+        >>> protocol_label("dense", flips=False)
+        'dense, no flips'
+        >>> protocol_label("centre", flips=False)
+        'centre'
+    """
+    could_flip = True in PROTOCOLS[protocol].flips
+    return f"{protocol}, no flips" if could_flip and not flips else protocol
 
 
 def googlenet_sides(crop: int) -> tuple[int, ...]:
-    """256, 288, 320 and 352 for the crop 224, in proportion for others."""
+    """GoogLeNet's four scales: 256, 288, 320 and 352 for the crop 224, in proportion for others."""
     return tuple(round(crop * sevenths / 7) for sevenths in (8, 9, 10, 11))
 
 
 class Member(NamedTuple):
-    """A net in a row, and the Q it is tested at."""
+    """A net in a row, and the scales that it is tested at."""
 
-    model: int
-    sides: tuple[int, ...]
+    model: int  # index among the models of the run
+    sides: Sides
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the accuracy table: an average of posteriors over nets, view sets, scales and flips."""
+    """One row of the accuracy table: an average over nets, view sets, scales and flips."""
 
     members: tuple[Member, ...]  # more than one: fusion of nets
     protocol: str
@@ -76,77 +103,92 @@ class Row:
         return ", ".join(part for part in (protocol, f"Q {self.scales}", flips) if part)
 
     def cells(self) -> list[tuple[Cell, float]]:
-        """What is averaged, and its weight; weights sum to 1. Nets count alike, then view sets, then scales, then flips."""
-        view_sets, mirrored = (
-            PROTOCOLS[self.protocol].view_sets,
-            (False, True) if self.flips else (False,),
-        )
-        return [
-            (
-                Cell(m.model, side, views, mirror),
-                1 / (len(self.members) * len(view_sets) * len(m.sides) * len(mirrored)),
-            )
-            for m in self.members
-            for views in view_sets
-            for side in m.sides
-            for mirror in mirrored
-        ]
+        """The cells that are averaged, each with its weight.
 
-    def views(self, specs: list[NetSpec]) -> int:
-        """Pictures of one image that are scored; equal ones at small Q count as often as they are averaged."""
+        Weights sum to 1. Nets have equal weights, then the view sets of a net, then its scales,
+        then flips.
+        """
+        view_sets = PROTOCOLS[self.protocol].view_sets
+        mirrored = (False, True) if self.flips else (False,)
+        cells = []
+        for member in self.members:
+            equal_parts = len(self.members) * len(view_sets) * len(member.sides) * len(mirrored)
+            for views in view_sets:
+                for side in member.sides:
+                    for mirror in mirrored:
+                        cell = Cell(member.model, side, views, mirror)
+                        cells.append((cell, 1 / equal_parts))
+        return cells
+
+    def views(self, specs: Sequence[NetSpec]) -> int:
+        """Number of views of one image that are scored.
+
+        At small Q, equal views count as often as they are averaged.
+
+        Args:
+            specs: Of all models of the run.
+        """
         return sum(views_per_image(cell, specs[cell.model].crop) for cell, _ in self.cells())
 
 
 def views_per_image(cell: Cell, crop: int) -> int:
-    """1 for the whole image, else the crops of the set."""
-    return (
-        1 if cell.views in WHOLE_IMAGE else len(VIEW_SETS[cell.views](cell.side, cell.side, crop))
-    )
+    """Number of views of one image: 1 for the whole image, else the crops of the set.
+
+    Args:
+        cell: Says which views.
+        crop: Side of the net's crop, pixels.
+    """
+    if cell.views in WHOLE_IMAGE:
+        return 1
+    return len(VIEW_SETS[cell.views](cell.side, cell.side, crop))
 
 
 def rows_of(
     members: tuple[int, ...],
-    specs: list[NetSpec],
+    specs: Sequence[NetSpec],
     protocols: tuple[str, ...],
-    sides: tuple[int, ...] | None,
+    sides: Sides | None,
     flips: bool,
 ) -> list[Row]:
-    """Every row of one net or of one fusion: each scale alone, and together.
+    """All rows of one net or of one fusion: each scale alone, then all scales together.
 
-    Args: members, positions of the nets; specs, of all nets of the run; sides, Q; None: by each net's S (section 4).
+    Args:
+        members: Indices of the nets.
+        specs: Of all models of the run.
+        protocols: Names in PROTOCOLS.
+        sides: Q in pixels; None takes them from each net's S (section 4).
+        flips: Whether rows with mirror images are asked for.
     """
     rows = []
     for name in protocols:
-        wanted = [
-            flip
-            for flip in PROTOCOLS[name].flips
-            if flip <= flips or PROTOCOLS[name].flips == (True,)
-        ]
-        for label, per_member in _scale_choices([specs[m] for m in members], name, sides):
-            together = tuple(
-                Member(m, chosen) for m, chosen in zip(members, per_member, strict=True)
-            )
-            rows += [Row(together, name, label, flip) for flip in wanted]
+        for label, sides_of_members in _scale_choices([specs[m] for m in members], name, sides):
+            with_sides = tuple(map(Member, members, sides_of_members))
+            for flip in PROTOCOLS[name].rows_of_flips(flips):
+                rows.append(Row(with_sides, name, label, flip))
     return rows
 
 
 def _scale_choices(
-    specs: list[NetSpec], protocol: str, sides: tuple[int, ...] | None
-) -> list[tuple[str, list[tuple[int, ...]]]]:
-    """(label, Q of each net)"""
+    specs: Sequence[NetSpec], protocol: str, sides: Sides | None
+) -> list[tuple[str, list[Sides]]]:
+    """The scales of the rows of a protocol.
+
+    Returns:
+        One entry per choice: its label, and Q of each net.
+    """
     if protocol == FIXED_SCALES:
-        fixed = [googlenet_sides(spec.crop) for spec in specs]
-        return [(_label(fixed), fixed)]
-    if sides is not None:
-        together = [sides] if len(sides) > 1 else []
-        return [
-            (_label([chosen]), [chosen] * len(specs))
-            for chosen in [*((side,) for side in sides), *together]
-        ]
-    single, multi = [(spec.test_side,) for spec in specs], [spec.test_sides for spec in specs]
-    return [(f"single {_label(single)}", single), (f"multi {_label(multi)}", multi)]
+        return [_labelled([googlenet_sides(spec.crop) for spec in specs])]
+    if sides is None:
+        single = _labelled([(spec.test_side,) for spec in specs])
+        multi = _labelled([spec.test_sides for spec in specs])
+        return [(f"single {single[0]}", single[1]), (f"multi {multi[0]}", multi[1])]
+    choices: list[Sides] = [(side,) for side in sides]
+    if len(sides) > 1:
+        choices.append(sides)
+    return [_labelled([choice] * len(specs)) for choice in choices]
 
 
-def _label(per_member: list[tuple[int, ...]]) -> str:
-    """Once if all nets are tested alike."""
-    return " | ".join(dict.fromkeys("+".join(map(str, sides)) for sides in per_member))
+def _labelled(sides_of_nets: list[Sides]) -> tuple[str, list[Sides]]:
+    """A label for the scales of several nets: "256+384", once if all nets are tested alike."""
+    labels = dict.fromkeys("+".join(map(str, sides)) for sides in sides_of_nets)
+    return " | ".join(labels), sides_of_nets

@@ -1,6 +1,6 @@
-"""The rows that a command line asks for."""
+"""Chooses the rows of the accuracy table by the names that a user gives."""
 
-from bench.accuracy.protocols import PROTOCOLS, Row, rows_of
+from bench.accuracy.protocols import PROTOCOLS, Row, Sides, rows_of
 from bench.models.model import Model
 from vgg_deploy.errors import InputError
 
@@ -8,14 +8,21 @@ from vgg_deploy.errors import InputError
 def select_rows(
     models: list[Model],
     protocols: str | None,
-    sides: tuple[int, ...] | None,
+    sides: Sides | None,
     flips: bool,
     fuse: tuple[str, ...],
 ) -> list[Row]:
     """Every protocol of every model, then of every fusion.
 
-    Args: protocols, names joined by commas; fuse, each names of models joined by commas, or "all".
-    Raises: InputError for names that are not there.
+    Args:
+        models: The models of the run.
+        protocols: Names joined by commas; None for "dense".
+        sides: Q in pixels; None takes them from each net's S.
+        flips: Whether rows with mirror images are asked for.
+        fuse: Fusions, each the names of models joined by commas, or "all".
+
+    Raises:
+        InputError: For unknown names, and for a fusion of fewer than two models.
     """
     chosen = tuple(dict.fromkeys(name.strip() for name in (protocols or "dense").split(",")))
     unknown = [name for name in chosen if name not in PROTOCOLS]
@@ -23,17 +30,23 @@ def select_rows(
         raise InputError(
             f"--protocols: {unknown[0]!r} is unknown; choose from {', '.join(PROTOCOLS)}"
         )
-    groups = [(m,) for m in range(len(models))] + [_fused(named, models) for named in fuse]
+    groups = [(index,) for index in range(len(models))]
+    fusions = [_members_of(fusion, models) for fusion in fuse]
     specs = [model.runtime.spec for model in models]
-    return [row for members in groups for row in rows_of(members, specs, chosen, sides, flips)]
+    rows = []
+    for members in [*groups, *fusions]:
+        rows += rows_of(members, specs, chosen, sides, flips)
+    return rows
 
 
-def _fused(named: str, models: list[Model]) -> tuple[int, ...]:
-    place = {model.name: m for m, model in enumerate(models)}
-    names = list(place) if named == "all" else [name.strip() for name in named.split(",")]
-    unknown = [name for name in names if name not in place]
+def _members_of(fusion: str, models: list[Model]) -> tuple[int, ...]:
+    """Indices of the models that a fusion names."""
+    index_of = {model.name: index for index, model in enumerate(models)}
+    named = list(index_of) if fusion == "all" else fusion.split(",")
+    names = [name.strip() for name in named]
+    unknown = [name for name in names if name not in index_of]
     if unknown:
-        raise InputError(f"--fuse: no model {unknown[0]!r}; the models are {', '.join(place)}")
+        raise InputError(f"--fuse: no model {unknown[0]!r}; the models are {', '.join(index_of)}")
     if len(set(names)) < 2 or len(set(names)) < len(names):
-        raise InputError(f"--fuse {named}: name at least two models, each once")
-    return tuple(place[name] for name in names)
+        raise InputError(f"--fuse {fusion}: name at least two models, each once")
+    return tuple(index_of[name] for name in names)

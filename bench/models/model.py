@@ -67,7 +67,7 @@ class Model:
         precision differ by more.
         """
         runtime = self.runtime
-        deciding = {
+        deciding: dict[str, Any] = {
             "model_sha256": self.sha256,
             "runtime": runtime.name,
             "version": version(PACKAGES[runtime.name]),

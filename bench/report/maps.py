@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from bench.accuracy.accuracy_rows import ClassIndex, Scored
-from bench.accuracy.fill_cells import softmax
+from bench.accuracy.score_views import softmax
 from bench.models.model import Model
 from bench.report.drawing import Drawing
 from vgg_deploy.data.dataset import Dataset

@@ -1,7 +1,10 @@
-"""Runtimes side by side: calls in turn, A B A B, so that what disturbs one disturbs all, and the ratio can be trusted."""
+"""Compares runtimes side by side: calls in turn, A B A B, so that the ratio can be trusted.
+
+What disturbs one model disturbs all of them.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,16 +12,20 @@ import pandas as pd
 
 from bench.models.model import Model
 from bench.statistics.median import median_interval
-from vgg_deploy.progress import progress
+from vgg_deploy.progress import Bar, progress
 
 ROUNDS = 30
-WARM_UP = 2
-PAUSE_S = 0.05  # before each call: the threads of the runtime before still spin for a while, on the same cores
+WARM_UP = 2  # rounds before them, not counted
+# Seconds before each call: the threads of the previous runtime still spin for a while on the cores
+PAUSE_S = 0.05
 
 
 @dataclass(frozen=True)
 class SideBySideRow:
-    """One model against the first at one input size; field names are the columns of side_by_side.csv."""
+    """One model against the first at one input size.
+
+    Field names are the columns of side_by_side.csv.
+    """
 
     model: str
     runtime: str
@@ -42,49 +49,88 @@ class SideBySideRow:
 def measure_side_by_side(
     models: list[Model], sides_of: Callable[[Model], tuple[int, ...]], batches: tuple[int, ...]
 ) -> tuple[list[SideBySideRow], pd.DataFrame]:
-    """Every model once a round, at every Q x Q and batch size of the first.
+    """Call every model once per round, at every Q x Q and batch size of the first.
 
-    Returns: the rows, and every counted time (columns: model, height_px, batch, round, ms).
+    Args:
+        models: Opened models; the first is the reference.
+        sides_of: Gives the values of Q of a model, in pixels.
+        batches: Images per call.
+
+    Returns:
+        The rows, and every counted time (columns: model, runtime, precision, height_px, width_px,
+        batch, round, ms).
     """
     rows, samples, sides = [], [], sides_of(models[0])
     with progress("side by side", len(sides) * len(batches) * (ROUNDS + WARM_UP)) as bar:
         for side in sides:
             for batch in batches:
-                images = np.random.default_rng(0).integers(0, 256, (batch, 3, side, side), np.uint8)
-                ms = np.empty((WARM_UP + ROUNDS, len(models)))
-                for turn in ms:
-                    for m, model in enumerate(models):
-                        time.sleep(PAUSE_S)
-                        begun = time.perf_counter()
-                        model.runtime(images)
-                        turn[m] = 1000 * (time.perf_counter() - begun)
-                    bar.advance(1, f"{side} x {side} batch {batch}")
-                ms = ms[WARM_UP:]
-                rows += [
-                    _row(models, m, side, ms) | {"batch": batch} for m in range(1, len(models))
-                ]
-                for m, model in enumerate(models):
-                    samples.append(
-                        pd.DataFrame(
-                            {
-                                "model": model.name,
-                                "height_px": side,
-                                "batch": batch,
-                                "round": range(ROUNDS),
-                                "ms": ms[:, m],
-                            }
-                        )
-                    )
-    return [SideBySideRow(**row) for row in rows], pd.concat(samples, ignore_index=True)
+                ms = _time_rounds(models, side, batch, bar)
+                for index, model in enumerate(models):
+                    size = {"height_px": side, "width_px": side, "batch": batch}
+                    times = {"round": range(ROUNDS), "ms": ms[:, index]}
+                    samples.append(pd.DataFrame({**model.described, **size, **times}))
+                for index in range(1, len(models)):
+                    row = _row(models[0], models[index], (side, batch), ms[:, [0, index]])
+                    rows.append(row)
+    return rows, pd.concat(samples, ignore_index=True)
 
 
-def _row(models: list[Model], m: int, side: int, ms: np.ndarray) -> dict:
-    ratios = ms[:, 0] / ms[:, m]
+def _time_rounds(models: Sequence[Model], side: int, batch: int, bar: Bar) -> np.ndarray:
+    """Call every model once per round.
+
+    Args:
+        models: Opened models.
+        side: Of the images, pixels.
+        batch: Images per call.
+        bar: Advances by one per round.
+
+    Returns:
+        (ROUNDS, models) milliseconds.
+    """
+    images = np.random.default_rng(0).integers(0, 256, (batch, 3, side, side), np.uint8)
+    ms = np.empty((WARM_UP + ROUNDS, len(models)))
+    for of_round in ms:
+        for index, model in enumerate(models):
+            time.sleep(PAUSE_S)
+            start = time.perf_counter()
+            model.runtime(images)
+            of_round[index] = 1000 * (time.perf_counter() - start)
+        bar.advance(1, f"{side} x {side} batch {batch}")
+    return ms[WARM_UP:]
+
+
+def _row(
+    reference: Model,
+    model: Model,
+    size: tuple[int, int],
+    ms: np.ndarray,
+) -> SideBySideRow:
+    """Compare a model with the reference.
+
+    Args:
+        reference: The first model.
+        model: Another one.
+        size: Side of the images in pixels, and images per call.
+        ms: (rounds, 2) milliseconds of the reference and of the model.
+    """
+    side, batch = size
+    reference_ms, model_ms = ms.T
+    ratios = reference_ms / model_ms
     low, high = median_interval(ratios)
-    return {
-        **models[m].described, "reference": models[0].name, "device": models[m].runtime.device, "threads": models[m].runtime.threads,
-        "height_px": side, "width_px": side, "rounds": len(ratios), "median_ms": float(np.median(ms[:, m])),
-        "reference_median_ms": float(np.median(ms[:, 0])),
-        "speedup": float(np.median(ratios)), "speedup_low": low, "speedup_high": high,
-        "slowest_round": float(ratios.min()), "fastest_round": float(ratios.max()),
-    }  # fmt: skip
+    return SideBySideRow(
+        **model.described,
+        reference=reference.name,
+        device=model.runtime.device,
+        threads=model.runtime.threads,
+        height_px=side,
+        width_px=side,
+        batch=batch,
+        rounds=len(ratios),
+        median_ms=float(np.median(model_ms)),
+        reference_median_ms=float(np.median(reference_ms)),
+        speedup=float(np.median(ratios)),
+        speedup_low=low,
+        speedup_high=high,
+        slowest_round=float(ratios.min()),
+        fastest_round=float(ratios.max()),
+    )

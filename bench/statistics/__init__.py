@@ -1,1 +1,1 @@
-"""Tests, bounds and intervals. Numbers only; no models, no files."""
+"""Statistical tests, bounds and intervals, of numbers alone."""

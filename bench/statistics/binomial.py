@@ -7,14 +7,21 @@ import numpy as np
 
 from bench.statistics.inversion import invert
 
-REACH = 9.0  # standard deviations; what lies farther out weighs less than 1e-15 and is left out
+REACH = 9.0  # standard deviations; counts farther out weigh less than 1e-15 and are left out
+SLACK = 45  # more counts on each side, because a binomial with a small mean is skewed
 TOLERANCE = 1e-12  # of a bound
 TINY, EPSILON = 1e-300, 2.0**-53  # the smallest chance, and the smallest distance from 1
-SLACK = 45  # more counts on each side, because a binomial with a small mean is skewed
 
 
 def log_factorials(largest: int) -> np.ndarray:
-    """log(k!) for k = 0 .. at least `largest`, float64, read-only."""
+    """Table of log(k!).
+
+    Args:
+        largest: The largest k that is needed.
+
+    Returns:
+        log(k!) for k = 0 .. at least `largest`, float64, read-only.
+    """
     return _log_factorials(2 ** max(10, largest.bit_length()))
 
 
@@ -29,8 +36,13 @@ def _log_factorials(largest: int) -> np.ndarray:
 def pmf(counts: np.ndarray, trials: np.ndarray | int, chance: np.ndarray | float) -> np.ndarray:
     """P(X = count) for X ~ Binomial(trials, chance); 0 for impossible counts.
 
-    Args: counts, (J,) int; trials, (J,) or one number; chance, one number or (G, 1).
-    Returns: (J,), or (G, J).
+    Args:
+        counts: (J,) int, k.
+        trials: (J,) int, or one number, n.
+        chance: One number, or (G, 1), p.
+
+    Returns:
+        (J,), or (G, J): n! / (k! (n - k)!) p^k (1 - p)^(n - k).
     """
     possible = (counts >= 0) & (counts <= trials)
     k = np.where(possible, counts, 0)
@@ -38,16 +50,22 @@ def pmf(counts: np.ndarray, trials: np.ndarray | int, chance: np.ndarray | float
     table = log_factorials(int(np.max(trials)))
     log_choose = table[trials] - table[k] - table[rest]
     chance = np.clip(chance, TINY, 1 - EPSILON)  # so that 0 * log(0) is 0 and not NaN
-    logs = k * np.log(chance)
-    logs += rest * np.log1p(-chance)
-    logs += log_choose
-    np.exp(logs, out=logs)
-    logs *= possible
-    return logs
+    values: np.ndarray = k * np.log(chance)
+    values += rest * np.log1p(-chance)
+    values += log_choose
+    np.exp(values, out=values)
+    values *= possible
+    return values
 
 
 def likely_counts(trials: int, lowest: float, highest: float) -> tuple[int, int]:
-    """First and last count that can be expected of a chance between lowest and highest."""
+    """First and last count that can be expected of a chance between lowest and highest.
+
+    Args:
+        trials: Number of trials.
+        lowest: Smallest chance.
+        highest: Largest chance.
+    """
     below = REACH * math.sqrt(trials * lowest * (1 - lowest)) + SLACK
     above = REACH * math.sqrt(trials * highest * (1 - highest)) + SLACK
     first = math.floor(trials * lowest - below)
@@ -71,10 +89,20 @@ def at_least(count: int, trials: int, chance: float) -> float:
 
 @lru_cache(maxsize=64)
 def upper_bound(count: int, trials: int, alpha: float) -> float:
-    """Highest chance under which `count` or fewer still happen with probability alpha.
+    """Largest chance under which `count` or fewer still happen with probability alpha.
 
-    Source: Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case
-        of the binomial" (1934); one-sided, confidence 1 - alpha.
+    Args:
+        count: Number of hits.
+        trials: Number of trials.
+        alpha: The bound has confidence 1 - alpha, one-sided.
+
+    Example:
+        >>> round(upper_bound(0, 40, 0.05), 6), round(1 - 0.05 ** (1 / 40), 6)
+        (0.07216, 0.07216)
+
+    Source:
+        Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of
+        the binomial" (Biometrika, 1934).
     """
     if count >= trials:
         return 1.0
@@ -82,13 +110,21 @@ def upper_bound(count: int, trials: int, alpha: float) -> float:
     spread = -math.log(alpha)
     reach = (math.sqrt(2 * spread * count) + spread) / trials
     guesses = (estimate + reach, estimate + reach / 2)
-    return invert(
-        lambda chance: at_most(count, trials, chance), estimate, 1.0, alpha, guesses, TOLERANCE
-    )
+
+    def p_value(chance: float) -> float:
+        return at_most(count, trials, chance)
+
+    return invert(p_value, estimate, 1.0, alpha, guesses, TOLERANCE)
 
 
 def lower_bound(count: int, trials: int, alpha: float) -> float:
-    """Lowest chance under which `count` or more happen with probability alpha, as above."""
+    """Smallest chance under which `count` or more still happen with probability alpha.
+
+    Args:
+        count: Number of hits.
+        trials: Number of trials.
+        alpha: As `upper_bound`.
+    """
     return 1.0 - upper_bound(trials - count, trials, alpha)
 
 

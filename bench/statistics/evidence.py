@@ -1,4 +1,4 @@
-"""What a number of images shows about a loss: an estimate, its bounds, and a verdict on a limit.
+"""Judges a loss of accuracy from a number of images: estimate, bounds, and a verdict on a limit.
 
 All losses and limits are fractions of images, not per cent. Nothing here approximates: a verdict
 "pass" or "fail" is wrong with at most the stated probability, whatever the true rates are.
@@ -27,7 +27,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the images say about one loss. All but `images` are fractions."""
+    """What the images show about one loss. All but `images` are fractions."""
 
     estimate: float
     low: float  # lower 95 % bound, one-sided
@@ -40,11 +40,19 @@ class Evidence:
 def paired_evidence(only_reference: int, only_model: int, images: int, limit: float) -> Evidence:
     """Evidence about a model's loss of accuracy against a reference on the same images.
 
-    Args: images that only the reference or only the model has right; images in all; limit, the
-        largest loss (only_reference - only_model) / images that is allowed, in (-1, 1].
-    Raises: ValueError for impossible counts or limits.
-    Source: the exact unconditional test of `bench.statistics.paired_test`; the bounds are the same test
-        inverted, so p_pass <= 0.05 exactly where high <= limit.
+    The bounds are the test inverted, so p_pass <= 0.05 exactly where high <= limit.
+
+    Args:
+        only_reference: Images that only the reference has right (b).
+        only_model: Images that only the model has right (c).
+        images: Number of all images (n).
+        limit: The largest loss (b - c) / n that is allowed, in (-1, 1].
+
+    Raises:
+        ValueError: For impossible counts or limits.
+
+    Source:
+        The exact unconditional test of `bench.statistics.paired_test`.
     """
     check_counts(only_reference, only_model, images, limit)
     table = Table(only_reference, only_model, images)
@@ -63,8 +71,16 @@ def paired_evidence(only_reference: int, only_model: int, images: int, limit: fl
 def proportion_evidence(count: int, images: int, limit: float) -> Evidence:
     """Evidence about a share of images, such as disagreements or errors.
 
-    Args: images counted, and images in all; limit, the largest share allowed, in [0, 1].
-    Source: the exact binomial test; Clopper and Pearson's one-sided bounds (1934).
+    Args:
+        count: Images counted.
+        images: Number of all images.
+        limit: The largest share that is allowed, in [0, 1].
+
+    Raises:
+        ValueError: For impossible counts or limits.
+
+    Source:
+        The exact binomial test, with the one-sided bounds of Clopper and Pearson (1934).
     """
     check_counts(count, 0, images, limit)
     if limit < 0:
@@ -81,20 +97,26 @@ def proportion_evidence(count: int, images: int, limit: float) -> Evidence:
 
 
 def verdicts(evidence: Sequence[Evidence], level: float = LEVEL) -> list[Verdict]:
-    """A verdict for every row of one gate.
+    """Give a verdict for every row of one gate.
 
     Many rows multiply the chance of a false alarm, so FAIL is corrected by Holm's method: the
     chance that any row fails falsely is at most `level`. A gate passes only if every row does, so
     PASS needs no correction: a false pass of the gate needs a false pass of a row beyond its limit,
     and each of those has a chance of at most `level`.
 
-    Source: Holm, "A simple sequentially rejective multiple test procedure" (1979); Berger,
-        "Multiparameter hypothesis testing and acceptance sampling" (1982), intersection-union test.
+    Args:
+        evidence: One per row.
+        level: Largest probability of a wrong verdict.
+
+    Source:
+        Holm, "A simple sequentially rejective multiple test procedure" (1979). Berger,
+        "Multiparameter hypothesis testing and acceptance sampling" (1982): the intersection-union
+        test.
     """
     result = [Verdict.PASS if e.p_pass <= level else Verdict.UNDECIDED for e in evidence]
     by_p = sorted(range(len(evidence)), key=lambda row: evidence[row].p_fail)
-    for done, row in enumerate(by_p):
-        if evidence[row].p_fail > level / (len(evidence) - done):
+    for rejected, row in enumerate(by_p):
+        if evidence[row].p_fail > level / (len(evidence) - rejected):
             break
         result[row] = Verdict.FAIL
     return result
@@ -103,9 +125,20 @@ def verdicts(evidence: Sequence[Evidence], level: float = LEVEL) -> list[Verdict
 def images_to_decide(only_reference: int, only_model: int, images: int, limit: float) -> int | None:
     """Number of images at which the rates seen so far would give a verdict, with 90 % power.
 
-    Returns: None where no number would, because the observed loss equals the limit.
-    Source: the normal approximation of the paired test. Half an image is added to both counts, so
-        that zero differing images do not count as a rate of exactly zero.
+    It is the normal approximation of the paired test. Half an image is added to both counts, so
+    that zero differing images do not count as a rate of exactly zero.
+
+    Args:
+        only_reference: As `paired_evidence`.
+        only_model: As `paired_evidence`.
+        images: As `paired_evidence`.
+        limit: As `paired_evidence`.
+
+    Returns:
+        None where no number would, because the observed loss equals the limit.
+
+    Raises:
+        ValueError: For impossible counts or limits.
     """
     check_counts(only_reference, only_model, images, limit)
     lost = (only_reference + 0.5) / (images + 1)
@@ -114,7 +147,19 @@ def images_to_decide(only_reference: int, only_model: int, images: int, limit: f
 
 
 def images_to_decide_proportion(count: int, images: int, limit: float) -> int | None:
-    """The same for a share of images."""
+    """Number of images at which the share seen so far would give a verdict, with 90 % power.
+
+    Args:
+        count: As `proportion_evidence`.
+        images: As `proportion_evidence`.
+        limit: As `proportion_evidence`.
+
+    Returns:
+        None where no number would, because the observed share equals the limit.
+
+    Raises:
+        ValueError: For impossible counts or limits.
+    """
     check_counts(count, 0, images, limit)
     if count == 0 and limit == 0:
         return None
@@ -123,14 +168,20 @@ def images_to_decide_proportion(count: int, images: int, limit: float) -> int | 
 
 
 def check_counts(only_reference: int, only_model: int, images: int, limit: float) -> None:
-    """Raises: ValueError for counts that no images can give, or a limit outside (-1, 1]."""
-    if min(only_reference, only_model) < 0 or not 0 < images >= only_reference + only_model:
+    """Check the arguments of `paired_evidence`.
+
+    Raises:
+        ValueError: For counts that no images can give, or a limit outside (-1, 1].
+    """
+    possible = images > 0 and images >= only_reference + only_model
+    if min(only_reference, only_model) < 0 or not possible:
         raise ValueError(f"{only_reference} and {only_model} of {images} images is impossible")
     if not -1 < limit <= 1:
         raise ValueError(f"the limit must lie in (-1, 1], as a fraction; found {limit}")
 
 
 def _images(loss: float, variance: float, images: int, limit: float) -> int | None:
+    """Sample size n = (z_level + z_power)^2 variance / (limit - loss)^2, above `images`."""
     gap = abs(limit - loss)
     if gap < 1e-9:
         return None

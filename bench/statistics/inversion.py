@@ -1,4 +1,4 @@
-"""A confidence bound from a test: the value whose p-value is just the level."""
+"""Finds a confidence bound by inverting a test: the value whose p-value equals the level."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -16,13 +16,31 @@ def invert(
     guesses: Iterable[float] = (),
     tolerance: float = TOLERANCE,
 ) -> float:
-    """Where p falls to the level on the way from the estimate to the end of the scale.
+    """Find where p falls to the level on the way from the estimate to the end of the scale.
 
-    Args: p, the p-value of a hypothetical value, falling (all but for small waves) from the
-        estimate to the end; guesses, values to try first. Where p waves about the level, the bound
-        still agrees with p at every guess.
-    Returns: the end itself if p does not fall to the level. The bound errs outwards, by at most
-        the tolerance.
+    It is the Illinois method: the next value to try is where the chord crosses zero, and the height
+    of an end that stays twice is halved.
+
+    Args:
+        p: The p-value of a hypothetical value, falling (but for small waves) from the estimate to
+            the end.
+        estimate: Where the p-value is above the level.
+        end: The end of the scale, on either side of the estimate.
+        level: Such as 0.05.
+        guesses: Values to try first. Where p waves about the level, the bound still agrees with p
+            at every guess.
+        tolerance: Largest error of the bound.
+
+    Returns:
+        The bound, which errs outwards; the end itself if p does not fall to the level.
+
+    Example:
+        >>> round(invert(lambda x: 1 - x, 0.0, 1.0, 0.05), 4)
+        0.95
+
+    Source:
+        Dowell and Jarratt, "A modified regula falsi method for computing the root of an equation"
+        (BIT, 1971).
     """
     if p(end) > level or estimate == end:
         return end
@@ -35,9 +53,7 @@ def invert(
                 inside, height_in = guess, height
             else:
                 outside, height_out = guess, height
-    # the Illinois method: try where the chord crosses zero, and halve the height of an end that
-    # stays twice
-    kept = 0
+    last_moved = ""
     for _ in range(TRIES):
         width = abs(outside - inside)
         if width <= tolerance:
@@ -49,14 +65,17 @@ def invert(
         height = _height(p, middle, level)
         if height > 0:
             inside, height_in = middle, height
-            height_out = height_out / 2 if kept == 1 else height_out
-            kept = 1
+            if last_moved == "inside":
+                height_out /= 2
+            last_moved = "inside"
         else:
             outside, height_out = middle, height
-            height_in = height_in / 2 if kept == -1 else height_in
-            kept = -1
+            if last_moved == "outside":
+                height_in /= 2
+            last_moved = "outside"
     return outside
 
 
 def _height(p: Callable[[float], float], value: float, level: float) -> float:
+    """Log of the p-value relative to the level: positive inside the bound, not outside."""
     return math.log(max(SMALLEST, p(value)) / level)

@@ -1,9 +1,9 @@
-"""Exact test of a difference of two error rates that were measured on the same images.
+"""Tests a difference of two error rates that were measured on the same images, exactly.
 
 Of n images, b are right only by the first model and c only by the second. They are multinomial with
-chances p10 and p01, and the difference is p10 - p01. Outcomes are ordered by the score statistic T
-of the hypothesis p10 - p01 = d; the p-value is the largest chance, over all p01 that the data leave
-possible, of an outcome that lies as far out as the one observed.
+chances p10 and p01, and the difference is d = p10 - p01. Outcomes are ordered by the score
+statistic T of the hypothesis p10 - p01 = d. The p-value is the largest chance, over all p01 that
+the data leave possible, of an outcome at least as far out as the one observed.
 
 The test is exact and unconditional: its error is at most the level for every p01, also with few
 images and with no differing image at all, where the normal approximation is not. The hypothesis
@@ -35,18 +35,20 @@ SAME = 1e-9  # values of T closer than this are ties
 
 
 class Table(NamedTuple):
-    """What two models did on the same images."""
+    """How two models did on the same images."""
 
-    only_first: int  # images that only the first model has right
-    only_second: int
-    images: int
+    only_first: int  # b, images that only the first model has right
+    only_second: int  # c, images that only the second model has right
+    images: int  # n, number of all images
 
 
 @lru_cache(maxsize=4096)
 def p_of_at_least(table: Table, difference: float) -> float:
     """p-value of the hypothesis p10 - p01 >= difference; small when b - c is too small for it.
 
-    Args: difference, in [-1, 1], as a fraction.
+    Args:
+        table: The counts.
+        difference: d in [-1, 1], as a fraction.
     """
     if difference < 0:
         return p_of_at_most(_swapped(table), -difference)
@@ -58,7 +60,12 @@ def p_of_at_least(table: Table, difference: float) -> float:
 
 @lru_cache(maxsize=4096)
 def p_of_at_most(table: Table, difference: float) -> float:
-    """p-value of the hypothesis p10 - p01 <= difference; small when b - c is too large for it."""
+    """p-value of the hypothesis p10 - p01 <= difference; small when b - c is too large for it.
+
+    Args:
+        table: The counts.
+        difference: d in [-1, 1], as a fraction.
+    """
     if difference < 0:
         return p_of_at_least(_swapped(table), -difference)
     if difference == 1:
@@ -68,12 +75,15 @@ def p_of_at_most(table: Table, difference: float) -> float:
 
 
 def bounds(table: Table, level: float, guesses: Iterable[float] = ()) -> tuple[float, float]:
-    """Lower and upper bound of p10 - p01, each one-sided of confidence 1 - level.
+    """Lower and upper bound of p10 - p01, each one-sided with confidence 1 - level.
 
-    Args: guesses, differences at which the bounds must agree with the p-values.
+    Args:
+        table: The counts.
+        level: Of each side.
+        guesses: Differences at which the bounds must agree with the p-values.
     """
     estimate = (table.only_first - table.only_second) / table.images
-    # about where the bounds will be, by the normal distribution
+    # roughly where the bounds are, by the normal distribution
     reach = math.sqrt(-2 * math.log(level) * (table.only_first + table.only_second + 1))
     steps = (0.5 * reach / table.images, reach / table.images)
 
@@ -91,11 +101,18 @@ def bounds(table: Table, level: float, guesses: Iterable[float] = ()) -> tuple[f
 
 
 def score_statistic(
-    only_first: np.ndarray, only_second: np.ndarray, images: int, difference: float
+    only_first: np.ndarray | int, only_second: np.ndarray | int, images: int, difference: float
 ) -> np.ndarray:
     """Tango's T: the distance of b - c from its mean under the hypothesis, in standard deviations.
 
-    Args: b and c, which broadcast; difference, in [0, 1]. T is 0 where b - c is as expected.
+    Args:
+        only_first: b; broadcasts with c.
+        only_second: c.
+        images: n.
+        difference: d in [0, 1].
+
+    Returns:
+        T, of the common shape of b and c; 0 where b - c is as expected.
     """
     n, d = images, difference
     b = np.asarray(only_first, np.float64)
@@ -113,22 +130,34 @@ def score_statistic(
 class _Boundary:
     """The outcomes with T below (or at) the observed one, as the largest b for each c.
 
-    `largest[i]` belongs to c = first_c + i; -1 where no b is small enough.
+    Attributes:
+        c: (counts,) int, all c that can be expected.
+        largest: (counts,) int, the largest b that is inside for each c; -1 where none is.
+        p01_low: Smallest p01 that the data leave possible.
+        p01_high: Largest p01 that the data leave possible.
     """
 
     def __init__(self, table: Table, difference: float, ties: bool):
+        """Find the boundary.
+
+        Args:
+            table: The counts that were observed.
+            difference: d in [0, 1).
+            ties: Whether outcomes with the observed T are inside.
+        """
         self.images, self.difference = table.images, difference
-        self.most = (1 - difference) / 2  # the largest p01 that leaves room for p10
+        self.most = (1 - difference) / 2  # the largest p01: p10 + p01 is at most 1
         low = binomial.lower_bound(table.only_second, table.images, GAMMA / 2)
         high = binomial.upper_bound(table.only_second, table.images, GAMMA / 2)
         self.p01_low, self.p01_high = min(self.most, low), min(self.most, high)
         first, last = binomial.likely_counts(table.images, self.p01_low, self.p01_high)
         self.c = np.arange(first, last + 1)
-        observed = float(score_statistic(*table, difference))
+        b, c, n = table
+        observed = float(score_statistic(b, c, n, difference))
         self.largest = self._largest(observed + SAME if ties else observed - SAME)
 
     def _largest(self, threshold: float) -> np.ndarray:
-        """For every c, the largest b with T <= threshold, by bisection: T grows with b."""
+        """For every c, the largest b with T <= threshold, by bisection; T grows with b."""
         below = np.full(len(self.c), -1)
         above = np.full(len(self.c), self.images + 1)
         while (above - below > 1).any():
@@ -145,7 +174,8 @@ class _Boundary:
         """
         # evenly spaced angles: on that scale a count has about the same spread everywhere
         ends = np.arcsin(np.sqrt(np.array([self.p01_low, self.p01_high]) / self.most))
-        angles = np.linspace(*ends, COARSE)
+        low, high = float(ends[0]), float(ends[1])
+        angles = np.linspace(low, high, COARSE)
         chances = sign * self.chance(self._p01(angles))
         best = float(chances.max())
         step = angles[1] - angles[0]
@@ -154,7 +184,7 @@ class _Boundary:
         highest = peaks[np.argsort(chances[peaks])[-PEAKS:]]
         for _ in range(2):
             near = angles[highest, None] + step * np.linspace(-1, 1, FINE)
-            angles = np.clip(near, *ends).ravel()
+            angles = np.clip(near, low, high).ravel()
             chances = sign * self.chance(self._p01(angles))
             highest = np.array([int(chances.argmax())])
             best = max(best, float(chances[highest[0]]))
@@ -162,14 +192,22 @@ class _Boundary:
         return best
 
     def _p01(self, angles: np.ndarray) -> np.ndarray:
-        return self.most * np.sin(angles) ** 2
+        p01: np.ndarray = self.most * np.sin(angles) ** 2
+        return p01
 
     def chance(self, p01: np.ndarray) -> np.ndarray:
-        """P(inside) for every p01, (values,).
+        """P(inside) for every p01.
 
-        Given c, b is binomial with n - c trials. P(b <= largest) is computed for the first c and
-        carried along the boundary: P(X <= k) of N - 1 trials is that of N trials plus
-        P(hit) P(X = k of N - 1), and P(X <= k + 1) adds P(X = k + 1). All terms are positive.
+        Given c, b is binomial with n - c trials and chance p10 / (1 - p01). P(b <= largest) is
+        computed for the first c and carried along the boundary: P(X <= k) of N - 1 trials is that
+        of N trials plus P(hit) P(X = k of N - 1), and P(X <= k + 1) adds P(X = k + 1). All terms
+        are positive.
+
+        Args:
+            p01: (values,).
+
+        Returns:
+            (values,).
         """
         n, c, k = self.images, self.c, self.largest
         p01 = p01[:, None]
@@ -182,11 +220,12 @@ class _Boundary:
         inside[:, 1:] += np.cumsum(fewer_trials, axis=1)
         more = np.arange(k[0] + 1, k[-1] + 1)
         if len(more):
-            reached = np.searchsorted(k, more)  # the first c whose boundary includes this b
+            reached = np.searchsorted(k, more)  # the first c with a boundary that includes this b
             added = np.cumsum(binomial.pmf(more, n - c[reached], hit), axis=1)
             padded = np.concatenate([np.zeros((len(p01), 1)), added], axis=1)
             inside += padded[:, k - k[0]]
-        return (binomial.pmf(c, n, p01) * np.minimum(1.0, inside)).sum(axis=1)
+        total: np.ndarray = (binomial.pmf(c, n, p01) * np.minimum(1.0, inside)).sum(axis=1)
+        return total
 
 
 def _swapped(table: Table) -> Table:

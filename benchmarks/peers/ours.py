@@ -12,8 +12,9 @@ from contract import Found, Task, peer_command, time_calls
 
 
 def evaluate(task: Task) -> Found:
-    from bench.accuracy.measure import Storage, measure_accuracy
+    from bench.accuracy.measure import measure_accuracy
     from bench.accuracy.protocols import rows_of
+    from bench.accuracy.settings import Scoring, Storage
     from bench.models.model import ModelOptions, open_models
     from vgg_deploy.data.dataset import open_dataset
 
@@ -32,15 +33,8 @@ def evaluate(task: Task) -> Found:
     with TemporaryDirectory() as cells:
         begun = time.perf_counter()
         dataset = open_dataset(task.data, "val")
-        accuracy = measure_accuracy(
-            [model],
-            rows,
-            dataset,
-            Storage(Path(cells), "float32"),
-            task.batch,
-            task.threads,
-            "stop",
-        )
+        scoring = Scoring(Storage(Path(cells), "float32"), task.batch, task.threads, "stop")
+        accuracy = measure_accuracy([model], rows, dataset, scoring)
         seconds = time.perf_counter() - begun
     (scored,) = accuracy.scored
     return Found(len(dataset), seconds, int((scored.ranks == 0).sum()), scored.best.tolist())

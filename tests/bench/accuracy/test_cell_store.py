@@ -19,10 +19,11 @@ import pytest
 import torch
 from PIL import __version__ as pillow_version
 
-from bench.accuracy import cell_store as store
-from bench.accuracy.cell_store import exclusive, open_cell, row_states
-from bench.accuracy.measure import Storage, measure_accuracy, score_cells
+from bench.accuracy.cell_rows import row_states
+from bench.accuracy.cell_store import CellSize, exclusive, open_cell
+from bench.accuracy.measure import measure_accuracy, score_cells
 from bench.accuracy.selection import select_rows
+from bench.accuracy.settings import Scoring, Storage
 from bench.cli import main as vgg_bench
 from bench.models import model as models_module
 from bench.models.model import ModelOptions, open_models
@@ -48,7 +49,8 @@ def measure(
 ):
     models, dataset = open_models(paths, ModelOptions()), open_dataset(data, "val")
     rows = select_rows(models, protocols, sides, flips, ())
-    return measure_accuracy(models, rows, dataset, Storage(folder, dtype), 5, 2, on_error)
+    scoring = Scoring(Storage(folder, dtype), 5, 2, on_error)
+    return measure_accuracy(models, rows, dataset, scoring)
 
 
 def test_cells_are_computed_once_and_only_what_is_new_is_scored(net, photos, tmp_path):
@@ -204,14 +206,14 @@ from pathlib import Path
 from bench.accuracy.accuracy_rows import ClassIndex, score_row
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.protocols import Cell, rows_of
-from bench.accuracy.cell_store import open_cell
+from bench.accuracy.cell_store import CellSize, open_cell
 from vgg_deploy.net.spec import NetSpec, numbered
 def anonymous():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) / 1024
 class Fake:
     name = "a"
     class runtime:
-        spec, runtime, precision = NetSpec("D", numbered(1000)), "torch", "fp32"
+        spec, name, precision = NetSpec("D", numbered(1000)), "torch", "fp32"
 before, peak = anonymous(), 0
 def watch():
     global peak
@@ -219,7 +221,7 @@ def watch():
         peak = max(peak, anonymous()); time.sleep(0.005)
 threading.Thread(target=watch, daemon=True).start()
 identity = {{"runtime": "torch", "precision": "fp32", "side": 256, "views": "dense"}}
-cells = {{Cell(0, 256, "dense", m): open_cell(Path("{tmp_path}"), {{**identity, "mirrored": m}}, 50_000, 1000, "float32", 1) for m in (False, True)}}
+cells = {{Cell(0, 256, "dense", m): open_cell(Path("{tmp_path}"), {{**identity, "mirrored": m}}, CellSize(50_000, 1000, "float32"), 1) for m in (False, True)}}
 rng = np.random.default_rng(0)
 for cell in cells.values():
     for begin in range(0, 50_000, 1000):
@@ -229,7 +231,7 @@ for cell in cells.values():
 labels = rng.integers(0, 1000, 50_000)
 (row,) = (r for r in rows_of((0,), [Fake.runtime.spec], ("dense",), (256,), True) if r.flips)
 scored = score_row(row, [Fake], Measured(cells, np.ones(50_000, bool), [], 0, 0), labels, ClassIndex.of([numbered(1000)], [numbered(1000)]))
-reopened = open_cell(Path("{tmp_path}"), {{**identity, "mirrored": True}}, 50_000, 1000, "float32", 1)
+reopened = open_cell(Path("{tmp_path}"), {{**identity, "mirrored": True}}, CellSize(50_000, 1000, "float32"), 1)
 assert reopened.finished.all()
 print(peak - before, scored.record.top1_error_pct)
 """
@@ -396,18 +398,9 @@ def test_the_fault_of_a_stored_cell_is_found_without_its_manifest(photos, tmp_pa
             manifest.unlink()
     models = open_models([path], ModelOptions())
     rows = select_rows(models, "dense", (80,), False, ())
-    assert (
-        score_cells(
-            models,
-            rows,
-            open_dataset(photos, "val"),
-            Storage(tmp_path / "cells", "float32"),
-            5,
-            1,
-            "stop",
-        )[0].scored
-        == 0
-    )
+    scoring = Scoring(Storage(tmp_path / "cells", "float32"), 5, 1, "stop")
+    measured, _ = score_cells(models, rows, open_dataset(photos, "val"), scoring)
+    assert measured.scored == 0
 
 
 def test_damaged_files_are_set_aside_and_computed_again(stored, capsys):
@@ -586,7 +579,7 @@ def test_identity_holds_what_decides_the_numbers(net, tmp_path, monkeypatch):
 
 def test_checking_50000_rows_of_1000_classes_is_quick(tmp_path):
     """Bounded by processor time, which other programs do not lengthen; about a second was asked for."""
-    cell = open_cell(tmp_path, IDENTITY, 50_000, 1000, "float32", 1)
+    cell = open_cell(tmp_path, IDENTITY, CellSize(50_000, 1000, "float32"), 1)
     started = time.process_time()
     states = row_states(cell.rows, cell.identity)
     spent = time.process_time() - started
@@ -597,11 +590,11 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store.os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(
         InputError, match="No space left on device.*a cell of 1000 images takes 4.01 MB"
     ):
-        open_cell(tmp_path, IDENTITY, 1000, 1000, "float32", 1)
+        open_cell(tmp_path, IDENTITY, CellSize(1000, 1000, "float32"), 1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -651,7 +644,7 @@ def test_times_of_other_threads_are_not_mixed(net, photos, tmp_path):
     rows = select_rows(models, "dense", (48,), False, ())
     first, second = (
         measure_accuracy(
-            models, rows, dataset, Storage(tmp_path / "c", "float32"), 5, threads, "stop"
+            models, rows, dataset, Scoring(Storage(tmp_path / "c", "float32"), 5, threads, "stop")
         )
         for threads in (1, 2)
     )

@@ -11,8 +11,9 @@ from bench.accuracy.faults import (
     SOFTMAX_FIRST,
     posterior_faults,
 )
-from bench.accuracy.measure import Storage, score_cells
+from bench.accuracy.measure import score_cells
 from bench.accuracy.selection import select_rows
+from bench.accuracy.settings import Scoring, Storage
 from bench.cli import main as vgg_bench
 from bench.models.model import ModelOptions, open_models
 from tests.support.faulty_outputs import behind, twice_the_rows
@@ -97,7 +98,8 @@ def planted(tmp_path, change):
 def faults_of(paths, data, cells, protocol):
     models, dataset = open_models(paths, ModelOptions()), open_dataset(data, "val")
     rows = select_rows(models, protocol, None if protocol == "googlenet" else (48,), False, ())
-    measured, _ = score_cells(models, rows, dataset, Storage(cells, "float32"), 3, 1, "stop")
+    scoring = Scoring(Storage(cells, "float32"), 3, 1, "stop")
+    measured, _ = score_cells(models, rows, dataset, scoring)
     return posterior_faults(models, measured, dataset.files), measured
 
 
@@ -141,9 +143,8 @@ def test_a_sound_file_has_no_faults(few, tmp_path, protocol):
             open_dataset(few, "val"),
         )
         rows = select_rows(models, protocol, None if protocol == "googlenet" else (48,), True, ())
-        measured, _ = score_cells(
-            models, rows, dataset, Storage(tmp_path / "cells", dtype), 3, 1, "stop"
-        )
+        scoring = Scoring(Storage(tmp_path / "cells", dtype), 3, 1, "stop")
+        measured, _ = score_cells(models, rows, dataset, scoring)
         assert posterior_faults(models, measured, dataset.files) == []
         assert max(float(cell.consistency.max()) for cell in measured.cells.values()) < 1e-6
 

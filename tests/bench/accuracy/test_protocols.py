@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as tv
 
-from bench.accuracy.measure import Storage, measure_accuracy
+from bench.accuracy.measure import measure_accuracy
 from bench.accuracy.protocols import DENSE, PROTOCOLS, Row, rows_of
 from bench.accuracy.selection import select_rows
+from bench.accuracy.settings import Scoring, Storage
 from bench.models.model import ModelOptions, open_models
 from export.release import ExportOptions, export_onnx
 from tests.support.nets import CLASSES, save_net, thin_net
@@ -144,9 +145,8 @@ def averaged(row: Row, measured) -> np.ndarray:
 def measure(paths, data, tmp_path, protocols, sides, fuse=(), batch=5):
     models, dataset = open_models(paths, ModelOptions()), open_dataset(data, "val")
     rows = select_rows(models, ",".join(protocols), sides, True, fuse)
-    return dataset, measure_accuracy(
-        models, rows, dataset, Storage(tmp_path / "cells", "float32"), batch, 2, "stop"
-    )
+    scoring = Scoring(Storage(tmp_path / "cells", "float32"), batch, 2, "stop")
+    return dataset, measure_accuracy(models, rows, dataset, scoring)
 
 
 @pytest.mark.parametrize("filter", ["bilinear", "bicubic"])

@@ -14,17 +14,19 @@ import torch
 from click.testing import CliRunner
 from scipy import stats
 
-from bench import command
-from bench.accuracy import fill_cells as cells_module
+from bench import conclusion
+from bench.accuracy import score_views
 from bench.accuracy.compare import Comparison
 from bench.accuracy.distance import FLOAT16_STEP, ROUNDING, Distance
 from bench.accuracy.sampling import FIRST, fixed_order, looks
 from bench.cli import main as vgg_bench
 from bench.gate.gate_limits import GateLimits
-from bench.gate.verdict import FIXED, Check, Gate
+from bench.gate.method import FIXED
+from bench.gate.verdict import Check, Gate
 from bench.gate.verdict_files import verdict_on_disk, write_gate
 from bench.report.gate_text import MOST_LINES, lines
-from bench.report.tables import comparison_texts, write_frame
+from bench.report.table_texts import comparison_texts
+from bench.report.tables import write_frame
 from bench.statistics.evidence import Verdict, paired_evidence, verdicts
 from export import release
 from export.onnx.graph import Graph, onnx_graph
@@ -382,14 +384,7 @@ def test_softmax_before_the_average_is_an_error_without_a_gate_too(
 
 def test_a_missing_flip(gate, reference, tmp_path, monkeypatch):
     """Planted in the bench itself: mirror images that are not mirrored."""
-    original = cells_module._fill_whole
-    monkeypatch.setattr(
-        cells_module,
-        "_fill_whole",
-        lambda runtime, images, indices, mirrored, *rest: original(
-            runtime, images, indices, False, *rest
-        ),
-    )
+    monkeypatch.setattr(score_views, "mirror", lambda images: images)
     said, found, _ = gate(faulty_file(reference, tmp_path, None), code=1)
     assert failing(found) == {"flips"} and "the flip is missing" in said
 
@@ -488,7 +483,7 @@ def test_answers_rounded_to_1_say_nothing_about_flips(tmp_path, photos, cell_typ
 
 
 def test_equal_in_some_rows_only_is_said(gate, reference, tmp_path, monkeypatch):
-    judge = command.judge
+    judge = conclusion.judge
 
     def one_row_differs(asked, accuracy, left_out):
         last = accuracy.pairs[-1]
@@ -498,7 +493,7 @@ def test_equal_in_some_rows_only_is_said(gate, reference, tmp_path, monkeypatch)
         )
         return judge(asked, replace(accuracy, pairs=[*accuracy.pairs[:-1], changed]), left_out)
 
-    monkeypatch.setattr(command, "judge", one_row_differs)
+    monkeypatch.setattr(conclusion, "judge", one_row_differs)
     said, found, _ = gate(faulty_file(reference, tmp_path, None), code=1)
     assert "equals D.pt to rounding in 1 of 2 rows, not in the others: on 24 images" in said
     assert failing(found) == {"posterior difference"}
@@ -1033,7 +1028,7 @@ def test_photos_without_labels_are_judged_by_agreement_and_posteriors(
     said, found, _ = gate(
         faulty_file(reference, tmp_path, None), code=0, limits=["--min-agreement", "99"], data=flat
     )
-    assert "No labels: answers of the models are compared" in said and found["images"] == 24
+    assert "No labels: the models' answers are compared" in said and found["images"] == 24
     out = tmp_path / "results"
     accuracy, comparisons = pd.read_csv(out / "accuracy.csv"), pd.read_csv(out / "comparisons.csv")
     assert (
@@ -1085,7 +1080,7 @@ def test_a_drop_needs_labels(gate, reference, flat, tmp_path):
         said = run(
             vgg_bench, reference, sound, "--data", flat, "--out", tmp_path / "r", *limit, code=2
         )
-        assert "these photos have no labels" in said and "--min-agreement" in said
+        assert "these images have no labels" in said and "--min-agreement" in said
     other = save_net(thin_net("D", classes=("a", "b", "c", "d")), tmp_path / "other.pt")
     said = run(
         vgg_bench,
@@ -1154,7 +1149,7 @@ def test_options_of_the_gate(reference, photos, tmp_path, here):
         code=2,
     )
     assert "--no-labels says that there are none; leave one of the two out" in said
-    assert "--no-labels is about the photos of --data" in run(
+    assert "--no-labels is about the images of --data" in run(
         vgg_bench, reference, "--no-labels", code=2
     )
 

@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner
 from scipy import stats
 
-from bench.accuracy.measure import measure_latencies
 from bench.cli import main as vgg_bench
 from bench.report import figures
-from bench.report.tables import latency_texts, shapes_line, unsteady_line
+from bench.report.table_texts import latency_texts, shapes_line, unsteady_line
 from bench.speed.first_calls import ShapeLog, ShapeRow, cold_start_s
 from bench.speed.latency import measure_latency, percentile
+from bench.speed.latency_grid import measure_latencies
 from bench.speed.steady import LEAST_S, judge, time_until_steady
 from bench.statistics.median import dependence, median_interval, window_medians
 from tests.support.nets import save_net, thin_net, thin_spec
@@ -29,7 +29,7 @@ class FakeRuntime:
     """Calls advance a clock by the milliseconds that a function of their number gives."""
 
     spec, artifact, threads = thin_spec(), None, 1
-    runtime, precision, device = "torch", "fp32", "cpu"
+    name, precision, device = "torch", "fp32", "cpu"
 
     def __init__(self, ms_of_call):
         self.ms_of_call, self.calls, self.now = ms_of_call, 0, 100.0
