@@ -172,7 +172,7 @@ def test_a_run_that_is_cut_off_goes_on_where_it_was(many, tmp_path, how):
         process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
         and "Traceback" not in said
     )
-    assert how == signal.SIGKILL or f"what was scored is kept in {tmp_path / 'cells'}" in said
+    assert how == signal.SIGKILL or f"scored images are kept in {tmp_path / 'cells'}" in said
     kept = np.load(partial)["posterior"]
     done = kept.any(axis=1)
     assert 20 <= done.sum() < 400 and not list((tmp_path / "cells").glob("*[0-9a-f].npy"))

@@ -240,7 +240,7 @@ def test_a_killed_process_ends_the_job_and_one_process_goes_on_with_its_cells(he
     assert process.returncode == 1 and not (here / "results").exists()
     assert (
         "Error: stopped by SIGTERM" in said
-        and "what was scored is kept in cells, the same command goes on from there" in said
+        and "scored images are kept in cells; the same command resumes there" in said
     )
     before = np.load(kept)["posterior"]
     done = before.any(axis=1)

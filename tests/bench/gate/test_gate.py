@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -22,11 +22,13 @@ from bench.accuracy.sampling import FIRST, fixed_order, looks
 from bench.cli import main as vgg_bench
 from bench.gate.gate_limits import GateLimits
 from bench.gate.method import FIXED
+from bench.gate.refused import GATE_OPTIONS
 from bench.gate.verdict import Check, Gate
 from bench.gate.verdict_files import verdict_on_disk, write_gate
 from bench.report.gate_text import MOST_LINES, lines
 from bench.report.table_texts import comparison_texts
 from bench.report.tables import write_frame
+from bench.request import GateRequest
 from bench.statistics.evidence import Verdict, paired_evidence, verdicts
 from export import release
 from export.onnx.graph import Graph, onnx_graph
@@ -51,29 +53,29 @@ from vgg_deploy.runtimes import open_runtime
 
 STRICT = ["--max-top1-drop", "0", "--max-top5-drop", "0", "--min-agreement", "100"]
 GATE = ["--max-top1-drop", "0.5", "--max-top5-drop", "0.5", "--min-agreement", "99"]
+QUICK = ["--measure", "accuracy", "--threads", "1"]
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """A net whose answers differ from picture to picture: its own random fc8, centred on what it says of the pictures."""
+    """A net with a random fc8, so that its answers differ from image to image."""
     return save_net(thin_net("D"), tmp_path_factory.mktemp("reference") / "D.pt")
 
 
 @pytest.fixture(scope="module")
 def right(reference, tmp_path_factory):
-    """160 pictures in class folders by the reference's own answers: it makes no mistake at Q = 48 without flips."""
-    root, rng, runtime = (
-        tmp_path_factory.mktemp("right"),
-        np.random.default_rng(5),
-        open_runtime(reference),
-    )
+    """160 images in class folders by the reference's own answers.
+
+    It makes no mistake at Q = 48 without flips.
+    """
+    root, rng = tmp_path_factory.mktemp("right"), np.random.default_rng(5)
+    runtime = open_runtime(reference)
     for kind in CLASSES:
         (root / "val" / kind).mkdir(parents=True)
     for i in range(160):
         image = picture(CLASSES[i % 4], rng)
-        best = runtime(
-            np.ascontiguousarray(rescale(planes(image), 48).numpy()[None])
-        ).posterior.argmax()
+        pixels = np.ascontiguousarray(rescale(planes(image), 48).numpy()[None])
+        best = runtime(pixels).posterior.argmax()
         image.save(root / "val" / CLASSES[best] / f"{i:03d}.png")
     counts = [len(list((root / "val" / kind).iterdir())) for kind in CLASSES]
     assert sum(count > 10 for count in counts) >= 2, counts
@@ -87,26 +89,12 @@ def right(reference, tmp_path_factory):
 def gate(reference, photos, tmp_path):
     def judged(*models, code, more=("--scales", "48"), limits=GATE, data=photos, first=reference):
         out = tmp_path / "results"
-        args = [
-            "--data",
-            data,
-            "--measure",
-            "accuracy",
-            "--threads",
-            "1",
-            "--cells",
-            tmp_path / "cells",
-            "--out",
-            out,
-            *more,
-            *limits,
-        ]
-        said = run(vgg_bench, first, *models, *args, code=code)
-        return (
-            said,
-            json.loads((out / "gate.json").read_text()),
-            ElementTree.parse(out / "gate.xml").getroot(),
+        kept = ["--cells", tmp_path / "cells", "--out", out]
+        said = run(
+            vgg_bench, first, *models, "--data", data, *QUICK, *kept, *more, *limits, code=code
         )
+        document = json.loads((out / "gate.json").read_text())
+        return said, document, ElementTree.parse(out / "gate.xml").getroot()
 
     return judged
 
@@ -114,16 +102,22 @@ def gate(reference, photos, tmp_path):
 def faulty_file(reference, tmp_path, fault, net=None, precision="fp32"):
     """An ONNX file that says that it was made from the reference, written past the export check."""
     net = net or thin_net("D")
-    graph = onnx_graph(
-        net,
-        Artifact(net.spec, "uint8", precision, reference.name, sha256(reference)),
-        PRECISIONS[precision],
-    )
+    artifact = Artifact(net.spec, "uint8", precision, reference.name, sha256(reference))
+    graph = onnx_graph(net, artifact, PRECISIONS[precision])
     if fault:
         fault(graph)
     path = tmp_path / ("half.onnx" if precision == "fp16" else "faulty.onnx")
     write_onnx(path, graph)
     return path
+
+
+def gate_of(*checks):
+    """A gate with these checks."""
+    return Gate("a", GateLimits(), FIXED, list(checks), [], [], 1, 1, [])
+
+
+def flips_check(verdict):
+    return Check("a", "flips", "", verdict, "m")
 
 
 def failing(found):
@@ -154,9 +148,16 @@ def test_a_sound_export_is_equal_to_rounding_and_passes_the_strictest_limits(
     comparisons = pd.read_csv(tmp_path / "results" / "comparisons.csv")
     assert (comparisons.largest_posterior_difference < 1e-5).all() and len(comparisons) == 6
     assert {c["check"] for c in found["checks"] if c["model"] == "faulty.onnx"} >= {
-        "finite posteriors", "softmax after the average", "flips", "made from the reference", "same description", "posterior difference",
-        "top-1 drop", "top-5 drop", "agreement",
-    }  # fmt: skip
+        "finite posteriors",
+        "softmax after the average",
+        "flips",
+        "made from the reference",
+        "same description",
+        "posterior difference",
+        "top-1 drop",
+        "top-5 drop",
+        "agreement",
+    }
     assert xml.get("failures") == xml.get("errors") == xml.get("skipped") == "0"
     assert int(xml.get("tests")) == len(found["checks"])
     shown = comparison_texts([Comparison(**row) for row in comparisons.to_dict("records")]).rows
@@ -199,7 +200,7 @@ def test_classes_and_weights_permuted_together_are_the_same_net(gate, reference,
 
 
 def test_foreign_weights_without_ids_against_their_export_with_ids(gate, photos, tmp_path):
-    """The export was told the class list, the weights know numbers only: the same net all the same."""
+    """The export knows the class list, the weights know numbers only: still the same net."""
     arrays = {
         name.replace(".weight", "_W").replace(".bias", "_b"): tensor.numpy()
         for name, tensor in thin_net("B").state_dict().items()
@@ -256,10 +257,9 @@ def test_other_weights_or_pixels_disagree(gate, reference, tmp_path, fault):
     assert worst["found"] < 99
     assert worst["limit"] == 99
     assert worst["images_total"] == len(worst["images"]) > 0
-    assert (
-        f"FAIL faulty.onnx, agreement (2 of 2 rows, the worst {worst['rows']}): agrees with D.pt on {worst['found']:.2f} % of 24 images"
-        in said
-    )
+    worst_row = f"(2 of 2 rows, the worst {worst['rows']})"
+    agrees = f"agrees with D.pt on {worst['found']:.2f} % of 24 images"
+    assert f"FAIL faulty.onnx, agreement {worst_row}: {agrees}" in said
     assert f"on {worst['images'][0]}" in said
     assert "Gate: fail." in said
     assert "the gate failed" in said
@@ -311,7 +311,7 @@ def test_what_accuracy_cannot_show_the_posteriors_do(gate, reference, tmp_path, 
 
 
 def test_the_limit_of_posteriors_is_the_users(gate, reference, tmp_path):
-    """With a wider one the temperature is allowed; the drop is then judged by the images, which are too few."""
+    """A wider limit allows the temperature; the drop is then judged by too few images."""
     path = faulty_file(reference, tmp_path, temperature)
     wide = ["--max-posterior-difference", "1", "--max-top1-drop", "0.5"]
     _, found, _ = gate(path, code=3, limits=wide)
@@ -362,18 +362,8 @@ def test_softmax_before_the_average_is_an_error_without_a_gate_too(
     """The other model keeps its rows, and the report says why this one has none."""
     path = faulty_file(reference, tmp_path, softmax_before_average)
     out = tmp_path / "r"
-    args = [
-        "--data",
-        photos,
-        "--measure",
-        "accuracy",
-        "--scales",
-        "80",
-        "--cells",
-        tmp_path / "cells",
-        "--out",
-        out,
-    ]
+    args = ["--data", photos, "--measure", "accuracy", "--scales", "80"]
+    args += ["--cells", tmp_path / "cells", "--out", out]
     for _ in range(2):  # the second time from stored cells
         assert "averages after the softmax" in run(vgg_bench, reference, path, *args, code=1)
         assert set(pd.read_csv(out / "accuracy.csv").model) == {"D.pt"}
@@ -413,7 +403,7 @@ def test_weights_of_the_wrong_arch(gate, reference, tmp_path):
 
 
 def test_classes_permuted_in_the_description_only(gate, reference, tmp_path):
-    """The order of classes is each net's own; that the weights do not follow it the posteriors show."""
+    """Each net has its own order of classes. Posteriors show if the weights do not follow it."""
     net = thin_net("D")
     net.spec = replace(net.spec, classes=CLASSES[1:] + CLASSES[:1], names=())
     _, found, _ = gate(faulty_file(reference, tmp_path, None, net), code=1)
@@ -432,7 +422,7 @@ def test_an_overflow(gate, reference, tmp_path):
 
 
 def test_what_was_not_examined_is_not_called_passed(gate, reference, tmp_path):
-    """NaN hides what other faults the posteriors have; without mirrored images nothing is known of flips."""
+    """NaN hides other faults of posteriors; without mirrored images flips are unknown."""
     of_posteriors = {
         "finite posteriors",
         "posteriors sum to 1",
@@ -462,20 +452,7 @@ def test_answers_rounded_to_1_say_nothing_about_flips(tmp_path, photos, cell_typ
     net = thin_net()
     with torch.no_grad():
         net.fc8.weight.mul_(1e4)
-    args = [
-        "--data",
-        photos,
-        "--images",
-        "4",
-        "--scales",
-        "48",
-        "--measure",
-        "accuracy",
-        "--threads",
-        "1",
-        "--max-top1-error",
-        "100",
-    ]
+    args = ["--data", photos, "--images", "4", "--scales", "48", *QUICK, "--max-top1-error", "100"]
     out = ["--cells", tmp_path / "cells", "--cell-type", cell_type, "--out", tmp_path / "r"]
     run(vgg_bench, save_net(net, tmp_path / "sure.pt"), *args, *out, code=code)
     found = json.loads((tmp_path / "r" / "gate.json").read_text())
@@ -522,7 +499,7 @@ def test_a_stale_export(gate, tmp_path):
 
 
 def test_the_best_row_is_never_a_faulty_model_s(gate, reference, right, tmp_path):
-    """The reference has errors with mirror images; a model that says "right" more often is not best if it fails."""
+    """A model that is right more often than the reference is not the best if it fails."""
     gate(
         faulty_file(reference, tmp_path, swapped_channels),
         code=1,
@@ -567,9 +544,9 @@ def test_verdicts_of_agreement_are_those_of_the_binomial_test(
     n, share = found["images"], 1 - limit / 100
     p_fail = [stats.binom.sf(c["images_total"] - 1, n, share) for c in checks]
     p_pass = [stats.binom.cdf(c["images_total"], n, share) for c in checks]
-    wanted = holm_by_hand(p_fail, p_pass)
-    assert [c["verdict"] for c in checks] == wanted
-    gate_verdict = next(v for v in ("fail", "undecided", "pass") if v in wanted or v == "pass")
+    expected = holm_by_hand(p_fail, p_pass)
+    assert [c["verdict"] for c in checks] == expected
+    gate_verdict = next(v for v in ("fail", "undecided", "pass") if v in expected or v == "pass")
     assert found["verdict"] == gate_verdict
     assert result.exit_code == {"fail": 1, "undecided": 3, "pass": 0}[gate_verdict]
     for c in checks:
@@ -580,41 +557,22 @@ def test_verdicts_of_agreement_are_those_of_the_binomial_test(
 
 def judged_freely(reference, model, data, tmp_path, *more):
     """A gate whose exit code the test works out; its result and gate.json."""
-    args = [
-        reference,
-        model,
-        "--data",
-        data,
-        "--measure",
-        "accuracy",
-        "--threads",
-        "1",
-        "--cells",
-        tmp_path / "cells",
-        "--out",
-        tmp_path / "r",
-        *more,
-    ]
+    args = [reference, model, "--data", data, *QUICK, *more]
+    args += ["--cells", tmp_path / "cells", "--out", tmp_path / "r"]
     result = CliRunner().invoke(vgg_bench, [str(a) for a in args])
     assert "Traceback" not in result.output and result.exit_code in (0, 1, 3), result.output
     return result, json.loads((tmp_path / "r" / "gate.json").read_text())
 
 
 def test_drops_count_the_images_that_only_one_model_has_right(reference, right, tmp_path):
-    """Oracle: the tables of best classes, counted by pandas; the exact paired test has oracles of its own."""
+    """Oracle: the tables of best classes, counted by pandas.
+
+    The exact paired test has oracles of its own.
+    """
     half = faulty_file(reference, tmp_path, swapped_channels, precision="fp16")
     for limit in ("1", "30", "90"):
-        result, found = judged_freely(
-            reference,
-            half,
-            right,
-            tmp_path,
-            "--scales",
-            "48",
-            "--no-flips",
-            "--max-top1-drop",
-            limit,
-        )
+        more = ("--scales", "48", "--no-flips", "--max-top1-drop", limit)
+        result, found = judged_freely(reference, half, right, tmp_path, *more)
         (check,), n = of(found, "top-1 drop", "half.onnx"), found["images"]
         differences = pd.read_csv(tmp_path / "r" / "differences.csv")
         lost = differences[differences.label == differences.reference_best]
@@ -649,12 +607,12 @@ def test_undecided_has_an_exit_code_and_the_build_may_say_what_it_means(gate, re
     assert found["verdict"] == "undecided"
     assert found["undecided_counts_as"] is None
     assert "Gate: undecided." in said
-    wanted = max(c["images_to_decide"] for c in found["checks"] if c["images_to_decide"])
+    expected = max(c["images_to_decide"] for c in found["checks"] if c["images_to_decide"])
     # oracle: the least n with 0.995^n <= 5 %, as no image speaks against the file
     least = next(n for n in range(1, 10_000) if 0.995**n <= 0.05)
-    assert wanted == least
-    assert f"about {wanted:,} would decide" in said
-    assert found["images_to_decide"] == wanted
+    assert expected == least
+    assert f"about {expected:,} would decide" in said
+    assert found["images_to_decide"] == expected
     assert f"at least {least} are needed" in said
     undecided = sum(c["verdict"] == "undecided" for c in found["checks"])
     assert int(xml.get("failures")) == undecided > 0 and "Error: the gate is undecided" in said
@@ -703,52 +661,33 @@ def test_an_absolute_limit_judges_every_model_and_one_alone(gate, reference, rig
     assert "Warning: D.pt may be guessing" in said and "in another order" in found["warnings"][0]
 
 
+def rows_of(found):
+    return {c["rows"] for c in found["checks"] if c["rows"]}
+
+
 def test_rows_that_count_are_chosen(gate, reference, tmp_path):
-    half, more = (
-        faulty_file(reference, tmp_path, None, precision="fp16"),
-        ("--scales", "48,80", "--protocols", "dense,centre"),
-    )
-    rows = lambda found: {c["rows"] for c in found["checks"] if c["rows"]}  # noqa: E731
+    half = faulty_file(reference, tmp_path, None, precision="fp16")
+    more = ("--scales", "48,80", "--protocols", "dense,centre")
     _, found, _ = gate(half, code=3, more=(*more, "--gate-rows", "dense 48+80 flips"))
-    assert rows(found) == {"dense, Q 48+80, flips"}
+    assert rows_of(found) == {"dense, Q 48+80, flips"}
     _, found, _ = gate(
         half, code=3, more=(*more, "--gate-rows", "centre", "--gate-rows", "48, flips")
     )
-    assert rows(found) == {"centre, Q 48", "centre, Q 80", "centre, Q 48+80", "dense, Q 48, flips"}
+    assert rows_of(found) == {
+        "centre, Q 48",
+        "centre, Q 80",
+        "centre, Q 48+80",
+        "dense, Q 48, flips",
+    }
     _, found, _ = gate(half, code=3, more=(*more, "--gate-rows", "dense, Q 48+80, no flips"))
-    assert rows(found) == {"dense, Q 48+80, no flips"}  # as the report writes it
-    said = run(
-        vgg_bench,
-        reference,
-        half,
-        "--scales",
-        "48",
-        "--gate-rows",
-        "dense, Q 96, no flips",
-        *GATE,
-        "--out",
-        tmp_path / "o",
-        code=2,
-    )
+    assert rows_of(found) == {"dense, Q 48+80, no flips"}  # as the report writes it
+    args = [reference, half, "--scales", "48", *GATE, "--out", tmp_path / "o", "--gate-rows"]
+    said = run(vgg_bench, *args, "dense, Q 96, no flips", code=2)
     assert "no row is 'dense, Q 96, no flips'; choose" in said
-    said = run(
-        vgg_bench,
-        reference,
-        half,
-        "--scales",
-        "48",
-        "--gate-rows",
-        "dense 96",
-        *GATE,
-        "--out",
-        tmp_path / "o",
-        code=2,
-    )
+    said = run(vgg_bench, *args, "dense 96", code=2)
+    rows = "dense Q 48 no-flips; dense Q 48 flips"
     assert "--gate-rows" in said
-    assert (
-        "no row is 'dense 96'; choose words from one of these rows: dense Q 48 no-flips; dense Q 48 flips"
-        in said
-    )
+    assert f"no row is 'dense 96'; choose words from one of these rows: {rows}" in said
     assert "give a limit" in run(vgg_bench, reference, half, "--gate-rows", "dense", code=2)
 
 
@@ -791,10 +730,8 @@ def test_no_verdict_of_an_earlier_run_survives_an_error(gate, reference, tmp_pat
     assert found["passed"]
     out = tmp_path / "results"
     said = run(vgg_bench, reference, tmp_path / "none.onnx", "--out", out, *GATE, code=2)
-    found, xml = (
-        json.loads((out / "gate.json").read_text()),
-        ElementTree.parse(out / "gate.xml").getroot(),
-    )
+    found = json.loads((out / "gate.json").read_text())
+    xml = ElementTree.parse(out / "gate.xml").getroot()
     assert found["verdict"] == "error"
     assert not found["passed"]
     assert found["message"] in said
@@ -814,9 +751,7 @@ def test_no_verdict_of_an_earlier_run_survives_an_error(gate, reference, tmp_pat
     ],
 )
 def test_a_refused_command_line_withdraws_an_earlier_verdict(tmp_path, refused, words):
-    earlier = Gate(
-        "a", GateLimits(), FIXED, [Check("a", "flips", "", Verdict.PASS, "m")], [], [], 1, 1, []
-    )
+    earlier = gate_of(flips_check(Verdict.PASS))
     write_gate(earlier, None, "run 1", tmp_path)
     for name in ("report.md", "report.html", "notes.md"):
         (tmp_path / name).write_text("Gate: pass")
@@ -836,9 +771,7 @@ def test_a_refused_command_line_withdraws_an_earlier_verdict(tmp_path, refused, 
 
 
 def test_a_refused_command_line_without_a_gate_changes_nothing(tmp_path):
-    earlier = Gate(
-        "a", GateLimits(), FIXED, [Check("a", "flips", "", Verdict.PASS, "m")], [], [], 1, 1, []
-    )
+    earlier = gate_of(flips_check(Verdict.PASS))
     write_gate(earlier, None, "run 1", tmp_path)
     run(vgg_bench, "A.pt", "--scales", "x", "--out", tmp_path, code=2)
     assert json.loads((tmp_path / "gate.json").read_text())["passed"]
@@ -865,9 +798,7 @@ def test_a_run_under_way_is_unfinished(tmp_path):
     ):
         raise KeyboardInterrupt
     assert json.loads((tmp_path / "gate.json").read_text())["message"] == "interrupted"
-    verdict = Gate(
-        "a", GateLimits(), FIXED, [Check("a", "flips", "", Verdict.FAIL, "m")], [], [], 1, 1, []
-    )
+    verdict = gate_of(flips_check(Verdict.FAIL))
     with pytest.raises(InputError), verdict_on_disk(tmp_path, GateLimits(top1_drop=1), "run 3"):
         write_gate(verdict, None, "run 3", tmp_path)
         raise InputError("after the verdict")
@@ -886,17 +817,7 @@ def test_names_in_junit_are_unique_and_clean(tmp_path):
         )
         for rows in ("", "Q 48", "Q 48")
     ]
-    gate = Gate(
-        "a",
-        GateLimits(),
-        FIXED,
-        [*checks, Check("a", "flips", "", Verdict.UNDECIDED, "?")],
-        [],
-        [],
-        1,
-        1,
-        [],
-    )
+    gate = gate_of(*checks, Check("a", "flips", "", Verdict.UNDECIDED, "?"))
     write_gate(gate, None, "run", tmp_path)
     root = ElementTree.parse(tmp_path / "gate.xml").getroot()
     names = Counter((case.get("classname"), case.get("name")) for case in root.iter("testcase"))
@@ -907,8 +828,8 @@ def test_names_in_junit_are_unique_and_clean(tmp_path):
 
 def test_the_headline_promises_no_images_for_a_limit_that_none_decide():
     decidable, never = (
-        Check("a", "agreement", f"Q {wanted}", Verdict.UNDECIDED, "?", images_to_decide=wanted)
-        for wanted in (299, None)
+        Check("a", "agreement", f"Q {expected}", Verdict.UNDECIDED, "?", images_to_decide=expected)
+        for expected in (299, None)
     )
     for checks, end in (
         (
@@ -918,7 +839,7 @@ def test_the_headline_promises_no_images_for_a_limit_that_none_decide():
         ([decidable, never], "about 299 would decide 1 of them, and only another limit the rest."),
         ([never], "no number of images decides them, only another limit does."),
     ):
-        assert lines(Gate("a", GateLimits(), FIXED, checks, [], [], 1, 1, []))[-1].endswith(end)
+        assert lines(gate_of(*checks))[-1].endswith(end)
 
 
 def test_a_wall_of_failures_is_summarised():
@@ -927,7 +848,7 @@ def test_a_wall_of_failures_is_summarised():
         for m in range(40)
         for q in (1, 2, 3)
     ]
-    told = lines(Gate("a", GateLimits(), FIXED, checks, [], [], 1, 1, []))
+    told = lines(gate_of(*checks))
     assert len(told) == MOST_LINES + 3
     assert "(3 of 3 rows, the worst Q 1): 1" in told[0]
     assert "and 20 more" in told[MOST_LINES]
@@ -1018,7 +939,8 @@ def flat(photos, tmp_path):
     (folder / "trip" / "day 1").mkdir(parents=True)
     for i, file in enumerate(sorted((photos / "val").glob("*/*"))):
         shutil.copy(file, folder / f"{i:03d}.jpeg")
-    (folder / "trip" / "day 1").rmdir(), (folder / "trip").rmdir()
+    (folder / "trip" / "day 1").rmdir()
+    (folder / "trip").rmdir()
     return folder
 
 
@@ -1082,43 +1004,22 @@ def test_a_drop_needs_labels(gate, reference, flat, tmp_path):
         )
         assert "these images have no labels" in said and "--min-agreement" in said
     other = save_net(thin_net("D", classes=("a", "b", "c", "d")), tmp_path / "other.pt")
-    said = run(
-        vgg_bench,
-        reference,
-        other,
-        "--data",
-        flat,
-        "--out",
-        tmp_path / "r",
-        "--scales",
-        "48",
-        "--measure",
-        "accuracy",
-        code=2,
-    )
+    args = ["--data", flat, "--out", tmp_path / "r", "--scales", "48", "--measure", "accuracy"]
+    said = run(vgg_bench, reference, other, *args, code=2)
     assert "without labels all models must have the same classes" in said
 
 
 def test_paper_tables_step_back_without_labels(reference, flat, tmp_path):
-    run(
-        vgg_bench,
-        reference,
-        "--data",
-        flat,
-        "--out",
-        tmp_path / "r",
-        "--paper-tables",
-        "--measure",
-        "accuracy",
-        "--threads",
-        "1",
-        "--cells",
-        tmp_path / "c",
-    )
+    kept = ["--cells", tmp_path / "c", "--out", tmp_path / "r"]
+    run(vgg_bench, reference, "--data", flat, "--paper-tables", *QUICK, *kept)
     assert not (tmp_path / "r" / "paper_tables.csv").exists()
 
 
 # --- Options ---
+
+
+def test_every_option_of_the_gate_withdraws_an_earlier_verdict():
+    assert {field.name for field in fields(GateRequest)} == set(GATE_OPTIONS)
 
 
 def test_options_of_the_gate(reference, photos, tmp_path, here):
@@ -1136,18 +1037,8 @@ def test_options_of_the_gate(reference, photos, tmp_path, here):
     assert "neither a number of images nor auto" in run(
         vgg_bench, reference, "--images", "few", code=2
     )
-    said = run(
-        vgg_bench,
-        reference,
-        "--data",
-        tmp_path,
-        "--no-labels",
-        "--max-top1-error",
-        "5",
-        "--out",
-        tmp_path,
-        code=2,
-    )
+    args = ["--data", tmp_path, "--no-labels", "--max-top1-error", "5", "--out", tmp_path]
+    said = run(vgg_bench, reference, *args, code=2)
     assert "--no-labels says that there are none; leave one of the two out" in said
     assert "--no-labels is about the images of --data" in run(
         vgg_bench, reference, "--no-labels", code=2
