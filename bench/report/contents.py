@@ -15,7 +15,7 @@ from bench.models.model import Model
 from bench.report import figures
 from bench.report.drawing import Drawing
 from bench.report.gate_text import fault_texts, gate_texts, headline
-from bench.report.maps import photos
+from bench.report.maps import image_maps
 from bench.report.page import Card, Chapter, Judgement, Page, write_page
 from bench.report.sections import Section, accuracy_title
 from bench.report.table_texts import (
@@ -238,8 +238,8 @@ def _maps_chapter(
         "score map, laid over the image where the window that it sees has its centre. First the "
         "most confident mistakes, with the map of the true class below, then right answers."
     )
-    seen = photos(models, scored, dataset, accuracy.positions, accuracy.classes)
-    return Chapter("maps", "Score maps", note, photos=seen)
+    seen = image_maps(models, scored, dataset, accuracy.positions, accuracy.classes)
+    return Chapter("maps", "Score maps", note, images=seen)
 
 
 def _speed_chapters(findings: Findings) -> list[Chapter]:

@@ -28,7 +28,7 @@ RankedClass = tuple[str, float, bool]  # name, posterior, whether it is the true
 
 
 @dataclass(frozen=True)
-class Photo:
+class ImageMaps:
     """One image of the report.
 
     Attributes:
@@ -76,13 +76,13 @@ def choose(scored: Scored) -> np.ndarray:
     return np.concatenate([wrong[:MISTAKES], right])
 
 
-def photos(
+def image_maps(
     models: list[Model],
     scored: Scored,
     dataset: Dataset,
     positions: np.ndarray,
     classes: ClassIndex,
-) -> list[Photo]:
+) -> list[ImageMaps]:
     """Evaluate a few images once more by the row's first net, and keep the maps.
 
     Args:
@@ -93,18 +93,19 @@ def photos(
         classes: Of all nets.
     """
     return [
-        _photo(models, scored, int(i), dataset, int(positions[i]), classes) for i in choose(scored)
+        _maps_of(models, scored, int(i), dataset, int(positions[i]), classes)
+        for i in choose(scored)
     ]
 
 
-def _photo(
+def _maps_of(
     models: list[Model],
     scored: Scored,
     index: int,
     dataset: Dataset,
     position: int,
     classes: ClassIndex,
-) -> Photo:
+) -> ImageMaps:
     """Evaluate an image, which is one of the row's and one of the data set's."""
     member = scored.row.members[0]
     model, of_model = models[member.model], classes.of_model[member.model]
@@ -119,7 +120,7 @@ def _photo(
     shown = [best] if label == best else [best, label]
     titles = [f"{escape(names[c])}, Q {one.side}" for c in shown for one in passes]
     figure = _figure(passes, shown, titles, source, model.runtime.spec.crop)
-    return Photo(
+    return ImageMaps(
         file=dataset.files[position],
         label=names[label],
         best=names[best],

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from bench.report.drawing import Drawing
-from bench.report.maps import Photo
+from bench.report.maps import ImageMaps
 from bench.report.sections import Section
 from bench.report.tables import Texts
 from vgg_deploy.files import write_text
@@ -42,7 +42,7 @@ class Chapter:
         title: The heading.
         note: Stands below the heading.
         figures: Plots.
-        photos: Images with their score maps.
+        images: Images with their score maps.
         tables: Tables.
         facts: Names and values.
     """
@@ -51,7 +51,7 @@ class Chapter:
     title: str
     note: str = ""
     figures: list[Drawing] = field(default_factory=list)
-    photos: list[Photo] = field(default_factory=list)
+    images: list[ImageMaps] = field(default_factory=list)
     tables: list[Section] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
 
@@ -114,7 +114,7 @@ def _figures_json(chapters: list[Chapter]) -> str:
     """All plots by their ids, as JSON that may stand in a script element."""
     figures = {}
     for chapter in chapters:
-        for drawing in (*chapter.figures, *(photo.drawing for photo in chapter.photos)):
+        for drawing in (*chapter.figures, *(image.drawing for image in chapter.images)):
             figures[drawing.id] = json.loads(drawing.figure.to_json())
     # only this character could end the script element early
     return json.dumps(figures).replace("<", "\\u003c")
