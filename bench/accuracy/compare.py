@@ -111,7 +111,7 @@ def _paired_errors(reference: Scored, other: Scored, k: int) -> _PairedErrors:
 
 
 def one_right(reference: Scored, other: Scored, k: int) -> tuple[int, int]:
-    """Count images whose true class only one of two rows has among its best k.
+    """Count the images that only one of two rows has right: the true class is among its best k.
 
     Args:
         reference: A row with labels.
@@ -205,7 +205,7 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
         only_second: Images that only the second model has right (c).
 
     Example:
-        >>> mcnemar_p(0, 3)
+        >>> round(mcnemar_p(0, 3), 6)
         0.25
 
     Source:

@@ -116,7 +116,7 @@ class _Figures(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """What a line of a table says without measured errors."""
+    """The part of a table's line that does not depend on a measurement."""
 
     label: str  # the net, or nets
     nets: str  # arch@S, separated by spaces

@@ -98,7 +98,7 @@ def upper_bound(count: int, trials: int, alpha: float) -> float:
 
     Example:
         >>> round(upper_bound(0, 40, 0.05), 6), round(1 - 0.05 ** (1 / 40), 6)
-        (0.07216, 0.07216)
+        (0.072158, 0.072158)
 
     Source:
         Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of

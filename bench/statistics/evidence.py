@@ -177,7 +177,7 @@ def check_counts(only_reference: int, only_model: int, images: int, limit: float
     if min(only_reference, only_model) < 0 or not possible:
         raise ValueError(f"{only_reference} and {only_model} of {images} images is impossible")
     if not -1 < limit <= 1:
-        raise ValueError(f"the limit must lie in (-1, 1], as a fraction; found {limit}")
+        raise ValueError(f"the limit must be in (-1, 1], as a fraction; found {limit}")
 
 
 def _images(loss: float, variance: float, images: int, limit: float) -> int | None:

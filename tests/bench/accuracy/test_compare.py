@@ -14,12 +14,11 @@ def test_mcnemar_is_the_share_of_coin_throws_at_least_as_uneven():
     for n in range(1, 11):
         throws = [sum(outcome) for outcome in product((0, 1), repeat=n)]
         for b in range(n + 1):
-            wanted = np.mean([abs(heads - n / 2) >= abs(b - n / 2) for heads in throws])
-            assert mcnemar_p(b, n - b) == pytest.approx(wanted), (b, n)
+            expected = np.mean([abs(heads - n / 2) >= abs(b - n / 2) for heads in throws])
+            assert mcnemar_p(b, n - b) == pytest.approx(expected), (b, n)
     assert mcnemar_p(0, 0) == 1
-    assert mcnemar_p(4000, 4400) == pytest.approx(
-        1.3e-5, rel=0.1
-    )  # large counts neither overflow nor vanish
+    # large counts neither overflow nor vanish
+    assert mcnemar_p(4000, 4400) == pytest.approx(1.3e-5, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -27,21 +26,16 @@ def test_mcnemar_is_the_share_of_coin_throws_at_least_as_uneven():
 )
 def test_the_interval_covers_the_true_difference_19_times_of_20(only_first, only_second, images):
     """Oracle: the chance of every table that can occur, summed where its interval is right."""
+    chances = [only_first, only_second, 1 - only_first - only_second]
     covered = occurs = 0.0
     for b, c in product(range(13), range(8)):
-        chance = float(
-            stats.multinomial.pmf(
-                [b, c, images - b - c],
-                images,
-                [only_first, only_second, 1 - only_first - only_second],
-            )
-        )
+        chance = float(stats.multinomial.pmf([b, c, images - b - c], images, chances))
         if chance > 1e-6:
             low, high = paired_interval_pct(b, c, images)
             occurs += chance
             covered += chance * (low <= 100 * (only_first - only_second) <= high)
     assert occurs > 0.999
-    assert 0.95 <= covered / occurs
+    assert covered / occurs >= 0.95
 
 
 def test_the_interval_is_no_wider_than_it_must_be():
@@ -52,8 +46,11 @@ def test_the_interval_is_no_wider_than_it_must_be():
 
 
 def test_no_difference_seen_is_not_no_difference():
-    """Oracle: a difference d stays unseen on 100 images with probability (1 - d)^100. A 95 % bound is at least where
-    that is 2.5 %; it lies a little farther out, because a net that also wins images could look the same."""
+    """Oracle: a difference d stays unseen on 100 images with probability (1 - d)^100.
+
+    A 95 % bound is at least where that is 2.5 %. It lies a little farther out, because a net that
+    also wins images could look the same.
+    """
     low, high = paired_interval_pct(0, 0, 100)
     exact = 100 * (1 - 0.025**0.01)
     assert low == -high and exact <= high < exact + 0.1

@@ -14,38 +14,30 @@ from tests.support.run import run
 
 
 def test_the_numbers_keep_the_orderings_that_the_paper_finds():
-    """Deeper is better up to 19 layers, jitter beats fixed S, several scales beat one, both methods together beat each."""
-    n = paper_numbers()
-    single, multi = (n[n.table == t].set_index("nets").top1 for t in (3, 4))
-    assert (
-        single["A@256"] > single["B@256"] > single["C@256"] > single["D@256"]
-        and len(single) == 12
-        and len(multi) == 10
-    )
+    """Deeper is better up to 19 layers, jitter is better than fixed S, and several scales than one.
+
+    Both methods together are better than each.
+    """
+    numbers = paper_numbers()
+    single, multi = (numbers[numbers.table == t].set_index("nets").top1 for t in (3, 4))
+    assert single["A@256"] > single["B@256"] > single["C@256"] > single["D@256"]
+    assert len(single) == 12 and len(multi) == 10
     for net in multi.index:
         assert multi[net] < single[net]
         assert single[net.split("@")[0] + "@256"] >= single[net]
     for arch in "DE":
-        methods = n[(n.table == 5) & (n.nets == f"{arch}@256-512")].set_index("protocol").top1
-        assert (
-            methods["multicrop+dense"]
-            < methods["multicrop"]
-            < methods["dense"]
-            == multi[f"{arch}@256-512"]
-        )
-    assert (n.top5.dropna() < 20).all() and (n.table.value_counts().sort_index().tolist()) == [
-        12,
-        10,
-        6,
-        4,
-        15,
-    ]
+        of_net = numbers[(numbers.table == 5) & (numbers.nets == f"{arch}@256-512")]
+        methods = of_net.set_index("protocol").top1
+        assert methods["multicrop+dense"] < methods["multicrop"] < methods["dense"]
+        assert methods["dense"] == multi[f"{arch}@256-512"]
+    assert (numbers.top5.dropna() < 20).all()
+    assert numbers.table.value_counts().sort_index().tolist() == [12, 10, 6, 4, 15]
 
 
-def nets(tmp_path, *wanted):
-    """Checkpoints arch@S of thin nets with the crop 224."""
+def nets(tmp_path, *trained):
+    """Checkpoints of thin nets with the crop 224, each trained as (arch, lowest S, highest S)."""
     paths = []
-    for i, (arch, low, high) in enumerate(wanted):
+    for i, (arch, low, high) in enumerate(trained):
         net = thin_net(arch, seed=i, crop=224, width=1 / 64)
         net.spec = replace(net.spec, train_side=(low, high))
         paths.append(save_net(net, tmp_path / f"{arch}-{low}-{high}.pt"))
@@ -66,105 +58,75 @@ def test_nets_fill_their_rows_and_the_submission(tmp_path):
     rows = paper_rows(models)
     printed = paper_numbers().query("nets != ''")
     known = {
-        (t, " ".join(sorted(n.split())), p, s)
-        for t, n, p, s in printed[["table", "nets", "protocol", "scales"]].itertuples(index=False)
+        (line.table, " ".join(sorted(line.nets.split())), line.protocol, line.scales)
+        for line in printed.itertuples()
     }
     found = {
         (table, nets_of(row, models), row.protocol, row.scales.split()[0]) for table, row in rows
     }
     missing = known - found
-    assert {(table, net.split("@")[0]) for table, net, _, _ in missing} == {
-        (3, "A"),
-        (3, "A-LRN"),
-        (3, "B"),
-        (4, "B"),
-        (3, "C"),
-        (4, "C"),
-    }
+    missing_nets = {(table, nets.split("@")[0]) for table, nets, _, _ in missing}
+    assert missing_nets == {(3, "A"), (3, "A-LRN"), (3, "B"), (4, "B"), (3, "C"), (4, "C")}
     assert all(nets in ("C@256-512", "A@256", "A-LRN@256", "B@256") for _, nets, _, _ in missing)
     assert all(row.flips for _, row in rows)
 
 
 def test_tables_of_two_jittered_nets(tmp_path, photos):
-    """End to end: the command's tables hold the paper's numbers, and what accuracy.csv measured for the same rows."""
+    """End to end: the tables hold the paper's numbers, and the errors of accuracy.csv."""
     (tmp_path / "w").mkdir()
     d, e = nets(tmp_path, ("D", 256, 512), ("E", 256, 512))
     out = tmp_path / "results"
-    said = run(
-        vgg_bench,
-        d,
-        e,
-        "--paper-tables",
-        "--data",
-        photos,
-        "--images",
-        "2",
-        "--measure",
-        "accuracy",
-        "--cells",
-        tmp_path / "c",
-        "--out",
-        out,
-    )
-    assert (
-        "Table 7: comparison with the state of the art" in said
-        and "50,000 validation images of ILSVRC-2012" in said
-    )
+    args = ["--paper-tables", "--data", photos, "--images", "2", "--measure", "accuracy"]
+    output = run(vgg_bench, d, e, *args, "--cells", tmp_path / "c", "--out", out)
+    assert "Table 7: comparison with the state of the art" in output
+    assert "50,000 validation images of ILSVRC-2012" in output
     tables, accuracy = pd.read_csv(out / "paper_tables.csv"), pd.read_csv(out / "accuracy.csv")
     measured = tables[tables.top1_measured.notna()]
-    assert (
-        measured.table.value_counts().sort_index().tolist() == [2, 2, 6, 3, 3]
-        and measured.top1_paper.notna().sum() == 15
-    )
-    assert (
-        measured.top1_difference - (measured.top1_measured - measured.top1_paper)
-    ).abs().max() < 1e-9 or measured.top1_paper.isna().any()
+    assert measured.table.value_counts().sort_index().tolist() == [2, 2, 6, 3, 3]
+    assert measured.top1_paper.notna().sum() == 15
+    difference = measured.top1_measured - measured.top1_paper
+    assert (measured.top1_difference - difference).abs().max() < 1e-9
+    protocols = {
+        "dense": "dense",
+        "multi-crop": "multicrop",
+        "multi-crop & dense": "multicrop+dense",
+    }
     for line in measured.itertuples():
-        protocol = {
-            "dense": "dense",
-            "multi-crop": "multicrop",
-            "multi-crop & dense": "multicrop+dense",
-        }[line.method]
         same = accuracy[
             (accuracy.model == line.model)
-            & (accuracy.protocol == protocol)
+            & (accuracy.protocol == protocols[line.method])
             & accuracy.scales.str.endswith(f" {line.Q}")
         ]
         assert same.top1_error_pct.tolist() == [line.top1_measured]
     assert measured[measured.table == 6].model.unique().tolist() == [f"{d.name} + {e.name}"]
-    assert set(measured[(measured.table == 3)].Q) == {"384"} and set(
-        measured[measured.table == 4].Q
-    ) == {"256+384+512"}
+    assert set(measured[measured.table == 3].Q) == {"384"}
+    assert set(measured[measured.table == 4].Q) == {"256+384+512"}
     assert tables[tables.net.str.startswith("GoogLeNet")].top5_paper.tolist() == [7.9, 6.7]
     report = (out / "paper_tables.md").read_text()
     assert "| E | [256;512] | 256+384+512 | multi-crop & dense |" in report.replace("**", "")
     assert np.isfinite(measured[["top1_low", "top1_high"]]).all(axis=None)
 
 
-def test_nets_that_the_paper_has_not_get_rows_of_their_own(tmp_path):
+def test_nets_that_are_not_in_the_paper_get_rows_of_their_own(tmp_path):
     (path,) = nets(tmp_path, ("B", 240, 320))
     models = open_models([path], ModelOptions())
     tables = fill_tables(models, {})
-    assert (
-        tables[3].iloc[-1][["net", "S", "method"]].tolist() == ["B", "[240;320]", "dense"]
-        and len(tables[3]) == 13
-    )
+    assert tables[3].iloc[-1][["net", "S", "method"]].tolist() == ["B", "[240;320]", "dense"]
+    assert len(tables[3]) == 13
     assert len(tables[5]) == 6 + 3 and len(tables[6]) == 4
 
 
 def test_options_that_the_tables_fix(tmp_path):
     for option in (["--scales", "256"], ["--protocols", "dense"], ["--fuse", "all"]):
-        assert "leave --scales, --protocols and --fuse out" in run(
-            vgg_bench, "x.pt", "--paper-tables", *option, code=2
-        )
+        output = run(vgg_bench, "x.pt", "--paper-tables", *option, code=2)
+        assert "leave --scales, --protocols and --fuse out" in output
 
 
 @pytest.mark.parametrize(
     ("fuse", "message"),
     [("A.pt", "at least two"), ("A.pt,B.pt", "no model 'B.pt'"), ("all", "at least two")],
 )
-def test_fusions_that_cannot_be(tmp_path, photos, fuse, message):
+def test_impossible_fusions_are_refused(tmp_path, photos, fuse, message):
     path = save_net(thin_net("A"), tmp_path / "A.pt")
-    assert message in run(
-        vgg_bench, path, "--scales", "64", "--data", photos, "--fuse", fuse, code=2
-    )
+    args = ["--scales", "64", "--data", photos, "--fuse", fuse]
+    assert message in run(vgg_bench, path, *args, code=2)

@@ -1,4 +1,4 @@
-"""Every protocol against a naive evaluation, one picture at a time, and the geometry in closed form."""
+"""Every protocol against a naive evaluation, view by view, and the geometry in closed form."""
 
 from dataclasses import replace
 
@@ -20,34 +20,33 @@ from vgg_deploy.images.crops import VIEW_SETS, centre, corners_and_centre, offse
 from vgg_deploy.net.spec import NetSpec
 
 CROP = 32
-SIZES = [
-    (40, 71),
-    (90, 47),
-    (64, 64),
-    (33, 150),
-    (20, 28),
-    (200, 31),
-    (48, 48),
-    (57, 58),
-]  # height, width
+# height, width
+SIZES = [(40, 71), (90, 47), (64, 64), (33, 150), (20, 28), (200, 31), (48, 48), (57, 58)]
 
 
 @pytest.fixture(scope="module")
 def odd_photos(tmp_path_factory):
-    """Two noisy pictures a class: portrait, landscape, square, extreme, smaller than Q and than the crop, one grey."""
+    """Two noisy images per class: portrait, landscape, square, extreme, small, one grey.
+
+    Small is smaller than Q and than the crop.
+    """
     root, rng = tmp_path_factory.mktemp("odd"), np.random.default_rng(3)
     for i, (height, width) in enumerate(SIZES):
         folder = root / "val" / CLASSES[i % 4]
         folder.mkdir(parents=True, exist_ok=True)
-        image = Image.fromarray(
-            rng.integers(0, 256, (height // 5 + 1, width // 5 + 1, 3), np.uint8)
-        ).resize((width, height))
-        (image.convert("L") if i == 3 else image).save(folder / f"{i}.{'jpeg' if i % 2 else 'png'}")
+        noise = rng.integers(0, 256, (height // 5 + 1, width // 5 + 1, 3), np.uint8)
+        image = Image.fromarray(noise).resize((width, height))
+        if i == 3:
+            image = image.convert("L")
+        image.save(folder / f"{i}.{'jpeg' if i % 2 else 'png'}")
     return root
 
 
 class Naive:
-    """The protocols of section 3 step by step: Pillow, explicit crops, explicit softmax, the net in float64."""
+    """The protocols of section 3 step by step.
+
+    Pillow, explicit crops, explicit softmax, the net in float64.
+    """
 
     def __init__(self, net):
         self.net, self.filter = net.double(), net.spec.preprocessing.filter
@@ -62,15 +61,13 @@ class Naive:
 
     @property
     def resampling(self):
-        return {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[
-            self.filter
-        ]
+        return Image.Resampling[self.filter.upper()]
 
-    def logits(self, picture, mirrored):
-        """score map (classes, h, w)"""
+    def logits(self, view, mirrored):
+        """Score map, (classes, h, w)."""
         if mirrored:
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        pixels = np.asarray(picture).astype(float) - self.mean
+            view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        pixels = np.asarray(view).astype(float) - self.mean
         with torch.inference_mode():
             return self.net(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None])[0].numpy()
 
@@ -79,18 +76,22 @@ class Naive:
         return np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
 
     def views(self, path, side, view_set, mirrored):
-        """posterior of one view set at one Q"""
+        """Posterior of one view set at one Q."""
         image = self.resized(path, side)
-        if view_set.startswith("dense"):
-            m = self.logits(image, mirrored)
-            if view_set == "dense":
-                return self.softmax(
-                    np.array([sum(m[c].ravel()) / m[c].size for c in range(len(m))])
-                )
-            places = [
-                self.softmax(m[:, y, x]) for y in range(m.shape[1]) for x in range(m.shape[2])
-            ]
-            return sum(places) / len(places)
+        if view_set == "dense":
+            score_map = self.logits(image, mirrored)
+            return self.softmax(np.array([sum(s.ravel()) / s.size for s in score_map]))
+        if view_set == "dense-softmax-first":
+            score_map = self.logits(image, mirrored)
+            positions = score_map.reshape(len(score_map), -1).T
+            return sum(self.softmax(scores) for scores in positions) / len(positions)
+        crops = self.crops(image, side, view_set)
+        posteriors = [self.softmax(self.logits(crop, mirrored).ravel()) for crop in crops]
+        self.passes |= {(path, side, mirrored, crop.tobytes()) for crop in crops}
+        return sum(posteriors) / len(posteriors)
+
+    def crops(self, image, side, view_set):
+        """The views of an image that is rescaled to Q."""
         w, h = image.size
         crops = []
         if view_set == "multicrop":
@@ -103,43 +104,32 @@ class Naive:
         elif view_set == "ten":
             crops = list(tv.five_crop(image, CROP))
         elif view_set == "googlenet":
-            for x, y in {0: [(0, 0)] * 3}.get(max(w, h) - side) or [
-                (0, 0),
-                self.middle(w, h, side),
-                (w - side, h - side),
-            ]:
+            for x, y in [(0, 0), self.middle(w, h, side), (w - side, h - side)]:
                 square = image.crop((x, y, x + side, y + side))
                 crops += [*tv.five_crop(square, CROP), square.resize((CROP, CROP), self.resampling)]
-        posteriors = [self.softmax(self.logits(crop, mirrored).ravel()) for crop in crops]
-        self.passes |= {(path, side, mirrored, crop.tobytes()) for crop in crops}
-        return sum(posteriors) / len(posteriors)
+        return crops
 
     @staticmethod
     def middle(w, h, side):
         return (round((w - side) / 2), 0) if w > h else (0, round((h - side) / 2))
 
     def protocol(self, path, name, sides, flips):
-        parts = {
-            "multicrop+dense": ["multicrop", "dense"],
-            "multicrop+dense-softmax-first": ["multicrop", "dense-softmax-first"],
-        }.get(name, [name])
+        """Posterior of a protocol: the mean over view sets of the means over scales."""
         means = []
-        for part in parts:
+        for part in name.split("+"):
             per_scale = []
             for side in sides:
-                both = [
-                    self.views(path, side, part, mirrored)
-                    for mirrored in ((False, True) if flips else (False,))
-                ]
+                turns = (False, True) if flips else (False,)
+                both = [self.views(path, side, part, mirrored) for mirrored in turns]
                 per_scale.append(sum(both) / len(both))
             means.append(sum(per_scale) / len(per_scale))
         return sum(means) / len(means)
 
 
 def averaged(row: Row, measured) -> np.ndarray:
-    return sum(
-        weight * measured.cells[cell].posteriors.astype(float) for cell, weight in row.cells()
-    )
+    """(images, classes) posteriors of a row, from its cells and their weights."""
+    cells = measured.cells
+    return sum(weight * cells[cell].posteriors.astype(float) for cell, weight in row.cells())
 
 
 def measure(paths, data, tmp_path, protocols, sides, fuse=(), batch=5):
@@ -159,39 +149,30 @@ def test_every_protocol_equals_the_naive_evaluation(odd_photos, tmp_path, filter
     for scored in accuracy.scored:
         row, found = scored.row, averaged(scored.row, accuracy.measured)
         for i in range(len(dataset)):
-            wanted = naive.protocol(dataset.path(i), row.protocol, row.members[0].sides, row.flips)
-            np.testing.assert_allclose(
-                found[i], wanted, atol=1e-5, err_msg=f"{row} {dataset.files[i]}"
-            )
-            if np.diff(np.sort(wanted)[-2:]) > 1e-4:
-                assert scored.best[i] == wanted.argmax() and (scored.ranks[i] == 0) == (
-                    wanted.argmax() == dataset.labels[i]
-                )
+            sides = row.members[0].sides
+            expected = naive.protocol(dataset.path(i), row.protocol, sides, row.flips)
+            where = f"{row} {dataset.files[i]}"
+            np.testing.assert_allclose(found[i], expected, atol=1e-5, err_msg=where)
+            if np.diff(np.sort(expected)[-2:]) > 1e-4:
+                best = expected.argmax()
+                assert scored.best[i] == best
+                assert (scored.ranks[i] == 0) == (best == dataset.labels[i])
         seen.add((row.protocol, row.members[0].sides, row.flips))
     assert len(seen) == len(accuracy.scored) == 5 * 6 + 3 + 3 + 1
 
 
-def test_an_onnx_file_too(odd_photos, tmp_path):
-    exported = export_onnx(
-        save_net(thin_net("D"), tmp_path / "D.pt"),
-        tmp_path,
-        ExportOptions(("fp32",)),
-        None,
-        1,
-        lambda text: None,
-    )[0]
-    dataset, accuracy = measure(
-        [exported.path], odd_photos, tmp_path, ("dense", "multicrop"), (45,)
-    )
+def test_an_onnx_file_equals_the_naive_evaluation(odd_photos, tmp_path):
+    net = save_net(thin_net("D"), tmp_path / "D.pt")
+    exported, *_ = export_onnx(net, tmp_path, ExportOptions(("fp32",)), None, 1, lambda text: None)
+    protocols = ("dense", "multicrop")
+    dataset, accuracy = measure([exported.path], odd_photos, tmp_path, protocols, (45,))
     naive = Naive(thin_net("D"))
     for scored in accuracy.scored:
         found = averaged(scored.row, accuracy.measured)
         for i in range(len(dataset)):
-            np.testing.assert_allclose(
-                found[i],
-                naive.protocol(dataset.path(i), scored.row.protocol, (45,), scored.row.flips),
-                atol=1e-5,
-            )
+            row = scored.row
+            expected = naive.protocol(dataset.path(i), row.protocol, (45,), row.flips)
+            np.testing.assert_allclose(found[i], expected, atol=1e-5)
 
 
 def test_nets_with_other_class_orders_are_fused_by_class(odd_photos, tmp_path):
@@ -203,32 +184,25 @@ def test_nets_with_other_class_orders_are_fused_by_class(odd_photos, tmp_path):
     ones = Naive(first), Naive(second)
     for i in range(len(dataset)):
         a, b = (one.protocol(dataset.path(i), "dense", (40,), True) for one in ones)
-        wanted = (a + b[::-1]) / 2
-        assert fused.best[i] == wanted.argmax() and fused.confidence[i] == pytest.approx(
-            wanted.max(), abs=1e-5
-        )
-        assert fused.ranks[i] == (wanted > wanted[dataset.labels[i]]).sum()
+        expected = (a + b[::-1]) / 2
+        assert fused.best[i] == expected.argmax()
+        assert fused.confidence[i] == pytest.approx(expected.max(), abs=1e-5)
+        assert fused.ranks[i] == (expected > expected[dataset.labels[i]]).sum()
     (second_alone,) = [s for s in accuracy.scored if s.record.model == "B.pt" and s.row.flips]
     for i in range(len(dataset)):
-        assert (
-            second_alone.best[i]
-            == 3 - ones[1].protocol(dataset.path(i), "dense", (40,), True).argmax()
-        )
+        posterior = ones[1].protocol(dataset.path(i), "dense", (40,), True)
+        assert second_alone.best[i] == 3 - posterior.argmax()
 
 
 def test_crops_that_sets_share_are_scored_once(odd_photos, tmp_path):
-    """Oracle: the naive evaluation's distinct pictures; noise makes different crops different pictures."""
+    """Oracle: the naive evaluation's distinct crops; noise makes different crops differ."""
     net = thin_net("A")
-    dataset, accuracy = measure(
-        [save_net(net, tmp_path / "A.pt")],
-        odd_photos,
-        tmp_path,
-        ("centre", "ten", "multicrop"),
-        (45,),
-    )
+    protocols = ("centre", "ten", "multicrop")
+    path = save_net(net, tmp_path / "A.pt")
+    dataset, accuracy = measure([path], odd_photos, tmp_path, protocols, (45,))
     naive = Naive(net)
     for i in range(len(dataset)):
-        for view_set in ("centre", "ten", "multicrop"):
+        for view_set in protocols:
             for mirrored in (False, True):
                 if not (view_set == "centre" and mirrored):
                     naive.views(dataset.path(i), 45, view_set, mirrored)
@@ -263,14 +237,14 @@ def test_crops_are_torchvisions():
     rng = np.random.default_rng(1)
     for _ in range(50):
         height, width = (int(v) for v in rng.integers(40, 120, 2))
-        places = torch.arange(height * width).view(1, height, width)
-        five = [int(crop[0, 0, 0]) for crop in tv.five_crop(places, 32)]
-        assert sorted(
-            v.top * width + v.left for v in corners_and_centre(height, width, 32)
-        ) == sorted(five)
-        assert centre(height, width, 32)[0].top * width + centre(height, width, 32)[0].left == int(
-            tv.center_crop(places, 32)[0, 0, 0]
-        )
+        # each pixel holds its own index
+        indices = torch.arange(height * width).view(1, height, width)
+        expected = [int(crop[0, 0, 0]) for crop in tv.five_crop(indices, 32)]
+        found = [crop.top * width + crop.left for crop in corners_and_centre(height, width, 32)]
+        assert sorted(found) == sorted(expected)
+        (middle,) = centre(height, width, 32)
+        first_pixel = int(tv.center_crop(indices, 32)[0, 0, 0])
+        assert middle.top * width + middle.left == first_pixel
 
 
 @pytest.mark.parametrize(
@@ -292,34 +266,24 @@ def test_q_follows_s_as_in_section_4(train_side, single, multi):
         if r.flips or r.protocol == "centre"
     }
     scales = multi.count("+") + 1
-    assert (
-        views["dense", "single"] == 2
-        and views["multicrop", "single"] == 50
-        and views["ten", "single"] == 10
-        and views["centre", "single"] == 1
-    )
-    assert (
-        views["multicrop", "multi"] == 50 * scales
-        and views["multicrop+dense", "multi"] == 52 * scales
-    )
+    assert views["dense", "single"] == 2 and views["multicrop", "single"] == 50
+    assert views["ten", "single"] == 10 and views["centre", "single"] == 1
+    assert views["multicrop", "multi"] == 50 * scales
+    assert views["multicrop+dense", "multi"] == 52 * scales
     assert views["googlenet", "256+288+320+352"] == 144
 
 
 def test_weights_sum_to_one_and_methods_count_alike():
-    specs = [
-        NetSpec("D", ("a", "b"), train_side=side) for side in ((256, 256), (224, 224), (256, 512))
-    ]
+    train_sides = ((256, 256), (224, 224), (256, 512))
+    specs = [NetSpec("D", ("a", "b"), train_side=side) for side in train_sides]
     for members in ((0,), (0, 1, 2)):
         for row in rows_of(members, specs, tuple(PROTOCOLS), None, True):
             cells = row.cells()
-            assert sum(weight for _, weight in cells) == pytest.approx(1) and len(
-                {cell for cell, _ in cells}
-            ) == len(cells)
+            assert sum(weight for _, weight in cells) == pytest.approx(1)
+            assert len({cell for cell, _ in cells}) == len(cells)
             for m in members:
-                assert sum(weight for cell, weight in cells if cell.model == m) == pytest.approx(
-                    1 / len(members)
-                )
+                of_net = sum(weight for cell, weight in cells if cell.model == m)
+                assert of_net == pytest.approx(1 / len(members))
             if row.protocol == "multicrop+dense":
-                assert sum(
-                    weight for cell, weight in cells if cell.views == DENSE
-                ) == pytest.approx(0.5)
+                of_dense = sum(weight for cell, weight in cells if cell.views == DENSE)
+                assert of_dense == pytest.approx(0.5)

@@ -1,4 +1,4 @@
-"""Latency: the stopping rule on driven clocks, the interval of a median, what a table may say."""
+"""Latency: the stopping rule on simulated clocks, the interval of a median, the tables."""
 
 import math
 from pathlib import Path
@@ -12,9 +12,11 @@ from scipy import stats
 from bench.cli import main as vgg_bench
 from bench.report import figures
 from bench.report.table_texts import latency_texts, shapes_line, unsteady_line
+from bench.speed import side_by_side
 from bench.speed.first_calls import ShapeLog, ShapeRow, cold_start_s
 from bench.speed.latency import measure_latency, percentile
 from bench.speed.latency_grid import measure_latencies
+from bench.speed.side_by_side import measure_side_by_side
 from bench.speed.steady import LEAST_S, judge, time_until_steady
 from bench.statistics.median import dependence, median_interval, window_medians
 from tests.support.nets import save_net, thin_net, thin_spec
@@ -50,7 +52,7 @@ def measured(ms_of_call, **options):
 
 
 def noisy(ms_of_call, sd=0.02):
-    """The same with log-normal noise."""
+    """The same times with log-normal noise."""
     factors = np.exp(sd * np.random.default_rng(0).standard_normal(100_000)).tolist()
     return lambda i: ms_of_call(i) * factors[i % len(factors)]
 
@@ -75,7 +77,7 @@ def test_too_few_values_have_no_interval():
 def test_dependence_is_the_autocorrelation_time_of_the_sign(rho):
     """Oracle: of a Gaussian AR(1) the sign's autocorrelation is 2/pi asin(rho^k), summed here."""
     lags = np.arange(1, 5000)
-    wanted = 1 + 2 * np.sum(2 / np.pi * np.arcsin(rho**lags))
+    expected = 1 + 2 * np.sum(2 / np.pi * np.arcsin(rho**lags))
     rng, found = np.random.default_rng(1), []
     for _ in range(60):
         steps = np.sqrt(1 - rho**2) * rng.standard_normal(20_000)
@@ -84,7 +86,7 @@ def test_dependence_is_the_autocorrelation_time_of_the_sign(rho):
             value = rho * value + step
             values.append(value)
         found.append(dependence(np.exp(values)))
-    assert np.median(found) == pytest.approx(wanted, rel=0.3)
+    assert np.median(found) == pytest.approx(expected, rel=0.3)
 
 
 def test_dependence_of_shuffled_or_equal_values_is_one():
@@ -134,35 +136,27 @@ def test_a_clock_that_falls_is_never_reported_in_its_old_state(calls_before, sca
         (lambda i: 700.0, 0.005, "only 35 calls in 24 s"),
     ],
 )
-def test_what_is_not_steady_says_why(ms_of_call, sd, reason):
+def test_a_row_that_is_not_steady_says_why(ms_of_call, sd, reason):
     row = measured(noisy(ms_of_call, sd))
     assert not row.steady and reason in row.unsteady, row.unsteady
     assert 8 * LEAST_S <= row.seconds < 8 * LEAST_S + 1
     texts = latency_texts([row], "")
-    assert (
-        dict(zip(texts.heads, texts.rows[0], strict=True))["steady"] == "no" and texts.best is None
-    )
+    shown = dict(zip(texts.heads, texts.rows[0], strict=True))
+    assert shown["steady"] == "no" and texts.best is None
     assert f"A.pt at 32 x 32, batch 1 ({row.unsteady})" in unsteady_line([row])
 
 
 def test_a_long_call_ends_after_five():
     row = measured(lambda i: 6000.0)
-    assert (
-        row.runs == 5
-        and not row.steady
-        and math.isnan(row.median_low_ms)
-        and math.isnan(row.median_interval_pct)
-    )
+    assert row.runs == 5 and not row.steady
+    assert math.isnan(row.median_low_ms) and math.isnan(row.median_interval_pct)
 
 
 def test_steady_times_end_after_the_least_time():
     fake = FakeRuntime(noisy(lambda i: 1.0))
     timed = time_until_steady(lambda: fake(None), 0.5, fake.clock)
-    assert (
-        timed.steady
-        and timed.seconds == pytest.approx(0.5, abs=0.01)
-        and timed.ms.sum() == pytest.approx(1000 * timed.seconds)
-    )
+    assert timed.steady and timed.seconds == pytest.approx(0.5, abs=0.01)
+    assert timed.ms.sum() == pytest.approx(1000 * timed.seconds)
     assert unsteady_line([]) == "All rows are steady."
 
 
@@ -174,16 +168,16 @@ def test_the_interval_holds_every_windows_median():
     assert timed.low_ms == min(windows) < inner_low < inner_high < max(windows) == timed.high_ms
 
 
-def test_the_rule_is_asked_at_doubled_times_only(monkeypatch):
-    asked = []
+def test_times_are_judged_at_doubled_times_only(monkeypatch):
+    judged_at = []
 
     def spy(ms, seconds):
-        asked.append(seconds)
+        judged_at.append(seconds)
         return judge(ms, seconds)
 
     monkeypatch.setattr("bench.speed.steady.judge", spy)
     measured(noisy(lambda i: 1.0 if i % 2 else 1.6))
-    assert asked == pytest.approx([3, 6, 12, 24], abs=0.01)
+    assert judged_at == pytest.approx([3, 6, 12, 24], abs=0.01)
 
 
 # ---------------------------------------------------------------- percentiles
@@ -198,10 +192,8 @@ def test_percentiles_need_five_calls_beyond_them(calls, p90, p99):
     for percent, given in ((90, p90), (99, p99)):
         found = percentile(ms, percent)
         if given:
-            assert (
-                found == pytest.approx(stats.scoreatpercentile(ms, percent))
-                and np.sum(ms > found) >= 5
-            )
+            assert found == pytest.approx(stats.scoreatpercentile(ms, percent))
+            assert np.sum(ms > found) >= 5
         else:
             assert math.isnan(found)
 
@@ -211,17 +203,11 @@ def test_a_row_of_few_calls_has_dashes():
     texts = latency_texts([row], "")
     shown = dict(zip(texts.heads, texts.rows[0], strict=True))
     assert 64 <= row.runs < 500 and row.steady and texts.best == 0
-    assert (
-        shown["p99 ms"] == "-"
-        and shown["p90 ms"] == f"{row.p90_ms:.2f}"
-        and shown["steady"] == "yes"
-    )
+    assert shown["p99 ms"] == "-" and shown["p90 ms"] == f"{row.p90_ms:.2f}"
+    assert shown["steady"] == "yes"
     record = row.record()
-    assert (
-        pd.isna(record["p99_ms"])
-        and pd.isna(record["device_p99_ms"])
-        and "device_times" not in record
-    )
+    assert pd.isna(record["p99_ms"]) and pd.isna(record["device_p99_ms"])
+    assert "device_times" not in record
 
 
 # ---------------------------------------------------------------- cold and warm
@@ -262,66 +248,70 @@ def shape_rows(rng, shapes, extra_ms):
     rows = []
     for side in range(32, 32 + shapes):
         first, *warm = 10 * np.exp(0.05 * rng.standard_normal(5))
-        rows.append(
-            ShapeRow(
-                "A.pt",
-                "torch",
-                "fp32",
-                1,
-                side,
-                side,
-                first + extra_ms,
-                4,
-                np.median(warm),
-                np.std(warm, ddof=1),
-            )
+        row = ShapeRow(
+            **DESCRIBED,
+            batch=1,
+            height_px=side,
+            width_px=side,
+            first_ms=first + extra_ms,
+            warm_calls=len(warm),
+            warm_median_ms=np.median(warm),
+            warm_sd_ms=np.std(warm, ddof=1),
         )
+        rows.append(row)
     return rows
 
 
 def test_first_runs_never_cost_less_than_nothing():
-    """Warm first runs are hardly ever called cold; a real cost is given to within its noise."""
+    """Warm first calls are hardly ever reported as cold; a real cost is found within its noise."""
     rng = np.random.default_rng(0)
     costs = [cold_start_s(shape_rows(rng, 30, 0.0)) for _ in range(400)]
     assert not any(cost <= 0 for cost in costs) and np.mean(~np.isnan(costs)) < 0.06
     costs = [cold_start_s(shape_rows(rng, 30, 3.0)) for _ in range(100)]
     assert np.mean(costs) == pytest.approx(0.09, rel=0.05) and not np.isnan(costs).any()
     assert "more than warm ones" in shapes_line(shape_rows(rng, 30, 3.0))
-    quiet = shapes_line([row for row in shape_rows(rng, 30, -1.0)])
-    assert (
-        quiet.startswith("Input shapes (shapes.csv): A.pt 30 shapes, first runs 0.3 s")
-        and "(" not in quiet[30:]
-    )
+    quiet = shapes_line(shape_rows(rng, 30, -1.0))
+    assert quiet.startswith("Input shapes (shapes.csv): A.pt 30 shapes, first runs 0.3 s")
+    assert "(" not in quiet[30:]
 
 
 # ---------------------------------------------------------------- tables, options, simulation
 
 
+class FakeModel:
+    """A model whose calls take no time."""
+
+    name, described = "A.pt", DESCRIBED
+
+    def __init__(self):
+        self.runtime = FakeRuntime(noisy(lambda i: 1.0))
+
+
 def test_samples_carry_the_rows_keys():
-    fake = FakeRuntime(noisy(lambda i: 1.0))
-    fake_model = type("FakeModel", (), {"name": "A.pt", "runtime": fake, "described": DESCRIBED})
-    sides = lambda model: (32, 48)  # noqa: E731
     warned = []
+
+    def sides(model):
+        return 32, 48
+
     # the real clock: calls of a fake take no time, so its microseconds are what is measured
-    rows, samples = measure_latencies([fake_model], sides, (1, 2), warned.append, 0.01)
+    rows, samples = measure_latencies([FakeModel()], sides, (1, 2), warned.append, 0.01)
     assert len(warned) == sum(not row.steady for row in rows)
     for row in rows:
         mine = samples[(samples[list(row.key)] == pd.Series(row.key)).all(axis=1)]
-        assert mine.run.tolist() == list(range(row.runs)) and mine.ms.median() == pytest.approx(
-            row.median_ms
-        )
+        assert mine.run.tolist() == list(range(row.runs))
+        assert mine.ms.median() == pytest.approx(row.median_ms)
     assert len(samples) == sum(row.runs for row in rows)
     drawn = figures.latency(rows, samples).data[0].y
     assert len(drawn) == sum(min(row.runs, 500) for row in rows)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "3s", "", "1e9"])
-def test_seconds_that_cannot_be_meant_are_refused(text):
-    said = run(vgg_bench, "A.pt", "--latency-seconds", text, code=2)
-    assert "no number of seconds from 0.01 to 3600" in " ".join(said.split())
+def test_impossible_seconds_are_refused(text):
+    output = run(vgg_bench, "A.pt", "--latency-seconds", text, code=2)
+    assert "no number of seconds from 0.01 to 3600" in " ".join(output.split())
 
 
-def test_the_options_default_is_the_rules():
+def test_the_default_of_the_option_is_that_of_the_rule():
     option = next(o for o in vgg_bench.params if o.name == "latency_seconds")
     assert float(option.default) == LEAST_S
 
@@ -331,15 +321,26 @@ def test_simulated_rows_hold_the_true_median(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))
     import latency_coverage
 
-    done = CliRunner().invoke(
-        latency_coverage.main, ["--short", "--out", str(tmp_path)], catch_exceptions=False
-    )
-    assert done.exit_code == 0
+    args = ["--short", "--out", str(tmp_path)]
+    result = CliRunner().invoke(latency_coverage.main, args, catch_exceptions=False)
+    assert result.exit_code == 0
     table = pd.read_csv(tmp_path / "latency_coverage.csv")
     steady = table.steady_pct * table.measurements / 100
-    held = (table.coverage_pct / 100 * steady).sum()
-    assert steady.sum() > 300 and held / steady.sum() >= 0.93
+    covered = (table.coverage_pct / 100 * steady).sum()
+    assert steady.sum() > 300 and covered / steady.sum() >= 0.93
     independent = table[table.process == "independent, log-normal, 5 %"].iloc[0]
     assert independent.steady_pct > 90
     changed = table[table.process.str.startswith("1 for")]
     assert len(changed) == 2 and not (changed.worst_error_pct > 2).any()
+
+
+def test_side_by_side_samples_carry_the_rows_keys(monkeypatch):
+    monkeypatch.setattr(side_by_side, "PAUSE_S", 0.0)
+    rows, samples = measure_side_by_side([FakeModel(), FakeModel()], lambda model: (32,), (1, 2))
+    assert [(row.height_px, row.batch, row.rounds) for row in rows] == [(32, 1, 30), (32, 2, 30)]
+    keys = ["model", "runtime", "precision", "height_px", "width_px", "batch"]
+    assert list(samples) == [*keys, "round", "ms"]
+    of_batch = samples[samples.batch == 2].ms.to_numpy().reshape(2, 30)
+    assert rows[1].reference_median_ms == pytest.approx(np.median(of_batch[0]))
+    assert rows[1].median_ms == pytest.approx(np.median(of_batch[1]))
+    assert rows[1].speedup == pytest.approx(np.median(of_batch[0] / of_batch[1]))

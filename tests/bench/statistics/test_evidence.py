@@ -61,12 +61,10 @@ def test_proportion_is_the_exact_binomial_test():
 
 def test_holm_compares_the_smallest_p_with_the_level_shared_by_all_rows():
     # 0.05 / 3 = 0.0167, 0.05 / 2 = 0.025, 0.05
-    assert verdicts([evidence(1, 0.02), evidence(1, 0.016), evidence(1, 0.9)]) == [
-        Verdict.FAIL, Verdict.FAIL, Verdict.UNDECIDED
-    ]  # fmt: skip
-    assert verdicts([evidence(1, 0.02), evidence(1, 0.02), evidence(1, 0.9)]) == 3 * [
-        Verdict.UNDECIDED
-    ]
+    found = verdicts([evidence(1, 0.02), evidence(1, 0.016), evidence(1, 0.9)])
+    assert found == [Verdict.FAIL, Verdict.FAIL, Verdict.UNDECIDED]
+    found = verdicts([evidence(1, 0.02), evidence(1, 0.02), evidence(1, 0.9)])
+    assert found == 3 * [Verdict.UNDECIDED]
 
 
 def test_a_pass_is_not_corrected():
@@ -99,12 +97,12 @@ def test_images_to_decide_anytime_of_equal_models(limit):
 
 def test_images_to_decide_anytime_is_the_first_number_that_decides():
     # 1 % lost, 1 % won, limit 2 %; 3 % that differ, 1 % allowed
-    wanted = sequential.images_to_decide_anytime(1, 1, 100, 0.02)
-    for total, decided in ((100 * (wanted // 100), False), (100 * (wanted // 100 + 1), True)):
+    needed = sequential.images_to_decide_anytime(1, 1, 100, 0.02)
+    for total, decided in ((100 * (needed // 100), False), (100 * (needed // 100 + 1), True)):
         found = sequential.paired_evidence_anytime(total // 100, total // 100, total, 0.02)
         assert (found.p_pass <= sequential.SEQUENTIAL_LEVEL) == decided
-    wanted = sequential.images_to_decide_proportion_anytime(3, 100, 0.01)
-    for total, decided in ((100 * (wanted // 100), False), (100 * (wanted // 100 + 1), True)):
+    needed = sequential.images_to_decide_proportion_anytime(3, 100, 0.01)
+    for total, decided in ((100 * (needed // 100), False), (100 * (needed // 100 + 1), True)):
         found = sequential.proportion_evidence_anytime(3 * total // 100, total, 0.01)
         assert (found.p_fail <= sequential.SEQUENTIAL_LEVEL) == decided
     assert sequential.images_to_decide_anytime(0, 0, 100, 0.0) is None
@@ -147,8 +145,13 @@ def test_a_limit_of_all_images_always_holds(found):
 
 @pytest.mark.parametrize(
     ("lowest", "highest", "expected"),
-    [(0.5, 0.5, (5000 - 450 - 45, 5000 + 450 + 45)), (0.1, 0.2, (1000 - 315, 2000 + 405))]
-    + [(0.0, 0.0, (0, 45)), (1.0, 1.0, (10_000 - 45, 10_000)), (0.0, 0.1, (0, 1000 + 315))],
+    [
+        (0.5, 0.5, (5000 - 450 - 45, 5000 + 450 + 45)),
+        (0.1, 0.2, (1000 - 315, 2000 + 405)),
+        (0.0, 0.0, (0, 45)),
+        (1.0, 1.0, (10_000 - 45, 10_000)),
+        (0.0, 0.1, (0, 1000 + 315)),
+    ],
 )
 def test_likely_counts_reach_nine_deviations_and_45_counts(lowest, highest, expected):
     """sqrt(10,000 p (1 - p)) is 50 at 0.5, 30 at 0.1 and 40 at 0.2."""
@@ -186,16 +189,16 @@ def rising(x: float) -> float:  # towards the lower end
 @pytest.mark.parametrize("guesses", [(), (0.05, 0.2, -0.2)])
 def test_a_bound_is_found_in_few_steps_and_on_the_outer_side(p, end, root, calls, guesses):
     """Oracle: where these functions are 0.05 in closed form."""
-    asked: list[float] = []
+    tried: list[float] = []
 
     def counted(x: float) -> float:
-        asked.append(x)
+        tried.append(x)
         return p(x)
 
     found = invert(counted, 0.0, end, 0.05, guesses)
     assert p(found) <= 0.05
     assert abs(found - root) <= 1e-6 and abs(found) >= abs(root) - 1e-12
-    assert len(asked) <= calls
+    assert len(tried) <= calls
 
 
 def test_a_bound_that_is_never_reached_is_the_end_of_the_scale():

@@ -95,7 +95,7 @@ def test_evidence_of_a_share_is_the_binomial_test(share, limit):
     assert (found.p_pass, found.p_fail) == pytest.approx((less, greater), rel=1e-8, abs=1e-14)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-10)
     assert found.estimate == count / images and found.images == images
-    # the bounds and the p-values say the same, rounding aside
+    # the bounds and the p-values agree, rounding aside
     assert (found.p_pass <= 0.05) == (found.high <= limit) or abs(found.high - limit) < 1e-9
     assert (found.p_fail <= 0.05) == (found.low >= limit) or abs(found.low - limit) < 1e-9
 
@@ -112,20 +112,20 @@ def test_mcnemar_is_the_sign_test(b, c):
 
 
 def tango(b: np.ndarray, c: np.ndarray, n: int, d: float) -> np.ndarray:
-    """T, with p01 where the slope of the likelihood is 0, by bisection. Args: b, c, (tables,)."""
+    """T of (tables,) b and c, with p01 where the slope of the likelihood is 0, by bisection."""
     low, high = np.zeros(b.shape), np.full(b.shape, (1 - d) / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         for _ in range(200):
             p = (low + high) / 2
-            terms = [
-                np.where(k > 0, k / at, 0)
-                for k, at in ((b, p + d), (c, p), (n - b - c, 1 - 2 * p - d))
-            ]
-            rising = terms[0] + terms[1] > 2 * terms[2]
+            only_first, only_second, alike = (
+                np.where(k > 0, k / chance, 0)
+                for k, chance in ((b, p + d), (c, p), (n - b - c, 1 - 2 * p - d))
+            )
+            rising = only_first + only_second > 2 * alike
             low, high = np.where(rising, p, low), np.where(rising, high, p)
-        return np.where(
-            np.abs(b - c - n * d) < 1e-9, 0.0, (b - c - n * d) / np.sqrt(n * (2 * p + d - d * d))
-        )
+        distance = b - c - n * d
+        deviation = np.sqrt(n * (2 * p + d - d * d))
+        return np.where(np.abs(distance) < 1e-9, 0.0, distance / deviation)
 
 
 @check(300)
@@ -139,7 +139,7 @@ def test_the_statistic_is_tangos(table, d):
 def trinomial(
     n: int, p10: np.ndarray, p01: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(b, c, chances) of every table of n images. Args: p10, p01, (values, 1)."""
+    """(b, c, chances) of every table of n images, for (values, 1) p10 and p01."""
     b, c = (axis.ravel() for axis in np.mgrid[: n + 1, : n + 1])
     b, c = b[b + c <= n], c[b + c <= n]
     ways = np.array(
@@ -216,17 +216,11 @@ def test_the_paired_bounds_are_the_test_inverted(table, limit):
     assert (found.p_pass <= 0.05) == (found.high <= limit)
     assert (found.p_fail <= 0.05) == (found.low >= limit)
     if found.high < 1:
-        assert (
-            paired_test.p_of_at_least(table, found.high)
-            <= 0.05
-            < paired_test.p_of_at_least(table, found.high - 3e-6)
-        )
+        assert paired_test.p_of_at_least(table, found.high) <= 0.05
+        assert paired_test.p_of_at_least(table, found.high - 3e-6) > 0.05
     if found.low > -1:
-        assert (
-            paired_test.p_of_at_most(table, found.low)
-            <= 0.05
-            < paired_test.p_of_at_most(table, found.low + 3e-6)
-        )
+        assert paired_test.p_of_at_most(table, found.low) <= 0.05
+        assert paired_test.p_of_at_most(table, found.low + 3e-6) > 0.05
     low, high = paired_interval_pct(*table)
     assert low <= 100 * found.low and high >= 100 * found.high
 
@@ -235,9 +229,8 @@ def test_with_many_differing_images_the_bounds_are_the_normal_ones():
     for b, c, n in [(2600, 2500, 50_000), (700, 900, 20_000), (4000, 3000, 10_000)]:
         found = paired_evidence(b, c, n, 0.005)
         half = 1.644854 * math.sqrt(b + c - (b - c) ** 2 / n) / n
-        assert (found.low, found.high) == pytest.approx(
-            ((b - c) / n - half, (b - c) / n + half), abs=0.02 * half
-        )
+        expected = ((b - c) / n - half, (b - c) / n + half)
+        assert (found.low, found.high) == pytest.approx(expected, abs=0.02 * half)
 
 
 # verdicts and plans
@@ -284,15 +277,13 @@ def test_images_to_decide_are_those_of_statsmodels(b, c, images, limit):
     deviation = math.sqrt(lost + won - (lost - won) ** 2)
     expected = normal_sample_size_one_tail(abs(limit - lost + won), 0.9, 0.05, deviation, deviation)
     found = evidence.images_to_decide(b, c, images, limit)
-    assert found == max(images + 1, math.ceil(expected)) or found == pytest.approx(
-        expected, rel=1e-6
-    )
+    rounded_up = max(images + 1, math.ceil(expected))
+    assert found == rounded_up or found == pytest.approx(expected, rel=1e-6)
     deviation = math.sqrt(lost * (1 - lost))
     expected = normal_sample_size_one_tail(abs(limit - lost), 0.9, 0.05, deviation, deviation)
     found = evidence.images_to_decide_proportion(b, images, limit)
-    assert found == max(images + 1, math.ceil(expected)) or found == pytest.approx(
-        expected, rel=1e-6
-    )
+    rounded_up = max(images + 1, math.ceil(expected))
+    assert found == rounded_up or found == pytest.approx(expected, rel=1e-6)
 
 
 # sequential
@@ -301,18 +292,15 @@ def test_images_to_decide_are_those_of_statsmodels(b, c, images, limit):
 def expected_wealth(bets: sequential.Bets, images: int, p10: float, p01: float) -> float:
     """The sum over all tables, each with its chance."""
     b, c, chances = trinomial(images, np.array([[p10]]), np.array([[p01]]))
-    return float(
-        chances[0] @ np.exp(sequential.log_wealth(bets, np.stack([b, images - b - c, c], 1)))
-    )
+    log_wealth = sequential.log_wealth(bets, np.stack([b, images - b - c, c], 1))
+    return float(chances[0] @ np.exp(log_wealth))
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.005, 0.1, 0.5])
-def test_the_expected_wealth_is_what_the_bettors_began_with(limit):
+def test_the_expected_wealth_is_what_the_bettors_started_with(limit):
     """Exactly that with the loss at the limit, and less where the claim is true by a margin."""
-    on_small, on_large = (
-        sequential.bets_on_small_losses(limit),
-        sequential.bets_on_large_losses(limit, least=-1),
-    )
+    on_small = sequential.bets_on_small_losses(limit)
+    on_large = sequential.bets_on_large_losses(limit, least=-1)
     for p01 in (0.0, 0.001, 0.05, 0.2):
         for bets in (on_small, on_large):
             assert expected_wealth(bets, 20, p01 + limit, p01) == pytest.approx(1)
@@ -321,7 +309,7 @@ def test_the_expected_wealth_is_what_the_bettors_began_with(limit):
 
 
 @pytest.mark.parametrize("limit", [0.005, 0.1, 0.5])
-def test_the_expected_wealth_of_bets_on_a_share_is_what_they_began_with(limit):
+def test_the_expected_wealth_of_bets_on_a_share_is_what_they_started_with(limit):
     on_large = sequential.bets_on_large_losses(limit, least=0)
     assert expected_wealth(on_large, 20, limit, 0.0) == pytest.approx(1)
     assert expected_wealth(on_large, 20, limit / 2, 0.0) < 0.9999
