@@ -18,6 +18,7 @@ ROUNDING = 3e-6  # of float32 weights through up to 19 layers, relative to the l
 
 
 def our_net(foreign: Foreign) -> nn.Module:
+    """The net of foreign weights, in float64."""
     spec = NetSpec(
         foreign.arch, numbered(foreign.class_count), width=foreign.width, crop=foreign.crop
     )
@@ -27,26 +28,35 @@ def our_net(foreign: Foreign) -> nn.Module:
 
 
 def our_trunk(foreign: Foreign) -> nn.Module:
+    """The trunk of foreign weights without a head, in float64."""
     trunk = VGG(NetSpec(foreign.arch, ("any",), width=foreign.width)).trunk
     trunk.load_state_dict(foreign.weights)
     return trunk.double().eval()
 
 
 def photos(height: int, width: int, count: int = 2) -> Tensor:
-    """(N, 3, H, W) RGB 0-255: noise, whose channels have different levels so that their order matters."""
+    """Noise whose channels have different levels, so that their order matters.
+
+    Returns:
+        (N, 3, H, W) float64, RGB, 0-255.
+    """
     rng = np.random.default_rng(height + width)
     levels = np.array([255, 160, 90]).reshape(1, 3, 1, 1)
     return torch.from_numpy(np.floor(rng.random((count, 3, height, width)) * levels))
 
 
 def assert_same(ours: Tensor, theirs: Tensor) -> None:
+    """Compare logits, relative to the largest."""
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() <= ROUNDING * theirs.abs().max()
 
 
 @torch.no_grad()
 def randomise(net: nn.Module, seed: int) -> nn.Module:
-    """Weights that keep signals alive through all layers; running variances down to 1e-3, where eps shows."""
+    """Draw weights that keep signals alive through all layers.
+
+    Running variances go down to 1e-3, where the eps of the normalisation shows.
+    """
     draw = torch.Generator().manual_seed(seed)
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -62,11 +72,13 @@ def randomise(net: nn.Module, seed: int) -> nn.Module:
     return net.eval()
 
 
-def thin_cfg(arch: str) -> list:
+def thin_cfg(arch: str) -> list[int | str]:
+    """The torchvision configuration of a net, a sixteenth as wide."""
     return [c if c == "M" else c // 16 for c in torchvision.models.vgg.cfgs[arch]]
 
 
 def torchvision_net(arch: str, batch_norm: bool) -> nn.Module:
+    """The torchvision VGG, a sixteenth as wide, with random weights."""
     features = torchvision.models.vgg.make_layers(thin_cfg(arch), batch_norm)
     with torch.device("meta"):  # its own classifier has 123 million weights
         net = torchvision.models.VGG(features, init_weights=False)
@@ -83,19 +95,21 @@ def torchvision_net(arch: str, batch_norm: bool) -> nn.Module:
 
 
 def caffe_arrays(arch: str, crop: int = 224) -> dict[str, np.ndarray]:
-    """A thin net as released: conv1_1_W ... fc8_b, float32, trained on BGR; fully connected weights are matrices."""
+    """A thin net as it would be released for Caffe, trained on BGR.
+
+    Returns:
+        conv1_1_W ... fc8_b, float32; fully connected weights are matrices.
+    """
     rng = np.random.default_rng(7)
     arrays, c_in = {}, 3
 
     def add(name: str, *shape: int) -> None:
-        arrays[f"{name}_W"] = rng.normal(0, math.sqrt(2 / math.prod(shape[1:])), shape).astype(
-            np.float32
-        )
+        std = math.sqrt(2 / math.prod(shape[1:]))
+        arrays[f"{name}_W"] = rng.normal(0, std, shape).astype(np.float32)
         arrays[f"{name}_b"] = rng.normal(0, 0.5, shape[0]).astype(np.float32)
 
-    for s, (c_out, kernels) in enumerate(
-        zip((4, 8, 16, 32, 32), ARCHS[arch].kernels, strict=True), start=1
-    ):
+    stages = zip((4, 8, 16, 32, 32), ARCHS[arch].kernels, strict=True)
+    for s, (c_out, kernels) in enumerate(stages, start=1):
         for i, k in enumerate(kernels, start=1):
             add(f"conv{s}_{i}", c_out, c_in, k, k)
             c_in = c_out
@@ -111,13 +125,22 @@ def caffe_scores(
     channels: list[int],
     mean: tuple[float, float, float],
 ) -> Tensor:
-    """What the net says: x - mean with its channels in the given order, convolutions, then matrix products."""
+    """Logits of such a net: convolutions, then matrix products.
+
+    Args:
+        arrays: Of `caffe_arrays`.
+        crops: (N, 3, crop, crop), RGB, 0-255.
+        channels: Order in which the net takes them.
+        mean: Subtracted from the channels in this order.
+    """
     x = crops[:, channels] - torch.tensor(mean, dtype=torch.float64).view(1, 3, 1, 1)
     arrays = {name: torch.from_numpy(a).double() for name, a in arrays.items()}
     for s in range(1, 6):
         for i in range(1, 5):
-            if (weight := arrays.get(f"conv{s}_{i}_W")) is not None:
-                x = F.conv2d(x, weight, arrays[f"conv{s}_{i}_b"], padding="same").relu()
+            name = f"conv{s}_{i}"
+            if f"{name}_W" in arrays:
+                weight, bias = arrays[f"{name}_W"], arrays[f"{name}_b"]
+                x = F.conv2d(x, weight, bias, padding="same").relu()
         x = F.max_pool2d(x, 2)
     x = x.flatten(1)
     for fc in ("fc6", "fc7"):

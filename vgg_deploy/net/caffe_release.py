@@ -1,4 +1,4 @@
-"""The released Oxford VGG-16, known by its first filters, whatever its tensors are called."""
+"""Recognises the released Oxford VGG-16 by its first filters, whatever its tensors are called."""
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def released_order(conv1_1: Tensor) -> str | None:
     are not recognised. Neither are the released VGG-19 and other nets that Caffe trained.
 
     Args:
-        conv1_1: Weights (c_out, 3, 3, 3) of any net.
+        conv1_1: (c_out, 3, 3, 3) weight of any net.
 
     Returns:
         "RGB" or "BGR", the order of the input channels; None for any other layer.
@@ -30,11 +30,11 @@ def released_order(conv1_1: Tensor) -> str | None:
     if conv1_1.shape != (64, 3, 3, 3):
         return None
     known = torch.tensor(GREEN).flatten()
-    held = conv1_1[: len(GREEN), 1].flatten().float()
-    scale = float(held.norm() / known.norm())
+    given = conv1_1[: len(GREEN), 1].flatten().float()
+    scale = float(given.norm() / known.norm())
     if not SCALES[0] <= scale <= SCALES[1]:
         return None
-    if float(known @ held) < ALIKE * float(known.norm() * held.norm()):
+    if float(known @ given) < ALIKE * float(known.norm() * given.norm()):
         return None
     # the red kernel of the first filter is stronger than its blue one: norms 0.93 and 0.84
     first, last = conv1_1[0, 0].norm(), conv1_1[0, 2].norm()

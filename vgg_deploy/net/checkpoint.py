@@ -1,8 +1,9 @@
-"""One file with a net's weights and everything needed to rebuild and feed it."""
+"""Saves and loads checkpoints: one file with a net's weights and all that is needed to use it."""
 
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -20,21 +21,25 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds."""
+    """The content of a checkpoint file."""
 
     spec: NetSpec
     weights: dict[str, Tensor]  # as VGG(spec).state_dict()
-    training: dict = field(
-        default_factory=dict
-    )  # what resuming needs; empty in a file for deployment only
+    # what resuming needs; empty in a file for deployment only
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file beside its final name, flush, rename.
+    """Write a checkpoint file, completely or not at all.
 
-    Raises: InputError if the place cannot be written; an older file of that name is kept.
+    Args:
+        path: The file; an older one stays as it was if writing fails.
+        checkpoint: Its content.
+
+    Raises:
+        InputError: If the file cannot be written.
     """
-    held = {
+    content = {
         "format": FORMAT,
         "version": VERSION,
         "spec": checkpoint.spec.to_json(),
@@ -44,52 +49,56 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     with whole_file(path) as partial:
         try:
             with open(partial, "wb") as file:
-                torch.save(held, file)
+                torch.save(content, file)
         except RuntimeError as error:
             raise _cause(error) from None
 
 
 def _cause(error: RuntimeError) -> Exception:
-    """What PyTorch's archive hides under an error of its own when the disk is full."""
+    """The OSError that PyTorch hides under an error of its own when the disk is full."""
     return error.__context__ if isinstance(error.__context__, OSError) else error
 
 
-def is_checkpoint(held: object) -> bool:
-    """Whether a loaded torch file is one of ours."""
-    return isinstance(held, dict) and held.get("format") == FORMAT
+def is_checkpoint(content: object) -> TypeGuard[dict[str, Any]]:
+    """Whether the content of a torch file is that of a checkpoint."""
+    return isinstance(content, dict) and content.get("format") == FORMAT
 
 
 def is_checkpoint_file(path: Path) -> bool:
-    """Whether a file is one of `save_checkpoint`, by its description alone: weights are neither read nor checked.
+    """Whether a file is a checkpoint, by its description alone.
 
-    Raises: InputError if the file is missing or damaged.
+    Its weights are neither read nor checked.
+
+    Raises:
+        InputError: If the file is missing or damaged.
     """
     path = _existing(path)
     return is_archive(path) and is_checkpoint(described(path))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a file of `save_checkpoint`; the weights are mapped from the file, not copied into memory.
+    """Read a file of `save_checkpoint`.
 
-    Raises: InputError if the file is missing, truncated, foreign, from a newer version, or its weights do not fit.
+    The weights are mapped from the file, not copied into memory.
+
+    Raises:
+        InputError: If the file is missing, truncated, foreign, from a newer version, or its weights
+            do not fit.
     """
-    held = load_untrusted(path)
-    if not is_checkpoint(held):
-        found = (
-            f"a dictionary with keys {list(held)[:4]}"
-            if isinstance(held, dict)
-            else f"a {type(held).__name__}"
-        )
+    content = load_untrusted(path)
+    if not is_checkpoint(content):
         raise InputError(
-            f"{path}: holds {found}, not a VGG Deploy checkpoint; `python -m train` writes one"
+            f"{path}: contains {_summary(content)}, not a VGG Deploy checkpoint; "
+            "`python -m train` writes one"
         )
-    if held.get("version") != VERSION:
+    if content.get("version") != VERSION:
         raise InputError(
-            f"{path}: format version {held.get('version')!r}, this program reads {VERSION}; use the version that wrote it"
+            f"{path}: format version {content.get('version')!r}, this program reads {VERSION}; "
+            "use the version that wrote it"
         )
     try:
-        spec = NetSpec.from_json(held["spec"], str(path))
-        checkpoint = Checkpoint(spec, held["weights"], held["training"])
+        spec = NetSpec.from_json(content["spec"], str(path))
+        checkpoint = Checkpoint(spec, content["weights"], content["training"])
     except KeyError as error:
         raise InputError(
             f"{path}: the checkpoint has no {error}; it is damaged, take another one"
@@ -98,8 +107,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
+def _summary(content: object) -> str:
+    """The content of a foreign torch file, for messages."""
+    if isinstance(content, dict):
+        return f"a dictionary with keys {list(content)[:4]}"
+    return f"a {type(content).__name__}"
+
+
 def load_untrusted(path: Path) -> object:
-    """A torch file's content with tensors mapped from disk; runs no code of the file.
+    """Load a torch file without running any code in it; tensors are mapped from disk.
 
     All bytes of an archive are checked first, see `check_archive`. Files from before torch 1.6
     are no archives; they have no checksums and cannot be mapped.
@@ -115,9 +131,8 @@ def load_untrusted(path: Path) -> object:
         check_archive(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of sparse or quantized tensors, which are refused later
+            # about sparse or quantized tensors, which are refused later
+            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except Exception as error:  # torch raises almost anything for a damaged file
         raise InputError(f"{path}: {why_unreadable('a torch file', error)}") from None
@@ -131,48 +146,65 @@ def _existing(path: Path) -> Path:
 
 
 def check_weights(weights: object, spec: NetSpec, where: str) -> None:
-    """Refuse weights that are not exactly those of `spec`'s net: names, shapes, finite float32, in memory as usual.
+    """Refuse weights that are not exactly those of a net.
 
-    Raises: InputError, naming the first tensor that is wrong.
+    Args:
+        weights: A dictionary of plain, finite float32 tensors, with the net's names and shapes.
+        spec: The net.
+        where: Names the file in errors.
+
+    Raises:
+        InputError: Naming the first tensor that is wrong.
     """
-    with torch.device("meta"):
-        wanted = VGG(spec).state_dict()
     if not isinstance(weights, dict):
         raise InputError(
-            f"{where}: the weights are a {type(weights).__name__}, not a dictionary of tensors; the file is damaged"
+            f"{where}: the weights are a {type(weights).__name__}, not a dictionary of tensors; "
+            "the file is damaged"
         )
-    for name in wanted.keys() ^ weights.keys():
-        kind = "is missing" if name in wanted else "is not a layer of it"
+    with torch.device("meta"):
+        expected = VGG(spec).state_dict()
+    for name in expected.keys() ^ weights.keys():
+        kind = "is missing" if name in expected else "is not a layer of it"
         raise InputError(
-            f"{where}: {name} {kind} (net {spec.arch}); the file is damaged or describes another net"
+            f"{where}: {name} {kind} (net {spec.arch}); "
+            "the file is damaged or describes another net"
         )
     for name, tensor in weights.items():
-        if isinstance(tensor, Tensor) and not is_plain(tensor):
-            raise InputError(
-                f"{where}: {name} is stored as {_layout(tensor)}, expected a plain tensor on the CPU; save the weights as such"
-            )
-        if (
-            not isinstance(tensor, Tensor)
-            or tensor.shape != wanted[name].shape
-            or tensor.dtype != torch.float32
-        ):
-            found = (
-                f"{tuple(tensor.shape)} {tensor.dtype}"
-                if isinstance(tensor, Tensor)
-                else type(tensor).__name__
-            )
-            raise InputError(
-                f"{where}: {name} is {found}, net {spec.arch} wants {tuple(wanted[name].shape)} torch.float32"
-            )
-        # the extremes carry NaN and infinity along, and unlike isfinite() they take no memory
-        if not all(bool(extreme.isfinite()) for extreme in tensor.aminmax()):
-            raise InputError(
-                f"{where}: {name} has NaN or infinite values; the training diverged or the file is damaged, take another one"
-            )
+        _check_tensor(tensor, expected[name].shape, f"{where}: {name}", spec.arch)
+
+
+def _check_tensor(tensor: object, shape: torch.Size, where: str, arch: str) -> None:
+    """Refuse anything but a plain, finite float32 tensor of a shape."""
+    expected = f"net {arch} wants {tuple(shape)} torch.float32"
+    if not isinstance(tensor, Tensor):
+        raise InputError(f"{where} is {type(tensor).__name__}, {expected}")
+    if not is_plain(tensor):
+        raise InputError(
+            f"{where} is stored as {_layout(tensor)}, expected a plain tensor on the CPU; "
+            "save the weights as such"
+        )
+    if tensor.shape != shape or tensor.dtype != torch.float32:
+        raise InputError(f"{where} is {tuple(tensor.shape)} {tensor.dtype}, {expected}")
+    if not is_finite(tensor):
+        raise InputError(
+            f"{where} has NaN or infinite values; the training diverged or the file is damaged, "
+            "take another one"
+        )
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor has neither NaN nor infinite values; there is at least one value.
+
+    The extremes carry both along, and unlike `isfinite` they take no memory.
+    """
+    return all(bool(extreme.isfinite()) for extreme in tensor.aminmax())
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor is an ordinary array in memory: not sparse, nested, on another device or without values."""
+    """Whether a tensor is an ordinary array in memory.
+
+    It is not sparse, not nested, not on another device and not without values.
+    """
     return not tensor.is_nested and tensor.layout == torch.strided and tensor.device.type == "cpu"
 
 
@@ -184,7 +216,7 @@ def _layout(tensor: Tensor) -> str:
 
 
 def build(spec: NetSpec, weights: dict[str, Tensor]) -> VGG:
-    """The net in evaluation mode around the given tensors, which are used, not copied."""
+    """Build a net in evaluation mode around the given tensors, without copying them."""
     with torch.device("meta"):
         net = VGG(spec)
     net.load_state_dict(weights, assign=True)

@@ -1,23 +1,23 @@
-"""Lists of classes: ids in the order of a net's scores, and what people call them.
+"""Reads lists of classes: ids in the order of a net's scores, and what people call them.
 
-An id is what class folders are named by; a name is for people. Forms that are read:
+An id is the name of a class folder; a name is for people. These forms are read:
 
-    text, one class a line   the whole line is the id and the name; or, where every line begins
-                             with a wnid (n and 8 digits), the wnid is the id and what follows it,
-                             up to the first comma, the name
-    ["a", "b"]               ids in their order
-    {"0": "a", "1": "b"}     position -> id
+    text, one class per line   the whole line is the id and the name; or, where every line begins
+                               with a wnid (n and 8 digits), the wnid is the id, and the text after
+                               it, up to the first comma, is the name
+    ["a", "b"]                 ids in their order
+    {"0": "a", "1": "b"}       position -> id
     {"0": ["n01440764", "tench"], ...}   position -> id and name (Keras)
-    {"a": 0, "b": 1}         id -> position (class_to_idx of torchvision's ImageFolder)
+    {"a": 0, "b": 1}           id -> position (class_to_idx of torchvision's ImageFolder)
 
-Positions count from 0. Whatever fits none of these is refused; nothing is cut or guessed.
+Positions count from 0. Anything else is refused; nothing is cut or guessed.
 """
 
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.json_files import parse_json
@@ -46,10 +46,10 @@ class ClassList(NamedTuple):
 
 
 def read_class_list(path: Path) -> ClassList:
-    """A list of classes in any form that this module's description names.
+    """Read a list of classes in any of the forms above.
 
     Raises:
-        InputError: For a file that is none of them, naming the line or the entry.
+        InputError: If the file has another form; the message names the line or the entry.
     """
     path = Path(path)
     lines = read_lines(path)
@@ -59,7 +59,14 @@ def read_class_list(path: Path) -> ClassList:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a text file without the white space around them; there is at least one."""
+    """Read the lines of a text file, without the white space around them.
+
+    Returns:
+        At least one line.
+
+    Raises:
+        InputError: If the file cannot be read, or is empty.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig").rstrip()
     except (OSError, UnicodeDecodeError) as error:
@@ -72,9 +79,14 @@ def read_lines(path: Path) -> list[str]:
 
 
 def some(ids: Iterable[str]) -> str:
-    """The first few, for messages."""
-    ids = list(ids)
-    return ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+    """The first few ids, for messages.
+
+    Example:
+        >>> some(["a", "b", "c", "d"])
+        'a, b, c, ...'
+    """
+    listed = list(ids)
+    return ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")
 
 
 def _of_lines(lines: list[str], path: Path) -> ClassList:
@@ -105,7 +117,7 @@ def _of_wnids(lines: list[str], path: Path) -> ClassList:
     if all(NUMBER_ALONE.fullmatch(rest) for rest in rests):
         raise InputError(
             f"{path}, line 1: {lines[0]!r} has a number after the wnid, as every line has, and "
-            "their order may be another than the lines'; write the wnids alone in the order of "
+            "their order may differ from that of the lines; write the wnids alone in the order of "
             'the scores, or JSON {"n01440764": 0}'
         )
     names = []
@@ -120,11 +132,13 @@ def _check_plain(text: str, where: str) -> None:
     if "\t" in text:
         raise InputError(f"{where}: has columns (a tab), expected a class alone; give {FORMS}")
     if text[:1] == '"' or (len(text) > 1 and text[0] == text[-1] == "'"):
-        raise InputError(f"{where}: {text} is in quotes, which would become part of the name; "
-                         f"give {FORMS}")  # fmt: skip
+        raise InputError(
+            f"{where}: {text} is in quotes, which would become part of the name; give {FORMS}"
+        )
     if text[-1:] in (",", ";"):
-        raise InputError(f"{where}: {text!r} ends with {text[-1]!r}, as in a part of other code; "
-                         f"give {FORMS}")  # fmt: skip
+        raise InputError(
+            f"{where}: {text!r} ends with {text[-1]!r}, as in a part of other code; give {FORMS}"
+        )
     _check_printable(text, where)
 
 
@@ -141,9 +155,8 @@ def _refuse_tables(lines: list[str], path: Path) -> None:
     """Tables whose rows would be taken for names: a header above wnids, or numbered rows."""
     header, rows = lines[0], lines[1:]
     for separator in (",", "\t", ";"):
-        if rows and separator in header and all(
-            WNID.fullmatch(row) and row[9:10] == separator for row in rows
-        ):  # fmt: skip
+        of_wnids = all(WNID.fullmatch(row) and row[9:10] == separator for row in rows)
+        if rows and separator in header and of_wnids:
             raise InputError(
                 f"{path}, line 1: {header!r} is the header of a table; remove it, so that every "
                 "line begins with a wnid"
@@ -158,19 +171,19 @@ def _refuse_tables(lines: list[str], path: Path) -> None:
 
 
 def _refuse_numbers(lines: list[str], path: Path) -> None:
-    """Lines that each have a position: their order may be another than the lines'.
+    """Refuse lines that each have a number, whose order may differ from that of the lines.
 
     Names such as "grade 1", "grade 2" are no table: without the number they are all the same.
     """
     count = len(lines)
-    for form, place in ((NUMBER_FIRST, "before"), (NUMBER_LAST, "after")):
+    for form, side in ((NUMBER_FIRST, "before"), (NUMBER_LAST, "after")):
         rows = [match for match in map(form.fullmatch, lines) if match]
         if count < 2 or len(rows) < count or len({row["text"] for row in rows}) < count:
             continue
         numbers = sorted(int(row["number"]) for row in rows)
         if numbers in (list(range(count)), list(range(1, count + 1))):
             raise InputError(
-                f"{path}, line 1: {lines[0]!r} has a number {place} the class, as every line has; "
+                f"{path}, line 1: {lines[0]!r} has a number {side} the class, as every line has; "
                 'write the classes alone in the order of the scores, or JSON {"0": "a", "1": "b"}'
             )
 
@@ -186,29 +199,25 @@ def _refuse_repeats(ids: Sequence[str], path: Path, unit: str) -> None:
         first[id] = number
 
 
-def _of_json(held: object, path: Path) -> ClassList:
-    """One of the four JSON forms."""
-    if isinstance(held, list):
-        return checked_classes(held, held, path)
-    if not isinstance(held, dict):
+def _of_json(content: object, path: Path) -> ClassList:
+    """A list in one of the four JSON forms."""
+    if isinstance(content, list):
+        return checked_classes(content, content, path)
+    if not isinstance(content, dict):
         raise InputError(f"{path}: is no list of classes; give {FORMS}")
-    values = list(held.values())
-    if values and all(type(value) is int for value in values):
-        ids = list(held)
-        order = _positions(dict(zip(ids, values, strict=True)), path)
-        listed = [ids[i] for i in order]
-        return checked_classes(listed, listed, path)
-    order = _positions({key: _number(key) for key in held}, path)
-    values = [values[i] for i in order]
-    if values and all(isinstance(value, list) and len(value) == 2 for value in values):
-        ids, names = [value[0] for value in values], [value[1] for value in values]
-        if _all_wnids(names) and not _all_wnids(ids):
-            raise InputError(
-                f"{path}: has the name before the wnid ({ids[0]!r:.60}, {names[0]!r}); write "
-                '{"0": ["n01440764", "tench"]}'
-            )
-        return checked_classes(ids, names, path)
-    return checked_classes(values, values, path)
+    if content and all(type(value) is int for value in content.values()):
+        ids = _in_order({id: (position, id) for id, position in content.items()}, path)
+        return checked_classes(ids, ids, path)
+    values = _in_order({key: (_number(key), value) for key, value in content.items()}, path)
+    if not values or not all(isinstance(value, list) and len(value) == 2 for value in values):
+        return checked_classes(values, values, path)
+    ids, names = [value[0] for value in values], [value[1] for value in values]
+    if _all_wnids(names) and not _all_wnids(ids):
+        raise InputError(
+            f"{path}: has the name before the wnid ({ids[0]!r:.60}, {names[0]!r}); write "
+            '{"0": ["n01440764", "tench"]}'
+        )
+    return checked_classes(ids, names, path)
 
 
 def _all_wnids(texts: Sequence[object]) -> bool:
@@ -216,35 +225,42 @@ def _all_wnids(texts: Sequence[object]) -> bool:
 
 
 def _number(key: str) -> int:
-    """A position in its one spelling; -1 for anything else, as "00"."""
+    """A position in its only spelling; -1 for anything else, such as "00"."""
     return int(key) if re.fullmatch("0|[1-9][0-9]{0,8}", key) else -1
 
 
-def _positions(given: dict[str, int], path: Path) -> list[int]:
-    """Places among the entries, by position. Args: given, entry -> its position."""
-    wanted = range(len(given))
-    seen: dict[int, str] = {}
-    for entry, position in given.items():
-        if position not in wanted:
+def _in_order(entries: dict[str, tuple[int, Any]], path: Path) -> list[Any]:
+    """Sort the values of entries by position.
+
+    Args:
+        entries: Key -> position and value.
+        path: The file, for messages.
+
+    Raises:
+        InputError: If the positions are not 0 to the number of entries, each once.
+    """
+    keys: dict[int, str] = {}
+    for key, (position, _) in entries.items():
+        if position not in range(len(entries)):
             raise InputError(
-                f"{path}: the entry {entry!r} has no position from 0 to {len(given) - 1}, as "
-                f"{len(given)} classes need; number them from 0 without gaps"
+                f"{path}: the entry {key!r} has no position from 0 to {len(entries) - 1}, as "
+                f"{len(entries)} classes need; number them from 0 without gaps"
             )
-        if position in seen:
+        if position in keys:
             raise InputError(
-                f"{path}: {seen[position]!r} and {entry!r} have the same position {position}; "
+                f"{path}: {keys[position]!r} and {key!r} have the same position {position}; "
                 "correct the list"
             )
-        seen[position] = entry
-    places = {entry: i for i, entry in enumerate(given)}
-    return [places[seen[position]] for position in wanted]
+        keys[position] = key
+    return [entries[keys[position]][1] for position in range(len(entries))]
 
 
 def checked_classes(ids: Sequence[object], names: Sequence[object], path: Path) -> ClassList:
-    """A list of classes from JSON.
+    """Check the classes of a JSON file.
 
     Args:
-        ids, names: As many of both, in the order of the scores.
+        ids: In the order of the scores.
+        names: One per id.
         path: The file, for messages.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How the classes of a net meet those of a data set: by their ids, or by an order that is said."""
+"""Matches the classes of a net with those of a data set: by their ids, or by their order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,22 +14,24 @@ class Matching:
     """The classes of a net by the ids of a data set."""
 
     classes: tuple[str, ...]  # of the net, in the order of its scores
-    assumed: str = ""  # where the net has no ids: the order that was taken, for people
+    assumed: str = ""  # where the net has no ids: the order that was assumed, for people
 
 
 def match_classes(
     data_ids: tuple[str, ...], spec: NetSpec, stated: bool, data: str, where: str
 ) -> Matching:
-    """Classes meet by id, so a data set may have fewer than the net.
+    """Match classes by id, so that a data set may have fewer than the net.
 
-    A net whose classes nobody named is numbered from 0. Folders that are named 0 to N-1 meet it by
-    number, folders named by other numbers not at all: they may be counted from 1, or be a part.
-    Folders with names meet it in their sorted order, if there are as many as the net has classes.
+    A net whose classes nobody named is numbered from 0. Folders that are named 0 to N-1 match it by
+    number. Folders named by other numbers do not match: they may be counted from 1, or be a part.
+    Folders with names match it in their sorted order, if there are as many as the net has classes.
 
     Args:
-        data_ids: Of the data set, sorted as text; none for photos without labels.
+        data_ids: Of the data set, sorted as text; none for images without labels.
+        spec: The net.
         stated: Whether `spec.classes` are ids in any case, because the user gave them.
-        data, where: Name the data set and the file of the net in messages.
+        data: Names the data set in messages.
+        where: Names the file of the net in messages.
 
     Raises:
         InputError: For classes that the net does not have.
@@ -60,14 +62,18 @@ def match_classes(
 
 
 def with_classes(spec: NetSpec, listed: ClassList, where: str) -> NetSpec:
-    """A net whose classes are those of a list.
+    """Name the classes of a net.
 
     Args:
-        listed: In the order of the net's scores.
-        where: The net's file, for errors.
+        spec: The net.
+        listed: Its classes, in the order of its scores.
+        where: Names the file of the net in errors.
+
+    Returns:
+        The net with these classes.
 
     Raises:
-        InputError: If the list is of another length, or contradicts the ids that the file has.
+        InputError: If the list has another length, or contradicts the ids that the file has.
     """
     ids, names = listed
     if len(ids) != len(spec.classes):
@@ -78,16 +84,17 @@ def with_classes(spec: NetSpec, listed: ClassList, where: str) -> NetSpec:
     if spec.classes == ids:
         return replace(spec, names=names) if spec.names == spec.classes else spec
     if spec.classes != numbered(len(ids)):
-        at = [own == given for own, given in zip(spec.classes, ids, strict=True)].index(False)
+        differing = next(i for i, own in enumerate(spec.classes) if own != ids[i])
         raise InputError(
-            f"{where}: names its own classes, and its class {at} is {spec.classes[at]}, not "
-            f"{ids[at]} as the class list says; leave the list out, or correct it"
+            f"{where}: names its own classes, and its class {differing} is "
+            f"{spec.classes[differing]}, not {ids[differing]} as the class list says; "
+            "leave the list out, or correct it"
         )
     return replace(spec, classes=ids, names=names)
 
 
 def _by_number(data_ids: tuple[str, ...], spec: NetSpec, data: str, where: str) -> Matching:
-    """Folders named by numbers and a net that is numbered from 0."""
+    """Match folders that are named by numbers with a net that is numbered from 0."""
     count = len(spec.classes)
     if set(data_ids) == set(spec.classes):
         order = f"counted from 0 as the classes {some(spec.classes)} of {data} are named"

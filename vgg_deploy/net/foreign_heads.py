@@ -1,7 +1,9 @@
-"""Which heads of other projects are fc6, fc7, fc8 and a softmax, and why others are not."""
+"""Refuses heads of other projects that are not fc6, fc7, fc8 and a softmax, and says why."""
 
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.archs import STRIDE
@@ -14,24 +16,23 @@ WANTED = (
 )
 OF_HEADS = ("classifier", "fc", "head", "pre_logits")  # how names of heads' layers begin
 ENDINGS = (".weight", ".bias", "_W", "_b", ".running_mean", ".running_var")
-WAY_OUT = (
-    "fine-tune a net with such a head, or save its convolutions alone and train a head on them"
-)
+HINT = "fine-tune a net with such a head, or save its convolutions alone and train a head on them"
 
 
 def refuse_other_head(
     where: str, arch: str, shapes: Shapes, trunk: Collection[str], head: Collection[str]
 ) -> None:
-    """Refuse a file whose convolutions are a net's and whose head is of other layers.
+    """Refuse a file with the convolutions of a net and other layers in its head.
 
     Args:
-        where: The file, for the message.
+        where: Names the file in errors.
         arch: The net, a key of ARCHS.
         shapes: Of all tensors in the file, by name.
-        trunk, head: Names of the tensors that the net has.
+        trunk: Names of the tensors that the net's trunk has.
+        head: Names of the tensors that the net's head has.
 
     Raises:
-        InputError: That says what was found and what is wanted.
+        InputError: If the file has the whole trunk and another head.
     """
     rest = shapes.keys() - set(trunk)
     if not rest or not set(trunk) <= shapes.keys():
@@ -45,17 +46,18 @@ def refuse_other_head(
     more = f" and {len(found) - 6} more" if len(found) > 6 else ""
     raise InputError(
         f"{where}: is net {arch} with another head: {listed}{more}; {WANTED} "
-        f"({', '.join(sorted(wanted))}); {WAY_OUT}"
+        f"({', '.join(sorted(wanted))}); {HINT}"
     )
 
 
 def refuse_global_pool(where: str, crop: int, channels: int) -> None:
-    """Refuse fc6 with one position of conv5, unless a crop of 32 is known to be the reason.
+    """Refuse an fc6 that sees a single position of conv5.
 
-    torchvision's layers look the same for a net that averages each channel of conv5 over the whole
-    map, which no crop can stand for.
+    In torchvision's layout, a net with a crop of 32 looks like one that averages each channel of
+    conv5 over the whole map, which no crop can express.
 
     Args:
+        where: Names the file in errors.
         crop: By the size of fc6, pixels.
         channels: Of conv5.
 
@@ -68,29 +70,35 @@ def refuse_global_pool(where: str, crop: int, channels: int) -> None:
             f"{where}: its first fully connected layer takes {channels} inputs, one for each "
             "channel of conv5: a head after global average pooling, which is no fc6, or a net "
             f"trained at crop {STRIDE}, and the weights do not tell which; {WANTED}, fc6 over the "
-            f"whole map of conv5 (7x7 for a crop of 224); {WAY_OUT}",
+            f"whole map of conv5 (7x7 for a crop of 224); {HINT}",
         )
 
 
 def refuse_other_hidden(where: str, hidden: list[int], wanted: int, width: float) -> None:
-    """Refuse fc6 and fc7 whose widths no multiplier gives that fits the convolutions.
+    """Refuse an fc6 and fc7 whose widths do not follow from the multiplier of the convolutions.
 
     Args:
+        where: Names the file in errors.
         hidden: Outputs of fc6 and fc7.
-        wanted: What a net of this `width` has in both.
+        wanted: Outputs that a net of this width has in both.
+        width: Multiplier of all channels.
 
     Raises:
-        InputError: That names both.
+        InputError: If the outputs differ.
     """
     if hidden != [wanted, wanted]:
         raise InputError(
             f"{where}: its hidden layers have {hidden[0]} and {hidden[1]} outputs, a net of width "
-            f"{width:g} has {wanted} in both, as one multiplier scales all layers; {WAY_OUT}"
+            f"{width:g} has {wanted} in both, as one multiplier scales all layers; {HINT}"
         )
 
 
-def refuse_one_output(path: Path) -> None:
-    """Raises: InputError, for a head with one score."""
+def refuse_one_output(path: Path) -> NoReturn:
+    """Refuse a head with one score.
+
+    Raises:
+        InputError: Always.
+    """
     raise InputError(
         f"{path}: its head has one output, for a sigmoid; a softmax over one output is 1 for every "
         "image. Give fc8 two outputs, the first with weights and bias of zero: their softmax is "
@@ -99,7 +107,7 @@ def refuse_one_output(path: Path) -> None:
 
 
 def _layer(name: str) -> str:
-    """classifier.6.weight -> classifier.6; fc8_W -> fc8"""
+    """The layer of a tensor: classifier.6.weight -> classifier.6, fc8_W -> fc8."""
     for ending in ENDINGS:
         if name.endswith(ending):
             return name.removesuffix(ending)
@@ -107,11 +115,8 @@ def _layer(name: str) -> str:
 
 
 def _described(layer: str, shapes: Shapes) -> str:
-    """A layer with its inputs and outputs, as far as its weight tells them."""
+    """A layer with its inputs and outputs, if its weight is a matrix or a kernel."""
     shape = shapes.get(f"{layer}.weight", shapes.get(f"{layer}_W", ()))
     if len(shape) < 2:
         return layer
-    inputs = 1
-    for size in shape[1:]:
-        inputs *= size
-    return f"{layer} ({inputs} -> {shape[0]})"
+    return f"{layer} ({math.prod(shape[1:])} -> {shape[0]})"

@@ -1,5 +1,9 @@
-"""What a net was fed in training: channel order, mean and scale, and how users and files state it."""
+"""Describes the input of a net in training: channel order, mean and scale.
 
+Users state it by options, files by metadata; both become a `StatedInput`.
+"""
+
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -32,7 +36,7 @@ CLOSE = 1.5  # pixel values of 0-255 within which a mean is a well-known one
 
 @dataclass(frozen=True)
 class Convention:
-    """What a net was trained on: (x - mean) / scale of an image x in 0-255."""
+    """The input that a net was trained on: (x - mean) / scale of an image x in 0-255."""
 
     channel_order: str  # of the first convolution's input channels, "RGB" or "BGR"
     mean: Channels  # of pixels 0-255
@@ -50,19 +54,25 @@ class Convention:
         )
 
 
+def of_255(values: Channels) -> Channels:
+    """Convert values of 0-1 pixels to values of 0-255 pixels."""
+    red, green, blue = values
+    return 255 * red, 255 * green, 255 * blue
+
+
 CAFFE = Convention("BGR", Preprocessing().mean)
-USUAL = Convention("RGB", tuple(255 * m for m in USUAL_MEAN), tuple(255 * s for s in USUAL_STD))
+USUAL = Convention("RGB", of_255(USUAL_MEAN), of_255(USUAL_STD))
 # torchvision's IMAGENET1K_FEATURES: mean 0.48235, 0.45882, 0.40784 and std 1/255 of 0-1
-SSD = Convention("RGB", tuple(255 * m for m in (0.48235, 0.45882, 0.40784)))
+SSD = Convention("RGB", of_255((0.48235, 0.45882, 0.40784)))
 
 
 @dataclass(frozen=True)
 class StatedInput:
-    """What a user or a file says of a net's input; None where nothing is said.
+    """What a user or a file states about a net's input; None where nothing is stated.
 
-    The unit of mean and std is told by their size. Values of 0-1 pixels are at most 1: a mean
-    above 1 or a std above 1 is of 0-255 pixels. Where the two contradict each other, or a mean of
-    0-1 pixels stands without a std, the statement is refused.
+    The size of mean and std shows their unit. Values of 0-1 pixels are at most 1: a mean or a std
+    above 1 is of 0-255 pixels. The statement is refused if the two contradict each other, or if a
+    mean of 0-1 pixels has no std.
     """
 
     mean: Channels | None = None  # R, G, B
@@ -70,8 +80,12 @@ class StatedInput:
     channel_order: str | None = None  # "RGB", "BGR"
     crop: int | None = None  # side of the training crop, pixels
 
-    def __post_init__(self):
-        """Raises: InputError for values that are no input, or of two units."""
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            InputError: If values are out of range, or of two units.
+        """
         if self.channel_order not in (None, *CHANNEL_ORDERS):
             raise InputError(f"channel order {self.channel_order!r} is unknown; use RGB or BGR")
         if self.mean is None and self.std is not None:
@@ -85,7 +99,7 @@ class StatedInput:
         return self.mean is None and self.channel_order is None
 
     def applied_to(self, default: Convention) -> Convention:
-        """`default` with what is stated in place of it."""
+        """The convention `default`, with what is stated instead of its own values."""
         stated = default
         if self.channel_order is not None:
             stated = replace(stated, channel_order=self.channel_order)
@@ -95,7 +109,7 @@ class StatedInput:
         return stated
 
     def warning(self) -> str:
-        """A sentence if the mean is a well-known one backwards, else nothing."""
+        """A sentence if the mean is a well-known one in the order B, G, R; else empty."""
         if self.mean is None:
             return ""
         mean, _ = self._units(self.mean)
@@ -108,13 +122,23 @@ class StatedInput:
         return ""
 
     def as_json(self) -> dict[str, Any]:
-        """What is stated, for a file; `StatedInput.from_json` reads it."""
+        """What is stated, for a JSON file; `StatedInput.from_json` reads it."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
-    def from_json(cls, held: Mapping[str, Any]) -> "StatedInput":
-        """Raises: TypeError, ValueError or InputError for what `as_json` did not write."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in held.items()})
+    def from_json(cls, entries: Mapping[str, Any]) -> "StatedInput":
+        """Read what `as_json` wrote.
+
+        Raises:
+            TypeError: For unknown entries.
+            ValueError: For values of a wrong type.
+            InputError: For values that are no input.
+        """
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in entries.items()
+        }
+        return cls(**given)
 
     def _units(self, mean: Channels) -> tuple[Channels, Channels]:
         """Mean and scale of 0-255 pixels."""
@@ -123,14 +147,14 @@ class StatedInput:
             _check_channels(self.std, "std", least=1e-6)
         large_mean = [m > 1 for m in mean]
         large_std = [s > 1 for s in self.std or ()]
-        no_mean = mean == (0.0, 0.0, 0.0)
-        no_std = self.std in (None, (1.0, 1.0, 1.0))
         for name, large, values in (("mean", large_mean, mean), ("std", large_std, self.std)):
             if any(large) and not all(large):
                 raise InputError(
                     f"{name} {_text(values)} has values of 0-1 and of 0-255 pixels; give all in "
                     "one unit"
                 )
+        no_mean = mean == (0.0, 0.0, 0.0)
+        no_std = self.std in (None, (1.0, 1.0, 1.0))
         if all(large_mean) and (no_std or all(large_std)):
             return mean, self.std or (1.0, 1.0, 1.0)
         if no_mean and self.std is not None and all(large_std):
@@ -145,22 +169,23 @@ class StatedInput:
                 f"mean {_text(mean)} is of 0-1 pixels and needs a std; give 1,1,1 if the pixels "
                 "were divided by 255 only"
             )
-        scaled_mean, scaled_std = (tuple(255 * v for v in values) for values in (mean, self.std))
-        return scaled_mean, scaled_std
+        return of_255(mean), of_255(self.std)
 
 
 NOTHING_STATED = StatedInput()
 
 
 def metadata_convention(default: Convention, metadata: Mapping[str, str], where: str) -> Convention:
-    """`default` with what the metadata of a .safetensors say.
+    """Apply what the metadata of a .safetensors state about the input.
 
     Args:
-        metadata: `input_range` ("0-255"), `channel_order`, `mean_bgr` or `mean_rgb`, the mean as
-            "103.939,116.779,123.68".
+        default: The convention where the metadata state nothing.
+        metadata: May have `input_range` ("0-255"), `channel_order`, and `mean_bgr` or `mean_rgb`,
+            the mean as "103.939,116.779,123.68".
+        where: Names the file in errors.
 
     Raises:
-        InputError: For values that this program cannot honour.
+        InputError: For values that this program does not support.
     """
     stated = default
     scale = metadata.get("input_range")
@@ -178,23 +203,25 @@ def metadata_convention(default: Convention, metadata: Mapping[str, str], where:
                 f"{where}: its metadata states channel_order {order!r}; write RGB or BGR"
             )
         stated = replace(stated, channel_order=order)
-    for key, step in (("mean_rgb", 1), ("mean_bgr", -1)):
-        if key in metadata:
-            stated = replace(stated, mean=_metadata_mean(metadata[key], key, where)[::step])
+    if "mean_rgb" in metadata:
+        stated = replace(stated, mean=_metadata_mean(metadata["mean_rgb"], "mean_rgb", where))
+    if "mean_bgr" in metadata:
+        blue, green, red = _metadata_mean(metadata["mean_bgr"], "mean_bgr", where)
+        stated = replace(stated, mean=(red, green, blue))
     return stated
 
 
-def _metadata_mean(text: str, key: str, where: str) -> tuple[float, ...]:
+def _metadata_mean(text: str, key: str, where: str) -> Channels:
     try:
-        mean = tuple(float(part) for part in text.split(","))
+        first, second, third = (float(part) for part in text.split(","))
     except ValueError:
-        mean = ()
-    if len(mean) != 3 or not all(0 <= m <= 255 for m in mean):
+        first = second = third = math.nan
+    if not all(0 <= value <= 255 for value in (first, second, third)):  # NaN is in no range
         raise InputError(
             f"{where}: its metadata states {key} {text!r}; write three numbers of 0-255, as in "
             "103.939,116.779,123.68"
         )
-    return mean
+    return first, second, third
 
 
 def _check_channels(values: Channels, name: str, least: float) -> None:

@@ -1,4 +1,4 @@
-"""Any file with a VGG's weights, ours or another project's, as a net."""
+"""Opens any file with the weights of a VGG, ours or another project's, as a net."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +16,10 @@ from vgg_deploy.net.torch_files import TORCH_SUFFIXES
 
 
 def is_own(path: Path) -> bool:
-    """Whether a file is a checkpoint of this program, whatever its suffix.
+    """Whether a file is a checkpoint of this program, not of another project.
 
-    Raises: InputError if it has the suffix of a torch file and cannot be read.
+    Raises:
+        InputError: If it has the suffix of a torch file and cannot be read.
     """
     return path.suffix in TORCH_SUFFIXES and is_checkpoint_file(path)
 
@@ -29,14 +30,14 @@ def open_net(
     stated: StatedInput = NOTHING_STATED,
     on_assumed: Callable[[Assumed], None] | None = None,
 ) -> VGG:
-    """A net in evaluation mode from a checkpoint or from foreign weights.
+    """Open a checkpoint or foreign weights as a net in evaluation mode.
 
     Args:
         path: The file.
-        classes: (ids, names) in the order of the scores, for weights that do not name theirs;
-            without it such weights are numbered from 0.
-        stated: What the caller knows of the input of foreign weights.
-        on_assumed: Called with what was taken for granted, for foreign weights only.
+        classes: In the order of the scores, for weights that do not name theirs; without it such
+            weights are numbered from 0.
+        stated: What the caller knows about the input of foreign weights.
+        on_assumed: Called with what was assumed, for foreign weights only.
 
     Raises:
         InputError: If the file is no VGG, has no fully connected layers to score with, or
@@ -48,9 +49,9 @@ def open_net(
             raise InputError(f"{path}: a checkpoint knows its own input and crop; state none")
         checkpoint = load_checkpoint(path)
         spec = checkpoint.spec
-        return build(
-            with_classes(spec, classes, str(path)) if classes else spec, checkpoint.weights
-        )
+        if classes:
+            spec = with_classes(spec, classes, str(path))
+        return build(spec, checkpoint.weights)
     foreign = read_foreign(path, stated=stated)
     spec = foreign_spec(foreign, path, classes, stated.crop)
     if on_assumed:
@@ -64,14 +65,16 @@ def foreign_spec(
     """Describe foreign weights as a net of ours.
 
     Args:
-        classes: As of `open_net`.
+        foreign: The weights.
+        path: Their file.
+        classes: As in `open_net`.
         crop: The training crop that the caller states, pixels.
 
     Raises:
         InputError: For convolutions alone, a head with one output, another crop or number of
             classes than is stated.
     """
-    if foreign.class_count is None:
+    if foreign.class_count is None or foreign.crop is None:
         raise InputError(
             f"{path}: holds the convolutions of {foreign.arch} only, without fc6-fc8",
             f"train a head of {foreign.arch} on them",
@@ -81,15 +84,17 @@ def foreign_spec(
         refuse_one_output(path)
     if crop not in (None, foreign.crop):
         raise InputError(
-            f"{path}: has fc6 for a crop of {foreign.crop}, not {crop}; state {foreign.crop} or none"
+            f"{path}: has fc6 for a crop of {foreign.crop}, not {crop}; "
+            f"state {foreign.crop} or none"
         )
+    side = max(256, foreign.crop)
     spec = NetSpec(
         foreign.arch,
         numbered(foreign.class_count),
         (),
         foreign.width,
         foreign.crop,
-        train_side=(max(256, foreign.crop),) * 2,
+        train_side=(side, side),
         preprocessing=foreign.preprocessing,
         recipe=f"{foreign.layout} weights from {path.name}, input {foreign.assumed.input}",
     )

@@ -1,9 +1,14 @@
-"""What must be known beside the weights to rebuild a net and feed it: one record, carried by every file we write."""
+"""Describes a net in one record: what is needed beside the weights to rebuild and feed it.
+
+Every file that this package writes carries the record.
+"""
 
 import json
 from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.json_files import as_object, parse_json
 from vgg_deploy.net.archs import ARCHS, STRIDE
 
 # RGB of 0-1: what torchvision, timm and most pipelines around them feed
@@ -11,11 +16,13 @@ USUAL_MEAN = (0.485, 0.456, 0.406)
 USUAL_STD = (0.229, 0.224, 0.225)
 FILTERS = ("bilinear", "bicubic")
 LRN_READINGS = ("alexnet", "caffe")
+FIXED = (True, "half-up", "RGB", "0-255")  # fields of Preprocessing that have one value so far
+AGAIN = "the file is damaged, write it again"
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image file becomes the net's input: decode to RGB 0-255, rescale, subtract the mean."""
+    """How an image becomes a net's input: decode to RGB 0-255, rescale, subtract the mean."""
 
     mean: tuple[float, float, float] = (123.68, 116.779, 103.939)  # RGB, 0-255
     filter: str = "bilinear"  # of the isotropic rescale
@@ -24,7 +31,12 @@ class Preprocessing:
     channel_order: str = "RGB"
     input_range: str = "0-255"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            InputError: If a field is not valid.
+        """
         if len(self.mean) != 3 or not all(0 <= m <= 255 for m in self.mean):
             raise InputError(f"mean {self.mean} is not three values between 0 and 255 (R, G, B)")
         if self.filter not in FILTERS:
@@ -32,9 +44,9 @@ class Preprocessing:
                 f"resize filter {self.filter!r} is unknown; choose one of {', '.join(FILTERS)}"
             )
         fixed = (self.antialias, self.rounding, self.channel_order, self.input_range)
-        if fixed != (True, "half-up", "RGB", "0-255"):
+        if fixed != FIXED:
             raise InputError(
-                f"preprocessing {fixed} was written by another version; this one reads (True, 'half-up', 'RGB', '0-255')"
+                f"preprocessing {fixed} was written by another version; this one reads {FIXED}"
             )
 
 
@@ -47,31 +59,23 @@ class NetSpec:
     names: tuple[str, ...] = ()  # what people call them; the ids when nothing better is known
     width: float = 1.0  # multiplier of every layer's channels
     crop: int = 224  # side of the training crop, pixels; fc6 is crop/32 wide
-    lrn: str = "alexnet"  # A-LRN only: "alexnet" sums alpha over the window, "caffe" divides it by the window
+    # A-LRN only: "alexnet" sums alpha over the window, "caffe" divides it by the window
+    lrn: str = "alexnet"
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    train_side: tuple[int, int] = (
-        256,
-        256,
-    )  # S: shorter side in training, drawn from this closed range
-    recipe: str = ""  # how the weights came to be, for people
+    train_side: tuple[int, int] = (256, 256)  # S: shorter side in training, from this closed range
+    recipe: str = ""  # how the weights were made, for people
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Check the fields; give classes without names their ids as names.
+
+        Raises:
+            InputError: If a field is not valid, or if two fields contradict each other.
+        """
         if self.arch not in ARCHS:
             raise InputError(
                 f"arch {self.arch!r} is not in Table 1; choose one of {', '.join(ARCHS)}"
             )
-        if not self.classes:
-            raise InputError("a net needs at least one class")
-        if len(set(self.classes)) != len(self.classes):
-            raise InputError(
-                "class ids repeat; key classes by wnid or folder name, not by a name that two classes share"
-            )
-        if not self.names:
-            object.__setattr__(self, "names", self.classes)
-        if len(self.names) != len(self.classes):
-            raise InputError(
-                f"{len(self.classes)} classes have {len(self.names)} names; give one name a class, or none"
-            )
+        self._check_classes()
         if not 0 < self.width <= 4:
             raise InputError(f"width {self.width} is not a multiplier between 0 and 4")
         if self.crop < STRIDE or self.crop % STRIDE:
@@ -82,7 +86,24 @@ class NetSpec:
             )
         if not self.crop <= self.train_side[0] <= self.train_side[1]:
             raise InputError(
-                f"S {list(self.train_side)} needs {self.crop} <= low <= high, or the {self.crop} crop does not fit"
+                f"S {list(self.train_side)} needs {self.crop} <= low <= high, "
+                f"or the {self.crop} crop does not fit"
+            )
+
+    def _check_classes(self) -> None:
+        if not self.classes:
+            raise InputError("a net needs at least one class")
+        if len(set(self.classes)) != len(self.classes):
+            raise InputError(
+                "class ids repeat; key classes by wnid or folder name, "
+                "not by a name that two classes share"
+            )
+        if not self.names:
+            object.__setattr__(self, "names", self.classes)
+        if len(self.names) != len(self.classes):
+            raise InputError(
+                f"{len(self.classes)} classes have {len(self.names)} names; "
+                "give one name per class, or none"
             )
 
     @property
@@ -92,44 +113,62 @@ class NetSpec:
 
     @property
     def test_sides(self) -> tuple[int, ...]:
-        """Q of multi-scale testing: S - 32, S, S + 32, or ends and middle of the range (section 4.2).
+        """Q of multi-scale testing (section 4.2), ascending.
 
-        Ascending; where S is the crop itself S - 32 is left out, as no crop would fit.
+        S - 32, S and S + 32, or the ends and the middle of the range of S. Where S is the crop
+        itself, S - 32 is left out, as no crop would fit.
         """
         low, high = self.train_side
         around = (low - STRIDE, low, low + STRIDE) if low == high else (low, self.test_side, high)
         return tuple(side for side in dict.fromkeys(around) if side >= self.crop)
 
     def to_json(self) -> str:
+        """The record as a JSON object, for `from_json`."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "NetSpec":
-        """Read what `to_json` wrote; `where` names the file in errors.
+        """Read what `to_json` wrote.
 
-        Raises: InputError for missing, unknown or invalid fields.
+        Args:
+            text: A JSON object.
+            where: Names the file in errors.
+
+        Raises:
+            InputError: If fields are missing, unknown or invalid.
         """
+        description = f"{where}: its description of the net"
+        if not isinstance(text, str):
+            raise InputError(f"{description} is not a text", AGAIN)
+        given = as_object(parse_json(text, description, AGAIN), description, AGAIN)
         try:
-            given = json.loads(text)
-            pre = given["preprocessing"] = dict(given["preprocessing"])
-            pre["mean"] = tuple(map(float, pre["mean"]))
-            for key in ("classes", "names"):
-                given[key] = tuple(map(str, given[key]))
-            given["train_side"] = tuple(map(int, given["train_side"]))
-            unknown = (given.keys() - {f.name for f in fields(cls)}) | (
-                pre.keys() - {f.name for f in fields(Preprocessing)}
-            )
-            if unknown:
-                raise InputError(f"unknown fields {sorted(unknown)}")
-            return cls(**{**given, "preprocessing": Preprocessing(**pre)})
+            return cls(**_arguments(given))
         except InputError as error:
             raise InputError(f"{where}: {error.message}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise InputError(
-                f"{where}: its description of the net is damaged ({error!r}); write the file again"
+                f"{description} is damaged ({error!r}); write the file again"
             ) from None
 
 
+def _arguments(given: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of NetSpec from the object of `NetSpec.to_json`."""
+    pre = dict(given["preprocessing"])
+    known = {entry.name for entry in fields(NetSpec)}
+    known_pre = {entry.name for entry in fields(Preprocessing)}
+    unknown = (given.keys() - known) | (pre.keys() - known_pre)
+    if unknown:
+        raise InputError(f"unknown fields {sorted(unknown)}")
+    pre["mean"] = tuple(map(float, pre["mean"]))
+    return {
+        **given,
+        "classes": tuple(map(str, given["classes"])),
+        "names": tuple(map(str, given["names"])),
+        "train_side": tuple(map(int, given["train_side"])),
+        "preprocessing": Preprocessing(**pre),
+    }
+
+
 def numbered(count: int) -> tuple[str, ...]:
-    """Ids for a net whose classes nobody named; such a net matches a data set by order."""
+    """Ids of classes that nobody named: "0", "1", and so on; a data set matches them by order."""
     return tuple(str(i) for i in range(count))

@@ -1,11 +1,12 @@
-"""The zip archives that torch.save writes, checked before torch maps them.
+"""Checks the zip archives that torch.save writes before torch maps them.
 
-torch takes an archive's tensors as they lie in the file: it looks neither at the compression of a record, nor
-at its size, nor at its checksum. So a flipped bit, a record that is cut short or an archive that another program
-compressed would become other weights without a word. Here every record's CRC-32, compression and size are
-checked, in one pass over the file that holds no more than a block of it in memory.
+torch takes an archive's tensors as they lie in the file. It checks neither the compression of a
+record, nor its size, nor its checksum. A flipped bit, a truncated record or an archive that another
+program compressed would silently become other weights. Here every record's CRC-32, compression and
+size are checked, in one pass over the file that keeps no more than a block of it in memory.
 
-Files from before torch 1.6 are no archives and have no checksums; torch itself notices where they are cut short.
+Files from before torch 1.6 are no archives and have no checksums. torch itself notices where they
+are truncated.
 """
 
 import io
@@ -20,8 +21,9 @@ from vgg_deploy.errors import InputError
 BLOCK = 2**20  # bytes read at a time
 DESCRIPTION = "data.pkl"  # the record with everything but the tensors' values
 ITEM_BYTES = {  # of an element, by the name of the storage type in the pickle
-    "UntypedStorage": 1, "BoolStorage": 1, "ByteStorage": 1, "CharStorage": 1, "QInt8Storage": 1, "QUInt8Storage": 1,
-    "ShortStorage": 2, "HalfStorage": 2, "BFloat16Storage": 2, "IntStorage": 4, "FloatStorage": 4, "QInt32Storage": 4,
+    "UntypedStorage": 1, "BoolStorage": 1, "ByteStorage": 1, "CharStorage": 1,
+    "QInt8Storage": 1, "QUInt8Storage": 1, "ShortStorage": 2, "HalfStorage": 2,
+    "BFloat16Storage": 2, "IntStorage": 4, "FloatStorage": 4, "QInt32Storage": 4,
     "LongStorage": 8, "DoubleStorage": 8, "ComplexFloatStorage": 8, "ComplexDoubleStorage": 16,
 }  # fmt: skip
 
@@ -34,7 +36,7 @@ class _Storage(NamedTuple):
 
 
 class _Inert:
-    """Stands for every object that a pickle would make. Whatever is done to it, nothing happens."""
+    """Stands for every object that a pickle would make; ignores whatever is done to it."""
 
     def __init__(self, *args: object, **named: object):
         pass
@@ -49,29 +51,36 @@ class _Inert:
         pass
 
     def append(self, value: object) -> None:
-        """Nothing is kept."""
+        """Ignore it."""
 
     def extend(self, values: object) -> None:
-        """Nothing is kept."""
+        """Ignore it."""
 
     def add(self, value: object) -> None:
-        """Nothing is kept."""
+        """Ignore it."""
 
 
 class _Reader(pickle.Unpickler):
-    """Reads a pickle without running any of its code, and notes the storages that it names."""
+    """Reads a pickle without running any of its code, and collects the storages that it names."""
 
     def __init__(self, file: io.BytesIO):
         super().__init__(file)
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Storage types with the bytes of an element; everything else inert."""
+        """Replace every class: storage types by the size of an element, others by nothing."""
         known = module in ("torch", "torch.storage") and name in ITEM_BYTES
         return type("Inert", (_Inert,), {"itemsize": ITEM_BYTES[name]} if known else {})
 
     def persistent_load(self, pid: Any) -> _Inert:
-        """("storage", type, key, device, number of elements)"""
+        """Collect a storage.
+
+        Args:
+            pid: ("storage", type, key, device, number of elements).
+
+        Raises:
+            pickle.UnpicklingError: If it is something else.
+        """
         kind, storage_type, key, _, count = pid
         if kind != "storage" or not isinstance(key, str) or not isinstance(count, int):
             raise pickle.UnpicklingError(f"a persistent id of kind {kind!r}")
@@ -87,54 +96,57 @@ def is_archive(path: Path) -> bool:
 
 
 def described(path: Path) -> object:
-    """What an archive holds, without its tensors: text, numbers, lists and dictionaries as they are.
+    """The content of an archive without its tensors: text, numbers, lists and dictionaries.
 
     Objects of any other kind are replaced by inert ones; no code of the file is run.
 
     Raises:
-        InputError: if the archive is damaged.
+        InputError: If the archive is damaged.
     """
     with _opened(path) as archive:
-        held, _ = _read_description(archive, path)
-    return held
+        content, _ = _read_description(archive, path)
+    return content
 
 
 def check_archive(path: Path) -> None:
     """Check all bytes of an archive that torch is about to map.
 
     Raises:
-        InputError: if a record is compressed, has another size than its tensor, or another CRC-32 than the
-            archive says; if records are missing or named twice.
+        InputError: If a record is compressed, has another size than its tensor, or another CRC-32
+            than the archive states; if records are missing or named twice.
     """
     with _opened(path) as archive:
         records = archive.infolist()
-        names = [record.filename for record in records]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            _refuse(path, f"its record {twice} is there twice")
-        for record in records:
-            if (
-                record.compress_type != zipfile.ZIP_STORED
-                or record.compress_size != record.file_size
-            ):
-                raise InputError(
-                    f"{path}: its record {record.filename} is compressed, and torch saves records uncompressed; "
-                    "another program has packed the file again: take the original file"
-                )
+        _check_headers(records, path)
         for record in records:
             _read_through(archive, record, path)
         _, storages = _read_description(archive, path)
         folder = _folder(archive, path)
-        sizes = {record.filename: record.file_size for record in records}
-        for storage in storages:
-            name = f"{folder}/data/{storage.key}"
-            if name not in sizes:
-                _refuse(path, f"its record {name} is missing")
-            if sizes[name] != storage.bytes:
-                _refuse(
-                    path,
-                    f"its record {name} has {sizes[name]:,} bytes, its tensor takes {storage.bytes:,}",
-                )
+    sizes = {record.filename: record.file_size for record in records}
+    for storage in storages:
+        name = f"{folder}/data/{storage.key}"
+        if name not in sizes:
+            _refuse(path, f"its record {name} is missing")
+        if sizes[name] != storage.bytes:
+            _refuse(
+                path,
+                f"its record {name} has {sizes[name]:,} bytes, its tensor takes {storage.bytes:,}",
+            )
+
+
+def _check_headers(records: list[zipfile.ZipInfo], path: Path) -> None:
+    """Refuse records that are there twice, or compressed."""
+    names = [record.filename for record in records]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        _refuse(path, f"its record {twice} is there twice")
+    for record in records:
+        stored = record.compress_type == zipfile.ZIP_STORED
+        if not stored or record.compress_size != record.file_size:
+            raise InputError(
+                f"{path}: its record {record.filename} is compressed, and torch saves records "
+                "uncompressed; another program has packed the file again: take the original file"
+            )
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
@@ -171,25 +183,23 @@ def _read_description(archive: zipfile.ZipFile, path: Path) -> tuple[object, lis
     name = f"{_folder(archive, path)}/{DESCRIPTION}"
     try:
         reader = _Reader(io.BytesIO(archive.read(name)))
-        held = reader.load()
+        content = reader.load()
     except Exception as error:  # a damaged pickle raises almost anything
         _refuse(path, f"its record {name} cannot be read ({type(error).__name__})")
-    return held, list(reader.storages.values())
+    return content, list(reader.storages.values())
 
 
 def _folder(archive: zipfile.ZipFile, path: Path) -> str:
     """The folder inside the archive, which torch names after the file it was saved to."""
-    found = [
-        name
-        for name in archive.namelist()
-        if name.count("/") == 1 and name.endswith(f"/{DESCRIPTION}")
-    ]
-    if len(found) != 1:
+    ending = f"/{DESCRIPTION}"
+    names = archive.namelist()
+    descriptions = [name for name in names if name.count("/") == 1 and name.endswith(ending)]
+    if len(descriptions) != 1:
         raise InputError(
             f"{path}: cannot be read as a torch file, it is a zip archive of something else; "
             "give a file that torch.save wrote"
         )
-    return found[0].removesuffix(f"/{DESCRIPTION}")
+    return descriptions[0].removesuffix(ending)
 
 
 def _refuse(path: Path, reason: str) -> NoReturn:

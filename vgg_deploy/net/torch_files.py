@@ -1,4 +1,4 @@
-"""Why a file that PyTorch wrote cannot be read as tensors, in words that say what to do."""
+"""Explains why a file cannot be read as tensors of PyTorch, and what to do about it."""
 
 import re
 import zipfile
@@ -10,7 +10,10 @@ SAVE_A_STATE_DICT = "save the weights alone: torch.save(net.state_dict(), FILE)"
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a file is a program of torch.jit, which `torch.load` would warn of and then refuse."""
+    """Whether a file is a program of torch.jit.
+
+    `torch.load` would warn of it and then refuse it.
+    """
     if not zipfile.is_zipfile(path):
         return False
     try:
@@ -30,10 +33,10 @@ def why_unreadable(kind: str, error: Exception | None) -> str:
     if error is None:
         return f"cannot be read as {kind}: it is a TorchScript program; {SAVE_A_STATE_DICT}"
     # PyTorch's safe reader names the first class or function that is no tensor
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if found:
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if named:
         return (
-            f"cannot be read as {kind}: it holds Python objects ({found[1]}), as a whole pickled "
+            f"cannot be read as {kind}: it holds Python objects ({named[1]}), as a whole pickled "
             f"model does, and no code of a file is run; {SAVE_A_STATE_DICT}"
         )
     return (

@@ -66,10 +66,10 @@ def records(path):
         return [(record, archive.read(record)) for record in archive.infolist()]
 
 
-def packed(path, held, compression=zipfile.ZIP_STORED):
+def packed(path, contents, compression=zipfile.ZIP_STORED):
     """An archive of these records, with right checksums, as another program writes it."""
     with zipfile.ZipFile(path, "w", compression) as archive:
-        for record, content in held:
+        for record, content in contents:
             archive.writestr(record.filename, content)
     return path
 
@@ -109,23 +109,23 @@ def test_a_block_of_zeros_is_found(sound):
 @pytest.mark.parametrize("kept", [0.0, 0.5, 2.0])
 def test_a_record_of_another_size_is_found(sound, kept):
     """torch would read the bytes of the next records as weights; every checksum here is right."""
-    held = records(sound)
-    chosen = next(i for i, (record, _) in enumerate(held) if record.filename.endswith("/data/0"))
-    record, content = held[chosen]
-    held[chosen] = (record, (2 * content)[: int(kept * len(content))])
-    packed(sound, held)
-    assert (
-        f"{record.filename} has {int(kept * len(content)):,} bytes, its tensor takes {len(content):,}"
-        in refusal(sound)
-    )
+    changed = records(sound)
+    chosen = next(i for i, (record, _) in enumerate(changed) if record.filename.endswith("/data/0"))
+    record, content = changed[chosen]
+    size = int(kept * len(content))
+    changed[chosen] = (record, (2 * content)[:size])
+    packed(sound, changed)
+    message = f"{record.filename} has {size:,} bytes, its tensor takes {len(content):,}"
+    assert message in refusal(sound)
 
 
 def test_a_missing_and_a_doubled_record_are_found(sound):
-    held = records(sound)
-    without = [one for one in held if not one[0].filename.endswith("/data/3")]
+    whole = records(sound)
+    without = [one for one in whole if not one[0].filename.endswith("/data/3")]
     assert "data/3 is missing" in refusal(packed(sound, without))
+    doubled = next(one for one in whole if one[0].filename.endswith("/data/3"))
     with pytest.warns(UserWarning, match="Duplicate name"):
-        packed(sound, [*held, next(one for one in held if one[0].filename.endswith("/data/3"))])
+        packed(sound, [*whole, doubled])
     assert "data/3 is there twice" in refusal(sound)
 
 
@@ -164,20 +164,38 @@ def test_weights_in_another_layout_are_refused(tmp_path):
         assert "fc8.bias is stored as a nested tensor" in refusal(path)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
-                                   torch.complex64, torch.complex128])  # fmt: skip
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float64,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+        torch.bool,
+        torch.complex64,
+        torch.complex128,
+    ],
+)
 def test_archives_of_torch_with_any_tensors_pass(tmp_path, dtype):
-    """Oracle: torch reads the file. Views of one storage, empty tensors, and other objects among them."""
+    """Oracle: torch reads the file. It has views of one storage, empty tensors, other objects."""
     tensor = torch.arange(12).reshape(3, 4).to(dtype)
-    held = {"a": tensor, "view": tensor[1:, ::2], "empty": tensor[:0], "more": [1, 2.5, None, {"x": (True, "text", b"bytes")}, {3}, torch.Size([2])],
-            "parameter": torch.nn.Parameter(torch.ones(2)), "untyped": torch.ones(2).untyped_storage()}  # fmt: skip
-    torch.save(held, tmp_path / "any.pt")
+    content = {
+        "a": tensor,
+        "view": tensor[1:, ::2],
+        "empty": tensor[:0],
+        "more": [1, 2.5, None, {"x": (True, "text", b"bytes")}, {3}, torch.Size([2])],
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "untyped": torch.ones(2).untyped_storage(),
+    }
+    torch.save(content, tmp_path / "any.pt")
     back = load_untrusted(tmp_path / "any.pt")
-    assert (
-        torch.equal(back["a"], tensor)
-        and torch.equal(back["view"], tensor[1:, ::2])
-        and back["more"] == held["more"]
-    )
+    assert torch.equal(back["a"], tensor)
+    assert torch.equal(back["view"], tensor[1:, ::2])
+    assert back["more"] == content["more"]
 
 
 def test_an_optimizer_and_older_formats_pass(tmp_path):
@@ -202,12 +220,12 @@ def test_checking_takes_no_memory(tmp_path):
     assert peak < 8 * 2**20
 
 
-def test_a_foreign_torch_file_is_refused_with_what_it_holds(tmp_path):
+def test_a_foreign_torch_file_is_refused_with_its_content(tmp_path):
     path = tmp_path / "other.pt"
     torch.save({"state_dict": {}, "epoch": 3}, path)
     assert "a dictionary with keys ['state_dict', 'epoch']" in refusal(path)
     torch.save(torch.zeros(3), path)
-    assert "holds a Tensor" in refusal(path)
+    assert "contains a Tensor" in refusal(path)
 
 
 def test_code_in_a_file_never_runs(tmp_path):
@@ -230,14 +248,14 @@ def test_a_zip_of_something_else_is_refused(tmp_path):
 
 def damaged(tmp_path, **changes):
     net = thin_net()
-    held = {
+    content = {
         "format": "vgg-deploy-checkpoint",
         "version": 1,
         "spec": net.spec.to_json(),
         "weights": net.state_dict(),
         "training": {},
     }
-    torch.save({**held, **changes}, tmp_path / "net.pt")
+    torch.save({**content, **changes}, tmp_path / "net.pt")
     return tmp_path / "net.pt"
 
 
@@ -272,7 +290,7 @@ def test_a_damaged_description_is_refused(tmp_path):
     )
 
 
-def test_an_unwritable_place_is_refused_and_the_old_file_stays(tmp_path):
+def test_an_unwritable_folder_is_refused_and_the_old_file_stays(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     with pytest.raises(InputError, match="cannot be written"):
@@ -284,9 +302,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     path = save_net(thin_net(), tmp_path / "net.pt")
     before = path.read_bytes()
     with pytest.raises(AttributeError):
-        save_checkpoint(
-            path, Checkpoint(thin_net().spec, {"bad": lambda: None})
-        )  # cannot be pickled: fails half-way
+        # cannot be pickled: fails half-way
+        save_checkpoint(path, Checkpoint(thin_net().spec, {"bad": lambda: None}))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["net.pt"]
 

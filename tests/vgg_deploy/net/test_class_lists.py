@@ -236,7 +236,7 @@ def test_folders_from_0_are_met_by_number(names):
 def test_other_numbers_are_ambiguous(folders):
     with pytest.raises(Unstated, match="nothing tells which") as caught:
         match(folders, NetSpec("A", numbered(1000)))
-    assert caught.value.setting == "classes" and "--" not in caught.value.message
+    assert caught.value.about == "classes" and "--" not in caught.value.message
 
 
 def test_stated_numbers_are_ids():
@@ -261,7 +261,7 @@ def test_a_list_must_not_contradict_the_file():
         with_classes(own, ClassList(("a", "b", "c"), ("a", "b", "c")), "net.pt")
 
 
-def test_a_command_adds_its_way_out():
+def test_a_command_adds_its_hint():
     with pytest.raises(InputError, match="^open; give it$"), hints({"crop": "give it"}):
         raise Unstated("crop", "open")
     with pytest.raises(Unstated, match="^open$"), hints({"crop": "give it"}):

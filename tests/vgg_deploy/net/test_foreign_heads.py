@@ -112,17 +112,17 @@ def test_a_head_after_global_average_pooling(tmp_path, batch_norm):
     torch.save(net.state_dict(), path)
     with pytest.raises(Unstated) as caught:
         open_net(path)
-    assert caught.value.setting == "crop" and "--" not in caught.value.message
+    assert caught.value.about == "crop" and "--" not in caught.value.message
     assert "a head after global average pooling, which is no fc6, or a net trained at crop 32" in (
         caught.value.message
     )
-    said = run(vgg_export, path, "--onnx", "--out", tmp_path / "out", code=2)
-    assert said.endswith("if the net was trained at crop 32, add --crop 32")
+    output = run(vgg_export, path, "--onnx", "--out", tmp_path / "out", code=2)
+    assert output.endswith("if the net was trained at crop 32, add --crop 32")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_net_that_was_trained_at_crop_32(tmp_path):
-    """Stated by the user, or by the file's metadata. Oracle: torchvision at 32, where pool5 is 1x1."""
+    """The user or the file's metadata state it. Oracle: torchvision at 32, where pool5 is 1x1."""
     net = net_with(mlp(C, 256, 256, 10), pool=1)
     torch.save(net.state_dict(), tmp_path / "net.pth")
     ours = open_net(tmp_path / "net.pth", stated=StatedInput(crop=32))
@@ -131,8 +131,8 @@ def test_a_net_that_was_trained_at_crop_32(tmp_path):
     usual = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     mean = torch.tensor(ours.spec.preprocessing.mean).view(1, 3, 1, 1)
     with torch.inference_mode():
-        wanted = net(usual(images / 255))
-        torch.testing.assert_close(ours(images - mean).flatten(1), wanted, rtol=1e-4, atol=1e-4)
+        expected = net(usual(images / 255))
+        torch.testing.assert_close(ours(images - mean).flatten(1), expected, rtol=1e-4, atol=1e-4)
     save_file(net.state_dict(), tmp_path / "net.safetensors", {"crop": "32"})
     assert open_net(tmp_path / "net.safetensors").spec.crop == 32
     with pytest.raises(InputError, match="has fc6 for a crop of 224, not 32"):
@@ -155,13 +155,13 @@ def test_one_output_is_no_softmax(tmp_path, suffix):
         arrays = caffe_arrays("A", crop=32)
         arrays |= {"fc8_W": arrays["fc8_W"][:1], "fc8_b": arrays["fc8_b"][:1]}
         np.savez(path, **arrays)
-    said = run(vgg_export, path, "--onnx", "--out", tmp_path / "out", code=2)
-    assert "its head has one output, for a sigmoid; a softmax over one output is 1" in said
+    output = run(vgg_export, path, "--onnx", "--out", tmp_path / "out", code=2)
+    assert "its head has one output, for a sigmoid; a softmax over one output is 1" in output
     assert not (tmp_path / "out").exists()
     assert read_foreign(path).class_count == 1  # its layers may still start a training
 
 
-def test_the_way_out_for_one_output_is_right():
+def test_the_hint_for_one_output_is_right():
     """The softmax of (0, s) is (1 - sigmoid(s), sigmoid(s))."""
     for score in (-3.0, 0.0, 1.7):
         posterior = torch.softmax(torch.tensor([0.0, score]), 0)[1].item()
@@ -177,7 +177,7 @@ def test_other_hidden_widths_are_named(tmp_path):
     )
 
 
-def test_what_is_assumed_of_a_head_is_said(tmp_path):
+def test_assumptions_about_a_head_are_reported(tmp_path):
     torch.save(net_with(mlp(C * 49, 256, 256, 10)).state_dict(), tmp_path / "net.pth")
     lines = read_foreign(tmp_path / "net.pth").assumed.lines("net.pth", "state another")
     assert lines[0] == (

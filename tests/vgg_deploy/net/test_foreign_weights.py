@@ -1,7 +1,8 @@
-"""Foreign weights against the nets they come from: torchvision's and timm's own models, and Caffe's arithmetic written out.
+"""Foreign weights against the nets they come from.
 
-Nets are a sixteenth as wide as the paper's where width does not matter, and compared in double precision, so that all
-that is left of a difference is the rounding of our float32 weights.
+Oracles are torchvision's and timm's own models, and Caffe's arithmetic written out. Nets are a
+sixteenth as wide as the paper's where width does not matter. They are compared in double precision,
+so that only the rounding of our float32 weights remains as a difference.
 """
 
 import math
@@ -61,7 +62,7 @@ def read_state(state: dict, path: Path, arch: str | None = None) -> Foreign:
 @pytest.mark.parametrize("arch", "ABDE")
 @torch.inference_mode()
 def test_torchvision_net_scores_the_same(tmp_path, arch, batch_norm):
-    """Oracle: torchvision's net; beyond 224 its classifier applied to every 7x7 window of its own pool5."""
+    """Oracle: torchvision's net; beyond 224 its classifier on every 7x7 window of its pool5."""
     net = torchvision_net(arch, batch_norm)
     foreign = read_state(net.state_dict(), tmp_path / "net.pth")
     assert (foreign.arch, foreign.width, foreign.crop, foreign.class_count) == (
@@ -114,7 +115,10 @@ def test_full_vgg16(tmp_path):
 
 @torch.inference_mode()
 def test_scale_folding_is_exact_along_the_border(tmp_path):
-    """White images are far from the mean, so that a mean folded into the bias would show where zeros are padded."""
+    """White images are far from the mean.
+
+    A mean folded into the bias would show where zeros are padded.
+    """
     net = torchvision_net("A", batch_norm=False)
     foreign = read_state(net.state_dict(), tmp_path / "net.pth")
     white = torch.full((1, 3, 32, 32), 255, dtype=torch.float64)
@@ -177,7 +181,7 @@ def test_a_lrn_must_be_asked_for(tmp_path):
 
 
 def test_files_of_old_torch_and_other_precisions(tmp_path):
-    """torchvision's first VGG files are no zip archives; half and double precision become single."""
+    """The first VGG files of torchvision are no zip archives; all precisions become float32."""
     state = torchvision_net("A", batch_norm=True).state_dict()
     new = read_state(state, tmp_path / "new.pth").weights
     torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
@@ -212,7 +216,10 @@ def test_files_of_old_torch_and_other_precisions(tmp_path):
 )
 @torch.inference_mode()
 def test_timm_net_scores_the_same(tmp_path, arch, batch_norm):
-    """Oracle: timm's net, which averages positions before its last layer: that is the mean of our score map."""
+    """Oracle: timm's net, whose scores are the mean of our score map.
+
+    It averages positions before its last layer.
+    """
     timm_vgg = pytest.importorskip("timm.models.vgg")
     from timm.layers import ClassifierHead
 
@@ -280,7 +287,7 @@ def legacy(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def convolutional(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """fc6-fc8 as convolutions already, under torch's names, in the column-major memory that MATLAB leaves behind."""
+    """Layers fc6-fc8 are convolutions already, with torch's names and MATLAB's memory order."""
     shaped = dict(arrays)
     for name, side in (("fc6_W", 7), ("fc7_W", 1), ("fc8_W", 1)):
         shaped[name] = arrays[name].reshape(len(arrays[name]), -1, side, side)
@@ -339,7 +346,7 @@ def test_a_file_that_states_its_input_is_believed(tmp_path, metadata, channels, 
 
 @torch.inference_mode()
 def test_stated_range_replaces_the_scale_of_a_layout(tmp_path):
-    """A Caffe net that was renamed to torchvision's layers keeps its input, if it says so."""
+    """A Caffe net under torchvision's names keeps its input, if its metadata state it."""
     net = torchvision_net("A", batch_norm=False)
     stated = {"input_range": "0-255", "channel_order": "BGR", "mean_bgr": "103.939,116.779,123.68"}
     save_file(net.state_dict(), tmp_path / "net.safetensors", stated)
@@ -387,7 +394,7 @@ def test_crop_comes_from_fc6(tmp_path):
 @pytest.mark.parametrize("trunk_only", [False, True])
 @pytest.mark.parametrize("width", [0.0005, 0.02, 0.1, 0.25, 1 / 3, 0.37])
 def test_width_comes_from_the_channels(tmp_path, width, trunk_only):
-    """Rounding hides the exact multiplier; the one found must give every layer the same channels."""
+    """Rounding hides the exact multiplier; ours must give every layer the same channels."""
     spec = NetSpec("C", numbered(3), width=width, crop=32)
     state = {
         name: t
@@ -421,7 +428,7 @@ def test_missing_file_and_unknown_names(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".pth", ".old.pth", ".npz", ".safetensors"])
 def test_damaged_files(tmp_path, suffix):
-    """Text, nothing, zip garbage, and a good file cut at many places."""
+    """Text, nothing, zip garbage, and a good file cut at many positions."""
     path = tmp_path / f"net{suffix}"
     tensors = {name: torch.from_numpy(a[:1]) for name, a in caffe_arrays("A", crop=32).items()}
     match suffix:
@@ -639,16 +646,14 @@ def test_hidden_layers_of_another_width_are_named(tmp_path):
     arrays |= {"fc6_W": arrays["fc6_W"][:100], "fc6_b": arrays["fc6_b"][:100]}
     np.savez(tmp_path / "net.npz", **arrays)
     message = refuse(tmp_path / "net.npz")
-    assert (
-        f"its hidden layers have 100 and {HIDDEN} outputs, a net of width 0.0625 has {HIDDEN} in both"
-        in message
-    )
+    assert f"its hidden layers have 100 and {HIDDEN} outputs" in message
+    assert f"outputs, a net of width 0.0625 has {HIDDEN} in both" in message
 
 
 @pytest.mark.parametrize(("arch", "claim"), [("A", "B"), ("D", "C"), ("E", "A-LRN"), ("B", "D")])
 def test_another_arch_than_claimed(tmp_path, arch, claim):
     np.savez(tmp_path / "net.npz", **caffe_arrays(arch))
-    assert f"net.npz: holds net {arch}, not {claim}; leave the arch out or say {arch}" in refuse(
+    assert f"net.npz: holds net {arch}, not {claim}; leave the arch out or state {arch}" in refuse(
         tmp_path / "net.npz", claim
     )
 

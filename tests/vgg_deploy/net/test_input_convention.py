@@ -27,7 +27,8 @@ from vgg_deploy.net.foreign_weights import read_foreign
 from vgg_deploy.net.input_convention import CAFFE, SSD, USUAL, Convention, StatedInput
 from vgg_deploy.net.open_net import open_net
 
-# the released convolutions, conv1_1.weight ... with the metadata of their input: 59 MB, not kept here
+# the released convolutions, conv1_1.weight ... with the metadata of their input; 59 MB, so not in
+# the repository
 OXFORD = Path(os.environ.get("VGG_DEPLOY_OXFORD", "vgg16_conv_oxford.safetensors"))
 needs_oxford = pytest.mark.skipif(
     not OXFORD.is_file(), reason="VGG_DEPLOY_OXFORD names no file of the Oxford convolutions"
@@ -35,7 +36,15 @@ needs_oxford = pytest.mark.skipif(
 
 
 def normalised(images: Tensor, mean: tuple, std: tuple, order: str, divisor: float) -> Tensor:
-    """What the net was trained on, written out channel by channel. Args: mean, std of R, G, B."""
+    """The input that the net was trained on, written out channel by channel.
+
+    Args:
+        images: (N, 3, H, W), RGB, 0-255.
+        mean: Of R, G and B.
+        std: Of R, G and B.
+        order: Of the result's channels.
+        divisor: Of the pixels, before the mean is subtracted.
+    """
     planes = {
         name: (images[:, i] / divisor - mean[i]) / std[i] for i, name in enumerate(("R", "G", "B"))
     }
@@ -79,8 +88,8 @@ def test_a_stated_input_is_folded_exactly(tmp_path, stated, mean, std, order, di
     ours, theirs = our_net(foreign), net.double()
     subtracted = torch.tensor(foreign.preprocessing.mean, dtype=torch.float64).view(1, 3, 1, 1)
     for images in (photos(224, 224), torch.full((1, 3, 224, 224), 255.0, dtype=torch.float64)):
-        wanted = theirs(normalised(images, mean, std, order, divisor))
-        assert_same(ours(images - subtracted).flatten(1), wanted)
+        expected = theirs(normalised(images, mean, std, order, divisor))
+        assert_same(ours(images - subtracted).flatten(1), expected)
     assert foreign.assumed.input_from == "as stated"
 
 
@@ -94,10 +103,10 @@ def test_a_caffe_layout_that_was_trained_on_torchvision_input(tmp_path):
     foreign = read_foreign(tmp_path / "net.npz", stated=StatedInput(USUAL_MEAN, USUAL_STD, "RGB"))
     crops = photos(224, 224)
     subtracted = torch.tensor(foreign.preprocessing.mean, dtype=torch.float64).view(1, 3, 1, 1)
-    wanted = caffe_scores(
+    expected = caffe_scores(
         arrays, normalised(crops, USUAL_MEAN, USUAL_STD, "RGB", 255), [0, 1, 2], ZEROS
     )
-    assert_same(our_net(foreign)(crops - subtracted).flatten(1), wanted)
+    assert_same(our_net(foreign)(crops - subtracted).flatten(1), expected)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +157,8 @@ def test_a_well_known_mean_backwards_is_noticed():
 
 def test_a_statement_survives_a_file():
     for stated in (StatedInput(), StatedInput(HALF, ONES, "BGR", 32), StatedInput(CAFFE_MEAN)):
-        held = json.loads(json.dumps(stated.as_json()))
-        assert StatedInput.from_json(held) == stated
+        entries = json.loads(json.dumps(stated.as_json()))
+        assert StatedInput.from_json(entries) == stated
 
 
 # timm's config.json
@@ -182,8 +191,8 @@ def test_timms_config_states_the_input(tmp_path, flat):
     foreign = read_foreign(with_config(tmp_path, config))
     images = photos(224, 224)
     subtracted = torch.tensor(foreign.preprocessing.mean, dtype=torch.float64).view(1, 3, 1, 1)
-    wanted = torchvision_net("A", batch_norm=False).double()((images / 255 - 0.5) / 0.5)
-    assert_same(our_net(foreign)(images - subtracted).flatten(1), wanted)
+    expected = torchvision_net("A", batch_norm=False).double()((images / 255 - 0.5) / 0.5)
+    assert_same(our_net(foreign)(images - subtracted).flatten(1), expected)
     assert foreign.assumed.input_from == "as config.json beside it says"
     (warning,) = foreign.assumed.warnings
     assert warning == (
@@ -276,8 +285,8 @@ def test_caffe_weights_under_torchvision_names_are_noticed(tmp_path):
         torch.save({**trunk, "features.0.weight": weight}, tmp_path / "net.pth")
         return read_foreign(tmp_path / "net.pth", **how).assumed.warnings
 
-    (told,) = warnings(first)
-    assert "released for Caffe" in told and "in BGR order" in told
+    (warning,) = warnings(first)
+    assert "released for Caffe" in warning and "in BGR order" in warning
     assert "in RGB order" in warnings(first.flip(1))[0]
     assert "in BGR order" in warnings(first + 0.02 * first.std() * noise)[0]  # fine-tuned
     scale = 255 * torch.tensor(USUAL_STD).view(1, 3, 1, 1)
@@ -340,12 +349,12 @@ def test_training_starts_from_weights_with_a_stated_input(here, photos_copy):
     thin = ["--width", "0.0625", "--crop", "32", "--side", "32", "--batch", "16", "--epochs", "1"]
     thin += ["--workers", "0", "--threads", "1", "--arch", "A", "--data", photos_copy]
     stated = ["--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5", "--channel-order", "RGB"]
-    said = run(train, *thin, "--weights", here / "A.npz", *stated, "--out", here / "run")
-    assert "with mean 0.5, 0.5, 0.5 and std 0.5, 0.5, 0.5 (R, G, B of 0-1) (as stated;" in said
+    output = run(train, *thin, "--weights", here / "A.npz", *stated, "--out", here / "run")
+    assert "with mean 0.5, 0.5, 0.5 and std 0.5, 0.5, 0.5 (R, G, B of 0-1) (as stated;" in output
     sources = json.loads((here / "run" / "config.json").read_text())["sources"]
     assert sources["stated"] == {"mean": [0.5] * 3, "std": [0.5] * 3, "channel_order": "RGB"}
     assert "add --weights" in run(train, *thin, *stated, code=2)
     best = here / "run" / "best.pt"
-    said = run(train, *thin, "--weights", best, *stated, "--out", here / "again", code=2)
-    assert "a checkpoint knows its own input" in said
+    output = run(train, *thin, "--weights", best, *stated, "--out", here / "again", code=2)
+    assert "a checkpoint knows its own input" in output
     assert "not three numbers" in run(train, *thin, "--mean", "1,2", code=2)

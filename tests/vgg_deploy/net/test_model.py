@@ -10,8 +10,17 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vgg_deploy.net.archs import ARCHS, macs, map_side, parameters
-from vgg_deploy.net.model import FROM_A, INITS, INPUT_STD, VGG, initialise, posterior, start_from_a
-from vgg_deploy.net.spec import NetSpec, numbered
+from vgg_deploy.net.model import (
+    FROM_A,
+    INITS,
+    INPUT_STD,
+    VGG,
+    initialise,
+    posterior,
+    start_from_a,
+    subtract_mean,
+)
+from vgg_deploy.net.spec import NetSpec, Preprocessing, numbered
 
 THIN = 1 / 16
 
@@ -22,7 +31,7 @@ def spec(arch: str, width: float = THIN, classes: int = 5, **other) -> NetSpec:
 
 @torch.no_grad()
 def lively(net: VGG, seed: int = 0) -> VGG:
-    """Double precision, with weights that keep signals alive through all layers and biases that show."""
+    """Convert to float64, with weights that keep signals alive, and biases that show."""
     draw = torch.Generator().manual_seed(seed)
     initialise(net, "he", draw)
     for name, parameter in net.named_parameters():
@@ -32,10 +41,9 @@ def lively(net: VGG, seed: int = 0) -> VGG:
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
-    """Of the size of images minus their mean."""
-    return (
-        torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 60
-    )
+    """Noise as large as images minus their mean."""
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=draw, dtype=torch.float64) * 60
 
 
 # Sizes
@@ -53,7 +61,10 @@ SIZES = {  # arch: (Table 2 in millions, parameters, multiply-accumulates at 224
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_sizes_are_the_published_ones(arch):
-    """Of the table, and of the module built from it. Totals of A, B, D and E are documented by torchvision as well."""
+    """Sizes of the table, and of the module built from it.
+
+    torchvision documents the totals of A, B, D and E as well.
+    """
     millions, total, cost = SIZES[arch]
     assert round(total / 1e6) == millions
     assert parameters(ARCHS[arch]) == total
@@ -109,7 +120,7 @@ def test_cost_of_dense_evaluation(side, score_side, gmacs):
     ("height", "width", "crop"), [(224, 224, 224), (375, 500, 224), (255, 287, 224), (100, 67, 64)]
 )
 def test_cost_and_map_are_those_of_the_module(arch, height, width, crop):
-    """Oracle: torch's own counter (two operations a multiply-accumulate) on a net without memory."""
+    """Oracle: torch's own counter, with two operations per multiply-accumulate."""
     with torch.device("meta"):
         net = VGG(spec(arch, width=0.25, crop=crop)).eval()
         images = torch.empty(1, 3, height, width)
@@ -134,12 +145,11 @@ def test_map_side_is_five_floors():
 
 
 def test_order_of_layers():
-    assert (
-        list(dict(VGG(spec("A-LRN")).named_children()))
-        == (
-            "conv1_1 relu1_1 norm1 pool1 conv2_1 relu2_1 pool2 conv3_1 relu3_1 conv3_2 relu3_2 pool3 conv4_1 relu4_1 conv4_2 relu4_2 pool4 "
-            "conv5_1 relu5_1 conv5_2 relu5_2 pool5 fc6 relu6 drop6 fc7 relu7 drop7 fc8"
-        ).split()
+    names = [name for name, _ in VGG(spec("A-LRN")).named_children()]
+    assert " ".join(names) == (
+        "conv1_1 relu1_1 norm1 pool1 conv2_1 relu2_1 pool2 "
+        "conv3_1 relu3_1 conv3_2 relu3_2 pool3 conv4_1 relu4_1 conv4_2 relu4_2 pool4 "
+        "conv5_1 relu5_1 conv5_2 relu5_2 pool5 fc6 relu6 drop6 fc7 relu7 drop7 fc8"
     )
 
 
@@ -192,7 +202,10 @@ def test_score_map_is_the_fully_connected_head_slid_over_pool5(arch, height, wid
 @pytest.mark.parametrize("arch", ["C", "D", "E"])
 @torch.inference_mode()
 def test_deeper_nets_with_identities_equal_b(arch):
-    """C, D and E are B with more convolutions; where these pass their input on, ReLU behind ReLU changes nothing."""
+    """C, D and E are B with more convolutions, which here pass their input on.
+
+    A ReLU after a ReLU changes nothing.
+    """
     b, deeper = lively(VGG(spec("B"))), VGG(spec(arch)).double().eval()
     shared = b.state_dict()
     for name, module in deeper.named_children():
@@ -208,7 +221,10 @@ def test_deeper_nets_with_identities_equal_b(arch):
 @pytest.mark.parametrize(("reading", "alpha"), [("alexnet", 1e-4), ("caffe", 1e-4 / 5)])
 @torch.inference_mode()
 def test_lrn_follows_its_formula(reading, alpha):
-    """b_c = a_c / (2 + alpha * sum of a^2 over five channels round c) ** 0.75. Oracle: NumPy, channel by channel."""
+    """Oracle: NumPy, channel by channel.
+
+    b_c = a_c / (2 + alpha * sum of a^2 over the five channels around c) ** 0.75
+    """
     net = VGG(spec("A-LRN", lrn=reading)).eval()
     a = np.random.default_rng(0).random((2, 9, 4, 3)) * 300
     expected = np.empty_like(a)
@@ -227,6 +243,25 @@ def test_posterior_averages_logits_before_the_softmax():
     )
 
 
+def test_the_mean_is_subtracted_channel_by_channel():
+    """Oracle: NumPy."""
+    preprocessing = Preprocessing(mean=(1.5, 20.25, 100.0))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5), dtype=np.uint8)
+    expected = pixels.astype(np.float32) - np.array([1.5, 20.25, 100.0]).reshape(1, 3, 1, 1)
+    images = subtract_mean(torch.from_numpy(pixels), preprocessing)
+    assert images.dtype == torch.float32
+    np.testing.assert_array_equal(images, expected)
+
+
+def test_convolutions_are_named_in_running_order():
+    net = VGG(spec("B"))
+    names = [conv.name for conv in ARCHS["B"].trunk()] + ["fc6", "fc7", "fc8"]
+    assert list(net.convolutions()) == names
+    assert net.convolution("conv2_1") is net.conv2_1
+    with pytest.raises(TypeError, match="relu2_1 is a ReLU"):
+        net.convolution("relu2_1")
+
+
 @torch.inference_mode()
 def test_dropout_acts_in_training_only():
     torch.manual_seed(0)
@@ -234,17 +269,15 @@ def test_dropout_acts_in_training_only():
     images = noise(1, 3, 32, 32)
     without = VGG(spec("A", crop=32), dropout=0.0).double()
     without.load_state_dict(net.state_dict())
-    assert torch.equal(net(images), net(images)) and torch.equal(
-        net(images), without.train()(images)
-    )
+    assert torch.equal(net(images), net(images))
+    assert torch.equal(net(images), without.train()(images))
     net.train()
     assert not torch.equal(net(images), net(images))
     ones = torch.ones(20_000)
     for name in ("drop6", "drop7"):
         dropped = net.get_submodule(name)(ones)
-        assert set(dropped.unique().tolist()) == {0.0, 2.0} and dropped.mean() == pytest.approx(
-            1, abs=0.05
-        )
+        assert set(dropped.unique().tolist()) == {0.0, 2.0}
+        assert dropped.mean() == pytest.approx(1, abs=0.05)
 
 
 def test_trunk_and_head_share_the_weights():
@@ -258,10 +291,11 @@ def test_trunk_and_head_share_the_weights():
 
 
 @pytest.mark.parametrize("init", INITS)
-def test_initialisations_draw_what_they_say(init):
+def test_initialisations_draw_what_they_promise(init):
     """Standard deviations by the formulas of their papers; biases zero.
 
-    Glorot's and He's assume inputs of unit variance: here every one of C's 16 layers makes up its share for pixels.
+    Glorot's and He's assume inputs of unit variance. Here each of C's 16 layers contributes its
+    share of the correction for pixels.
     """
     share = INPUT_STD ** (-1 / 16)
     net = VGG(spec("C", width=0.25, crop=64))
@@ -279,9 +313,8 @@ def test_initialisations_draw_what_they_say(init):
             "he": share * math.sqrt(2 / fan_in),
         }[init]
         count = layer.weight.numel()
-        assert layer.weight.std().item() == pytest.approx(std, rel=4 / math.sqrt(2 * count)), (
-            name
-        )  # four standard errors
+        four_standard_errors = 4 / math.sqrt(2 * count)
+        assert layer.weight.std().item() == pytest.approx(std, rel=four_standard_errors), name
         assert abs(layer.weight.mean().item()) < 4 * std / math.sqrt(count), name
         assert not layer.bias.any()
         if init == "glorot":
@@ -290,12 +323,11 @@ def test_initialisations_draw_what_they_say(init):
 
 @torch.inference_mode()
 def test_he_keeps_pixels_from_inflating_the_logits():
-    """Inputs of INPUT_STD should leave the net as inputs of 1 would leave one without shares: logits of order one."""
+    """Inputs with a standard deviation of INPUT_STD should give logits of order one."""
     net = VGG(spec("D", width=0.25, classes=100, crop=32))
     initialise(net, "he", torch.Generator().manual_seed(0))
-    logits = net.eval()(
-        INPUT_STD * torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    )
+    draw = torch.Generator().manual_seed(1)
+    logits = net.eval()(INPUT_STD * torch.randn(8, 3, 32, 32, generator=draw))
     assert 0.1 < logits.std() < 10
 
 
