@@ -1,4 +1,4 @@
-"""python -m bench: vgg-bench under a name that torchrun can start."""
+"""Runs vgg-bench as `python -m bench`, a name that torchrun can start."""
 
 from bench.cli import main
 

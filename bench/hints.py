@@ -1,4 +1,4 @@
-"""What to do about errors of the core, in the options of vgg-bench."""
+"""Hints about errors of the core in the options of vgg-bench, by the error's `about`."""
 
 HINTS = {
     "data": "check --data",
@@ -12,6 +12,7 @@ HINTS = {
     "cuda or precision": "add --device cuda, or use another precision",
     "classes": "--classes FILE lists them in the order of its scores",
     "crop": "if the net was trained at crop 32, add --crop 32",
-    "profiles": "build it with these --scales, --max-batch and the --data whose aspect ratios it must take",
+    "profiles": "build it with these --scales and --max-batch, and with the --data whose aspect "
+    "ratios it must take",
     "head": "train a head on them: python -m train --weights FILE --freeze-features --data FOLDER",
 }

@@ -1,33 +1,62 @@
-"""Values of options that are numbers with a unit, read so that a slip is said and never taken for a limit."""
+"""Types of options: numbers with a unit, and lists. A slip is refused, never taken for a value."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import click
 
 
-class Number(click.ParamType):
-    """A finite number in a range."""
+class Number(click.ParamType[float]):
+    """A finite number in a range from 0."""
 
     def __init__(self, name: str, highest: float, unit: str, example: str):
-        """Args: name, as the help shows it; highest, the lowest is 0; unit and example, for messages."""
+        """Describe the number.
+
+        Args:
+            name: As the help shows it.
+            highest: Largest number that is accepted.
+            unit: For messages.
+            example: For messages.
+        """
         self.name, self.highest, self.unit, self.example = name, highest, unit, example
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Read an option's text."""
-        wanted = f"write a number from 0 to {self.highest:g}, {self.unit}, such as {self.example}"
+        """Read the text of an option."""
+        expected = f"write a number from 0 to {self.highest:g}, {self.unit}, such as {self.example}"
         try:
             number = float(value)
         except ValueError:
-            self.fail(f"{value!r} is not a number; {wanted}", param, ctx)
+            self.fail(f"{value!r} is not a number; {expected}", param, ctx)
         if not math.isfinite(number) or not 0 <= number <= self.highest:
-            self.fail(f"{value!r} is no limit; {wanted}", param, ctx)
+            self.fail(f"{value!r} is no limit; {expected}", param, ctx)
         return number
 
 
-class Images(click.ParamType):
+class Seconds(click.ParamType[float]):
+    """A finite number of seconds in a range."""
+
+    name = "seconds"
+    lowest = 0.01
+    highest = 3600.0
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read the text of an option."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not self.lowest <= seconds <= self.highest:
+            allowed = f"from {self.lowest:g} to {self.highest:g}"
+            self.fail(f"{value!r} is no number of seconds {allowed}; write 3, say", param, ctx)
+        return seconds
+
+
+class Images(click.ParamType["int | Literal['auto']"]):
     """A number of images, or "auto"."""
 
     name = "number|auto"
@@ -35,7 +64,7 @@ class Images(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | Literal["auto"]:
-        """Read an option's text."""
+        """Read the text of an option."""
         if value == "auto":
             return "auto"
         try:
@@ -47,7 +76,63 @@ class Images(click.ParamType):
         return count
 
 
+class Sizes(click.ParamType[tuple[int, ...]]):
+    """Whole numbers from 1, joined by commas: "384,256" means (256, 384), ascending and unique."""
+
+    name = "text"
+
+    def __init__(self, example: str):
+        """Describe the list.
+
+        Args:
+            example: For messages.
+        """
+        self.example = example
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Read the text of an option."""
+        if isinstance(value, tuple):  # read already
+            return value
+        try:
+            sizes = sorted({int(part) for part in value.split(",")})
+        except ValueError:
+            message = f"{value!r} is not a list of whole numbers; write {self.example}"
+            self.fail(message, param, ctx)
+        if sizes[0] < 1:
+            self.fail(f"{sizes[0]} is below 1", param, ctx)
+        return tuple(sizes)
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Known names, joined by commas, each once: "torch,ncnn" means ("torch", "ncnn")."""
+
+    name = "text"
+
+    def __init__(self, known: Sequence[str]):
+        """Describe the list.
+
+        Args:
+            known: All names that are accepted.
+        """
+        self.known = known
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Read the text of an option."""
+        if isinstance(value, tuple):  # read already
+            return value
+        names = dict.fromkeys(part.strip() for part in value.split(",") if part.strip())
+        for name in names:
+            if name not in self.known:
+                self.fail(f"{name!r} is none; choose from {', '.join(self.known)}", param, ctx)
+        return tuple(names)
+
+
 POINTS = Number("points", 100, "in percentage points without a sign for per cent", "0.5")
 PER_CENT = Number("per cent", 100, "in per cent without a sign for it", "99")
 POSTERIOR = Number("difference", 1, "a difference of posteriors", "0.01")
+SECONDS = Seconds()
 IMAGES = Images()

@@ -1,26 +1,87 @@
-"""What a command line asks for."""
+"""Holds the options of vgg-bench as typed records, grouped by what they are about."""
 
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 import click
 
 from bench.gate.gate_limits import GateLimits
 from vgg_deploy.net.input_convention import Channels, StatedInput
 
+AUTO_WITHOUT_LIMIT = (
+    "--images auto scores images until limits are decided; give it one that images decide: "
+    "--max-top1-drop, --max-top5-drop, --min-agreement or --max-top1-error"
+)
 
-class BenchRequest(NamedTuple):
-    """The options, as their help tells."""
 
-    models: tuple[Path, ...]
-    sides: tuple[int, ...] | None
+@dataclass(frozen=True)
+class ModelRequest:
+    """Which files are opened, and how they run."""
+
+    paths: tuple[Path, ...]  # empty: the newest exports
+    device: str  # "cpu", "cuda"
+    threads: int | None  # of each process; None: its share of the cores
+    runtime_names: tuple[str, ...]  # empty: the usual runtime of each file
+    precisions: tuple[str, ...]  # of checkpoints in PyTorch
+    cuda_graphs: bool
+    classes: tuple[str, ...]  # FILE or MODEL=FILE
+    mean: Channels | None
+    std: Channels | None
+    channel_order: str | None
+    crop: int | None
+
+    @property
+    def stated(self) -> StatedInput:
+        """The input of weights of other projects.
+
+        Raises:
+            InputError: If mean and std have different units.
+        """
+        return StatedInput(self.mean, self.std, self.channel_order, self.crop)
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """Which images are scored."""
+
+    data: str | None  # None: built-in images
+    no_labels: bool
+    images: int | Literal["auto"] | None  # None: all of them
+    on_error: str  # "stop", "skip"
+    accuracy_batch: int  # largest batch, images
+
+
+@dataclass(frozen=True)
+class TableRequest:
+    """Which tables are measured, and which rows they have."""
+
+    measure: tuple[str, ...]  # "accuracy", "latency"
     protocols: str | None
+    sides: tuple[int, ...] | None  # Q, pixels; None: by each net's S
+    flips: bool
     fuse: tuple[str, ...]
     paper_tables: bool
-    data: str | None
-    measure: tuple[str, ...]  # "accuracy", "latency"
-    flips: bool
-    no_labels: bool
+    batches: tuple[int, ...]  # batch sizes of the latency table
+    latency_seconds: float  # minimum time per row
+    side_by_side: bool
+
+    @property
+    def accuracy(self) -> bool:
+        """Whether accuracy is measured."""
+        return "accuracy" in self.measure
+
+    @property
+    def latency(self) -> bool:
+        """Whether latency is measured."""
+        return "latency" in self.measure
+
+
+@dataclass(frozen=True)
+class GateRequest:
+    """What a model may lose, and which rows count."""
+
     max_top1_drop: float | None
     max_top5_drop: float | None
     min_agreement: float | None
@@ -29,67 +90,115 @@ class BenchRequest(NamedTuple):
     max_left_out: int | None
     gate_rows: tuple[str, ...]
     undecided: str | None  # "pass", "fail"; None: exit code 3
-    batches: tuple[int, ...]
-    latency_seconds: float  # least time of a row
-    accuracy_batch: int
-    images: int | Literal["auto"] | None
-    device: str
-    runtime_names: tuple[str, ...]
-    precisions: tuple[str, ...]
-    cuda_graphs: bool
-    side_by_side: bool
-    threads: int | None
-    on_error: str
-    cells: Path
-    cell_type: str
-    out: Path
-    classes: tuple[str, ...]
-    mean: Channels | None
-    std: Channels | None
-    channel_order: str | None
-    crop: int | None
-
-    @property
-    def stated(self) -> StatedInput:
-        """Of weights of other projects. Raises: InputError for values of two units."""
-        return StatedInput(self.mean, self.std, self.channel_order, self.crop)
 
     @property
     def limits(self) -> GateLimits:
-        """Of the gate."""
+        """The limits alone."""
         return GateLimits(
-            self.max_top1_drop, self.max_top5_drop, self.min_agreement, self.max_top1_error,
-            self.max_posterior_difference, self.max_left_out,
-        )  # fmt: skip
+            top1_drop=self.max_top1_drop,
+            top5_drop=self.max_top5_drop,
+            agreement=self.min_agreement,
+            top1_error=self.max_top1_error,
+            posterior_difference=self.max_posterior_difference,
+            left_out=self.max_left_out,
+        )
+
+    @property
+    def accept_undecided(self) -> bool | None:
+        """Whether an undecided gate counts as passed; None if the options do not say."""
+        return None if self.undecided is None else self.undecided == "pass"
+
+
+@dataclass(frozen=True)
+class OutputRequest:
+    """Where results and stored posteriors lie."""
+
+    out: Path
+    cells: Path
+    cell_type: str  # "float32", "float16"
+
+
+GROUPS = (ModelRequest, DataRequest, TableRequest, GateRequest, OutputRequest)
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """All options of vgg-bench. The fields of each group have the names of the parsed options."""
+
+    models: ModelRequest
+    data: DataRequest
+    tables: TableRequest
+    gate: GateRequest
+    output: OutputRequest
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> "BenchRequest":
+        """Sort parsed options into their groups.
+
+        Args:
+            options: The value of every field of every group, by the field's name.
+        """
+        return cls(
+            models=ModelRequest(**_select(options, fields(ModelRequest))),
+            data=DataRequest(**_select(options, fields(DataRequest))),
+            tables=TableRequest(**_select(options, fields(TableRequest))),
+            gate=GateRequest(**_select(options, fields(GateRequest))),
+            output=OutputRequest(**_select(options, fields(OutputRequest))),
+        )
+
+
+def _select(options: Mapping[str, Any], group: tuple[Field[Any], ...]) -> dict[str, Any]:
+    return {field.name: options[field.name] for field in group}
 
 
 def refuse_contradictions(request: BenchRequest) -> None:
-    """Raises: click's errors for options that are wrong together, whatever the files hold."""
-    _ = request.stated  # refuses values that contradict each other
-    if not request.measure:
-        raise click.BadParameter(
-            "names nothing; choose from accuracy, latency", param_hint="--measure"
-        )
-    if request.paper_tables and (request.sides or request.protocols or request.fuse):
+    """Check options that are wrong together, whatever the files contain.
+
+    Raises:
+        click.UsageError: If two options contradict each other.
+        InputError: If the stated input contradicts itself.
+    """
+    _ = request.models.stated  # the record checks itself
+    _refuse_tables(request.tables)
+    if request.data.no_labels and request.data.data is None:
+        raise click.UsageError("--no-labels is about the images of --data; name their folder")
+    if request.gate.limits:
+        _refuse_gate(request)
+    elif request.data.images == "auto":
+        raise click.UsageError(AUTO_WITHOUT_LIMIT)
+    else:
+        _refuse_gate_options(request.gate)
+
+
+def _refuse_tables(tables: TableRequest) -> None:
+    if not tables.measure:
+        message = "names nothing; choose from accuracy, latency"
+        raise click.BadParameter(message, param_hint="--measure")
+    if tables.paper_tables and (tables.sides or tables.protocols or tables.fuse):
         raise click.UsageError(
-            "--paper-tables fixes scales, protocols and fusions; leave --scales, --protocols and --fuse out"
+            "--paper-tables fixes scales, protocols and fusions; leave --scales, --protocols and "
+            "--fuse out"
         )
-    if request.no_labels and request.data is None:
-        raise click.UsageError("--no-labels is about the photos of --data; name their folder")
-    limits = request.limits
-    if limits and "accuracy" not in request.measure:
+
+
+def _refuse_gate(request: BenchRequest) -> None:
+    """Of a request with at least one limit."""
+    limits = request.gate.limits
+    if not request.tables.accuracy:
         raise click.UsageError("a limit is judged on accuracy; add accuracy to --measure")
-    if request.images == "auto" and not limits.counts_images:
+    if request.data.images == "auto" and not limits.counts_images:
+        raise click.UsageError(AUTO_WITHOUT_LIMIT)
+    if request.data.no_labels and limits.needs_labels:
         raise click.UsageError(
-            "--images auto scores images until limits are decided; give it one that images decide: "
-            "--max-top1-drop, --max-top5-drop, --min-agreement or --max-top1-error"
+            "a limit on accuracy needs labels, and --no-labels says that there are none; leave one "
+            "of the two out"
         )
-    if request.no_labels and limits.needs_labels:
-        raise click.UsageError(
-            "a limit on accuracy needs labels, and --no-labels says that there are none; leave one of the two out"
-        )
-    for given, name in ((request.gate_rows, "--gate-rows"), (request.undecided, "--undecided")):
-        if given and not limits:
-            raise click.UsageError(
-                f"{name} is about a gate; give a limit, such as --max-top1-drop 0.5"
-            )
+
+
+def _refuse_gate_options(gate: GateRequest) -> None:
+    """Of a request without a limit."""
+    given = (("--gate-rows", gate.gate_rows), ("--undecided", gate.undecided))
+    for name, value in given:
+        if value:
+            message = f"{name} is about a gate; give a limit, such as --max-top1-drop 0.5"
+            raise click.UsageError(message)

@@ -124,7 +124,7 @@ def test_without_data_or_model_everything_is_the_newest_or_built_in(here):
     run(vgg_export, "--onnx")
     said = run(vgg_bench, "--scales", "64", "--images", "20", "--measure", "accuracy")
     assert said.startswith("No model named: measuring the newest export, exported/A.fp32.onnx")
-    assert "No --data: measuring on the built-in validation pictures" in said
+    assert "No --data: measuring on the built-in validation images" in said
 
 
 def test_all_trains_a_first_and_starts_the_others_from_it(here, photos):

@@ -1,18 +1,28 @@
-"""What a gate allows, as the options say it."""
+"""What a gate allows a model to lose."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class GateLimits:
-    """What a model may lose; None: not limited. Percentage points, and per cent of images."""
+    """What a model may lose. None means that there is no limit.
 
-    top1_drop: float | None = None  # of accuracy, against the reference
+    Attributes:
+        top1_drop: Largest loss of top-1 accuracy against the reference, percentage points.
+        top5_drop: The same for top-5.
+        agreement: Smallest share of images with the reference's best class, per cent.
+        top1_error: Highest top-1 error of every model, also of the reference, per cent.
+        posterior_difference: Largest difference from the reference of any class on any image, 0
+            to 1.
+        left_out: How many images may be left out; None means that no image may be.
+    """
+
+    top1_drop: float | None = None
     top5_drop: float | None = None
-    agreement: float | None = None  # least, with the reference's best class
-    top1_error: float | None = None  # of every model, the reference too
-    posterior_difference: float | None = None  # largest of any class and image, 0 to 1
-    left_out: int | None = None  # images; None: none may be left out
+    agreement: float | None = None
+    top1_error: float | None = None
+    posterior_difference: float | None = None
+    left_out: int | None = None
 
     def __bool__(self) -> bool:
         """Whether there is a gate at all."""
@@ -20,7 +30,7 @@ class GateLimits:
 
     @property
     def compares(self) -> bool:
-        """Whether a limit needs a model beside the reference."""
+        """Whether a limit compares a model with the reference."""
         given = (self.top1_drop, self.top5_drop, self.agreement, self.posterior_difference)
         return any(limit is not None for limit in given)
 
@@ -32,5 +42,5 @@ class GateLimits:
 
     @property
     def counts_images(self) -> bool:
-        """Whether a limit is judged by the number of images that speak for or against it."""
+        """Whether a limit is judged by the number of images for or against it."""
         return self.needs_labels or self.agreement is not None

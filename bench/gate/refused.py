@@ -1,7 +1,7 @@
-"""A refused command line withdraws an earlier verdict of the gate that it asks for.
+"""Withdraws an earlier verdict of the gate if a command line that asks for a gate is refused.
 
-Options are read before anything else happens. Without this, a slip in one of them would leave the
-green gate.json of an earlier run, and a CI job would publish it as the verdict of this one.
+Options are read before anything else happens. Without this, a mistake in one of them would leave
+the green gate.json of an earlier run, and a CI job would publish it as the verdict of this run.
 """
 
 from pathlib import Path
@@ -12,16 +12,30 @@ from click.core import ParameterSource
 from vgg_deploy.command_line import Command
 
 GATE_OPTIONS = (
-    "max_top1_drop", "max_top5_drop", "min_agreement", "max_top1_error", "max_posterior_difference",
-    "max_left_out", "gate_rows", "undecided",
-)  # fmt: skip
+    "max_top1_drop",
+    "max_top5_drop",
+    "min_agreement",
+    "max_top1_error",
+    "max_posterior_difference",
+    "max_left_out",
+    "gate_rows",
+    "undecided",
+)
 
 
 class GateCommand(Command):
     """A command with a gate and an option --out; see the module."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the options. Raises: click's errors for options that cannot be read."""
+        """Read the options.
+
+        Args:
+            ctx: Takes the options.
+            args: The command line.
+
+        Raises:
+            click.ClickException: For options that cannot be read.
+        """
         given = list(args)
         try:
             return super().parse_args(ctx, args)
@@ -52,9 +66,8 @@ def withdraw(ctx: click.Context, error: click.ClickException) -> None:
     out = ctx.params.get("out")
     if out is None or ParameterSource.COMMANDLINE not in asked:
         return
-    from bench.gate.verdict_files import (
-        withdraw_verdict,  # loads numpy, which --help should not wait for
-    )
+    # here, because they load numpy, which --help should not wait for
+    from bench.gate.verdict_files import withdraw_verdict
     from bench.results.results_folder import new_run_id
 
     withdraw_verdict(Path(out), error.format_message(), new_run_id())

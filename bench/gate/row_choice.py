@@ -1,4 +1,4 @@
-"""Which rows of the accuracy table a gate judges."""
+"""Chooses the rows of the accuracy table that a gate judges (--gate-rows)."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,14 @@ from vgg_deploy.errors import InputError
 
 
 def chosen_rows(rows: Sequence[Row], selectors: tuple[str, ...]) -> set[Row]:
-    """The rows that any selector names; all of them without a selector.
+    """The rows that any selector names; all rows if there is no selector.
 
-    A selector is words that a row must have, all of them: a protocol, Q as in the tables ("256",
-    "256+384", "single", "multi"), "flips" or "no-flips". A row's label names the row too.
+    A selector is a list of words, and a row must have all of them: a protocol, Q as in the tables
+    ("256", "256+384", "single", "multi"), "flips" or "no-flips". The label of a row selects it too.
+
+    Args:
+        rows: All rows of the accuracy table.
+        selectors: Values of --gate-rows.
     """
     if not selectors:
         return set(rows)
@@ -19,10 +23,15 @@ def chosen_rows(rows: Sequence[Row], selectors: tuple[str, ...]) -> set[Row]:
 
 
 def check_selectors(models: list[Model], rows: Sequence[Row], selectors: tuple[str, ...]) -> None:
-    """Refuse selectors that would leave something unjudged without a word.
+    """Refuse selectors that would silently leave something unjudged.
+
+    Args:
+        models: All models of the run.
+        rows: All rows of the accuracy table.
+        selectors: Values of --gate-rows.
 
     Raises:
-        InputError: For a selector that no row meets, or models without any chosen row.
+        InputError: For a selector that fits no row, or a model without a chosen row.
     """
     for selector in selectors:
         if not any(_selects(selector, row) for row in rows):
@@ -31,8 +40,8 @@ def check_selectors(models: list[Model], rows: Sequence[Row], selectors: tuple[s
             raise InputError(f"--gate-rows: {message}")
     chosen = chosen_rows(rows, selectors)
     judged = {member.model for row in chosen if len(row.members) == 1 for member in row.members}
-    for m, model in enumerate(models):
-        if m not in judged:
+    for index, model in enumerate(models):
+        if index not in judged:
             raise InputError(f"--gate-rows: no row of {model.name} is chosen; choose one")
 
 

@@ -1,4 +1,4 @@
-"""Which classes each net's scores are of, by ids that all nets of a run share."""
+"""Matches the classes of all nets of a run, by ids that they share."""
 
 from bench.models.model import Model
 from vgg_deploy.data.class_labels import matched_classes
@@ -11,9 +11,13 @@ from vgg_deploy.net.spec import numbered
 def classes_of_models(dataset: Dataset, models: list[Model]) -> list[tuple[str, ...]]:
     """Ids of each net's classes, in the order of its scores: those of the data, or the nets' own.
 
+    Args:
+        dataset: The images of the run.
+        models: All models of the run.
+
     Raises:
-        InputError: For a net that lacks classes of the data; for nets with different classes where
-            the data have no labels.
+        InputError: For a net that lacks classes of the data, or, if the data have no labels, for
+            nets with different classes.
     """
     if dataset.labelled:
         return [
@@ -24,10 +28,10 @@ def classes_of_models(dataset: Dataset, models: list[Model]) -> list[tuple[str, 
 
 
 def _without_labels(models: list[Model]) -> list[tuple[str, ...]]:
-    """A net whose classes are only numbered takes the ids of the first net that has any, by order."""
-    named = [m for m in models if not _only_numbered(m)] or models
-    ids = named[0].runtime.spec.classes
-    matched = []
+    """Give nets with numbered classes the ids of the first net that has ids, by order."""
+    first = next((model for model in models if not _only_numbered(model)), models[0])
+    ids = first.runtime.spec.classes
+    matched: list[tuple[str, ...]] = []
     for model in models:
         own = model.runtime.spec.classes
         if len(own) == len(ids) and _only_numbered(model):
@@ -35,10 +39,11 @@ def _without_labels(models: list[Model]) -> list[tuple[str, ...]]:
         elif set(own) == set(ids):
             matched.append(own)
         else:
-            raise InputError(
-                f"{model.path}: has the {len(own)} classes {some(own)}, {named[0].path} the {len(ids)} classes "
-                f"{some(ids)}; without labels all models must have the same classes"
+            what = (
+                f"{model.path}: has the {len(own)} classes {some(own)}, {first.path} the "
+                f"{len(ids)} classes {some(ids)}"
             )
+            raise InputError(what, "without labels all models must have the same classes")
     return matched
 
 

@@ -1,4 +1,4 @@
-"""Whether this CPU computes the quantized files of a run as they are written."""
+"""Checks that this CPU computes the quantized files of a run as they are written."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,16 @@ from vgg_deploy.images.decode import resized
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.runtimes.integer_kernels import check_arithmetic
 
-FUSED = "int8-cpu"  # the precision whose convolutions ONNX Runtime computes in integers, by the CPU
-TRIES = 20  # images, should the first ones be unreadable
+FUSED = (
+    "int8-cpu"  # ONNX Runtime computes the convolutions of this precision in integers, on the CPU
+)
+TRIES = 20  # images, in case the first ones are unreadable
 
 
 def wrong_arithmetic(models: Sequence[Model], dataset: Dataset) -> dict[int, str]:
-    """Models whose integer kernels are wrong on this CPU.
+    """Find models whose integer kernels are wrong on this CPU.
 
-    One image of the data goes through each of them, kernel by kernel.
+    One image of the data goes through each such model, kernel by kernel.
 
     Args:
         models: All models of the run.
@@ -34,17 +36,17 @@ def wrong_arithmetic(models: Sequence[Model], dataset: Dataset) -> dict[int, str
             continue
         image = _first_image(dataset, runtime.spec)
         if image is None:
-            continue  # the run ends for want of readable images
-        form = runtime.artifact.input
+            continue  # the run fails because no image is readable
+        input_form = runtime.artifact.input
         try:
-            check_arithmetic(model.path, image, form, runtime.threads, str(model.path))
+            check_arithmetic(model.path, image, input_form, runtime.threads, str(model.path))
         except CheckFailed as error:
             found[index] = error.message
     return found
 
 
 def _first_image(dataset: Dataset, spec: NetSpec) -> np.ndarray | None:
-    """(1, 3, h, w) uint8 RGB of the first image that can be read, at the net's test scale."""
+    """The first readable image at the net's test scale, (1, 3, h, w) uint8 RGB."""
     for index in range(min(TRIES, len(dataset))):
         try:
             image = resized(dataset.image(index), spec.test_side, spec.preprocessing.filter)

@@ -1,4 +1,4 @@
-"""What the command line says of models that do not say it themselves, and what was assumed instead."""
+"""Classes and input of models that do not state them: from the command line, else assumed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,31 +21,42 @@ def class_lists(options: Sequence[str], paths: Sequence[Path]) -> dict[Path, Cla
     Raises:
         InputError: For a file that is no class list, or two lists for one model.
     """
-    of_all: str | None = None
-    of_one: dict[Path, str] = {}
+    for_all: str | None = None
+    for_one: dict[Path, str] = {}
     for option in options:
-        named = [path for path in paths if option.startswith((f"{path}=", f"{path.name}="))]
-        if not named and of_all is not None:
-            raise InputError(
-                f"--classes {option}: a second list for all models; write MODEL=FILE, with a model "
-                f"of this command ({', '.join(path.name for path in paths)})"
-            )
+        named = [path for path in paths if _prefix(option, path)]
         if not named:
-            of_all = option
+            if for_all is not None:
+                raise InputError(
+                    f"--classes {option}: a second list for all models; write MODEL=FILE, with a "
+                    f"model of this command ({', '.join(path.name for path in paths)})"
+                )
+            for_all = option
         for path in named:
-            if path in of_one:
-                raise InputError(f"--classes {option}: a second list for {path}; give one a model")
-            prefix = f"{path}=" if option.startswith(f"{path}=") else f"{path.name}="
-            of_one[path] = option.removeprefix(prefix)
-    files = {path: of_one.get(path, of_all) for path in paths}
+            if path in for_one:
+                raise InputError(
+                    f"--classes {option}: a second list for {path}; give one per model"
+                )
+            for_one[path] = option.removeprefix(_prefix(option, path))
+    files = {path: for_one.get(path, for_all) for path in paths}
     return {path: read_class_list(Path(file)) for path, file in files.items() if file}
 
 
+def _prefix(option: str, path: Path) -> str:
+    """How an option names a model, by path or file name; empty if it does not name it."""
+    prefixes = (f"{path}=", f"{path.name}=")
+    return next((prefix for prefix in prefixes if option.startswith(prefix)), "")
+
+
 def class_lines(models: Sequence[Model], dataset: Dataset) -> list[str]:
-    """A sentence for each model without class ids: in which order its scores were taken.
+    """One sentence per model without class ids: in which order its scores were taken.
+
+    Args:
+        models: All models of the run.
+        dataset: The images of the run.
 
     Raises:
-        InputError, Unstated: For a model whose classes are not those of the data.
+        InputError: For a model whose classes are not those of the data.
     """
     lines = []
     for model in models:
@@ -57,11 +68,14 @@ def class_lines(models: Sequence[Model], dataset: Dataset) -> list[str]:
 
 
 def input_lines(models: Sequence[Model]) -> list[str]:
-    """The input of weights of other projects, and what is doubtful about it, a line each."""
+    """Sentences about the input of weights of other projects, and what is doubtful about it.
+
+    Args:
+        models: All models of the run.
+    """
+    how_to_state = "state another with --mean, --std, --channel-order"
     lines = []
     for model in models:
         if model.assumed:
-            lines += model.assumed.lines(
-                str(model.path), "state another with --mean, --std, --channel-order"
-            )
+            lines += model.assumed.lines(str(model.path), how_to_state)
     return list(dict.fromkeys(lines))

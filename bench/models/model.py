@@ -1,10 +1,10 @@
-"""The files of a benchmark, opened, and how the tables call them."""
+"""Opens the files of a benchmark, and names them as the tables do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import content_sha256
@@ -15,24 +15,37 @@ from vgg_deploy.net.class_matching import with_classes
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.open_net import is_own
-from vgg_deploy.runtimes import Runtime, open_runtime, runtime_version, runtimes_for
+from vgg_deploy.runtimes import PACKAGES, Runtime, open_runtime, runtimes_for
+from vgg_deploy.runtimes.contract import DeviceRuntime
 from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
+
+NEEDS_OTHER_DEVICE = {"cpu": (".engine", ".bf16.onnx"), "cuda": (".param",)}  # names' ends
 
 
 @dataclass(frozen=True)
 class Model:
-    """An opened file."""
+    """An opened file.
+
+    Attributes:
+        path: The file.
+        name: In the tables.
+        runtime: Runs it.
+        sha256: Of its content.
+        assumed: What was assumed about weights of another project.
+        classes_stated: Whether the command line names its classes. They are ids then, even if
+            they are numbers.
+    """
 
     path: Path
-    name: str  # in the tables
+    name: str
     runtime: Runtime
     sha256: str
-    assumed: Assumed | None = None  # of weights of another project
-    classes_stated: bool = False  # by the command line, so that they are ids even if numbers
+    assumed: Assumed | None = None
+    classes_stated: bool = False
 
     @property
-    def described(self) -> dict:
-        """The columns that every row of this model begins with."""
+    def described(self) -> dict[str, str]:
+        """The first columns of every row of this model."""
         return {
             "model": self.name,
             "runtime": self.runtime.name,
@@ -41,18 +54,19 @@ class Model:
 
     @property
     def origin(self) -> str:
-        """sha256 of the weights it was made from; its own where it is these weights."""
+        """The sha256 of the weights that the file was made from, or is."""
         return self.runtime.artifact.source_sha256 if self.runtime.artifact else self.sha256
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that decides its posteriors, beside the images and their views; ready for JSON.
+        """Everything that decides its posteriors, except images and views; ready for JSON.
 
-        The number of threads is not part of it. Neither is the CPU where a file computes in float32, for there
-        it changes no more than the rounding of sums; 8-bit and half-precision kernels differ by more.
+        The number of threads is not part of it. Neither is the CPU of a file that computes in
+        float32: there it changes no more than the rounding of sums. Kernels for 8 bits and half
+        precision differ by more.
         """
         runtime = self.runtime
-        deciding = {
+        deciding: dict[str, Any] = {
             "model_sha256": self.sha256,
             "runtime": runtime.name,
             "version": runtime_version(runtime.name),
@@ -60,8 +74,9 @@ class Model:
             "precision": runtime.precision,
             "device": runtime.device,
             "decoder": decoder_versions(),
-            **({"input": self.assumed.input} if self.assumed else {}),
         }
+        if self.assumed:
+            deciding["input"] = self.assumed.input
         if runtime.device == "cuda":
             deciding.update(gpu_stack())
         elif runtime.precision != "fp32":
@@ -71,111 +86,159 @@ class Model:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """How files are opened; by default each by its usual runtime."""
+    """How files are opened; by default each by its usual runtime.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        threads: Of the CPU.
+        runtimes: Names of `PACKAGES`; a file takes those that open it. Empty for the usual one.
+        precisions: Of weights in PyTorch.
+        cuda_graphs: Whether kernels are recorded and replayed.
+        stated: What the command line says about the input of weights of other projects.
+    """
 
     device: str = "cpu"
     threads: int = 1
-    runtimes: tuple[str, ...] = ()  # names of PACKAGES; a file takes those that open it
-    precisions: tuple[str, ...] = ("fp32",)  # of weights in PyTorch
+    runtimes: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("fp32",)
     cuda_graphs: bool = False
-    stated: StatedInput = NOTHING_STATED  # of weights of other projects
+    stated: StatedInput = NOTHING_STATED
 
 
 def open_models(
-    paths: list[Path], ways: ModelOptions, lists: Mapping[Path, ClassList] = MappingProxyType({})
+    paths: Sequence[Path],
+    options: ModelOptions,
+    lists: Mapping[Path, ClassList] = MappingProxyType({}),
 ) -> list[Model]:
-    """Open every file in every way.
+    """Open every file in every runtime and precision that the options name.
 
     Args:
+        paths: The files.
+        options: How they are opened.
         lists: The classes of files in the order of their scores, by path.
 
     Raises:
-        InputError: For a file that is no model, that none of the runtimes opens, or that
-            contradicts its class list or what is stated of its input.
+        InputError: For a file that is not a model, that none of the runtimes opens, or that
+            contradicts its class list or what is stated about its input.
     """
-    opened = []
+    opened: list[tuple[Path, Runtime]] = []
     assumed: dict[Path, Assumed] = {}
     for path in paths:
-        for runtime in (
-            [name for name in ways.runtimes if name in runtimes_for(path)]
-            if ways.runtimes
-            else [None]
-        ):
-            for precision in ways.precisions if _is_weights(path) else ("fp32",):
-                one = _opened(path, ways, runtime, precision, assumed)
-                if path in lists:
-                    one.spec = with_classes(one.spec, lists[path], str(path))
-                opened.append((path, one))
-        if not any(known == path for known, _ in opened):
-            raise InputError(
-                f"--runtimes {','.join(ways.runtimes)}: none of them opens {path}; choose from {', '.join(runtimes_for(path))}"
-            )
+        for name, precision in _variants(path, options):
+            runtime = _open(path, options, name, precision, assumed)
+            if path in lists:
+                runtime.spec = with_classes(runtime.spec, lists[path], str(path))
+            opened.append((path, runtime))
+    _refuse_useless_input(paths, options.stated, assumed)
     names = _names(opened)
-    if len(set(names)) < len(names):
-        raise InputError(
-            f"{next(n for n in names if names.count(n) > 1)}: is named twice; name every model once"
-        )
-    digests = {path: content_sha256(path) for path, _ in opened}
-    if ways.stated != NOTHING_STATED and not assumed:
-        raise InputError(
-            f"--mean, --std, --channel-order and --crop are for weights of other projects, and "
-            f"{', '.join(path.name for path in paths)} know their own input; leave them out"
-        )
+    digests = {path: content_sha256(path) for path in dict.fromkeys(paths)}
     return [
         Model(path, name, runtime, digests[path], assumed.get(path), path in lists)
         for (path, runtime), name in zip(opened, names, strict=True)
     ]
 
 
-def _opened(
+def _variants(path: Path, options: ModelOptions) -> list[tuple[str | None, str]]:
+    """Runtime and precision of each way to open a file; the runtime None is the usual one."""
+    runtimes: list[str | None] = [None]
+    if options.runtimes:
+        runtimes = [name for name in options.runtimes if name in runtimes_for(path)]
+    if not runtimes:
+        raise InputError(
+            f"--runtimes {','.join(options.runtimes)}: none of them opens {path}",
+            f"choose from {', '.join(runtimes_for(path))}",
+        )
+    precisions = options.precisions if _is_weights(path) else ("fp32",)
+    return [(runtime, precision) for runtime in runtimes for precision in precisions]
+
+
+def _open(
     path: Path,
-    ways: ModelOptions,
-    runtime: str | None,
+    options: ModelOptions,
+    name: str | None,
     precision: str,
     assumed: dict[Path, Assumed],
 ) -> Runtime:
-    """A file in one way; what was assumed of weights of another project is noted in `assumed`."""
-    stated = ways.stated
+    """Open a file; what is assumed about weights of another project is added to `assumed`."""
+    stated = options.stated
     if stated != NOTHING_STATED and (not _is_weights(path) or is_own(path)):
         stated = NOTHING_STATED  # such a file knows its own input
 
     def note(found: Assumed) -> None:
         assumed[path] = found
 
-    one = open_runtime(path, ways.device, ways.threads, runtime, precision, stated, note)
-    return GraphedRuntime(one) if ways.cuda_graphs else one
+    runtime = open_runtime(path, options.device, options.threads, name, precision, stated, note)
+    if options.cuda_graphs:
+        return GraphedRuntime(cast(DeviceRuntime, runtime))  # refuses runtimes on the CPU
+    return runtime
 
 
 def _is_weights(path: Path) -> bool:
     return "torch" in runtimes_for(path)
 
 
-def _names(opened: list[tuple[Path, Runtime]]) -> list[str]:
-    """File names, with their folder or their way where that alone would name several."""
+def _refuse_useless_input(
+    paths: Sequence[Path], stated: StatedInput, assumed: Mapping[Path, Assumed]
+) -> None:
+    """Refuse a stated input if no file needs it."""
+    if stated != NOTHING_STATED and not assumed:
+        raise InputError(
+            "--mean, --std, --channel-order and --crop are for weights of other projects, and "
+            f"{', '.join(path.name for path in paths)} know their own input",
+            "leave them out",
+        )
+
+
+def _names(opened: Sequence[tuple[Path, Runtime]]) -> list[str]:
+    """File names, with folder, runtime and precision as far as names need them to differ.
+
+    Raises:
+        InputError: For a file that is named twice.
+    """
     paths = list(dict.fromkeys(path for path, _ in opened))
-    short = {
-        path: path.name if [p.name for p in paths].count(path.name) == 1 else str(path)
-        for path in paths
-    }
-    ways = {path: len({(r.name, r.precision) for p, r in opened if p == path}) for path in paths}
-    return [
-        f"{short[path]} {r.name} {r.precision}" if ways[path] > 1 else short[path]
-        for path, r in opened
-    ]
+    file_names = [path.name for path in paths]
+    names = []
+    for path, runtime in opened:
+        name = path.name if file_names.count(path.name) == 1 else str(path)
+        variants = {(r.name, r.precision) for p, r in opened if p == path}
+        if len(variants) > 1:
+            name += f" {runtime.name} {runtime.precision}"
+        if name in names:
+            raise InputError(f"{name}: is named twice; name every model once")
+        names.append(name)
+    return names
 
 
-def runnable(paths: list[Path], device: str) -> tuple[list[Path], list[Path]]:
-    """Files that a device can run, and the others: engines need a GPU, and so do bfloat16 graphs; ncnn's files need a CPU."""
-    elsewhere = {"cpu": (".engine", ".bf16.onnx"), "cuda": (".param",)}[device]
-    others = [path for path in paths if path.name.endswith(elsewhere)]
+def runnable(paths: Sequence[Path], device: str) -> tuple[list[Path], list[Path]]:
+    """Sort files by whether a device can run them.
+
+    Engines and bfloat16 graphs need a GPU, ncnn's files need a CPU.
+
+    Args:
+        paths: Model files.
+        device: "cpu" or "cuda".
+
+    Returns:
+        Files that the device can run, and the others.
+    """
+    others = [path for path in paths if path.name.endswith(NEEDS_OTHER_DEVICE[device])]
     return [path for path in paths if path not in others], others
 
 
-def check_sides(models: list[Model], sides: tuple[int, ...]) -> None:
-    """Raises: InputError for a Q below a model's crop, where the score map is empty."""
+def check_sides(models: Sequence[Model], sides: Sequence[int]) -> None:
+    """Refuse a Q below a model's crop, where the score map is empty.
+
+    Args:
+        models: All models of the run.
+        sides: Q, pixels.
+
+    Raises:
+        InputError: For the first model with a larger crop.
+    """
     for model in models:
         crop = model.runtime.spec.crop
         if min(sides) < crop:
             raise InputError(
-                f"--scales {min(sides)}: below the crop {crop} of {model.path}, so no window fits; the smallest Q is {crop}"
+                f"--scales {min(sides)}: below the crop {crop} of {model.path}, so no window fits",
+                f"the smallest Q is {crop}",
             )

@@ -1,6 +1,8 @@
-"""What the report says, in which order: from measured records to the chapters of the page."""
+"""Decides what report.html shows, in which order: from measured records to chapters."""
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -13,10 +15,10 @@ from bench.models.model import Model
 from bench.report import figures
 from bench.report.drawing import Drawing
 from bench.report.gate_text import fault_texts, gate_texts, headline
-from bench.report.maps import photos
-from bench.report.page import Card, Chapter, Judgement, write_page
+from bench.report.maps import image_maps
+from bench.report.page import Card, Chapter, Judgement, Page, write_page
 from bench.report.sections import Section, accuracy_title
-from bench.report.tables import (
+from bench.report.table_texts import (
     accuracy_texts,
     comparison_texts,
     concerns,
@@ -24,69 +26,89 @@ from bench.report.tables import (
     rows_for_people,
     unsteady_line,
     widest,
-    write_frame,
 )
+from bench.report.tables import write_frame
 from bench.results.printable import printable
 from bench.speed.latency import LatencyRow
 from vgg_deploy.data.dataset import Dataset
 
+NAMED = 3  # models in the title
 
-def write_report(
-    path: Path, models: list[Model], dataset: Dataset | None, accuracy: Accuracy | None, gate: Gate | None,
-    timed: tuple[list[LatencyRow], pd.DataFrame] | None, in_turn: list[Section], paper: list[Section], environment: dict,
-) -> None:  # fmt: skip
-    """report.html, and beside it per_class.csv and confusions.csv."""
-    chapters, cards = [], []
-    if accuracy and accuracy.broken:
-        note = "Their posteriors cannot be used, so no table or figure has a row of them."
-        chapters.append(
-            Chapter(
-                "faults", "Models with faults", note, tables=[Section(fault_texts(accuracy), "")]
-            )
-        )
-    if accuracy and accuracy.scored:
-        faulty = gate.failing if gate else set()
-        sound = [s for s in accuracy.scored if not concerns(faulty, s.record.model)]
-        cards += [_card(s) for s in _best_of_each_model(sound)] if accuracy.labelled else []
-        chapters += _accuracy_chapters(models, dataset, accuracy, faulty, path.parent)
-    if timed:
-        rows, samples = timed
-        plot = figures.latency(rows, samples)
-        drawing = Drawing("latency", "Calls by image size and batch", plot)
-        note = (
-            "From uint8 images in host memory to scores in host memory. Points are calls; the box "
-            f"holds the middle half. {unsteady_line(rows)}"
-        )
-        chapters.append(
-            Chapter(
-                "speed",
-                "Latency",
-                note,
-                [drawing],
-                tables=[Section(latency_texts(rows, "Latency"), "latency.csv")],
-            )
-        )
-    if in_turn:
-        note = "Models called one after the other, round after round, so that what disturbs one disturbs all. The ratio is the median of the rounds'."
-        chapters.append(Chapter("in-turn", "Side by side", note, tables=in_turn))
-    if paper:
-        note = "The paper's errors on ILSVRC-2012 validation, and what was measured here. Differences mean something on the same images only."
-        chapters.append(Chapter("paper", "The paper's tables", note, tables=paper))
-    chapters.append(Chapter("environment", "Environment", facts=_facts(environment)))
-    about = (
-        f"{accuracy_title(accuracy, 0).removeprefix('Accuracy, ')} of {dataset.root}, "
-        if accuracy
-        else ""
+
+@dataclass
+class Findings:
+    """Everything that a run found; what was not measured is None or empty.
+
+    Attributes:
+        models: All models of the run.
+        environment: What the run depends on, with its id.
+        dataset: The images.
+        accuracy: The rows, and what else the scores say.
+        gate: The verdict, if there are limits.
+        latency: Rows of the latency table.
+        latency_samples: Every counted time.
+        sections: All tables, for report.md.
+        paper: Those of the tables that are the paper's.
+        side_by_side: Those of the tables that compare models in turn.
+    """
+
+    models: list[Model]
+    environment: Mapping[str, object]
+    dataset: Dataset | None = None
+    accuracy: Accuracy | None = None
+    gate: Gate | None = None
+    latency: list[LatencyRow] = field(default_factory=list)
+    latency_samples: pd.DataFrame | None = None
+    sections: list[Section] = field(default_factory=list)
+    paper: list[Section] = field(default_factory=list)
+    side_by_side: list[Section] = field(default_factory=list)
+
+    @property
+    def faulty(self) -> set[str]:
+        """Names of models that failed a check of the gate."""
+        return self.gate.failing if self.gate else set()
+
+
+def write_report(findings: Findings, out: Path) -> None:
+    """Write report.html, and beside it per_class.csv and confusions.csv.
+
+    Args:
+        findings: What the run found.
+        out: Where the files go.
+
+    Raises:
+        InputError: If a file cannot be written.
+    """
+    page = Page(
+        title=_title(findings.models),
+        subtitle=_subtitle(findings),
+        judgement=_judgement(findings.gate),
+        cards=_cards(findings),
+        chapters=[
+            *_fault_chapters(findings.accuracy),
+            *_accuracy_chapters(findings, out),
+            *_speed_chapters(findings),
+            *_paper_chapters(findings.paper),
+            Chapter("environment", "Environment", facts=_facts(findings.environment)),
+        ],
     )
-    subtitle = printable(f"{about}{environment['when']}, run {environment['run_id']}")
-    write_page(path, _title(models), subtitle, cards, chapters, _judgement(gate))
+    write_page(out / "report.html", page)
 
 
-def _title(models: list[Model]) -> str:
+def _title(models: Sequence[Model]) -> str:
     """At most three names."""
     names = [model.name for model in models]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return printable("VGG benchmark: " + ", ".join(names[:3]) + more)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return printable("VGG benchmark: " + ", ".join(names[:NAMED]) + more)
+
+
+def _subtitle(findings: Findings) -> str:
+    """The data, the time and the run's id."""
+    subtitle = f"{findings.environment['when']}, run {findings.environment['run_id']}"
+    if findings.accuracy and findings.dataset:
+        images = accuracy_title(findings.accuracy, 0).removeprefix("Accuracy, ")
+        subtitle = f"{images} of {findings.dataset.root}, {subtitle}"
+    return printable(subtitle)
 
 
 def _judgement(gate: Gate | None) -> Judgement | None:
@@ -96,95 +118,164 @@ def _judgement(gate: Gate | None) -> Judgement | None:
     return Judgement(gate.verdict.value, headline(gate), notes, gate_texts(gate))
 
 
-def _accuracy_chapters(
-    models: list[Model], dataset: Dataset, accuracy: Accuracy, faulty: set[str], out: Path
-) -> list[Chapter]:
-    shown, records = (
-        rows_for_people(accuracy.scored),
-        [s.record for s in rows_for_people(accuracy.scored)],
-    )
-    # one row speaks for each model: its first protocol at all scales
-    first_protocol = accuracy.scored[0].row.protocol
-    speaking = [s for s in widest(shown) if s.row.protocol == first_protocol]
-    row = f"{first_protocol}, Q {speaking[0].record.scales}"
-    tables = [
-        Section(
-            accuracy_texts(accuracy.scored, accuracy_title(accuracy, 0), faulty), "accuracy.csv"
-        )
-    ]
-    if accuracy.pairs:
-        tables.append(
-            Section(
-                comparison_texts([pair.comparison for pair in accuracy.pairs]), "comparisons.csv"
-            )
-        )
-    if not accuracy.labelled:
-        note = "These images have no labels: the models' answers are compared with each other, not with the truth."
-        return [Chapter("accuracy", "Agreement", note, tables=tables)]
-    seen = photos(models, speaking[0], dataset, accuracy.positions, accuracy.classes)
-    maps = Chapter(
-        "maps", "Score maps",
-        f"Dense evaluation of {speaking[0].record.model}: the class posterior at every position of the score map, laid over the photo where the "
-        "window that it sees has its centre. First the most confident mistakes, with the map of the true class below, then right answers.",
-        photos=seen,
-    )  # fmt: skip
-    per_class, wrong = (
-        [table(s, accuracy.classes) for s in speaking] for table in (class_accuracy, confusions)
-    )
-    for name, parts in (("per_class", per_class), ("confusions", wrong)):
-        write_frame(pd.concat(parts, ignore_index=True), out / f"{name}.csv")
-    overview = [
-        Drawing(
-            "errors",
-            "Top-1 error by test scale and protocol, 95 % intervals",
-            figures.errors(records),
-        )
-    ]
-    cheap = figures.pareto(
-        [s.record for s in accuracy.scored],
-        {s.record.model for s in accuracy.scored if concerns(faulty, s.record.model)},
-    )
-    if cheap:
-        overview.insert(0, Drawing("pareto", "Error against time: lower left is better", cheap))
-    classes = [Drawing("per-class", f"Accuracy by class ({row})", figures.per_class(per_class))]
-    if pairs := figures.confused(wrong[0]):
-        classes.append(
-            Drawing("confused", f"Most confused pairs of {speaking[0].record.model} ({row})", pairs)
-        )
-    return [
-        Chapter("accuracy", "Accuracy", "Top-1 and top-5 error with Wilson's 95 % interval; time is that of all views of one image.", overview, tables=tables),
-        Chapter("classes", "Classes", "", classes),
-        Chapter(
-            "calibration", "Calibration", f"Is a posterior of 0.8 right 8 times of 10? ({row})",
-            [Drawing("reliability", "Reliability diagram", figures.calibration(speaking))],
-        ),
-        maps,
-    ]  # fmt: skip
+def _cards(findings: Findings) -> list[Card]:
+    """The best row of each model that failed no check."""
+    accuracy = findings.accuracy
+    if not accuracy or not accuracy.scored or not accuracy.labelled:
+        return []
+    best: dict[str, Scored] = {}
+    for scored in accuracy.scored:
+        name = scored.record.model
+        if concerns(findings.faulty, name):
+            continue
+        if name not in best or _errs_less(scored, best[name]):
+            best[name] = scored
+    return [_card(scored) for scored in best.values()]
 
 
-def _best_of_each_model(scored: list[Scored]) -> list[Scored]:
-    names = dict.fromkeys(s.record.model for s in scored)
-    return [
-        min(
-            (s for s in scored if s.record.model == name),
-            key=lambda s: (s.record.top1_error_pct, s.record.views),
-        )
-        for name in names
-    ]
+def _errs_less(one: Scored, other: Scored) -> bool:
+    """Of rows with the same error, the one with fewer views is better."""
+    return (one.record.top1_error_pct, one.record.views) < (
+        other.record.top1_error_pct,
+        other.record.views,
+    )
 
 
 def _card(scored: Scored) -> Card:
     r = scored.record
     views = f"{r.views} view{'s' if r.views > 1 else ''}"
-    return Card(
-        f"{r.top1_error_pct:.2f} %",
-        "lowest top-1 error",
-        f"{r.model}, {r.runtime} {r.precision}: {r.protocol}, Q {r.scales}, {views}",
+    detail = f"{r.model}, {r.runtime} {r.precision}: {r.protocol}, Q {r.scales}, {views}"
+    return Card(f"{r.top1_error_pct:.2f} %", "lowest top-1 error", detail)
+
+
+def _fault_chapters(accuracy: Accuracy | None) -> list[Chapter]:
+    if not accuracy or not accuracy.broken:
+        return []
+    note = "Their posteriors cannot be used, so no table or figure has a row of them."
+    tables = [Section(fault_texts(accuracy), "")]
+    return [Chapter("faults", "Models with faults", note, tables=tables)]
+
+
+def _accuracy_chapters(findings: Findings, out: Path) -> list[Chapter]:
+    """Errors, classes, calibration and score maps; without labels, agreement only."""
+    accuracy, dataset = findings.accuracy, findings.dataset
+    if not accuracy or not dataset or not accuracy.scored:
+        return []
+    tables = _accuracy_tables(accuracy, findings.faulty)
+    if not accuracy.labelled:
+        note = (
+            "These images have no labels: the models' answers are compared with each other, not "
+            "with the truth."
+        )
+        return [Chapter("accuracy", "Agreement", note, tables=tables)]
+    shown = rows_for_people(accuracy.scored)
+    # one row represents each model: its first protocol at all scales
+    protocol = accuracy.scored[0].row.protocol
+    representing = [s for s in widest(shown) if s.row.protocol == protocol]
+    row = f"{protocol}, Q {representing[0].record.scales}"
+    return [
+        _errors_chapter(accuracy, shown, findings.faulty, tables),
+        _classes_chapter(accuracy, representing, row, out),
+        _calibration_chapter(representing, row),
+        _maps_chapter(findings.models, representing[0], dataset, accuracy),
+    ]
+
+
+def _accuracy_tables(accuracy: Accuracy, faulty: set[str]) -> list[Section]:
+    """All rows, and all comparisons with the first model."""
+    texts = accuracy_texts(accuracy.scored, accuracy_title(accuracy, 0), faulty)
+    tables = [Section(texts, "accuracy.csv")]
+    if accuracy.pairs:
+        comparisons = comparison_texts([pair.comparison for pair in accuracy.pairs])
+        tables.append(Section(comparisons, "comparisons.csv"))
+    return tables
+
+
+def _errors_chapter(
+    accuracy: Accuracy, shown: list[Scored], faulty: set[str], tables: list[Section]
+) -> Chapter:
+    note = (
+        "Top-1 and top-5 error with Wilson's 95 % interval; time is that of all views of one image."
     )
+    errors = figures.errors([s.record for s in shown])
+    caption = "Top-1 error by test scale and protocol, 95 % intervals"
+    drawings = [Drawing("errors", caption, errors)]
+    records = [s.record for s in accuracy.scored]
+    pareto = figures.pareto(records, {r.model for r in records if concerns(faulty, r.model)})
+    if pareto:
+        drawings.insert(0, Drawing("pareto", "Error against time: lower left is better", pareto))
+    return Chapter("accuracy", "Accuracy", note, drawings, tables=tables)
 
 
-def _facts(environment: dict) -> list[tuple[str, str]]:
-    """Nested values as JSON."""
+def _classes_chapter(
+    accuracy: Accuracy, representing: list[Scored], row: str, out: Path
+) -> Chapter:
+    """Also writes per_class.csv and confusions.csv."""
+    per_class = [class_accuracy(s, accuracy.classes) for s in representing]
+    confused = [confusions(s, accuracy.classes) for s in representing]
+    write_frame(pd.concat(per_class, ignore_index=True), out / "per_class.csv")
+    write_frame(pd.concat(confused, ignore_index=True), out / "confusions.csv")
+    caption = f"Accuracy by class ({row})"
+    drawings = [Drawing("per-class", caption, figures.per_class(per_class))]
+    pairs = figures.confused(confused[0])
+    if pairs:
+        caption = f"Most confused pairs of {representing[0].record.model} ({row})"
+        drawings.append(Drawing("confused", caption, pairs))
+    return Chapter("classes", "Classes", "", drawings)
+
+
+def _calibration_chapter(representing: list[Scored], row: str) -> Chapter:
+    drawing = Drawing("reliability", "Reliability diagram", figures.calibration(representing))
+    note = f"Is a posterior of 0.8 right 8 times of 10? ({row})"
+    return Chapter("calibration", "Calibration", note, [drawing])
+
+
+def _maps_chapter(
+    models: list[Model], scored: Scored, dataset: Dataset, accuracy: Accuracy
+) -> Chapter:
+    note = (
+        f"Dense evaluation of {scored.record.model}: the class posterior at every position of the "
+        "score map, laid over the image where the window that it sees has its centre. First the "
+        "most confident mistakes, with the map of the true class below, then right answers."
+    )
+    seen = image_maps(models, scored, dataset, accuracy.positions, accuracy.classes)
+    return Chapter("maps", "Score maps", note, images=seen)
+
+
+def _speed_chapters(findings: Findings) -> list[Chapter]:
+    """Latency, and models called in turn, as far as they were measured."""
+    chapters = []
+    rows, samples = findings.latency, findings.latency_samples
+    if rows and samples is not None:
+        plot = figures.latency(rows, samples)
+        note = (
+            "From uint8 images in host memory to scores in host memory. Points are calls; the box "
+            f"holds the middle half. {unsteady_line(rows)}"
+        )
+        drawing = Drawing("latency", "Calls by image size and batch", plot)
+        tables = [Section(latency_texts(rows, "Latency"), "latency.csv")]
+        chapters.append(Chapter("speed", "Latency", note, [drawing], tables=tables))
+    if findings.side_by_side:
+        note = (
+            "Models called one after the other, round after round, so that what disturbs one "
+            "disturbs all. The ratio is the median of the rounds'."
+        )
+        chapters.append(Chapter("in-turn", "Side by side", note, tables=findings.side_by_side))
+    return chapters
+
+
+def _paper_chapters(tables: list[Section]) -> list[Chapter]:
+    if not tables:
+        return []
+    note = (
+        "The paper's errors on ILSVRC-2012 validation, and what was measured here. Differences "
+        "mean something on the same images only."
+    )
+    return [Chapter("paper", "The paper's tables", note, tables=tables)]
+
+
+def _facts(environment: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Names and values; nested values as JSON."""
     return [
         (name.replace("_", " "), value if isinstance(value, str) else json.dumps(value))
         for name, value in environment.items()

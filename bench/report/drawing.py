@@ -1,4 +1,4 @@
-"""A plot with its name and caption."""
+"""The record of a plot: its name, caption and figure."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,13 @@ import plotly.graph_objects as go
 
 @dataclass(frozen=True)
 class Drawing:
-    """A plot and what it shows."""
+    """A plot and what it shows.
+
+    Attributes:
+        id: Name of its element on the page.
+        caption: Stands above it.
+        figure: The plot.
+    """
 
     id: str
     caption: str

@@ -1,8 +1,12 @@
-"""The plots of the report. Each function: measured records in, one plotly figure out; colours of text and grid are the page's."""
+"""Draws the plots of the report: measured records in, one plotly figure out.
+
+The colours of text and grid are the page's.
+"""
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from html import escape
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -12,75 +16,118 @@ from plotly.subplots import make_subplots
 from bench.accuracy.accuracy_rows import AccuracyRow, Scored
 from bench.accuracy.reliability import BINS, expected_calibration_error, reliability
 from bench.speed.latency import LatencyRow
+from vgg_deploy.palette import COLOURS, GREY, colour
 
-# Okabe and Ito's colours, which the colour-blind can tell apart and which show on white and on black
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star", "hexagon", "x")
+GUIDE = {"color": GREY, "dash": "dot", "width": 1.5}  # a line that only guides the eye
+TEXT_ONLY = "%{text}<extra></extra>"
 MOST_BARS = 40
-MOST_CALLS = 500  # points drawn for a row of the latency table
+MOST_PAIRS = 20
+MOST_CALLS = 500  # points drawn per row of the latency table
+LONGEST_NAME = 28  # characters
 
 
-def pareto(rows: list[AccuracyRow], faulty: Collection[str] = ()) -> go.Figure | None:
-    """Top-1 error against time for one image; None where no time is known. Both axes: lower is better.
+def pareto(rows: Sequence[AccuracyRow], faulty: Collection[str] = ()) -> go.Figure | None:
+    """Top-1 error against time per image. On both axes, lower is better.
 
-    Args: faulty, models that failed a check: they are shown, but are no part of the front.
+    Args:
+        rows: Of the accuracy table.
+        faulty: Names of models that failed a check; they are shown, but are not part of the front.
+
+    Returns:
+        None if no time is known.
     """
     timed = [r for r in rows if not math.isnan(r.ms_per_image)]
     if not timed:
         return None
-    figure = go.Figure()
     sound = [r for r in timed if r.model not in faulty]
     best = front([(r.ms_per_image, r.top1_error_pct) for r in sound])
-    figure.add_scatter(
-        x=[sound[i].ms_per_image for i in best], y=[sound[i].top1_error_pct for i in best], mode="lines", name="Pareto front",
-        line={"shape": "hv", "color": "#7f7f7f", "dash": "dot", "width": 1.5}, hoverinfo="skip",
-    )  # fmt: skip
-    for (model, protocol), group in _grouped(timed, lambda r: (_name(r), r.protocol)).items():
-        figure.add_scatter(
-            x=[r.ms_per_image for r in group], y=[r.top1_error_pct for r in group], mode="markers", name=escape(f"{model}, {protocol}"),
-            marker={"color": _colour(model, timed), "symbol": _symbol(protocol, timed), "size": 10, "line": {"width": 1, "color": "white"}},
-            error_y=_interval(group), text=[_told(r) for r in group], hovertemplate="%{text}<extra></extra>",
-        )  # fmt: skip
-    return _laid_out(
-        figure,
-        "time for one image, ms (all its views, in the runtime)",
-        "top-1 error, %",
-        log_x=True,
-    )
-
-
-def errors(rows: list[AccuracyRow]) -> go.Figure:
-    """Top-1 error by test scale, a mark for each model and protocol, with its 95 % interval."""
     figure = go.Figure()
-    for (model, protocol), group in _grouped(rows, lambda r: (_name(r), r.protocol)).items():
+    figure.add_scatter(
+        x=[sound[i].ms_per_image for i in best],
+        y=[sound[i].top1_error_pct for i in best],
+        mode="lines",
+        name="Pareto front",
+        line={"shape": "hv", **GUIDE},
+        hoverinfo="skip",
+    )
+    outline = {"size": 10, "line": {"width": 1, "color": "white"}}
+    for (model, protocol), group in _grouped(timed, _model_and_protocol).items():
         figure.add_scatter(
-            x=[_scales(r) for r in group], y=[r.top1_error_pct for r in group], mode="markers", name=escape(f"{model}, {protocol}"),
+            x=[r.ms_per_image for r in group],
+            marker={**_marker(model, protocol, timed), **outline},
+            **_errors_of(group),
+        )
+    x = "time for one image, ms (all its views, in the runtime)"
+    figure.update_xaxes(type="log")
+    return _laid_out(figure, x, "top-1 error, %")
+
+
+def errors(rows: Sequence[AccuracyRow]) -> go.Figure:
+    """Top-1 error by test scale, one mark per model and protocol, with its 95 % interval.
+
+    Args:
+        rows: Of the accuracy table.
+    """
+    figure = go.Figure()
+    for (model, protocol), group in _grouped(rows, _model_and_protocol).items():
+        figure.add_scatter(
+            x=[_scales(r) for r in group],
             offsetgroup=f"{model} {protocol}",
-            marker={"color": _colour(model, rows), "symbol": _symbol(protocol, rows), "size": 9}, error_y=_interval(group),
-            text=[_told(r) for r in group], hovertemplate="%{text}<extra></extra>",
-        )  # fmt: skip
+            marker={**_marker(model, protocol, rows), "size": 9},
+            **_errors_of(group),
+        )
     figure.update_layout(scattermode="group", scattergap=0.25)
     figure.update_xaxes(type="category")
     return _laid_out(figure, "test scale Q", "top-1 error, %")
 
 
-def latency(rows: list[LatencyRow], samples: pd.DataFrame) -> go.Figure:
-    """Calls from host memory to host memory, a box for each model, size and batch.
+def _errors_of(group: Sequence[AccuracyRow]) -> dict[str, Any]:
+    """What marks of one model and protocol share, whatever the horizontal axis is."""
+    first = group[0]
+    return {
+        "y": [r.top1_error_pct for r in group],
+        "mode": "markers",
+        "name": escape(f"{_name(first)}, {first.protocol}"),
+        "error_y": _interval(group),
+        "text": [_described(r) for r in group],
+        "hovertemplate": TEXT_ONLY,
+    }
 
-    Of many calls MOST_CALLS are drawn, evenly spread over time.
+
+def latency(rows: Sequence[LatencyRow], samples: pd.DataFrame) -> go.Figure:
+    """Calls from host memory to host memory, one box per model, size and batch.
+
+    Of many calls, MOST_CALLS are drawn.
+
+    Args:
+        rows: The latency table, at least one row.
+        samples: Every counted time.
     """
-    figure, samples = go.Figure(), samples[samples.clock == "end to end"]
-    of_row = dict(list(samples.groupby(list(rows[0].key), sort=False)))
+    end_to_end = samples[samples.clock == "end to end"]
+    calls = dict(list(end_to_end.groupby(list(rows[0].key), sort=False)))
+    figure = go.Figure()
     for model, group in _grouped(rows, _name).items():
-        found = []
+        labels: list[str] = []
+        times = []
         for row in group:
-            label = f"{row.height_px} x {row.width_px}<br>batch {row.batch}"
-            found.append((label, _spread(of_row[tuple(row.key.values())].ms.to_numpy())))
+            ms = _spread(calls[tuple(row.key.values())].ms.to_numpy()).round(4)
+            labels += [f"{row.height_px} x {row.width_px}<br>batch {row.batch}"] * len(ms)
+            times.append(ms)
         figure.add_box(
-            x=[label for label, ms in found for _ in ms], y=np.concatenate([ms.round(4) for _, ms in found]), name=escape(model),
-            boxpoints="all", jitter=0.6, pointpos=0, marker={"color": _colour(model, rows), "size": 3, "opacity": 0.5}, line={"width": 1.2},
+            x=labels,
+            y=np.concatenate(times),
+            name=escape(model),
+            boxpoints="all",
+            jitter=0.6,
+            pointpos=0,
+            marker={"color": _colour(model, rows), "size": 3, "opacity": 0.5},
+            line={"width": 1.2},
             hovertemplate="%{y:.3f} ms<extra>%{x}</extra>",
-        )  # fmt: skip
+        )
     figure.update_layout(boxmode="group")
     figure.update_yaxes(type="log")
     return _laid_out(figure, "image, pixels", "one call, ms")
@@ -90,54 +137,50 @@ def _spread(ms: np.ndarray) -> np.ndarray:
     """At most MOST_CALLS of the calls, evenly spread over time."""
     if len(ms) <= MOST_CALLS:
         return ms
-    return ms[np.linspace(0, len(ms) - 1, MOST_CALLS).round().astype(int)]
+    indices = np.linspace(0, len(ms) - 1, MOST_CALLS).round().astype(int)
+    return np.take(ms, indices)
 
 
-def per_class(tables: list[pd.DataFrame]) -> go.Figure:
-    """Top-1 accuracy of each class, a bar for each model; of many classes the first model's worst."""
+def per_class(tables: Sequence[pd.DataFrame]) -> go.Figure:
+    """Top-1 accuracy of each class, one bar per model; of many classes the first model's worst.
+
+    Args:
+        tables: One per model, of `bench.accuracy.by_class.class_accuracy`; at least one.
+    """
     order = tables[0]["class"].head(MOST_BARS)
     figure = go.Figure()
     for i, table in enumerate(tables):
         shown = table.set_index("class").loc[order]
-        model = f"{table.model[0]}, {table.runtime[0]} {table.precision[0]}"
+        counts = zip(shown.index, shown.images, strict=True)
         figure.add_bar(
-            x=[_short(name) for name in shown.name], y=shown.top1_accuracy_pct, name=escape(model), marker={"color": COLOURS[i % len(COLOURS)]},
-            text=[f"{escape(id)}, {n} images" for id, n in zip(shown.index, shown.images, strict=True)], textposition="none",
+            x=[_short(name) for name in shown.name],
+            y=shown.top1_accuracy_pct,
+            name=escape(f"{table.model[0]}, {table.runtime[0]} {table.precision[0]}"),
+            marker={"color": colour(i)},
+            text=[f"{escape(id)}, {count} images" for id, count in counts],
+            textposition="none",
             hovertemplate="%{x} (%{text}): %{y:.1f} %<extra></extra>",
-        )  # fmt: skip
+        )
     figure.update_yaxes(range=[0, 100])
-    return _laid_out(
-        figure,
-        f"class, the worst {MOST_BARS}" if len(tables[0]) > MOST_BARS else "class, the worst first",
-        "top-1 accuracy, %",
-    )
+    many = len(tables[0]) > MOST_BARS
+    x = f"class, the worst {MOST_BARS}" if many else "class, the worst first"
+    return _laid_out(figure, x, "top-1 accuracy, %")
 
 
-def calibration(scored: list[Scored]) -> go.Figure:
-    """Reliability diagram above the number of images in each bin."""
+def calibration(scored: Sequence[Scored]) -> go.Figure:
+    """Reliability diagram above the number of images in each bin.
+
+    Args:
+        scored: One row per model.
+    """
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, row_heights=[0.72, 0.28], vertical_spacing=0.06
     )
     figure.add_scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode="lines",
-        line={"color": "#7f7f7f", "dash": "dot", "width": 1.5},
-        name="perfect",
-        hoverinfo="skip",
+        x=[0, 1], y=[0, 1], mode="lines", line=GUIDE, name="perfect", hoverinfo="skip"
     )
-    middles = (np.arange(BINS) + 0.5) / BINS
     for i, one in enumerate(scored):
-        bins, colour = reliability(one.confidence, one.ranks == 0), COLOURS[i % len(COLOURS)]
-        ece = expected_calibration_error(one.confidence, one.ranks == 0)
-        filled = [b for b in bins if b.images]
-        figure.add_scatter(
-            x=[b.confidence for b in filled], y=[b.accuracy for b in filled], mode="lines+markers", marker={"color": colour, "size": 8},
-            line={"color": colour, "width": 1.5}, name=escape(f"{_name(one.record)}: ECE {ece:.1f} %"), text=[b.images for b in filled],
-            hovertemplate="posterior %{x:.3f}, right %{y:.1%} of %{text} images<extra></extra>",
-        )  # fmt: skip
-        figure.add_bar(x=middles, y=[b.images for b in bins], marker={"color": colour, "opacity": 0.7}, showlegend=False, row=2, col=1,
-                       hovertemplate="%{y} images<extra></extra>")  # fmt: skip
+        _add_reliability(figure, one, colour(i))
     figure.update_yaxes(title_text="images", row=2, col=1)
     figure.update_xaxes(title_text="posterior of the best class", range=[0, 1.02], row=2, col=1)
     figure.update_xaxes(range=[0, 1.02], row=1, col=1)
@@ -147,87 +190,155 @@ def calibration(scored: list[Scored]) -> go.Figure:
     return _laid_out(figure, None, None, height=520)
 
 
+def _add_reliability(figure: go.Figure, scored: Scored, colour: str) -> None:
+    """One model's line in the upper plot, and its bars in the lower one."""
+    right = scored.ranks == 0
+    bins = reliability(scored.confidence, right)
+    filled = [b for b in bins if b.images]
+    error = expected_calibration_error(scored.confidence, right)
+    figure.add_scatter(
+        x=[b.confidence for b in filled],
+        y=[b.accuracy for b in filled],
+        mode="lines+markers",
+        marker={"color": colour, "size": 8},
+        line={"color": colour, "width": 1.5},
+        name=escape(f"{_name(scored.record)}: ECE {error:.1f} %"),
+        text=[b.images for b in filled],
+        hovertemplate="posterior %{x:.3f}, right %{y:.1%} of %{text} images<extra></extra>",
+    )
+    figure.add_bar(
+        x=(np.arange(BINS) + 0.5) / BINS,
+        y=[b.images for b in bins],
+        marker={"color": colour, "opacity": 0.7},
+        showlegend=False,
+        row=2,
+        col=1,
+        hovertemplate="%{y} images<extra></extra>",
+    )
+
+
 def confused(table: pd.DataFrame) -> go.Figure | None:
-    """The most confused pairs of one row; None where nothing is wrong."""
+    """The most confused pairs of classes of one row.
+
+    Args:
+        table: Of `bench.accuracy.by_class.confusions`.
+
+    Returns:
+        None if all answers are right.
+    """
     if not len(table):
         return None
-    shown = table.head(20)[::-1]
-    labels = [
-        f"{_short(true)} → {_short(best)}"
-        for true, best in zip(shown.name, shown.taken_for_name, strict=True)
-    ]
+    shown = table.head(MOST_PAIRS)[::-1]
+    pairs = zip(shown.name, shown.taken_for_name, strict=True)
     figure = go.Figure()
-    figure.add_bar(x=shown.images, y=labels, orientation="h", marker={"color": COLOURS[1]}, text=shown.share_pct.round(1), textposition="none",
-                   hovertemplate="%{y}: %{x} images, %{text} % of the class<extra></extra>")  # fmt: skip
+    figure.add_bar(
+        x=shown.images,
+        y=[f"{_short(true)} → {_short(best)}" for true, best in pairs],
+        orientation="h",
+        marker={"color": COLOURS[1]},
+        text=shown.share_pct.round(1),
+        textposition="none",
+        hovertemplate="%{y}: %{x} images, %{text} % of the class<extra></extra>",
+    )
     figure.update_yaxes(automargin=True)
     return _laid_out(figure, "images", None, height=120 + 24 * len(shown))
 
 
-def front(points: list[tuple[float, float]]) -> list[int]:
-    """Positions of the points that no other beats in both coordinates, by the first coordinate."""
-    order, best = sorted(range(len(points)), key=lambda i: points[i]), []
-    for i in order:
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the points that no other point beats in both coordinates.
+
+    Example:
+        >>> front([(1.0, 5.0), (2.0, 6.0), (3.0, 4.0)])
+        [0, 2]
+
+    Args:
+        points: Lower is better in both coordinates.
+
+    Returns:
+        Sorted by the first coordinate.
+    """
+    best: list[int] = []
+    for i in sorted(range(len(points)), key=lambda i: points[i]):
         if not best or points[i][1] < points[best[-1]][1]:
             best.append(i)
     return best
 
 
-def _laid_out(
-    figure: go.Figure, x: str | None, y: str | None, log_x: bool = False, height: int = 440
-) -> go.Figure:
-    """What all plots share. No background: the page's own shows through."""
+def _laid_out(figure: go.Figure, x: str | None, y: str | None, height: int = 440) -> go.Figure:
+    """Add what all plots share. There is no background: the page's own shows through."""
     figure.update_layout(
-        template="none", height=height, margin={"l": 64, "r": 16, "t": 16, "b": 56}, paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 13}, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        hoverlabel={"font": {"size": 12}}, bargap=0.25,
-    )  # fmt: skip
+        template="none",
+        height=height,
+        margin={"l": 64, "r": 16, "t": 16, "b": 56},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 13},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        hoverlabel={"font": {"size": 12}},
+        bargap=0.25,
+    )
     if x:
         figure.update_xaxes(title_text=x, automargin=True)
     if y:
         figure.update_yaxes(title_text=y, automargin=True)
-    if log_x:
-        figure.update_xaxes(type="log")
     return figure
 
 
-def _interval(rows: list[AccuracyRow]) -> dict:
+def _interval(rows: Sequence[AccuracyRow]) -> dict[str, Any]:
+    """Error bars from the 95 % intervals."""
     return {
-        "type": "data", "symmetric": False, "thickness": 1, "width": 3,
-        "array": [r.top1_high_pct - r.top1_error_pct for r in rows], "arrayminus": [r.top1_error_pct - r.top1_low_pct for r in rows],
-    }  # fmt: skip
+        "type": "data",
+        "symmetric": False,
+        "thickness": 1,
+        "width": 3,
+        "array": [r.top1_high_pct - r.top1_error_pct for r in rows],
+        "arrayminus": [r.top1_error_pct - r.top1_low_pct for r in rows],
+    }
 
 
-def _told(r: AccuracyRow) -> str:
+def _described(r: AccuracyRow) -> str:
     """A whole row, for hovering."""
     flips = "with" if r.flips else "without"
-    return escape(
-        f"{_name(r)}|{r.protocol}, Q {r.scales}, {flips} flips, {r.views} views|top-1 error {r.top1_error_pct:.2f} % "
-        f"({r.top1_low_pct:.1f}-{r.top1_high_pct:.1f}), top-5 {r.top5_error_pct:.2f} %|{r.ms_per_image:.1f} ms an image"
-    ).replace("|", "<br>")
+    lines = (
+        _name(r),
+        f"{r.protocol}, Q {r.scales}, {flips} flips, {r.views} views",
+        f"top-1 error {r.top1_error_pct:.2f} % ({r.top1_low_pct:.1f}-{r.top1_high_pct:.1f}), "
+        f"top-5 {r.top5_error_pct:.2f} %",
+        f"{r.ms_per_image:.1f} ms per image",
+    )
+    return "<br>".join(map(escape, lines))
 
 
 def _name(r: AccuracyRow | LatencyRow) -> str:
     return f"{r.model}, {r.runtime} {r.precision}"
 
 
+def _model_and_protocol(r: AccuracyRow) -> tuple[str, str]:
+    return _name(r), r.protocol
+
+
 def _scales(r: AccuracyRow) -> str:
     return escape(r.scales if r.flips or r.protocol == "centre" else f"{r.scales}, no flips")
 
 
-def _grouped(items: list, key) -> dict:
-    groups = {}
+def _grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    groups: dict[K, list[T]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return groups
 
 
-def _colour(model: str, rows: list) -> str:
-    return COLOURS[list(dict.fromkeys(_name(r) for r in rows)).index(model) % len(COLOURS)]
+def _colour(model: str, rows: Sequence[AccuracyRow] | Sequence[LatencyRow]) -> str:
+    names = list(dict.fromkeys(_name(r) for r in rows))
+    return colour(names.index(model))
 
 
-def _symbol(protocol: str, rows: list[AccuracyRow]) -> str:
-    return SYMBOLS[list(dict.fromkeys(r.protocol for r in rows)).index(protocol) % len(SYMBOLS)]
+def _marker(model: str, protocol: str, rows: Sequence[AccuracyRow]) -> dict[str, str]:
+    """Colour by model, symbol by protocol."""
+    protocols = list(dict.fromkeys(r.protocol for r in rows))
+    symbol = SYMBOLS[protocols.index(protocol) % len(SYMBOLS)]
+    return {"color": _colour(model, rows), "symbol": symbol}
 
 
 def _short(name: str) -> str:
-    return escape(name if len(name) <= 28 else f"{name[:27]}…")
+    return escape(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…")

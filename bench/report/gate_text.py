@@ -1,4 +1,4 @@
-"""What people read of a gate: the verdict in a sentence, and the checks that did not pass, summarised."""
+"""Summarises a gate for people: the verdict in a sentence, and the checks that did not pass."""
 
 from typing import NamedTuple
 
@@ -13,15 +13,25 @@ MOST_LINES = 20  # on the terminal
 
 
 class Summary(NamedTuple):
-    """Checks of one kind of one model that have the same verdict."""
+    """Checks of one kind of one model that have the same verdict.
+
+    Attributes:
+        worst: The check that lies farthest beyond its limit.
+        matching: How many checks have this verdict.
+        total: How many checks of this kind the model has.
+    """
 
     worst: Check
-    count: int  # with this verdict
-    of: int  # of this kind, of this model
+    matching: int
+    total: int
 
 
 def headline(gate: Gate) -> str:
-    """The verdict, and what it rests on."""
+    """The verdict, and what it rests on.
+
+    Args:
+        gate: The gate.
+    """
     total = len(gate.checks)
     images = f"{gate.images:,} images"
     if gate.images < gate.images_there - len(gate.left_out):
@@ -31,12 +41,15 @@ def headline(gate: Gate) -> str:
         more = f", {undecided} undecided" if undecided else ""
         return f"Gate: fail. {failed} of {total} checks failed{more}, on {images}."
     if gate.verdict == Verdict.UNDECIDED:
-        return f"Gate: undecided. {undecided} of {total} checks are undecided on {images}; {_advice(gate, undecided)}."
+        return (
+            f"Gate: undecided. {undecided} of {total} checks are undecided on {images}; "
+            f"{_advice(gate, undecided)}."
+        )
     return f"Gate: pass. All {total} checks passed on {images}."
 
 
 def _advice(gate: Gate, undecided: int) -> str:
-    """How many images would decide. Args: undecided, number of undecided checks."""
+    """How many images would decide the undecided checks, of which there are so many."""
     decidable = sum(
         check.verdict == Verdict.UNDECIDED and check.images_to_decide is not None
         for check in gate.checks
@@ -49,109 +62,130 @@ def _advice(gate: Gate, undecided: int) -> str:
     return advice
 
 
-def summaries(gate: Gate, *wanted: Verdict) -> list[Summary]:
-    """Checks with these verdicts, in this order; of several rows the worst speaks."""
+def summaries(gate: Gate, verdict: Verdict) -> list[Summary]:
+    """Summarise the checks with a verdict, by model and kind of check.
+
+    Args:
+        gate: The gate.
+        verdict: Of the checks.
+    """
     groups: dict[tuple[str, str], list[Check]] = {}
     for check in gate.checks:
         groups.setdefault((check.model, check.check), []).append(check)
     found = []
-    for verdict in wanted:
-        for group in groups.values():
-            own = [check for check in group if check.verdict == verdict]
-            if own:
-                found.append(Summary(max(own, key=_badness), len(own), len(group)))
+    for group in groups.values():
+        own = [check for check in group if check.verdict == verdict]
+        if own:
+            found.append(Summary(max(own, key=_beyond), len(own), len(group)))
     return found
 
 
 def open_checks(gate: Gate) -> list[Summary]:
-    """What failed, then what is undecided. What else is undecided about a model that failed matters no more."""
-    failed, undecided = summaries(gate, Verdict.FAIL), summaries(gate, Verdict.UNDECIDED)
-    return failed + [one for one in undecided if one.worst.model not in gate.failing]
+    """Summarise what failed, then what is undecided.
+
+    Undecided checks of a model that failed are left out.
+
+    Args:
+        gate: The gate.
+    """
+    undecided = summaries(gate, Verdict.UNDECIDED)
+    failing = gate.failing
+    rest = [summary for summary in undecided if summary.worst.model not in failing]
+    return summaries(gate, Verdict.FAIL) + rest
 
 
-def _badness(check: Check) -> float:
-    """How far beyond the limit, in its unit."""
+def _beyond(check: Check) -> float:
+    """How far a check lies beyond its limit, in the limit's unit."""
     if check.found is None or check.limit is None:
         return float("inf")
     return check.limit - check.found if check.check == "agreement" else check.found - check.limit
 
 
 def lines(gate: Gate) -> list[str]:
-    """For the terminal: warnings, what did not pass, and the verdict last."""
-    told = [f"Warning: {text}" for text in gate.warnings] + gate.equal
+    """Lines for the terminal: warnings, what did not pass, and the verdict last.
+
+    Args:
+        gate: The gate.
+    """
+    report = [f"Warning: {text}" for text in gate.warnings] + gate.equal
     shown = open_checks(gate)
     for summary in shown[:MOST_LINES]:
-        told.append(f"{summary.worst.verdict.value.upper()} {sentence(summary)}")
+        report.append(f"{summary.worst.verdict.value.upper()} {sentence(summary)}")
     if len(shown) > MOST_LINES:
-        told.append(f"... and {len(shown) - MOST_LINES} more; gate.json has all")
-    if any(summary.of > 1 for summary in shown):
-        told.append(
+        report.append(f"... and {len(shown) - MOST_LINES} more; gate.json has all")
+    if any(summary.total > 1 for summary in shown):
+        report.append(
             f"Every row is judged; over all rows together the chance of a false fail is at most "
             f"{100 * gate.method.level:g} % (Holm's correction)."
         )
-    return [printable(line) for line in [*told, headline(gate)]]
+    return [printable(line) for line in [*report, headline(gate)]]
 
 
 def sentence(summary: Summary) -> str:
-    """One line about the worst check, with the first images."""
+    """A line about the worst check of a summary, with the first images.
+
+    Args:
+        summary: The checks.
+    """
     check = summary.worst
     subject = "" if check.model == DATA else f"{check.model}, {check.check}"
-    if summary.of > 1:
-        subject += f" ({summary.count} of {summary.of} rows, the worst {check.rows})"
+    if summary.total > 1:
+        subject += f" ({summary.matching} of {summary.total} rows, the worst {check.rows})"
     elif check.rows:
         subject += f" ({check.rows})"
-    return (f"{subject}: " if subject else "") + _finding(check)
+    return f"{subject}: {_finding(check)}" if subject else _finding(check)
 
 
 def _finding(check: Check) -> str:
     named = ", ".join(check.images[:NAMED])
     if check.images_total > NAMED:
         named += f" and {check.images_total - NAMED} more"
-    return check.message + (f"; on {named}" if named else "")
+    return f"{check.message}; on {named}" if named else check.message
 
 
 def gate_texts(gate: Gate) -> Texts:
-    """What failed and is undecided, a line for each kind of check of each model; then what passed, in fewer lines."""
+    """The table of checks: what failed and what is undecided, then what passed.
+
+    What failed or is undecided has one line per model and kind of check.
+
+    Args:
+        gate: The gate.
+    """
     passed = summaries(gate, Verdict.PASS)
-    measured = [one for one in passed if one.worst.found is not None]
-    rows = [_line(one) for one in (*open_checks(gate), *measured)]
+    measured = [summary for summary in passed if summary.worst.found is not None]
+    rows = [_table_row(summary) for summary in (*open_checks(gate), *measured)]
     for model in dict.fromkeys(check.model for check in gate.checks):
         kinds = [
-            one.worst.check
-            for one in passed
-            if one.worst.model == model and one.worst.found is None
+            summary.worst.check
+            for summary in passed
+            if summary.worst.model == model and summary.worst.found is None
         ]
         if kinds:
-            rows.append(
-                [Verdict.PASS.value, printable(model), ", ".join(kinds), "", "nothing found"]
-            )
-    return Texts(
-        "Checks of the gate", ["verdict", "model", "check", "rows", "what was found"], rows
-    )
+            verdict = Verdict.PASS.value
+            rows.append([verdict, printable(model), ", ".join(kinds), "", "nothing found"])
+    heads = ["verdict", "model", "check", "rows", "what was found"]
+    return Texts("Checks of the gate", heads, rows)
 
 
-def _line(summary: Summary) -> list[str]:
-    check = summary.worst
-    rows = (
-        check.rows
-        if summary.of == 1
-        else f"{summary.count} of {summary.of}, the worst: {check.rows}"
-    )
-    return [
-        check.verdict.value,
-        printable(check.model),
-        check.check,
-        rows,
-        printable(_finding(check)),
-    ]
+def _table_row(summary: Summary) -> list[str]:
+    check, rows = summary.worst, summary.worst.rows
+    if summary.total > 1:
+        rows = f"{summary.matching} of {summary.total}, the worst: {check.rows}"
+    finding = printable(_finding(check))
+    return [check.verdict.value, printable(check.model), check.check, rows, finding]
 
 
 def fault_texts(accuracy: Accuracy) -> Texts:
-    """Models without rows in the tables, and why."""
-    found = {
-        (fault.model, fault.what) for fault in accuracy.faults if fault.model in accuracy.broken
-    }
-    rows = [[printable(accuracy.models[m].name), printable(what)] for m, what in sorted(found)]
-    return Texts(
-        "Models with faults, which have no rows in the tables", ["model", "what was found"], rows
-    )
+    """The table of models without rows, and why they have none.
+
+    Args:
+        accuracy: What was measured.
+    """
+    found = {(fault.model, fault.what) for fault in accuracy.faults}
+    rows = [
+        [printable(accuracy.models[index].name), printable(what)]
+        for index, what in sorted(found)
+        if index in accuracy.broken
+    ]
+    title = "Models with faults, which have no rows in the tables"
+    return Texts(title, ["model", "what was found"], rows)

@@ -1,14 +1,16 @@
-"""What dense evaluation is made of: the class score map laid over a photo, at every Q."""
+"""Draws what dense evaluation is made of: the class score map laid over an image, at every Q."""
 
 import base64
 import io
 from dataclasses import dataclass
 from html import escape
+from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
 from plotly.subplots import make_subplots
+from torch import Tensor
 
 from bench.accuracy.accuracy_rows import ClassIndex, Scored
 from bench.accuracy.score_views import softmax
@@ -18,147 +20,199 @@ from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.images.decode import rescale
 from vgg_deploy.net.archs import STRIDE
 
-MISTAKES, RIGHT = 3, 3  # photos shown, where there are so many
-SHOWN_SIDE = 256  # pixels of the photo in the report
+MISTAKES, RIGHT = 3, 3  # images shown, if there are so many
+SHOWN_SIDE = 256  # pixels of the image in the report
+BEST = 5  # classes listed per Q
+
+RankedClass = tuple[str, float, bool]  # name, posterior, whether it is the true class
 
 
 @dataclass(frozen=True)
-class Photo:
-    """One image of the report."""
+class ImageMaps:
+    """One image of the report.
+
+    Attributes:
+        file: Name of the image.
+        label: Name of the true class.
+        best: Name of the best class, as in the row of the table.
+        right: Whether the two are the same.
+        drawing: The score maps.
+        top5: Q, and the best classes of one dense pass.
+    """
 
     file: str
-    label: str  # name of the true class
-    best: str  # of the best class, as the row of the table says
+    label: str
+    best: str
     right: bool
     drawing: Drawing
-    top5: list[
-        tuple[int, list[tuple[str, float, bool]]]
-    ]  # Q, (class, posterior, is it the true one) of one dense pass
+    top5: list[tuple[int, list[RankedClass]]]
+
+
+class _Pass(NamedTuple):
+    """One dense pass of one image at one Q."""
+
+    side: int  # Q, pixels
+    height: int  # of the rescaled image, pixels
+    width: int
+    posterior: np.ndarray  # (classes,) float32
+    score_map: np.ndarray  # (classes, h, w) float32
+    posterior_map: np.ndarray  # (classes, h, w), softmax at every position
 
 
 def choose(scored: Scored) -> np.ndarray:
-    """Positions of a few images: the most confident mistakes, and right ones from sure to doubtful."""
+    """Choose a few images: the most confident mistakes, and right answers from sure to doubtful.
+
+    Args:
+        scored: A row with labels.
+
+    Returns:
+        (count,) int, indices of images of the row.
+    """
     surest_first = np.argsort(-scored.confidence, kind="stable")
-    wrong, right = (
-        surest_first[(scored.ranks[surest_first] > 0) == state] for state in (True, False)
-    )
-    spread = (
-        right[np.linspace(0, len(right) - 1, RIGHT).round().astype(int)]
-        if len(right) >= RIGHT
-        else right
-    )
-    return np.concatenate([wrong[:MISTAKES], spread])
+    is_wrong = scored.ranks[surest_first] > 0
+    wrong, right = surest_first[is_wrong], surest_first[~is_wrong]
+    if len(right) >= RIGHT:
+        right = right[np.linspace(0, len(right) - 1, RIGHT).round().astype(int)]
+    return np.concatenate([wrong[:MISTAKES], right])
 
 
-def photos(
+def image_maps(
     models: list[Model],
     scored: Scored,
     dataset: Dataset,
     positions: np.ndarray,
     classes: ClassIndex,
-) -> list[Photo]:
-    """Dense evaluation of the chosen images once more by the row's first net, keeping the maps.
+) -> list[ImageMaps]:
+    """Evaluate a few images once more by the row's first net, and keep the maps.
 
-    Args: positions, in the data set, of the row's images.
+    Args:
+        models: All models of the run.
+        scored: A row with labels.
+        dataset: The images.
+        positions: (images,) int, indices of the row's images in the data set.
+        classes: Of all nets.
     """
     return [
-        _photo(models, scored, int(i), dataset, int(positions[i]), classes) for i in choose(scored)
+        _maps_of(models, scored, int(i), dataset, int(positions[i]), classes)
+        for i in choose(scored)
     ]
 
 
-def _photo(
+def _maps_of(
     models: list[Model],
     scored: Scored,
-    i: int,
+    index: int,
     dataset: Dataset,
     position: int,
     classes: ClassIndex,
-) -> Photo:
+) -> ImageMaps:
+    """Evaluate an image, which is one of the row's and one of the data set's."""
     member = scored.row.members[0]
-    model, sides, of_model = models[member.model], member.sides, classes.of_model[member.model]
-    image, names = dataset.decode(position), [classes.names[c] for c in of_model]
-    own = {c: k for k, c in enumerate(of_model)}
-    label, best = own[scored.labels[i]], own[scored.best[i]]
-    shown_classes = [best] if label == best else [best, label]
+    model, of_model = models[member.model], classes.of_model[member.model]
+    names = [classes.names[c] for c in of_model]
+    output_of = {c: output for output, c in enumerate(of_model)}  # a class's index in the scores
+    label, best = output_of[scored.labels[index]], output_of[scored.best[index]]
+    image = dataset.decode(position)
+    passes = [_dense_pass(model, image, side) for side in member.sides]
     filter = model.runtime.spec.preprocessing.filter
-    picture = _data_url(
-        rescale(image, min(SHOWN_SIDE, min(image.shape[1:])), filter).permute(1, 2, 0).numpy()
+    small = rescale(image, min(SHOWN_SIDE, min(image.shape[1:])), filter)
+    source = _data_url(small.permute(1, 2, 0).numpy())
+    shown = [best] if label == best else [best, label]
+    titles = [f"{escape(names[c])}, Q {one.side}" for c in shown for one in passes]
+    figure = _figure(passes, shown, titles, source, model.runtime.spec.crop)
+    return ImageMaps(
+        file=dataset.files[position],
+        label=names[label],
+        best=names[best],
+        right=label == best,
+        drawing=Drawing(f"map-{index}", "Score maps", figure),
+        top5=[(one.side, _ranked(one.posterior, names, label)) for one in passes],
     )
-    titles = [f"{escape(names[c])}, Q {side}" for c in shown_classes for side in sides]
+
+
+def _dense_pass(model: Model, image: Tensor, side: int) -> _Pass:
+    pixels = rescale(image, side, model.runtime.spec.preprocessing.filter).numpy()
+    scores = model.runtime(np.ascontiguousarray(pixels[None]))
+    _, height, width = pixels.shape
+    posterior_map = softmax(scores.score_map)[0]
+    return _Pass(side, height, width, scores.posterior[0], scores.score_map[0], posterior_map)
+
+
+def _ranked(posterior: np.ndarray, names: list[str], label: int) -> list[RankedClass]:
+    """The best classes, the best first."""
+    best_first = np.argsort(-posterior, kind="stable")[:BEST]
+    return [(names[c], float(posterior[c]), bool(c == label)) for c in best_first]
+
+
+def _figure(
+    passes: list[_Pass], shown: list[int], titles: list[str], source: str, crop: int
+) -> go.Figure:
+    """One row of maps per class shown, one column per Q."""
     figure = make_subplots(
-        rows=len(shown_classes),
-        cols=len(sides),
+        rows=len(shown),
+        cols=len(passes),
         subplot_titles=titles,
         horizontal_spacing=0.03,
         vertical_spacing=0.1,
     )
-    top5 = []
-    for column, side in enumerate(sides, start=1):
-        pixels = rescale(image, side, filter).numpy()
-        scores = model.runtime(np.ascontiguousarray(pixels[None]))
-        at_positions = softmax(scores.score_map)[0]
-        ranked = np.argsort(-scores.posterior[0], kind="stable")[:5]
-        top5.append(
-            (side, [(names[c], float(scores.posterior[0][c]), bool(c == label)) for c in ranked])
-        )
-        for row, c in enumerate(shown_classes, start=1):
-            _overlay(
-                figure,
-                row,
-                column,
-                picture,
-                pixels.shape[1:],
-                at_positions[c],
-                scores.score_map[0, c],
-                model.runtime.spec.crop,
-            )
+    for column, one in enumerate(passes, start=1):
+        for row, output in enumerate(shown, start=1):
+            _overlay(figure, row, column, source, one, output, crop)
+    colorbar = {"title": {"text": "posterior"}, "thickness": 12, "len": 0.9}
     figure.update_layout(
-        template="none", height=20 + 270 * len(shown_classes), margin={"l": 8, "r": 8, "t": 32, "b": 8}, paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)", font={"family": "system-ui, sans-serif", "size": 12},
-        coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": {"title": {"text": "posterior"}, "thickness": 12, "len": 0.9}},
-    )  # fmt: skip
-    drawing = Drawing(f"map-{i}", "Score maps", figure)
-    return Photo(dataset.files[position], names[label], names[best], label == best, drawing, top5)
+        template="none",
+        height=20 + 270 * len(shown),
+        margin={"l": 8, "r": 8, "t": 32, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 12},
+        coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": colorbar},
+    )
+    return figure
 
 
 def _overlay(
-    figure: go.Figure,
-    row: int,
-    column: int,
-    picture: str,
-    size: tuple[int, int],
-    posteriors: np.ndarray,
-    scores: np.ndarray,
-    crop: int,
+    figure: go.Figure, row: int, column: int, source: str, one: _Pass, output: int, crop: int
 ) -> None:
-    """One map over the photo, in pixels of the rescaled image: each position in the middle of the window it sees."""
-    height, width = size
+    """Lay the map of one class over the image, in pixels of the rescaled image.
+
+    Each position of the map lies in the middle of the window that it sees.
+    """
+    where = {"row": row, "col": column}
     figure.add_layout_image(
-        source=picture,
+        source=source,
         x=0,
         y=0,
-        sizex=width,
-        sizey=height,
+        sizex=one.width,
+        sizey=one.height,
         xanchor="left",
         yanchor="top",
         sizing="stretch",
         layer="below",
-        row=row,
-        col=column,
+        **where,
     )
     figure.add_heatmap(
-        z=posteriors.round(4), x0=crop / 2, dx=STRIDE, y0=crop / 2, dy=STRIDE, coloraxis="coloraxis", opacity=0.55, customdata=scores.round(2),
-        hovertemplate="window centred on %{x:.0f}, %{y:.0f}: posterior %{z:.3f}, score %{customdata}<extra></extra>", row=row, col=column,
-    )  # fmt: skip
-    figure.update_xaxes(range=[0, width], visible=False, constrain="domain", row=row, col=column)
-    axis = figure.get_subplot(row, column).xaxis.plotly_name.replace("axis", "")
+        z=one.posterior_map[output].round(4),
+        x0=crop / 2,
+        dx=STRIDE,
+        y0=crop / 2,
+        dy=STRIDE,
+        coloraxis="coloraxis",
+        opacity=0.55,
+        customdata=one.score_map[output].round(2),
+        hovertemplate="window centred on %{x:.0f}, %{y:.0f}: posterior %{z:.3f}, score "
+        "%{customdata}<extra></extra>",
+        **where,
+    )
+    figure.update_xaxes(range=[0, one.width], visible=False, constrain="domain", **where)
+    x_axis = figure.get_subplot(row, column).xaxis.plotly_name.replace("axis", "")
     figure.update_yaxes(
-        range=[height, 0], visible=False, scaleanchor=axis, constrain="domain", row=row, col=column
+        range=[one.height, 0], visible=False, scaleanchor=x_axis, constrain="domain", **where
     )
 
 
 def _data_url(pixels: np.ndarray) -> str:
-    """(H, W, 3) uint8 as a JPEG that can stand in the page itself."""
+    """An image, (H, W, 3) uint8, as a JPEG that can stand in the page itself."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=82)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -23,7 +23,7 @@ function setTheme(theme) {
   return Promise.all(plots().map((plot) => Plotly.relayout(plot, colouring(plot.layout, colours()))));
 }
 
-// A saved picture is light whatever the page is, for it goes into papers and slides.
+// A saved figure is light whatever the page is, because it goes into papers and slides.
 async function save(plot, format) {
   const { width, height } = plot.getBoundingClientRect();
   const layout = structuredClone(plot.layout);

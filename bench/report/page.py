@@ -1,4 +1,4 @@
-"""The HTML page: sections, figures and tables put into one self-contained file."""
+"""Writes the HTML page: chapters, figures and tables in one self-contained file."""
 
 import json
 from dataclasses import dataclass, field
@@ -9,17 +9,24 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from bench.report.drawing import Drawing
-from bench.report.maps import Photo
-from bench.report.sections import Section as TableSection
+from bench.report.maps import ImageMaps
+from bench.report.sections import Section
 from bench.report.tables import Texts
 from vgg_deploy.files import write_text
 
 HERE = Path(__file__).parent
+SAVED_AS = ("svg", "png")
+BUTTON = Markup('<button type="button" data-save="{kind}" data-of="{id}">{label}</button>')
+FIGURE = Markup(
+    "<figure><figcaption>{caption}<span>{buttons}</span></figcaption>"
+    '<div class="plot" id="{id}" style="height:{height}px" role="img" aria-label="{caption}"></div>'
+    "</figure>"
+)
 
 
 @dataclass(frozen=True)
 class Card:
-    """A number that matters."""
+    """A number that matters, in large print."""
 
     value: str
     what: str
@@ -28,60 +35,97 @@ class Card:
 
 @dataclass(frozen=True)
 class Chapter:
-    """One heading of the page and what lies below it."""
+    """One heading of the page and what lies below it.
+
+    Attributes:
+        id: Name of its element on the page.
+        title: The heading.
+        note: Stands below the heading.
+        figures: Plots.
+        images: Images with their score maps.
+        tables: Tables.
+        facts: Names and values.
+    """
 
     id: str
     title: str
     note: str = ""
     figures: list[Drawing] = field(default_factory=list)
-    photos: list[Photo] = field(default_factory=list)
-    tables: list[TableSection] = field(default_factory=list)
+    images: list[ImageMaps] = field(default_factory=list)
+    tables: list[Section] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The gate's verdict at the top of the page."""
+    """The gate's verdict at the top of the page.
 
-    verdict: str  # "pass", "fail", "undecided"
+    Attributes:
+        verdict: "pass", "fail" or "undecided".
+        sentence: The verdict, and what it rests on.
+        notes: Warnings, and which models equal the reference.
+        checks: Of `gate_text.gate_texts`.
+    """
+
+    verdict: str
     sentence: str
     notes: list[str]
-    checks: Texts  # columns as of `gate_text.gate_texts`
+    checks: Texts
 
 
-def write_page(
-    path: Path,
-    title: str,
-    subtitle: str,
-    cards: list[Card],
-    chapters: list[Chapter],
-    judgement: Judgement | None,
-) -> None:
-    """Write the page. Whatever comes from file and class names is escaped."""
-    figures = {
-        d.id: json.loads(d.figure.to_json())
-        for chapter in chapters
-        for d in [*chapter.figures, *(p.drawing for p in chapter.photos)]
-    }
-    # inside a script element only this sequence could end it early
-    data = json.dumps(figures).replace("<", "\\u003c")
+@dataclass(frozen=True)
+class Page:
+    """Everything that the page shows, from top to bottom."""
+
+    title: str
+    subtitle: str
+    judgement: Judgement | None
+    cards: list[Card]
+    chapters: list[Chapter]
+
+
+def write_page(path: Path, page: Page) -> None:
+    """Write the page. Everything that comes from file and class names is escaped.
+
+    Args:
+        path: The file.
+        page: What it shows.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=False)
-    page = environment.get_template("page.html").render(
-        title=title, subtitle=subtitle, judgement=judgement, cards=cards, sections=chapters, figures=data, draw=_place,
-        css=(HERE / "page.css").read_text(encoding="utf-8"), js=(HERE / "page.js").read_text(encoding="utf-8"), plotly=get_plotlyjs(),
-    )  # fmt: skip
-    write_text(path, page)
-
-
-def _place(drawing: Drawing) -> Markup:
-    """Where a plot will be drawn, with the buttons that save it."""
-    saves = Markup("").join(
-        Markup('<button type="button" data-save="{0}" data-of="{1}">{2}</button>').format(
-            kind, drawing.id, kind.upper()
-        )
-        for kind in ("svg", "png")
+    text = environment.get_template("page.html").render(
+        title=page.title,
+        subtitle=page.subtitle,
+        judgement=page.judgement,
+        cards=page.cards,
+        sections=page.chapters,
+        figures=_figures_json(page.chapters),
+        draw=_figure_element,
+        css=(HERE / "page.css").read_text(encoding="utf-8"),
+        js=(HERE / "page.js").read_text(encoding="utf-8"),
+        plotly=get_plotlyjs(),
     )
-    height = drawing.figure.layout.height
-    return Markup(
-        '<figure><figcaption>{0}<span>{1}</span></figcaption><div class="plot" id="{2}" style="height:{3}px" role="img" aria-label="{0}"></div></figure>'
-    ).format(drawing.caption, saves, drawing.id, height)
+    write_text(path, text)
+
+
+def _figures_json(chapters: list[Chapter]) -> str:
+    """All plots by their ids, as JSON that may stand in a script element."""
+    figures = {}
+    for chapter in chapters:
+        for drawing in (*chapter.figures, *(image.drawing for image in chapter.images)):
+            figures[drawing.id] = json.loads(drawing.figure.to_json())
+    # only this character could end the script element early
+    return json.dumps(figures).replace("<", "\\u003c")
+
+
+def _figure_element(drawing: Drawing) -> Markup:
+    """The element in which a plot is drawn, with the buttons that save it."""
+    buttons = [BUTTON.format(kind=kind, id=drawing.id, label=kind.upper()) for kind in SAVED_AS]
+    return FIGURE.format(
+        caption=drawing.caption,
+        buttons=Markup("").join(buttons),
+        id=drawing.id,
+        height=drawing.figure.layout.height,
+    )

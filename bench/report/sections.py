@@ -1,32 +1,29 @@
-"""What a run leaves: each part shown on the terminal, saved as CSV, and handed on for the reports."""
+"""Shows each part of the results on the terminal, saves it as CSV, and keeps it for the reports."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from bench.accuracy import paper_tables as paper
-from bench.accuracy.compare import differing_images
+from bench.accuracy import paper_tables
+from bench.accuracy.compare import Pair, differing_images
 from bench.accuracy.measure import Accuracy
 from bench.gate.verdict import Gate
 from bench.models.model import Model
 from bench.report.gate_text import fault_texts, gate_texts, headline
-from bench.report.tables import (
-    Texts,
+from bench.report.table_texts import (
     accuracy_texts,
     comparison_texts,
-    frame,
     latency_texts,
-    markdown,
     paper_texts,
     rows_for_people,
     shapes_line,
-    show,
     side_by_side_texts,
     widest,
-    write_frame,
 )
+from bench.report.tables import Texts, frame, markdown, show, write_frame
 from bench.results.printable import printable
 from bench.speed.latency import LatencyRow
 from bench.speed.side_by_side import SideBySideRow
@@ -35,54 +32,76 @@ from vgg_deploy.files import write_text
 
 @dataclass(frozen=True)
 class Section:
-    """One table of a report."""
+    """One table of a report.
+
+    Attributes:
+        texts: The table.
+        file: Name of its CSV file; empty if it has none.
+    """
 
     texts: Texts
-    file: str  # its CSV
+    file: str
 
 
 def accuracy_section(
     accuracy: Accuracy, left_out: int, faulty: set[str], out: Path
 ) -> list[Section]:
-    """accuracy.csv, and against the first model comparisons.csv and differences.csv.
+    """Write accuracy.csv and shapes.csv, and against the first model comparisons and differences.
 
-    Args: left_out, images that were not scored; faulty, names of models that failed a check.
+    Args:
+        accuracy: What was measured.
+        left_out: How many images were not scored.
+        faulty: Names of models that failed a check.
+        out: Where the files go.
     """
-    records = [s.record for s in accuracy.scored]
     if accuracy.shapes:
         write_frame(frame(accuracy.shapes), out / "shapes.csv")
         print(shapes_line(accuracy.shapes))
-    write_frame(frame(records), out / "accuracy.csv")
+    write_frame(frame([s.record for s in accuracy.scored]), out / "accuracy.csv")
     shown = rows_for_people(accuracy.scored)
-    sections = [
-        Section(accuracy_texts(shown, accuracy_title(accuracy, left_out), faulty), "accuracy.csv")
-    ]
+    texts = accuracy_texts(shown, accuracy_title(accuracy, left_out), faulty)
+    sections = [Section(texts, "accuracy.csv")]
     if accuracy.pairs:
         write_frame(frame([pair.comparison for pair in accuracy.pairs]), out / "comparisons.csv")
         all_scales = [pair for pair in accuracy.pairs if pair.other in widest(shown)]
-        sections.append(
-            Section(comparison_texts([pair.comparison for pair in all_scales]), "comparisons.csv")
-        )
-        differing = [
-            differing_images(pair.reference, pair.other, accuracy.files, accuracy.classes)
-            for pair in all_scales
-        ]
-        write_frame(pd.concat(differing, ignore_index=True), out / "differences.csv")
+        comparisons = comparison_texts([pair.comparison for pair in all_scales])
+        sections.append(Section(comparisons, "comparisons.csv"))
+        write_frame(_differences(accuracy, all_scales), out / "differences.csv")
     for section in sections:
         show(section.texts)
     return sections
 
 
+def _differences(accuracy: Accuracy, pairs: list[Pair]) -> pd.DataFrame:
+    """The images with another best class than the reference's, of all pairs."""
+    tables = [
+        differing_images(pair.reference, pair.other, accuracy.files, accuracy.classes)
+        for pair in pairs
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
 def accuracy_title(accuracy: Accuracy, left_out: int) -> str:
-    """What the numbers rest on."""
+    """What the numbers rest on.
+
+    Args:
+        accuracy: What was measured.
+        left_out: How many images were not scored.
+    """
     scored, there = len(accuracy.files), len(accuracy.measured.kept)
-    kind = "" if accuracy.labelled else " without labels"
-    part = f" of {there}" if scored < there - len(accuracy.measured.skipped) else ""
-    return f"Accuracy, {scored}{part} images{kind}" + (f", {left_out} left out" if left_out else "")
+    title = f"Accuracy, {scored}"
+    if scored < there - len(accuracy.measured.skipped):
+        title += f" of {there}"
+    title += " images" if accuracy.labelled else " images without labels"
+    return f"{title}, {left_out} left out" if left_out else title
 
 
 def fault_section(accuracy: Accuracy) -> list[Section]:
-    """Models that have no rows, and why."""
+    """List the models that have no rows, and why.
+
+    Args:
+        accuracy: What was measured.
+    """
     if not accuracy.broken:
         return []
     texts = fault_texts(accuracy)
@@ -92,36 +111,44 @@ def fault_section(accuracy: Accuracy) -> list[Section]:
 
 
 def paper_section(models: list[Model], accuracy: Accuracy, data: str, out: Path) -> list[Section]:
-    """Tables 3 to 7: paper_tables.csv and paper_tables.md."""
-    tables = paper.fill_tables(models, {s.row: s.record for s in accuracy.scored})
-    write_frame(
-        pd.concat(
-            [table.assign(table=number) for number, table in tables.items()], ignore_index=True
-        ),
-        out / "paper_tables.csv",
+    """Write Tables 3 to 7 of the paper: paper_tables.csv and paper_tables.md.
+
+    Args:
+        models: All models of the run.
+        accuracy: What was measured.
+        data: Name of the data set.
+        out: Where the files go.
+    """
+    records = {s.row: s.record for s in accuracy.scored}
+    tables = paper_tables.fill_tables(models, records)
+    numbered = [table.assign(table=number) for number, table in tables.items()]
+    write_frame(pd.concat(numbered, ignore_index=True), out / "paper_tables.csv")
+    note = (
+        f"Measured on {len(accuracy.files)} images of {data}; the paper's errors are on the 50,000 "
+        "validation images of ILSVRC-2012."
     )
-    note = f"Measured on {len(accuracy.files)} images of {data}; the paper's errors are on the 50,000 validation images of ILSVRC-2012."
-    sections = [
-        Section(paper_texts(paper.TITLES[number], table), "paper_tables.csv")
-        for number, table in tables.items()
-    ]
-    for section in sections:
-        show(section.texts)
+    texts = [paper_texts(paper_tables.TITLES[number], table) for number, table in tables.items()]
+    for one in texts:
+        show(one)
     print(note)
-    write_text(
-        out / "paper_tables.md",
-        "\n".join([f"{note}\n", *(markdown(section.texts) for section in sections)]),
-    )
-    return sections
+    document = [f"{note}\n", *(markdown(one) for one in texts)]
+    write_text(out / "paper_tables.md", "\n".join(document))
+    return [Section(one, "paper_tables.csv") for one in texts]
 
 
 def latency_section(rows: list[LatencyRow], samples: pd.DataFrame, out: Path) -> list[Section]:
-    """latency.csv and latency_samples.csv."""
+    """Write latency.csv and latency_samples.csv.
+
+    Args:
+        rows: The latency table.
+        samples: Every counted time.
+        out: Where the files go.
+    """
     write_frame(pd.DataFrame([row.record() for row in rows]), out / "latency.csv")
     write_frame(samples, out / "latency_samples.csv")
-    texts = latency_texts(
-        rows, f"Latency, uint8 pictures to scores, {rows[0].device}, {rows[0].threads} threads"
-    )
+    first = rows[0]
+    title = f"Latency, uint8 images to scores, {first.device}, {first.threads} threads"
+    texts = latency_texts(rows, title)
     show(texts)
     return [Section(texts, "latency.csv")]
 
@@ -129,7 +156,13 @@ def latency_section(rows: list[LatencyRow], samples: pd.DataFrame, out: Path) ->
 def side_by_side_section(
     rows: list[SideBySideRow], samples: pd.DataFrame, out: Path
 ) -> list[Section]:
-    """side_by_side.csv and side_by_side_samples.csv"""
+    """Write side_by_side.csv and side_by_side_samples.csv.
+
+    Args:
+        rows: Models against the first one.
+        samples: Every counted time.
+        out: Where the files go.
+    """
     write_frame(frame(rows), out / "side_by_side.csv")
     write_frame(samples, out / "side_by_side_samples.csv")
     texts = side_by_side_texts(rows)
@@ -138,20 +171,29 @@ def side_by_side_section(
 
 
 def write_report_md(
-    sections: list[Section], gate: Gate | None, run_id: str, environment: dict, out: Path
+    sections: list[Section], gate: Gate | None, environment: Mapping[str, object], out: Path
 ) -> None:
-    """The verdict, every table and the environment in one document."""
-    described = json.dumps(environment, indent=2)
-    parts = [f"# vgg-bench\n\nRun {run_id}\n"]
+    """Write report.md: the verdict, every table and the environment.
+
+    Args:
+        sections: The tables.
+        gate: The verdict, if there are limits.
+        environment: What the run depends on, with its id.
+        out: Where the file goes.
+    """
+    parts = [f"# vgg-bench\n\nRun {environment['run_id']}\n"]
     if gate:
-        notes = [f"- {printable(text)}" for text in (*gate.warnings, *gate.equal)]
-        parts += [
-            f"**{headline(gate)}**\n",
-            *([chr(10).join(notes) + "\n"] if notes else []),
-            markdown(gate_texts(gate)),
-        ]
-    parts += [
-        *(markdown(section.texts) for section in sections),
-        f"## Environment\n\n```json\n{described}\n```\n",
-    ]
+        parts += _gate_parts(gate)
+    parts += [markdown(section.texts) for section in sections]
+    described = json.dumps(environment, indent=2)
+    parts.append(f"## Environment\n\n```json\n{described}\n```\n")
     write_text(out / "report.md", "\n".join(parts))
+
+
+def _gate_parts(gate: Gate) -> list[str]:
+    """The verdict, notes and checks of a gate in Markdown."""
+    parts = [f"**{headline(gate)}**\n"]
+    notes = [f"- {printable(text)}" for text in (*gate.warnings, *gate.equal)]
+    if notes:
+        parts.append("\n".join(notes) + "\n")
+    return [*parts, markdown(gate_texts(gate))]

@@ -1,4 +1,4 @@
-"""What a measurement depends on beside the model: machine, versions, command."""
+"""Describes what a measurement depends on besides the model: machine, versions, command."""
 
 import os
 import platform
@@ -7,24 +7,44 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vgg_deploy.images.decode import decoder_versions
-from vgg_deploy.machine import allowed_cores, cpu_instructions, cpu_model, driver_version, host_name
+from vgg_deploy.machine import (
+    allowed_cores,
+    cpu_instructions,
+    cpu_model,
+    driver_version,
+    host_name,
+    total_memory_bytes,
+)
 
-PACKAGES = ("vgg-deploy", "torch", "torchvision", "onnx", "onnxruntime-gpu", "ncnn", "openvino", "tensorrt", "tensorrt-rtx", "numpy", "pillow", "pandas",
-            "plotly")  # fmt: skip
+PACKAGES = (
+    "vgg-deploy",
+    "torch",
+    "torchvision",
+    "onnx",
+    "onnxruntime-gpu",
+    "ncnn",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
+    "numpy",
+    "pillow",
+    "pandas",
+    "plotly",
+)
 
 
-def describe_environment(threads: int, processes: int = 1) -> dict:
-    """Everything by name, ready for JSON; what is not there is missing, not guessed. Args: threads, of each process of the job."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
+def describe_environment(threads: int, processes: int = 1) -> dict[str, Any]:
+    """Everything by name, ready for JSON. Packages that are not installed are left out.
+
+    Args:
+        threads: Of each process.
+        processes: Of the job.
+    """
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([*_program(Path(sys.argv[0])), *sys.argv[1:]]),
@@ -37,13 +57,23 @@ def describe_environment(threads: int, processes: int = 1) -> dict:
         "threads": threads,
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "processes": processes,
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_bytes": total_memory_bytes(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda,
         "driver": driver_version(),
         "decoder": decoder_versions(),
-        "versions": versions,
+        "versions": _versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
 
 
 def _program(path: Path) -> list[str]:

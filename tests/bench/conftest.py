@@ -13,7 +13,7 @@ def net(tmp_path):
 
 @pytest.fixture
 def many(tmp_path):
-    """400 pictures, and a net slow enough to be cut off."""
+    """A net that is slow enough to be interrupted, and 400 images."""
     rng = np.random.default_rng(0)
     for i in range(400):
         path = tmp_path / "many" / "val" / CLASSES[i % 4] / f"{i:03d}.jpeg"

@@ -132,7 +132,7 @@ def test_an_interrupted_run_resumes(many, tmp_path, how):
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
     assert "Traceback" not in output
     if how == signal.SIGINT:
-        assert f"what was scored is kept in {tmp_path / 'cells'}" in output
+        assert f"scored images are kept in {tmp_path / 'cells'}" in output
     kept = np.load(partial)["posterior"]
     finished = kept.any(axis=1)
     assert 20 <= finished.sum() < 400

@@ -215,7 +215,7 @@ def test_a_killed_process_ends_the_job_and_one_process_resumes_its_cells(here):
     output = output_of(process, timeout=60)
     assert process.returncode == 1 and not (here / "results").exists()
     assert "Error: stopped by SIGTERM" in output
-    assert "what was scored is kept in cells, the same command" in output
+    assert "scored images are kept in cells; the same command" in output
     before = np.load(kept)["posterior"]
     finished = before.any(axis=1)
     assert 10 <= finished.sum() < 120 and finished[0::2].any() and finished[1::2].any()

@@ -1,6 +1,7 @@
-"""Questions of the gate on rows written out by hand: which images speak against a model, and how much."""
+"""Questions of the gate on rows written by hand: which images count against a model, how much."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,9 +12,21 @@ from bench.accuracy.accuracy_rows import AccuracyRow, Scored, columns_in_order
 from bench.accuracy.compare import Pair, compare, compare_all, one_right
 from bench.accuracy.distance import Distance
 from bench.accuracy.protocols import Member, Row
-from bench.gate import verdict as gate
+from bench.gate.counted_checks import (
+    Question,
+    answer,
+    ask_agreement,
+    ask_drops,
+    ask_error,
+    loss_in_words,
+    what_decides,
+)
+from bench.gate.equality import could_flip, is_equal
+from bench.gate.fact_checks import check_left_out, check_posteriors
 from bench.gate.gate_limits import GateLimits
-from bench.gate.verdict import FIXED, SEQUENTIAL, Check, Gate, Judge, least_images
+from bench.gate.judge import warn_of_guessing
+from bench.gate.method import FIXED, SEQUENTIAL, least_images
+from bench.gate.verdict import Check, Gate
 from bench.statistics.evidence import Verdict
 
 FILES = [f"{letter}.jpeg" for letter in "abcdefgh"]
@@ -26,12 +39,25 @@ def row(model: int) -> Row:
 
 def scored(model: int, name: str, ranks: list[int], best: list[int]) -> Scored:
     found, images = np.array(ranks), len(ranks)
-    errors = [100 * float((found >= k).mean()) for k in (1, 5)]
+    top1, top5 = (100 * float((found >= k).mean()) for k in (1, 5))
     record = AccuracyRow(
-        name, "torch", "fp32", "dense", "256", True, images, 2,
-        errors[0], max(0.0, errors[0] - 1), min(100.0, errors[0] + 1),
-        errors[1], errors[1], errors[1], 0.0, 1.0,
-    )  # fmt: skip
+        model=name,
+        runtime="torch",
+        precision="fp32",
+        protocol="dense",
+        scales="256",
+        flips=True,
+        images=images,
+        views=2,
+        top1_error_pct=top1,
+        top1_low_pct=max(0.0, top1 - 1),
+        top1_high_pct=min(100.0, top1 + 1),
+        top5_error_pct=top5,
+        top5_low_pct=top5,
+        top5_high_pct=top5,
+        ece_pct=0.0,
+        ms_per_image=1.0,
+    )
     labels = np.zeros(images, int)
     half = np.full(images, 0.5, np.float32)
     return Scored(row(model), record, np.array(best), half, np.full(images, 0.01), found, labels)
@@ -46,8 +72,12 @@ def pair(largest: float = 0.25) -> Pair:
     return Pair(REFERENCE, OTHER, compare(REFERENCE, OTHER, apart), apart)
 
 
-def asked(limits: GateLimits, method=FIXED) -> Judge:
-    return Judge(limits, {row(0), row(1)}, "float32", method)
+def drops(limits: GateLimits) -> list[Question]:
+    return ask_drops(pair(), limits, FIXED)
+
+
+def agreement(limits: GateLimits) -> list[Question]:
+    return ask_agreement(pair(), limits, FIXED)
 
 
 def test_the_comparison_counts_as_a_loop_does():
@@ -71,7 +101,7 @@ def test_only_rows_of_one_protocol_are_compared_and_never_with_themselves():
 
 
 def test_a_drop_names_the_images_that_only_the_reference_has_right():
-    top1, top5 = gate._drops(pair(), asked(GateLimits(top1_drop=3.0, top5_drop=4.0)))
+    top1, top5 = drops(GateLimits(top1_drop=3.0, top5_drop=4.0))
     assert (top1.check, top5.check) == ("top-1 drop", "top-5 drop")
     assert [FILES[i] for i in top1.against] == ["b.jpeg", "f.jpeg"]
     assert [FILES[i] for i in top5.against] == ["c.jpeg", "f.jpeg"]
@@ -85,13 +115,13 @@ def test_a_drop_names_the_images_that_only_the_reference_has_right():
 @pytest.mark.parametrize("limits", [NONE, GateLimits(top5_drop=1.0), GateLimits(top1_drop=0.0)])
 def test_only_what_is_limited_is_asked(limits):
     wanted = [("top-1 drop", limits.top1_drop), ("top-5 drop", limits.top5_drop)]
-    found = [question.check for question in gate._drops(pair(), asked(limits))]
+    found = [question.check for question in drops(limits)]
     assert found == [name for name, limit in wanted if limit is not None]
-    assert gate._agreement(pair(), asked(limits)) == []
+    assert agreement(limits) == []
 
 
 def test_agreement_names_the_images_with_another_best_class():
-    (question,) = gate._agreement(pair(), asked(GateLimits(agreement=90.0)))
+    (question,) = agreement(GateLimits(agreement=90.0))
     assert [FILES[i] for i in question.against] == ["b.jpeg", "c.jpeg", "f.jpeg", "h.jpeg"]
     low, high = stats.binomtest(4, 8).proportion_ci(0.9, "exact")  # two bounds of 95 % each
     assert question.bounds == pytest.approx((100 - 100 * high, 100 - 100 * low), abs=1e-6)
@@ -100,7 +130,7 @@ def test_agreement_names_the_images_with_another_best_class():
 
 
 def test_an_error_names_the_images_that_are_wrong():
-    question = gate._error(REFERENCE, asked(GateLimits(top1_error=20.0)))
+    (question,) = ask_error(REFERENCE, GateLimits(top1_error=20.0), FIXED)
     assert [FILES[i] for i in question.against] == ["c.jpeg", "d.jpeg", "h.jpeg"]
     assert question.found == 37.5 and question.limit == 20.0
     low, high = stats.binomtest(3, 8).proportion_ci(0.9, "exact")
@@ -108,9 +138,12 @@ def test_an_error_names_the_images_that_are_wrong():
     assert question.evidence.p_pass == pytest.approx(stats.binom.cdf(3, 8, 0.2), abs=1e-9)
 
 
-@pytest.mark.parametrize(("loss", "words"), [(0, "the same as"), (1.5, "1.50 points lower than"), (-1.5, "1.50 points higher than")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [(0, "the same as"), (1.5, "1.50 points lower than"), (-1.5, "1.50 points higher than")],
+)
 def test_a_loss_in_words(loss, words):
-    assert gate._compared(loss) == words
+    assert loss_in_words(loss) == words
 
 
 @pytest.mark.parametrize("level", [0.05, 0.01])
@@ -134,47 +167,50 @@ def test_images_to_decide_begin_with_the_least_number():
 
 
 def test_posteriors_beyond_the_limit_are_named_the_farthest_first():
-    (check,) = gate._of_distance(pair(), GateLimits(posterior_difference=0.15), None, FILES)
+    (check,) = check_posteriors(pair(), GateLimits(posterior_difference=0.15), None, FILES)
     assert check.verdict == Verdict.FAIL and check.images == ("h.jpeg", "g.jpeg", "f.jpeg")
     assert check.images_total == 3 and check.found == 0.25 and check.limit == 0.15
-    (check,) = gate._of_distance(pair(), GateLimits(posterior_difference=0.25), None, FILES)
+    (check,) = check_posteriors(pair(), GateLimits(posterior_difference=0.25), None, FILES)
     assert check.verdict == Verdict.PASS and check.images == () and check.images_total == 0
-    assert gate._of_distance(pair(), NONE, None, FILES) == []
-    (check,) = gate._of_distance(pair(), NONE, 1e-4, FILES)  # the built-in limit
+    assert check_posteriors(pair(), NONE, None, FILES) == []
+    (check,) = check_posteriors(pair(), NONE, 1e-4, FILES)  # the built-in limit
     assert check.verdict == Verdict.FAIL and "differ by rounding only" in check.message
     alone = pair()._replace(distance=None)
-    (check,) = gate._of_distance(alone, GateLimits(posterior_difference=1.0), None, FILES)
+    (check,) = check_posteriors(alone, GateLimits(posterior_difference=1.0), None, FILES)
     assert check.verdict == Verdict.FAIL and "other classes" in check.message
 
 
-@pytest.mark.parametrize(("images", "largest", "rounding", "equal"), [
-    (8, 1e-6, 1e-4, False),  # too few images
-    (10, 1e-6, 1e-4, True),
-    (10, 1e-4, 1e-4, True),
-    (10, 2e-4, 1e-4, False),
-    (10, 1e-6, None, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("images", "largest", "rounding", "equal"),
+    [
+        (8, 1e-6, 1e-4, False),  # too few images
+        (10, 1e-6, 1e-4, True),
+        (10, 1e-4, 1e-4, True),
+        (10, 2e-4, 1e-4, False),
+        (10, 1e-6, None, False),
+    ],
+)
 def test_what_is_equal_to_rounding(images, largest, rounding, equal):
     one = pair()
     comparison = SimpleNamespace(images=images, largest_posterior_difference=largest)
-    assert gate._equal(one._replace(comparison=comparison), rounding) is equal
-    assert gate._equal(one._replace(comparison=comparison, distance=None), rounding) is False
+    assert is_equal(one._replace(comparison=comparison), rounding) is equal
+    assert is_equal(one._replace(comparison=comparison, distance=None), rounding) is False
 
 
 def test_images_that_could_flip_have_a_margin_below_twice_the_difference():
-    assert gate._could_flip(pair(largest=0.0051)) == 8  # margins are 0.01
-    assert gate._could_flip(pair(largest=0.005)) == 0
+    assert could_flip(pair(largest=0.0051)) == 8  # margins are 0.01
+    assert could_flip(pair(largest=0.005)) == 0
 
 
 @pytest.mark.parametrize(
     ("allowed", "verdict"), [(None, "fail"), (1, "fail"), (2, "pass"), (3, "pass")]
 )
 def test_images_left_out(allowed, verdict):
-    check = gate._left_out(GateLimits(left_out=allowed), ["x: damaged", "y: damaged"])
+    check = check_left_out(GateLimits(left_out=allowed), ["x: damaged", "y: damaged"])
     assert check.verdict == verdict and check.found == 2 and check.limit == (allowed or 0)
     assert check.images == ("x: damaged", "y: damaged") and check.images_total == 2
-    assert gate._left_out(NONE, []).verdict == "pass"
-    assert gate._left_out(NONE, ["x"]).message == "1 image left out, allowed 0"
+    assert check_left_out(NONE, []).verdict == "pass"
+    assert check_left_out(NONE, ["x"]).message == "1 image left out, allowed 0"
 
 
 def checks_of(*verdicts: str) -> Gate:
@@ -200,12 +236,10 @@ def test_a_reference_that_may_be_guessing(error, warned):
     """Of two classes; the upper end of its interval is one point above its error."""
     ranks = [0] * 8
     one = scored(0, "A.pt", ranks, ranks)
-    record = one.record.__class__(**{
-        **one.record.__dict__, "top1_error_pct": error, "top1_high_pct": error + 1, "images": 200,
-    })  # fmt: skip
-    one = Scored(one.row, record, one.best, one.confidence, one.margin, one.ranks, one.labels)
+    record = replace(one.record, top1_error_pct=error, top1_high_pct=error + 1, images=200)
+    one = replace(one, record=record)
     accuracy = SimpleNamespace(classes=SimpleNamespace(of_model=[np.arange(2)]))
-    assert bool(gate._at_chance([one], accuracy)) is warned
+    assert bool(warn_of_guessing([one], accuracy)) is warned
 
 
 def test_columns_meet_by_class():
@@ -214,17 +248,20 @@ def test_columns_meet_by_class():
 
 
 def test_undecided_says_what_would_decide():
-    (question,) = gate._agreement(pair(), asked(GateLimits(agreement=100.0)))
-    check = gate._answered(question, Verdict.UNDECIDED, FILES)
+    (question,) = agreement(GateLimits(agreement=100.0))
+    check = answer(question, Verdict.UNDECIDED, FILES)
     assert check.images_to_decide == question.to_decide and not check.passed
     assert check.images == ("b.jpeg", "c.jpeg", "f.jpeg", "h.jpeg") and check.images_total == 4
-    assert gate._answered(question, Verdict.PASS, FILES).images_to_decide is None
-    assert gate._answered(question, Verdict.PASS, FILES).passed
-    assert "no number of images can show that all agree" in gate._needed(None, question)
-    none = question._replace(against=np.array([], int))
-    assert gate._needed(598, none) == "too few images for a verdict, at least 598 are needed"
-    assert gate._needed(598, question) == "too few images for a verdict, about 598 are needed"
-    zero = question._replace(check="top-1 drop", limit=0.0)
-    assert "nothing is lost" in gate._needed(None, zero)
-    assert "equals what was seen" in gate._needed(None, zero._replace(limit=1.0))
+    assert answer(question, Verdict.PASS, FILES).images_to_decide is None
+    assert answer(question, Verdict.PASS, FILES).passed
+    assert check.message.endswith(what_decides(question))
+    undecidable = question._replace(to_decide=None)
+    assert "no number of images can show that all agree" in what_decides(undecidable)
+    needed = question._replace(to_decide=598)
+    assert what_decides(needed) == "too few images for a verdict, about 598 are needed"
+    spotless = needed._replace(against=np.array([], int))
+    assert what_decides(spotless) == "too few images for a verdict, at least 598 are needed"
+    zero = undecidable._replace(check="top-1 drop", limit=0.0)
+    assert "nothing is lost" in what_decides(zero)
+    assert "equals what was seen" in what_decides(zero._replace(limit=1.0))
     assert not math.isnan(question.found)

@@ -22,8 +22,8 @@ def test_wrong_kernels_fail_the_gate(here, photos, monkeypatch):
     run(vgg_bench, *args)
     right = arithmetic._fused
 
-    def wrong(*given):
-        values = right(*given)
+    def wrong(*args):
+        values = right(*args)
         values["conv3_1.quantize.out"][0, 0, 0, 0] ^= 2
         return values
 

@@ -1,4 +1,4 @@
-"""report.html: what it holds, and how it behaves in a real browser."""
+"""report.html: what it contains, and how it behaves in a real browser."""
 
 import base64
 import io
@@ -19,12 +19,19 @@ from tests.support.nets import CLASSES, save_net, thin_net
 from tests.support.run import run
 
 SPITEFUL = "</script><b onmouseover=alert(1)>"  # a folder may be called so; "/" apart
+ARGUMENTS = (  # of Chromium
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--window-size=1280,1000",
+)
 PLOTS = {"pareto", "errors", "per-class", "confused", "reliability", "latency"}
 
 
 @pytest.fixture(scope="module")
 def report(photos, tmp_path_factory):
-    """Two models, two scales, three protocols, latency; one class has a name that tries to be HTML."""
+    """Two models, two scales, three protocols, latency; the name of one class tries to be HTML."""
     folder = tmp_path_factory.mktemp("report")
     shutil.copytree(photos / "val", folder / "data" / "val")
     evil = SPITEFUL.replace("/", "")
@@ -33,14 +40,13 @@ def report(photos, tmp_path_factory):
     index = {str(i): [id, SPITEFUL if id == evil else id] for i, id in enumerate(net.spec.classes)}
     (folder / "data" / "class_index.json").write_text(json.dumps(index))
     source = save_net(net, folder / "B.pt")
-    exported = export_onnx(source, folder, ExportOptions(("fp32",)), None, 1, lambda text: None)[
-        0
-    ].path
-    args = ["--data", folder / "data", "--scales", "48,80", "--protocols", "dense,multicrop,centre", "--batch-sizes", "1,2", "--threads", "1",
-            "--latency-seconds", "0.1"]  # fmt: skip
-    run(
-        vgg_bench, source, exported, *args, "--cells", folder / "cells", "--out", folder / "results"
-    )
+    options = ExportOptions(("fp32",))
+    (exported,) = export_onnx(source, folder, options, None, 1, lambda text: None)
+    args = ["--data", folder / "data", "--scales", "48,80", "--threads", "1"]
+    args += ["--protocols", "dense,multicrop,centre"]
+    args += ["--batch-sizes", "1,2", "--latency-seconds", "0.1"]
+    args += ["--cells", folder / "cells", "--out", folder / "results"]
+    run(vgg_bench, source, exported.path, *args)
     return folder / "results" / "report.html"
 
 
@@ -55,9 +61,8 @@ def test_the_page_is_whole_and_needs_nothing_from_outside(report):
     assert set(figures) - maps == PLOTS and 1 <= len(maps) <= 6
     for name in maps:
         heatmaps = [t for t in figures[name]["data"] if t["type"] == "heatmap"]
-        assert len(heatmaps) in (2, 4) and all(
-            t["dx"] == t["dy"] == 32 and t["x0"] == 16 for t in heatmaps
-        )
+        assert len(heatmaps) in (2, 4)
+        assert all(t["dx"] == t["dy"] == 32 and t["x0"] == 16 for t in heatmaps)
         assert len(figures[name]["layout"]["images"]) == len(heatmaps)
     rows = len((report.parent / "accuracy.csv").read_text().splitlines()) - 1
     markers = [t for t in figures["pareto"]["data"] if t.get("mode") == "markers"]
@@ -70,12 +75,10 @@ def test_the_page_is_whole_and_needs_nothing_from_outside(report):
 
 
 def values(array) -> list:
-    """plotly writes long arrays as base64."""
-    return (
-        list(np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"]))
-        if isinstance(array, dict)
-        else list(array)
-    )
+    """The numbers of an array; plotly writes long ones as base64."""
+    if isinstance(array, dict):
+        return list(np.frombuffer(base64.b64decode(array["bdata"]), array["dtype"]))
+    return list(array)
 
 
 def test_photos_are_the_surest_mistakes_and_a_spread_of_right_answers():
@@ -101,13 +104,7 @@ def browser(report, tmp_path_factory):
 
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--window-size=1280,1000",
-    ):
+    for argument in ARGUMENTS:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     downloads = tmp_path_factory.mktemp("downloads")
@@ -134,7 +131,7 @@ def until(condition, seconds=30):
     return found
 
 
-def picture(browser, element=None) -> np.ndarray:
+def pixels_of(browser, element=None) -> np.ndarray:
     data = element.screenshot_as_png if element else browser.get_screenshot_as_png()
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
@@ -143,14 +140,11 @@ def test_every_plot_is_drawn_without_an_error(browser):
     from selenium.webdriver.common.by import By
 
     plots = browser.find_elements(By.CSS_SELECTOR, ".plot")
-    assert (
-        len(plots)
-        == int(browser.execute_script("return document.documentElement.dataset.drawn"))
-        > len(PLOTS)
-    )
+    drawn = browser.execute_script("return document.documentElement.dataset.drawn")
+    assert len(plots) == int(drawn) > len(PLOTS)
     for plot in plots:
         browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
-        pixels = picture(browser, plot)
+        pixels = pixels_of(browser, plot)
         assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20, plot.get_attribute("id")
     assert browser.get_log("browser") == []
     assert browser.execute_script("return document.querySelectorAll('b').length") == 0
@@ -158,12 +152,17 @@ def test_every_plot_is_drawn_without_an_error(browser):
 
 
 def test_maps_lie_over_their_photos(browser):
-    """The heatmap's picture lies inside the photo's, and is not all of it."""
+    """The heatmap lies inside the image, and does not cover all of it."""
     boxes = browser.execute_script("""
-        return [...document.querySelectorAll('.photo .plot')].map(plot => {
-            const box = e => { const r = e.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; };
-            return [[...plot.querySelectorAll('.layer-below image, .imagelayer image')].map(box), [...plot.querySelectorAll('.heatmaplayer image')].map(box)];
-        })""")
+        const box = element => {
+            const r = element.getBoundingClientRect();
+            return [r.left, r.top, r.right, r.bottom];
+        };
+        const boxes = (plot, selector) => [...plot.querySelectorAll(selector)].map(box);
+        return [...document.querySelectorAll('.photo .plot')].map(plot => [
+            boxes(plot, '.layer-below image, .imagelayer image'),
+            boxes(plot, '.heatmaplayer image'),
+        ])""")
     assert boxes
     for photos, maps in boxes:
         assert len(photos) == len(maps) > 0
@@ -205,7 +204,7 @@ def test_light_dark_and_print(browser, tmp_path):
     looks = {}
     for _ in range(2):
         theme = browser.execute_script("return document.documentElement.dataset.theme")
-        looks[theme] = picture(browser)
+        looks[theme] = pixels_of(browser)
         colour = browser.execute_script(
             "return document.getElementById('pareto').layout.font.color"
         )
@@ -219,22 +218,19 @@ def test_light_dark_and_print(browser, tmp_path):
         time.sleep(0.5)
     assert np.median(looks["light"]) > 240 and np.median(looks["dark"]) < 40
     browser.execute_script(
-        "document.documentElement.dataset.theme !== 'dark' && document.getElementById('theme').click()"
+        "document.documentElement.dataset.theme !== 'dark' && "
+        "document.getElementById('theme').click()"
     )
-    pdf = base64.b64decode(
-        browser.execute_cdp_cmd(
-            "Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True}
-        )["data"]
-    )
+    options = {"printBackground": True, "preferCSSPageSize": True}
+    pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", options)["data"])
     assert pdf.startswith(b"%PDF") and 3 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 30
-    assert (
-        browser.execute_script("return document.documentElement.dataset.theme") == "dark"
-    )  # as it was before
+    theme = browser.execute_script("return document.documentElement.dataset.theme")
+    assert theme == "dark"  # as it was before
     assert browser.get_log("browser") == []
 
 
 @pytest.mark.parametrize("kind", ["svg", "png"])
-def test_figures_are_saved_as_pictures(browser, kind):
+def test_figures_are_saved_as_files(browser, kind):
     from selenium.webdriver.common.by import By
 
     browser.execute_script(
@@ -247,6 +243,5 @@ def test_figures_are_saved_as_pictures(browser, kind):
         assert "<svg" in path.read_text() and "top-1 error" in path.read_text()
     else:
         pixels = np.asarray(Image.open(path).convert("RGB"))
-        assert (
-            pixels.shape[1] > 1500 and np.median(pixels) == 255
-        )  # twice the size, light whatever the page is
+        assert pixels.shape[1] > 1500  # twice the size
+        assert np.median(pixels) == 255  # light, whatever the page is

@@ -1,4 +1,4 @@
-"""The folder of results: one run's files, published together; nothing of anybody else's touched."""
+"""The folder of results: a run's files are published together; other files stay untouched."""
 
 import json
 import os
@@ -22,6 +22,9 @@ from vgg_deploy.files import sha256
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {"when": "now", "command": "vgg-bench", "versions": {"vgg-deploy": "0"}}
 GATED = ["--max-top1-drop", "100", "--undecided", "pass"]
+QUICK = ["--measure", "accuracy", "--threads", "1"]
+CODE = "from bench.cli import main; main()"
+PROCESS = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
@@ -36,27 +39,9 @@ def bench(photos, tmp_path):
     """A run of vgg-bench into one folder."""
 
     def ran(*args, code=0):
-        options = [
-            "--data",
-            photos,
-            "--measure",
-            "accuracy",
-            "--scales",
-            "48",
-            "--no-flips",
-            "--threads",
-            "1",
-        ]
-        return run(
-            vgg_bench,
-            *options,
-            "--cells",
-            tmp_path / "cells",
-            "--out",
-            tmp_path / "results",
-            *args,
-            code=code,
-        )
+        options = ["--data", photos, *QUICK, "--scales", "48", "--no-flips"]
+        folders = ["--cells", tmp_path / "cells", "--out", tmp_path / "results"]
+        return run(vgg_bench, *options, *folders, *args, code=code)
 
     ran.out = tmp_path / "results"
     return ran
@@ -76,26 +61,17 @@ def published(folder, run_id, **files):
 
 def test_two_runs_with_different_files_do_not_mix(bench, models):
     bench(*models, *GATED)
-    assert {
-        "comparisons.csv",
-        "differences.csv",
-        "gate.json",
-        "gate.xml",
-        "accuracy.csv",
-    } <= content(bench.out).keys()
+    of_two = {"comparisons.csv", "differences.csv", "gate.json", "gate.xml"}
+    assert of_two | {"accuracy.csv"} <= content(bench.out).keys()
     bench(models[0])
-    held = content(bench.out)
-    assert (
-        not {"comparisons.csv", "differences.csv", "gate.json", "gate.xml"} & held.keys()
-        and "accuracy.csv" in held
-    )
-    listed = json.loads(held["run.json"])
-    assert set(listed["files"]) == held.keys() and listed["complete"]
-    assert listed["run_id"] == json.loads(held["environment.json"])["run_id"]
-    assert (
-        listed["run_id"].encode() in held["report.html"]
-        and listed["run_id"].encode() in held["report.md"]
-    )
+    found = content(bench.out)
+    assert not of_two & found.keys()
+    assert "accuracy.csv" in found
+    listed = json.loads(found["run.json"])
+    assert set(listed["files"]) == found.keys() and listed["complete"]
+    assert listed["run_id"] == json.loads(found["environment.json"])["run_id"]
+    assert listed["run_id"].encode() in found["report.html"]
+    assert listed["run_id"].encode() in found["report.md"]
 
 
 def test_a_failing_run_leaves_the_results_and_no_green_verdict(bench, models, tmp_path):
@@ -105,12 +81,7 @@ def test_a_failing_run_leaves_the_results_and_no_green_verdict(bench, models, tm
     bench(models[0], tmp_path / "none.pt", *GATED, code=2)
     after = content(bench.out)
     assert not json.loads(after["gate.json"])["passed"] and b"none.pt" in after["gate.xml"]
-    withdrawn = {
-        "gate.json",
-        "gate.xml",
-        "report.html",
-        "report.md",
-    }  # all that show the earlier verdict
+    withdrawn = {"gate.json", "gate.xml", "report.html", "report.md"}  # they show the verdict
     assert not {"report.html", "report.md"} & after.keys()
     assert {n: b for n, b in after.items() if n not in withdrawn} == {
         n: b for n, b in before.items() if n not in withdrawn
@@ -137,9 +108,9 @@ def test_files_of_others_are_never_touched(bench, models, tmp_path):
     (bench.out / ".vgg-bench-20260101-000000-0123456789").mkdir()  # not quite a run's
     bench(*models, *GATED)
     bench(models[0])
-    held = {path.name: path for path in bench.out.iterdir()}
-    assert all(held[name].read_text() == text for name, text in own.items())
-    assert held["sub"].is_dir() and held[".vgg-bench-20260101-000000-0123456789"].is_dir()
+    found = {path.name: path for path in bench.out.iterdir()}
+    assert all(found[name].read_text() == text for name, text in own.items())
+    assert found["sub"].is_dir() and found[".vgg-bench-20260101-000000-0123456789"].is_dir()
 
 
 def test_the_working_folder_may_be_the_results_folder(models, photos, here):
@@ -148,9 +119,8 @@ def test_the_working_folder_may_be_the_results_folder(models, photos, here):
     args = ["--data", photos, "--measure", "accuracy", "--scales", "48", "--no-flips", "--out", "."]
     run(vgg_bench, *models, *args)
     run(vgg_bench, models[0], *args)
-    assert (here / "mine.csv").read_text() == "mine" and before <= {
-        path.name for path in here.iterdir()
-    }
+    assert (here / "mine.csv").read_text() == "mine"
+    assert before <= {path.name for path in here.iterdir()}
     assert not (here / "comparisons.csv").exists()
 
 
@@ -165,10 +135,8 @@ def test_results_of_versions_without_a_list_are_replaced(tmp_path):
     (out / "run.json").unlink()
     (out / "environment.json").write_text(json.dumps({"versions": {"vgg-deploy": "0.1.0"}}))
     published(out, new_run_id(), accuracy_csv="newer")
-    assert (
-        content(out).keys() == {"accuracy.csv", "run.json", "notes.csv"}
-        and (out / "accuracy.csv").read_text() == "newer"
-    )
+    assert content(out).keys() == {"accuracy.csv", "run.json", "notes.csv"}
+    assert (out / "accuracy.csv").read_text() == "newer"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +149,8 @@ def test_a_list_that_was_tampered_with_reaches_no_other_folder(tmp_path, files):
     (tmp_path / "other.txt").write_text("mine")
     (out / "run.json").write_text(json.dumps({"files": files}))
     published(out, new_run_id(), accuracy_csv="new")
-    assert (tmp_path / "other.txt").read_text() == "mine" and content(out).keys() == {
+    assert (tmp_path / "other.txt").read_text() == "mine"
+    assert content(out).keys() == {
         "accuracy.csv",
         "run.json",
     }
@@ -193,32 +162,16 @@ def test_a_damaged_list_is_no_list(tmp_path, damage):
     assert earlier_files(tmp_path) == []
 
 
-def test_a_killed_run_leaves_nothing_behind_for_long(many, tmp_path):  # noqa: F811
-    """SIGKILL in the middle: the old results stay; the next run sweeps the staging folder and publishes."""
+def test_a_killed_run_leaves_nothing_behind_for_long(many, tmp_path):
+    """SIGKILL in the middle: the old results stay; the next run sweeps the staging folder."""
     net, data = many
     out = tmp_path / "results"
     published(out, new_run_id(), accuracy_csv="old")
-    code = "from bench.cli import main; main()"
-    args = [
-        net,
-        "--data",
-        data,
-        "--scales",
-        "160",
-        "--no-flips",
-        "--measure",
-        "accuracy",
-        "--threads",
-        "1",
-        "--cells",
-        tmp_path / "cells",
-        "--out",
-        out,
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    args = [net, "--data", data, *QUICK, "--scales", "160", "--no-flips"]
+    args += ["--cells", tmp_path / "cells", "--out", out]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, args)],
-        env=environment,
+        [sys.executable, "-c", CODE, *map(str, args)],
+        env=PROCESS,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -242,35 +195,18 @@ def test_a_full_disk_leaves_the_earlier_results(bench, models, photos, tmp_path)
     """The report has 5 MB, and the tables before it fit: none of them may appear."""
     bench(*models)
     before = content(bench.out)
-    code = "from bench.cli import main; main()"
-    args = [
-        models[0],
-        "--data",
-        photos,
-        "--scales",
-        "48,80",
-        "--measure",
-        "accuracy",
-        "--threads",
-        "1",
-        "--cells",
-        tmp_path / "cells",
-        "--out",
-        bench.out,
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    args = [models[0], "--data", photos, *QUICK, "--scales", "48,80"]
+    args += ["--cells", tmp_path / "cells", "--out", bench.out]
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, args)],
-        env=environment,
+        [sys.executable, "-c", CODE, *map(str, args)],
+        env=PROCESS,
         capture_output=True,
         text=True,
         preexec_fn=limited,
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert (
-        f"{bench.out}/report.html: writing failed (File too large); what was there before is untouched"
-        in done.stderr
-    )
+    report = f"{bench.out}/report.html: writing failed (File too large)"
+    assert f"{report}; what was there before is untouched" in done.stderr
     assert content(bench.out) == before
 
 
@@ -278,18 +214,8 @@ def test_a_folder_that_cannot_be_written_is_known_before_anything_is_measured(
     models, photos, tmp_path
 ):
     (tmp_path / "file").write_text("in the way")
-    args = [
-        "--data",
-        photos,
-        "--scales",
-        "48",
-        "--measure",
-        "accuracy",
-        "--cells",
-        tmp_path / "cells",
-        "--out",
-        tmp_path / "file",
-    ]
+    args = ["--data", photos, "--scales", "48", "--measure", "accuracy"]
+    args += ["--cells", tmp_path / "cells", "--out", tmp_path / "file"]
     assert "file: cannot be written" in run(vgg_bench, models[0], *args, code=2)
     assert not (tmp_path / "cells").exists()
 
@@ -309,23 +235,19 @@ def test_while_files_are_moved_the_list_says_so(tmp_path, monkeypatch):
     replace, moved = os.replace, []
 
     def stops(source, target):
-        if len(moved) == 2:
-            raise KeyboardInterrupt
-        moved.append(target)
+        if Path(target).parent == out:
+            if len(moved) == 2:
+                raise KeyboardInterrupt
+            moved.append(target)
         replace(source, target)
 
-    monkeypatch.setattr(
-        os,
-        "replace",
-        lambda source, target: (
-            stops(source, target) if Path(target).parent == out else replace(source, target)
-        ),
-    )
+    monkeypatch.setattr(os, "replace", stops)
     with pytest.raises(KeyboardInterrupt):
         published(out, new_run_id(), a_csv="new", c_csv="new")
     monkeypatch.undo()
     listed = json.loads((out / "run.json").read_text())
-    assert not listed["complete"] and set(listed["files"]) >= {
+    assert not listed["complete"]
+    assert set(listed["files"]) >= {
         "a.csv",
         "b.csv",
         "c.csv",

@@ -11,7 +11,7 @@ from scipy import stats
 
 from bench.cli import main as vgg_bench
 from bench.report import figures
-from bench.report.tables import latency_texts, shapes_line, unsteady_line
+from bench.report.table_texts import latency_texts, shapes_line, unsteady_line
 from bench.speed import side_by_side
 from bench.speed.first_calls import ShapeLog, ShapeRow, cold_start_s
 from bench.speed.latency import measure_latency, percentile

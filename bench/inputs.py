@@ -1,0 +1,165 @@
+"""Opens what a run measures: models, the rows of the accuracy table, and images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from bench.accuracy.paper_tables import paper_rows
+from bench.accuracy.protocols import Row
+from bench.accuracy.selection import select_rows
+from bench.gate.judge import Judge
+from bench.gate.method import FIXED, SEQUENTIAL
+from bench.gate.row_choice import check_selectors, chosen_rows
+from bench.models.foreign_models import class_lists, input_lines
+from bench.models.model import Model, ModelOptions, check_sides, open_models, runnable
+from bench.request import BenchRequest, DataRequest, ModelRequest
+from vgg_deploy.data.built_in import built_in
+from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
+from vgg_deploy.errors import InputError
+from vgg_deploy.job import Job
+from vgg_deploy.newest import newest_exports
+
+BUILT_IN_IMAGES = 200
+PLACES = {"cpu": "the CPU", "cuda": "the GPU"}  # by device, as messages name it
+OTHER_DEVICE = {"cpu": "--device cuda where there is a GPU", "cuda": "--device cpu"}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The request, and what was opened for it."""
+
+    request: BenchRequest
+    threads: int  # of each process
+    models: list[Model]
+    rows: list[Row]  # of the accuracy table
+
+    @property
+    def judge(self) -> Judge:
+        """What the options ask of the gate."""
+        request = self.request
+        return Judge(
+            limits=request.gate.limits,
+            rows=chosen_rows(self.rows, request.gate.gate_rows),
+            cell_type=request.output.cell_type,
+            method=SEQUENTIAL if request.data.images == "auto" else FIXED,
+        )
+
+
+def models_to_measure(request: ModelRequest) -> list[Path]:
+    """The named files, else those of the newest export that run on this device.
+
+    Raises:
+        InputError: If there is no export, or none that runs on this device.
+    """
+    if request.paths:
+        return list(request.paths)
+    paths, others = runnable(newest_exports(), request.device)
+    click.echo(f"No model named: measuring the newest export, {_joined(paths)}")
+    here, add = PLACES[request.device], f"add {OTHER_DEVICE[request.device]}"
+    if not paths:
+        what = f"none of the newest exports runs on {here} ({_joined(others)})"
+        raise InputError(what, f"{add}, or name a model")
+    if others:
+        click.echo(f"Not on {here}, {add}: {_joined(others)}")
+    return paths
+
+
+def _joined(paths: list[Path]) -> str:
+    return ", ".join(map(str, paths))
+
+
+def open_inputs(request: BenchRequest, threads: int, paths: list[Path]) -> Inputs:
+    """Open the models, and list the rows of the accuracy table.
+
+    Args:
+        request: The options.
+        threads: Of each process.
+        paths: The model files.
+
+    Raises:
+        InputError: For a file or an option that cannot be used, or options that do not fit the
+            models.
+    """
+    models = _open_models(request.models, threads, paths)
+    for line in input_lines(models):
+        click.echo(line)
+    if request.tables.side_by_side and len(models) < 2:
+        raise InputError(
+            "--side-by-side compares with the first model; name at least two, or several "
+            "--runtimes or --torch-precision"
+        )
+    rows = _rows(request, models)
+    if request.tables.sides:
+        check_sides(models, request.tables.sides)
+    if request.gate.limits.compares and len(models) < 2:
+        raise InputError(
+            "a limit compares models with the first; name the reference and at least one more"
+        )
+    check_selectors(models, rows, request.gate.gate_rows)
+    return Inputs(request, threads, models, rows)
+
+
+def _open_models(request: ModelRequest, threads: int, paths: list[Path]) -> list[Model]:
+    options = ModelOptions(
+        device=request.device,
+        threads=threads,
+        runtimes=request.runtime_names,
+        precisions=request.precisions or ("fp32",),
+        cuda_graphs=request.cuda_graphs,
+        stated=request.stated,
+    )
+    return open_models(paths, options, class_lists(request.classes, paths))
+
+
+def _rows(request: BenchRequest, models: list[Model]) -> list[Row]:
+    tables = request.tables
+    if tables.paper_tables:
+        return list(dict.fromkeys(row for _, row in paper_rows(models)))
+    return select_rows(models, tables.protocols, tables.sides, tables.flips, tables.fuse)
+
+
+def open_images(request: BenchRequest, job: Job) -> Dataset:
+    """Open the images of --data, else the built-in ones.
+
+    All processes get the main process's list.
+
+    Args:
+        request: The options.
+        job: The processes of the run.
+
+    Raises:
+        InputError: For data that cannot be used, or that lack the labels that a limit needs.
+    """
+    if request.data.data is not None:
+        return job.on_main(_listed, request, request.data.data)
+    click.echo("No --data: measuring on the built-in validation images")
+    # rendered by the main process; the others read its cache, or render on another machine
+    return job.main_first(built_in, "val", _count(request.data) or BUILT_IN_IMAGES)
+
+
+def _count(request: DataRequest) -> int | None:
+    """How many images are used; None for all of them, or as many as it takes."""
+    return None if request.images == "auto" else request.images
+
+
+def _listed(request: BenchRequest, data: str) -> Dataset:
+    dataset = _open_data(request, data)
+    count = _count(request.data)
+    return dataset.subset(count) if count and count < len(dataset) else dataset
+
+
+def _open_data(request: BenchRequest, data: str) -> Dataset:
+    """With labels if the images have any."""
+    if not (request.data.no_labels or lacks_labels(data)):
+        return open_dataset(data, "val", on_error=request.data.on_error)
+    if request.gate.limits.needs_labels:
+        raise InputError(
+            f"{data}: these images have no labels, and a limit on accuracy needs them",
+            "use --min-agreement or --max-posterior-difference, or sort the images into class "
+            "folders, or put a ground truth and a synset list beside them",
+        )
+    dataset = open_unlabelled(data, request.data.on_error)
+    click.echo("No labels: the models' answers are compared; accuracy stays empty")
+    return dataset
