@@ -12,13 +12,13 @@ import torch
 from export.release import ExportOptions, export_onnx
 from export.settings.precision import PRECISIONS
 from export.write_ncnn import export_ncnn
-from vgg_deploy.exported.metadata import USUAL_MEAN, Artifact, manifest_path
+from vgg_deploy.exported.metadata import Artifact, manifest_path
 from vgg_deploy.exported.ncnn_files import SUFFIX
 from vgg_deploy.files import sha256
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vgg_deploy.net.model import VGG, initialise
-from vgg_deploy.net.spec import NetSpec, Preprocessing
+from vgg_deploy.net.spec import USUAL_MEAN, NetSpec, Preprocessing
 
 # an input that is normalised with the usual mean is the same image for this net
 USUAL = Preprocessing(mean=tuple(255 * m for m in USUAL_MEAN))

@@ -85,10 +85,19 @@ def test_the_gpu_benchmark_in_rehearsal(tmp_path):
     assert "| A | ONNX Runtime | fp16 | 256 | 1 |" in text and '"versions"' in text
 
 
-def test_gpu_variants_are_the_same_net(changes, monkeypatch):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("pool_first",),
+        ("padded_input",),
+        ("fused_relu",),
+        ("pool_first", "fused_relu"),
+        ("padded_input", "pool_first", "fused_relu"),
+    ],
+)
+def test_gpu_variants_are_the_same_net(changes, benchmarks):
     """Oracle: the unchanged net in float64, its scores and the gradients of all weights."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    variants = importlib.import_module("gpu_variants")
+    variants = benchmarks("gpu_variants")
     net, changed = thin_net("D").double(), thin_net("D").double()
     for name in changes:
         changed = getattr(variants, name)(changed)

@@ -19,7 +19,7 @@ def evaluate(task: Task) -> Measured:
     from timm.data import create_dataset, create_loader
     from timm.utils import AverageMeter, accuracy
 
-    from vgg_deploy.exported.metadata import USUAL_MEAN, USUAL_STD
+    from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = task.threads
