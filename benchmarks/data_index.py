@@ -38,9 +38,9 @@ HEADS = (
 EXPLANATION = (
     "the three in turn; files are empty, the file system's cache is warm. Open: training and "
     "validation set; ready: also the key of the colour statistics, for which size and time of "
-    "20,000 files are read. Whole process: with Python, its imports and the fork. Peak: of resident "
-    "memory, mapped files included. A fork's own: pages that a forked process copied when it asked "
-    "for the name and label of every training image."
+    "20,000 files are read. Whole process: with Python, its imports and the fork. Peak: of "
+    "resident memory, mapped files included. A fork's own: pages that a forked process copied "
+    "when it asked for the name and label of every training image."
 )
 
 

@@ -322,13 +322,21 @@ def explanation(table: pd.DataFrame, command: str) -> str:
 
 def in_markdown(table: pd.DataFrame) -> str:
     heads = {
-        "method": "method", "rows": "rows", "flips_pct": "flips %", "loss_points": "loss, points",
-        "limit_points": "limit", "most_images": "images at most", "pass_pct": "pass %",
-        "fail_pct": "fail %", "undecided_pct": "undecided %", "false_pass_pct": "false pass %",
-        "false_fail_pct": "false fail %", "mean_images": "mean images",
+        "method": "method",
+        "rows": "rows",
+        "flips_pct": "flips %",
+        "loss_points": "loss, points",
+        "limit_points": "limit",
+        "most_images": "images at most",
+        "pass_pct": "pass %",
+        "fail_pct": "fail %",
+        "undecided_pct": "undecided %",
+        "false_pass_pct": "false pass %",
+        "false_fail_pct": "false fail %",
+        "mean_images": "mean images",
         "p90_images": "90th percentile",
         "fixed_test_images": "fixed-size test, 1 % errors",
-    }  # fmt: skip
+    }
     lines = [list(heads.values()), ["---:" if i else "---" for i in range(len(heads))]]
     for row in table[list(heads)].to_dict("records"):
         lines.append([_cell(name, value) for name, value in row.items()])
