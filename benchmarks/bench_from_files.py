@@ -3,9 +3,9 @@
     python benchmarks/bench_from_files.py --kept FOLDER
 
 The images are made here: noise with a photo's spectrum in the most common sizes of ILSVRC's photos,
-as JPEG. Measured apart: decoding and rescaling to Q with all cores, and the net over the same batches
-from host memory. The slower one bounds the bench. Then the whole command. Decoding and the command
-run with few images and with all: the difference gives images/s, without what a run costs once.
+as JPEG. Measured separately: decoding and rescaling to Q with all cores, and the net over the same
+batches from host memory. The slower one bounds the bench. Then the whole command. Decoding and the
+command run with few images and with all: the difference gives images/s, without one-time costs.
 """
 
 import json

@@ -258,7 +258,7 @@ def without_bias(layer: str) -> Callable[[Graph], None]:
 
 
 def noise(share: float) -> Callable[[Graph], None]:
-    """Plant it.
+    """Multiply every weight by normal noise around 1.
 
     Args:
         share: Standard deviation of the noise as a part of each weight.
@@ -300,10 +300,11 @@ def eight_bits(factor: float) -> Callable[[Graph], None]:
 
 
 def bit_flipped(layer: str, bit: int) -> Callable[[Graph], None]:
-    """Plant it.
+    """Flip one bit of a layer's first weight.
 
     Args:
-        bit: Of the layer's first weight: 23 to 30 are the exponent's, 31 the sign.
+        layer: Its name.
+        bit: 23 to 30 are the exponent's, 31 is the sign.
     """
 
     def plant(graph: Graph) -> None:

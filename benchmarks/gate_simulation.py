@@ -223,7 +223,7 @@ def _reaches(bets: Bets, counts: np.ndarray, wealth: float) -> np.ndarray:
 
 
 def check_against_the_project(rng: np.random.Generator) -> None:
-    """The shortcuts of this script give the verdicts that `bench.statistics.evidence.verdicts` gives."""
+    """Check that the shortcuts here give the verdicts of `bench.statistics.evidence.verdicts`."""
     boundaries = Boundaries(1000, LIMIT)
     counts = draw(rng, [Truth(0.02, 0.01, LIMIT)] * 3, 60, 1000)
     p_pass, p_fail = p_values(counts, LIMIT)

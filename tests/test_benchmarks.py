@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from export.release import ExportOptions, export_onnx
-from tests.support.nets import picture, save_net, thin_net
+from tests.support.nets import photo_of, save_net, thin_net
 from vgg_deploy.data.built_in import CLASSES as BUILT_IN_CLASSES
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.net.checkpoint import load_checkpoint
@@ -164,7 +164,7 @@ def prepared(tmp_path_factory):
     for kind in ("square", "triangle"):
         (folder / "photos" / kind).mkdir(parents=True)
         for i in range(3):
-            photo = picture(kind, rng).resize((256, 256))
+            photo = photo_of(kind, rng).resize((256, 256))
             photo.save(folder / "photos" / kind / f"{7 + 2 * i:03d}.png")
     files = {"weights": weights}
     for form, name in (("uint8", "fp32"), ("normalised", "normalised")):
