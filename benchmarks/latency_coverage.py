@@ -247,9 +247,10 @@ def summary(rows: list[Coverage]) -> str:
     often = [row for row in rows if row.steady_pct >= 5]
     worst = min(often, key=lambda row: row.coverage_pct)
     return (
-        f"All of these together: {contained / steady / 100:.1f} % of {steady:.0f} steady rows contain "
-        f"the true median (goal: {GOAL_PCT:g} % or more). Lowest, where 5 % of the rows or more are "
-        f"steady: {worst.coverage_pct:.1f} % ({worst.process}, {worst.call_ms:g} ms per call)."
+        f"All of these together: {contained / steady / 100:.1f} % of {steady:.0f} steady rows "
+        f"contain the true median (goal: {GOAL_PCT:g} % or more). Lowest, where 5 % of the rows or "
+        f"more are steady: {worst.coverage_pct:.1f} % ({worst.process}, {worst.call_ms:g} ms per "
+        "call)."
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.support.nets import CLASSES, photo_of
+from tests.support.warm import Warm
 
 torch.set_num_threads(1)  # the nets are small, so two threads would only wait for each other
 
@@ -49,3 +50,11 @@ def here(tmp_path, monkeypatch):
     """An empty working folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """A process that starts trainings without importing PyTorch again."""
+    process = Warm()
+    yield process
+    process.close()

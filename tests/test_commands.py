@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from export.cli import main as vgg_export
 from tests.support.commands import THIN
 from tests.support.nets import CLASSES, save_net, thin_net
 from tests.support.run import run
+from tests.support.warm import until
 from train.__main__ import main as train
 from train.record.run_folder import Run
 from vgg_deploy.files import sha256
@@ -139,9 +139,8 @@ def test_without_data_or_model_everything_is_the_newest_or_built_in(here):
 def test_all_trains_a_first_and_starts_the_others_from_it(here, photos):
     options = ["--arch", "all", "--data", photos, *THIN, "--epochs", "1", "--out", here / "all"]
     output = run(train, *options)
-    nets = [
-        word.rstrip(",") for word in output.split() if word.rstrip(",") in ARCHS and "," in word
-    ]
+    words = output.split()
+    nets = [word[:-1] for word in words if word.endswith(",") and word[:-1] in ARCHS]
     assert nets == ["A", "A-LRN", "B", "C", "D", "E"]
     assert output.count(f"fc6, fc7, fc8 from {here / 'all' / 'A' / 'best.pt'}") == 4
     assert all((here / "all" / arch / "best.pt").is_file() for arch in ARCHS)
@@ -191,32 +190,23 @@ def test_a_head_on_frozen_features(here, photos):
     assert after.spec.preprocessing == before.spec.preprocessing
 
 
-def start_training(folder: Path, photos: Path, *more: str) -> subprocess.Popen:
-    """`python -m train` in a process of its own."""
-    options = ["--arch", "A", "--data", str(photos), *THIN, "--out", str(folder), *more]
-    return subprocess.Popen(
-        [sys.executable, "-m", "train", *options],
+def training_options(folder: Path, photos: Path) -> list:
+    return ["--arch", "A", "--data", photos, *THIN, "--out", folder]
+
+
+def test_ctrl_c_keeps_a_checkpoint_to_resume_from(here, photos):
+    folder = here / "run"
+    options = training_options(folder, photos)
+    endless = [*map(str, options), "--epochs", "10000", "--workers", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train", *endless],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=os.environ,
     )
-
-
-def wait_for_checkpoint(process: subprocess.Popen, folder: Path) -> None:
-    """Wait until the process has saved its best weights or has ended."""
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if (folder / "best.pt").exists():
-            return
-        time.sleep(0.1)
-
-
-def test_ctrl_c_keeps_a_checkpoint_to_resume_from(here, photos):
-    folder = here / "run"
-    process = start_training(folder, photos, "--epochs", "10000", "--workers", "1")
-    wait_for_checkpoint(process, folder)
+    until(lambda: (folder / "best.pt").exists() or process.poll() is not None, 120)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
@@ -225,19 +215,18 @@ def test_ctrl_c_keeps_a_checkpoint_to_resume_from(here, photos):
     assert load_checkpoint(folder / "last.pt").training["step"] > 0
     assert run(vgg_export, folder / "last.pt", "--onnx")
     # a second run into the same folder must not overwrite the first
-    process = start_training(folder, photos)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2 and "--resume" in output
+    assert "--resume" in run(train, *options, code=2)
 
 
-def test_a_killed_loader_process_is_reported_and_ends_the_run(here, photos):
+def test_a_killed_loader_process_is_reported_and_ends_the_run(warm, here, photos):
     folder = here / "run"
-    process = start_training(folder, photos, "--epochs", "10000", "--workers", "2")
-    wait_for_checkpoint(process, folder)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    options = training_options(folder, photos)
+    training = warm.train(here, *options, "--epochs", "10000", "--workers", "2")
+    until(lambda: (folder / "best.pt").exists() or not training.alive(), 120)
+    children = Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 1, output
+    assert training.wait() == 1, training.output()
+    output = training.output()
     assert "a loader process was killed" in output and "Traceback" not in output, output
     assert load_checkpoint(folder / "last.pt").training["step"] > 0
 
