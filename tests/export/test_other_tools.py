@@ -10,7 +10,7 @@ import pytest
 
 from export.release import ExportOptions, export_onnx
 from export.tensorrt.triton import write_repository
-from tests.support.nets import photo_of, save_net, thin_net
+from tests.support.nets import picture, save_net, thin_net
 
 POLYGRAPHY = Path(sys.executable).with_name("polygraphy")
 needs_polygraphy = pytest.mark.skipif(
@@ -24,7 +24,7 @@ def files(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("tools"), np.random.default_rng(0)
     (folder / "photos").mkdir()
     for i in range(4):
-        photo_of("disc", rng).save(folder / "photos" / f"{i}.png")
+        picture("disc", rng).save(folder / "photos" / f"{i}.png")
     wanted = ExportOptions(
         ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8"), calibration=folder / "photos"
     )

@@ -252,8 +252,8 @@ def test_a_chain_cut_off_in_its_second_stage_goes_on(photos, here):
             training = warm.train(here, *command, "--out", folder)
             until(lambda folder=folder: (folder / "B-256" / "best.pt").exists())
             training.send(signal.SIGTERM)
-            assert training.wait() == 143, training.output()
-            assert training.output().endswith(f"go on with: python -m train --resume {folder}")
+            assert training.wait() == 143, training.said()
+            assert training.said().endswith(f"go on with: python -m train --resume {folder}")
             kept = (folder / "A-256" / "last.pt").stat().st_mtime_ns
             assert load_checkpoint(folder / "B-256" / "last.pt").training["step"] < 24
             said = run(train, *on, "--workers", "0", "--threads", "1")

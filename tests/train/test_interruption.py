@@ -58,7 +58,7 @@ def unbroken(warm, photos, tmp_path_factory):
         here / "run",
         VGG_DEPLOY_CACHE=str(here / "cache"),
     )
-    assert training.wait() == 0, training.output()
+    assert training.wait() == 0, training.said()
     return here / "run"
 
 
@@ -133,14 +133,14 @@ def test_killed_at_ten_moments_a_run_ends_bit_for_bit_as_if_it_had_not_been(
         came = moment()
         until(lambda came=came: came() or late())
         training.send(signal.SIGKILL)
-        assert training.wait() == -signal.SIGKILL, training.output()
+        assert training.wait() == -signal.SIGKILL, training.said()
         half_written += any(folder.glob(".*.partial"))
     assert half_written, "no kill met a checkpoint that was being written"
     assert 0 < step_of(folder) < 60
     training = warm.train(
         here, "--resume", folder, "--checkpoint-every", "2", "--threads", "1", "--workers", "0"
     )
-    assert training.wait() == 0, training.output()
+    assert training.wait() == 0, training.said()
     assert_same(folder, unbroken)
 
 
@@ -163,16 +163,16 @@ def test_sigterm_saves_and_ends_with_143_also_when_the_whole_group_gets_it(
     until(lambda: (folder / "best.pt").exists())
     begun = time.monotonic()
     training.send_group(signal.SIGTERM)  # loader processes too
-    assert training.wait() == 128 + signal.SIGTERM, training.output()
+    assert training.wait() == 128 + signal.SIGTERM, training.said()
     assert time.monotonic() - begun < 10
-    said = training.output()
+    said = training.said()
     assert (
         f"stopped at step {step_of(folder)}; go on with: python -m train --resume {folder}" in said
         and "Traceback" not in said
     )
     assert 6 <= step_of(folder) < 60
     training = warm.train(here, "--resume", folder, "--threads", "1", "--workers", "0")
-    assert training.wait() == 0, training.output()
+    assert training.wait() == 0, training.said()
     assert_same(folder, unbroken)
 
 
@@ -201,7 +201,7 @@ def test_a_second_sigterm_ends_at_once(warm, photos, here):
     while training.alive() and time.monotonic() < end:
         training.send(signal.SIGTERM)
         time.sleep(0.05)
-    assert training.wait() == -signal.SIGTERM, training.output()
+    assert training.wait() == -signal.SIGTERM, training.said()
 
 
 def spoilt_saving(warm, photos, folder, here, **limit) -> str:
@@ -219,10 +219,10 @@ def spoilt_saving(warm, photos, folder, here, **limit) -> str:
         "0",
         **limit,
     )
-    assert training.wait() == 2, training.output()
+    assert training.wait() == 2, training.said()
     assert (folder / "last.pt").read_bytes() == kept and 0 < step_of(folder) < 60
-    assert not list(folder.glob(".*.partial")) and "Traceback" not in training.output()
-    return training.output()
+    assert not list(folder.glob(".*.partial")) and "Traceback" not in training.said()
+    return training.said()
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def stopped(warm, photos, here):
     training = warm.train(here, *RUN, "--data", photos, "--out", here / "run", "--workers", "0")
     until(lambda: (here / "run" / "best.pt").exists())
     training.send(signal.SIGTERM)
-    assert training.wait() == 143, training.output()
+    assert training.wait() == 143, training.said()
     return here / "run"
 
 
@@ -247,7 +247,7 @@ def test_a_file_that_may_not_grow_keeps_the_previous_checkpoint(
     )
     assert f"Make room and go on with: python -m train --resume {stopped}" in said
     training = warm.train(here, "--resume", stopped, "--threads", "1", "--workers", "0")
-    assert training.wait() == 0, training.output()
+    assert training.wait() == 0, training.said()
     assert_same(stopped, unbroken)
 
 
@@ -284,7 +284,7 @@ def test_a_folder_has_one_training_process(warm, photos, stopped, here):
     first.send(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
     second = warm.train(here, "--resume", stopped, "--threads", "1", "--workers", "0")
-    assert second.wait() == 0, second.output()
+    assert second.wait() == 0, second.said()
 
 
 def test_resume_alone_finds_a_run_that_was_killed_before_its_first_checkpoint(warm, photos, here):
@@ -304,7 +304,7 @@ def test_resume_alone_finds_a_run_that_was_killed_before_its_first_checkpoint(wa
         if name == "new":
             until(lambda log=training.log: "Checkpoints and metrics.csv go to" in log.read_text())
             training.send(signal.SIGKILL)
-        assert training.wait() in (0, -signal.SIGKILL), training.output()
+        assert training.wait() in (0, -signal.SIGKILL), training.said()
     (here / "runs" / "new" / "last.pt").unlink(missing_ok=True)
     said = run(train, "--resume", "--threads", "1", "--workers", "0")
     assert (

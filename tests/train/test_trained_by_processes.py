@@ -77,7 +77,7 @@ def started(warm, here, *args) -> list[Training]:
 def two(warm, here, *args) -> tuple[list[int], list[str]]:
     """Exit codes of such a job, and what its processes say."""
     trainings = started(warm, here, *args)
-    return [training.wait() for training in trainings], [training.output() for training in trainings]
+    return [training.wait() for training in trainings], [training.said() for training in trainings]
 
 
 def torchrun(here, *args, restarts=0):
@@ -206,7 +206,7 @@ def test_what_cannot_be_shared_is_told_once(warm, photos, here):
 
 def test_the_environment_of_another_launcher(warm, here):
     training = warm.train(here, *RUN, WORLD_SIZE="4")
-    assert training.wait() == 2 and "start by torchrun, or remove WORLD_SIZE" in training.output()
+    assert training.wait() == 2 and "start by torchrun, or remove WORLD_SIZE" in training.said()
 
 
 def test_a_lost_process_ends_the_others(warm, photos, here):
@@ -230,8 +230,8 @@ def test_a_lost_process_ends_the_others(warm, photos, here):
     trainings[1].send(signal.SIGKILL)
     assert trainings[0].wait(30) == 1 and time.monotonic() - begun < 30
     assert (
-        LOST in trainings[0].output()
-        and "torchrun --max-restarts begins again from what was kept" in trainings[0].output()
+        LOST in trainings[0].said()
+        and "torchrun --max-restarts begins again from what was kept" in trainings[0].said()
     )
     assert trainings[1].wait() == -signal.SIGKILL
     assert load_checkpoint(here / "run" / "last.pt").training["step"] > 0

@@ -18,7 +18,7 @@ from bench.cli import main as vgg_bench
 from export.onnx.graph import onnx_graph
 from export.onnx.onnx_file import write_onnx
 from export.settings.precision import PRECISIONS
-from tests.support.nets import CLASSES, photo_of, save_net, thin_net
+from tests.support.nets import CLASSES, picture, save_net, thin_net
 from tests.support.run import run
 from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.files import sha256
@@ -218,7 +218,7 @@ def test_a_killed_process_ends_the_job_and_one_process_goes_on_with_its_cells(he
     for i in range(120):
         path = here / "data" / "val" / CLASSES[i % 4] / f"{i:03d}.jpeg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        photo_of(CLASSES[i % 4], rng).save(path)
+        picture(CLASSES[i % 4], rng).save(path)
     args = [
         net,
         "--data",

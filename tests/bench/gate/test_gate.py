@@ -38,7 +38,7 @@ from tests.support.faulty_nets import (
     without_mean,
     zeroed_convolution,
 )
-from tests.support.nets import CLASSES, photo_of, save_net, thin_net
+from tests.support.nets import CLASSES, picture, save_net, thin_net
 from tests.support.run import run
 from vgg_deploy.data.dataset import open_dataset
 from vgg_deploy.errors import InputError
@@ -68,7 +68,7 @@ def right(reference, tmp_path_factory):
     for kind in CLASSES:
         (root / "val" / kind).mkdir(parents=True)
     for i in range(160):
-        image = photo_of(CLASSES[i % 4], rng)
+        image = picture(CLASSES[i % 4], rng)
         best = runtime(
             np.ascontiguousarray(rescale(planes(image), 48).numpy()[None])
         ).posterior.argmax()
@@ -77,7 +77,7 @@ def right(reference, tmp_path_factory):
     assert sum(count > 10 for count in counts) >= 2, counts
     for kind, count in zip(CLASSES, counts, strict=True):  # a class folder may not be empty
         if not count:
-            photo_of(kind, rng).save(root / "val" / kind / "one.png")
+            picture(kind, rng).save(root / "val" / kind / "one.png")
     return root
 
 

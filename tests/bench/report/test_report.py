@@ -134,7 +134,7 @@ def until(condition, seconds=30):
     return found
 
 
-def photo_of(browser, element=None) -> np.ndarray:
+def picture(browser, element=None) -> np.ndarray:
     data = element.screenshot_as_png if element else browser.get_screenshot_as_png()
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
@@ -150,7 +150,7 @@ def test_every_plot_is_drawn_without_an_error(browser):
     )
     for plot in plots:
         browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
-        pixels = photo_of(browser, plot)
+        pixels = picture(browser, plot)
         assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20, plot.get_attribute("id")
     assert browser.get_log("browser") == []
     assert browser.execute_script("return document.querySelectorAll('b').length") == 0
@@ -205,7 +205,7 @@ def test_light_dark_and_print(browser, tmp_path):
     looks = {}
     for _ in range(2):
         theme = browser.execute_script("return document.documentElement.dataset.theme")
-        looks[theme] = photo_of(browser)
+        looks[theme] = picture(browser)
         colour = browser.execute_script(
             "return document.getElementById('pareto').layout.font.color"
         )

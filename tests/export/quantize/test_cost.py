@@ -13,7 +13,7 @@ from export.quantize.calibration import FEW, calibrate, open_calibration_images,
 from export.quantize.cost import measure_cost
 from export.release import PartlyExported, export_onnx
 from export.settings.export_options import ExportOptions
-from tests.support.nets import CLASSES, photo_of, save_net, thin_net
+from tests.support.nets import CLASSES, picture, save_net, thin_net
 from tests.support.run import run
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.errors import CheckFailed, InputError
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
     """24 images, the one at position 4 n + 2 a triangle."""
     root, rng = tmp_path_factory.mktemp("calibration"), np.random.default_rng(0)
     for i in range(24):
-        photo_of(CLASSES[i % 4], rng).save(root / f"{i:02d}.png")
+        picture(CLASSES[i % 4], rng).save(root / f"{i:02d}.png")
     return root
 
 
@@ -248,7 +248,7 @@ def test_images_without_content_are_refused_or_counted(tmp_path, folder):
         with pytest.raises(InputError, match="all 5 calibration images show a single colour"):
             calibrated([Image.new("RGB", (50, 60), colour)] * 5)
     rng = np.random.default_rng(0)
-    some = [photo_of("disc", rng) for _ in range(3)]
+    some = [picture("disc", rng) for _ in range(3)]
     said = calibrated([*some, Image.new("RGB", (50, 60)), some[0]])
     assert (
         "Warning: 1 of 5 calibration images show a single colour" in said[-2]

@@ -24,7 +24,7 @@ from export.tensorrt.profiles import (
     profiles_per_scale,
 )
 from export.tensorrt.targets import pick_targets
-from tests.support.nets import photo_of, save_net, thin_net
+from tests.support.nets import picture, save_net, thin_net
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import manifest_path
 from vgg_deploy.exported.trt_manifest import InputShape, Profile, check_engine, read_engine_manifest
@@ -107,7 +107,7 @@ def exported(request, tmp_path_factory):
     rng = np.random.default_rng(0)
     (folder / "photos").mkdir()
     for i in range(6):
-        photo_of("disc", rng).save(folder / "photos" / f"{i}.png")
+        picture("disc", rng).save(folder / "photos" / f"{i}.png")
     wanted = ExportOptions(
         ("fp32", "fp16", "bf16", "int8", "fp8", "int8-cpu"),
         keep=("conv1_1",),

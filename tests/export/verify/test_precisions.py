@@ -15,7 +15,7 @@ from export.quantize.ranges import Range
 from export.release import ExportOptions, export_onnx
 from export.settings.precision import PRECISIONS
 from export.verify.lint import lint
-from tests.support.nets import photo_of, save_net, thin_net
+from tests.support.nets import picture, save_net, thin_net
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.runtimes import open_runtime
 
@@ -27,7 +27,7 @@ QUANTIZED = ("int8", "int8-cpu", "fp8")
 def folder(tmp_path_factory):
     root, rng = tmp_path_factory.mktemp("calibration"), np.random.default_rng(0)
     for i in range(16):
-        photo_of("square", rng).save(root / f"{i}.png")
+        picture("square", rng).save(root / f"{i}.png")
     return root
 
 

@@ -22,7 +22,7 @@ WNIDS = ("n03", "n01", "n02")  # in an order of their own, as in the devkit
 GREY = {"n01": 10, "n02": 20, "n03": 30}  # what a picture of each class shows
 
 
-def photo_of(path: Path, grey: int) -> None:
+def picture(path: Path, grey: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (5, 4), grey).save(path, format="PNG")
 
@@ -32,7 +32,7 @@ def in_folders(root: Path, *splits: str, images: int = 3) -> Path:
     for split in splits or ("train", "val"):
         for wnid, grey in GREY.items():
             for i in range(images):
-                photo_of(root / split / wnid / f"{i}.png", grey)
+                picture(root / split / wnid / f"{i}.png", grey)
     return root
 
 
@@ -47,7 +47,7 @@ def flat(
 ) -> Path:
     """ROOT/val/ILSVRC2012_val_*.JPEG with lists in ROOT; the default truth is the devkit's."""
     for i, wnid in enumerate(SHOWN, start=1):
-        photo_of(root / folder / f"ILSVRC2012_val_{i:08}.JPEG", GREY[wnid])
+        picture(root / folder / f"ILSVRC2012_val_{i:08}.JPEG", GREY[wnid])
     devkit = "".join(f"{WNIDS.index(wnid) + 1}\n" for wnid in SHOWN)
     (root / "ILSVRC2012_validation_ground_truth.txt").write_text(devkit if truth is None else truth)
     if synsets is not None:
@@ -97,7 +97,7 @@ def test_class_folders(tmp_path):
 def test_suffixes_in_any_case_count_and_hidden_files_do_not(tmp_path):
     in_folders(tmp_path, "val", images=1)
     for name in ("b.JPEG", "c.jpg", "d.BMP", "e.gif", "f.WebP"):
-        photo_of(tmp_path / "val/n01" / name, 10)
+        picture(tmp_path / "val/n01" / name, 10)
     for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._0.png"):
         (tmp_path / "val/n02" / name).write_bytes(b"x")
     (tmp_path / "val/.cache").mkdir()
@@ -201,7 +201,7 @@ def test_a_stray_file_stops_or_is_listed(tmp_path):
         f"{tmp_path}/val/n02/notes.txt: is not an image, expected .jpeg, .jpg, .png, .bmp, .gif, .webp; "
         "remove it or pass --on-error skip"
     )
-    photo_of(tmp_path / "val/0.png", 10)
+    picture(tmp_path / "val/0.png", 10)
     refused(
         tmp_path,
         f"{tmp_path}/val/0.png: lies beside the class folders and has no class (and 1 more like it); move it",
@@ -267,12 +267,12 @@ def test_places_without_images(tmp_path, split):
 def test_only_one_split(tmp_path):
     in_folders(tmp_path, "train")
     refused(tmp_path, f"{tmp_path}: has no folder 'val', expected {tmp_path}/val/CLASS/image files")
-    photo_of(tmp_path / "other/train/0.png", 0)
+    picture(tmp_path / "other/train/0.png", 0)
     refused(tmp_path / "other", "other/train: has no class folders", split="train")
 
 
 def test_a_folder_between_class_and_images_is_explained(tmp_path):
-    photo_of(tmp_path / "val/n01/images/0.png", 10)
+    picture(tmp_path / "val/n01/images/0.png", 10)
     refused(
         tmp_path,
         "val/n01: this class folder has no images; it holds n01/images, but expected are image files right in",
@@ -281,18 +281,18 @@ def test_a_folder_between_class_and_images_is_explained(tmp_path):
 
 def test_splits_must_have_the_same_classes(tmp_path):
     in_folders(tmp_path)
-    photo_of(tmp_path / "train/n04/0.png", 0)
+    picture(tmp_path / "train/n04/0.png", 0)
     refused(
         tmp_path, f"{tmp_path}: train has 1 classes that val lacks: n04; give both the same classes"
     )
     for wnid in ("n04", "n05", "n06", "n07", "n08"):
-        photo_of(tmp_path / "val" / wnid / "0.png", 0)
+        picture(tmp_path / "val" / wnid / "0.png", 0)
     refused(tmp_path, "val has 4 classes that train lacks: n05, n06, n07, ...")
     assert len(open_dataset(tmp_path, "train").classes) == 4
     flat(tmp_path / "flat")
     in_folders(tmp_path / "flat", "train")
     assert_labels_tell_what_is_shown(open_dataset(tmp_path / "flat", "val"))
-    photo_of(tmp_path / "flat/train/n04/0.png", 0)
+    picture(tmp_path / "flat/train/n04/0.png", 0)
     refused(tmp_path / "flat", "train has 1 classes that val lacks: n04")
 
 
@@ -544,7 +544,7 @@ def test_labels_for_a_net_with_numbered_classes(tmp_path):
 def test_numbered_folders_meet_numbered_classes_by_number(tmp_path):
     """Sorted as text, folder 10 comes before folder 2."""
     for name in range(11):
-        photo_of(tmp_path / f"val/{name}/0.png", name)
+        picture(tmp_path / f"val/{name}/0.png", name)
     dataset = open_dataset(tmp_path, "val")
     labels = labels_for(dataset, matched_classes(dataset, NetSpec("A", numbered(11)), "a.pt"))
     assert [decode(dataset.path(i)).max().item() for i in range(11)] == labels.tolist()
@@ -629,14 +629,14 @@ def test_every_change_of_files_is_noticed(tmp_path, kept, never_listed):
         assert_labels_tell_what_is_shown(found)
 
     changed()
-    photo_of(folder / "9.png", 20)
+    picture(folder / "9.png", 20)
     changed()
     (folder / "9.png").rename(folder / "8.png")
     changed()
     (folder / "8.png").unlink()
     changed()
     (tmp_path / "train/n00").mkdir()
-    photo_of(tmp_path / "train/n00/0.png", 0)
+    picture(tmp_path / "train/n00/0.png", 0)
     refused(tmp_path, "train has 1 classes that val lacks: n00")
     shutil.rmtree(tmp_path / "train/n00")
     shutil.copytree(folder, tmp_path / "copy")
@@ -659,7 +659,7 @@ def test_strays_are_refused_again(tmp_path, kept, never_listed):
     first = open_dataset(tmp_path, "val", on_error="skip")
     never_listed()
     refused(tmp_path, f"{tmp_path}/val/n02/notes.txt: is not an image")
-    photo_of(tmp_path / "val/0.png", 10)
+    picture(tmp_path / "val/0.png", 10)
     assert open_dataset(tmp_path, "val", on_error="skip").skipped == ("val/0.png", *first.skipped)
 
 

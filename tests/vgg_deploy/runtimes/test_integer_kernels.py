@@ -18,7 +18,7 @@ from export.quantize.ranges import clip, measure_ranges
 from export.quantize.rounding import LAST, Quantization
 from export.settings.precision import INT8, PRECISIONS
 from export.verify.lint import lint, pair_sums
-from tests.support.nets import CLASSES, photo_of, thin_net
+from tests.support.nets import CLASSES, picture, thin_net
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.runtimes import OnnxRuntime
@@ -36,7 +36,7 @@ needs_qemu = pytest.mark.skipif(
 
 def photos(count: int) -> np.ndarray:
     rng = np.random.default_rng(0)
-    images = [photo_of(CLASSES[i % len(CLASSES)], rng).resize((64, 64)) for i in range(count)]
+    images = [picture(CLASSES[i % len(CLASSES)], rng).resize((64, 64)) for i in range(count)]
     return np.stack([np.asarray(image).transpose(2, 0, 1) for image in images])
 
 
