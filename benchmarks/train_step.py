@@ -116,7 +116,7 @@ def ours(problem: Problem, changes: tuple[Change, ...], mode: str) -> Step:
 
 
 def plain_net(arch: str, width: float) -> nn.Module:
-    """Torchvision's net; for rehearsals a thin one of the same layers."""
+    """torchvision's net; for rehearsals a thin one of the same layers."""
     if width == 1:
         return PLAIN[arch](num_classes=CLASSES)
     layers = [v if v == "M" else round(width * v) for v in vgg.cfgs[arch]]
@@ -129,7 +129,7 @@ def plain_net(arch: str, width: float) -> nn.Module:
 
 
 def plain(problem: Problem, channels_last: bool) -> Step:
-    """Torchvision's reference loop."""
+    """torchvision's reference loop."""
     device, precision = problem.device, problem.precision
     net = plain_net(problem.arch, problem.width).to(device).train()
     optimiser = torch.optim.SGD(net.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)

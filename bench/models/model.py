@@ -158,9 +158,9 @@ def _names(opened: list[tuple[Path, Runtime]]) -> list[str]:
         path: path.name if [p.name for p in paths].count(path.name) == 1 else str(path)
         for path in paths
     }
-    ways = {path: len({(r.name, r.precision) for p, r in opened if p == path}) for path in paths}
+    ways = {path: len({(r.runtime, r.precision) for p, r in opened if p == path}) for path in paths}
     return [
-        f"{short[path]} {r.name} {r.precision}" if ways[path] > 1 else short[path]
+        f"{short[path]} {r.runtime} {r.precision}" if ways[path] > 1 else short[path]
         for path, r in opened
     ]
 
