@@ -62,6 +62,7 @@ def benchmarks(monkeypatch):
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmark_in_rehearsal(tmp_path):
     options = {
         "--device": "cpu",
@@ -85,6 +86,7 @@ def test_the_gpu_benchmark_in_rehearsal(tmp_path):
     assert "| A | ONNX Runtime | fp16 | 256 | 1 |" in text and '"versions"' in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -113,6 +115,7 @@ def test_gpu_variants_are_the_same_net(changes, benchmarks):
     assert len(gradients) == len(expected) and np.allclose(gradients, expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_gpu_session_in_rehearsal(tmp_path):
     (tmp_path / "out").mkdir()
     options = {"--work": tmp_path / "work", "--steps": "train,environment"}
@@ -127,6 +130,7 @@ def test_the_gpu_session_in_rehearsal(tmp_path):
     assert text.index("| environment |") < text.index("| train |")  # in the order of worth
 
 
+@pytest.mark.slow
 def test_a_step_over_its_limit_is_ended_with_what_it_started(tmp_path, benchmarks):
     session = benchmarks("gpu_session")
     child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
@@ -145,6 +149,7 @@ def test_a_step_over_its_limit_is_ended_with_what_it_started(tmp_path, benchmark
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_the_simulation_of_gates_in_rehearsal(tmp_path):
     rehearse("gate_simulation.py", tmp_path, {}, "--short")
     table = pd.read_csv(tmp_path / "gate_simulation.csv")
@@ -209,6 +214,7 @@ def scores(prepared):
     return best, labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script, file",
     [
@@ -330,6 +336,7 @@ def test_words_select_rows_and_their_references(benchmarks):
     assert evaluations.select(["dense"], []) == {"dense": evaluations.VIEWS["dense"]}
 
 
+@pytest.mark.slow
 def test_the_comparison_with_peers_in_rehearsal(tmp_path):
     options = {
         "--width": 0.0625,
@@ -375,6 +382,7 @@ def test_lines_and_deviations_from_them(benchmarks):
     assert np.allclose(table.memory_deviation_pct, 0)
 
 
+@pytest.mark.slow
 def test_the_scaling_law_in_rehearsal(tmp_path):
     options = {
         "--width": 0.0625,
@@ -407,6 +415,7 @@ def test_the_scaling_law_in_rehearsal(tmp_path):
     assert "ms per GMAC" in (tmp_path / "scaling.md").read_text()
 
 
+@pytest.mark.slow
 def test_ncnn_against_onnx_runtime_in_rehearsal(tmp_path, photos):
     pytest.importorskip("ncnn")
     weights = save_net(thin_net("A", seed=2, crop=32), tmp_path / "A.pt")
@@ -428,6 +437,7 @@ def test_ncnn_against_onnx_runtime_in_rehearsal(tmp_path, photos):
     assert "| 32 | 24 | 24 |" in (tmp_path / "cpu_fp32.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_loaders_in_rehearsal(tmp_path, photos):
     options = {"--data": photos, "--images": 24, "--seconds": 0.5, "--enlarge": 160}
     rehearse("loader.py", tmp_path, options)
@@ -443,6 +453,7 @@ def test_the_loaders_in_rehearsal(tmp_path, photos):
     assert np.allclose(table.per_core * table.cores, table.images_per_s)
 
 
+@pytest.mark.slow
 def test_planted_faults_in_rehearsal(tmp_path):
     """On an untrained net the posteriors show the fault as they always do."""
     net = save_net(thin_net("A", crop=96, classes=BUILT_IN_CLASSES), tmp_path / "A.pt")

@@ -31,6 +31,7 @@ LATENCY_KEY = ["model", "runtime", "precision", "height_px", "width_px", "batch"
 SCALES_AND_FLIPS = [(scales, flips) for scales in ("32", "48", "32+48") for flips in (False, True)]
 
 
+@pytest.mark.slow
 def test_from_photos_to_tables(here, photos):
     run_folder = train_b(here, photos)
     export_b(here, run_folder)
@@ -127,6 +128,7 @@ def check_latency(results: Path) -> None:
         assert row.images_per_s == pytest.approx(1000 * row.batch / row.median_ms)
 
 
+@pytest.mark.slow
 def test_without_data_or_model_everything_is_the_newest_or_built_in(here):
     output = run(train, "--arch", "A", *THIN, "--epochs", "1", "--images", "32")
     assert output.startswith("No --data: a thin net learns the built-in pictures")
@@ -136,6 +138,7 @@ def test_without_data_or_model_everything_is_the_newest_or_built_in(here):
     assert "No --data: measuring on the built-in validation pictures" in output
 
 
+@pytest.mark.slow
 def test_all_trains_a_first_and_starts_the_others_from_it(here, photos):
     options = ["--arch", "all", "--data", photos, *THIN, "--epochs", "1", "--out", here / "all"]
     output = run(train, *options)
@@ -149,6 +152,7 @@ def test_all_trains_a_first_and_starts_the_others_from_it(here, photos):
 PAPER_START = [word for word in THIN if word not in ("--init", "he")]
 
 
+@pytest.mark.slow
 def test_d_alone_takes_the_newest_fitting_a_or_reports_that_there_is_none(here, photos):
     def train_net(arch: str, name: str) -> str:
         options = ["--data", photos, *PAPER_START, "--epochs", "1", "--out", here / "runs" / name]
@@ -167,6 +171,7 @@ def test_d_alone_takes_the_newest_fitting_a_or_reports_that_there_is_none(here, 
     assert "Passed over: " in output and "--net-a" in output
 
 
+@pytest.mark.slow
 def test_b_alone_on_the_built_in_images_trains_its_a_first(here):
     one_epoch = ["--epochs", "1", "--images", "32"]
     output = run(train, "--arch", "B", *PAPER_START, *one_epoch)
@@ -194,6 +199,7 @@ def training_options(folder: Path, photos: Path) -> list:
     return ["--arch", "A", "--data", photos, *THIN, "--out", folder]
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_a_checkpoint_to_resume_from(here, photos):
     folder = here / "run"
     options = training_options(folder, photos)
@@ -218,6 +224,7 @@ def test_ctrl_c_keeps_a_checkpoint_to_resume_from(here, photos):
     assert "--resume" in run(train, *options, code=2)
 
 
+@pytest.mark.slow
 def test_a_killed_loader_process_is_reported_and_ends_the_run(warm, here, photos):
     folder = here / "run"
     options = training_options(folder, photos)
@@ -231,6 +238,7 @@ def test_a_killed_loader_process_is_reported_and_ends_the_run(warm, here, photos
     assert load_checkpoint(folder / "last.pt").training["step"] > 0
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_where_an_unbroken_one_does(here, photos, monkeypatch):
     whole = ["--arch", "A", "--data", photos, *THIN, "--epochs", "4", "--lr", "0.003"]
     run(train, *whole, "--out", here / "unbroken")
@@ -289,6 +297,7 @@ def test_a_class_missing_in_val(model, photos_copy):
     assert "disc" in run(train, "--data", photos_copy, *THIN, code=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 not really", None])
 def test_a_corrupt_image_is_named_and_can_be_skipped(model, photos_copy, content):
     bad = photos_copy / "val" / "disc" / "003.jpeg"
@@ -361,7 +370,7 @@ def test_files_that_are_no_model(here, photos):
 
 def test_nothing_trained_or_exported_yet(here):
     assert "train one with `python -m train`" in run(vgg_export, "--onnx", code=2)
-    assert "vgg-export --onnx" in run(vgg_bench, code=2)
+    assert "write one with vgg-export, or name a file" in run(vgg_bench, code=2)
     assert "train one with `python -m train`" in run(train, "--resume", code=2)
     assert "no run here" in run(train, "--resume", here / "elsewhere", code=2)
 

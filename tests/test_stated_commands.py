@@ -84,6 +84,7 @@ def best_scores(net, data) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 def test_plain_names_from_the_list_to_the_score(net_files, named_photos):
     """A list of names ships whole labels, and its file is scored on folders of these names."""
     export = ["B.npz", "--onnx", "--classes", "order.txt", "--triton", "models"]
@@ -183,6 +184,7 @@ def test_an_input_is_stated_for_foreign_weights_only(net_files, named_photos):
     assert "has values of 0-1 and of 0-255" in output and not (net_files / "none").exists()
 
 
+@pytest.mark.slow
 def test_calibration_is_not_shared_between_inputs(net_files, named_photos):
     """The ranges of a net on one input do not fit another input."""
     export = ["B.npz", "--onnx", "--precision", "fp16", "--calibration", named_photos]
