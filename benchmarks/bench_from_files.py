@@ -1,11 +1,11 @@
-"""`python -m bench` from JPEG files to its table, against the bound of its parts.
+"""Measures `python -m bench` from JPEG files to its table, against the bound of its parts.
 
-python benchmarks/bench_from_files.py --kept FOLDER
+    python benchmarks/bench_from_files.py --kept FOLDER
 
-The images are made here: noise with a photo's spectrum in the commonest sizes of ILSVRC's photos, as
-JPEG. Measured apart: decoding and rescaling to Q with all cores, and the net over the same batches
-from host memory. The slower one bounds the bench. Then the whole command. Decoding and the command
-run with few images and with all: the difference gives images/s, without what a run costs once.
+The images are made here: noise with a photo's spectrum in the most common sizes of ILSVRC's photos,
+as JPEG. Measured separately: decoding and rescaling to Q with all cores, and the net over the same
+batches from host memory. The slower one bounds the bench. Then the whole command. Decoding and the
+command run with few images and with all: the difference gives images/s, without one-time costs.
 """
 
 import json
@@ -21,9 +21,9 @@ import click
 import numpy as np
 from PIL import Image
 from result_rows import ResultRows
+from result_tables import environment_block
 
-from bench.results.environment import describe_environment
-from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.dataset import Dataset, open_dataset
 from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.size_batches import Batch, size_batches
@@ -36,12 +36,19 @@ QUALITY = 90
 LEAST_RATIO = 1.5  # of both commands' times; below it their difference is mostly noise
 WAYS = {"PyTorch bf16": (".pt", "bf16"), "ONNX Runtime fp16": (".fp16.onnx", "fp16")}
 TABLE = {
-    "way": "way", "Q": "q_px", "batch": "batch", "images": "images",
-    "decode images/s": "decode_images_per_s:.0f", "net images/s": "net_images_per_s:.0f",
-    "bound images/s": "bound_images_per_s:.0f", "bench images/s": "bench_images_per_s:.0f",
-    "% of the bound": "of_bound_pct:.0f", "command s": "command_s:.1f", "once s": "once_s:.1f",
+    "way": "way",
+    "Q": "q_px",
+    "batch": "batch",
+    "images": "images",
+    "decode images/s": "decode_images_per_s:.0f",
+    "net images/s": "net_images_per_s:.0f",
+    "bound images/s": "bound_images_per_s:.0f",
+    "bench images/s": "bench_images_per_s:.0f",
+    "% of the bound": "of_bound_pct:.0f",
+    "command s": "command_s:.1f",
+    "once s": "once_s:.1f",
     "failure": "failure",
-}  # fmt: skip
+}
 
 
 def make_image(path: Path, seed: int) -> None:
@@ -59,7 +66,7 @@ def make_image(path: Path, seed: int) -> None:
 
 
 def make_images(folder: Path, count: int, cores: int) -> Dataset:
-    """`count` JPEG files in ten classes, made once. Returns: them as a data set."""
+    """A data set of `count` JPEG files in ten classes; missing files are made."""
     paths = [folder / "val" / str(seed % 10) / f"{seed:05d}.jpeg" for seed in range(count)]
     missing = [seed for seed in range(count) if not paths[seed].is_file()]
     with ProcessPoolExecutor(cores) as pool:
@@ -69,9 +76,9 @@ def make_images(folder: Path, count: int, cores: int) -> Dataset:
 
 def decoded(dataset: Dataset, side: int, batch: int, cores: int) -> tuple[list[Batch], float]:
     """All images as batches of one size each, and the seconds that took."""
-    wanted = {Scale(side, "bilinear"): np.ones(len(dataset), bool)}
+    of_scale = {Scale(side, "bilinear"): np.ones(len(dataset), bool)}
     start = time.perf_counter()
-    batches = list(size_batches(dataset, wanted, batch, cores))
+    batches = list(size_batches(dataset, of_scale, batch, cores))
     return batches, time.perf_counter() - start
 
 
@@ -89,13 +96,22 @@ def net_s(model: Path, precision: str, device: str, batches: list[Batch], cores:
 def command_s(
     model: Path, precision: str, device: str, data: Path, side: int, batch: int, images: int
 ) -> float:
-    """Seconds of the whole command. Raises: RuntimeError with its last line if it fails."""
+    """Seconds of the whole command.
+
+    Raises:
+        RuntimeError: With the command's last line if it fails.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         command = [
-            sys.executable, "-m", "bench", str(model), "--device", device, "--data", str(data),
-            "--scales", str(side), "--no-flips", "--measure", "accuracy", "--images", str(images),
-            "--accuracy-batch", str(batch), "--cells", f"{scratch}/cells", "--out", f"{scratch}/out",
-        ]  # fmt: skip
+            *(sys.executable, "-m", "bench", str(model), "--no-flips", "--measure", "accuracy"),
+            *("--device", device),
+            *("--data", str(data)),
+            *("--scales", str(side)),
+            *("--images", str(images)),
+            *("--accuracy-batch", str(batch)),
+            *("--cells", f"{scratch}/cells"),
+            *("--out", f"{scratch}/out"),
+        ]
         if model.suffix == ".pt":
             command += ["--torch-precision", precision]
         root = Path(__file__).parent.parent
@@ -111,8 +127,12 @@ def command_s(
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--kept", required=True, type=click.Path(path_type=Path),
-              help="Folder with D.pt and D.fp16.onnx of gpu_speed.py --prepare; images go there too.")  # fmt: skip
+@click.option(
+    "--kept",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder with D.pt and D.fp16.onnx of gpu_speed.py --prepare; images go there too.",
+)
 @click.option("--images", default=2000, help="JPEG files.")
 @click.option("--few", default=500, help="Images of the short run.")
 @click.option("--side", default=256, help="Q, pixels.")
@@ -133,37 +153,58 @@ def main(
     if prepare:
         return
     title = f"The bench from {images} JPEG files, {cores} cores, {device}"
-    found = ResultRows(out / f"bench_from_files_{device}.csv", title, TABLE)
-    decoded(dataset.subset(few), side, batch, cores)  # whatever only the first pass costs
+    results = ResultRows(out / f"bench_from_files_{device}.csv", title, TABLE)
+    decoded(dataset.subset(few), side, batch, cores)  # the costs of a first pass
     few_s = decoded(dataset.subset(few), side, batch, cores)[1]
     batches, all_s = decoded(dataset, side, batch, cores)
     decode_speed = (images - few) / (all_s - few_s)
     for name, (suffix, precision) in WAYS.items():
-        model = kept / f"D{suffix}"
         row: dict[str, object] = {
-            "way": name, "device": device, "cores": cores, "q_px": side, "batch": batch,
-            "images": images, "decode_images_per_s": decode_speed,
-        }  # fmt: skip
+            "way": name,
+            "device": device,
+            "cores": cores,
+            "q_px": side,
+            "batch": batch,
+            "images": images,
+            "decode_images_per_s": decode_speed,
+        }
+        model = kept / f"D{suffix}"
         try:
             net_speed = images / net_s(model, precision, device, batches, cores)
             bound = min(decode_speed, net_speed)
             row |= {"net_images_per_s": net_speed, "bound_images_per_s": bound}
             short = command_s(model, precision, device, data, side, batch, few)
             whole = command_s(model, precision, device, data, side, batch, images)
-            row |= {"command_s": whole, "few_command_s": short}
-            if whole < LEAST_RATIO * short:
-                row["failure"] = "too few images: starting takes most of the time"
-            else:
-                speed = (images - few) / (whole - short)
-                row |= {"bench_images_per_s": speed, "of_bound_pct": 100 * speed / bound}
-                row["once_s"] = whole - images / speed
+            row |= command_speed(short, whole, few, images, bound)
         except Exception as error:  # one way that fails must not lose the other
             row["failure"] = f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"
-        found.add(row)
+        results.add(row)
         print("measured:", json.dumps(row), flush=True)
-    environment = json.dumps(describe_environment(cores), indent=2)
-    found.note(f"\n```json\n{environment}\n```")
-    print(found.markdown())
+    results.note(f"\n{environment_block(cores)}".rstrip())
+    print(results.markdown())
+
+
+def command_speed(
+    short_s: float, whole_s: float, few: int, images: int, bound: float
+) -> dict[str, object]:
+    """Columns about the command, from its times with few images and with all.
+
+    Args:
+        short_s: Seconds with few images.
+        whole_s: Seconds with all images.
+        few: Number of images of the short run.
+        images: Number of all images.
+        bound: Images per second of its slower part.
+    """
+    columns: dict[str, object] = {"command_s": whole_s, "few_command_s": short_s}
+    if whole_s < LEAST_RATIO * short_s:
+        return columns | {"failure": "too few images: starting takes most of the time"}
+    speed = (images - few) / (whole_s - short_s)
+    return columns | {
+        "bench_images_per_s": speed,
+        "of_bound_pct": 100 * speed / bound,
+        "once_s": whole_s - images / speed,
+    }
 
 
 if __name__ == "__main__":

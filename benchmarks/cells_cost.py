@@ -1,13 +1,14 @@
-"""What stored cells save, and what the bench adds to the bare runtime: python benchmarks/cells_cost.py
+"""Measures what stored cells save, and what the bench adds to the bare runtime.
 
-1. Table 5 with single scales: dense, multi-crop and both at three scales, with flips. All cells at once against each row
-   on its own, in forward passes (pictures through the net) and seconds; a thin D, for the ratio does not depend on width.
-2. Dense evaluation of a full-width D from image files to stored posteriors, against the bare runtime on the very same
-   batches already in memory; alternating, so that both see the same machine.
+    python benchmarks/cells_cost.py
+
+1. Table 5 with single scales: dense, multi-crop and both at three scales, with flips. All rows from
+   one set of cells against each row from cells of its own, in forward passes (images through the
+   net) and seconds. The net is a thin D, because the ratio does not depend on the width.
+2. Dense evaluation of a full-width D from image files to stored posteriors, against the bare
+   runtime on the same batches in memory; in turn, so that both meet the same machine.
 """
 
-import json
-import resource
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -16,22 +17,22 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
-import torch
+from models import exports, random_weights
+from peers.memory import peak_mib
+from result_tables import environment_block, markdown_table, write_csv
+from timing import time_in_turn
 
-from bench.accuracy.measure import measure_accuracy
-from bench.accuracy.protocols import rows_of
-from bench.accuracy.settings import Scoring, Storage
+from bench.accuracy.measure import Storage, measure_accuracy
+from bench.accuracy.protocols import Row, rows_of
 from bench.models.model import Model, ModelOptions, open_models
-from bench.results.environment import describe_environment
-from export.release import ExportOptions, export_onnx
+from export.release import ExportOptions
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.size_batches import size_batches
+from vgg_deploy.files import write_text
 from vgg_deploy.machine import available_cores
-from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
-from vgg_deploy.net.model import VGG, initialise
 from vgg_deploy.net.spec import NetSpec
 
 SIDES = (256, 384, 512)
@@ -50,70 +51,59 @@ class Result:
     spread: str = ""
 
 
-def random_net(dataset: Dataset, width: float, path: Path) -> Path:
+def open_random_net(dataset: Dataset, width: float, folder: Path, threads: int) -> Model:
+    """A D with random weights and the classes of the images, exported and opened."""
     spec = NetSpec("D", dataset.classes, width=width)
-    net = VGG(spec)
-    initialise(net, "he", torch.Generator().manual_seed(0))
-    save_checkpoint(path, Checkpoint(spec, net.state_dict()))
-    return export_onnx(
-        path, path.parent, ExportOptions(("fp32",)), None, available_cores(), lambda text: None
-    )[0].path
+    (onnx,) = exports(random_weights(spec, folder), folder, ExportOptions(("fp32",)))
+    (model,) = open_models([onnx], ModelOptions(threads=threads))
+    return model
 
 
 def cells_against_rows(model: Model, dataset: Dataset, threads: int, folder: Path) -> list[Result]:
     """All rows from one set of cells, and each row from cells of its own."""
     rows = [row for row in rows_of((0,), [model.runtime.spec], PROTOCOLS, SIDES, True) if row.flips]
 
-    def run(chosen, name):
-        begun = time.perf_counter()
-        scoring = Scoring(Storage(folder / name, "float32"), 16, threads, "stop")
-        measured = measure_accuracy([model], chosen, dataset, scoring)
-        return measured.measured.scored, time.perf_counter() - begun
+    def run(selected: list[Row], name: str) -> tuple[int, float]:
+        """Forward passes and seconds."""
+        storage = Storage(folder / name, "float32")
+        start = time.perf_counter()
+        accuracy = measure_accuracy([model], selected, dataset, storage, 16, threads, "stop")
+        return accuracy.measured.scored, time.perf_counter() - start
 
-    together = run(rows, "together")
+    passes, seconds = run(rows, "together")
     alone = [run([row], f"row{i}") for i, row in enumerate(rows)]
-    passes, seconds = (sum(one[i] for one in alone) for i in range(2))
+    passes_alone = sum(passes for passes, _ in alone)
+    seconds_alone = sum(seconds for _, seconds in alone)
+    what = f"{len(rows)} rows, {len(dataset)} images"
     return [
-        Result(
-            f"{len(rows)} rows, {len(dataset)} images: forward passes",
-            together[0],
-            passes,
-            "pictures",
-            passes / together[0],
-        ),
-        Result(
-            f"{len(rows)} rows, {len(dataset)} images: time",
-            together[1],
-            seconds,
-            "s",
-            seconds / together[1],
-        ),
+        Result(f"{what}: forward passes", passes, passes_alone, "images", passes_alone / passes),
+        Result(f"{what}: time", seconds, seconds_alone, "s", seconds_alone / seconds),
     ]
 
 
 def bench_against_bare(
     model: Model, dataset: Dataset, side: int, threads: int, repeats: int, folder: Path
 ) -> Result:
-    """Images a second from files to stored posteriors, and of the runtime alone."""
+    """Images per second from files to stored posteriors, and of the runtime alone."""
     scale = Scale(side, model.runtime.spec.preprocessing.filter)
     batches = list(size_batches(dataset, {scale: np.ones(len(dataset), bool)}, 16, threads))
     rows = rows_of((0,), [model.runtime.spec], ("dense",), (side,), False)
     for batch in batches:  # first runs of every shape
         model.runtime(batch.images)
-    ours, bare = [], []
-    for i in range(repeats):
-        begun = time.perf_counter()
+
+    def run_bare(_: int) -> None:
         for batch in batches:
             model.runtime(np.ascontiguousarray(batch.images))
-        bare.append(len(dataset) / (time.perf_counter() - begun))
-        begun = time.perf_counter()
+
+    def run_bench(i: int) -> None:
         storage = Storage(folder / f"bare{side}-{i}", "float32")
-        measure_accuracy([model], rows, dataset, Scoring(storage, 16, threads, "stop"))
-        ours.append(len(dataset) / (time.perf_counter() - begun))
-    ratios = np.array(ours) / np.array(bare)
-    what = f"dense Q {side}, {len(dataset)} images in {len(batches)} batches: throughput"
+        measure_accuracy([model], rows, dataset, storage, 16, threads, "stop")
+
+    seconds = time_in_turn([run_bare, run_bench], repeats)[:, :, 0]
+    bare, ours = (len(dataset) / seconds).T
+    ratios = ours / bare
     return Result(
-        what,
+        f"dense Q {side}, {len(dataset)} images in {len(batches)} batches: throughput",
         float(np.median(ours)),
         float(np.median(bare)),
         "images/s",
@@ -126,43 +116,36 @@ def bench_against_bare(
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Folder with val/<class>/*; without it built-in pictures.",
+    help="Folder with val/<class>/*; without it built-in images.",
 )
 @click.option("--images", default=48, help="Of part 2; part 1 takes a quarter.")
 @click.option("--repeats", default=3)
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
-def main(data, images, repeats, out):
+def main(data: Path | None, images: int, repeats: int, out: Path) -> None:
+    """Write cells_cost.csv and cells_cost.md."""
     threads = available_cores()
     dataset = open_dataset(data, "val").subset(images) if data else built_in("val", images)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for name in ("thin", "full"):
-            (folder / name).mkdir()
-        (thin,) = open_models(
-            [random_net(dataset, 1 / 8, folder / "thin" / "D.pt")], ModelOptions(threads=threads)
-        )
+        thin = open_random_net(dataset, 1 / 8, folder / "thin", threads)
         results = cells_against_rows(thin, dataset.subset(max(1, images // 4)), threads, folder)
-        (full,) = open_models(
-            [random_net(dataset, 1, folder / "full" / "D.pt")], ModelOptions(threads=threads)
-        )
+        full = open_random_net(dataset, 1, folder / "full", threads)
         results += [
             bench_against_bare(full, dataset, side, threads, repeats, folder) for side in SIDES[:2]
         ]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    table = pd.DataFrame([asdict(r) for r in results])
-    environment = describe_environment(threads)
-    out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "cells_cost.csv", index=False)
-    text = "\n".join(
-        f"| {r.what} | {r.ours:.2f} | {r.other:.2f} | {r.unit} | {r.ratio:.3f} | {r.spread} |"
+    write_csv(pd.DataFrame([asdict(r) for r in results]), out / "cells_cost.csv")
+    heads = ["what", "bench", "rows alone, or bare runtime", "unit", "ratio", "of repeats"]
+    rows = [
+        [r.what, f"{r.ours:.2f}", f"{r.other:.2f}", r.unit, f"{r.ratio:.3f}", r.spread]
         for r in results
+    ]
+    text = (
+        f"# Cost of the bench\n\n{markdown_table(heads, rows)}\n"
+        "Peak memory of the whole script, with a full-width D loaded and exported: "
+        f"{peak_mib():.0f} MiB.\n\n{environment_block(threads)}"
     )
-    head = "| what | bench | rows alone, or bare runtime | unit | ratio | of repeats |\n| --- | --- | --- | --- | --- | --- |\n"
-    (out / "cells_cost.md").write_text(
-        f"# Cost of the bench\n\n{head}{text}\n\nPeak memory of the whole script, full-width D loaded and exported: {peak:.0f} MiB.\n\n"
-        f"```json\n{json.dumps(environment, indent=2)}\n```\n"
-    )
-    print((out / "cells_cost.md").read_text())
+    write_text(out / "cells_cost.md", text)
+    print(text)
 
 
 if __name__ == "__main__":

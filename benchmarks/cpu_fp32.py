@@ -1,12 +1,14 @@
-"""ncnn against ONNX Runtime at float32 on the CPU: python benchmarks/cpu_fp32.py
+"""Compares ncnn with ONNX Runtime at float32 on the CPU.
 
-Full-width D, the same weights, in turn (A B A B) at each size: medians, the rounds' ratios with their interval, processor time
-beside wall time (which a busy machine disturbs less), scores compared; and in processes of their own loading time and memory.
-With --data also the best classes of its validation photos at each Q. Where others use the machine, set OMP_WAIT_POLICY=passive:
-ncnn's OpenMP threads spin while they wait, on cores that the others hold.
+    python benchmarks/cpu_fp32.py
+
+Full-width D, the same weights, in turn (A B A B) at each size: medians, the ratios of the rounds
+with their interval, processor time beside wall time (a busy machine disturbs it less), and the
+difference of the scores. Loading time and memory are measured in processes of their own. With
+--data also the best classes of the validation photos at each Q. On a machine with other users set
+OMP_WAIT_POLICY=passive: while ncnn's OpenMP threads wait, they spin on cores that others use.
 """
 
-import json
 import math
 import multiprocessing
 import tempfile
@@ -17,22 +19,22 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
-import torch
+from models import ncnn_export, random_weights
+from peers.memory import peak_mib
+from result_tables import environment_block, markdown_table, write_csv
+from timing import time_in_turn
 
-from bench.results.environment import describe_environment
 from bench.speed.side_by_side import PAUSE_S
 from bench.statistics.median import median_interval
 from export.release import ExportOptions, export_onnx
-from export.write_ncnn import export_ncnn
-from vgg_deploy.data.layouts import open_dataset
+from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.files import write_text
 from vgg_deploy.images.decode import rescale
 from vgg_deploy.machine import available_cores
-from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
-from vgg_deploy.net.model import VGG, initialise
 from vgg_deploy.net.spec import NetSpec, numbered
 from vgg_deploy.runtimes import Runtime, open_runtime
 
-LARGEST = (8, 512, 512)  # batch, height, width at which memory is told
+LARGEST = (8, 512, 512)  # batch, height, width at which memory is measured
 
 
 @dataclass(frozen=True)
@@ -58,56 +60,68 @@ class Turn:
 def measure_turn(
     reference: Runtime, other: Runtime, batch: int, height: int, width: int, rounds: int
 ) -> Turn:
-    """One warm-up call each, then `rounds` of both, with a pause before each call as threads of the one before still spin."""
+    """Compare two runtimes at one size.
+
+    Args:
+        reference: ONNX Runtime.
+        other: ncnn.
+        batch: Images per call.
+        height: Of the images, pixels.
+        width: Of the images, pixels.
+        rounds: Calls of each, after one warm-up call each.
+    """
     images = np.random.default_rng(0).integers(0, 256, (batch, 3, height, width), np.uint8)
-    wanted, found = reference(images), other(images)
-    seconds = np.empty((rounds, 2, 2))  # round, runtime, wall and processor
-    for turn in seconds:
-        for i, runtime in enumerate((reference, other)):
-            time.sleep(PAUSE_S)
-            wall, processor = time.perf_counter(), time.process_time()
-            runtime(images)
-            turn[i] = time.perf_counter() - wall, time.process_time() - processor
+    expected, scores = reference(images), other(images)
+    calls = [lambda _: reference(images), lambda _: other(images)]
+    seconds = time_in_turn(calls, rounds, pause_s=PAUSE_S)
     ratios = seconds[:, 0] / seconds[:, 1]
     medians = np.median(seconds[:, :, 0], axis=0)
+    onnxruntime_s, ncnn_s = medians.tolist()
+    speedup_low, speedup_high = median_interval(ratios[:, 0])
+    difference = np.abs(scores.score_map - expected.score_map).max()
     return Turn(
-        height, width, batch, rounds, *(1000 * medians).tolist(), *(batch / medians).tolist(),
-        float(np.median(ratios[:, 0])), *median_interval(ratios[:, 0]),
-        float(np.median(ratios[:, 1])),
-        float(np.abs(found.score_map - wanted.score_map).max() / np.abs(wanted.score_map).max()),
-        float(np.abs(found.posterior - wanted.posterior).max()),
-    )  # fmt: skip
-
-
-def cost(path: Path, threads: int) -> tuple[float, float, float, float]:
-    """Seconds to load, and the process's peak MiB before it, after it, and after a batch of LARGEST."""
-    peaks = [_peak_mib()]
-    begun = time.perf_counter()
-    runtime = open_runtime(path, threads=threads)
-    seconds = time.perf_counter() - begun
-    peaks.append(_peak_mib())
-    batch, height, width = LARGEST
-    runtime(np.zeros((batch, 3, height, width), np.uint8))
-    return seconds, *peaks, _peak_mib()
-
-
-def _peak_mib() -> float:
-    """Of this process alone; getrusage counts what the one before it had."""
-    return next(
-        int(line.split()[1]) / 1024
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("VmHWM")
+        height,
+        width,
+        batch,
+        rounds,
+        onnxruntime_ms=1000 * onnxruntime_s,
+        ncnn_ms=1000 * ncnn_s,
+        onnxruntime_images_per_s=batch / onnxruntime_s,
+        ncnn_images_per_s=batch / ncnn_s,
+        speedup=float(np.median(ratios[:, 0])),
+        speedup_low=speedup_low,
+        speedup_high=speedup_high,
+        cpu_speedup=float(np.median(ratios[:, 1])),
+        score_difference=float(difference / np.abs(expected.score_map).max()),
+        posterior_difference=float(np.abs(scores.posterior - expected.posterior).max()),
     )
 
 
-def agreement(reference: Runtime, other: Runtime, data: Path, side: int) -> dict:
-    """Best classes of all validation photos at Q = `side`, one photo a call."""
+def loading_cost(path: Path, threads: int) -> tuple[float, float, float, float]:
+    """Cost of loading a file in this process.
+
+    Returns:
+        Seconds to load, and the peak memory in MiB before it, after it, and after a batch of
+        LARGEST.
+    """
+    before = peak_mib()
+    start = time.perf_counter()
+    runtime = open_runtime(path, threads=threads)
+    seconds = time.perf_counter() - start
+    loaded = peak_mib()
+    batch, height, width = LARGEST
+    runtime(np.zeros((batch, 3, height, width), np.uint8))
+    return seconds, before, loaded, peak_mib()
+
+
+def agreement(reference: Runtime, other: Runtime, data: Path, side: int) -> dict[str, float]:
+    """Compare the best classes of all validation photos at Q = `side`, one photo per call."""
     dataset, same, largest = open_dataset(data, "val"), 0, 0.0
     for i in range(len(dataset)):
         image = rescale(dataset.decode(i), side, reference.spec.preprocessing.filter).numpy()[None]
-        wanted, found = reference(image).posterior, other(image).posterior
-        same += int(wanted.argmax() == found.argmax())
-        largest = max(largest, float(np.abs(found - wanted).max()))
+        expected, posterior = reference(image).posterior, other(image).posterior
+        same += int(expected.argmax() == posterior.argmax())
+        largest = max(largest, float(np.abs(posterior - expected).max()))
     return {
         "Q": side,
         "photos": len(dataset),
@@ -116,24 +130,19 @@ def agreement(reference: Runtime, other: Runtime, data: Path, side: int) -> dict
     }
 
 
-def text_table(rows: list[dict]) -> str:
-    """Markdown."""
-    shown = [{key: _short(value) for key, value in row.items()} for row in rows]
-    lines = [list(shown[0]), ["---:"] * len(shown[0]), *(list(row.values()) for row in shown)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def text_table(records: list[dict[str, float | str]]) -> str:
+    """Records as a Markdown table, their keys as heads."""
+    rows = [[short(value) for value in record.values()] for record in records]
+    return markdown_table(list(records[0]), rows)
 
 
-def _short(value: float | int | str) -> str:
-    """Three digits, and no powers of ten where a number has them before the point."""
-    if isinstance(value, float) and math.isnan(value):
+def short(value: float | int | str) -> str:
+    """A number with three digits, or with all digits before the point; "-" if there is none."""
+    if not isinstance(value, float):
+        return str(value)
+    if math.isnan(value):
         return "-"
-    return (
-        str(value)
-        if not isinstance(value, float)
-        else f"{value:.0f}"
-        if abs(value) >= 100
-        else f"{value:.3g}"
-    )
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 @click.command(context_settings={"show_default": True})
@@ -157,64 +166,64 @@ def _short(value: float | int | str) -> str:
 )
 @click.option("--threads", type=click.IntRange(1), help="[default: the cores this process may use]")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
-def main(weights, width, sizes, batches, rounds, data, threads, out):
-    sizes = [tuple(map(int, size.split("x"))) for size in sizes.split(",")]
+def main(
+    weights: Path | None,
+    width: float,
+    sizes: str,
+    batches: str,
+    rounds: int,
+    data: str | None,
+    threads: int | None,
+    out: Path,
+) -> None:
+    """Write cpu_fp32.csv and cpu_fp32.md."""
+    shapes = [tuple(map(int, size.split("x"))) for size in sizes.split(",")]
     threads = threads or available_cores()
+    agreements: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        source = weights or Path(scratch) / "D.pt"
-        if not weights:
-            net = VGG(NetSpec("D", numbered(1000), width=width))
-            initialise(net, "he", torch.Generator().manual_seed(0))
-            save_checkpoint(source, Checkpoint(net.spec, net.state_dict()))
-            del net
-        onnx = export_onnx(source, Path(scratch), ExportOptions(("fp32",)), None, threads, print)[
-            0
-        ].path
-        files = {"onnxruntime": onnx, "ncnn": export_ncnn(onnx, threads, print).path}
-        costs = []
-        with multiprocessing.get_context("spawn").Pool(
-            1, maxtasksperchild=1
-        ) as pool:  # a process each, so that peaks are their own
-            for name, path in files.items():
-                load_s, before, loaded, after = pool.apply(cost, (path, threads))
-                costs.append(
-                    {
-                        "runtime": name,
-                        "load s": load_s,
-                        "peak MiB before": before,
-                        "loaded": loaded,
-                        f"after {LARGEST}": after,
-                    }
-                )
+        folder = Path(scratch)
+        spec = NetSpec("D", numbered(1000), width=width)
+        source = weights or random_weights(spec, folder)
+        (export,) = export_onnx(source, folder, ExportOptions(("fp32",)), None, threads, print)
+        files = {"onnxruntime": export.path, "ncnn": ncnn_export(export.path)}
+        costs = loading_costs(files, threads)
         reference, other = (open_runtime(path, threads=threads) for path in files.values())
-        rows = []
-        for size in sizes:
+        turns = []
+        for height, width_px in shapes:
             for batch in map(int, batches.split(",")):
-                rows.append(measure_turn(reference, other, batch, *size, rounds))
-                print(rows[-1])
-        agreements = (
-            [
-                agreement(reference, other, data, side)
-                for side in sorted({min(size) for size in sizes})
-            ]
-            if data
-            else []
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([asdict(row) for row in rows]).to_csv(out / "cpu_fp32.csv", index=False)
-    described = json.dumps(describe_environment(threads), indent=2)
-    titles = (
-        "# ncnn against ONNX Runtime, VGG-D in float32 on the CPU",
-        "Loading and memory (one process each)",
-        "Photos",
-    )
+                turns.append(measure_turn(reference, other, batch, height, width_px, rounds))
+                print(turns[-1])
+        if data:
+            for side in sorted({min(shape) for shape in shapes}):
+                agreements.append(agreement(reference, other, Path(data), side))
+    rows = [asdict(turn) for turn in turns]
+    write_csv(pd.DataFrame(rows), out / "cpu_fp32.csv")
     parts = [
-        f"{title}\n\n{text_table(table)}"
-        for title, table in zip(titles, ([asdict(row) for row in rows], costs, agreements))
-        if table
+        f"# ncnn against ONNX Runtime, VGG-D in float32 on the CPU\n\n{text_table(rows)}",
+        f"Loading and memory (one process each)\n\n{text_table(costs)}",
     ]
-    (out / "cpu_fp32.md").write_text("\n".join([*parts, f"```json\n{described}\n```\n"]))
+    if agreements:
+        parts.append(f"Photos\n\n{text_table(agreements)}")
+    write_text(out / "cpu_fp32.md", "\n".join([*parts, environment_block(threads)]))
     print(text_table(costs))
+
+
+def loading_costs(files: dict[str, Path], threads: int) -> list[dict[str, float | str]]:
+    """One row per runtime, each from a process of its own."""
+    costs = []
+    for name, path in files.items():
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            seconds, before, loaded, after = pool.apply(loading_cost, (path, threads))
+        costs.append(
+            {
+                "runtime": name,
+                "load s": seconds,
+                "peak MiB before": before,
+                "loaded": loaded,
+                f"after {LARGEST}": after,
+            }
+        )
+    return costs
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Faults planted into ONNX files that look sound: same names, shapes, description and origin as a good export."""
+"""Plants faults into ONNX files that otherwise look like a good export.
+
+Names, shapes, description and origin are those of the good file.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,7 +35,15 @@ def _constant(graph: Graph, name: str, value: np.ndarray) -> str:
 
 
 def _put_after(graph: Graph, name: str, op: str, *others: np.ndarray, **attributes: object) -> None:
-    """Let `op` change what a node gives to those after it. Args: others, further inputs of `op`."""
+    """Let `op` change the output of a node.
+
+    Args:
+        graph: The graph.
+        name: Of the node.
+        op: Operator.
+        others: Further inputs of `op`.
+        attributes: Of `op`.
+    """
     nodes, before = graph.model.graph.node, _node(graph, name)
     output = before.output[0]
     before.output[0] = f"{output}.before_{op}"
@@ -44,7 +55,11 @@ def _put_after(graph: Graph, name: str, op: str, *others: np.ndarray, **attribut
 
 
 def _put_first(graph: Graph, op: str, *others: np.ndarray, **attributes: object) -> str:
-    """Let `op` change the image. Returns: the name of what it gives."""
+    """Let `op` change the image.
+
+    Returns:
+        The name of its output.
+    """
     inputs = [_constant(graph, f"image.{op}.{i}", value) for i, value in enumerate(others)]
     planted = helper.make_node(
         op, ["image", *inputs], [f"image.{op}"], f"planted_{op}", **attributes
@@ -58,7 +73,11 @@ def _put_first(graph: Graph, op: str, *others: np.ndarray, **attributes: object)
 
 
 def mean_shifted(levels: float) -> Callable[[Graph], None]:
-    """Subtract another mean. Args: levels, of grey, in every channel."""
+    """Subtract another mean.
+
+    Args:
+        levels: Of grey, in every channel.
+    """
 
     def plant(graph: Graph) -> None:
         name = "subtract_mean.mean"
@@ -90,13 +109,13 @@ def transposed(graph: Graph) -> None:
 
 
 def mirrored(graph: Graph) -> None:
-    """Every picture, and so every mirror image too: with flips nothing changes."""
+    """Mirror every image. With flips nothing changes, as each image comes with its mirror image."""
     ends = [np.array([value], np.int64) for value in (-1, np.iinfo(np.int64).min, 3, -1)]
     _put_first(graph, "Slice", *ends)
 
 
 def blind_to_mirroring(graph: Graph) -> None:
-    """The brighter of a picture and its mirror image."""
+    """The brighter of an image and its mirror image."""
     mirrored(graph)
     nodes = graph.model.graph.node
     nodes[1].input[0] = "image.both"
@@ -112,7 +131,7 @@ def batch_reversed(graph: Graph) -> None:
 
 
 def first_of_batch(graph: Graph) -> None:
-    """The first picture of a batch stands in for all, as a reused buffer does."""
+    """The first image of a batch replaces all others, as a reused buffer does."""
     shape = helper.make_node("Shape", ["image"], ["image.shape"], "planted_Shape")
     ends = [np.array([value], np.int64) for value in (0, 1, 0)]
     _put_first(graph, "Slice", *ends)
@@ -153,7 +172,7 @@ def bias_of_one_class(amount: float) -> Callable[[Graph], None]:
 
 
 def temperature(factor: float) -> Callable[[Graph], None]:
-    """Scores are multiplied: no best class of one picture changes."""
+    """Scores are multiplied: no best class of one image changes."""
 
     def plant(graph: Graph) -> None:
         for name in ("fc8.weight", "fc8.bias"):
@@ -187,7 +206,10 @@ def scores_clipped(graph: Graph) -> None:
 
 
 def dropout_left_on(graph: Graph) -> None:
-    """Half of fc7 is zero, another half in every call, the rest is doubled. ONNX Runtime ignores a Dropout node's training mode."""
+    """A random half of fc7 is zero in every call, the rest is doubled.
+
+    Planted as nodes, because ONNX Runtime ignores a Dropout node's training mode.
+    """
     nodes, relu = graph.model.graph.node, _node(graph, "relu7")
     kept = relu.output[0]
     relu.output[0] = "fc7.whole"
@@ -236,7 +258,11 @@ def without_bias(layer: str) -> Callable[[Graph], None]:
 
 
 def noise(share: float) -> Callable[[Graph], None]:
-    """Args: share, standard deviation of the noise as a part of each weight."""
+    """Multiply every weight by normal noise around 1.
+
+    Args:
+        share: Standard deviation of the noise as a part of each weight.
+    """
 
     def plant(graph: Graph) -> None:
         rng = np.random.default_rng(0)
@@ -257,7 +283,11 @@ def rounded_to_half(graph: Graph) -> None:
 
 
 def eight_bits(factor: float) -> Callable[[Graph], None]:
-    """Weights rounded to 8 bits. Args: factor, by which the scale of one layer is wrong when they are read back."""
+    """Round weights to 8 bits.
+
+    Args:
+        factor: Error of one layer's scale when its weights are read back.
+    """
 
     def plant(graph: Graph) -> None:
         for name, array in graph.weights.items():
@@ -270,7 +300,12 @@ def eight_bits(factor: float) -> Callable[[Graph], None]:
 
 
 def bit_flipped(layer: str, bit: int) -> Callable[[Graph], None]:
-    """Args: bit, of the layer's first weight: 23 to 30 are the exponent's, 31 the sign."""
+    """Flip one bit of a layer's first weight.
+
+    Args:
+        layer: Its name.
+        bit: 23 to 30 are the exponent's, 31 is the sign.
+    """
 
     def plant(graph: Graph) -> None:
         array = graph.weights[f"{layer}.weight"].copy()
@@ -369,7 +404,11 @@ def other_mean_described(spec: NetSpec) -> NetSpec:
 
 
 def faults(side: int) -> list[Fault]:
-    """All that can be planted into the graph of an A. Args: side, a Q at which one of them is wrong."""
+    """All that can be planted into the graph of an A.
+
+    Args:
+        side: A Q at which one of them is wrong.
+    """
     return [
         Fault("mean off by 0.1 grey levels", "pixels", mean_shifted(0.1)),
         Fault("mean off by 1 grey level", "pixels", mean_shifted(1)),

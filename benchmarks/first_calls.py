@@ -1,7 +1,9 @@
-"""What a process spends before its first scores of D: python benchmarks/first_calls.py
+"""Measures the time of a process up to its first scores of D.
 
-Every runtime in a process of its own: importing, loading the model, the first call at Q 256, and the
-second. torch.compile starts from an empty cache. The system's file cache is warm.
+    python benchmarks/first_calls.py
+
+Every runtime in a process of its own: importing, loading the model, the first call at Q 256, and
+the second. torch.compile starts from an empty cache. The system's file cache is warm.
 """
 
 import json
@@ -22,10 +24,16 @@ WAYS = {  # name: file suffix, runtime, type, whether CUDA graphs
     "PyTorch, compiled": (".pt", "torch-compile", "bf16", False),
 }
 TABLE = {
-    "way": "way", "type": "precision", "batch": "batch", "import s": "import_s:.2f",
-    "load s": "load_s:.2f", "first call s": "first_s:.2f", "second call s": "second_s:.4f",
-    "process s": "process_s:.2f", "failure": "failure",
-}  # fmt: skip
+    "way": "way",
+    "type": "precision",
+    "batch": "batch",
+    "import s": "import_s:.2f",
+    "load s": "load_s:.2f",
+    "first call s": "first_s:.2f",
+    "second call s": "second_s:.4f",
+    "process s": "process_s:.2f",
+    "failure": "failure",
+}
 
 
 def timed_here(folder: Path, name: str, side: int, batch: int, device: str) -> dict[str, object]:
@@ -75,8 +83,12 @@ def timed_apart(
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--kept", required=True, type=click.Path(exists=True, path_type=Path),
-              help="Folder with D.pt and D.fp16.onnx, as gpu_speed.py --prepare writes them.")  # fmt: skip
+@click.option(
+    "--kept",
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Folder with D.pt and D.fp16.onnx, as gpu_speed.py --prepare writes them.",
+)
 @click.option("--side", default=256, help="Q, pixels.")
 @click.option("--batch", default=8, help="Images per call.")
 @click.option("--device", default="cuda", type=click.Choice(("cuda", "cpu")))
@@ -85,21 +97,27 @@ def timed_apart(
 @click.option("--child", hidden=True, type=click.Choice(tuple(WAYS)))
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(
-    kept: Path, side: int, batch: int, device: str, limit: float, ways: str | None,
-    child: str | None, out: Path,
-) -> None:  # fmt: skip
+    kept: Path,
+    side: int,
+    batch: int,
+    device: str,
+    limit: float,
+    ways: str | None,
+    child: str | None,
+    out: Path,
+) -> None:
     """Write first_calls_DEVICE.csv and .md."""
     if child:
         print(json.dumps(timed_here(kept, child, side, batch, device)))
         return
     title = f"First calls of D, Q {side}, batch {batch}"
-    found = ResultRows(out / f"first_calls_{device}.csv", title, TABLE)
+    results = ResultRows(out / f"first_calls_{device}.csv", title, TABLE)
     for name in ways.split(";") if ways else WAYS:
         if device == "cpu" and WAYS[name][3]:
             continue  # CUDA graphs
-        found.add(timed_apart(kept, name, side, batch, device, limit))
-        print("measured:", json.dumps(found.rows[-1]), flush=True)
-    print(found.markdown())
+        results.add(timed_apart(kept, name, side, batch, device, limit))
+        print("measured:", json.dumps(results.rows[-1]), flush=True)
+    print(results.markdown())
 
 
 if __name__ == "__main__":

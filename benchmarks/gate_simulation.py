@@ -223,7 +223,7 @@ def _reaches(bets: Bets, counts: np.ndarray, wealth: float) -> np.ndarray:
 
 
 def check_against_the_project(rng: np.random.Generator) -> None:
-    """The shortcuts of this script give the verdicts that `bench.statistics.evidence.verdicts` gives."""
+    """Check that the shortcuts here give the verdicts of `bench.statistics.evidence.verdicts`."""
     boundaries = Boundaries(1000, LIMIT)
     counts = draw(rng, [Truth(0.02, 0.01, LIMIT)] * 3, 60, 1000)
     p_pass, p_fail = p_values(counts, LIMIT)
@@ -322,13 +322,21 @@ def explanation(table: pd.DataFrame, command: str) -> str:
 
 def in_markdown(table: pd.DataFrame) -> str:
     heads = {
-        "method": "method", "rows": "rows", "flips_pct": "flips %", "loss_points": "loss, points",
-        "limit_points": "limit", "most_images": "images at most", "pass_pct": "pass %",
-        "fail_pct": "fail %", "undecided_pct": "undecided %", "false_pass_pct": "false pass %",
-        "false_fail_pct": "false fail %", "mean_images": "mean images",
+        "method": "method",
+        "rows": "rows",
+        "flips_pct": "flips %",
+        "loss_points": "loss, points",
+        "limit_points": "limit",
+        "most_images": "images at most",
+        "pass_pct": "pass %",
+        "fail_pct": "fail %",
+        "undecided_pct": "undecided %",
+        "false_pass_pct": "false pass %",
+        "false_fail_pct": "false fail %",
+        "mean_images": "mean images",
         "p90_images": "90th percentile",
         "fixed_test_images": "fixed-size test, 1 % errors",
-    }  # fmt: skip
+    }
     lines = [list(heads.values()), ["---:" if i else "---" for i in range(len(heads))]]
     for row in table[list(heads)].to_dict("records"):
         lines.append([_cell(name, value) for name, value in row.items()])

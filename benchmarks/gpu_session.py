@@ -1,9 +1,11 @@
-"""All GPU measurements within one time limit: python benchmarks/gpu_session.py --out FOLDER
+"""Runs all GPU measurements within one time limit.
 
-For a GPU that is at hand for minutes. Steps run in order of worth, each in processes of its own with
-a time limit, and are ended as a group when it is over; the next one goes on. What was measured by
-then is in FOLDER after every step: summary.md, the CSV files and session.log. Weights, exports and
-images are kept in --work, so that a second call with other --steps goes on from there.
+    python benchmarks/gpu_session.py --out FOLDER
+
+For a GPU that is available for minutes only. Steps run in order of usefulness, each in processes of
+its own with a time limit. At the limit they are ended as a group, and the next step starts. The
+results so far are in FOLDER after every step: summary.md, the CSV files and session.log. Weights,
+exports and images are kept in --work, so that a second call with other --steps uses them.
 
 With --rehearsal everything runs on the CPU with thin nets and few images.
 """
@@ -15,10 +17,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
+from result_tables import markdown_table
 
 ROOT = Path(__file__).parent.parent
 LOG_BYTES = 3 * 2**20  # kept of one step's log
@@ -66,9 +70,14 @@ def script(name: str, *options: object) -> list[str]:
 
 def contract_tests(device: str) -> list[str]:
     """The runtimes' contract tests on this device; warnings of newer packages are no failures."""
-    return [sys.executable, "-m", "pytest", str(ROOT / "tests" / "vgg_deploy/runtimes/test_runtimes.py"), "-v",
-            "--no-header", "--tb=short", "-rs", "-W", "default", "-p", "no:cacheprovider",
-            "-k", "cuda or page_locked" if device == "cuda" else "cpu- and not compile"]  # fmt: skip
+    selected = "cuda or page_locked" if device == "cuda" else "cpu- and not compile"
+    return [
+        *(sys.executable, "-m", "pytest", "-v", "--no-header", "--tb=short", "-rs"),
+        *("-W", "default"),
+        *("-p", "no:cacheprovider"),
+        *("-k", selected),
+        str(ROOT / "tests/vgg_deploy/runtimes/test_runtimes.py"),
+    ]
 
 
 def steps_for(rehearsal: bool, work: Path) -> list[Step]:
@@ -106,47 +115,59 @@ def steps_for(rehearsal: bool, work: Path) -> list[Step]:
         Step("inference", 140, [script("gpu_speed.py", *nets, *kept, *out, *speed)]),
         Step("bench", 80, [script("bench_from_files.py", *kept, *files, *out)]),
         Step("first", 60, [script("first_calls.py", *kept, *first, *out)]),
-        Step("profile", 40, [script("train_step.py", "--archs", "D", *profiled, *out, "--profile")]),
-    ]  # fmt: skip
+        Step(
+            "profile",
+            40,
+            [script("train_step.py", "--archs", "D", *profiled, *out, "--profile")],
+        ),
+    ]
 
 
 def end_group(process: subprocess.Popen) -> None:
     """End a process and all that it started in its session."""
     for what, patience_s in ((signal.SIGTERM, PATIENCE_S), (signal.SIGKILL, None)):
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, what)
-        except ProcessLookupError:
-            pass
         try:
             process.wait(patience_s)
         except subprocess.TimeoutExpired:
             continue
-    # what ignored SIGTERM while its parent did not
-    try:
+    # children that ignored SIGTERM while their parent did not
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def run_step(step: Step, limit_s: float, log: Path) -> Outcome:
-    """Run a step's commands until they are done or the time is over; their output goes to `log`."""
+    """Run a step's commands until they are done or the time is over.
+
+    Args:
+        step: The step.
+        limit_s: Seconds for all its commands.
+        log: File of their output.
+    """
     start = time.monotonic()
     results = []
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1",
-    }  # fmt: skip
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONUNBUFFERED": "1",
+    }
     beside_log = log.with_name(f"{log.stem}-beside.log")
     with log.open("wb") as file, beside_log.open("wb") as beside_file:
 
-        def begin(command: list[str], to) -> subprocess.Popen | None:
+        def start_process(command: list[str], to) -> subprocess.Popen | None:
             to.write(f"$ {' '.join(command)}\n".encode())
             to.flush()
             try:
                 return subprocess.Popen(
-                    command, stdout=to, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                    env=environment, cwd=ROOT, start_new_session=True,
-                )  # fmt: skip
+                    command,
+                    stdout=to,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    env=environment,
+                    cwd=ROOT,
+                    start_new_session=True,
+                )
             except OSError as error:
                 results.append(f"{Path(command[0]).name}: {error.strerror}")
                 return None
@@ -162,10 +183,10 @@ def run_step(step: Step, limit_s: float, log: Path) -> Outcome:
                 results.append(f"ended after {limit_s:.0f} s")
             end_group(process)  # also what a finished process left running
 
-        others = [begin(command, beside_file) for command in step.beside]
+        others = [start_process(command, beside_file) for command in step.beside]
         for command in step.commands:
             if time.monotonic() - start < limit_s:
-                finish(begin(command, file))
+                finish(start_process(command, file))
             else:
                 results.append("not started")
         for other in others:
@@ -177,10 +198,10 @@ def run_step(step: Step, limit_s: float, log: Path) -> Outcome:
 
 
 def collect(work: Path, out: Path, outcomes: list[Outcome], started: str) -> None:
-    """Put the results so far into `out`: at most eight files."""
+    """Write the results so far to `out`: at most eight files."""
     lines = [f"# GPU session of {started}\n", f"`{' '.join([sys.executable, *sys.argv])}`\n"]
-    lines += ["| step | seconds | limit | result |", "| --- | --- | --- | --- |"]
-    lines += [f"| {o.name} | {o.spent_s:.0f} | {o.limit_s:.0f} | {o.result} |" for o in outcomes]
+    rows = [[o.name, f"{o.spent_s:.0f}", f"{o.limit_s:.0f}", o.result] for o in outcomes]
+    lines.append(markdown_table(["step", "seconds", "limit", "result"], rows))
     for name in RESULTS:
         for table in sorted(work.glob(f"{name}_*.csv")):
             shutil.copyfile(table, out / f"{name}.csv")
@@ -202,35 +223,39 @@ def chosen_steps(text: str | None, steps: list[Step]) -> list[Step]:
     """The steps that --steps names, in their usual order.
 
     Raises:
-        click.BadParameter: A name is unknown.
+        click.BadParameter: If a name is unknown.
     """
     known = [step.name for step in steps]
     names = known if text is None else [part.strip() for part in text.split(",")]
     for name in names:
         if name not in known:
             raise click.BadParameter(
-                f"{name!r} is no step; choose from {', '.join(known)}", param_hint="--steps"
+                f"{name!r} is not a step; choose from {', '.join(known)}", param_hint="--steps"
             )
     return [step for step in steps if step.name in names]
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of results.")
-@click.option("--work", default="/tmp/gpu_session", type=click.Path(path_type=Path),
-              help="Folder of weights, exports, images and logs; used again.")  # fmt: skip
+@click.option(
+    "--work",
+    default="/tmp/gpu_session",
+    type=click.Path(path_type=Path),
+    help="Folder of weights, exports, images and logs, for the next run.",
+)
 @click.option("--steps", help="Only these, comma-separated.  [default: all]")
 @click.option("--limit", default=450.0, help="Seconds of all steps together.")
 @click.option("--rehearsal", is_flag=True, help="Thin nets and few images on the CPU.")
 def main(out: Path, work: Path, steps: str | None, limit: float, rehearsal: bool) -> None:
     """Run the steps; ends with 1 if one of them was not done."""
-    begun = time.monotonic()
+    start = time.monotonic()
     started = time.strftime("%Y-%m-%d %H:%M:%S %Z")
-    wanted = chosen_steps(steps, steps_for(rehearsal, work))
+    selected = chosen_steps(steps, steps_for(rehearsal, work))
     for folder in (out, work):
         folder.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
-    for step in wanted:
-        left_s = limit - (time.monotonic() - begun)
+    for step in selected:
+        left_s = limit - (time.monotonic() - start)
         log = work / f"{step.name}.log"
         if left_s < SHORTEST_S:
             log.write_text("")

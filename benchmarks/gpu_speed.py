@@ -1,9 +1,11 @@
-"""Inference of A and D on a GPU in every way: python benchmarks/gpu_speed.py
+"""Compares all ways of running A and D on a GPU.
+
+    python benchmarks/gpu_speed.py
 
 PyTorch (eager, CUDA graphs, compiled, variants) and ONNX Runtime CUDA (as it is, and with other
 settings), at Q 256, 384, 512 and batch 1, 8, 32. Two clocks: on the device (images and scores stay
-there) and end to end (from images in host memory to scores in host memory). TFLOP/s on the device, and
-their share of what the largest matrix product of the same type reaches in the same run.
+there) and end to end (from images in host memory to scores in host memory). TFLOP/s on the device,
+and their share of what the largest matrix product of the same type reaches in the same run.
 
 `score_difference` is the largest difference of the score map from eager float32, relative to its
 largest value: it shows that a way computes the net. The weights are random, which does not change
@@ -29,8 +31,8 @@ import torch
 from gpu_variants import fused_relu, padded_input, pool_first
 from models import exports, random_weights
 from result_rows import ResultRows
+from result_tables import environment_block
 
-from bench.results.environment import describe_environment
 from bench.speed.gpu import condition, copy_ceiling, device_ms, matmul_ceiling
 from export.release import ExportOptions
 from vgg_deploy.machine import available_cores
@@ -110,6 +112,7 @@ def onnx(precision: str, settings: dict[str, str] | None = None):
     """How to open the exported file in ONNX Runtime.
 
     Args:
+        precision: Of the file.
         settings: Of the CUDA provider, instead of the runtime's own.
     """
 
@@ -163,12 +166,16 @@ WAYS = (  # the most useful first
     Way("ONNX Runtime", "fp16", some, onnx("fp16"), D_AND_A),
     Way("eager, pool first", "bf16", large, eager("bf16", pool_first)),
     Way("eager, fused ReLU", "bf16", large, eager("bf16", fused_relu)),
-    Way("eager, pool first, fused ReLU", "bf16", large,
-        eager("bf16", pool_first, fused_relu)),
+    Way("eager, pool first, fused ReLU", "bf16", large, eager("bf16", pool_first, fused_relu)),
     Way("ONNX Runtime, NHWC", "fp16", some, onnx("fp16", NHWC)),
     Way("eager, cuDNN search", "bf16", large, eager("bf16"), search=True),
-    Way("CUDA graphs, all variants, cuDNN search", "bf16", large, graphed("bf16", *VARIANTS),
-        search=True),
+    Way(
+        "CUDA graphs, all variants, cuDNN search",
+        "bf16",
+        large,
+        graphed("bf16", *VARIANTS),
+        search=True,
+    ),
     Way("compiled", "bf16", large, eager("bf16", compiled=True)),
     Way("eager", "fp32", at_256, eager("fp32"), D_AND_A),
     Way("ONNX Runtime", "fp32", at_256, onnx("fp32"), D_AND_A),
@@ -176,14 +183,14 @@ WAYS = (  # the most useful first
     Way("ONNX Runtime, NHWC, quick search", "fp16", at_256, onnx("fp16", NHWC | QUICK)),
     Way("compiled, pool first", "bf16", largest, eager("bf16", pool_first, compiled=True)),
     Way("eager, NCHW", "bf16", largest, planes("bf16")),
-)  # fmt: skip
+)
 
 
 @contextmanager
-def searching(wanted: bool) -> Iterator[None]:
+def searching(enabled: bool) -> Iterator[None]:
     """Have cuDNN search within the block."""
     before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = wanted
+    torch.backends.cudnn.benchmark = enabled
     try:
         yield
     finally:
@@ -202,7 +209,11 @@ def calls_for(estimate_s: float) -> int:
 
 
 def end_to_end(runtime: Runtime, images: np.ndarray) -> tuple[float, Timing]:
-    """Host to host. Returns: milliseconds of the first call, and of those after two more."""
+    """Time calls from host memory to host memory.
+
+    Returns:
+        Milliseconds of the first call, and the timing of the calls after two more.
+    """
     times = []
     for _ in range(3):
         start = time.perf_counter()
@@ -226,7 +237,7 @@ def on_device(runtime: Runtime, images: np.ndarray, estimate_ms: float) -> Timin
 
 
 def fill_free_memory() -> None:
-    """Leave not-a-number in memory that the next results take, so that unwritten ones show."""
+    """Fill free memory with NaN, so that results that are not written show."""
     if torch.cuda.is_available():
         torch.full((2**28,), float("nan"), device="cuda")
 
@@ -234,7 +245,15 @@ def fill_free_memory() -> None:
 def measured(
     way: Way, runtime: Runtime, arch: str, shape: InputShape, reference: np.ndarray
 ) -> dict:
-    """The row of one way at one shape. Args: reference, the score map of eager float32."""
+    """The row of one way at one shape.
+
+    Args:
+        way: The way.
+        runtime: The opened net.
+        arch: Name of the net.
+        shape: Q and batch.
+        reference: The score map of eager float32.
+    """
     images, spec = images_of(shape), runtime.spec
     side, batch = shape
     first_ms, host = end_to_end(runtime, images)
@@ -242,24 +261,37 @@ def measured(
     scores = runtime(images).score_map
     work = 2 * batch * macs(ARCHS[arch], side, side, len(spec.classes), spec.width, spec.crop)
     row = {
-        "net": arch, "way": way.name, "precision": way.precision, "q_px": side, "batch": batch,
-        "width": spec.width, "first_ms": first_ms, "end_to_end_ms": host.median_ms,
-        "end_to_end_fastest_ms": host.fastest_ms, "end_to_end_calls": host.calls,
+        "net": arch,
+        "way": way.name,
+        "precision": way.precision,
+        "q_px": side,
+        "batch": batch,
+        "width": spec.width,
+        "first_ms": first_ms,
+        "end_to_end_ms": host.median_ms,
+        "end_to_end_fastest_ms": host.fastest_ms,
+        "end_to_end_calls": host.calls,
         "end_to_end_images_per_s": 1000 * batch / host.median_ms,
         "end_to_end_tflop_per_s": work / host.median_ms / 1e9,
         "score_difference": float(np.abs(scores - reference).max() / np.abs(reference).max()),
-    }  # fmt: skip
+    }
     if runtime.device == "cuda":
         device = on_device(runtime, images, host.median_ms)
         speed, now = work / device.median_ms / 1e9, condition()
         peak = matmul_ceiling(way.precision)
         row |= {
-            "device_ms": device.median_ms, "device_fastest_ms": device.fastest_ms,
-            "device_calls": device.calls, "device_images_per_s": 1000 * batch / device.median_ms,
-            "device_tflop_per_s": speed, "matmul_tflop_per_s": peak,
-            "of_matmul_pct": 100 * speed / peak, "copy_gb_per_s": copy_ceiling(),
-            "sm_mhz": now.sm_mhz, "power_w": now.power_w, "throttled": now.throttled,
-        }  # fmt: skip
+            "device_ms": device.median_ms,
+            "device_fastest_ms": device.fastest_ms,
+            "device_calls": device.calls,
+            "device_images_per_s": 1000 * batch / device.median_ms,
+            "device_tflop_per_s": speed,
+            "matmul_tflop_per_s": peak,
+            "of_matmul_pct": 100 * speed / peak,
+            "copy_gb_per_s": copy_ceiling(),
+            "sm_mhz": now.sm_mhz,
+            "power_w": now.power_w,
+            "throttled": now.throttled,
+        }
     return row
 
 
@@ -268,9 +300,17 @@ def measure(
     device: str,
     shapes: list[InputShape],
     ways: list[Way],
-    found: ResultRows,
+    results: ResultRows,
 ) -> None:
-    """Add the rows of all ways, and a note for every failure. Args: files, by net."""
+    """Add the rows of all ways, and a note for every failure.
+
+    Args:
+        files: Of each net.
+        device: "cuda" or "cpu".
+        shapes: Q and batch.
+        ways: What is measured.
+        results: Gets the rows.
+    """
     exact = {arch: eager("fp32")(files[arch], device) for arch in files}
     # Float32 scores at every shape are computed once
     reference = cache(lambda arch, shape: exact[arch](images_of(shape)).score_map)
@@ -280,14 +320,14 @@ def measure(
             try:
                 runtime = way.open(files[arch], device)
                 for shape in filter(way.cells, shapes):
-                    wanted = reference(arch, shape)
+                    expected = reference(arch, shape)
                     with searching(way.search):
-                        found.add(measured(way, runtime, arch, shape, wanted))
-                    print("measured:", json.dumps(found.rows[-1]), flush=True)
+                        results.add(measured(way, runtime, arch, shape, expected))
+                    print("measured:", json.dumps(results.rows[-1]), flush=True)
             except Exception as error:  # one way that fails must not lose the others
                 first = (str(error).strip().splitlines() or [""])[0][:300]
                 what = f"{arch} {way.name} {way.precision}: {type(error).__name__}: {first}"
-                found.note(f"- not measured: {what}")
+                results.note(f"- not measured: {what}")
                 print("failed:", what, flush=True)
             del runtime
             gc.collect()
@@ -296,7 +336,7 @@ def measure(
 
 
 def files_of(arch: str, width: float, folder: Path) -> Files:
-    """Weights and exported files in this folder; those that are there are used."""
+    """Weights and exported files in this folder; existing ones are used."""
     weights = random_weights(NetSpec(arch, numbered(1000), width=width), folder)
     precisions = ("fp32", "fp16")
     paths = exports(weights, folder, ExportOptions(precisions))
@@ -304,12 +344,20 @@ def files_of(arch: str, width: float, folder: Path) -> Files:
 
 
 TABLE = {
-    "net": "net", "way": "way", "type": "precision", "Q": "q_px", "batch": "batch",
-    "device ms": "device_ms:.2f", "device images/s": "device_images_per_s:.0f",
-    "TFLOP/s": "device_tflop_per_s:.0f", "% of matmul peak": "of_matmul_pct:.0f",
-    "end to end ms": "end_to_end_ms:.2f", "end to end images/s": "end_to_end_images_per_s:.0f",
-    "first call ms": "first_ms:.0f", "score difference": "score_difference:.1e",
-}  # fmt: skip
+    "net": "net",
+    "way": "way",
+    "type": "precision",
+    "Q": "q_px",
+    "batch": "batch",
+    "device ms": "device_ms:.2f",
+    "device images/s": "device_images_per_s:.0f",
+    "TFLOP/s": "device_tflop_per_s:.0f",
+    "% of matmul peak": "of_matmul_pct:.0f",
+    "end to end ms": "end_to_end_ms:.2f",
+    "end to end images/s": "end_to_end_images_per_s:.0f",
+    "first call ms": "first_ms:.0f",
+    "score difference": "score_difference:.1e",
+}
 
 
 @click.command(context_settings={"show_default": True})
@@ -319,14 +367,24 @@ TABLE = {
 @click.option("--width", default=1.0, help="Multiplier of all channels; below 1 for rehearsals.")
 @click.option("--device", default="cuda", type=click.Choice(("cuda", "cpu")))
 @click.option("--ways", help="Only ways whose name starts with one of these, semicolons between.")
-@click.option("--kept", type=click.Path(path_type=Path),
-              help="Folder of weights and exports, used again.  [default: a temporary one]")  # fmt: skip
+@click.option(
+    "--kept",
+    type=click.Path(path_type=Path),
+    help="Folder of weights and exports, for the next run.  [default: a temporary one]",
+)
 @click.option("--prepare", is_flag=True, help="Only write weights and exports into --kept.")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(
-    archs: str, sides: str, batches: str, width: float, device: str, ways: str | None,
-    kept: Path | None, prepare: bool, out: Path,
-) -> None:  # fmt: skip
+    archs: str,
+    sides: str,
+    batches: str,
+    width: float,
+    device: str,
+    ways: str | None,
+    kept: Path | None,
+    prepare: bool,
+    out: Path,
+) -> None:
     """Write gpu_speed_DEVICE.csv and .md."""
     shapes = [(int(side), int(batch)) for side in sides.split(",") for batch in batches.split(",")]
     shapes.sort(key=lambda shape: -shape[1])  # the largest batches first
@@ -343,13 +401,12 @@ def main(
         if device == "cpu":
             chosen = [way for way in chosen if not way.name.startswith("CUDA graphs")]
         card = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
-        found = ResultRows(
+        results = ResultRows(
             out / f"gpu_speed_{device}.csv", f"Inference of {archs} on {card}", TABLE
         )
-        measure(files, device, shapes, chosen, found)
-    environment = json.dumps(describe_environment(available_cores()), indent=2)
-    found.note(f"\n```json\n{environment}\n```")
-    print(found.markdown())
+        measure(files, device, shapes, chosen, results)
+    results.note(f"\n{environment_block(available_cores())}".rstrip())
+    print(results.markdown())
 
 
 if __name__ == "__main__":

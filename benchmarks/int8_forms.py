@@ -1,26 +1,53 @@
-"""8-bit forms for ONNX Runtime on CPUs, with and without VNNI: python benchmarks/int8_forms.py --data FOLDER
+"""Compares 8-bit forms for ONNX Runtime on CPUs, with and without VNNI.
 
-Without VNNI, ONNX Runtime multiplies uint8 activations by int8 weights with vpmaddubsw, which adds two products in 16 bits
-and saturates: 255 * 127 * 2 does not fit. Compared are 8-bit weights, the same with ONNX Runtime's setting against this
-(session.x64quantprecision), weights stored as uint8, and 7-bit weights.
+    python benchmarks/int8_forms.py --data FOLDER
 
-FOLDER holds weights/vgg16_conv_oxford.safetensors and imagenette10/{train,val}/CLASS/*.JPEG. The net is a full-width D with
-the released convolutions; fc6 and fc7 are random and fc8 is fitted to the classes by ridge regression on fc7's output.
-The part without VNNI runs on a changed copy of ONNX Runtime, see without_vnni.py.
+Without VNNI, ONNX Runtime multiplies uint8 activations by int8 weights with vpmaddubsw, which adds
+two products in 16 bits and saturates: 255 * 127 * 2 does not fit. Compared are 8-bit weights, the
+same with ONNX Runtime's setting against this (session.x64quantprecision), weights stored as uint8,
+and 7-bit weights.
+
+FOLDER contains weights/vgg16_conv_oxford.safetensors and imagenette10/{train,val}/CLASS/*.JPEG. The
+net is a full-width D with the released convolutions; fc6 and fc7 are random, and fc8 is fitted to
+the classes by ridge regression on fc7's output. The part without VNNI runs on a changed copy of
+ONNX Runtime, see without_vnni.py.
 """
 
 import json
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
+import onnx
 import pandas as pd
+import torch
+from onnx import numpy_helper
+from onnxruntime import InferenceSession, SessionOptions
+from result_tables import json_block, markdown_table, write_csv
+from safetensors.numpy import load_file
+from timing import time_in_turn
+from torch import Tensor
 from without_vnni import environment
+
+from bench.results.environment import describe_environment
+from export.onnx.graph import onnx_graph
+from export.onnx.onnx_file import write_onnx
+from export.quantize.ranges import clip, measure_ranges
+from export.quantize.rounding import LAST, Quantization
+from export.settings.export_options import ExportOptions
+from export.settings.precision import INT7, INT8, PRECISIONS
+from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.exported.metadata import Artifact
+from vgg_deploy.files import write_text
+from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
+from vgg_deploy.net.model import VGG, initialise
+from vgg_deploy.net.spec import NetSpec
+from vgg_deploy.runtimes.integer_kernels import kernel_errors
 
 EXACT = {"session.x64quantprecision": "1"}
 HEADS = [
@@ -65,15 +92,8 @@ class Setting:
     threads: int
 
 
-def fitted_net(setting: Setting):
-    """A VGG in evaluation mode."""
-    import torch
-    from safetensors.numpy import load_file
-
-    from vgg_deploy.data.layouts import open_dataset
-    from vgg_deploy.net.model import VGG, initialise
-    from vgg_deploy.net.spec import NetSpec
-
+def fitted_net(setting: Setting) -> VGG:
+    """A VGG in evaluation mode, its fc8 fitted to the classes."""
     train = open_dataset(setting.data / "imagenette10", "train").subset(setting.head_images)
     spec = NetSpec(
         "D",
@@ -85,35 +105,36 @@ def fitted_net(setting: Setting):
     net = VGG(spec).eval()
     initialise(net, "he", torch.Generator().manual_seed(0))
     if setting.width == 1:
-        held = load_file(setting.data / "weights" / "vgg16_conv_oxford.safetensors")
-        held["conv1_1.weight"] = np.ascontiguousarray(held["conv1_1.weight"][:, ::-1])  # BGR to RGB
-        net.load_state_dict(
-            {name: torch.from_numpy(values) for name, values in held.items()}, strict=False
-        )
+        weights = load_file(setting.data / "weights" / "vgg16_conv_oxford.safetensors")
+        bgr = weights["conv1_1.weight"]
+        weights["conv1_1.weight"] = np.ascontiguousarray(bgr[:, ::-1])  # to RGB
+        tensors = {name: torch.from_numpy(values) for name, values in weights.items()}
+        net.load_state_dict(tensors, strict=False)
     with torch.inference_mode():
         _scale_head(net, train)
-        features = torch.cat(
-            [_before_fc8(net, train.decode(i)) for i in range(len(train))]
-        ).double()
-        wanted = (
-            10
-            * torch.nn.functional.one_hot(
-                torch.from_numpy(train.labels), len(train.classes)
-            ).double()
-            - 1
-        )
-        centre = features.mean(0)
-        gram = (features - centre).T @ (features - centre)
-        gram.diagonal().add_(0.1 * gram.diagonal().mean() * len(train) ** 0.5)
-        weight = torch.linalg.solve(gram, (features - centre).T @ (wanted - wanted.mean(0)))
-        net.fc8.weight.copy_(weight.T.reshape(net.fc8.weight.shape))
-        net.fc8.bias.copy_(wanted.mean(0) - centre @ weight)
+        features = torch.cat([_before_fc8(net, train.decode(i)) for i in range(len(train))])
+        _fit_fc8(net, features.double(), torch.from_numpy(train.labels))
     return net
 
 
-def _before_fc8(net, image):
-    import torch
+def _fit_fc8(net: VGG, features: Tensor, labels: Tensor) -> None:
+    """Fit fc8 by ridge regression.
 
+    Args:
+        net: Its fc8 is changed.
+        features: Output of fc7, (N, C) float64.
+        labels: Class of each image, (N,).
+    """
+    targets = 10 * torch.nn.functional.one_hot(labels, len(net.spec.classes)).double() - 1
+    centre, mean = features.mean(0), targets.mean(0)
+    gram = (features - centre).T @ (features - centre)
+    gram.diagonal().add_(0.1 * gram.diagonal().mean() * len(labels) ** 0.5)
+    weight = torch.linalg.solve(gram, (features - centre).T @ (targets - mean))
+    net.fc8.weight.copy_(weight.T.reshape(net.fc8.weight.shape))
+    net.fc8.bias.copy_(mean - centre @ weight)
+
+
+def _before_fc8(net: VGG, image: Tensor) -> Tensor:
     values = image[None].float() - torch.tensor(net.spec.preprocessing.mean).view(1, 3, 1, 1)
     for name, layer in net.named_children():
         if name == "fc8":
@@ -122,8 +143,8 @@ def _before_fc8(net, image):
     return values.flatten(1)
 
 
-def _scale_head(net, train) -> None:
-    """fc6 and fc7 so that their outputs have unit variance, as a trained head's are of moderate size."""
+def _scale_head(net: VGG, train: Dataset) -> None:
+    """Scale fc6 and fc7 to outputs of unit variance, a usual size for a trained net."""
     for name in ("fc6", "fc7"):
         values = train.decode(0)[None].float()
         for child, layer in net.named_children():
@@ -133,30 +154,18 @@ def _scale_head(net, train) -> None:
         getattr(net, name).weight.div_(values.std())
 
 
-def write_forms(net, setting: Setting, folder: Path) -> None:
+def write_forms(net: VGG, setting: Setting, folder: Path) -> None:
     """Every file of FORMS, quantized by the same ranges."""
-    import onnx
-    from onnx import numpy_helper
-
-    from export.onnx.graph import onnx_graph
-    from export.onnx.onnx_file import write_onnx
-    from export.quantize.ranges import clip, measure_ranges
-    from export.quantize.rounding import LAST, Quantization
-    from export.settings.export_options import ExportOptions
-    from export.settings.precision import INT7, INT8, PRECISIONS
-    from vgg_deploy.data.layouts import open_dataset
-    from vgg_deploy.exported.metadata import Artifact
-
     images = open_dataset(setting.data / "imagenette10", "train").subset(setting.calibration_images)
     ranges = measure_ranges(net, (images.decode(i).numpy()[None] for i in range(len(images))))
-    wanted = ExportOptions()
-    floats = Artifact(net.spec, wanted.form, "fp32", "net.pt", "0" * 64)
+    options = ExportOptions()
+    floats = Artifact(net.spec, options.form, "fp32", "net.pt", "0" * 64)
     write_onnx(folder / "fp32.onnx", onnx_graph(net, floats, PRECISIONS["fp32"]))
     for name, weights in (("int8", INT8), ("int7", INT7)):
         precision = replace(PRECISIONS["int8-cpu"], weights=weights)
-        thresholds = clip(ranges, wanted.method, precision)
+        thresholds = clip(ranges, options.method, precision)
         inner = {conv: threshold for conv, threshold in thresholds.items() if conv != LAST}
-        quantization = Quantization(inner, wanted.per_channel, thresholds[LAST])
+        quantization = Quantization(inner, options.per_channel, thresholds[LAST])
         graph = onnx_graph(net, replace(floats, precision="int8-cpu"), precision, quantization)
         write_onnx(folder / f"{name}.onnx", graph)
     model = onnx.load(folder / "int8.onnx")
@@ -170,24 +179,20 @@ def write_forms(net, setting: Setting, folder: Path) -> None:
     onnx.save(model, folder / "uint8.onnx")
 
 
-def session(folder: Path, form: Form, threads: int):
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
+def session(folder: Path, form: Form, threads: int) -> InferenceSession:
+    options = SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 4
     for name, value in form.settings.items():
         options.add_session_config_entry(name, value)
-    return ort.InferenceSession(
+    return InferenceSession(
         str(folder / f"{form.file}.onnx"), options, providers=["CPUExecutionProvider"]
     )
 
 
 def measure(folder: Path, setting: Setting) -> dict[str, dict]:
     """Scores and times of all forms in this process: one row for each."""
-    from vgg_deploy.runtimes.integer_kernels import kernel_errors
-
-    held = np.load(folder / "images.npz")
-    images, labels = held["images"], held["labels"]
+    stored = np.load(folder / "images.npz")
+    images, labels = stored["images"], stored["labels"]
     running = {name: session(folder, form, setting.threads) for name, form in FORMS.items()}
     scores = {
         name: np.concatenate([_scores(run, image) for image in images])
@@ -209,17 +214,14 @@ def measure(folder: Path, setting: Setting) -> dict[str, dict]:
                 folder / f"{form.file}.onnx", images[:1], "uint8", setting.threads
             )
             rows[name]["levels_off"] = max(levels.values())
-    ms = {name: [] for name in FORMS}
-    for i in range(setting.rounds + 2):
-        for name, run in running.items():
-            started = time.perf_counter()
-            run.run(["posterior"], {"image": images[i % len(images)][None]})
-            ms[name].append(1000 * (time.perf_counter() - started))
-    for name in FORMS:
-        ratios = np.array(ms["fp32"][2:]) / ms[name][2:]
+    calls = [partial(_call, run, images) for run in running.values()]
+    ms = 1000 * time_in_turn(calls, setting.rounds, warm_up=2)[:, :, 0]
+    fp32_ms = ms[:, list(FORMS).index("fp32")]
+    for name, own_ms in zip(FORMS, ms.T, strict=True):
+        ratios = fp32_ms / own_ms
         low, high = np.quantile(ratios, [0.25, 0.75])
         rows[name] |= {
-            "ms": float(np.median(ms[name][2:])),
+            "ms": float(np.median(own_ms)),
             "times_fp32": float(np.median(ratios)),
             "low": float(low),
             "high": float(high),
@@ -227,14 +229,23 @@ def measure(folder: Path, setting: Setting) -> dict[str, dict]:
     return rows
 
 
-def _scores(run, image: np.ndarray) -> np.ndarray:
+def _call(session: InferenceSession, images: np.ndarray, round_number: int) -> None:
+    """Score one of the images, another one in each round."""
+    image = images[round_number % len(images)]
+    session.run(["posterior"], {"image": image[None]})
+
+
+def _scores(session: InferenceSession, image: np.ndarray) -> np.ndarray:
     """(1, classes) mean scores of one image (3, H, W)."""
-    return run.run(["score_map"], {"image": image[None]})[0].mean((2, 3))
+    return session.run(["score_map"], {"image": image[None]})[0].mean((2, 3))
 
 
 @click.command(context_settings={"show_default": True})
 @click.option(
-    "--data", required=True, type=click.Path(exists=True, path_type=Path), help="See above."
+    "--data",
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Folder of the data.",
 )
 @click.option("--width", default=1.0, help="Of the net's channels; below 1 its weights are random.")
 @click.option("--head-images", default=600, help="Training images that fc8 is fitted to.")
@@ -245,13 +256,23 @@ def _scores(run, image: np.ndarray) -> np.ndarray:
 @click.option(
     "--keep",
     type=click.Path(path_type=Path),
-    help="Folder of the files; what is there is not made again.  [default: a scratch folder]",
+    help="Folder of the files; existing files are used.  [default: a scratch folder]",
 )
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 @click.option("--measure-only", is_flag=True, hidden=True)
 def main(
-    data, width, head_images, calibration_images, images, rounds, threads, keep, out, measure_only
-):
+    data: Path,
+    width: float,
+    head_images: int,
+    calibration_images: int,
+    images: int,
+    rounds: int,
+    threads: int,
+    keep: Path | None,
+    out: Path,
+    measure_only: bool,
+) -> None:
+    """Write int8_forms.csv and int8_forms.md."""
     setting = Setting(data, width, head_images, calibration_images, images, rounds, threads)
     if measure_only:
         print(json.dumps(measure(keep, setting)))
@@ -262,23 +283,17 @@ def main(
         if not (folder / "images.npz").is_file():
             prepare(setting, folder)
         rows = []
-        for cpu, env in (
-            ("this CPU", None),
-            ("without AVX-512 and VNNI", environment(Path(package))),
-        ):
-            found = measure_alone(folder, setting, env)
-            rows += [{"cpu": cpu, "form": name, **row} for name, row in found.items()]
-            print(pd.DataFrame(rows[-len(found) :]).to_string(), flush=True)
+        changed = environment(Path(package))
+        for cpu, env in (("this CPU", None), ("without AVX-512 and VNNI", changed)):
+            measured = measure_alone(folder, setting, env)
+            of_cpu = [{"cpu": cpu, "form": name, **row} for name, row in measured.items()]
+            print(pd.DataFrame(of_cpu).to_string(), flush=True)
+            rows += of_cpu
     report(pd.DataFrame(rows), setting, out)
 
 
 def prepare(setting: Setting, folder: Path) -> None:
-    """The net, its forms and the images, in files."""
-    import torch
-
-    from vgg_deploy.data.layouts import open_dataset
-    from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
-
+    """Write the net, its forms and the images to files."""
     torch.set_num_threads(setting.threads)
     print("fitting fc8", flush=True)
     net = fitted_net(setting)
@@ -311,36 +326,46 @@ def measure_alone(folder: Path, setting: Setting, env: dict[str, str] | None) ->
 
 
 def report(table: pd.DataFrame, setting: Setting, out: Path) -> None:
-    """int8_forms.csv and int8_forms.md."""
-    from bench.results.environment import describe_environment
-
-    out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out / "int8_forms.csv", index=False)
+    """Write int8_forms.csv and int8_forms.md."""
+    write_csv(table, out / "int8_forms.csv")
     parts = []
     for cpu, rows in table.groupby("cpu", sort=False):
-        lines = [f"| {' | '.join(HEADS)} |", "| " + " | ".join(["---"] * len(HEADS)) + " |"]
-        for row in rows.to_dict("records"):
-            cells = [
-                row["form"], f"{row['top1_error_pct']:.1f}", _number(row["rms_pct"], 2), _number(row["agree_pct"], 1),
-                _number(row["levels_off"], 0), f"{row['ms']:.1f}", f"{row['times_fp32']:.2f}", f"{row['low']:.2f}-{row['high']:.2f}",
-            ]  # fmt: skip
-            lines.append(f"| {' | '.join(cells)} |")
-        parts.append(f"## {cpu[0].upper()}{cpu[1:]}\n\n" + "\n".join(lines))
+        cells = [_cells(row) for row in rows.to_dict("records")]
+        parts.append(f"## {cpu[0].upper()}{cpu[1:]}\n\n{markdown_table(HEADS, cells)}")
     settings = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in asdict(setting).items()
     }
-    (out / "int8_forms.md").write_text(
+    described = describe_environment(setting.threads)
+    text = (
         "# 8-bit forms in ONNX Runtime, with and without VNNI\n\n"
-        f"`python benchmarks/int8_forms.py --data FOLDER`: D at width {setting.width:g}, {setting.images} validation photos, "
-        f"calibrated on {setting.calibration_images}, fc8 fitted on {setting.head_images}; 224 x 224, batch 1, {setting.threads} threads, "
-        f"{setting.rounds} rounds of all forms in turn (median, quartiles of the ratio). Levels off: the largest error of any fused "
-        "convolution's 8-bit output on one photo, 1 is rounding.\n\n"
-        + "\n\n".join(parts)
-        + "\n\n7-bit activations are no form: QuantizeLinear ends at 255, so a value beyond the calibrated range would use the eighth bit.\n\n"
-        f"```json\n{json.dumps({'settings': settings, 'environment': describe_environment(setting.threads)}, indent=2)}\n```\n"
+        f"`python benchmarks/int8_forms.py --data FOLDER`: D at width {setting.width:g}, "
+        f"{setting.images} validation photos, calibrated on {setting.calibration_images}, fc8 "
+        f"fitted on {setting.head_images}; 224 x 224, batch 1, {setting.threads} threads, "
+        f"{setting.rounds} rounds of all forms in turn (median, quartiles of the ratio). Levels "
+        "off: the largest error of any fused convolution's 8-bit output on one photo, 1 is "
+        "rounding.\n\n"
+        + "\n".join(parts)
+        + "\n7-bit activations are not an option: QuantizeLinear ends at 255, so a value beyond "
+        "the calibrated range would use the eighth bit.\n\n"
+        f"{json_block({'settings': settings, 'environment': described})}"
     )
-    print((out / "int8_forms.md").read_text())
+    write_text(out / "int8_forms.md", text)
+    print(text)
+
+
+def _cells(row: dict) -> list[str]:
+    """Cells of one row, in the order of HEADS."""
+    return [
+        row["form"],
+        f"{row['top1_error_pct']:.1f}",
+        _number(row["rms_pct"], 2),
+        _number(row["agree_pct"], 1),
+        _number(row["levels_off"], 0),
+        f"{row['ms']:.1f}",
+        f"{row['times_fp32']:.2f}",
+        f"{row['low']:.2f}-{row['high']:.2f}",
+    ]
 
 
 def _number(value: float, digits: int) -> str:

@@ -1,12 +1,12 @@
-"""How often a latency row's 95 % interval holds the true median.
+"""Measures how often a latency row's 95 % interval contains the true median.
 
-python benchmarks/latency_coverage.py
+    python benchmarks/latency_coverage.py
 
 Simulated runtimes whose true long-run median is known in closed form: independent, autocorrelated,
 heavy-tailed and periodic times, and clocks with two states. Each measurement runs the stopping rule
-of vgg-bench itself (bench.speed.steady) on a clock that the simulation drives, so nothing sleeps and
-nothing depends on this machine. Two tables: what the rule can tell, and what no rule can tell that
-stops after seconds: a state that lasts longer than the measurement.
+of vgg-bench itself (bench.speed.steady) on a clock that the simulation drives, so nothing sleeps
+and nothing depends on this machine. Two tables: what the rule can detect, and what no rule can
+detect that stops after seconds: a state that lasts longer than the measurement.
 """
 
 import math
@@ -35,8 +35,8 @@ class Process:
     """A runtime: how long its calls take."""
 
     name: str
-    draw: Draw  # generator, calls, ms a call -> (calls,) relative to the time of a call
-    median: float  # of the long run, alike
+    draw: Draw  # generator, calls, ms per call -> (calls,) relative to the time of a call
+    median: float  # of the long run, in the same unit
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Coverage:
     call_ms: float
     measurements: int
     steady_pct: float  # of the measurements
-    coverage_pct: float  # steady rows whose interval holds the true median; missing without any
+    coverage_pct: float  # steady rows whose interval contains the true median; missing without any
     mean_interval_pct: float  # width of steady rows' intervals, of the median
     worst_error_pct: float  # of steady rows' medians, the largest
     mean_seconds: float  # simulated, of all measurements
@@ -95,7 +95,7 @@ def autoregressive(rho: float, sd: float) -> Process:
 
 
 def throttled(calls_before: int = 0, seconds_before: float = 0.0) -> Process:
-    """A clock that is fast at first, for so many calls or seconds, and slow ever after."""
+    """A clock that is fast for some calls or seconds, and slow from then on."""
 
     def draw(rng: np.random.Generator, calls: int, call_ms: float) -> np.ndarray:
         before = calls_before + round(1000 * seconds_before / call_ms)
@@ -206,14 +206,14 @@ def coverage(process: Process, call_ms: float, measurements: int, beyond: bool) 
     truth = process.median * call_ms
     rows = [measure(process, call_ms, rng) for _ in range(measurements)]
     steady = [row for row in rows if row.steady]
-    held = [row.low_ms <= truth <= row.high_ms for row in steady]
+    contained = [row.low_ms <= truth <= row.high_ms for row in steady]
     errors = [abs(100 * (row.median_ms / truth - 1)) for row in steady]
     return Coverage(
         process.name,
         call_ms,
         measurements,
         100 * len(steady) / measurements,
-        100 * float(np.mean(held)) if steady else float("nan"),
+        100 * float(np.mean(contained)) if steady else float("nan"),
         float(np.mean([row.interval_pct for row in steady])) if steady else float("nan"),
         max(errors, default=float("nan")),
         float(np.mean([row.seconds for row in rows])),
@@ -224,7 +224,7 @@ def coverage(process: Process, call_ms: float, measurements: int, beyond: bool) 
 def text_table(rows: list[Coverage]) -> str:
     """Markdown; a dash where no row was steady."""
     lines = [
-        "| process | ms a call | steady % | interval holds the true median % | its width % "
+        "| process | ms per call | steady % | interval contains the true median % | its width % "
         "| largest error % | seconds |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
@@ -241,15 +241,16 @@ def text_table(rows: list[Coverage]) -> str:
 def summary(rows: list[Coverage]) -> str:
     """Of all steady rows together, and the worst of the processes that are steady often enough."""
     steady = sum(row.steady_pct * row.measurements for row in rows) / 100
-    held = sum(
+    contained = sum(
         row.coverage_pct * row.steady_pct * row.measurements for row in rows if row.steady_pct
     )
     often = [row for row in rows if row.steady_pct >= 5]
     worst = min(often, key=lambda row: row.coverage_pct)
     return (
-        f"All of these together: {held / steady / 100:.1f} % of {steady:.0f} steady rows hold the "
-        f"true median (goal: {GOAL_PCT:g} % or more). Lowest, where 5 % of the rows or more are "
-        f"steady: {worst.coverage_pct:.1f} % ({worst.process}, {worst.call_ms:g} ms a call)."
+        f"All of these together: {contained / steady / 100:.1f} % of {steady:.0f} steady rows "
+        f"contain the true median (goal: {GOAL_PCT:g} % or more). Lowest, where 5 % of the rows or "
+        f"more are steady: {worst.coverage_pct:.1f} % ({worst.process}, {worst.call_ms:g} ms per "
+        "call)."
     )
 
 
@@ -261,7 +262,7 @@ def summary(rows: list[Coverage]) -> str:
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(measurements: int, short: bool, out: Path) -> None:
     """Simulate, and write latency_coverage.csv and latency_coverage.md."""
-    begun = time.perf_counter()
+    start = time.perf_counter()
     repeats = max(1, measurements // 10) if short else measurements
     calls_ms = CALLS_MS[1:2] if short else CALLS_MS
     within = [coverage(p, ms, repeats, False) for ms in calls_ms for p in PROCESSES]
@@ -273,7 +274,7 @@ def main(measurements: int, short: bool, out: Path) -> None:
     table.to_csv(out / "latency_coverage.csv", index=False)
     parts = [
         "# Coverage of the latency table's interval\n",
-        f"`python benchmarks/latency_coverage.py`, {repeats} simulated measurements a row. "
+        f"`python benchmarks/latency_coverage.py`, {repeats} simulated measurements per row. "
         f"Measurements take {LEAST_S:g} to {LONGEST * LEAST_S:g} simulated seconds. Width, error "
         "and coverage are those of steady rows; the other rows are reported as unsteady.\n",
         text_table(within),
@@ -289,7 +290,7 @@ def main(measurements: int, short: bool, out: Path) -> None:
     text = "\n".join(parts)
     (out / "latency_coverage.md").write_text(text)
     print(text)
-    print(f"{time.perf_counter() - begun:.0f} s")
+    print(f"{time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Small faults planted one by one in the code that numbers come from: do the tests notice?
+"""Plants small faults one by one in the code that computes numbers, and counts noticed ones.
 
     python benchmarks/mutation.py                      # every module
     python benchmarks/mutation.py bench/statistics/evidence.py    # one
@@ -116,13 +116,28 @@ TARGETS = {  # module: tests that should notice, the fastest first
     ),
 }
 SWAPS: dict[type, Any] = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult,
-    ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
-    ast.And: ast.Or, ast.Or: ast.And,
-}  # fmt: skip
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
+}
 PYTEST = ("-x", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 NOT_CODE = {"annotation", "returns", "decorator_list", "type_params"}  # fields that hold no logic
 
@@ -134,7 +149,7 @@ class Mutant(NamedTuple):
 
 
 def mutants(source: str) -> list[Mutant]:
-    """Every mutant of a module, one a place."""
+    """Every mutant of a module, one per node that can change."""
     found = []
     for position in range(_mutable_nodes(ast.parse(source))):
         tree = ast.parse(source)
@@ -196,7 +211,17 @@ def _mutate(node: ast.AST) -> None:
 
 
 def run_tests(folder: Path, tests: tuple[str, ...], limit_s: float, log: Path) -> str:
-    """ "passed", "failed" or "too slow", by a forked process in a copy of the project."""
+    """Run tests in a forked process in a copy of the project.
+
+    Args:
+        folder: The copy.
+        tests: Files or functions under tests/.
+        limit_s: Seconds before the process is killed.
+        log: File of its output.
+
+    Returns:
+        "passed", "failed" or "too slow".
+    """
     child = os.fork()
     if child == 0:
         try:
@@ -236,7 +261,7 @@ def prepare() -> None:
     import statsmodels.api  # noqa: F401
     import torchvision  # noqa: F401
 
-    # a failing case need not be made small, and nothing is to be remembered of it
+    # failing cases need not be shrunk or stored
     hypothesis.settings.register_profile("mutation", phases=[hypothesis.Phase.generate])
     hypothesis.settings.load_profile("mutation")
 
@@ -256,16 +281,16 @@ def main(modules: tuple[str, ...], most: int, minutes: float, out: Path) -> None
         shutil.copytree(ROOT, folder, ignore=leave)
         for module in modules or TARGETS:
             source = (ROOT / module).read_text()
-            begun = time.monotonic()
+            start = time.monotonic()
             if run_tests(folder, TARGETS[module], 900, log) != "passed":
                 raise click.ClickException(f"{module}: its tests fail unchanged\n{log.read_text()}")
-            limit_s = 15 + 3 * (time.monotonic() - begun)
-            begun = time.monotonic()
+            limit_s = 15 + 3 * (time.monotonic() - start)
+            start = time.monotonic()
             every = mutants(source)
             chosen = random.Random(0).sample(every, min(most, len(every)))
             counts: Counter[str] = Counter()
             for mutant in chosen:
-                if time.monotonic() - begun > 60 * minutes:
+                if time.monotonic() - start > 60 * minutes:
                     break
                 (folder / module).write_text(mutant.source)
                 result = run_tests(folder, TARGETS[module], limit_s, log)
@@ -276,13 +301,14 @@ def main(modules: tuple[str, ...], most: int, minutes: float, out: Path) -> None
             (folder / module).write_text(source)
             run = counts.total()
             killed = run - counts["passed"]
-            cells = (module, len(every), run, counts["failed"], counts["too slow"])
-            table.append(f"| {' | '.join(map(str, cells))} | {100 * killed / run:.0f} |")
-            click.echo(table[-1], err=True)
-    head = "| module | places | mutants run | failed a test | too slow | noticed % |"
+            numbers = (len(every), run, counts["failed"], counts["too slow"])
+            table.append([module, *map(str, numbers), f"{100 * killed / run:.0f}"])
+            click.echo(" | ".join(table[-1]), err=True)
+    from result_tables import markdown_table  # imports the project, so only after all forks
+
+    heads = ["module", "mutants", "mutants run", "failed a test", "too slow", "noticed %"]
     lines = ["# Planted faults that the tests notice", "", f"`{' '.join(sys.argv)}`", ""]
-    lines += [head, "| --- " + "| ---: " * 5 + "|", *table]
-    lines += ["", "Not noticed:", "", *sorted(survivors)]
+    lines += [markdown_table(heads, table), "Not noticed:", "", *sorted(survivors)]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("\n".join(lines) + "\n")
     click.echo(out.read_text())

@@ -1,12 +1,21 @@
-"""Result rows of a benchmark: saved after each one, so that a time limit loses only what is missing."""
+"""Saves the result rows of a benchmark after each one.
+
+A time limit then loses only what has not been measured.
+"""
 
 from pathlib import Path
 
 import pandas as pd
+import result_tables
+
+from vgg_deploy.files import write_text
 
 
 class ResultRows:
-    """Rows as NAME.csv, and as a table in NAME.md; both are rewritten whenever something is added."""
+    """Rows as NAME.csv, and as a table in NAME.md.
+
+    Both files are rewritten whenever something is added.
+    """
 
     def __init__(self, path: Path, title: str, columns: dict[str, str]) -> None:
         """Start without rows.
@@ -24,7 +33,7 @@ class ResultRows:
     def add(self, row: dict) -> None:
         """Append a row."""
         self.rows.append(row)
-        _replace(self.path, pd.DataFrame(self.rows).to_csv(index=False))
+        result_tables.write_csv(pd.DataFrame(self.rows), self.path)
         self._write_markdown()
 
     def note(self, text: str) -> None:
@@ -38,7 +47,7 @@ class ResultRows:
         return "\n".join(parts) + "\n"
 
     def _write_markdown(self) -> None:
-        _replace(self.path.with_suffix(".md"), self.markdown())
+        write_text(self.path.with_suffix(".md"), self.markdown())
 
 
 def markdown_table(rows: list[dict], columns: dict[str, str]) -> str:
@@ -49,23 +58,13 @@ def markdown_table(rows: list[dict], columns: dict[str, str]) -> str:
         columns: For each column of the table, its key in the records and its format, as in
             {"ms": "median_ms:.2f"}.
     """
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    for row in rows:
-        cells = [_cell(row, wanted) for wanted in columns.values()]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    cells = [[_cell(row, column) for column in columns.values()] for row in rows]
+    return result_tables.markdown_table(list(columns), cells)
 
 
-def _cell(row: dict, wanted: str) -> str:
-    key, _, form = wanted.partition(":")
+def _cell(row: dict, column: str) -> str:
+    key, _, form = column.partition(":")
     value = row.get(key)
-    if value is None or value != value:  # not a number
+    if value is None or value != value:  # NaN
         return ""
-    return format(value, form).replace("|", "/").replace("\n", " ")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file as a whole."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
+    return format(value, form).replace("\n", " ")

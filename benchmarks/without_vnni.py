@@ -1,10 +1,11 @@
-"""ONNX Runtime as it computes on a CPU without AVX-512 and VNNI, at full speed, on a CPU that has them.
+"""Runs ONNX Runtime as on a CPU without AVX-512 and VNNI, at full speed, on a CPU that has them.
 
-ONNX Runtime picks its kernels by the CPUID instruction. `environment` writes a copy of the installed package in which every
-CPUID instruction is replaced by an invalid one of the same length, and a small library that answers it: the real CPUID's
-answer with AVX-512, VNNI and AMX taken out. Needs gcc and objdump; the installed package stays as it is.
+    python benchmarks/without_vnni.py SCRIPT.py ARGUMENTS
 
-    python benchmarks/without_vnni.py SCRIPT.py ARGUMENTS      # runs a script so
+ONNX Runtime picks its kernels with the CPUID instruction. `environment` writes a copy of the
+installed package in which every CPUID instruction is replaced by an invalid one of the same length,
+and a small library that handles it: it returns the real answer without AVX-512, VNNI and AMX. It
+needs gcc and objdump. The installed package is not changed.
 """
 
 import os
@@ -27,9 +28,13 @@ static void answer(int number, siginfo_t *info, void *context) {
     unsigned leaf = r[REG_RAX], sub = r[REG_RCX], a, b, c, d;
     __asm__ volatile("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "0"(leaf), "2"(sub));
     if (leaf == 7 && sub == 0) {
-        b &= ~(1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 | 1u << 31);  /* AVX-512 F to VL */
-        c &= ~(1u << 1 | 1u << 6 | 1u << 11 | 1u << 12 | 1u << 14);                                     /* AVX-512 VBMI, VNNI */
-        d &= ~(1u << 2 | 1u << 3 | 1u << 8 | 1u << 22 | 1u << 23 | 1u << 24 | 1u << 25);                /* AVX-512, AMX */
+        /* AVX-512 F to VL */
+        b &= ~(1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30
+               | 1u << 31);
+        /* AVX-512 VBMI, VNNI */
+        c &= ~(1u << 1 | 1u << 6 | 1u << 11 | 1u << 12 | 1u << 14);
+        /* AVX-512, AMX */
+        d &= ~(1u << 2 | 1u << 3 | 1u << 8 | 1u << 22 | 1u << 23 | 1u << 24 | 1u << 25);
     }
     if (leaf == 7 && sub == 1) {
         a &= ~(1u << 4 | 1u << 5);             /* AVX-VNNI, AVX-512 BF16 */
@@ -47,9 +52,13 @@ __attribute__((constructor)) static void install(void) {
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Environment variables under which Python imports the changed ONNX Runtime. Args: folder, empty, for the copy.
+    """Environment variables with which Python imports the changed ONNX Runtime.
 
-    Raises: SystemExit where gcc or objdump is missing, or the package holds no CPUID instruction.
+    Args:
+        folder: An empty folder for the copy.
+
+    Raises:
+        SystemExit: If gcc or objdump is missing, or the package contains no CPUID instruction.
     """
     for tool in ("gcc", "objdump", "readelf"):
         if shutil.which(tool) is None:
@@ -64,10 +73,13 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def _copy(package: Path, copy: Path) -> None:
-    """Python files as copies, so that they find their neighbours there; large files as links; the kernels changed."""
+    """Copy the package: Python files as copies, large files as links, the kernels changed.
+
+    Python files are copies so that they import from the new folder.
+    """
     (copy / "capi").mkdir(parents=True)
-    for held in (package, package / "capi"):
-        for path in held.iterdir():
+    for folder in (package, package / "capi"):
+        for path in folder.iterdir():
             target = copy / path.relative_to(package)
             if path.name in ("capi", "__pycache__"):
                 continue
@@ -83,10 +95,8 @@ def _without_cpuid(path: Path) -> bytes:
     sections = subprocess.run(
         ["readelf", "-SW", path], capture_output=True, text=True, check=True
     ).stdout
-    address, offset = (
-        int(value, 16)
-        for value in re.search(r"\.text\s+PROGBITS\s+(\w+)\s+(\w+)", sections).groups()
-    )
+    text_section = re.search(r"\.text\s+PROGBITS\s+(\w+)\s+(\w+)", sections)
+    address, offset = (int(value, 16) for value in text_section.groups())
     listing = subprocess.run(
         ["objdump", "-d", "--no-show-raw-insn", "-j", ".text", path],
         capture_output=True,
@@ -94,10 +104,10 @@ def _without_cpuid(path: Path) -> bytes:
         check=True,
     ).stdout
     changed = bytearray(path.read_bytes())
-    found = re.findall(r"^\s*([0-9a-f]+):\s+cpuid\s*$", listing, re.M)
-    if not found:
-        raise SystemExit(f"{path}: holds no CPUID instruction, so its kernels cannot be chosen")
-    for text in found:
+    addresses = re.findall(r"^\s*([0-9a-f]+):\s+cpuid\s*$", listing, re.M)
+    if not addresses:
+        raise SystemExit(f"{path}: contains no CPUID instruction, so its kernels cannot be chosen")
+    for text in addresses:
         at = int(text, 16) - address + offset
         if changed[at : at + 2] != CPUID:
             raise SystemExit(
@@ -109,8 +119,5 @@ def _without_cpuid(path: Path) -> bytes:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
-        sys.exit(
-            subprocess.run(
-                [sys.executable, *sys.argv[1:]], env=environment(Path(scratch))
-            ).returncode
-        )
+        variables = environment(Path(scratch))
+        sys.exit(subprocess.run([sys.executable, *sys.argv[1:]], env=variables).returncode)

@@ -1,4 +1,4 @@
-"""The scripts of benchmarks/ run: a rehearsal on a thin net, and their arithmetic."""
+"""The scripts of benchmarks/: rehearsals on a thin net, and their arithmetic."""
 
 import importlib
 import json
@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 from export.release import ExportOptions, export_onnx
-from tests.support.nets import picture, save_net, thin_net
-from vgg_deploy.data.built_in import CLASSES as PICTURED
+from tests.support.nets import photo_of, save_net, thin_net
+from vgg_deploy.data.built_in import CLASSES as BUILT_IN_CLASSES
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.runtimes import open_runtime
@@ -25,10 +26,23 @@ ROOT = Path(__file__).parent.parent
 PEERS = ROOT / "benchmarks" / "peers"
 
 
-def rehearse(script: str, folder: Path, *options: str) -> None:
-    command = [sys.executable, ROOT / "benchmarks" / script, *options, "--out", str(folder)]
+def words(options: dict[str, object]) -> list[str]:
+    """Options as words of a command line."""
+    return [str(word) for option in options.items() for word in option]
+
+
+def rehearse(script: str, folder: Path, options: dict[str, object], *flags: str) -> None:
+    """Run a script in a process of its own, as a user does.
+
+    Args:
+        script: Its file name.
+        folder: Working folder, and where it writes.
+        options: Options with their values.
+        flags: Options without values.
+    """
+    command = [sys.executable, ROOT / "benchmarks" / script, *words(options), *flags]
     done = subprocess.run(
-        command,
+        [*command, "--out", str(folder)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -37,31 +51,55 @@ def rehearse(script: str, folder: Path, *options: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def is_png(path: Path) -> bool:
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """Imports a module of benchmarks/ by its name."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module
+
+
+@pytest.mark.slow
 def test_the_gpu_benchmark_in_rehearsal(tmp_path):
-    rehearse(
-        "gpu_speed.py", tmp_path, "--device", "cpu", "--archs", "A", "--width", "0.0625",
-        "--sides", "256", "--batches", "1", "--ways", "eager;ONNX Runtime",
-    )  # fmt: skip
+    options = {
+        "--device": "cpu",
+        "--archs": "A",
+        "--width": 0.0625,
+        "--sides": 256,
+        "--batches": 1,
+        "--ways": "eager;ONNX Runtime",
+    }
+    rehearse("gpu_speed.py", tmp_path, options)
     table = pd.read_csv(tmp_path / "gpu_speed_cpu.csv")
-    found = set(zip(table.net, table.way, table.precision, strict=True))
-    assert found == {
-        ("A", "eager", "bf16"), ("A", "ONNX Runtime", "fp16"), ("A", "eager", "fp32"),
+    assert set(zip(table.net, table.way, table.precision, strict=True)) == {
+        ("A", "eager", "bf16"),
+        ("A", "eager", "fp32"),
+        ("A", "ONNX Runtime", "fp16"),
         ("A", "ONNX Runtime", "fp32"),
-    }  # fmt: skip
+    }
     assert (table.end_to_end_ms > 0).all() and (table.score_difference < 0.02).all()
     assert (table[table.precision == "fp32"].score_difference < 1e-5).all()
     text = (tmp_path / "gpu_speed_cpu.md").read_text()
     assert "| A | ONNX Runtime | fp16 | 256 | 1 |" in text and '"versions"' in text
 
 
-@pytest.mark.parametrize("changes", [
-    ("pool_first",), ("padded_input",), ("fused_relu",), ("pool_first", "fused_relu"),
-    ("padded_input", "pool_first", "fused_relu"),
-])  # fmt: skip
-def test_gpu_variants_are_the_same_net(changes, monkeypatch):
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("pool_first",),
+        ("padded_input",),
+        ("fused_relu",),
+        ("pool_first", "fused_relu"),
+        ("padded_input", "pool_first", "fused_relu"),
+    ],
+)
+def test_gpu_variants_are_the_same_net(changes, benchmarks):
     """Oracle: the unchanged net in float64, its scores and the gradients of all weights."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    variants = importlib.import_module("gpu_variants")
+    variants = benchmarks("gpu_variants")
     net, changed = thin_net("D").double(), thin_net("D").double()
     for name in changes:
         changed = getattr(variants, name)(changed)
@@ -72,17 +110,18 @@ def test_gpu_variants_are_the_same_net(changes, monkeypatch):
     torch.testing.assert_close(scores[1], scores[0], rtol=1e-12, atol=1e-12)
     for each in scores:
         each.square().sum().backward()
-    wanted = sorted(float(p.grad.double().norm()) for p in net.parameters())
-    found = sorted(float(p.grad.double().norm()) for p in changed.parameters())
-    assert len(found) == len(wanted) and np.allclose(found, wanted, rtol=1e-9)
+    expected = sorted(float(p.grad.double().norm()) for p in net.parameters())
+    gradients = sorted(float(p.grad.double().norm()) for p in changed.parameters())
+    assert len(gradients) == len(expected) and np.allclose(gradients, expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_gpu_session_in_rehearsal(tmp_path):
     (tmp_path / "out").mkdir()
-    rehearse("gpu_session.py", tmp_path / "out", "--rehearsal", "--work", str(tmp_path / "work"),
-             "--steps", "train,environment")  # fmt: skip
-    found = {path.name for path in (tmp_path / "out").iterdir()}
-    assert found == {"summary.md", "session.log", "train_step.csv"}
+    options = {"--work": tmp_path / "work", "--steps": "train,environment"}
+    rehearse("gpu_session.py", tmp_path / "out", options, "--rehearsal")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"summary.md", "session.log", "train_step.csv"}
     table = pd.read_csv(tmp_path / "out" / "train_step.csv")
     assert len(table) == 3 and (table.third_loss < table.first_loss).all()
     assert np.allclose(table.third_loss, table.third_loss[0], rtol=0.01)
@@ -91,9 +130,9 @@ def test_the_gpu_session_in_rehearsal(tmp_path):
     assert text.index("| environment |") < text.index("| train |")  # in the order of worth
 
 
-def test_a_step_over_its_limit_is_ended_with_what_it_started(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    session = importlib.import_module("gpu_session")
+@pytest.mark.slow
+def test_a_step_over_its_limit_is_ended_with_what_it_started(tmp_path, benchmarks):
+    session = benchmarks("gpu_session")
     child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     commands = [[sys.executable, "-c", "raise SystemExit(3)"], [sys.executable, "-c", parent]]
@@ -102,23 +141,20 @@ def test_a_step_over_its_limit_is_ended_with_what_it_started(tmp_path, monkeypat
     outcome = session.run_step(step, 5, tmp_path / "slow.log")
     assert time.monotonic() - start < 20
     assert outcome.result == "no-such-program: No such file or directory; exit 3; ended after 5 s"
-    pids = [
-        int(line) for line in (tmp_path / "slow.log").read_text().splitlines() if line.isdigit()
-    ]
-    assert len(pids) == 1
-    status, patience = Path(f"/proc/{pids[0]}/status"), time.monotonic() + 30
+    lines = (tmp_path / "slow.log").read_text().splitlines()
+    (pid,) = (int(line) for line in lines if line.isdigit())
+    status, deadline = Path(f"/proc/{pid}/status"), time.monotonic() + 30
     while status.exists() and "zombie" not in status.read_text():
-        assert time.monotonic() < patience  # a kill takes effect when the process is scheduled
+        assert time.monotonic() < deadline  # a kill takes effect when the process is scheduled
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_the_simulation_of_gates_in_rehearsal(tmp_path):
-    rehearse("gate_simulation.py", tmp_path, "--short")
+    rehearse("gate_simulation.py", tmp_path, {}, "--short")
     table = pd.read_csv(tmp_path / "gate_simulation.csv")
     assert (table.gates == 300).all()
-    assert (table.pass_pct + table.fail_pct + table.undecided_pct).tolist() == pytest.approx(
-        [100] * len(table)
-    )
+    assert np.allclose(table.pass_pct + table.fail_pct + table.undecided_pct, 100)
     sequential = table[table.method.str.startswith("sequential")]
     # 300 gates: a share of 1 % is above 3 % once in a thousand
     assert max(sequential.false_pass_pct.max(), sequential.false_fail_pct.max()) < 3
@@ -133,97 +169,90 @@ def prepared(tmp_path_factory):
     for kind in ("square", "triangle"):
         (folder / "photos" / kind).mkdir(parents=True)
         for i in range(3):
-            picture(kind, rng).resize((256, 256)).save(
-                folder / "photos" / kind / f"{7 + 2 * i:03d}.png"
-            )
+            photo = photo_of(kind, rng).resize((256, 256))
+            photo.save(folder / "photos" / kind / f"{7 + 2 * i:03d}.png")
     files = {"weights": weights}
     for form, name in (("uint8", "fp32"), ("normalised", "normalised")):
-        files[name] = export_onnx(
-            weights, folder / name, ExportOptions(("fp32",), form=form), None, 1, lambda text: None
-        )[0].path
+        options = ExportOptions(("fp32",), form=form)
+        (export,) = export_onnx(weights, folder / name, options, None, 1, lambda text: None)
+        files[name] = export.path
     return {**files, "photos": folder / "photos"}
 
 
-def told_by(script: str, prepared: dict, file: str, monkeypatch, view: str = "crop") -> dict:
+def report_of(script: str, prepared: dict, file: str, monkeypatch, view: str = "crop") -> dict:
+    """What a peer script prints; skips the test where the peer is not installed."""
     monkeypatch.syspath_prepend(PEERS)
-    options = [
-        "--model",
-        prepared[file],
-        "--data",
-        prepared["photos"],
-        "--view",
-        view,
-        "--batch",
-        "4",
-        "--threads",
-        "1",
-        "--calls",
-        "2",
-    ]
-    done = CliRunner().invoke(
-        importlib.import_module(script).main, [str(option) for option in options]
-    )
+    options = {
+        "--model": prepared[file],
+        "--data": prepared["photos"],
+        "--view": view,
+        "--batch": 4,
+        "--threads": 1,
+        "--calls": 2,
+    }
+    done = CliRunner().invoke(importlib.import_module(script).main, words(options))
     assert done.exit_code == 0, f"{done.output}\n{done.exception!r}"
-    told = json.loads(done.output.splitlines()[-1])
-    if told["skipped"]:
-        pytest.skip(told["skipped"])
-    return told
+    report = json.loads(done.output.splitlines()[-1])
+    if report["skipped"]:
+        pytest.skip(report["skipped"])
+    return report
 
 
 @pytest.fixture(scope="module")
 def scores(prepared):
-    """Of the photos, which are of the size of Q: PyTorch's, by cutting and sorting by hand."""
-    from PIL import Image
+    """PyTorch's best classes and the labels of the photos, which have the size of Q.
 
+    The oracle: crops are cut and files sorted by hand.
+    """
     files = sorted(prepared["photos"].glob("*/*"))
-    pixels = np.stack(
-        [np.asarray(Image.open(file))[16:240, 16:240].transpose(2, 0, 1) for file in files]
-    )
-    net = load_checkpoint(prepared["weights"]).spec
-    found = open_runtime(prepared["weights"])(pixels).posterior
-    labels = np.array([net.classes.index(file.parent.name) for file in files])
-    assert (
-        len(set(found.argmax(1))) > 2 and 0 < (found.argmax(1) == labels).sum() < 6
-    )  # or the tests below would show little
-    return found.argmax(1), labels
+    crops = [np.asarray(Image.open(file))[16:240, 16:240].transpose(2, 0, 1) for file in files]
+    spec = load_checkpoint(prepared["weights"]).spec
+    best = open_runtime(prepared["weights"])(np.stack(crops)).posterior.argmax(1)
+    labels = np.array([spec.classes.index(file.parent.name) for file in files])
+    # otherwise the tests below would show little
+    assert len(set(best)) > 2 and 0 < (best == labels).sum() < 6
+    return best, labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script, file",
-    [("ours", "weights"), ("ours", "fp32"), ("timm_validate", "weights"), ("torchvision_evaluate", "weights"), ("timm_onnx_validate", "normalised"),
-     ("onnxruntime_loop", "fp32"), ("polygraphy_runner", "fp32"), ("openvino_loop", "fp32")],
-)  # fmt: skip
+    [
+        ("ours", "weights"),
+        ("ours", "fp32"),
+        ("timm_validate", "weights"),
+        ("torchvision_evaluate", "weights"),
+        ("timm_onnx_validate", "normalised"),
+        ("onnxruntime_loop", "fp32"),
+        ("polygraphy_runner", "fp32"),
+        ("openvino_loop", "fp32"),
+    ],
+)
 def test_every_peer_finds_the_same_classes(script, file, prepared, scores, monkeypatch):
-    told, (best, labels) = told_by(script, prepared, file, monkeypatch), scores
-    assert told["predictions"] == best.tolist()
-    assert told["images"] == 6 and told["top1_error_pct"] == pytest.approx(
-        100 * (best != labels).mean()
-    )
-    assert (
-        told["images_per_s"] == pytest.approx(6 / told["seconds"])
-        and told["version"]
-        and told["peak_mib"] > 50
-    )
+    report, (best, labels) = report_of(script, prepared, file, monkeypatch), scores
+    assert report["predictions"] == best.tolist()
+    assert report["images"] == 6
+    assert report["top1_error_pct"] == pytest.approx(100 * (best != labels).mean())
+    assert report["images_per_s"] == pytest.approx(6 / report["seconds"])
+    assert report["version"] and report["peak_mib"] > 50
 
 
 @pytest.mark.parametrize("script", ["onnxruntime_loop", "polygraphy_runner", "openvino_loop"])
 def test_peers_score_whole_images_as_ours(script, prepared, monkeypatch):
-    ours = told_by("ours", prepared, "fp32", monkeypatch, "dense")
-    told = told_by(script, prepared, "fp32", monkeypatch, "dense")
-    assert (
-        told["predictions"] == ours["predictions"]
-        and told["top1_error_pct"] == ours["top1_error_pct"]
-    )
+    ours = report_of("ours", prepared, "fp32", monkeypatch, "dense")
+    report = report_of(script, prepared, "fp32", monkeypatch, "dense")
+    assert report["predictions"] == ours["predictions"]
+    assert report["top1_error_pct"] == ours["top1_error_pct"]
 
 
 def test_benchmark_app_times_the_net_alone(prepared, monkeypatch):
-    told = told_by("openvino_benchmark_app", prepared, "fp32", monkeypatch, "net")
-    assert told["images"] >= 2 and told["seconds"] > 0 and told["top1_error_pct"] is None
+    report = report_of("openvino_benchmark_app", prepared, "fp32", monkeypatch, "net")
+    assert report["images"] >= 2 and report["seconds"] > 0 and report["top1_error_pct"] is None
 
 
 @pytest.mark.parametrize("name", ["torchvision_net", "timm_net"])
 def test_the_nets_of_torchvision_and_timm_are_ours(name, prepared, monkeypatch):
-    """The inverse of reading their weights: same scores for the same picture, normalised as theirs are."""
+    """The inverse of reading their weights: same scores for the same normalised image."""
     if name == "timm_net":
         pytest.importorskip("timm", reason="timm is not installed")
     monkeypatch.syspath_prepend(PEERS)
@@ -240,214 +269,198 @@ def test_the_nets_of_torchvision_and_timm_are_ours(name, prepared, monkeypatch):
 def test_a_peer_that_is_not_installed_is_a_reason(monkeypatch, prepared):
     monkeypatch.syspath_prepend(PEERS)
     contract = importlib.import_module("contract")
+    package = "no-such-package-1234"
     command = contract.peer_command(
-        "a peer", "no-such-package-1234", ("crop",), lambda task: pytest.fail("was run")
+        "a peer", package, ("crop",), lambda task: pytest.fail("it ran")
     )
-    done = CliRunner().invoke(
-        command, ["--model", str(prepared["fp32"]), "--data", str(prepared["photos"])]
-    )
-    assert (
-        json.loads(done.output)["skipped"]
-        == "no-such-package-1234 is not installed: pip install no-such-package-1234"
-    )
+    options = {"--model": prepared["fp32"], "--data": prepared["photos"]}
+    done = CliRunner().invoke(command, words(options))
+    skipped = json.loads(done.output)["skipped"]
+    assert skipped == f"{package} is not installed: pip install {package}"
 
 
-def told_of(
-    view: str, way: str, speeds: list[float], predictions: list[int], skipped: str = ""
+def samples_of(
+    view: str, name: str, speeds: list[float], predictions: list[int], skipped: str = ""
 ) -> list[dict]:
-    told = {
+    """Rows of one evaluation, one per round."""
+    report = {
         "version": "1",
         "images": len(predictions),
         "top1_error_pct": 50.0 if predictions else None,
         "peak_mib": 10.0,
+        "process_s": 1.0,
+        "predictions": predictions,
+        "skipped": skipped,
     }
-    told |= {"predictions": predictions, "skipped": skipped}
     return [
-        {"view": view, "way": way, "round": i, "images_per_s": speed, "process_s": 1.0, **told}
+        {"view": view, "way": name, "round": i, "images_per_s": speed, **report}
         for i, speed in enumerate(speeds)
     ]
 
 
-def test_ratios_are_taken_within_rounds(monkeypatch):
+def test_ratios_are_taken_within_rounds(benchmarks):
     """By hand: ours is 2, 3 and 1 times as fast in three rounds of a machine that slows down."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    peers = importlib.import_module("against_peers")
-    told = [
-        *told_of("crop", peers.FP32, [8, 6, 1], [1, 2]), *told_of("crop", peers.LOOP, [4, 2, 1], [1, 0]),
-        *told_of("crop", "OpenVINO bf16", [0], [], "no such instructions"),
-    ]  # fmt: skip
-    alone = peers.summary(
-        pd.DataFrame([*told_of("net", peers.FP32, [8], []), *told_of("net", peers.LOOP, [4], [])])
-    )
-    assert (
-        "| ONNX Runtime loop fp32 | 1 | 4.00 | 4.00-4.00 | 1.00 | 1.00-1.00 | 2.00 | 2.00-2.00 |  |  | 10 | 1.0 |"
-        in peers.tables(alone, 256)
-    )
-    found = peers.summary(pd.DataFrame(told)).set_index("way")
-    loop = found.loc[peers.LOOP]
-    assert (
-        loop.images_per_s,
-        loop.ours_times_as_fast,
-        loop.ours_times_as_fast_min,
-        loop.ours_times_as_fast_max,
-    ) == (2, 2, 1, 3)
-    assert (found.loc[peers.FP32].of_loop, loop.of_loop, loop.same_best_class) == (2, 1, 1)
-    text = peers.tables(found.reset_index(), 256)
-    assert (
-        "| ONNX Runtime loop fp32 | 1 | 2.00 | 1.00-4.00 | 1.00 | 1.00-1.00 | 2.00 | 1.00-3.00 | 50.00 | 1 of 2 |"
-        in text
-    )
+    evaluations = benchmarks("peer_comparison.evaluations")
+    summary = benchmarks("peer_comparison.summary").summary
+    tables = benchmarks("peer_comparison.report").tables
+    ours, loop = evaluations.FP32, evaluations.LOOP
+
+    net = [*samples_of("net", ours, [8], []), *samples_of("net", loop, [4], [])]
+    start = "| ONNX Runtime loop fp32 | 1 "
+    speeds = "| 4.00 | 4.00-4.00 | 1.00 | 1.00-1.00 | 2.00 | 2.00-2.00 "
+    assert f"{start}{speeds}|  |  | 10 | 1.0 |" in tables(summary(pd.DataFrame(net)), 256)
+
+    crop = [
+        *samples_of("crop", ours, [8, 6, 1], [1, 2]),
+        *samples_of("crop", loop, [4, 2, 1], [1, 0]),
+        *samples_of("crop", "OpenVINO bf16", [0], [], "no such instructions"),
+    ]
+    rows = summary(pd.DataFrame(crop)).set_index("way")
+    of_loop = rows.loc[loop]
+    assert of_loop.images_per_s == 2
+    assert of_loop.ours_times_as_fast == 2
+    assert (of_loop.ours_times_as_fast_min, of_loop.ours_times_as_fast_max) == (1, 3)
+    assert (rows.loc[ours].of_loop, of_loop.of_loop, of_loop.same_best_class) == (2, 1, 1)
+    text = tables(rows.reset_index(), 256)
+    speeds = "| 2.00 | 1.00-4.00 | 1.00 | 1.00-1.00 | 2.00 | 1.00-3.00 "
+    assert f"{start}{speeds}| 50.00 | 1 of 2 |" in text
     assert "- OpenVINO bf16, not measured: no such instructions" in text
 
 
+def test_words_select_rows_and_their_references(benchmarks):
+    evaluations = benchmarks("peer_comparison.evaluations")
+    selected = evaluations.select(["crop", "net"], ["timm validate"])
+    names = {view: [one.name for one in of_view] for view, of_view in selected.items()}
+    assert names["crop"] == [evaluations.TORCH, evaluations.FP32, "timm validate", evaluations.LOOP]
+    assert names["net"] == [evaluations.FP32, evaluations.LOOP]
+    assert evaluations.select(["dense"], []) == {"dense": evaluations.VIEWS["dense"]}
+
+
+@pytest.mark.slow
 def test_the_comparison_with_peers_in_rehearsal(tmp_path):
-    rehearse("against_peers.py", tmp_path, "--width", "0.0625", "--images", "4", "--calls", "2", "--rounds", "1", "--views", "net", "--only", "loop",
-             "--threads", "1", "--kept", str(tmp_path / "kept"))  # fmt: skip
+    options = {
+        "--width": 0.0625,
+        "--images": 4,
+        "--calls": 2,
+        "--rounds": 1,
+        "--views": "net",
+        "--only": "loop",
+        "--threads": 1,
+        "--kept": tmp_path / "kept",
+    }
+    rehearse("against_peers.py", tmp_path, options)
     table = pd.read_csv(tmp_path / "peers.csv")
-    assert (
-        table.way.tolist() == ["ours, ONNX Runtime fp32", "ONNX Runtime loop fp32"]
-        and (table.images_per_s > 0).all()
-    )
-    assert (tmp_path / "peers.png").read_bytes()[
-        :4
-    ] == b"\x89PNG" and "| ONNX Runtime loop fp32 |" in (tmp_path / "peers.md").read_text()
+    assert table.way.tolist() == ["ours, ONNX Runtime fp32", "ONNX Runtime loop fp32"]
+    assert (table.images_per_s > 0).all()
+    assert is_png(tmp_path / "peers.png")
+    assert "| ONNX Runtime loop fp32 |" in (tmp_path / "peers.md").read_text()
 
 
-def test_the_work_of_groups_is_the_work(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    scaling, spec = importlib.import_module("scaling"), thin_net("D", crop=224).spec
-    for shape in (scaling.InputShape(1, 224, 224), scaling.InputShape(3, 257, 341)):
+def test_the_work_of_groups_is_the_work(benchmarks):
+    work, spec = benchmarks("scaling_law.work"), thin_net("D", crop=224).spec
+    for shape in (work.InputShape(1, 224, 224), work.InputShape(3, 257, 341)):
         whole = shape.batch * macs(ARCHS["D"], shape.height, shape.width, 4, spec.width, 224)
-        assert sum(scaling.group_work(spec, shape).values()) == scaling.work(spec, shape) == whole
+        assert sum(work.group_work(spec, shape).values()) == work.work(spec, shape) == whole
 
 
-def test_lines_and_what_lies_off_them(monkeypatch):
-    """By hand: 2 s + 3 s a GMAC and 100 MiB + 5 MiB a GMAC at 1, 2 and 3 GMAC."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    scaling = importlib.import_module("scaling")
+def test_lines_and_deviations_from_them(benchmarks):
+    """By hand: 2 s + 3 s per GMAC and 100 MiB + 5 MiB per GMAC at 1, 2 and 3 GMAC."""
+    work = benchmarks("scaling_law.work")
     points = [
-        scaling.Point(scaling.SIZE, "torch", 1, 224, 224, x, 1, 2 + 3 * x, 0, 9, 100 + 5 * x)
+        work.Point(work.SIZE, "torch", 1, 224, 224, x, 1, 2 + 3 * x, 0, 9, 100 + 5 * x)
         for x in (1, 2, 3)
     ]
-    table = scaling.with_lines(points)
+    table = benchmarks("scaling_law.lines").with_lines(points)
+    first = table.iloc[0]
     slope = (1 * 5 + 2 * 8 + 3 * 11) / 14
-    assert table.slope_s_per_gmac[0] == pytest.approx(slope) and table.deviation_pct[
-        0
-    ] == pytest.approx(100 * (5 / slope - 1))
-    assert (table.line_intercept_s[0], table.line_slope_s_per_gmac[0]) == pytest.approx(
-        (2, 3)
-    ) and np.allclose(table.line_deviation_pct, 0)
-    assert (table.memory_intercept_mib[0], table.memory_slope_mib_per_gmac[0]) == pytest.approx(
-        (100, 5)
-    ) and np.allclose(table.memory_deviation_pct, 0)
+    assert first.slope_s_per_gmac == pytest.approx(slope)
+    assert first.deviation_pct == pytest.approx(100 * (5 / slope - 1))
+    assert (first.line_intercept_s, first.line_slope_s_per_gmac) == pytest.approx((2, 3))
+    assert np.allclose(table.line_deviation_pct, 0)
+    memory = (first.memory_intercept_mib, first.memory_slope_mib_per_gmac)
+    assert memory == pytest.approx((100, 5))
+    assert np.allclose(table.memory_deviation_pct, 0)
 
 
+@pytest.mark.slow
 def test_the_scaling_law_in_rehearsal(tmp_path):
-    rehearse("scaling.py", tmp_path, "--width", "0.0625", "--sizes", "224x224,224x288", "--batches", "1,2", "--counts", "8,16", "--rounds", "1",
-             "--threads", "1", "--kept", str(tmp_path / "kept"))  # fmt: skip
-    table, layers = (
-        pd.read_csv(tmp_path / "scaling.csv"),
-        pd.read_csv(tmp_path / "scaling_layers.csv"),
-    )
+    options = {
+        "--width": 0.0625,
+        "--sizes": "224x224,224x288",
+        "--batches": "1,2",
+        "--counts": "8,16",
+        "--rounds": 1,
+        "--threads": 1,
+        "--kept": tmp_path / "kept",
+    }
+    rehearse("scaling.py", tmp_path, options)
+    table = pd.read_csv(tmp_path / "scaling.csv")
+    layers = pd.read_csv(tmp_path / "scaling_layers.csv")
     assert table.groupby("series").size().to_dict() == {
         "batch at 224 x 224": 4,
         "images scored": 2,
-        "size of one picture": 4,
+        "size of one image": 4,
     }
     one, two = table[(table.series == "batch at 224 x 224") & (table.runtime == "torch")].gmacs
-    assert (
-        two == pytest.approx(2 * one)
-        and (table.median_s > 0).all()
-        and (table.peak_mib > 100).all()
-    )
+    assert two == pytest.approx(2 * one)
+    assert (table.median_s > 0).all() and (table.peak_mib > 100).all()
     per_call = layers[
-        (layers.series == "size of one picture")
+        (layers.series == "size of one image")
         & (layers.runtime == "onnxruntime")
         & (layers.width == 288)
     ]
-    assert (
-        per_call.group.nunique() == 8 and (per_call.seconds > 0).all()
-    )  # the profiler's names were all understood
-    assert (tmp_path / "scaling.png").read_bytes()[:4] == b"\x89PNG" and "ms a GMAC" in (
-        tmp_path / "scaling.md"
-    ).read_text()
+    assert per_call.group.nunique() == 8
+    assert (per_call.seconds > 0).all()  # every name of the profiler has its group
+    assert is_png(tmp_path / "scaling.png")
+    assert "ms per GMAC" in (tmp_path / "scaling.md").read_text()
 
 
+@pytest.mark.slow
 def test_ncnn_against_onnx_runtime_in_rehearsal(tmp_path, photos):
     pytest.importorskip("ncnn")
     weights = save_net(thin_net("A", seed=2, crop=32), tmp_path / "A.pt")
-    options = (
-        "--sizes",
-        "32x32,32x64",
-        "--batches",
-        "1,2",
-        "--rounds",
-        "8",
-        "--threads",
-        "1",
-        "--data",
-        str(photos),
-    )
-    rehearse("cpu_fp32.py", tmp_path, "--weights", str(weights), *options)
+    options = {
+        "--weights": weights,
+        "--sizes": "32x32,32x64",
+        "--batches": "1,2",
+        "--rounds": 8,
+        "--threads": 1,
+        "--data": photos,
+    }
+    rehearse("cpu_fp32.py", tmp_path, options)
     table = pd.read_csv(tmp_path / "cpu_fp32.csv")
-    assert list(zip(table.height_px, table.width_px, table.batch, strict=True)) == [
-        (32, 32, 1),
-        (32, 32, 2),
-        (32, 64, 1),
-        (32, 64, 2),
-    ]
-    assert (
-        (table.score_difference < 1e-4).all()
-        and (table.speedup_low <= table.speedup).all()
-        and (table.speedup <= table.speedup_high).all()
-    )
+    shapes = list(zip(table.height_px, table.width_px, table.batch, strict=True))
+    assert shapes == [(32, 32, 1), (32, 32, 2), (32, 64, 1), (32, 64, 2)]
+    assert (table.score_difference < 1e-4).all()
+    assert (table.speedup_low <= table.speedup).all()
+    assert (table.speedup <= table.speedup_high).all()
     assert "| 32 | 24 | 24 |" in (tmp_path / "cpu_fp32.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_loaders_in_rehearsal(tmp_path, photos):
-    rehearse(
-        "loader.py",
-        tmp_path,
-        "--data",
-        str(photos),
-        "--images",
-        "24",
-        "--seconds",
-        "0.5",
-        "--enlarge",
-        "160",
-    )
-    (table,) = tmp_path.glob("loader_*_cores.csv")
-    found = pd.read_csv(table)
-    assert list(found.loader) == [
+    options = {"--data": photos, "--images": 24, "--seconds": 0.5, "--enlarge": 160}
+    rehearse("loader.py", tmp_path, options)
+    (path,) = tmp_path.glob("loader_*_cores.csv")
+    table = pd.read_csv(path)
+    assert list(table.loader) == [
         "training, S 256",
         "training, S [256;512]",
         "evaluation, Q 256",
         "evaluation, Q 256, 384, 512",
     ]
-    assert (found.images_per_s > 0).all() and found.main_ms_per_image.notna().sum() == 2
-    assert np.allclose(found.per_core * found.cores, found.images_per_s)
+    assert (table.images_per_s > 0).all() and table.main_ms_per_image.notna().sum() == 2
+    assert np.allclose(table.per_core * table.cores, table.images_per_s)
 
 
+@pytest.mark.slow
 def test_planted_faults_in_rehearsal(tmp_path):
-    """On a net that has not learnt the posteriors show what they always show."""
-    net = save_net(thin_net("A", crop=96, classes=PICTURED), tmp_path / "A.pt")
-    rehearse(
-        "planted_faults.py",
-        tmp_path,
-        "--net",
-        str(net),
-        "--short",
-        "--only",
-        "temperature",
-        "--work",
-        str(tmp_path / "work"),
-    )
+    """On an untrained net the posteriors show the fault as they always do."""
+    net = save_net(thin_net("A", crop=96, classes=BUILT_IN_CLASSES), tmp_path / "A.pt")
+    options = {"--net": net, "--only": "temperature", "--work": tmp_path / "work"}
+    rehearse("planted_faults.py", tmp_path, options, "--short")
     table = pd.read_csv(tmp_path / "planted_faults.csv")
     assert set(table.file) == {"temperature x 3", "temperature x 1.1", "temperature x 1.01"}
-    assert (
-        (table.verdict == "fail").all()
-        and (table.exit_code == 1).all()
-        and (table.spoke == "posterior difference").all()
-    )
+    assert (table.verdict == "fail").all() and (table.exit_code == 1).all()
+    assert (table.spoke == "posterior difference").all()
     assert "3 of 3 faults fail the gate" in (tmp_path / "planted_faults.md").read_text()

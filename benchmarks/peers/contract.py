@@ -1,7 +1,6 @@
-"""What every peer script is given and what it tells, so that their rows can stand in one table."""
+"""Defines what every peer script takes and prints, so that their rows fit into one table."""
 
 import json
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -10,34 +9,52 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
-
-VIEWS = ("crop", "dense", "net")
+from memory import peak_mib
 
 
 @dataclass(frozen=True)
 class Task:
-    """One evaluation."""
+    """One evaluation.
 
-    model: Path  # a checkpoint of ours (.pt) or a file of vgg-export (.onnx)
-    data: Path  # CLASS/*, numbered file names of equal length, so that every way of sorting gives one order
-    view: str  # "crop": the centre crop at Q; "dense": the whole image at Q; "net": random pixels of the crop's size, one picture a call
-    side: int  # Q, pixels
-    batch: int  # most pictures a call
+    Attributes:
+        model: A checkpoint of ours (.pt) or a file of vgg-export (.onnx).
+        data: Folder with CLASS/*. File names are numbers of equal length, so that all ways of
+            sorting give the same order.
+        view: "crop", the centre crop at Q; "dense", the whole image at Q; "net", random pixels of
+            the crop's size, one image per call.
+        side: Q, pixels.
+        batch: Largest batch.
+        threads: Of the runtime.
+        calls: Number of calls in the view "net".
+        precision: "fp32" or "bf16", for runtimes that choose it when they load a file.
+    """
+
+    model: Path
+    data: Path
+    view: str
+    side: int
+    batch: int
     threads: int
-    calls: int  # of the view "net"
-    precision: str  # "fp32" or "bf16", for runtimes that choose it when a file is loaded
+    calls: int
+    precision: str
 
 
-class Found(NamedTuple):
-    """What an evaluation comes to."""
+class Measured(NamedTuple):
+    """Result of an evaluation.
+
+    Attributes:
+        images: Number of images.
+        seconds: From opening the first file to the last score, without imports and loading the net.
+        correct: Images with the right best class; None for random pixels.
+        predictions: Best class of every image, as an index into the net's classes.
+        peak_mib: Peak memory of another process that did the work; None if it was this one.
+    """
 
     images: int
-    seconds: (
-        float  # from the first file opened to the last score, without imports and loading the net
-    )
-    right: int | None = None  # whose best class is theirs; None: random pixels
-    predictions: list[int] = []  # best class of every image, position among the net's classes
-    peak_mib: float | None = None  # of another process that did the work; None: it was this one
+    seconds: float
+    correct: int | None = None
+    predictions: list[int] = []
+    peak_mib: float | None = None
 
 
 class Skipped(Exception):
@@ -45,7 +62,7 @@ class Skipped(Exception):
 
 
 @dataclass(frozen=True)
-class Told:
+class Report:
     """The line of JSON that a peer script prints last."""
 
     peer: str
@@ -60,9 +77,16 @@ class Told:
 
 
 def peer_command(
-    peer: str, package: str, views: tuple[str, ...], evaluate: Callable[[Task], Found]
+    peer: str, package: str, views: tuple[str, ...], evaluate: Callable[[Task], Measured]
 ) -> click.Command:
-    """The command of one peer script. Args: package, whose version is told, and without which the peer is skipped."""
+    """The command of one peer script.
+
+    Args:
+        peer: Its name.
+        package: Distribution that gives the version; without it the peer is skipped.
+        views: Views that it can measure; the first is the default.
+        evaluate: Runs the evaluation.
+    """
 
     @click.command(context_settings={"show_default": True})
     @click.option(
@@ -84,29 +108,38 @@ def peer_command(
     @click.option("--calls", default=20, help="Of the view net.")
     @click.option("--precision", default="fp32", type=click.Choice(("fp32", "bf16")))
     def main(**options):
-        try:
-            found = evaluated(package, evaluate, Task(**options))
-            error = None if found.right is None else 100 * (1 - found.right / found.images)
-            speed, peak = found.images / found.seconds, found.peak_mib or peak_mib()
-            told = Told(
-                peer,
-                version(package),
-                found.images,
-                found.seconds,
-                speed,
-                error,
-                peak,
-                found.predictions,
-            )
-        except Skipped as reason:
-            told = Told(peer, skipped=str(reason))
-        print(json.dumps(asdict(told)))
+        print(json.dumps(asdict(report(peer, package, evaluate, Task(**options)))))
 
     return main
 
 
-def evaluated(package: str, evaluate: Callable[[Task], Found], task: Task) -> Found:
-    """Raises: Skipped if the package is not installed."""
+def report(peer: str, package: str, evaluate: Callable[[Task], Measured], task: Task) -> Report:
+    """Run an evaluation; one that cannot run here is reported as skipped."""
+    try:
+        measured = evaluate_installed(package, evaluate, task)
+    except Skipped as reason:
+        return Report(peer, skipped=str(reason))
+    error = None
+    if measured.correct is not None:
+        error = 100 * (1 - measured.correct / measured.images)
+    return Report(
+        peer,
+        version(package),
+        images=measured.images,
+        seconds=measured.seconds,
+        images_per_s=measured.images / measured.seconds,
+        top1_error_pct=error,
+        peak_mib=measured.peak_mib or peak_mib(),
+        predictions=measured.predictions,
+    )
+
+
+def evaluate_installed(package: str, evaluate: Callable[[Task], Measured], task: Task) -> Measured:
+    """Run an evaluation.
+
+    Raises:
+        Skipped: If the package is not installed.
+    """
     try:
         version(package)
     except PackageNotFoundError:
@@ -114,27 +147,11 @@ def evaluated(package: str, evaluate: Callable[[Task], Found], task: Task) -> Fo
     return evaluate(task)
 
 
-def peak_mib() -> float:
-    """The most memory that this process has had resident, in MiB."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    # unlike getrusage's, this peak begins anew with the program and not with the process that started it
-    return (
-        next(
-            int(line.split()[1])
-            for line in status.read_text().splitlines()
-            if line.startswith("VmHWM")
-        )
-        / 1024
-    )
-
-
-def time_calls(call: Callable[[], object], calls: int) -> Found:
-    """Seconds of so many calls with one picture each, two before them uncounted."""
+def time_calls(call: Callable[[], object], calls: int) -> Measured:
+    """Seconds of some calls with one image each, after two warm-up calls."""
     for _ in range(2):
         call()
-    begun = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(calls):
         call()
-    return Found(calls, time.perf_counter() - begun)
+    return Measured(calls, time.perf_counter() - start)

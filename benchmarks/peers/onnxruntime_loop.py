@@ -1,13 +1,16 @@
-"""The loop that anybody writes: Pillow, NumPy, `session.run`, one step after the other, with the very file that ours runs."""
+"""Evaluates a file in the plain loop that anybody writes: Pillow, NumPy, `session.run`.
+
+It runs the same file as ours, one step after the other.
+"""
 
 import time
 
 import numpy as np
-from contract import Found, Task, peer_command, time_calls
-from photos import artifact_of, batches, random_picture
+from contract import Measured, Task, peer_command, time_calls
+from photos import artifact_of, batches, random_image
 
 
-def evaluate(task: Task) -> Found:
+def evaluate(task: Task) -> Measured:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -15,15 +18,15 @@ def evaluate(task: Task) -> Found:
     session = ort.InferenceSession(str(task.model), options, providers=["CPUExecutionProvider"])
     artifact = artifact_of(task.model)
     if task.view == "net":
-        picture = random_picture(artifact)
-        return time_calls(lambda: session.run(["posterior"], {"image": picture}), task.calls)
-    begun, right, predictions = time.perf_counter(), 0, []
-    for pictures in batches(task, artifact):
-        (posterior,) = session.run(["posterior"], {"image": pictures.pixels})
+        image = random_image(artifact)
+        return time_calls(lambda: session.run(["posterior"], {"image": image}), task.calls)
+    start, correct, predictions = time.perf_counter(), 0, []
+    for batch in batches(task, artifact):
+        (posterior,) = session.run(["posterior"], {"image": batch.pixels})
         best = posterior.argmax(axis=1)
-        right += int((best == np.array(pictures.labels)).sum())
+        correct += int((best == np.array(batch.labels)).sum())
         predictions += best.tolist()
-    return Found(len(predictions), time.perf_counter() - begun, right, predictions)
+    return Measured(len(predictions), time.perf_counter() - start, correct, predictions)
 
 
 main = peer_command("ONNX Runtime loop", "onnxruntime-gpu", ("crop", "dense", "net"), evaluate)

@@ -1,4 +1,4 @@
-"""How OpenVINO is told to compute in one precision, and in no other, on a CPU."""
+"""Chooses the precision hint that makes OpenVINO compute in one precision on a CPU."""
 
 from contract import Skipped, Task
 
@@ -6,13 +6,17 @@ TYPES = {"fp32": "f32", "bf16": "bf16"}
 
 
 def inference_type(task: Task) -> str:
-    """The precision hint. Raises: Skipped for bfloat16 on a CPU without it, where OpenVINO would run float32 without a word."""
+    """The precision hint of a task.
+
+    Raises:
+        Skipped: For bfloat16 on a CPU without it, where OpenVINO would silently run float32.
+    """
     import openvino as ov
 
-    if task.precision == "bf16" and "BF16" not in ov.Core().get_property(
-        "CPU", "OPTIMIZATION_CAPABILITIES"
-    ):
+    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if task.precision == "bf16" and "BF16" not in capabilities:
         raise Skipped(
-            "this CPU has no bfloat16 instructions, and OpenVINO would run float32; take one with AVX512_BF16 or AMX"
+            "this CPU has no bfloat16 instructions, and OpenVINO would run float32; "
+            "use one with AVX512_BF16 or AMX"
         )
     return TYPES[task.precision]

@@ -1,14 +1,17 @@
-"""The same loop in OpenVINO, which reads our ONNX files: one stream, one request, the precision that is asked for or none."""
+"""Evaluates a file in a plain OpenVINO loop: one stream, one request, the precision of the task.
+
+OpenVINO reads our ONNX files.
+"""
 
 import time
 
 import numpy as np
-from contract import Found, Task, peer_command
+from contract import Measured, Task, peer_command
 from openvino_cpu import inference_type
 from photos import artifact_of, batches
 
 
-def evaluate(task: Task) -> Found:
+def evaluate(task: Task) -> Measured:
     import openvino as ov
 
     settings = {
@@ -18,12 +21,12 @@ def evaluate(task: Task) -> Found:
     }
     compiled = ov.Core().compile_model(str(task.model), "CPU", settings)
     posterior, artifact = compiled.output("posterior"), artifact_of(task.model)
-    begun, right, predictions = time.perf_counter(), 0, []
-    for pictures in batches(task, artifact):
-        best = compiled({"image": pictures.pixels})[posterior].argmax(axis=1)
-        right += int((best == np.array(pictures.labels)).sum())
+    start, correct, predictions = time.perf_counter(), 0, []
+    for batch in batches(task, artifact):
+        best = compiled({"image": batch.pixels})[posterior].argmax(axis=1)
+        correct += int((best == np.array(batch.labels)).sum())
         predictions += best.tolist()
-    return Found(len(predictions), time.perf_counter() - begun, right, predictions)
+    return Measured(len(predictions), time.perf_counter() - start, correct, predictions)
 
 
 main = peer_command("OpenVINO loop", "openvino", ("crop", "dense"), evaluate)

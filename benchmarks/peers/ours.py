@@ -1,6 +1,7 @@
-"""`python -m bench` on one file: its own loader, runtime, stored cells and arithmetic, without flips.
+"""Evaluates a file as `python -m bench` does, without flips.
 
-Views: crop is the protocol centre, dense is dense, net is its latency measurement.
+Loader, runtime, stored cells and arithmetic are the bench's. Views: crop is the protocol centre,
+dense is dense, net is the latency measurement.
 """
 
 import time
@@ -8,11 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from contract import Found, Task, peer_command, time_calls
+from contract import Measured, Task, peer_command, time_calls
+
+PROTOCOLS = {"crop": "centre", "dense": "dense"}  # by view
 
 
-def evaluate(task: Task) -> Found:
-    from bench.accuracy.measure import measure_accuracy
+def evaluate(task: Task) -> Measured:
+    from bench.accuracy.measure import Storage, measure_accuracy
     from bench.accuracy.protocols import rows_of
     from bench.accuracy.settings import Scoring, Storage
     from bench.models.model import ModelOptions, open_models
@@ -21,23 +24,19 @@ def evaluate(task: Task) -> Found:
     (model,) = open_models([task.model], ModelOptions(threads=task.threads))
     crop = model.runtime.spec.crop
     if task.view == "net":
-        picture = np.random.default_rng(0).integers(0, 256, (1, 3, crop, crop), np.uint8)
-        return time_calls(lambda: model.runtime(picture), task.calls)
-    rows = rows_of(
-        (0,),
-        [model.runtime.spec],
-        ({"crop": "centre", "dense": "dense"}[task.view],),
-        (task.side,),
-        False,
-    )
+        image = np.random.default_rng(0).integers(0, 256, (1, 3, crop, crop), np.uint8)
+        return time_calls(lambda: model.runtime(image), task.calls)
+    rows = rows_of((0,), [model.runtime.spec], (PROTOCOLS[task.view],), (task.side,), False)
     with TemporaryDirectory() as cells:
-        begun = time.perf_counter()
+        storage = Storage(Path(cells), "float32")
+        start = time.perf_counter()
         dataset = open_dataset(task.data, "val")
-        scoring = Scoring(Storage(Path(cells), "float32"), task.batch, task.threads, "stop")
-        accuracy = measure_accuracy([model], rows, dataset, scoring)
-        seconds = time.perf_counter() - begun
+        accuracy = measure_accuracy(
+            [model], rows, dataset, storage, task.batch, task.threads, "stop"
+        )
+        seconds = time.perf_counter() - start
     (scored,) = accuracy.scored
-    return Found(len(dataset), seconds, int((scored.ranks == 0).sum()), scored.best.tolist())
+    return Measured(len(dataset), seconds, int((scored.ranks == 0).sum()), scored.best.tolist())
 
 
 main = peer_command("ours", "vgg-deploy", ("crop", "dense", "net"), evaluate)

@@ -1,4 +1,4 @@
-"""What a plain loop does with image files: Pillow and NumPy, one after the other, the net's own sizes and classes."""
+"""Reads image files as a plain loop does: Pillow and NumPy, one image after the other."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,32 +12,33 @@ from vgg_deploy.exported.metadata import Artifact, manifest_path
 from vgg_deploy.images.geometry import rescaled_size
 
 
-class Pictures(NamedTuple):
-    """What one call gets."""
+class Batch(NamedTuple):
+    """Input of one call."""
 
     pixels: np.ndarray  # (N, 3, h, w) uint8 RGB
-    labels: list[int]  # positions among the net's classes
+    labels: list[int]  # indices into the net's classes
 
 
 def artifact_of(model: Path) -> Artifact:
-    """What an exported file's manifest says."""
+    """The description of an exported file in its manifest."""
     return Artifact.from_json(manifest_path(model).read_text(), str(model))
 
 
-def batches(task: Task, artifact: Artifact) -> Iterator[Pictures]:
+def batches(task: Task, artifact: Artifact) -> Iterator[Batch]:
     """All images in order: crops in batches, whole images of any size one by one."""
-    place = {id: i for i, id in enumerate(artifact.spec.classes)}
+    index = {id: i for i, id in enumerate(artifact.spec.classes)}
     files = sorted(task.data.glob("*/*"))
     step = task.batch if task.view == "crop" else 1
-    for some in (files[i : i + step] for i in range(0, len(files), step)):
-        yield Pictures(
-            np.stack([pixels(file, task, artifact.spec.crop) for file in some]),
-            [place[file.parent.name] for file in some],
+    for start in range(0, len(files), step):
+        of_batch = files[start : start + step]
+        yield Batch(
+            np.stack([pixels(file, task, artifact.spec.crop) for file in of_batch]),
+            [index[file.parent.name] for file in of_batch],
         )
 
 
 def pixels(file: Path, task: Task, crop: int) -> np.ndarray:
-    """(3, h, w) uint8 of one image in the view of the task."""
+    """One image in the view of the task, (3, h, w) uint8."""
     image = Image.open(file).convert("RGB")
     height, width = rescaled_size(image.height, image.width, task.side)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -47,8 +48,7 @@ def pixels(file: Path, task: Task, crop: int) -> np.ndarray:
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def random_picture(artifact: Artifact) -> np.ndarray:
-    """(1, 3, crop, crop) uint8."""
-    return np.random.default_rng(0).integers(
-        0, 256, (1, 3, artifact.spec.crop, artifact.spec.crop), np.uint8
-    )
+def random_image(artifact: Artifact) -> np.ndarray:
+    """Random pixels, (1, 3, crop, crop) uint8."""
+    crop = artifact.spec.crop
+    return np.random.default_rng(0).integers(0, 256, (1, 3, crop, crop), np.uint8)

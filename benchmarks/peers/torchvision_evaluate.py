@@ -1,15 +1,16 @@
-"""What `evaluate` of torchvision's reference script does (references/classification/train.py), with torchvision's own parts.
+"""Evaluates a net as torchvision's reference script does (references/classification/train.py).
 
-The script is not in the package, so its steps are called here: ImageFolder, the transforms of its evaluation preset (Resize to Q,
-CenterCrop, PILToTensor, ConvertImageDtype, Normalize), a DataLoader in order, then the loop with cross-entropy, top-1 and top-5.
+The script is not in the package, so the steps of its `evaluate` are called here: ImageFolder, the
+transforms of its evaluation preset (Resize to Q, CenterCrop, PILToTensor, ConvertImageDtype,
+Normalize), a DataLoader in order, then the loop with cross-entropy, top-1 and top-5.
 """
 
 import time
 
-from contract import Found, Task, peer_command
+from contract import Measured, Task, peer_command
 
 
-def evaluate(task: Task) -> Found:
+def evaluate(task: Task) -> Measured:
     import torch
     from foreign_nets import normalisation, torchvision_net
     from torch import nn
@@ -36,21 +37,22 @@ def evaluate(task: Task) -> Found:
         PILToTensor(),
         ConvertImageDtype(torch.float),
     ]
-    place = {id: i for i, id in enumerate(spec.classes)}
+    index = {id: i for i, id in enumerate(spec.classes)}
     dataset = ImageFolder(task.data, Compose([*steps, Normalize(*normalisation(spec))]))
-    dataset.target_transform = lambda i: place[dataset.classes[i]]
+    dataset.target_transform = lambda i: index[dataset.classes[i]]
     loader = DataLoader(
         dataset, task.batch, sampler=SequentialSampler(dataset), num_workers=task.threads
     )
-    begun, loss, right, right5, predictions = time.perf_counter(), 0.0, 0, 0, []
+    loss, correct, correct5, predictions = 0.0, 0, 0, []
+    start = time.perf_counter()
     with torch.inference_mode():
         for images, target in loader:
             output = net(images)
             loss += criterion(output, target).item()
             hits = output.topk(min(5, len(spec.classes)), 1).indices == target[:, None]
-            right, right5 = right + hits[:, 0].sum().item(), right5 + hits.sum().item()
+            correct, correct5 = correct + hits[:, 0].sum().item(), correct5 + hits.sum().item()
             predictions += output.argmax(1).tolist()
-    return Found(len(dataset), time.perf_counter() - begun, right, predictions)
+    return Measured(len(dataset), time.perf_counter() - start, correct, predictions)
 
 
 main = peer_command("torchvision evaluate", "torchvision", ("crop",), evaluate)

@@ -1,1 +1,1 @@
-"""What several tests share: small nets, photos, faulty models, warm processes."""
+"""Small nets, photos, faulty models and warm processes that several tests share."""

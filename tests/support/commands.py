@@ -1,18 +1,11 @@
-"""The commands as a user gives them."""
+"""Options of `python -m train` for a training of a second."""
 
 THIN = [
-    "--width",
-    "0.0625",
-    "--crop",
-    "32",
-    "--side",
-    "32:64",
-    "--batch",
-    "16",
-    "--init",
-    "he",
-    "--workers",
-    "0",
-    "--threads",
-    "2",
+    *("--width", "0.0625"),
+    *("--crop", "32"),
+    *("--side", "32:64"),
+    *("--batch", "16"),
+    *("--init", "he"),
+    *("--workers", "0"),
+    *("--threads", "2"),
 ]

@@ -1,4 +1,4 @@
-"""Models with planted faults."""
+"""Plants faults into ONNX graphs."""
 
 import numpy as np
 from onnx import helper, numpy_helper
@@ -33,7 +33,10 @@ def softmax_before_average(graph: Graph) -> None:
 
 
 def overflowing(graph: Graph) -> None:
-    """What fp16 does: activations of conv1_1 beyond 65504 become infinite. Planted as nodes, for a CPU computes fp16 in fp32."""
+    """Make activations of conv1_1 beyond 65504 infinite, as fp16 does.
+
+    Planted as nodes, because a CPU computes fp16 in fp32.
+    """
     nodes = graph.model.graph.node
     at, relu = next((i, n) for i, n in enumerate(nodes) if n.name == "relu1_1")
     scaled, clipped = f"{relu.output[0]}.scaled", relu.output[0]

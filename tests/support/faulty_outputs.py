@@ -1,10 +1,10 @@
-"""Runtimes whose outputs are wrong on purpose."""
+"""Changes the outputs of ONNX graphs, so that runtimes return wrong scores."""
 
 from onnx import helper
 
 
 def behind(graph, output, op, *inputs, **attributes):
-    """Append a node to an output, under the output's name."""
+    """Append a node to an output; its result takes the output's name."""
     node = next(node for node in graph.node if output in node.output)
     node.output[list(node.output).index(output)] = f"{output}.before"
     for other in graph.node:

@@ -1,5 +1,7 @@
 """Small nets and small photos, made here: no test needs a download."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -14,6 +16,7 @@ CLASSES = ("disc", "square", "stripes", "triangle")
 def thin_spec(
     arch: str = "A", classes: tuple[str, ...] = CLASSES, crop: int = 32, **more
 ) -> NetSpec:
+    """A net of 1/16 of the width with four classes."""
     more = {
         "width": 1 / 16,
         "preprocessing": Preprocessing(mean=(120.5, 113.25, 99.75)),
@@ -35,20 +38,21 @@ def thin_net(arch: str = "A", seed: int = 0, **more) -> VGG:
     return net.eval()
 
 
-def save_net(net: VGG, path):
+def save_net(net: VGG, path: Path) -> Path:
+    """Write a checkpoint of the net, and return its path."""
     save_checkpoint(path, Checkpoint(net.spec, net.state_dict()))
     return path
 
 
-def picture(kind: str, rng: np.random.Generator) -> Image.Image:
-    """One of CLASSES in random colours, 40-90 pixels a side, landscape or portrait."""
+def photo_of(name: str, rng: np.random.Generator) -> Image.Image:
+    """A photo of one of CLASSES in random colours, sides of 40 to 89 pixels, any orientation."""
     height, width = (int(v) for v in rng.integers(40, 90, 2))
     image = Image.new("RGB", (width, height), tuple(int(v) for v in rng.integers(0, 256, 3)))
     draw, ink = ImageDraw.Draw(image), tuple(int(v) for v in rng.integers(0, 256, 3))
     size = int(rng.integers(20, 36))
     x, y = (int(rng.integers(0, side - size)) for side in (width, height))
     box = [x, y, x + size, y + size]
-    match kind:
+    match name:
         case "disc":
             draw.ellipse(box, fill=ink)
         case "square":
@@ -59,3 +63,6 @@ def picture(kind: str, rng: np.random.Generator) -> Image.Image:
             for offset in range(0, size, 6):
                 draw.rectangle([x, y + offset, x + size, y + offset + 2], fill=ink)
     return image
+
+
+picture = photo_of  # the old name

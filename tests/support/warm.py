@@ -1,4 +1,7 @@
-"""Real processes that train, without 3 s of imports each: a warm process has PyTorch loaded and forks them."""
+"""Starts real training processes without 3 s of imports each.
+
+A warm process has PyTorch loaded and forks them.
+"""
 
 import gc
 import json
@@ -28,20 +31,23 @@ class Training(NamedTuple):
         os.killpg(self.pid, signum)
 
     def wait(self, seconds: float = 60) -> int:
-        """Exit code, or minus the signal, within so many seconds."""
+        """Wait for the exit code, or minus the signal; 999 if it takes longer than this."""
         self.warm.running.discard(self.pid)
         return self.warm.ask({"wait": self.pid, "seconds": seconds})
 
     def alive(self) -> bool:
-        """Whether `wait` would wait: a process that ended is kept until then."""
+        """Whether it still runs. A process that ended is kept until `wait`."""
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
-    def said(self) -> str:
+    def output(self) -> str:
+        """Its output so far on one line, with single spaces."""
         return " ".join(self.log.read_text().split())
+
+    said = output  # the old name
 
 
 class Warm:
-    """Asks the warm process; close it at the end."""
+    """Starts the warm process and sends it requests. Close it at the end."""
 
     def __init__(self):
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -60,7 +66,14 @@ class Warm:
         return int(self.process.stdout.readline())
 
     def train(self, here: Path, *args, file_bytes: int = -1, **env: str) -> Training:
-        """Start it. Args: here, its working folder; file_bytes, the longest file that it may write, -1 for any."""
+        """Start `python -m train`.
+
+        Args:
+            here: Its working folder.
+            args: Its words.
+            file_bytes: The longest file that it may write; -1 for any.
+            env: Additional environment variables.
+        """
         self.count += 1
         log = here / f"{self.count}.log"
         log.touch()
@@ -83,16 +96,16 @@ class Warm:
         self.process.stdout.close()
 
 
-def until(true, seconds: float = 60) -> None:
-    """Wait for something that may last for milliseconds."""
+def until(condition, seconds: float = 60) -> None:
+    """Wait until a condition is true, which may last for milliseconds only."""
     end = time.monotonic() + seconds
-    while not true():
+    while not condition():
         time.sleep(0.0002)
         assert time.monotonic() < end, "it did not happen"
 
 
 def _serve() -> None:
-
+    """Answer requests from standard input until it is closed."""
     import train.command  # noqa: F401
     from train.__main__ import main
 
@@ -108,11 +121,10 @@ def _serve() -> None:
             os.chdir(request["here"])
             os.environ.update(request["env"])
             log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            for place, file in enumerate((os.open(os.devnull, os.O_RDONLY), log, log)):
-                os.dup2(file, place)
-            resource.setrlimit(
-                resource.RLIMIT_FSIZE, (request["file_bytes"], request["file_bytes"])
-            )
+            for descriptor, file in enumerate((os.open(os.devnull, os.O_RDONLY), log, log)):
+                os.dup2(file, descriptor)
+            limit = request["file_bytes"]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
             main(request["args"], prog_name="python -m train")
         print(pid, flush=True)
 

@@ -1,4 +1,4 @@
-"""Exported files that tests bench."""
+"""Writes exported files without the checks of the export."""
 
 from export.onnx.graph import onnx_graph
 from export.onnx.onnx_file import write_onnx
@@ -7,10 +7,9 @@ from vgg_deploy.exported.metadata import Artifact
 
 
 def written_onnx(path, net, source_sha256="0" * 64, fault=None):
-    """An ONNX file of a net, with a fault or without, written past the checks of the export."""
-    graph = onnx_graph(
-        net, Artifact(net.spec, "uint8", "fp32", "A.pt", source_sha256), PRECISIONS["fp32"]
-    )
+    """An ONNX file of a net, with a fault or without."""
+    artifact = Artifact(net.spec, "uint8", "fp32", "A.pt", source_sha256)
+    graph = onnx_graph(net, artifact, PRECISIONS["fp32"])
     if fault:
         fault(graph)
     write_onnx(path, graph)

@@ -1,0 +1,36 @@
+"""Scripts that measure one step in a process of its own, with as few imports as it needs.
+
+Each prints its measurements as one line of JSON. `run_alone` starts them.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run_alone(module: str, *args: object, **environment: str) -> dict:
+    """Run a module of this package in a process of its own.
+
+    Args:
+        module: Its name, such as "build_engine".
+        args: Its arguments.
+        environment: Additional environment variables.
+
+    Returns:
+        What it printed last, from JSON.
+
+    Raises:
+        SystemExit: With its error output if it failed.
+    """
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-m", f"alone.{module}", *map(str, args)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
