@@ -15,7 +15,8 @@ from bench.models.foreign_models import class_lists, input_lines
 from bench.models.model import Model, ModelOptions, check_sides, open_models, runnable
 from bench.request import BenchRequest, DataRequest, ModelRequest
 from vgg_deploy.data.built_in import built_in
-from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import Job

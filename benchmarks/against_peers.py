@@ -28,7 +28,7 @@ from peer_comparison.summary import summary
 from result_tables import environment_block, write_csv
 
 from vgg_deploy.data.built_in import built_in
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file, write_text
 from vgg_deploy.net.checkpoint import load_checkpoint

@@ -23,7 +23,7 @@ from PIL import Image
 from result_rows import ResultRows
 from result_tables import environment_block
 
-from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.size_batches import Batch, size_batches

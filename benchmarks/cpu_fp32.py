@@ -27,7 +27,7 @@ from timing import time_in_turn
 from bench.speed.side_by_side import PAUSE_S
 from bench.statistics.median import median_interval
 from export.release import ExportOptions, export_onnx
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.files import write_text
 from vgg_deploy.images.decode import rescale
 from vgg_deploy.machine import available_cores

@@ -41,7 +41,8 @@ from export.quantize.ranges import clip, measure_ranges
 from export.quantize.rounding import LAST, Quantization
 from export.settings.export_options import ExportOptions
 from export.settings.precision import INT7, INT8, PRECISIONS
-from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.files import write_text
 from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint

@@ -13,8 +13,9 @@ from export.released_files import Exported
 from export.settings.precision import PRECISIONS, Precision
 from vgg_deploy.exported.metadata import data_path
 from vgg_deploy.files import sha256
+from vgg_deploy.runtimes import runtime_package
 
-PACKAGES = ("torch", "onnx", "onnxruntime-gpu")  # whose versions are recorded
+PACKAGES = ("torch", "onnx")  # whose versions are recorded, with ONNX Runtime's
 
 
 def onnx_manifest(
@@ -40,7 +41,7 @@ def onnx_manifest(
         **json.loads(exported.artifact.to_json()),
         **prepared.record,
         "check": [asdict(comparison) for comparison in exported.comparisons],
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in (*PACKAGES, runtime_package("onnxruntime"))},
     }
     if data:
         manifest["data"] = {

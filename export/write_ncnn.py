@@ -25,10 +25,10 @@ from vgg_deploy.exported.ncnn_files import SUFFIX, NcnnFiles, StoredArray, array
 from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.files import sha256, whole_file, write_text
-from vgg_deploy.runtimes import NcnnRuntime, OnnxRuntime, Scores
+from vgg_deploy.runtimes import NcnnRuntime, OnnxRuntime, Scores, runtime_package
 
 REFERENCE = "ONNX Runtime"
-PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "ncnn")  # whose versions are recorded
+PACKAGES = ("torch", "onnx", "ncnn")  # whose versions are recorded, with ONNX Runtime's
 
 
 class _OnnxWeights(NamedTuple):
@@ -162,5 +162,5 @@ def _manifest(
         "onnx_sha256": sha256(source),
         **json.loads(artifact.to_json()),
         "check": [asdict(comparison) for comparison in comparisons],
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in (*PACKAGES, runtime_package("onnxruntime"))},
     }

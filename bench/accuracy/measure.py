@@ -19,7 +19,8 @@ from bench.models.class_match import classes_of_models
 from bench.models.cpu_kernels import wrong_arithmetic
 from bench.models.model import Model
 from bench.speed.first_calls import ShapeLog, ShapeRow
-from vgg_deploy.data.dataset import Dataset, labels_for
+from vgg_deploy.data.class_labels import labels_for
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.job import Job
 

@@ -15,7 +15,7 @@ from vgg_deploy.net.class_matching import with_classes
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.open_net import is_own
-from vgg_deploy.runtimes import PACKAGES, Runtime, open_runtime, runtimes_for
+from vgg_deploy.runtimes import Runtime, open_runtime, runtime_version, runtimes_for
 from vgg_deploy.runtimes.contract import DeviceRuntime
 from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
 

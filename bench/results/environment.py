@@ -26,6 +26,7 @@ PACKAGES = (
     "torch",
     "torchvision",
     "onnx",
+    "onnxruntime",
     "onnxruntime-gpu",
     "ncnn",
     "openvino",

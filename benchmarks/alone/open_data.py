@@ -21,7 +21,7 @@ class Opened(NamedTuple):
 
 def with_ours() -> Callable[[str], Opened]:
     """Import our data sets, and return how to open them."""
-    from vgg_deploy.data.dataset import open_dataset
+    from vgg_deploy.data.layouts import open_dataset
 
     def open_both(root: str) -> Opened:
         train, val = (open_dataset(root, split) for split in ("train", "val"))

@@ -15,9 +15,9 @@ PROTOCOLS = {"crop": "centre", "dense": "dense"}  # by view
 
 
 def evaluate(task: Task) -> Measured:
-    from bench.accuracy.measure import Storage, measure_accuracy
+    from bench.accuracy.measure import measure_accuracy
     from bench.accuracy.protocols import rows_of
-    from bench.accuracy.settings import Scoring, Storage
+    from bench.accuracy.settings import Storage
     from bench.models.model import ModelOptions, open_models
     from vgg_deploy.data.layouts import open_dataset
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from vgg_deploy.data.built_in import built_in
-from vgg_deploy.data.dataset import Dataset, open_dataset
+from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.directory import entries, is_image
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.shards import are_shards
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.model import VGG

@@ -41,7 +41,7 @@ def aspects_of(data: Path | str) -> Aspects:
         data: As `open_dataset`.
     """
     # here, so that building an engine needs no PyTorch
-    from vgg_deploy.data.dataset import open_dataset
+    from vgg_deploy.data.layouts import open_dataset
 
     dataset = open_dataset(data, "val")
     sizes: Counter[tuple[int, int]] = Counter()

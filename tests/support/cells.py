@@ -9,7 +9,7 @@ from bench.accuracy.measure import Accuracy, measure_accuracy
 from bench.accuracy.selection import select_rows
 from bench.accuracy.settings import Scoring, Storage
 from bench.models.model import ModelOptions, open_models
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 
 SECONDS = 120  # to wait for rows
 HEADER_BYTES = 128  # of a .npy file

@@ -15,7 +15,7 @@ from tests.support.cells import measure
 from tests.support.faulty_nets import softmax_before_average
 from tests.support.nets import thin_net
 from tests.support.written import written_onnx
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import CheckFailed
 
 

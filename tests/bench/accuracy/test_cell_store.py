@@ -23,7 +23,7 @@ from bench.models.model import ModelOptions, open_models
 from tests.support.cells import measure, wait_for_rows
 from tests.support.nets import save_net, thin_net
 from tests.support.run import run
-from vgg_deploy.data.dataset import open_dataset
+from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import CheckFailed, InputError
 
 ROOT = Path(__file__).parents[3]

@@ -21,6 +21,7 @@ from PIL import Image
 
 from bench.cli import main as vgg_bench
 from export.quantize.calibration_images import open_calibration_images
+from tests.support.commands import THIN
 from tests.support.nets import CLASSES, thin_net, thin_spec
 from tests.support.run import run
 from train.__main__ import main as train
