@@ -1,16 +1,19 @@
-"""One update of the weights of A and D against a plain loop: python benchmarks/train_step.py
+"""Compares one update of nets A and D with a plain loop: python benchmarks/train_step.py.
 
 The plain loop is that of torchvision's reference script (references/classification/train.py):
 its vgg11 or vgg16, SGD with momentum and weight decay, top-1, top-5 and the loss read after every
-step; in half precision with autocast. Every way steps in turn with the plain loop of its precision
-(A B A B), on the same random images, which are on the device already. Rows are saved as they come.
+step; in half precision with autocast. Every variant steps in turn with the plain loop of its
+precision (A B A B), on the same random images, which are on the device already. Rows are saved as
+they come.
 
-On a GPU also TFLOP/s and their share of what the largest matrix product of the same type reaches,
-and variants of our update that show what costs time. `first_loss` and `third_loss` are the losses of
-the first and third update: ours must agree with each other, because they start from the same weights
-and draw the same dropout. `queue_ms` is how long the CPU takes to queue one step.
+On a GPU it also measures TFLOP/s and their share of what the largest matrix product of the same
+type reaches, and variants of our update that show what costs time. `first_loss` and `third_loss`
+are the losses of the first and third update: ours must agree with each other, because they start
+from the same weights and draw the same dropout. `queue_ms` is how long the CPU takes to queue one
+step.
 
-With --profile nothing is compared: each way's GPU time by operation and by kernel.
+With --profile nothing is compared. It measures the GPU time of each variant by operation and by
+kernel.
 """
 
 import json
@@ -18,6 +21,9 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import count
+from operator import attrgetter
 from pathlib import Path
 
 import click
@@ -27,6 +33,7 @@ import torchvision
 from gpu_variants import fused_relu, padded_input, pool_first
 from result_rows import ResultRows
 from torch import nn
+from torch.autograd.profiler_util import FunctionEventAvg
 from torch.nn.functional import cross_entropy
 from torchvision.models import vgg
 
@@ -46,8 +53,8 @@ CLASSES, LR = 1000, 1e-4
 PLAIN = {"A": torchvision.models.vgg11, "D": torchvision.models.vgg16}
 HIDDEN = 4096  # outputs of fc6 and fc7
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-WARM_UP = 3  # steps of every way; cuDNN searches and torch.compile compiles in them
-KERNELS = 25  # rows of a profile by kernel
+WARM_UP = 3  # steps of every variant; cuDNN searches and torch.compile compiles in them
+OPERATIONS, KERNELS = 75, 25  # rows of a profile by operation and by kernel
 
 Step = Callable[[], torch.Tensor]  # one update, not waited for; returns its mean loss
 Change = Callable[[VGG], VGG]
@@ -62,17 +69,19 @@ VARIANTS: dict[str, tuple[tuple[Change, ...], str]] = {  # changes of the net, m
     "ours, padded input, pool first, compiled": ((padded_input, pool_first), "default"),
     "ours, pool first, autotuned": ((pool_first,), "max-autotune-no-cudagraphs"),
 }
-PLAIN_LAST = "plain loop, channels last"
+PLAIN_LOOP, PLAIN_LAST = "plain loop", "plain loop, channels last"
 
 
+@dataclass(frozen=True)
 class Problem:
     """Sizes of the net and its input, and where they are."""
 
-    def __init__(
-        self, arch: str, width: float, crop: int, batch: int, device: str, precision: str
-    ) -> None:
-        self.arch, self.width, self.crop, self.batch = arch, width, crop, batch
-        self.device, self.precision = device, precision
+    arch: str
+    width: float
+    crop: int
+    batch: int
+    device: str
+    precision: str
 
     def images(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Random images (N, 3, crop, crop) about as pixels minus their mean, and labels (N,)."""
@@ -82,7 +91,7 @@ class Problem:
         return images.to(self.device), labels.to(self.device)
 
     def flop(self) -> int:
-        """Of one image: forward, gradients of weights, and of inputs except the first layer's."""
+        """Operations per image: forward, gradients of weights, and of inputs except the first."""
         arch, crop = ARCHS[self.arch], self.crop
         first = arch.stages(self.width)[0][0]
         forward = macs(arch, crop, crop, CLASSES, self.width, crop)
@@ -93,13 +102,20 @@ def ours(problem: Problem, changes: tuple[Change, ...], mode: str) -> Step:
     """`python -m train`'s update with dropout, decay and tallies.
 
     Args:
+        problem: Net and input.
         changes: Applied to the net in this order.
         mode: Of torch.compile; empty for none.
     """
+    side = max(256, problem.crop)
     config = TrainConfig(
-        arch=problem.arch, width=problem.width, crop=problem.crop, side=(max(256, problem.crop),) * 2,
-        batch=problem.batch, lr=LR, precision=problem.precision,
-    )  # fmt: skip
+        arch=problem.arch,
+        width=problem.width,
+        crop=problem.crop,
+        side=(side, side),
+        batch=problem.batch,
+        lr=LR,
+        precision=problem.precision,
+    )
     net = VGG(NetSpec(problem.arch, numbered(CLASSES), width=problem.width, crop=problem.crop))
     initialise(net, "he", torch.Generator().manual_seed(0))
     for change in changes:
@@ -111,25 +127,36 @@ def ours(problem: Problem, changes: tuple[Change, ...], mode: str) -> Step:
     inputs, labels = problem.images()
     rows = torch.arange(problem.batch, device=problem.device)
     examples = Examples(shaped(inputs, problem.precision), labels, rows)
-    numbers = iter(range(10**9))
-    return lambda: updater.step(examples, next(numbers), problem.batch, LR)[0] / problem.batch
+    numbers = count()
+
+    def step() -> torch.Tensor:
+        return updater.step(examples, next(numbers), problem.batch)[0] / problem.batch
+
+    return step
 
 
 def plain_net(arch: str, width: float) -> nn.Module:
-    """torchvision's net; for rehearsals a thin one of the same layers."""
+    """The net of torchvision; for rehearsals a thin one of the same layers."""
     if width == 1:
         return PLAIN[arch](num_classes=CLASSES)
     layers = [v if v == "M" else round(width * v) for v in vgg.cfgs[arch]]
     hidden = round(width * HIDDEN)
     return nn.Sequential(
-        vgg.make_layers(layers), nn.AdaptiveAvgPool2d(7), nn.Flatten(),
-        nn.Linear(49 * layers[-2], hidden), nn.ReLU(True), nn.Dropout(),
-        nn.Linear(hidden, hidden), nn.ReLU(True), nn.Dropout(), nn.Linear(hidden, CLASSES),
-    )  # fmt: skip
+        vgg.make_layers(layers),
+        nn.AdaptiveAvgPool2d(7),
+        nn.Flatten(),
+        nn.Linear(49 * layers[-2], hidden),
+        nn.ReLU(True),
+        nn.Dropout(),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(True),
+        nn.Dropout(),
+        nn.Linear(hidden, CLASSES),
+    )
 
 
 def plain(problem: Problem, channels_last: bool) -> Step:
-    """torchvision's reference loop."""
+    """The reference loop of torchvision."""
     device, precision = problem.device, problem.precision
     net = plain_net(problem.arch, problem.width).to(device).train()
     optimiser = torch.optim.SGD(net.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
@@ -158,8 +185,8 @@ def plain(problem: Problem, channels_last: bool) -> Step:
 
 
 def step_of(name: str, problem: Problem) -> Step:
-    """The way of this name, ready to step."""
-    if name == "plain loop":
+    """The variant of this name, ready to step."""
+    if name == PLAIN_LOOP:
         return plain(problem, False)
     if name == PLAIN_LAST:
         return plain(problem, True)
@@ -173,7 +200,11 @@ def wait(device: str) -> None:
 
 
 def warmed(step: Step, device: str) -> tuple[float, list[float]]:
-    """Run the first steps. Returns: seconds of the first one, losses of all."""
+    """Run the first steps.
+
+    Returns:
+        Seconds of the first one, and the losses of all.
+    """
     wait(device)
     start = time.perf_counter()
     losses = [step().item()]
@@ -185,7 +216,7 @@ def warmed(step: Step, device: str) -> tuple[float, list[float]]:
 
 
 def timed(step: Step, calls: int, device: str) -> float:
-    """Seconds of one step, by the wall clock over so many."""
+    """Seconds per step, by the wall clock over `calls` steps."""
     wait(device)
     start = time.perf_counter()
     for _ in range(calls):
@@ -207,57 +238,81 @@ def queue_s(step: Step, device: str) -> float:
 def compared(
     name: str, problem: Problem, partner: Step, rounds: int, calls: int
 ) -> dict[str, object]:
-    """The row of one way, timed in turn with the plain loop."""
+    """The row of one variant, timed in turn with the plain loop."""
     device = problem.device
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     step = step_of(name, problem)
     first_s, losses = warmed(step, device)
-    peak = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else float("nan")
+    peak_mib = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else float("nan")
     pairs = [(timed(partner, calls, device), timed(step, calls, device)) for _ in range(rounds)]
     plain_s, own_s = np.array(pairs).T
     median = float(np.median(own_s))
+    tflop_per_s = problem.batch / median * problem.flop() / 1e12
     row = {
-        "net": problem.arch, "way": name, "precision": problem.precision, "batch": problem.batch,
-        "crop_px": problem.crop, "width": problem.width, "rounds": rounds, "calls": calls,
-        "median_ms": 1000 * median, "images_per_s": problem.batch / median,
+        "net": problem.arch,
+        "way": name,
+        "precision": problem.precision,
+        "batch": problem.batch,
+        "crop_px": problem.crop,
+        "width": problem.width,
+        "rounds": rounds,
+        "calls": calls,
+        "median_ms": 1000 * median,
+        "images_per_s": problem.batch / median,
         "against_plain": float(np.median(plain_s / own_s)),
         "slowest_round": float((plain_s / own_s).min()),
         "fastest_round": float((plain_s / own_s).max()),
         "plain_median_ms": 1000 * float(np.median(plain_s)),
-        "first_step_s": first_s, "queue_ms": 1000 * queue_s(step, device),
-        "first_loss": losses[0], "third_loss": losses[-1], "peak_mib": peak,
-        "tflop_per_s": problem.batch / median * problem.flop() / 1e12,
-    }  # fmt: skip
+        "first_step_s": first_s,
+        "queue_ms": 1000 * queue_s(step, device),
+        "first_loss": losses[0],
+        "third_loss": losses[-1],
+        "peak_mib": peak_mib,
+        "tflop_per_s": tflop_per_s,
+    }
     if device == "cuda":
-        peak = matmul_ceiling(problem.precision)
-        row |= {"matmul_tflop_per_s": peak, "of_matmul_pct": 100 * row["tflop_per_s"] / peak}
+        ceiling = matmul_ceiling(problem.precision)
+        row |= {"matmul_tflop_per_s": ceiling, "of_matmul_pct": 100 * tflop_per_s / ceiling}
     return row
 
 
-def profile(name: str, problem: Problem, found: ResultRows) -> None:
+def profile(name: str, problem: Problem, results: ResultRows) -> None:
     """Add one step's time by operation with its input shapes, and by kernel."""
     step = step_of(name, problem)
     warmed(step, problem.device)
     on_gpu = problem.device == "cuda"
-    clock = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     kinds = [torch.profiler.ProfilerActivity.CPU]
     if on_gpu:
         kinds.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=kinds, record_shapes=True) as recorded:
         step()
         wait(problem.device)
-    events = recorded.key_averages(group_by_input_shape=True)
-    operations = [e for e in events if e.device_type == torch.autograd.DeviceType.CPU]
-    kernels = [e for e in recorded.key_averages() if e.device_type != torch.autograd.DeviceType.CPU]
-    for kind, entries in (("operation", operations), ("kernel", kernels)):
-        slowest = sorted(entries, key=lambda e: getattr(e, clock), reverse=True)
-        for entry in slowest[: 3 * KERNELS if kind == "operation" else KERNELS]:
-            found.add({
-                "net": problem.arch, "way": name, "kind": kind, "name": entry.key[:160],
-                "input_shapes": str(entry.input_shapes)[:160] if kind == "operation" else "",
-                "calls": entry.count, "ms": getattr(entry, clock) / 1000,
-            })  # fmt: skip
+    clock = attrgetter("self_device_time_total" if on_gpu else "self_cpu_time_total")
+    on_cpu = torch.autograd.DeviceType.CPU
+    by_shape = recorded.key_averages(group_by_input_shape=True)
+    operations = [event for event in by_shape if event.device_type == on_cpu]
+    kernels = [event for event in recorded.key_averages() if event.device_type != on_cpu]
+    for event in sorted(operations, key=clock, reverse=True)[:OPERATIONS]:
+        shapes = str(event.input_shapes)[:160]
+        results.add(profile_row(name, problem, "operation", event, clock(event), shapes))
+    for event in sorted(kernels, key=clock, reverse=True)[:KERNELS]:
+        results.add(profile_row(name, problem, "kernel", event, clock(event), ""))
+
+
+def profile_row(
+    name: str, problem: Problem, kind: str, event: FunctionEventAvg, us: float, shapes: str
+) -> dict[str, object]:
+    """A row of train_profile_DEVICE.csv."""
+    return {
+        "net": problem.arch,
+        "way": name,
+        "kind": kind,
+        "name": event.key[:160],
+        "input_shapes": shapes,
+        "calls": event.count,
+        "ms": us / 1000,
+    }
 
 
 def failure(error: BaseException) -> str:
@@ -266,37 +321,45 @@ def failure(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:300]}"
 
 
-def default_ways(device: str) -> list[str]:
+def default_variants(device: str) -> list[str]:
     """Names, most useful first."""
     if device == "cpu":
         return ["ours"]
     return [*list(VARIANTS)[:-1], PLAIN_LAST, list(VARIANTS)[-1]]
 
 
-def measured(problem: Problem, ways: list[str], rounds: int, calls: int, found: ResultRows) -> None:
-    """Add a row for every way, or a note that it failed."""
+def measured(
+    problem: Problem, names: list[str], rounds: int, calls: int, results: ResultRows
+) -> None:
+    """Add a row for every variant, or a note that it failed."""
     partner = plain(problem, False)
     warmed(partner, problem.device)
-    for name in ways:
+    for name in names:
         torch._dynamo.reset()  # or the second compiled net counts as a recompilation of the first
         try:
-            found.add(compared(name, problem, partner, rounds, calls))
-            print("measured:", json.dumps(found.rows[-1]), flush=True)
-        except Exception as error:  # one way that fails must not lose the others
+            results.add(compared(name, problem, partner, rounds, calls))
+            print("measured:", json.dumps(results.rows[-1]), flush=True)
+        except Exception as error:  # one variant that fails must not lose the others
             what = f"{problem.arch} {name} {problem.precision}: {failure(error)}"
-            found.note(f"- not measured: {what}")
+            results.note(f"- not measured: {what}")
             print("failed:", what, flush=True)
         if problem.device == "cuda":
             torch.cuda.empty_cache()
 
 
-def known_ways(text: str | None, device: str) -> list[str]:
-    """Raises: click.BadParameter for a name that is none."""
-    names = default_ways(device) if text is None else [part.strip() for part in text.split(";")]
+def known_variants(text: str | None, device: str) -> list[str]:
+    """Read the names of variants.
+
+    Raises:
+        click.BadParameter: A name is unknown.
+    """
+    if text is None:
+        return default_variants(device)
+    known = (PLAIN_LOOP, PLAIN_LAST, *VARIANTS)
+    names = [part.strip() for part in text.split(";")]
     for name in names:
-        if name not in ("plain loop", PLAIN_LAST, *VARIANTS):
-            known = "; ".join(("plain loop", PLAIN_LAST, *VARIANTS))
-            raise click.BadParameter(f"{name!r} is no way; choose from: {known}")
+        if name not in known:
+            raise click.BadParameter(f"{name!r} is unknown; choose from: {'; '.join(known)}")
     return names
 
 
@@ -324,21 +387,29 @@ PROFILE_TABLE = {
 @click.option("--width", default=1.0, help="Multiplier of all channels; below 1 for rehearsals.")
 @click.option("--precisions", help="fp32, bf16, fp16.  [default: fp32 on the CPU, bf16 on a GPU]")
 @click.option("--ways", help="Names, separated by semicolons.  [default: all that suit the device]")
-@click.option("--rounds", default=7, help="Turns of the plain loop and a way.")
+@click.option("--rounds", default=7, help="Turns of the plain loop and a variant.")
 @click.option("--calls", type=int, help="Steps per turn.  [default: 1 on the CPU, 5 on a GPU]")
 @click.option("--profile", "profiled", is_flag=True, help="Time by operation and kernel instead.")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(
-    archs: str, device: str | None, batch: int | None, crop: int, width: float,
-    precisions: str | None, ways: str | None, rounds: int, calls: int | None, profiled: bool,
+    archs: str,
+    device: str | None,
+    batch: int | None,
+    crop: int,
+    width: float,
+    precisions: str | None,
+    ways: str | None,
+    rounds: int,
+    calls: int | None,
+    profiled: bool,
     out: Path,
-) -> None:  # fmt: skip
+) -> None:
     """Write train_step_DEVICE.csv and .md, or with --profile train_profile_DEVICE.csv and .md."""
     device = pick_device(device)
     batch = batch or {"cpu": 8, "cuda": 256}[device]
     calls = calls or {"cpu": 1, "cuda": 5}[device]
     precisions = precisions or {"cpu": "fp32", "cuda": "bf16"}[device]
-    names = known_ways(ways, device)
+    names = known_variants(ways, device)
     torch.set_num_threads(available_cores())
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = False
@@ -348,18 +419,18 @@ def main(
     if profiled:
         kind, title, table = "train_profile", "GPU time of an update", PROFILE_TABLE
     title = f"{title} of {archs}, batch {batch}, crop {crop}, {card}"
-    found = ResultRows(out / f"{kind}_{device}.csv", title, table)
+    results = ResultRows(out / f"{kind}_{device}.csv", title, table)
     for arch in archs.split(","):
         for precision in precisions.split(","):
             problem = Problem(arch, width, crop, batch, device, precision)
             if profiled:
                 for name in names:
-                    profile(name, problem, found)
+                    profile(name, problem, results)
             else:
-                measured(problem, names, rounds, calls, found)
+                measured(problem, names, rounds, calls, results)
     environment = json.dumps(describe_environment(available_cores()), indent=2)
-    found.note(f"\n```json\n{environment}\n```")
-    print(found.markdown())
+    results.note(f"\n```json\n{environment}\n```")
+    print(results.markdown())
 
 
 if __name__ == "__main__":

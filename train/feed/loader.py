@@ -10,6 +10,7 @@ from train.feed.loader_workers import (
     Workers,
     collate_shared,
     share_from_worker,
+    signals_blocked,
     workers_of_loader,
 )
 from train.feed.streamed_views import StreamedViews, whole_batches
@@ -35,12 +36,16 @@ def train_batches(
     if views.dataset.packed:
         workers = min(workers, views.config.streams // world)
         parts = _streaming(StreamedViews(views, begin, rank, world), workers_of_loader(workers))
-        return whole_batches(iter(parts), max(workers, 1), pin)
+        with signals_blocked():
+            started = iter(parts)
+        return whole_batches(started, max(workers, 1), pin)
     config = views.config
     order = EpochBatches(
         len(views.dataset), config.batch, config.epochs, config.seed, begin, rank, world
     )
-    return iter(_random_access(views, order, workers_of_loader(workers), pin))
+    loader = _random_access(views, order, workers_of_loader(workers), pin)
+    with signals_blocked():
+        return iter(loader)
 
 
 def _random_access(

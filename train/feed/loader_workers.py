@@ -18,7 +18,7 @@ from torch.utils.data import get_worker_info
 
 from train.feed.views import Example, TrainBatch, collate
 from vgg_deploy.errors import CheckFailed
-from vgg_deploy.worker_processes import worker_context
+from vgg_deploy.worker_processes import MEANT_FOR_MAIN, start_method, worker_context
 
 LOST_WORKER = ("DataLoader worker", "shared memory", "ancdata")  # in PyTorch's errors
 NO_SHARED_MEMORY = "unable to allocate shared memory"
@@ -55,6 +55,28 @@ def workers_of_loader(count: int) -> Workers:
     # of more workers than cores; the plan of a run says so in plain words
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     return Workers(count, context if count else None, partial(_start, exiting=exiting))
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Start workers in the block, so that no signal ends one before it is prepared.
+
+    A worker that is spawned needs seconds for its imports. Signals wait until `Workers.start` has
+    installed its handlers. Windows, which has no such mask, does not send them to whole groups.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    if start_method() != "fork":
+        # Python starts its resource tracker with the first worker, and unblocks signals then
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, MEANT_FOR_MAIN)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def collate_shared(examples: Sequence[Example]) -> TrainBatch:
@@ -133,4 +155,6 @@ def _start(worker: int, exiting: ctypes.c_bool) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, end_if_exiting)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, MEANT_FOR_MAIN)
     torch.set_num_threads(1)

@@ -1,6 +1,7 @@
 """Draws training images beside the views that a net gets of them, to check the pipeline by eye."""
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +158,7 @@ def _readable(dataset: Dataset, first: int) -> int:
     Raises:
         InputError: No image can be read, or the store does not answer.
     """
-    for index in (*range(first, len(dataset)), *range(first)):
+    for index in chain(range(first, len(dataset)), range(first)):
         try:
             dataset.image(index)
         except Unreachable:

@@ -71,7 +71,9 @@ def test_the_validation_error_is_that_of_dense_evaluation(here, photos, weights,
 
     Centre crops give another error here.
     """
-    said = head_on(weights, photos, here / "run", "--side", side, "--epochs", "4", "--lr", "0.0003")
+    output = head_on(
+        weights, photos, here / "run", "--side", side, "--epochs", "4", "--lr", "0.0003"
+    )
     row = pd.read_csv(here / "run" / "metrics.csv").iloc[-1]
     last = here / "run" / "last.pt"
     accuracy_only = ["--measure", "accuracy", "--threads", "1"]
@@ -87,17 +89,17 @@ def test_the_validation_error_is_that_of_dense_evaluation(here, photos, weights,
     assert errors == pytest.approx(naive_errors(last, photos, test_side), abs=5e-4)
     assert dense.top1_error_pct != centre.top1_error_pct, "or this test would compare nothing"
     assert row.val_images == 24
-    assert "Features of 24 validation images are computed once and kept: about" in said
+    assert "Features of 24 validation images are computed once and kept: about" in output
 
 
 def test_maps_are_pool5_of_whole_images_and_are_kept(photos):
     """Oracle: the trunk on each image by itself."""
     dataset, net = open_dataset(photos, "val"), thin_net("B")
-    said: list[str] = []
-    how = Extraction(net, 70, "cpu", 2, "stop", said.append)
+    lines: list[str] = []
+    how = Extraction(net, 70, "cpu", 2, "stop", lines.append)
     for _ in range(2):  # computed, then from the cache
         maps = whole_maps(dataset, how)
-    assert len(said) == 1 and sorted(maps.table[:, 0]) == list(range(len(dataset)))
+    assert len(lines) == 1 and sorted(maps.table[:, 0]) == list(range(len(dataset)))
     mean = torch.tensor(net.spec.preprocessing.mean).view(3, 1, 1)
     seen = []
     for indices, values in maps.batches():
@@ -115,23 +117,23 @@ def test_maps_are_pool5_of_whole_images_and_are_kept(photos):
 
 def test_damaged_maps_are_computed_again(photos, own_cache):
     dataset = open_dataset(photos, "val")
-    said: list[str] = []
-    how = Extraction(thin_net("C"), 40, "cpu", 1, "stop", said.append)
+    lines: list[str] = []
+    how = Extraction(thin_net("C"), 40, "cpu", 1, "stop", lines.append)
     first = np.array(whole_maps(dataset, how).values)
     (path,) = (own_cache / "features").glob("C-val-*.maps")
     path.write_bytes(path.read_bytes()[:-4])
     np.testing.assert_array_equal(whole_maps(dataset, how).values, first)
-    assert len(said) == 3 and "damaged" in said[1]
+    assert len(lines) == 3 and "damaged" in lines[1]
     flip(path, 1000)
     np.testing.assert_array_equal(whole_maps(dataset, how).values, first)
-    assert len(said) == 5 and str(path) in said[3] and "computed again" in said[3]
+    assert len(lines) == 5 and str(path) in lines[3] and "computed again" in lines[3]
 
 
 def test_damaged_training_features_are_computed_again(photos, own_cache):
     """Oracle: the values before the damage."""
     dataset = open_dataset(photos, "val")
-    said: list[str] = []
-    how = Extraction(thin_net("C"), 40, "cpu", 1, "stop", said.append)
+    lines: list[str] = []
+    how = Extraction(thin_net("C"), 40, "cpu", 1, "stop", lines.append)
     first = np.array(pool5_features(dataset, how).values)
     (path,) = (own_cache / "features").glob("C-train-*.npy")
     (listed,) = (own_cache / "features").glob("C-train-*.json")
@@ -148,11 +150,11 @@ def test_damaged_training_features_are_computed_again(photos, own_cache):
     for number, damage in enumerate(damages, start=1):
         damage()
         np.testing.assert_array_equal(pool5_features(dataset, how).values, first)
-        lines = [line for line in said if line.startswith(f"{path}: the cached features")]
-        assert len(lines) == number, number
-    count = len(said)
+        damaged = [line for line in lines if line.startswith(f"{path}: the cached features")]
+        assert len(damaged) == number, number
+    count = len(lines)
     pool5_features(dataset, how)  # whole again
-    assert len(said) == count
+    assert len(lines) == count
 
 
 def flip(path, at: int) -> None:
@@ -171,15 +173,15 @@ def test_unreadable_images_are_named_and_counted(here, photos_copy, weights):
     for path in bad:
         path.write_bytes(path.read_bytes()[:300])
     more = ["--side", "48", "--epochs", "2"]
-    said = head_on(weights, photos_copy, here / "stop", *more, code=2)
-    assert any(str(path) in said for path in bad) and not (here / "stop").exists()
+    output = head_on(weights, photos_copy, here / "stop", *more, code=2)
+    assert any(str(path) in output for path in bad) and not (here / "stop").exists()
     for name in ("skip", "again"):  # computed, then from the cache
-        said = head_on(weights, photos_copy, here / name, *more, "--on-error", "skip")
-        assert said.count("Left out (1 so far)") == 1 and str(bad[0]) in said
-        assert said.count("Left out of validation (1 so far)") == 1 and str(bad[1]) in said
+        output = head_on(weights, photos_copy, here / name, *more, "--on-error", "skip")
+        assert output.count("Left out (1 so far)") == 1 and str(bad[0]) in output
+        assert output.count("Left out of validation (1 so far)") == 1 and str(bad[1]) in output
         metrics = pd.read_csv(here / name / "metrics.csv")
         assert metrics.val_images.tolist() == [23, 23]
-    assert said.count("computed once") == 0
+    assert output.count("computed once") == 0
     computed, cached = (
         pd.read_csv(here / name / "metrics.csv").drop(columns=["images_per_s", "elapsed_s"])
         for name in ("skip", "again")
@@ -208,6 +210,6 @@ def test_a_disk_without_space_is_named_before_features_are_computed(
         return shutil._ntuple_diskusage(total=10**6, used=10**6 - 1, free=1)
 
     monkeypatch.setattr(shutil, "disk_usage", nearly_full)
-    said = head_on(weights, photos, here / "run", "--side", "61", "--epochs", "1", code=2)
-    assert "MB are needed for features and 0.0 MB are free; make space" in said
-    assert "set VGG_DEPLOY_CACHE" in said
+    output = head_on(weights, photos, here / "run", "--side", "61", "--epochs", "1", code=2)
+    assert "MB are needed for features and 0.0 MB are free; make space" in output
+    assert "set VGG_DEPLOY_CACHE" in output

@@ -1,5 +1,7 @@
 """Loader processes give the same batches however they start, and say what they lack."""
 
+import multiprocessing
+import os
 import signal
 
 import pytest
@@ -28,12 +30,15 @@ CONFIG = TrainConfig(
 STEPS = 3
 
 
+def views_of(data) -> Views:
+    dataset = open_dataset(data, "train")
+    components = measure_colours(dataset, 1).components()
+    return Views(dataset, CONFIG, thin_spec("A").preprocessing, components)
+
+
 def first_batches(data, workers: int) -> list[TrainBatch]:
     """The first batches of an epoch; the loader and its processes are gone afterwards."""
-    dataset = open_dataset(data, "train")
-    spec = thin_spec("A")
-    views = Views(dataset, CONFIG, spec.preprocessing, measure_colours(dataset, 1).components())
-    loader = train_batches(views, 0, workers, pin=False)
+    loader = train_batches(views_of(data), 0, workers, pin=False)
     # copied, because the memory that a worker shares ends with it
     return [TrainBatch(*(tensor.clone() for tensor in next(loader)[:4]), []) for _ in range(STEPS)]
 
@@ -67,6 +72,20 @@ def test_batches_do_not_depend_on_how_workers_start(data, monkeypatch, method):
             assert torch.equal(getattr(one, name), getattr(other, name)), name
     weights = trained(alone)
     assert all(torch.equal(weights[name], other) for name, other in trained(loaded).items())
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_signals_do_not_end_workers_that_are_still_starting(photos, monkeypatch, method):
+    """A scheduler's SIGTERM and Ctrl-C reach the whole job; the main process alone acts on them."""
+    monkeypatch.setenv(START_METHOD, method)
+    loader = train_batches(views_of(photos), 0, workers=1, pin=False)
+    (worker,) = multiprocessing.active_children()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(worker.pid, number)
+    assert len(next(loader).labels) == CONFIG.batch
+    os.kill(worker.pid, signal.SIGTERM)
+    assert len(next(loader).labels) == CONFIG.batch
+    assert worker.is_alive()
 
 
 def test_too_little_shared_memory_is_an_error_of_the_main_process(photos, monkeypatch):

@@ -45,19 +45,19 @@ def cut(path: Path) -> Path:
 
 def test_a_damaged_training_image_stops_before_anything_is_trained(here, photos_copy):
     bad = [cut(photos_copy / "train" / kind / "001.jpeg") for kind in ("disc", "square")]
-    said = run(train, *ONE, "--data", photos_copy, "--epochs", "1", "--out", here / "run", code=2)
-    assert str(bad[0]) in said and "--on-error skip" in said
-    assert "2 of 96 training images that were looked at cannot be read" in said
-    assert not (here / "run").exists() and "epoch 1" not in said
+    output = run(train, *ONE, "--data", photos_copy, "--epochs", "1", "--out", here / "run", code=2)
+    assert str(bad[0]) in output and "--on-error skip" in output
+    assert "2 of 96 training images that were looked at cannot be read" in output
+    assert not (here / "run").exists() and "epoch 1" not in output
 
 
 def test_the_mean_says_of_how_many_images_it_is_and_is_not_kept(here, photos_copy, own_cache):
     """Oracle: the mean of the images that are left, one at a time."""
     bad = cut(photos_copy / "train" / "disc" / "001.jpeg")
     common = [*ONE, "--epochs", "1", "--on-error", "skip"]
-    said = run(train, *common, "--data", photos_copy, "--out", here / "run")
-    assert f"(of 95 training images; 1 more cannot be read, the first: {bad}" in said
-    assert "Left out (1 so far)" in said
+    output = run(train, *common, "--data", photos_copy, "--out", here / "run")
+    assert f"(of 95 training images; 1 more cannot be read, the first: {bad}" in output
+    assert "Left out (1 so far)" in output
     colours = measure_colours(open_dataset(photos_copy, "train"), 1)
     assert (colours.images, len(colours.unreadable)) == (95, 1)
     readable = [path for path in (photos_copy / "train").glob("*/*.jpeg") if path != bad]
@@ -70,9 +70,9 @@ def test_the_mean_says_of_how_many_images_it_is_and_is_not_kept(here, photos_cop
 def test_a_validation_image_without_a_header_stops_before_the_first_epoch(here, photos_copy):
     for kind in ("disc", "square"):
         (photos_copy / "val" / kind / "001.jpeg").write_bytes(b"no image")
-    said = run(train, *ONE, "--data", photos_copy, "--epochs", "1", "--out", here / "run", code=2)
-    assert "val/disc/001.jpeg" in said
-    assert "2 of 24 validation images that were looked at cannot be read" in said
+    output = run(train, *ONE, "--data", photos_copy, "--epochs", "1", "--out", here / "run", code=2)
+    assert "val/disc/001.jpeg" in output
+    assert "2 of 24 validation images that were looked at cannot be read" in output
     assert not (here / "run").exists()
 
 
@@ -82,13 +82,13 @@ def test_unreadable_validation_images_are_named_once_and_counted(here, photos_co
     bad = photos_copy / "val" / "stripes" / "004.jpeg"
     bad.write_bytes(bad.read_bytes()[:400] if content is None else content)
     common = [*ONE, "--epochs", "2", "--on-error", "skip", "--data", photos_copy]
-    said = run(train, *common, "--out", here / "bad")
-    assert said.count("Left out of validation") == 1
-    assert f"Left out of validation (1 so far): {bad}" in said
-    assert said.count("Validation errors are of 23 of 24 images") == 2  # epochs
+    output = run(train, *common, "--out", here / "bad")
+    assert output.count("Left out of validation") == 1
+    assert f"Left out of validation (1 so far): {bad}" in output
+    assert output.count("Validation errors are of 23 of 24 images") == 2  # epochs
     bad.unlink()
-    said = run(train, *common, "--out", here / "without")
-    assert "Validation errors are of" not in said
+    output = run(train, *common, "--out", here / "without")
+    assert "Validation errors are of" not in output
     one, two = (pd.read_csv(here / name / "metrics.csv") for name in ("bad", "without"))
     assert one.val_images.tolist() == two.val_images.tolist() == [23, 23]
     for column in ("val_top1_error_pct", "val_top5_error_pct"):
@@ -143,11 +143,11 @@ def rewritten(root: Path, split: str) -> str:
 def test_changed_data_are_refused_with_what_changed(stopped, photos_copy, split, change):
     kept = (stopped / "last.pt").read_bytes()
     changes = change(photos_copy, split)
-    said = resumed(stopped, code=2)
+    output = resumed(stopped, code=2)
     kind = {"train": "training", "val": "validation"}[split]
     images = f"the {kind} images in {photos_copy}"
-    assert f"{images} are not those it was started with: {changes}. " in said
-    assert f"--weights {stopped / 'last.pt'}" in said
+    assert f"{images} are not those it was started with: {changes}. " in output
+    assert f"--weights {stopped / 'last.pt'}" in output
     assert (stopped / "last.pt").read_bytes() == kept
 
 
@@ -175,32 +175,34 @@ def test_other_data_are_no_moved_data(stopped, photos, here):
 
 def test_colour_axes_are_those_the_run_was_started_with(stopped, photos_copy):
     """They are in the checkpoint, so nothing is measured again."""
-    held = Colours.from_json(load_checkpoint(stopped / "last.pt").training["colours"])
-    found = measure_colours(open_dataset(photos_copy, "train"), 1)
-    np.testing.assert_array_equal(held.covariance, found.covariance)
-    np.testing.assert_array_equal(held.mean, found.mean)
+    of_the_run = Colours.from_json(load_checkpoint(stopped / "last.pt").training["colours"])
+    measured = measure_colours(open_dataset(photos_copy, "train"), 1)
+    np.testing.assert_array_equal(of_the_run.covariance, measured.covariance)
+    np.testing.assert_array_equal(of_the_run.mean, measured.mean)
 
 
 def as_of_an_earlier_version(folder: Path) -> None:
     """Without what this version added: lists of images, and parts of the state."""
     for path in folder.glob("*_images.index"):
         path.unlink()
-    held = load_checkpoint(folder / "last.pt")
+    checkpoint = load_checkpoint(folder / "last.pt")
     old = {
         name: value
-        for name, value in held.training.items()
+        for name, value in checkpoint.training.items()
         if name not in ("window", "window_s", "colours")
     }
     for row in old["rows"]:
         del row["val_images"]
-    weights = {name: tensor.clone() for name, tensor in held.weights.items()}
-    save_checkpoint(folder / "last.pt", Checkpoint(held.spec, weights, old))
+    weights = {name: tensor.clone() for name, tensor in checkpoint.weights.items()}
+    save_checkpoint(folder / "last.pt", Checkpoint(checkpoint.spec, weights, old))
 
 
 def test_a_run_of_an_earlier_version_resumes_with_one_warning(stopped, photos_copy, here):
     as_of_an_earlier_version(stopped)
-    said = resumed(stopped)
-    assert said.count("has no list of its images") == 1 and "Done" in said and "Curves" in said
+    output = resumed(stopped)
+    assert (
+        output.count("has no list of its images") == 1 and "Done" in output and "Curves" in output
+    )
     metrics = pd.read_csv(stopped / "metrics.csv")
     assert metrics.val_images.isna().tolist() == [True, False, False]
     one_less(photos_copy, "train")
@@ -226,13 +228,13 @@ def test_a_chain_s_later_stages_see_the_data_of_its_first(here, photos_copy):
     run(train, *chain, "--stage", "A-256")
     changes = replaced(photos_copy, "train")
     for command in (chain, ["--resume", here / "chain", "--workers", "0"]):
-        said = run(train, *command, code=2)
-        assert f"are not those it was started with: {changes}" in said and "Stage B" not in said
+        output = run(train, *command, code=2)
+        assert f"are not those it was started with: {changes}" in output and "Stage B" not in output
     images = photos_copy / "train"
     shutil.move(images / "square" / "099.jpeg", images / "disc" / "003.jpeg")
     moved = photos_copy.rename(here / "moved")
-    said = resumed(here / "chain", "--data", moved)
-    assert "The chain's nets are in" in said
+    output = resumed(here / "chain", "--data", moved)
+    assert "The chain's nets are in" in output
     assert json.loads((here / "chain" / "chain.json").read_text())["sources"]["data"] == str(moved)
 
 
@@ -313,16 +315,16 @@ def test_damaged_mean_colours_are_measured_again(photos, own_cache, damage):
     first = measure_colours(dataset, 1)
     path = own_cache / "colours" / f"{dataset.fingerprint()[:32]}.json"
     text = path.read_text()
-    held = json.loads(text)
-    mean = str(held["mean"][0])
+    record = json.loads(text)
+    mean = str(record["mean"][0])
     edited = {
         "digit": text.replace(mean, mean.replace(".", "0.", 1), 1),
-        "mean": json.dumps({**held, "mean": [0, 0, 0]}),
-        "kind": json.dumps({**held, "mean": "x"}),
+        "mean": json.dumps({**record, "mean": [0, 0, 0]}),
+        "kind": json.dumps({**record, "mean": "x"}),
     }
     path.write_text(edited.get(damage, damage))
     assert path.read_text() != text
-    found = measure_colours(dataset, 1)
-    np.testing.assert_array_equal(found.mean, first.mean)
-    np.testing.assert_array_equal(found.covariance, first.covariance)
+    again = measure_colours(dataset, 1)
+    np.testing.assert_array_equal(again.mean, first.mean)
+    np.testing.assert_array_equal(again.covariance, first.covariance)
     assert path.read_text() == text  # written again
