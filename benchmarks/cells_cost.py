@@ -22,8 +22,9 @@ from peers.memory import peak_mib
 from result_tables import environment_block, markdown_table, write_csv
 from timing import time_in_turn
 
-from bench.accuracy.measure import Storage, measure_accuracy
+from bench.accuracy.measure import measure_accuracy
 from bench.accuracy.protocols import Row, rows_of
+from bench.accuracy.settings import Scoring, Storage
 from bench.models.model import Model, ModelOptions, open_models
 from export.release import ExportOptions
 from vgg_deploy.data.built_in import built_in
@@ -67,7 +68,9 @@ def cells_against_rows(model: Model, dataset: Dataset, threads: int, folder: Pat
         """Forward passes and seconds."""
         storage = Storage(folder / name, "float32")
         start = time.perf_counter()
-        accuracy = measure_accuracy([model], selected, dataset, storage, 16, threads, "stop")
+        accuracy = measure_accuracy(
+            [model], selected, dataset, Scoring(storage, 16, threads, "stop")
+        )
         return accuracy.measured.scored, time.perf_counter() - start
 
     passes, seconds = run(rows, "together")
@@ -97,7 +100,7 @@ def bench_against_bare(
 
     def run_bench(i: int) -> None:
         storage = Storage(folder / f"bare{side}-{i}", "float32")
-        measure_accuracy([model], rows, dataset, storage, 16, threads, "stop")
+        measure_accuracy([model], rows, dataset, Scoring(storage, 16, threads, "stop"))
 
     seconds = time_in_turn([run_bare, run_bench], repeats)[:, :, 0]
     bare, ours = (len(dataset) / seconds).T

@@ -131,11 +131,11 @@ def check_latency(results: Path) -> None:
 @pytest.mark.slow
 def test_without_data_or_model_everything_is_the_newest_or_built_in(here):
     output = run(train, "--arch", "A", *THIN, "--epochs", "1", "--images", "32")
-    assert output.startswith("No --data: a thin net learns the built-in pictures")
+    assert output.startswith("No --data: a thin net learns the built-in images")
     run(vgg_export, "--onnx")
     output = run(vgg_bench, "--scales", "64", "--images", "20", "--measure", "accuracy")
     assert output.startswith("No model named: measuring the newest export, exported/A.fp32.onnx")
-    assert "No --data: measuring on the built-in validation pictures" in output
+    assert "No --data: measuring on the built-in validation images" in output
 
 
 @pytest.mark.slow
@@ -216,7 +216,7 @@ def test_ctrl_c_keeps_a_checkpoint_to_resume_from(here, photos):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
-    assert f"go on with: python -m train --resume {folder}" in " ".join(output.split())
+    assert f"resume with: python -m train --resume {folder}" in " ".join(output.split())
     assert "Traceback" not in output
     assert load_checkpoint(folder / "last.pt").training["step"] > 0
     assert run(vgg_export, folder / "last.pt", "--onnx")

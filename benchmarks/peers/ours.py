@@ -17,7 +17,7 @@ PROTOCOLS = {"crop": "centre", "dense": "dense"}  # by view
 def evaluate(task: Task) -> Measured:
     from bench.accuracy.measure import measure_accuracy
     from bench.accuracy.protocols import rows_of
-    from bench.accuracy.settings import Storage
+    from bench.accuracy.settings import Scoring, Storage
     from bench.models.model import ModelOptions, open_models
     from vgg_deploy.data.layouts import open_dataset
 
@@ -32,7 +32,7 @@ def evaluate(task: Task) -> Measured:
         start = time.perf_counter()
         dataset = open_dataset(task.data, "val")
         accuracy = measure_accuracy(
-            [model], rows, dataset, storage, task.batch, task.threads, "stop"
+            [model], rows, dataset, Scoring(storage, task.batch, task.threads, "stop")
         )
         seconds = time.perf_counter() - start
     (scored,) = accuracy.scored

@@ -11,8 +11,9 @@ from peers.memory import peak_mib
 from scaling_law.calls import in_new_process
 from scaling_law.work import IMAGES, InputShape, Point, work
 
-from bench.accuracy.measure import Storage, measure_accuracy
+from bench.accuracy.measure import measure_accuracy
 from bench.accuracy.protocols import rows_of
+from bench.accuracy.settings import Scoring, Storage
 from bench.models.model import ModelOptions, open_models
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset
@@ -66,7 +67,7 @@ def score_images(model: Path, dataset: Dataset, threads: int) -> ScoringCost:
     with tempfile.TemporaryDirectory() as cells:
         storage = Storage(Path(cells), "float32")
         start = time.perf_counter()
-        measure_accuracy([opened], rows, dataset, storage, 16, threads, "stop")
+        measure_accuracy([opened], rows, dataset, Scoring(storage, 16, threads, "stop"))
         seconds = time.perf_counter() - start
     total = 0
     for i in range(len(dataset)):

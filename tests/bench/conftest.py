@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.support.nets import CLASSES, picture, save_net, thin_net
+from tests.support.nets import CLASSES, photo_of, save_net, thin_net
 
 
 @pytest.fixture
@@ -18,5 +18,5 @@ def many(tmp_path):
     for i in range(400):
         path = tmp_path / "many" / "val" / CLASSES[i % 4] / f"{i:03d}.jpeg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture(CLASSES[i % 4], rng).save(path)
+        photo_of(CLASSES[i % 4], rng).save(path)
     return save_net(thin_net("D", width=1 / 4), tmp_path / "D.pt"), tmp_path / "many"

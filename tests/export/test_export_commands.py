@@ -24,6 +24,7 @@ def model(here):
 
 
 @needs_rtx
+@pytest.mark.slow
 def test_onnx_files_engines_and_a_triton_repository(here, model, photos):
     quantization = ("--calibration", photos, "--calibration-images", 16, "--keep", "conv1_1")
     shapes = ("--scales", "32,64", "--max-batch", 2, "--data", photos)
@@ -109,6 +110,7 @@ def test_a_flavour_that_is_not_installed(here, model):
     assert not (here / "exported").exists()
 
 
+@pytest.mark.slow
 def test_options_that_do_not_fit(here, model, photos):
     assert "nothing to write; add --onnx, --trt or --ncnn" in run(vgg_export, model, code=2)
     assert "add --onnx, or name the .onnx file" in run(vgg_export, model, "--trt", code=2)
@@ -127,6 +129,7 @@ def test_options_that_do_not_fit(here, model, photos):
         assert message in run(vgg_export, model, "--onnx", *args, code=2)
 
 
+@pytest.mark.slow
 def test_pytorch_in_three_precisions_and_side_by_side(here, model, photos):
     run(vgg_export, model, "--onnx")
     output = run(

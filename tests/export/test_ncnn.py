@@ -56,6 +56,7 @@ def exported(folder, net, form="uint8"):
         ("E", "uint8", {"width": 0.03}),
     ],
 )
+@pytest.mark.slow
 def test_every_net_and_form(tmp_path, arch, form, more):
     """Oracle: the net itself in float64, on sizes that the export did not check."""
     net = thin_net(arch, **more)
@@ -263,6 +264,7 @@ def test_same_text_other_weights_is_another_model(tmp_path):
     assert runnable([one.path], "cpu") == ([one.path], [])
 
 
+@pytest.mark.slow
 def test_from_checkpoint_to_tables(here, photos):
     source, folder = save_net(thin_net("A", classes=CLASSES), here / "A.pt"), here / "exported"
     output = run(vgg_export, source, "--onnx", "--ncnn", "--precision", "fp16,fp32", "--threads", 1)

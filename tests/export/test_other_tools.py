@@ -11,7 +11,7 @@ import pytest
 from export.release import ExportOptions, export_onnx
 from export.settings.export_options import PRECISION_NAMES
 from export.tensorrt.triton import TritonModel, configuration, write_repository
-from tests.support.nets import picture, save_net, thin_net
+from tests.support.nets import photo_of, save_net, thin_net
 from vgg_deploy.exported.metadata import Artifact
 
 POLYGRAPHY = Path(sys.executable).with_name("polygraphy")
@@ -26,7 +26,7 @@ def files(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("tools"), np.random.default_rng(0)
     (folder / "photos").mkdir()
     for i in range(4):
-        picture("disc", rng).save(folder / "photos" / f"{i}.png")
+        photo_of("disc", rng).save(folder / "photos" / f"{i}.png")
     options = ExportOptions(PRECISION_NAMES, calibration=folder / "photos")
     source = save_net(thin_net("D"), folder / "net.pt")
     exported = export_onnx(source, folder, options, None, 1, lambda text: None)
@@ -46,6 +46,7 @@ def polygraphy(*args, **environment) -> str:
 
 @needs_polygraphy
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-cpu", "fp8"])
+@pytest.mark.slow
 def test_polygraphy_lints_and_runs_every_file(precision, files, tmp_path):
     """Except bf16: polygraphy's NumPy has no such type, ONNX Runtime no such CPU kernels."""
     assert "[E]" not in polygraphy(
@@ -71,6 +72,7 @@ def test_polygraphy_lints_and_runs_every_file(precision, files, tmp_path):
 
 @needs_polygraphy
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8", "fp8"])
+@pytest.mark.slow
 def test_polygraphy_converts_every_file(precision, files, tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
     shapes = [

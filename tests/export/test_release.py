@@ -97,6 +97,7 @@ def wrong_padding(graph: Graph) -> None:
         overflowing,
     ],
 )
+@pytest.mark.slow
 def test_a_planted_fault_fails_and_leaves_nothing(fault, tmp_path, monkeypatch):
     export(tmp_path)
     released = (tmp_path / "out" / "D.fp32.onnx").read_bytes()
@@ -146,6 +147,7 @@ def test_nan_passes_no_tolerance(tmp_path):
         judge_exact(compare(nan, right, images), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_full_size_d_exports_within_its_memory(tmp_path):
     """Each in a process of its own. The system counts its peak memory.
 

@@ -63,6 +63,3 @@ def photo_of(name: str, rng: np.random.Generator) -> Image.Image:
             for offset in range(0, size, 6):
                 draw.rectangle([x, y + offset, x + size, y + offset + 2], fill=ink)
     return image
-
-
-picture = photo_of  # the old name

@@ -43,8 +43,6 @@ class Training(NamedTuple):
         """Its output so far on one line, with single spaces."""
         return " ".join(self.log.read_text().split())
 
-    said = output  # the old name
-
 
 class Warm:
     """Starts the warm process and sends it requests. Close it at the end."""

@@ -78,6 +78,7 @@ def test_rates_and_lengths():
 @pytest.mark.parametrize(
     ("crop", "sides"), [(96, (110, 165, 219)), (32, (37, 55, 73)), (288, (329, 494, 658))]
 )
+@pytest.mark.slow
 def test_s_goes_with_the_crop(photos, here, crop, sides):
     """256 : 384 : 512 to 224 as the paper's; a crop wider than 256 too."""
     s1, s2, s3 = sides
@@ -123,6 +124,7 @@ def same(one, two):
     )  # biases have crept from zero by the rate
 
 
+@pytest.mark.slow
 def test_every_stage_starts_from_what_the_one_before_learnt(trained, photos):
     """Oracle: the files' weights. At an LR near zero best.pt is what a stage started with."""
     assert {p.parent.name for p in trained.glob("*/best.pt")} == {
@@ -161,6 +163,7 @@ def test_every_stage_starts_from_what_the_one_before_learnt(trained, photos):
         )
 
 
+@pytest.mark.slow
 def test_finished_stages_are_skipped_and_another_net_adds_its_stages(trained, photos, here):
     before = {p: p.stat().st_mtime_ns for p in trained.glob("*/*.pt")}
     output = run(
@@ -189,6 +192,7 @@ def test_another_recipe_is_refused_in_a_chains_folder(trained, photos, here):
     assert "(fine_tune)" in run(train, *again, "--fine-tune-epochs", "7", code=2)
 
 
+@pytest.mark.slow
 def test_a_stage_whose_start_is_not_trained_to_its_end(photos, here):
     stage = [
         *options(f"--chain paper --data {photos}"),
@@ -210,6 +214,7 @@ def test_a_stage_whose_start_is_not_trained_to_its_end(photos, here):
     assert "it has A-256, A-LRN-256, B-256" in run(train, *stage, "F-256", code=2)
 
 
+@pytest.mark.slow
 def test_a_chain_interrupted_in_its_second_stage_is_resumed(photos, here):
     """By the same command, and by --resume alone."""
     warm = Warm()
@@ -223,8 +228,8 @@ def test_a_chain_interrupted_in_its_second_stage_is_resumed(photos, here):
             training = warm.train(here, *command, "--out", folder)
             until(lambda folder=folder: (folder / "B-256" / "best.pt").exists())
             training.send(signal.SIGTERM)
-            assert training.wait() == 143, training.said()
-            assert training.said().endswith(f"resume with: python -m train --resume {folder}")
+            assert training.wait() == 143, training.output()
+            assert training.output().endswith(f"resume with: python -m train --resume {folder}")
             kept = (folder / "A-256" / "last.pt").stat().st_mtime_ns
             assert load_checkpoint(folder / "B-256" / "last.pt").training["step"] < 24
             output = run(train, *on, "--workers", "0", "--threads", "1")

@@ -12,7 +12,7 @@ import torch
 
 from tests.support.options import options
 from tests.support.run import run
-from tests.support.warm import Warm, until
+from tests.support.warm import until
 from train.__main__ import main as train
 from vgg_deploy.net.checkpoint import load_checkpoint
 
@@ -20,13 +20,6 @@ from vgg_deploy.net.checkpoint import load_checkpoint
 THIN = options("--width 0.0625 --crop 32 --side 32:64 --batch 16 --init he --lr 0.003 --threads 1")
 RUN = ["--arch", "A", *THIN, "--epochs", "10", "--checkpoint-every", "2"]
 TIMES = ["images_per_s", "elapsed_s"]
-
-
-@pytest.fixture(scope="module")
-def warm():
-    process = Warm()
-    yield process
-    process.close()
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +32,7 @@ def unbroken(warm, photos, tmp_path_factory):
         *options(f"--data {photos} --workers 0 --out {here / 'run'}"),
         VGG_DEPLOY_CACHE=str(here / "cache"),
     )
-    assert training.wait() == 0, training.said()
+    assert training.wait() == 0, training.output()
     return here / "run"
 
 
@@ -78,6 +71,7 @@ def changed(path):
     return lambda: seen() != before
 
 
+@pytest.mark.slow
 def test_killed_at_ten_moments_a_run_ends_bit_for_bit_as_if_it_had_not_been(
     warm, photos, unbroken, here
 ):
@@ -121,17 +115,18 @@ def test_killed_at_ten_moments_a_run_ends_bit_for_bit_as_if_it_had_not_been(
         came = moment()
         until(lambda came=came: came() or late())
         training.send(signal.SIGKILL)
-        assert training.wait() == -signal.SIGKILL, training.said()
+        assert training.wait() == -signal.SIGKILL, training.output()
         half_written += any(folder.glob(".*.partial"))
     assert half_written, "no kill met a checkpoint that was being written"
     assert 0 < step_of(folder) < 60
     training = warm.train(
         here, "--resume", folder, "--checkpoint-every", "2", "--threads", "1", "--workers", "0"
     )
-    assert training.wait() == 0, training.said()
+    assert training.wait() == 0, training.output()
     assert_same(folder, unbroken)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_ends_with_143_also_when_the_whole_group_gets_it(
     warm, photos, unbroken, here
 ):
@@ -144,17 +139,18 @@ def test_sigterm_saves_and_ends_with_143_also_when_the_whole_group_gets_it(
     until(lambda: (folder / "best.pt").exists())
     start = time.monotonic()
     training.send_group(signal.SIGTERM)  # loader processes too
-    assert training.wait() == 128 + signal.SIGTERM, training.said()
+    assert training.wait() == 128 + signal.SIGTERM, training.output()
     assert time.monotonic() - start < 10
-    output = training.said()
+    output = training.output()
     assert f"stopped at step {step_of(folder)}; " in output and "Traceback" not in output
     assert f"; resume with: python -m train --resume {folder}" in output
     assert 6 <= step_of(folder) < 60
     training = warm.train(here, "--resume", folder, "--threads", "1", "--workers", "0")
-    assert training.wait() == 0, training.said()
+    assert training.wait() == 0, training.output()
     assert_same(folder, unbroken)
 
 
+@pytest.mark.slow
 def test_a_second_sigterm_ends_at_once(warm, photos, here):
     slow = [
         "--arch",
@@ -169,7 +165,7 @@ def test_a_second_sigterm_ends_at_once(warm, photos, here):
     while training.alive() and time.monotonic() < end:
         training.send(signal.SIGTERM)
         time.sleep(0.05)
-    assert training.wait() == -signal.SIGTERM, training.said()
+    assert training.wait() == -signal.SIGTERM, training.output()
 
 
 def failed_saving(warm, photos, folder, here, **limit) -> str:
@@ -180,10 +176,10 @@ def failed_saving(warm, photos, folder, here, **limit) -> str:
         *options(f"--resume {folder} --checkpoint-every 2 --threads 1 --workers 0"),
         **limit,
     )
-    assert training.wait() == 2, training.said()
+    assert training.wait() == 2, training.output()
     assert (folder / "last.pt").read_bytes() == kept and 0 < step_of(folder) < 60
-    assert not list(folder.glob(".*.partial")) and "Traceback" not in training.said()
-    return training.said()
+    assert not list(folder.glob(".*.partial")) and "Traceback" not in training.output()
+    return training.output()
 
 
 @pytest.fixture
@@ -192,10 +188,11 @@ def stopped(warm, photos, here):
     training = warm.train(here, *RUN, "--data", photos, "--out", here / "run", "--workers", "0")
     until(lambda: (here / "run" / "best.pt").exists())
     training.send(signal.SIGTERM)
-    assert training.wait() == 143, training.said()
+    assert training.wait() == 143, training.output()
     return here / "run"
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_keeps_the_previous_checkpoint(warm, photos, unbroken, stopped, here):
     output = failed_saving(
         warm, photos, stopped, here, file_bytes=(stopped / "last.pt").stat().st_size - 10_000
@@ -206,11 +203,12 @@ def test_a_file_size_limit_keeps_the_previous_checkpoint(warm, photos, unbroken,
     )
     assert f"Free some disk space and resume with: python -m train --resume {stopped}" in output
     training = warm.train(here, "--resume", stopped, "--threads", "1", "--workers", "0")
-    assert training.wait() == 0, training.said()
+    assert training.wait() == 0, training.output()
     assert_same(stopped, unbroken)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system of its own needs root to mount")
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_previous_checkpoint(warm, photos, stopped, here):
     disk = here / "disk"
     disk.mkdir()
@@ -234,6 +232,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint(warm, photos, stopped, here):
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_folder_has_one_training_process(warm, photos, stopped, here):
     """A loader process that lives a moment longer than a killed training does not count."""
     first = warm.train(here, "--resume", stopped, "--threads", "1", "--workers", "1")
@@ -243,9 +242,10 @@ def test_a_folder_has_one_training_process(warm, photos, stopped, here):
     first.send(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
     second = warm.train(here, "--resume", stopped, "--threads", "1", "--workers", "0")
-    assert second.wait() == 0, second.said()
+    assert second.wait() == 0, second.output()
 
 
+@pytest.mark.slow
 def test_resume_alone_finds_a_run_that_was_killed_before_its_first_checkpoint(warm, photos, here):
     for name in ("old", "new"):
         training = warm.train(
@@ -256,7 +256,7 @@ def test_resume_alone_finds_a_run_that_was_killed_before_its_first_checkpoint(wa
         if name == "new":
             until(lambda log=training.log: "Checkpoints and metrics.csv go to" in log.read_text())
             training.send(signal.SIGKILL)
-        assert training.wait() in (0, -signal.SIGKILL), training.said()
+        assert training.wait() in (0, -signal.SIGKILL), training.output()
     (here / "runs" / "new" / "last.pt").unlink(missing_ok=True)
     output = run(train, "--resume", "--threads", "1", "--workers", "0")
     assert (
@@ -266,6 +266,7 @@ def test_resume_alone_finds_a_run_that_was_killed_before_its_first_checkpoint(wa
     )
 
 
+@pytest.mark.slow
 def test_another_number_of_images_is_another_run(warm, photos_copy, here):
     run(
         train, *RUN, "--epochs", "1", "--data", photos_copy, "--out", here / "run", "--workers", "0"
@@ -276,6 +277,7 @@ def test_another_number_of_images_is_another_run(warm, photos_copy, here):
     assert f"--weights {here / 'run' / 'last.pt'}" in output
 
 
+@pytest.mark.slow
 def test_tables_survive_a_machine_that_stopped_within_a_line(stopped):
     """Half a line, zeros, a step that no checkpoint holds: dropped on resuming, the rest stays."""
     from train.record.run_folder import Run
@@ -296,6 +298,7 @@ def test_tables_survive_a_machine_that_stopped_within_a_line(stopped):
         ["--lr", "1e6", "--batch", "48", "--checkpoint-every", "1"],
     ],
 )
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_with_step_rate_and_advice(photos, here, more):
     """Found by the next step's loss, at an epoch's end, before validation, or at a checkpoint."""
     output = run(
@@ -328,6 +331,7 @@ def test_the_printed_variance_diverges_and_is_reported_at_once(photos, here, arc
 
 
 @pytest.mark.parametrize("init", ["paper-std", "glorot", "he"])
+@pytest.mark.slow
 def test_other_draws_are_not_warned_of(photos, here, init):
     output = run(
         train,

@@ -140,6 +140,7 @@ def test_a_record_refuses_what_its_option_refuses(name, value):
     ("rate", "message"),
     [(-1.0, "--lr -1.0 is too small"), (float("nan"), "contains NaN, not a number")],
 )
+@pytest.mark.slow
 def test_a_damaged_config_is_named(here, photos, rate, message):
     run(train, *THIN, "--data", photos, "--epochs", "1", "--out", here / "run")
     path = here / "run" / "config.json"
@@ -192,6 +193,7 @@ def rates(folder: Path) -> list[float]:
     return pd.read_csv(folder / "metrics.csv").lr.tolist()
 
 
+@pytest.mark.slow
 def test_every_listed_drop_happens_and_is_printed(here, photos):
     """Oracle: powers of ten written out."""
     output = run(
@@ -206,6 +208,7 @@ def test_every_listed_drop_happens_and_is_printed(here, photos):
 @pytest.mark.parametrize(
     ("drops", "most"), [("plateau", "0"), ("plateau", "1"), ("1,2", "2"), ("1", None)]
 )
+@pytest.mark.slow
 def test_what_is_printed_is_what_the_rate_does(here, photos, drops, most):
     """At LR next to nothing no epoch is better than the first, so a patience of 1 drops at every
     epoch after it.
@@ -238,6 +241,7 @@ def test_what_is_printed_is_what_the_rate_does(here, photos, drops, most):
     assert rates(here / "run") == pytest.approx([1e-20 / 10**n for n in drops_before], rel=1e-12)
 
 
+@pytest.mark.slow
 def test_drops_of_the_recipe_that_come_too_late_are_not_printed_as_drops(here):
     output = run(train, *THIN, "--epochs", "1", "--images", "32", "--out", here / "run")
     assert (
@@ -298,6 +302,7 @@ def test_drops_that_fall_together_in_a_fine_tuned_stage_are_refused(here, photos
 # --- what the data cannot give ---
 
 
+@pytest.mark.slow
 def test_more_images_than_there_are_is_said(here, photos):
     output = run(
         train, *THIN, "--data", photos, "--epochs", "1", "--images", "999", "--out", here / "run"
@@ -310,6 +315,7 @@ def test_more_images_than_there_are_is_said(here, photos):
     assert "there are 1000000 built-in images at most" in output
 
 
+@pytest.mark.slow
 def test_more_loader_processes_than_cores_are_said_in_plain_words(here, photos):
     """And PyTorch's own warning, which the tests take for an error, does not come."""
     cores = len(os.sched_getaffinity(0))
@@ -332,6 +338,7 @@ def test_one_class_is_refused(here, photos_copy):
     )
 
 
+@pytest.mark.slow
 def test_the_largest_seed_trains(here, photos):
     run(
         train,

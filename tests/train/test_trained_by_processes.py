@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from tests.support.nets import thin_net, thin_spec
 from tests.support.options import options
-from tests.support.warm import Training, Warm, until
+from tests.support.warm import Training, until
 from train.feed.colour_statistics import measure_colours
 from train.feed.epoch_order import EpochBatches
 from train.feed.examples import Examples
@@ -42,13 +42,6 @@ RUN = [*THIN, "--epochs", "3", "--workers", "0", "--threads", "1"]
 LOST = "another process of this job ended"
 
 
-@pytest.fixture(scope="module")
-def warm():
-    process = Warm()
-    yield process
-    process.close()
-
-
 def started(warm, here, *args) -> list[Training]:
     """A job of two processes with the environment that torchrun gives."""
     with socket.socket() as probe:
@@ -66,7 +59,9 @@ def started(warm, here, *args) -> list[Training]:
 def two(warm, here, *args) -> tuple[list[int], list[str]]:
     """Exit codes of such a job, and what its processes print."""
     trainings = started(warm, here, *args)
-    return [training.wait() for training in trainings], [training.said() for training in trainings]
+    return [training.wait() for training in trainings], [
+        training.output() for training in trainings
+    ]
 
 
 def torchrun(here, *args, restarts=0):
@@ -113,6 +108,7 @@ def assert_close(one, other):
         pd.testing.assert_frame_equal(a, b, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(warm, photos_copy, here):
     """With dropout, and with an image that cannot be read and that one of the two meets."""
     (photos_copy / "train" / "disc" / "000.jpeg").write_bytes(b"")
@@ -129,6 +125,7 @@ def test_two_processes_learn_what_one_does(warm, photos_copy, here):
     assert images.step.tolist() == [6, 12, 18]  # updates of 16 in all, not of 32
 
 
+@pytest.mark.slow
 def test_a_process_with_not_one_readable_image_takes_part(warm, photos_copy, here):
     """Batches of 2: the process with the unreadable image has none, the other makes the update."""
     (photos_copy / "train" / "disc" / "000.jpeg").write_bytes(b"")
@@ -142,6 +139,7 @@ def test_a_process_with_not_one_readable_image_takes_part(warm, photos_copy, her
     assert_close(here / "one", here / "two")
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_ends_the_job_with_its_name(warm, photos_copy, here):
     """Found at the start by the main process; damaged later, by the process that meets it."""
     common = ["--data", photos_copy, "--out", here / "run"]
@@ -166,6 +164,7 @@ def test_an_unreadable_image_ends_the_job_with_its_name(warm, photos_copy, here)
     )
 
 
+@pytest.mark.slow
 def test_what_cannot_be_shared_is_reported_once(warm, photos, here):
     for args, message in (
         (
@@ -182,9 +181,10 @@ def test_what_cannot_be_shared_is_reported_once(warm, photos, here):
 
 def test_the_environment_of_another_launcher(warm, here):
     training = warm.train(here, *RUN, WORLD_SIZE="4")
-    assert training.wait() == 2 and "start by torchrun, or remove WORLD_SIZE" in training.said()
+    assert training.wait() == 2 and "start by torchrun, or remove WORLD_SIZE" in training.output()
 
 
+@pytest.mark.slow
 def test_a_lost_process_ends_the_others(warm, photos, here):
     trainings = started(
         warm,
@@ -196,12 +196,13 @@ def test_a_lost_process_ends_the_others(warm, photos, here):
     start = time.monotonic()
     trainings[1].send(signal.SIGKILL)
     assert trainings[0].wait(30) == 1 and time.monotonic() - start < 30
-    output = trainings[0].said()
+    output = trainings[0].output()
     assert LOST in output and "torchrun restarts from the last checkpoint" in output
     assert trainings[1].wait() == -signal.SIGKILL
     assert load_checkpoint(here / "run" / "last.pt").training["step"] > 0
 
 
+@pytest.mark.slow
 def test_torchrun_restarts_and_passes_on_signals(warm, photos, here):
     """kill -9 of one of two: torchrun restarts the job, which resumes from its checkpoint.
 
@@ -243,6 +244,7 @@ def test_torchrun_restarts_and_passes_on_signals(warm, photos, here):
 # --- Their arithmetic, in this process ---
 
 
+@pytest.mark.slow
 def test_updates_are_those_of_a_plain_loop(warm, photos, here):
     """Oracle: mean cross-entropy, v <- 0.9 v + g + decay w, w <- w - lr v.
 

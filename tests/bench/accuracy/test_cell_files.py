@@ -11,6 +11,7 @@ from tests.support.cells import IDENTITY
 from vgg_deploy.errors import InputError
 
 
+@pytest.mark.slow
 def test_damaged_files_are_set_aside_and_computed_again(stored, capsys):
     file, _, again = stored
     whole = file.read_bytes()
@@ -45,6 +46,7 @@ def test_damaged_files_are_set_aside_and_computed_again(stored, capsys):
         assert "does not hold 24 rows of this cell" in line
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_regular_is_set_aside(stored, capsys):
     """A FIFO would block for ever, a device would never end."""
     file, _, again = stored

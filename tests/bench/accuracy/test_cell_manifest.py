@@ -47,6 +47,7 @@ def test_the_fault_of_a_stored_cell_is_found_without_its_manifest(photos, tmp_pa
 @pytest.mark.parametrize(
     "damage", ["", "{}", "[]", '{"seconds": "long"}', "[" * 100_000, '{"format": 2', "\ud800"]
 )
+@pytest.mark.slow
 def test_a_damaged_manifest_costs_the_times_only(stored, capsys, damage):
     file, _, again = stored
     manifest = file.with_suffix(".json")
@@ -58,6 +59,7 @@ def test_a_damaged_manifest_costs_the_times_only(stored, capsys, damage):
 
 @pytest.mark.parametrize("field", ["seconds", "timed", "machine"])
 @pytest.mark.parametrize("value", [None, "x", float("inf"), float("nan"), -1, 1e400])
+@pytest.mark.slow
 def test_invalid_times_are_not_used(stored, capsys, field, value):
     file, _, again = stored
     manifest = file.with_suffix(".json")
@@ -79,6 +81,7 @@ def times_crc32(manifest: dict) -> int:
 @pytest.mark.parametrize(
     ("field", "value"), [("seconds", 9.5), ("timed", 3), ("timed", 24.5), ("times_crc32", 5)]
 )
+@pytest.mark.slow
 def test_edited_times_are_not_used(stored, capsys, field, value):
     file, _, again = stored
     manifest = file.with_suffix(".json")
@@ -94,6 +97,7 @@ def test_edited_times_are_not_used(stored, capsys, field, value):
 @pytest.mark.parametrize(
     "field", ["model_sha256", "data_sha256", "version", "images", "settings", "decoder"]
 )
+@pytest.mark.slow
 def test_a_manifest_of_another_cell_contradicts_the_rows(stored, capsys, field):
     file, _, again = stored
     manifest = file.with_suffix(".json")
@@ -125,6 +129,7 @@ def test_cells_of_another_format_are_not_used(stored, capsys):
         ("processes", 8),
     ],
 )
+@pytest.mark.slow
 def test_times_of_another_machine_are_not_continued(stored, capsys, field, value):
     file, _, again = stored
     measured, _ = again(capsys)

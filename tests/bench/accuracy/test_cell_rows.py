@@ -34,6 +34,7 @@ def test_a_row_is_its_posterior_its_consistency_and_their_crc(stored):
         assert 0 <= row["consistency"] < 1e-6
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_anywhere_in_a_row_is_found(stored, capsys):
     file, rows, again = stored
     whole, rng = file.read_bytes(), np.random.default_rng(0)
@@ -89,6 +90,7 @@ def empty(rows):
         empty,
     ],
 )
+@pytest.mark.slow
 def test_rows_that_were_moved_edited_or_lost_are_computed_again(stored, capsys, change):
     file, rows, again = stored
     edited = rows.copy()

@@ -29,6 +29,7 @@ from vgg_deploy.errors import CheckFailed, InputError
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 def test_cells_are_computed_once_and_only_what_is_new_is_scored(net, photos, tmp_path):
     other = save_net(thin_net("B"), tmp_path / "B.pt")
     cells = tmp_path / "cells"
@@ -123,6 +124,7 @@ def start_bench(net, data, cells):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.slow
 def test_an_interrupted_run_resumes(many, tmp_path, how):
     net, data = many
     process = start_bench(net, data, tmp_path / "cells")
@@ -148,6 +150,7 @@ def test_an_interrupted_run_resumes(many, tmp_path, how):
     assert not list((tmp_path / "cells").glob("*.partial.npy")) and a.path.exists()
 
 
+@pytest.mark.slow
 def test_a_second_run_in_the_same_folder_fails_at_once(many, tmp_path):
     net, data = many
     process = start_bench(net, data, tmp_path / "cells")
@@ -158,6 +161,7 @@ def test_a_second_run_in_the_same_folder_fails_at_once(many, tmp_path):
     process.communicate()
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_whatever_the_data_set(tmp_path):
     """50,000 images of 1000 classes: 200 MB per cell on disk.
 
@@ -290,6 +294,7 @@ def test_times_of_other_threads_are_not_mixed(net, photos, tmp_path):
     assert ms[0] > 0 and np.isnan(ms[1])
 
 
+@pytest.mark.slow
 def test_the_command_reuses_cells_between_runs(net, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     args = [net, "--data", photos, "--measure", "accuracy"]

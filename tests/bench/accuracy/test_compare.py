@@ -24,6 +24,7 @@ def test_mcnemar_is_the_share_of_coin_throws_at_least_as_uneven():
 @pytest.mark.parametrize(
     ("only_first", "only_second", "images"), [(0.03, 0.01, 100), (0.002, 0.0, 200)]
 )
+@pytest.mark.slow
 def test_the_interval_covers_the_true_difference_19_times_of_20(only_first, only_second, images):
     """Oracle: the chance of every table that can occur, summed where its interval is right."""
     chances = [only_first, only_second, 1 - only_first - only_second]

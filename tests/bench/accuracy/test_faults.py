@@ -116,6 +116,7 @@ def faults_of(paths, data, cells, protocol):
         (twice_the_rows, {OUTPUTS}),
     ],
 )
+@pytest.mark.slow
 def test_planted_outputs_are_found_in_every_view_set(few, tmp_path, protocol, change, kinds):
     path = planted(tmp_path, change)
     found, measured = faults_of([path], few, tmp_path / "cells", protocol)
@@ -133,6 +134,7 @@ def test_planted_outputs_are_found_in_every_view_set(few, tmp_path, protocol, ch
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.slow
 def test_a_sound_file_has_no_faults(few, tmp_path, protocol):
     sound = written_onnx(tmp_path / "sound.onnx", thin_net("A"))
     for dtype in ("float32", "float16"):

@@ -18,7 +18,7 @@ from export.onnx.graph import onnx_graph
 from export.onnx.onnx_file import write_onnx
 from export.settings.precision import PRECISIONS
 from tests.support.cells import wait_for_rows
-from tests.support.nets import CLASSES, picture, save_net, thin_net
+from tests.support.nets import CLASSES, photo_of, save_net, thin_net
 from tests.support.run import run
 from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.files import sha256
@@ -87,6 +87,7 @@ def counted(folder):
     return accuracy.drop(columns="ece_pct"), accuracy.ece_pct
 
 
+@pytest.mark.slow
 def test_two_processes_count_exactly_what_one_does(here, model, photos_copy):
     """An unreadable image in each share, 23 of 24 images, whole ones and crops, two nets."""
     damage_image(photos_copy, 4)
@@ -133,6 +134,7 @@ def test_two_processes_count_exactly_what_one_does(here, model, photos_copy):
         )
 
 
+@pytest.mark.slow
 def test_more_processes_than_images_and_latency_by_one_alone(here, model, photos):
     args = [model, "--data", photos, "--scales", "48", "--images", "2", "--batch-sizes", "1"]
     args += ["--latency-seconds", "0.1"]
@@ -145,6 +147,7 @@ def test_more_processes_than_images_and_latency_by_one_alone(here, model, photos
     pd.testing.assert_frame_equal(of_three, of_one, check_exact=True)
 
 
+@pytest.mark.slow
 def test_two_processes_stop_where_one_does(here, model, photos):
     """Images in random order until the gate is sure: the same verdict on the same images.
 
@@ -176,6 +179,7 @@ def test_two_processes_stop_where_one_does(here, model, photos):
         assert json.loads(manifest.read_text())["timed"] == two["images"]
 
 
+@pytest.mark.slow
 def test_an_image_that_one_process_cannot_read_ends_all(here, model, photos_copy):
     bad = damage_image(photos_copy, 9)
     args = [model, "--data", photos_copy, "--scales", "48", "--measure", "accuracy"]
@@ -186,6 +190,7 @@ def test_an_image_that_one_process_cannot_read_ends_all(here, model, photos_copy
     assert not (here / "results").exists() and list((here / "cells").glob("*.partial.npy"))
 
 
+@pytest.mark.slow
 def test_an_error_ends_all_processes_with_its_code_and_is_reported_once(here, model, photos):
     codes, (main, other) = run_job(2, here / "gone.pt", "--data", photos)
     assert codes == [2, 2] and "gone.pt: no such file" in main and other == ""
@@ -195,12 +200,13 @@ def test_an_error_ends_all_processes_with_its_code_and_is_reported_once(here, mo
     assert codes == [1, 1] and "the gate failed" in main and other == ""
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_job_and_one_process_resumes_its_cells(here):
     net, rng = save_net(thin_net("D", width=1 / 4), here / "D.pt"), np.random.default_rng(0)
     for i in range(120):
         path = here / "data" / "val" / CLASSES[i % 4] / f"{i:03d}.jpeg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture(CLASSES[i % 4], rng).save(path)
+        photo_of(CLASSES[i % 4], rng).save(path)
     options = {
         "--data": here / "data",
         "--scales": 192,

@@ -71,6 +71,7 @@ def test_nets_fill_their_rows_and_the_submission(tmp_path):
     assert all(row.flips for _, row in rows)
 
 
+@pytest.mark.slow
 def test_tables_of_two_jittered_nets(tmp_path, photos):
     """End to end: the tables hold the paper's numbers, and the errors of accuracy.csv."""
     (tmp_path / "w").mkdir()

@@ -140,6 +140,7 @@ def measure(paths, data, tmp_path, protocols, sides, fuse=(), batch=5):
 
 
 @pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
+@pytest.mark.slow
 def test_every_protocol_equals_the_naive_evaluation(odd_photos, tmp_path, filter):
     net = thin_net("B")
     net.spec = replace(net.spec, preprocessing=replace(net.spec.preprocessing, filter=filter))
@@ -161,6 +162,7 @@ def test_every_protocol_equals_the_naive_evaluation(odd_photos, tmp_path, filter
     assert len(seen) == len(accuracy.scored) == 5 * 6 + 3 + 3 + 1
 
 
+@pytest.mark.slow
 def test_an_onnx_file_equals_the_naive_evaluation(odd_photos, tmp_path):
     net = save_net(thin_net("D"), tmp_path / "D.pt")
     exported, *_ = export_onnx(net, tmp_path, ExportOptions(("fp32",)), None, 1, lambda text: None)

@@ -42,7 +42,7 @@ from tests.support.faulty_nets import (
     without_mean,
     zeroed_convolution,
 )
-from tests.support.nets import CLASSES, picture, save_net, thin_net
+from tests.support.nets import CLASSES, photo_of, save_net, thin_net
 from tests.support.run import run
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import InputError
@@ -73,7 +73,7 @@ def right(reference, tmp_path_factory):
     for kind in CLASSES:
         (root / "val" / kind).mkdir(parents=True)
     for i in range(160):
-        image = picture(CLASSES[i % 4], rng)
+        image = photo_of(CLASSES[i % 4], rng)
         pixels = np.ascontiguousarray(rescale(planes(image), 48).numpy()[None])
         best = runtime(pixels).posterior.argmax()
         image.save(root / "val" / CLASSES[best] / f"{i:03d}.png")
@@ -81,7 +81,7 @@ def right(reference, tmp_path_factory):
     assert sum(count > 10 for count in counts) >= 2, counts
     for kind, count in zip(CLASSES, counts, strict=True):  # a class folder may not be empty
         if not count:
-            picture(kind, rng).save(root / "val" / kind / "one.png")
+            photo_of(kind, rng).save(root / "val" / kind / "one.png")
     return root
 
 
@@ -131,6 +131,7 @@ def of(found, check, model="faulty.onnx"):
 # --- What passes ---
 
 
+@pytest.mark.slow
 def test_a_sound_export_is_equal_to_rounding_and_passes_the_strictest_limits(
     gate, reference, tmp_path
 ):
@@ -174,6 +175,7 @@ def test_a_sound_export_is_equal_to_rounding_and_passes_the_strictest_limits(
         assert "Gate: pass." in text and run_id in text and "equal to D.pt to rounding" in text
 
 
+@pytest.mark.slow
 def test_equality_needs_some_images(gate, reference, tmp_path):
     """On five images a fault that touches half of them is missed in one run of 32."""
     said, found, _ = gate(
@@ -183,6 +185,7 @@ def test_equality_needs_some_images(gate, reference, tmp_path):
     assert {c["verdict"] for c in of(found, "posterior difference")} == {"pass"}
 
 
+@pytest.mark.slow
 def test_classes_and_weights_permuted_together_are_the_same_net(gate, reference, tmp_path):
     net = thin_net("D", classes=CLASSES[::-1])
     with torch.no_grad():
@@ -199,6 +202,7 @@ def test_classes_and_weights_permuted_together_are_the_same_net(gate, reference,
     )
 
 
+@pytest.mark.slow
 def test_foreign_weights_without_ids_against_their_export_with_ids(gate, photos, tmp_path):
     """The export knows the class list, the weights know numbers only: still the same net."""
     arrays = {
@@ -248,6 +252,7 @@ def test_cells_of_float16_widen_the_rounding_limit_by_their_own(gate, reference,
 @pytest.mark.parametrize(
     "fault", [without_mean, swapped_channels, zeroed_convolution, permuted_classes]
 )
+@pytest.mark.slow
 def test_other_weights_or_pixels_disagree(gate, reference, tmp_path, fault):
     said, found, xml = gate(faulty_file(reference, tmp_path, fault), code=1)
     assert {"agreement", "posterior difference"} <= failing(found)
@@ -297,6 +302,7 @@ def one_bias(graph: Graph) -> None:
 
 
 @pytest.mark.parametrize("fault", [temperature, mean_shifted, one_bias])
+@pytest.mark.slow
 def test_what_accuracy_cannot_show_the_posteriors_do(gate, reference, tmp_path, fault):
     said, found, _ = gate(
         faulty_file(reference, tmp_path, fault),
@@ -310,6 +316,7 @@ def test_what_accuracy_cannot_show_the_posteriors_do(gate, reference, tmp_path, 
     assert check["images"] and not found["equal_to_rounding"]
 
 
+@pytest.mark.slow
 def test_the_limit_of_posteriors_is_the_users(gate, reference, tmp_path):
     """A wider limit allows the temperature; the drop is then judged by too few images."""
     path = faulty_file(reference, tmp_path, temperature)
@@ -323,6 +330,7 @@ def test_the_limit_of_posteriors_is_the_users(gate, reference, tmp_path):
     assert of(found, "posterior difference")[0]["limit"] == 0.01
 
 
+@pytest.mark.slow
 def test_distances_are_what_a_loop_finds(gate, reference, photos, tmp_path):
     """Oracle: both nets called image by image, and a loop over classes."""
     path = faulty_file(reference, tmp_path, mean_shifted)
@@ -346,6 +354,7 @@ def test_distances_are_what_a_loop_finds(gate, reference, photos, tmp_path):
     assert row.mean_total_variation == pytest.approx(variation, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_softmax_before_the_average(gate, reference, tmp_path):
     """It changes few best classes, so it is found where it is: posterior against score map."""
     said, found, _ = gate(
@@ -356,6 +365,7 @@ def test_softmax_before_the_average(gate, reference, tmp_path):
     assert "its posterior is not the softmax of its mean score" in said
 
 
+@pytest.mark.slow
 def test_softmax_before_the_average_is_an_error_without_a_gate_too(
     gate, reference, photos, tmp_path
 ):
@@ -372,6 +382,7 @@ def test_softmax_before_the_average_is_an_error_without_a_gate_too(
             assert "Models with faults" in text and "averages after the softmax" in text
 
 
+@pytest.mark.slow
 def test_a_missing_flip(gate, reference, tmp_path, monkeypatch):
     """Planted in the bench itself: mirror images that are not mirrored."""
     monkeypatch.setattr(score_views, "mirror", lambda images: images)
@@ -379,6 +390,7 @@ def test_a_missing_flip(gate, reference, tmp_path, monkeypatch):
     assert failing(found) == {"flips"} and "the flip is missing" in said
 
 
+@pytest.mark.slow
 def test_a_wrong_resize_filter(gate, reference, tmp_path):
     net = thin_net("D")
     net.spec = replace(net.spec, preprocessing=replace(net.spec.preprocessing, filter="bicubic"))
@@ -388,6 +400,7 @@ def test_a_wrong_resize_filter(gate, reference, tmp_path):
     assert "bicubic" in said
 
 
+@pytest.mark.slow
 def test_weights_of_the_wrong_arch(gate, reference, tmp_path):
     said, found, _ = gate(faulty_file(reference, tmp_path, None, thin_net("C")), code=1)
     assert {"same description", "agreement"} <= failing(found) and "its arch is C, that of" in said
@@ -421,6 +434,7 @@ def test_an_overflow(gate, reference, tmp_path):
     assert "NaN or infinite posteriors on 24 of 24 images" in report
 
 
+@pytest.mark.slow
 def test_what_was_not_examined_is_not_called_passed(gate, reference, tmp_path):
     """NaN hides other faults of posteriors; without mirrored images flips are unknown."""
     of_posteriors = {
@@ -486,6 +500,7 @@ def test_a_reference_that_overflows_fails_the_gate(gate, tmp_path):
     assert "FAIL bad.pt, finite posteriors" in said and found["verdict"] == "fail"
 
 
+@pytest.mark.slow
 def test_a_stale_export(gate, tmp_path):
     """The file is sound, but was made from an earlier checkpoint."""
     old = save_net(thin_net("D", seed=5), tmp_path / "old.pt")
@@ -498,6 +513,7 @@ def test_a_stale_export(gate, tmp_path):
     assert "it is stale" in said
 
 
+@pytest.mark.slow
 def test_the_best_row_is_never_a_faulty_model_s(gate, reference, right, tmp_path):
     """A model that is right more often than the reference is not the best if it fails."""
     gate(
@@ -525,6 +541,7 @@ def holm_by_hand(p_fail, p_pass, level=0.05):
 
 
 @pytest.mark.parametrize("limit", [99.5, 95, 85, 60, 10])
+@pytest.mark.slow
 def test_verdicts_of_agreement_are_those_of_the_binomial_test(
     gate, reference, right, tmp_path, limit
 ):
@@ -564,6 +581,7 @@ def judged_freely(reference, model, data, tmp_path, *more):
     return result, json.loads((tmp_path / "r" / "gate.json").read_text())
 
 
+@pytest.mark.slow
 def test_drops_count_the_images_that_only_one_model_has_right(reference, right, tmp_path):
     """Oracle: the tables of best classes, counted by pandas.
 
@@ -601,6 +619,7 @@ def test_a_better_model_is_said_to_be_better(reference, right, tmp_path):
     assert "below" not in check["message"]
 
 
+@pytest.mark.slow
 def test_undecided_has_an_exit_code_and_the_build_may_say_what_it_means(gate, reference, tmp_path):
     half = faulty_file(reference, tmp_path, None, precision="fp16")
     said, found, xml = gate(half, code=3)
@@ -636,6 +655,7 @@ def test_nothing_lost_at_all_is_beyond_any_number_of_images(gate, reference, tmp
     assert "a limit above 0 can be decided" in said or "a limit below 100 can be decided" in said
 
 
+@pytest.mark.slow
 def test_an_absolute_limit_judges_every_model_and_one_alone(gate, reference, right, tmp_path):
     sound, limit = faulty_file(reference, tmp_path, None), ["--max-top1-error", "5"]
     more = ("--scales", "48", "--no-flips")
@@ -665,6 +685,7 @@ def rows_of(found):
     return {c["rows"] for c in found["checks"] if c["rows"]}
 
 
+@pytest.mark.slow
 def test_rows_that_count_are_chosen(gate, reference, tmp_path):
     half = faulty_file(reference, tmp_path, None, precision="fp16")
     more = ("--scales", "48,80", "--protocols", "dense,centre")
@@ -708,6 +729,7 @@ def test_numbers_in_csv_have_no_dust(tmp_path):
 # --- Images left out, and what stays of earlier runs ---
 
 
+@pytest.mark.slow
 def test_images_left_out_fail_the_gate_unless_allowed(gate, reference, photos_copy, tmp_path):
     for name in ("003", "004"):
         (photos_copy / "val" / "disc" / f"{name}.jpeg").write_bytes(b"xx")
@@ -877,6 +899,7 @@ AUTO = ["--min-agreement", "85", "--images", "auto"]
 ROW = ("--scales", "48", "--no-flips")
 
 
+@pytest.mark.slow
 def test_auto_stops_when_sure_and_decides_the_same_from_stored_cells(
     gate, reference, right, tmp_path
 ):
@@ -901,6 +924,7 @@ def test_auto_stops_when_sure_and_decides_the_same_from_stored_cells(
         assert {**later, "run_id": ""} == {**first, "run_id": ""}
 
 
+@pytest.mark.slow
 def test_auto_fails_soon_and_goes_to_the_end_where_nothing_is_sure(
     gate, reference, right, tmp_path
 ):
@@ -1009,6 +1033,7 @@ def test_a_drop_needs_labels(gate, reference, flat, tmp_path):
     assert "without labels all models must have the same classes" in said
 
 
+@pytest.mark.slow
 def test_paper_tables_step_back_without_labels(reference, flat, tmp_path):
     kept = ["--cells", tmp_path / "c", "--out", tmp_path / "r"]
     run(vgg_bench, reference, "--data", flat, "--paper-tables", *QUICK, *kept)

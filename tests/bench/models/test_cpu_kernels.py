@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+import pytest
 
 from bench.cli import main as vgg_bench
 from export.release import export_onnx
@@ -12,6 +13,7 @@ from tests.support.run import run
 from vgg_deploy.runtimes import integer_kernels as arithmetic
 
 
+@pytest.mark.slow
 def test_wrong_kernels_fail_the_gate(here, photos, monkeypatch):
     """One value of one fused output is changed by two levels, as a wrong kernel would."""
     source = save_net(thin_net(), here / "A.pt")

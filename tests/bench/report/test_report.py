@@ -50,6 +50,7 @@ def report(photos, tmp_path_factory):
     return folder / "results" / "report.html"
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_and_needs_nothing_from_outside(report):
     page = report.read_text()
     assert not re.findall(
@@ -136,6 +137,8 @@ def pixels_of(browser, element=None) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
 
+@pytest.mark.slow
+@pytest.mark.browser
 def test_every_plot_is_drawn_without_an_error(browser):
     from selenium.webdriver.common.by import By
 
@@ -151,6 +154,7 @@ def test_every_plot_is_drawn_without_an_error(browser):
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.browser
 def test_maps_lie_over_their_photos(browser):
     """The heatmap lies inside the image, and does not cover all of it."""
     boxes = browser.execute_script("""
@@ -171,6 +175,8 @@ def test_maps_lie_over_their_photos(browser):
             assert np.prod(over[2:] - over[:2]) < np.prod(photo[2:] - photo[:2])
 
 
+@pytest.mark.slow
+@pytest.mark.browser
 def test_tables_are_sorted_by_a_click_on_their_heads(browser):
     from selenium.webdriver.common.by import By
 
@@ -199,6 +205,8 @@ def cells(table, column):
     ]
 
 
+@pytest.mark.slow
+@pytest.mark.browser
 def test_light_dark_and_print(browser, tmp_path):
     browser.execute_script("scrollTo(0, 0)")
     looks = {}
@@ -230,6 +238,7 @@ def test_light_dark_and_print(browser, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["svg", "png"])
+@pytest.mark.browser
 def test_figures_are_saved_as_files(browser, kind):
     from selenium.webdriver.common.by import By
 

@@ -95,6 +95,7 @@ def test_a_failing_run_without_limits_changes_nothing(bench, models, tmp_path):
     assert content(bench.out) == before
 
 
+@pytest.mark.slow
 def test_files_of_others_are_never_touched(bench, models, tmp_path):
     (bench.out / "sub").mkdir(parents=True)
     own = {
@@ -113,6 +114,7 @@ def test_files_of_others_are_never_touched(bench, models, tmp_path):
     assert found["sub"].is_dir() and found[".vgg-bench-20260101-000000-0123456789"].is_dir()
 
 
+@pytest.mark.slow
 def test_the_working_folder_may_be_the_results_folder(models, photos, here):
     (here / "mine.csv").write_text("mine")
     before = {path.name for path in here.iterdir()}
@@ -162,6 +164,7 @@ def test_a_damaged_list_is_no_list(tmp_path, damage):
     assert earlier_files(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nothing_behind_for_long(many, tmp_path):
     """SIGKILL in the middle: the old results stay; the next run sweeps the staging folder."""
     net, data = many
@@ -191,6 +194,7 @@ def limited():
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_earlier_results(bench, models, photos, tmp_path):
     """The report has 5 MB, and the tables before it fit: none of them may appear."""
     bench(*models)

@@ -316,6 +316,7 @@ def test_the_default_of_the_option_is_that_of_the_rule():
     assert float(option.default) == LEAST_S
 
 
+@pytest.mark.slow
 def test_simulated_rows_hold_the_true_median(tmp_path, monkeypatch):
     """A short run of the simulation; all steady rows together. The long run is in results/."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))

@@ -54,6 +54,7 @@ def tables(draw, most: int) -> Table:
 
 @check(700)
 @given(shares())
+@pytest.mark.slow
 def test_wilson_is_that_of_statsmodels(share):
     count, images = share
     found = wilson_pct(100 * count / images, images)
@@ -105,6 +106,7 @@ def test_evidence_of_a_share_is_the_binomial_test(share, limit):
 
 @check(500)
 @given(st.integers(0, 3000), st.integers(0, 3000))
+@pytest.mark.slow
 def test_mcnemar_is_the_sign_test(b, c):
     expected = stats.binomtest(b, b + c, 0.5).pvalue if b + c else 1.0
     assert mcnemar_p(b, c) == pytest.approx(expected, rel=1e-7)
@@ -130,6 +132,7 @@ def tango(b: np.ndarray, c: np.ndarray, n: int, d: float) -> np.ndarray:
 
 @check(300)
 @given(tables(most=5000), st.floats(0.0005, 0.6))
+@pytest.mark.slow
 def test_the_statistic_is_tangos(table, d):
     b, c, n = table
     expected = tango(np.array([b]), np.array([c]), n, d)[0]
@@ -153,6 +156,7 @@ def trinomial(
 
 @check(150)
 @given(tables(most=25), st.floats(0.0005, 0.6) | st.sampled_from([0.005, 0.02, 0.1]))
+@pytest.mark.slow
 def test_the_paired_test_is_the_enumeration_of_all_tables(table, d):
     """Oracle: the chance of every table, at 2,000 values of p01 in its interval."""
     b, c, n = table
@@ -192,6 +196,7 @@ def test_the_worst_p01_is_found_where_there_are_several_peaks():
 @pytest.mark.parametrize(
     ("images", "limit"), [(3, 0.0), (12, 0.005), (25, 0.05), (25, 0.3), (40, 0.1)]
 )
+@pytest.mark.slow
 def test_a_verdict_is_wrong_at_most_once_in_20(images, limit):
     """Oracle: the chance of every table, at 200 values of p01, at the limit or beyond it."""
     p01 = np.linspace(0, (1 - limit) / 2, 200)[:, None]
@@ -210,6 +215,7 @@ def test_a_verdict_is_wrong_at_most_once_in_20(images, limit):
 
 @check(60)
 @given(tables(most=400), st.sampled_from([0.0, 0.005, 0.02, 0.1]))
+@pytest.mark.slow
 def test_the_paired_bounds_are_the_test_inverted(table, limit):
     found = paired_evidence(*table, limit)
     assert found.low <= found.estimate <= found.high
@@ -241,6 +247,7 @@ def test_with_many_differing_images_the_bounds_are_the_normal_ones():
     st.lists(st.floats(0, 0.02) | st.floats(0, 1), min_size=1, max_size=30),
     st.sampled_from([0.05, 0.01]),
 )
+@pytest.mark.slow
 def test_failing_rows_are_holms_of_statsmodels(p_values, level):
     found = verdicts([Evidence(0, 0, 0, 1.0, p, 1) for p in p_values], level)
     expected = multipletests(p_values, alpha=level, method="holm")[0]
@@ -390,6 +397,7 @@ def test_ranks_are_those_of_scipy(data):
         max_size=80,
     )
 )
+@pytest.mark.slow
 def test_calibration_error_is_a_loop_over_bins(images):
     """Oracle: the images of every bin (i/15, (i+1)/15], one by one; 0 belongs to the first bin."""
     total = 0.0

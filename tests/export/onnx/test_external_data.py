@@ -16,7 +16,7 @@ from export.onnx import onnx_file
 from export.onnx.onnx_file import read_referring
 from export.release import ExportOptions, export_onnx
 from export.tensorrt.triton import write_repository
-from tests.support.nets import picture, save_net, thin_net
+from tests.support.nets import photo_of, save_net, thin_net
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.onnx_wire import data_files, data_locations
@@ -71,10 +71,11 @@ def test_both_files_hold_the_same_net_as_one(exported, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8-cpu"])
+@pytest.mark.slow
 def test_reduced_precisions_too(precision, tmp_path):
     source = save_net(thin_net("D"), tmp_path / "net.pt")
     for i in range(3):
-        picture("disc", np.random.default_rng(i)).save(tmp_path / f"{i}.png")
+        photo_of("disc", np.random.default_rng(i)).save(tmp_path / f"{i}.png")
     options = ExportOptions((precision,), external_data=True, calibration=tmp_path)
     (f,) = export_onnx(source, tmp_path / "out", options, None, 1, lambda text: None)
     assert data_files(f.path) == [f.path.with_name(f"{f.path.name}.data")]

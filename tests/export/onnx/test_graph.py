@@ -76,6 +76,7 @@ def test_input_forms_are_the_same_net(tmp_path):
     np.testing.assert_allclose(as_normalised, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_the_graph_is_the_one_that_torch_onnx_export_traces(tmp_path):
     """Oracle: PyTorch's own exporter, operator by operator."""
     net = thin_net("C")

@@ -22,7 +22,7 @@ from export.quantize.cost import measure_cost
 from export.quantize.ranges import clip
 from export.release import PartlyExported, export_onnx
 from export.settings.export_options import ExportOptions
-from tests.support.nets import CLASSES, picture, save_net, thin_net
+from tests.support.nets import CLASSES, photo_of, save_net, thin_net
 from tests.support.run import run
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.errors import CheckFailed, InputError
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
     """24 images, the one at position 4 n + 2 a triangle."""
     root, rng = tmp_path_factory.mktemp("calibration"), np.random.default_rng(0)
     for i in range(24):
-        picture(CLASSES[i % 4], rng).save(root / f"{i:02d}.png")
+        photo_of(CLASSES[i % 4], rng).save(root / f"{i:02d}.png")
     return root
 
 
@@ -55,6 +55,7 @@ def scored(maps: np.ndarray) -> list[Scores]:
 @pytest.mark.parametrize(
     "total, count", [(2, 1), (3, 1), (15, 7), (16, 8), (64, 8), (80, 10), (512, 64), (1000, 64)]
 )
+@pytest.mark.slow
 def test_images_are_held_out_evenly_and_never_shared(total, count):
     images = split(built_in("train", total))
     assert (len(images.held_out), len(images.for_ranges)) == (count, total - count)
@@ -165,6 +166,7 @@ def test_max_cost_makes_it_an_error(tmp_path, folder):
     assert f.path.read_bytes() == older
 
 
+@pytest.mark.slow
 def test_a_failed_file_does_not_take_the_others_with_it(tmp_path, folder, monkeypatch):
     """One precision's weights are spoilt; the others are written, and the error names them."""
 
@@ -196,6 +198,7 @@ def test_a_failed_file_does_not_take_the_others_with_it(tmp_path, folder, monkey
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["A_int8_onnx"]
 
 
+@pytest.mark.slow
 def test_keeping_every_layer_is_refused_and_fc8_is_named_once(tmp_path, folder):
     layers = thin_net("A").named_children()
     names = tuple(name for name, layer in layers if isinstance(layer, torch.nn.Conv2d))
@@ -234,12 +237,13 @@ def test_images_without_content_are_refused_or_counted(tmp_path, folder):
         with pytest.raises(InputError, match="all 5 calibration images show a single colour"):
             calibrated([Image.new("RGB", (50, 60), colour)] * 5)
     rng = np.random.default_rng(0)
-    some = [picture("disc", rng) for _ in range(3)]
+    some = [photo_of("disc", rng) for _ in range(3)]
     log = calibrated([*some, Image.new("RGB", (50, 60)), some[0]])
     assert "Warning: 1 of 5 calibration images show a single colour" in log[-2]
     assert "only 4 of 5" in log[-1]
 
 
+@pytest.mark.slow
 def test_unreadable_calibration_images(tmp_path, folder):
     """The message names an option of this command, and with it the images are named and counted."""
     bad = shutil.copytree(folder, tmp_path / "bad")

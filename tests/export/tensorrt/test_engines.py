@@ -24,7 +24,7 @@ from export.tensorrt.profiles import (
     profiles_per_scale,
 )
 from export.tensorrt.targets import pick_targets
-from tests.support.nets import picture, save_net, thin_net
+from tests.support.nets import photo_of, save_net, thin_net
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import manifest_path
 from vgg_deploy.exported.trt_manifest import InputShape, Profile, check_engine, read_engine_manifest
@@ -119,7 +119,7 @@ def exported(request, tmp_path_factory):
     rng = np.random.default_rng(0)
     (folder / "photos").mkdir()
     for i in range(6):
-        picture("disc", rng).save(folder / "photos" / f"{i}.png")
+        photo_of("disc", rng).save(folder / "photos" / f"{i}.png")
     options = ExportOptions(
         ("fp32", "fp16", "bf16", "int8", "fp8", "int8-cpu"),
         keep=("conv1_1",),
@@ -144,6 +144,7 @@ TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16", "int8": "INT8", "fp8":
 @needs_rtx
 @pytest.mark.parametrize("target", ["sm75", "sm80", "sm86", "sm89", "sm120", "sm121"])
 @pytest.mark.parametrize("precision", RUNS)
+@pytest.mark.slow
 def test_build_matrix(exported, precision, target):
     path = exported[precision]
     if int(target[2:]) < RUNS[precision]:

@@ -15,7 +15,7 @@ from export.quantize.ranges import Range, clip
 from export.release import ExportOptions, export_onnx
 from export.settings.precision import PRECISIONS
 from export.verify.lint import lint
-from tests.support.nets import picture, save_net, thin_net
+from tests.support.nets import photo_of, save_net, thin_net
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.runtimes import open_runtime
 
@@ -27,7 +27,7 @@ QUANTIZED = ("int8", "int8-cpu", "fp8")
 def folder(tmp_path_factory):
     root, rng = tmp_path_factory.mktemp("calibration"), np.random.default_rng(0)
     for i in range(16):
-        picture("square", rng).save(root / f"{i}.png")
+        photo_of("square", rng).save(root / f"{i}.png")
     return root
 
 
@@ -38,6 +38,7 @@ def export(tmp_path, folder, *precisions, net=None, **settings):
 
 
 @pytest.mark.parametrize("arch", ["A-LRN", "C", "D"])
+@pytest.mark.slow
 def test_every_precision_is_released_and_described(arch, tmp_path, folder):
     files = export(tmp_path, folder, "fp32", *REDUCED, net=thin_net(arch), keep=("conv1_1",))
     assert [f.path.name for f in files] == [f"{arch}.{p}.onnx" for p in ("fp32", *REDUCED)]
@@ -78,6 +79,7 @@ def test_every_precision_is_released_and_described(arch, tmp_path, folder):
 
 @pytest.mark.parametrize("precision", QUANTIZED)
 @pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.slow
 def test_scales_stand_as_tensorrt_wants_them(precision, per_channel, tmp_path, folder):
     """Read with onnx alone."""
     (f,) = export(tmp_path, folder, precision, per_channel=per_channel)
@@ -133,6 +135,7 @@ def change(model, name: str, how) -> None:
     tensor.CopyFrom(numpy_helper.from_array(how(numpy_helper.to_array(tensor)), name))
 
 
+@pytest.mark.slow
 def test_the_lint_names_every_planted_fault(tmp_path, folder):
     def found(fault, precision="int8", quantized=None):
         model, p, asked = graph_of(tmp_path, folder, precision)
@@ -238,6 +241,7 @@ def padded_otherwise(graph):
 @pytest.mark.parametrize(
     "fault", [wrong_scale, moved_weights, swapped_weight_scales, zeroed_bias, padded_otherwise]
 )
+@pytest.mark.slow
 def test_the_twin_names_the_convolution_with_a_planted_fault(
     fault, precision, tmp_path, folder, monkeypatch
 ):

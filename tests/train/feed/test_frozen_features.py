@@ -66,6 +66,7 @@ def naive_errors(checkpoint, root, side: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(("side", "test_side"), [("64", 64), ("60:132", 96)])
+@pytest.mark.slow
 def test_the_validation_error_is_that_of_dense_evaluation(here, photos, weights, side, test_side):
     """Oracles: vgg-bench on the same checkpoint, and a loop over the images.
 
@@ -129,6 +130,7 @@ def test_damaged_maps_are_computed_again(photos, own_cache):
     assert len(lines) == 5 and str(path) in lines[3] and "computed again" in lines[3]
 
 
+@pytest.mark.slow
 def test_damaged_training_features_are_computed_again(photos, own_cache):
     """Oracle: the values before the damage."""
     dataset = open_dataset(photos, "val")

@@ -51,6 +51,7 @@ def test_a_damaged_training_image_stops_before_anything_is_trained(here, photos_
     assert not (here / "run").exists() and "epoch 1" not in output
 
 
+@pytest.mark.slow
 def test_the_mean_says_of_how_many_images_it_is_and_is_not_kept(here, photos_copy, own_cache):
     """Oracle: the mean of the images that are left, one at a time."""
     bad = cut(photos_copy / "train" / "disc" / "001.jpeg")
@@ -77,6 +78,7 @@ def test_a_validation_image_without_a_header_stops_before_the_first_epoch(here, 
 
 
 @pytest.mark.parametrize("content", [None, b"no image", b""])
+@pytest.mark.slow
 def test_unreadable_validation_images_are_named_once_and_counted(here, photos_copy, content):
     """Oracle: the same run on data without the file has the same errors."""
     bad = photos_copy / "val" / "stripes" / "004.jpeg"
@@ -140,6 +142,7 @@ def rewritten(root: Path, split: str) -> str:
 
 @pytest.mark.parametrize("split", ["train", "val"])
 @pytest.mark.parametrize("change", [one_more, one_less, replaced, rewritten])
+@pytest.mark.slow
 def test_changed_data_are_refused_with_what_changed(stopped, photos_copy, split, change):
     kept = (stopped / "last.pt").read_bytes()
     changes = change(photos_copy, split)
@@ -151,12 +154,14 @@ def test_changed_data_are_refused_with_what_changed(stopped, photos_copy, split,
     assert (stopped / "last.pt").read_bytes() == kept
 
 
+@pytest.mark.slow
 def test_the_same_data_resume_whatever_their_times(stopped, photos_copy):
     for path in photos_copy.rglob("*.jpeg"):
         path.touch()
     assert "Done" in resumed(stopped)
 
 
+@pytest.mark.slow
 def test_moved_data_resume_and_are_found_again(stopped, photos_copy, here):
     moved = photos_copy.rename(here / "moved")
     assert "photos" in resumed(stopped, code=2)
@@ -197,6 +202,7 @@ def as_of_an_earlier_version(folder: Path) -> None:
     save_checkpoint(folder / "last.pt", Checkpoint(checkpoint.spec, weights, old))
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_resumes_with_one_warning(stopped, photos_copy, here):
     as_of_an_earlier_version(stopped)
     output = resumed(stopped)
@@ -221,6 +227,7 @@ def test_a_damaged_list_is_named(stopped):
     assert f"{path}: cannot be read" in resumed(stopped, code=2)
 
 
+@pytest.mark.slow
 def test_a_chain_s_later_stages_see_the_data_of_its_first(here, photos_copy):
     """The first stage is done, and only the chain's own lists show what the second must see."""
     recipe = [*THIN, "--arch", "B", "--chain", "paper", "--epochs", "1"]
@@ -271,6 +278,7 @@ def test_lists_that_differ_in_their_order_or_classes_only(photos, tmp_path):
 # --- rows of steps.csv ---
 
 
+@pytest.mark.slow
 def test_rows_of_steps_do_not_depend_on_checkpoints_or_interruptions(here, photos, monkeypatch):
     """Every 20 updates and at the end of an epoch of 24 updates.
 

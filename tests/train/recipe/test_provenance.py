@@ -135,6 +135,7 @@ def test_a_stage_at_384_is_described_by_what_it_changes():
     )
 
 
+@pytest.mark.slow
 def test_it_is_in_the_checkpoint_and_in_the_exported_file(here, photos):
     thin = options(
         "--width 0.0625 --crop 32 --side 32:48 --batch 16 --init he --workers 0 --threads 1"

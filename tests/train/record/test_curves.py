@@ -67,6 +67,7 @@ def texts(axes) -> str:
 # --- Curves ---
 
 
+@pytest.mark.slow
 def test_a_run_draws_its_tables(trained):
     folder, output = trained
     assert f"Curves: {folder}/curves.png" in output
@@ -104,6 +105,7 @@ def test_a_run_draws_its_tables(trained):
     ) and f"validation top-5  {last.val_top5_error_pct:.1f}" in texts(error)
 
 
+@pytest.mark.slow
 def test_a_chain_draws_its_stages_one_after_another(here, photos):
     thin = [a for a in THIN if a not in ("--side", "32:64")]
     output = run(
@@ -241,6 +243,7 @@ def test_labels_are_pushed_apart_only_where_they_are_too_close():
 # --- Views ---
 
 
+@pytest.mark.slow
 def test_the_sheet_shows_the_very_views_of_the_training(here, photos):
     """Oracle: views by hand from the generator of seed, epoch and image, found in the sheet."""
     output = run(train, "--data", photos, *THIN, "--seed", "5", "--picture", "deep/views.png")
@@ -362,6 +365,7 @@ def test_tensorboard_shows_what_the_tables_hold(trained):
     assert_as_tables(folder)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_shown_once(here, photos, monkeypatch):
     """Interrupted in its second epoch, it leaves events of updates that no checkpoint has."""
     from train.record.run_folder import Run

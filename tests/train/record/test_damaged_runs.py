@@ -38,6 +38,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 def test_damaged_runs_are_passed_over_for_a_sound_one(here, photos):
     sound = here / "runs" / "sound"
     run(train, "--arch", "A", "--data", photos, *SHARED, "--init", "he", "--out", sound)
@@ -76,6 +77,7 @@ def test_two_starts_at_once_are_refused(here, photos):
         ("sources", {"freeze": 2}, "freeze is 2"),
     ],
 )
+@pytest.mark.slow
 def test_a_recipe_of_another_run_is_refused(here, photos, group, changed, words):
     folder = here / "run"
     run(train, "--arch", "A", "--data", photos, *SHARED, "--init", "he", "--out", folder)

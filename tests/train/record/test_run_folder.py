@@ -43,6 +43,7 @@ def at_once(folder: Path | None, count: int) -> list[tuple[str, float | None]]:
     return found
 
 
+@pytest.mark.slow
 def test_of_processes_that_ask_for_one_folder_one_gets_it(here):
     for number in range(20):
         folder = here / str(number)
@@ -57,6 +58,7 @@ def test_of_processes_that_ask_for_one_folder_one_gets_it(here):
             )
 
 
+@pytest.mark.slow
 def test_runs_that_start_in_the_same_second_get_folders_of_their_own(here):
     for _ in range(5):
         found = at_once(None, 4)
@@ -68,6 +70,7 @@ def test_runs_that_start_in_the_same_second_get_folders_of_their_own(here):
     assert any(path.name.endswith("-2") for path in (here / "runs").iterdir())
 
 
+@pytest.mark.slow
 def test_a_folder_with_anything_in_it_is_refused(here, photos):
     (here / "notes").mkdir()
     (here / "notes" / "todo.txt").write_text("buy milk")
@@ -85,6 +88,7 @@ def test_a_folder_with_anything_in_it_is_refused(here, photos):
 
 
 @pytest.mark.parametrize("left", [[], [".lock"], [".config.json.abc.partial"]])
+@pytest.mark.slow
 def test_an_empty_folder_or_what_a_start_that_was_killed_left_is_taken(here, photos, left):
     (here / "run").mkdir()
     for name in left:

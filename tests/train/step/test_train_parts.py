@@ -85,6 +85,7 @@ def test_s_is_drawn_per_image_from_the_closed_range():
     assert 49 < np.mean(sides) < 51.5 and np.std(sides) > 5
 
 
+@pytest.mark.slow
 def test_the_colour_shift_is_one_per_image_along_the_principal_axes():
     """Oracle: the covariance of many shifts is 0.1^2 times the covariance of the colours."""
     covariance = np.array([[3000.0, 2500, 2000], [2500, 2800, 2300], [2000, 2300, 2900]])
@@ -222,6 +223,7 @@ def test_cached_features_are_pool5_of_the_centre_crop(photos):
         np.testing.assert_allclose(features[i], expected, rtol=2e-2, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_another_trunk_or_another_image_makes_other_features(photos_copy):
     dataset = open_dataset(photos_copy, "val")
     first = np.array(pool5_features(dataset, extraction(thin_net("B", seed=1))).values)

@@ -63,6 +63,7 @@ def test_sizes_and_shapes_are_those_of_photos():
     assert {np.sign(w - h) for w, h in sizes} == {-1, 0, 1}
 
 
+@pytest.mark.slow
 def test_colours_do_not_give_the_class_away():
     """A nearest-centroid classifier on colour histograms, the usual shortcut, stays near chance."""
 

@@ -46,6 +46,7 @@ def everything(dataset, *scales):
 @pytest.mark.parametrize(
     ("processes", "method"), [(1, "fork"), (3, "fork"), (2, "spawn"), (2, "forkserver")]
 )
+@pytest.mark.slow
 def test_pixels_and_order_are_pillows(odd, processes, method, monkeypatch):
     if method not in METHODS:
         pytest.skip(f"this system has no {method}")
@@ -70,6 +71,7 @@ def test_an_unknown_start_method_is_refused(odd, monkeypatch):
         next(decoded(odd, everything(odd, SMALL), 1))
 
 
+@pytest.mark.slow
 def test_named_memory_is_removed(odd, monkeypatch):
     """Also if the loop ends early."""
     names = []

@@ -368,6 +368,7 @@ def test_a_batch_must_fit_the_streams_and_they_the_processes(packed, here):
 # --- The commands ---
 
 
+@pytest.mark.slow
 def test_train_and_bench_from_a_url(here, in_memory, monkeypatch):
     args = ["--arch", "A", "--data", in_memory, *THIN, "--threads", "1", "--epochs", "1"]
     args += ["--lr", "0.003", "--shuffle-buffer", "64"]

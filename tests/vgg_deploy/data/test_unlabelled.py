@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.nets import CLASSES, picture
+from tests.support.nets import CLASSES, photo_of
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 from vgg_deploy.errors import InputError
@@ -14,7 +14,7 @@ from vgg_deploy.errors import InputError
 
 def save(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture("disc", np.random.default_rng(0)).save(path)
+    photo_of("disc", np.random.default_rng(0)).save(path)
     return path
 
 

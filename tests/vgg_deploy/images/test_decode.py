@@ -155,6 +155,7 @@ def test_exif_rotation_is_not_applied(tmp_path):
     np.testing.assert_array_equal(pixels(tmp_path / "turned.jpg"), pixels(tmp_path / "plain.jpg"))
 
 
+@pytest.mark.slow
 def test_broken_exif_blocks_neither_stop_nor_warn(tmp_path):
     """In a process of its own: pytest's filters would come before ours."""
     blocks = [

@@ -40,6 +40,7 @@ def half_flat() -> Image.Image:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
+@pytest.mark.slow
 def test_sound_files_are_sound(encoding):
     """Flat areas of optimized files are thousands of zeros, which is why not every hole is one."""
     for image in (

@@ -209,6 +209,7 @@ def test_an_optimizer_and_older_formats_pass(tmp_path):
     assert torch.equal(load_untrusted(tmp_path / "old.pt")["fc8.bias"], net.fc8.bias)
 
 
+@pytest.mark.slow
 def test_checking_takes_no_memory(tmp_path):
     """A record of 256 MB is read in blocks."""
     torch.save({"weights": torch.ones(64, 2**20)}, tmp_path / "large.pt")

@@ -61,6 +61,7 @@ def read_state(state: dict, path: Path, arch: str | None = None) -> Foreign:
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("arch", "ABDE")
 @torch.inference_mode()
+@pytest.mark.slow
 def test_torchvision_net_scores_the_same(tmp_path, arch, batch_norm):
     """Oracle: torchvision's net; beyond 224 its classifier on every 7x7 window of its pool5."""
     net = torchvision_net(arch, batch_norm)
@@ -94,6 +95,7 @@ def test_torchvision_net_scores_the_same(tmp_path, arch, batch_norm):
 
 
 @torch.inference_mode()
+@pytest.mark.slow
 def test_full_vgg16(tmp_path):
     """At full width and in single precision. Oracle: torchvision's own vgg16."""
     torch.manual_seed(0)
@@ -180,6 +182,7 @@ def test_a_lrn_must_be_asked_for(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_files_of_old_torch_and_other_precisions(tmp_path):
     """The first VGG files of torchvision are no zip archives; all precisions become float32."""
     state = torchvision_net("A", batch_norm=True).state_dict()
@@ -215,6 +218,7 @@ def test_files_of_old_torch_and_other_precisions(tmp_path):
     ("arch", "batch_norm"), [("A", False), ("B", True), ("D", False), ("E", True)]
 )
 @torch.inference_mode()
+@pytest.mark.slow
 def test_timm_net_scores_the_same(tmp_path, arch, batch_norm):
     """Oracle: timm's net, whose scores are the mean of our score map.
 
@@ -263,6 +267,7 @@ def test_caffe_oracle_minds_the_channel_order():
 
 @pytest.mark.parametrize("arch", "ABCDE")
 @torch.inference_mode()
+@pytest.mark.slow
 def test_caffe_net_scores_the_same(tmp_path, arch):
     """Oracle: the arrays at work on BGR images."""
     arrays = caffe_arrays(arch)
@@ -329,6 +334,7 @@ def test_other_caffe_shapes_hold_the_same_net(tmp_path, rewrite):
     ],
 )
 @torch.inference_mode()
+@pytest.mark.slow
 def test_a_file_that_states_its_input_is_believed(tmp_path, metadata, channels, mean):
     arrays = caffe_arrays("A")
     save_file(

@@ -76,6 +76,7 @@ CASES = [
 @pytest.mark.parametrize(("stated", "mean", "std", "order", "divisor"), CASES)
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @torch.inference_mode()
+@pytest.mark.slow
 def test_a_stated_input_is_folded_exactly(tmp_path, stated, mean, std, order, divisor, suffix):
     """Oracle: torchvision's net on the input written out, borders and white images included."""
     net = torchvision_net("A", batch_norm=suffix == ".safetensors")
@@ -185,6 +186,7 @@ def with_config(folder: Path, config: object, suffix: str = ".pth") -> Path:
 
 @pytest.mark.parametrize("flat", [False, True])
 @torch.inference_mode()
+@pytest.mark.slow
 def test_timms_config_states_the_input(tmp_path, flat):
     """In its present and its old form. Oracle: the net on (x / 255 - 0.5) / 0.5."""
     config = {**CONFIG["pretrained_cfg"], "architecture": "vgg11"} if flat else CONFIG

@@ -18,7 +18,7 @@ from export.quantize.ranges import clip, measure_ranges
 from export.quantize.rounding import LAST, Quantization
 from export.settings.precision import INT8, PRECISIONS
 from export.verify.lint import lint, pair_sums
-from tests.support.nets import CLASSES, picture, thin_net
+from tests.support.nets import CLASSES, photo_of, thin_net
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.runtimes import OnnxRuntime, integer_kernels
@@ -36,7 +36,7 @@ needs_qemu = pytest.mark.skipif(
 
 def photos(count: int) -> np.ndarray:
     rng = np.random.default_rng(0)
-    images = [picture(CLASSES[i % len(CLASSES)], rng).resize((64, 64)) for i in range(count)]
+    images = [photo_of(CLASSES[i % len(CLASSES)], rng).resize((64, 64)) for i in range(count)]
     return np.stack([np.asarray(image).transpose(2, 0, 1) for image in images])
 
 
@@ -202,6 +202,7 @@ def one_convolution(path, weight: int):
 
 @needs_qemu
 @pytest.mark.parametrize("cpu", ["Haswell", "Skylake-Server"])
+@pytest.mark.slow
 def test_the_worst_case_by_hand_without_vnni(cpu, tmp_path):
     """144 products of 255 and the largest weight.
 
@@ -219,6 +220,7 @@ def test_the_worst_case_by_hand_without_vnni(cpu, tmp_path):
 
 
 @needs_qemu
+@pytest.mark.slow
 def test_a_net_without_vnni(tmp_path):
     """8-bit weights go wrong there, so the emulation has the fault; files of ours do not."""
     old, _ = write(tmp_path / "old.onnx", EIGHT_BITS)

@@ -111,6 +111,7 @@ def runtime(request, tmp_path, checkpoint):
 
 
 @pytest.mark.parametrize("size", [(1, 32, 32), (3, 64, 97), (2, 130, 45)])
+@pytest.mark.slow
 def test_contract(runtime, size):
     """Oracle: the net's convolutions in float64; average and softmax written out in NumPy."""
     images = np.random.default_rng(1).integers(0, 256, (size[0], 3, *size[1:]), np.uint8)
