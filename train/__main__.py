@@ -199,9 +199,10 @@ def _train(
 
 
 def _plot(folder: Path) -> None:
-    from train.record.curves import draw_curves
+    from train.record.report_curves import check_matplotlib, curves_line
 
-    click.echo(f"Curves: {draw_curves(folder)}")
+    check_matplotlib()
+    click.echo(f"Curves: {curves_line(folder)}")
 
 
 def _recommend(module: str, option: str) -> None:

@@ -25,8 +25,8 @@ from train.recipe.stages import (
     stages_of,
 )
 from train.record.contents import compare_contents, keep_contents
-from train.record.curves import draw_curves
 from train.record.log import log
+from train.record.report_curves import curves_line
 from train.record.run_folder import Run
 from train.session import check_share, train_net
 from train.sources import Sources, current_name, sources_from_json
@@ -375,4 +375,4 @@ def _show_plan(
 
 
 def _draw_curves(folder: Path) -> None:
-    log(f"The chain's curves: {draw_curves(folder)}")
+    log(f"The chain's curves: {curves_line(folder)}")

@@ -16,9 +16,10 @@ from vgg_deploy.errors import hints, interruptible
 @interruptible("nothing was changed")
 def main(run: Path) -> None:
     """Draw loss, errors and learning rate of RUN, the folder of a run or chain, to curves.png."""
-    from train.record.curves import draw_curves
+    from train.record.report_curves import check_matplotlib, curves_line
 
-    click.echo(f"Curves: {draw_curves(run)}")
+    check_matplotlib()
+    click.echo(f"Curves: {curves_line(run)}")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from train.feed.unreadable import check_headers
 from train.feeding import open_feed
 from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
-from train.record.curves import draw_curves
 from train.record.keeper import Keeper
 from train.record.log import log
+from train.record.report_curves import curves_line
 from train.record.run_folder import Run
 from train.record.tensorboard import TensorBoardWriter
 from train.sources import Sources
@@ -126,4 +126,4 @@ def _keeper(run: Run, settings: RunSettings) -> Keeper:
 
 
 def _draw_curves(run: Run) -> None:
-    log(f"Curves: {draw_curves(run.folder)}")
+    log(f"Curves: {curves_line(run.folder)}")
