@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from vgg_deploy.net.model import VGG
+from vgg_deploy.net.fully_connected import convolve
+from vgg_deploy.net.model import VGG, subtract_mean
 from vgg_deploy.net.spec import NetSpec
 
 
@@ -31,8 +31,7 @@ def net_input(images: np.ndarray, spec: NetSpec) -> Tensor:
     Returns:
         (N, 3, H, W) float32, minus the mean.
     """
-    mean = torch.tensor(spec.preprocessing.mean).view(1, 3, 1, 1)
-    return torch.from_numpy(images).float() - mean
+    return subtract_mean(torch.from_numpy(images), spec.preprocessing)
 
 
 def run_layer(layer: nn.Module, images: Tensor) -> Tensor:
@@ -41,31 +40,6 @@ def run_layer(layer: nn.Module, images: Tensor) -> Tensor:
         return convolve(images, layer.weight, bias_of(layer), padding_of(layer))
     output: Tensor = layer(images)
     return output
-
-
-def convolve(images: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, int]) -> Tensor:
-    """A convolution of stride 1.
-
-    Without padding, as in fc6 to fc8, it is one matrix product over windows. conv2d would first
-    copy the weights into another order, 411 MB for fc6.
-
-    Args:
-        images: (N, C, H, W) float32.
-        weight: (out, C, kh, kw) float32.
-        bias: (out,) float32.
-        padding: Zeros on each side, vertically and horizontally.
-
-    Returns:
-        (N, out, h, w) float32.
-    """
-    if any(padding):
-        return F.conv2d(images, weight, bias, padding=padding)
-    kernel_height, kernel_width = weight.shape[2:]
-    height = images.shape[2] - kernel_height + 1
-    width = images.shape[3] - kernel_width + 1
-    windows = F.unfold(images, (kernel_height, kernel_width))
-    products = weight.flatten(1) @ windows + bias[:, None]
-    return products.view(*products.shape[:2], height, width)
 
 
 def bias_of(layer: nn.Conv2d) -> Tensor:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.quantize.convolve import bias_of, convolve, layers_of, padding_of, run_layer
+from export.quantize.convolve import bias_of, layers_of, padding_of, run_layer
 from export.settings.precision import Format, Precision
+from vgg_deploy.net.fully_connected import convolve
 from vgg_deploy.net.model import VGG
 
 FIRST = "conv1_1"  # the only convolution whose input has negative values
