@@ -13,7 +13,10 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = ROOT / "tests" / "support" / "elsewhere"
 # what Windows lacks, and macOS some of
-MISSING = "matplotlib,fcntl,grp,pwd,resource,os.fork,os.sched_getaffinity,os.sysconf,os.getpgid,os.killpg"
+MISSING = (
+    "fcntl,grp,pwd,resource,matplotlib,"
+    "os.fork,os.getpgid,os.killpg,os.sched_getaffinity,os.sysconf,os.posix_fallocate"
+)
 TINY = ["--width", "0.0625", "--crop", "32", "--side", "32:64", "--batch", "16", "--epochs", "1"]
 
 pytestmark = pytest.mark.slow
