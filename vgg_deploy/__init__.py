@@ -1,3 +1,50 @@
-"""The shared core of VGG Deploy: the nets of arXiv 1409.1556, their data and how they are run."""
+"""VGG Deploy from Python: the nets of arXiv 1409.1556, their data and how they are run.
+
+Nothing heavy is imported before a name is used. `evaluate`, `check` and `export` belong to other
+packages of this project, which name them as entry points of the group `vgg_deploy.python`.
+"""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Dataset",
+    "Model",
+    "Predictions",
+    "check",
+    "evaluate",
+    "export",
+    "load",
+    "macs",
+    "open_data",
+]
+
+_HERE = {  # public name -> module of this package
+    "Dataset": "vgg_deploy.data.dataset",
+    "Model": "vgg_deploy.predict.model",
+    "Predictions": "vgg_deploy.predict.predictions",
+    "load": "vgg_deploy.predict.model",
+    "macs": "vgg_deploy.net.costs",
+    "open_data": "vgg_deploy.data.open_data",
+}
+_GROUP = "vgg_deploy.python"  # of entry points
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HERE:
+        return getattr(import_module(_HERE[name]), name)
+    if name in __all__:
+        for entry in entry_points(group=_GROUP, name=name):
+            return entry.load()
+        raise ImportError(
+            f"vgg_deploy.{name} belongs to another package of this project, and the installed "
+            f"vgg-deploy does not name it; install the whole project again: pip install ."
+        )
+    raise AttributeError(f"module 'vgg_deploy' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

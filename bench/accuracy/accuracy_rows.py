@@ -13,8 +13,10 @@ from bench.accuracy.cell_rows import chunks
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.protocols import Row
 from bench.accuracy.reliability import expected_calibration_error
+from bench.accuracy.work import gmacs_per_image
 from bench.models.model import Model
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.scoring import Interval, error_pct, true_class_ranks, wilson_pct
 
 
@@ -40,6 +42,8 @@ class AccuracyRow:
     top5_low_pct: float
     top5_high_pct: float
     ece_pct: float  # expected calibration error, 15 bins
+    # billions of multiply-accumulates of all views of one image, the mean over the images
+    gmacs_per_image: float
     # in the runtime, as the cells were scored; missing where a run with other threads scored them
     ms_per_image: float
 
@@ -208,6 +212,7 @@ def _record(
     row: Row, models: list[Model], measured: Measured, ranks: np.ndarray, confidence: np.ndarray
 ) -> AccuracyRow:
     members = [models[m.model] for m in row.members]
+    specs = [m.runtime.spec for m in models]
     top1, interval1 = _error(ranks, 1)
     top5, interval5 = _error(ranks, 5)
     return AccuracyRow(
@@ -218,7 +223,7 @@ def _record(
         scales=row.scales,
         flips=row.flips,
         images=len(confidence),
-        views=row.views([m.runtime.spec for m in models]),
+        views=row.views(specs),
         top1_error_pct=top1,
         top1_low_pct=interval1.low,
         top1_high_pct=interval1.high,
@@ -226,8 +231,16 @@ def _record(
         top5_low_pct=interval5.low,
         top5_high_pct=interval5.high,
         ece_pct=expected_calibration_error(confidence, ranks == 0) if len(ranks) else nan,
+        gmacs_per_image=_work(row, specs, measured),
         ms_per_image=sum(measured.cells[cell].ms_per_image for cell, _ in row.cells()),
     )
+
+
+def _work(row: Row, specs: list[NetSpec], measured: Measured) -> float:
+    """See `gmacs_per_image`; NaN where the sizes of the images are not known."""
+    if measured.sizes is None:
+        return nan
+    return gmacs_per_image(row, specs, measured.sizes[measured.kept])
 
 
 def _error(ranks: np.ndarray, k: int) -> tuple[float, Interval]:

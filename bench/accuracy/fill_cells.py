@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.accuracy.cell_manifest import report_old_cells
 from bench.accuracy.cell_store import CellSize, StoredCell, Tally, open_cell
-from bench.accuracy.protocols import WHOLE_IMAGE, Cell, views_per_image
+from bench.accuracy.protocols import Cell, views_per_image
 from bench.accuracy.score_views import ViewScorer
 from bench.accuracy.settings import Scoring
 from bench.models.model import Model
@@ -18,6 +18,7 @@ from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.size_batches import Batch, default_budget, size_batches
 from vgg_deploy.errors import InputError
+from vgg_deploy.images.protocols import WHOLE_IMAGE
 from vgg_deploy.job import Job
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.progress import Bar, progress
@@ -34,6 +35,7 @@ class Measured(NamedTuple):
     reused: int  # images of cells that earlier runs scored
     scored: int  # views (whole images and crops) that went through a net
     failed: Mapping[int, str] = MappingProxyType({})  # why outputs cannot be used, by model
+    sizes: np.ndarray | None = None  # (images, 2) int64, height and width of the stored images
 
 
 class Share(NamedTuple):

@@ -87,8 +87,8 @@ def score_cells(
     Raises:
         InputError: For unusable images, or for classes that a net does not have.
     """
-    with _opened(models, rows, dataset, scoring) as (stored, logs):
-        measured = fill_cells(models, logs, stored, dataset, scoring)
+    with _opened(models, rows, dataset, scoring) as (stored, logs, sizes):
+        measured = fill_cells(models, logs, stored, dataset, scoring)._replace(sizes=sizes)
     wrong = scoring.job.on_main(wrong_arithmetic, models, dataset)
     return _with_failed(measured, wrong), _shape_rows(models, logs, scoring.job)
 
@@ -122,12 +122,12 @@ def score_until_sure(
     order = fixed_order(dataset.files)
     wrong = job.on_main(wrong_arithmetic, models, dataset)
     steps: list[Measured] = []
-    with _opened(models, rows, dataset, scoring) as (stored, logs):
+    with _opened(models, rows, dataset, scoring) as (stored, logs, sizes):
         for count in looks(len(dataset)):
             among = np.zeros(len(dataset), bool)
             among[order[:count]] = True
             measured = fill_cells(models, logs, stored, dataset, scoring, among)
-            steps.append(_with_failed(measured, wrong))
+            steps.append(_with_failed(measured, wrong)._replace(sizes=sizes))
             if job.on_main(sure, steps[-1]):
                 break
     scored = sum(step.scored for step in steps)
@@ -201,16 +201,20 @@ def _class_names(
 @contextmanager
 def _opened(
     models: list[Model], rows: list[Row], dataset: Dataset, scoring: Scoring
-) -> Iterator[tuple[dict[Cell, StoredCell], list[ShapeLog]]]:
-    """The rows' cells as far as they are stored, locked for this run, and a log per model."""
+) -> Iterator[tuple[dict[Cell, StoredCell], list[ShapeLog], np.ndarray]]:
+    """The rows' cells as far as they are stored, locked for this run.
+
+    Yields:
+        The cells, a log per model, and the size of every image.
+    """
     job, folder = scoring.job, scoring.storage.folder
     job.on_main(classes_of_models, dataset, models)  # fails before hours of work
     cells = dict.fromkeys(cell for row in rows for cell, _ in row.cells())
     with ExitStack() as locked:
         job.on_main(locked.enter_context, exclusive(folder))
-        data_sha256 = job.on_main(dataset.content_sha256, scoring.threads * job.local_world)
-        stored = open_cells(models, cells, dataset, data_sha256, scoring)
-        yield stored, [ShapeLog(model.runtime) for model in models]
+        content = job.on_main(dataset.content, scoring.threads * job.local_world)
+        stored = open_cells(models, cells, dataset, content.sha256, scoring)
+        yield stored, [ShapeLog(model.runtime) for model in models], content.sizes
 
 
 def _with_failed(measured: Measured, wrong: dict[int, str]) -> Measured:

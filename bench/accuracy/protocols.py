@@ -1,4 +1,4 @@
-"""The paper's ways of testing as data, and the rows of a table as weighted cells (sections 3.2, 4).
+"""The rows of the accuracy table as weighted cells (sections 3.2, 4 of the paper).
 
 A cell is the posterior of one model at one scale from one set of views. A row of the accuracy table
 is a weighted average of cells.
@@ -9,12 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vgg_deploy.images.crops import VIEW_SETS
+from vgg_deploy.images.protocols import FIXED_SCALES, PROTOCOLS, WHOLE_IMAGE, googlenet_sides
 from vgg_deploy.net.spec import NetSpec
-
-DENSE = "dense"  # softmax of the averaged score map, as section 3.2 describes it
-# The other reading of the text: softmax at every position, then the average
-DENSE_SOFTMAX_FIRST = "dense-softmax-first"
-WHOLE_IMAGE = (DENSE, DENSE_SOFTMAX_FIRST)
 
 Sides = tuple[int, ...]  # values of Q, pixels
 
@@ -28,38 +24,6 @@ class Cell(NamedTuple):
     mirrored: bool
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """A way of testing: which views, with equal weight, and whether mirror images belong to it."""
-
-    view_sets: tuple[str, ...]
-    flips: tuple[bool, ...] = (False, True)  # its rows: without mirror images, with
-
-    @property
-    def always_flips(self) -> bool:
-        """Whether mirror images are part of its definition."""
-        return self.flips == (True,)
-
-    def rows_of_flips(self, flips: bool) -> tuple[bool, ...]:
-        """Its rows, if mirror images are asked for or not."""
-        if flips or self.always_flips:
-            return self.flips
-        return tuple(flip for flip in self.flips if not flip)
-
-
-PROTOCOLS = {
-    "dense": Protocol((DENSE,)),
-    "multicrop": Protocol(("multicrop",)),
-    "multicrop+dense": Protocol(("multicrop", DENSE)),
-    "centre": Protocol(("centre",), flips=(False,)),
-    "ten": Protocol(("ten",), flips=(True,)),
-    "googlenet": Protocol(("googlenet",), flips=(True,)),
-    "dense-softmax-first": Protocol((DENSE_SOFTMAX_FIRST,)),
-    "multicrop+dense-softmax-first": Protocol(("multicrop", DENSE_SOFTMAX_FIRST)),
-}
-FIXED_SCALES = "googlenet"  # the protocol that has scales of its own
-
-
 def protocol_label(protocol: str, flips: bool) -> str:
     """The protocol, and whether mirror images are missing where there could be some.
 
@@ -71,11 +35,6 @@ def protocol_label(protocol: str, flips: bool) -> str:
     """
     could_flip = True in PROTOCOLS[protocol].flips
     return f"{protocol}, no flips" if could_flip and not flips else protocol
-
-
-def googlenet_sides(crop: int) -> tuple[int, ...]:
-    """GoogLeNet's four scales: 256, 288, 320 and 352 for the crop 224, in proportion for others."""
-    return tuple(round(crop * sevenths / 7) for sevenths in (8, 9, 10, 11))
 
 
 class Member(NamedTuple):

@@ -8,10 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.accuracy.cell_store import StoredCell
-from bench.accuracy.protocols import DENSE, WHOLE_IMAGE, Cell, views_per_image
+from bench.accuracy.protocols import Cell, views_per_image
 from bench.speed.first_calls import ShapeLog
 from vgg_deploy.data.size_batches import Batch
 from vgg_deploy.images.crops import VIEW_SETS, cut
+from vgg_deploy.images.protocols import DENSE, WHOLE_IMAGE
+from vgg_deploy.predict.views import mirror, softmax
 from vgg_deploy.runtimes import Scores
 
 Cells = Mapping[Cell, StoredCell]
@@ -129,19 +131,6 @@ class ViewScorer:
 
     def _turned(self, views: np.ndarray) -> np.ndarray:
         return mirror(views) if self.mirrored else views
-
-
-def mirror(images: np.ndarray) -> np.ndarray:
-    """(N, 3, h, w) -> the same images, flipped from left to right."""
-    return np.ascontiguousarray(images[..., ::-1])
-
-
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Softmax over axis 1. NaN and infinite scores give NaN, which is reported as such."""
-    with np.errstate(invalid="ignore"):
-        exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-        quotients: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
-        return quotients
 
 
 def inconsistency(scores: Scores) -> np.ndarray:

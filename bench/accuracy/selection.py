@@ -1,8 +1,9 @@
 """Chooses the rows of the accuracy table by the names that a user gives."""
 
-from bench.accuracy.protocols import PROTOCOLS, Row, Sides, rows_of
+from bench.accuracy.protocols import Row, Sides, rows_of
 from bench.models.model import Model
 from vgg_deploy.errors import InputError
+from vgg_deploy.images.protocols import PROTOCOLS
 
 
 def select_rows(

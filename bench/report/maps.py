@@ -13,12 +13,12 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from bench.accuracy.accuracy_rows import ClassIndex, Scored
-from bench.accuracy.score_views import softmax
 from bench.models.model import Model
 from bench.report.drawing import Drawing
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.images.decode import rescale
 from vgg_deploy.net.archs import STRIDE
+from vgg_deploy.predict.views import softmax
 
 MISTAKES, RIGHT = 3, 3  # images shown, if there are so many
 SHOWN_SIDE = 256  # pixels of the image in the report

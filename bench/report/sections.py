@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from bench.accuracy import paper_tables
 from bench.accuracy.compare import Pair, differing_images
 from bench.accuracy.measure import Accuracy
+from bench.accuracy.predicted import predictions
 from bench.gate.verdict import Gate
 from bench.models.model import Model
 from bench.report.gate_text import fault_texts, gate_texts, headline
@@ -23,7 +25,7 @@ from bench.report.table_texts import (
     side_by_side_texts,
     widest,
 )
-from bench.report.tables import Texts, frame, markdown, show, write_frame
+from bench.report.tables import Texts, frame, markdown, show, write_frame, write_frames
 from bench.results.printable import printable
 from bench.speed.latency import LatencyRow
 from bench.speed.side_by_side import SideBySideRow
@@ -46,7 +48,7 @@ class Section:
 def accuracy_section(
     accuracy: Accuracy, left_out: int, faulty: set[str], out: Path
 ) -> list[Section]:
-    """Write accuracy.csv and shapes.csv, and against the first model comparisons and differences.
+    """Write accuracy.csv, predictions.csv and shapes.csv, and comparisons with the first model.
 
     Args:
         accuracy: What was measured.
@@ -58,6 +60,8 @@ def accuracy_section(
         write_frame(frame(accuracy.shapes), out / "shapes.csv")
         print(shapes_line(accuracy.shapes))
     write_frame(frame([s.record for s in accuracy.scored]), out / "accuracy.csv")
+    lists = (predictions(s, accuracy.files, accuracy.classes) for s in accuracy.scored)
+    write_frames(chain.from_iterable(lists), out / "predictions.csv")
     shown = rows_for_people(accuracy.scored)
     texts = accuracy_texts(shown, accuracy_title(accuracy, left_out), faulty)
     sections = [Section(texts, "accuracy.csv")]

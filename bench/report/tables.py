@@ -145,5 +145,22 @@ def write_frame(data: pd.DataFrame, path: Path) -> None:
     Raises:
         InputError: If the file cannot be written.
     """
-    with whole_file(path) as partial:
-        data.to_csv(partial, index=False, float_format="%.10g", errors="surrogateescape")
+    write_frames([data], path)
+
+
+def write_frames(parts: Iterable[pd.DataFrame], path: Path) -> None:
+    """Write a CSV file part by part, as `write_frame`.
+
+    Args:
+        parts: At least one; all have the same columns.
+        path: The file.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    with (
+        whole_file(path) as partial,
+        open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        for number, part in enumerate(parts):
+            part.to_csv(file, index=False, header=number == 0, float_format="%.10g")

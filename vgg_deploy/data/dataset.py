@@ -1,13 +1,14 @@
 """Reads the images of a data set, wherever they are stored, and identifies the set by checksums."""
 
 import hashlib
+import operator
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,31 @@ from vgg_deploy.progress import progress
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
+
+
+class Sample(NamedTuple):
+    """One image of a data set.
+
+    Attributes:
+        image: (3, H, W) uint8 RGB, as it is stored.
+        label: Index into the classes of the data set; None without labels.
+    """
+
+    image: "Tensor"
+    label: int | None
+
+
+class DataContent(NamedTuple):
+    """What reading every image of a data set shows.
+
+    Attributes:
+        sha256: Of the images' bytes in their order, hex.
+        sizes: (images, 2) int64, height and width in pixels by the header; zeros where a file shows
+            none.
+    """
+
+    sha256: str
+    sizes: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +77,19 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def __getitem__(self, index: int) -> "Sample":
+        """Decode an image; an iteration goes through all of them.
+
+        Args:
+            index: Of the image; negative from the end.
+
+        Raises:
+            IndexError: If there is no such image.
+            InputError: If it cannot be read; names the image.
+        """
+        at = range(len(self))[operator.index(index)]
+        return Sample(self.decode(at), int(self.labels[at]) if self.labelled else None)
 
     @property
     def labelled(self) -> bool:
@@ -141,10 +180,30 @@ class Dataset:
             digest.update(f"{file}\0{mark}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
-    def content_sha256(self, threads: int) -> str:
-        """Hash the images' bytes in their order; reads every image.
+    def content(self, threads: int) -> DataContent:
+        """Hash the images' bytes in their order, and note their sizes; reads every image once.
 
-        Names and labels do not count, nor does it matter how the images are stored.
+        Names and labels do not count in the hash, nor does it matter how the images are stored.
+
+        Args:
+            threads: That read at the same time.
+
+        Raises:
+            Unreachable: If a shard cannot be read.
+        """
+        label = f"sha256 of {len(self)} images"
+        digest = hashlib.sha256()
+        sizes = np.zeros((len(self), 2), np.int64)
+        with ThreadPoolExecutor(threads) as pool, progress(label, len(self)) as bar:
+            found = pool.map(self._digest_and_size, range(len(self)))
+            for index, (content, size) in enumerate(found):
+                digest.update(content)
+                sizes[index] = size
+                bar.advance()
+        return DataContent(digest.hexdigest(), sizes)
+
+    def content_sha256(self, threads: int) -> str:
+        """Hash the images' bytes in their order, see `content`.
 
         Args:
             threads: That read at the same time.
@@ -155,13 +214,7 @@ class Dataset:
         Raises:
             Unreachable: If a shard cannot be read.
         """
-        label = f"sha256 of {len(self)} images"
-        digest = hashlib.sha256()
-        with ThreadPoolExecutor(threads) as pool, progress(label, len(self)) as bar:
-            for content in pool.map(self._content_digest, range(len(self))):
-                digest.update(content)
-                bar.advance()
-        return digest.hexdigest()
+        return self.content(threads).sha256
 
     def subset(self, count: int) -> "Dataset":
         """Select images spread evenly over the files, always the same ones.
@@ -201,14 +254,21 @@ class Dataset:
             return self.path(index), None
         return BytesIO(self.read(index)), self.where(index)
 
-    def _content_digest(self, index: int) -> bytes:
+    def _digest_and_size(self, index: int) -> tuple[bytes, tuple[int, int]]:
         """Hash an image's bytes; the decoder reports one that cannot be read."""
+        from vgg_deploy.images.decode import image_size
+
         try:
-            return hashlib.sha256(self.read(index)).digest()
+            data = self.read(index)
         except Unreachable:
             raise
         except InputError:
-            return b"unreadable"
+            return b"unreadable", (0, 0)
+        digest = hashlib.sha256(data).digest()
+        try:
+            return digest, image_size(BytesIO(data), self.where(index))
+        except InputError:
+            return digest, (0, 0)
 
 
 def _size_and_time(path: str) -> tuple[int, int]:

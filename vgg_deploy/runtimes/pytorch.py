@@ -1,6 +1,6 @@
 """Runs the PyTorch net itself; in float32 it is the reference for every exported file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -50,16 +50,24 @@ class _Forward(nn.Module):
         Returns:
             (N, classes) posterior and (N, classes, h, w) score map, float32.
         """
-        values = (pixels.float() - self.mean).contiguous(memory_format=self.memory_format)
+        values = self.start(pixels)
         for name, layer in self.net.named_children():
-            # Squares of LRN overflow half precision
-            is_float32 = name == "fc8" or isinstance(layer, nn.LocalResponseNorm)
-            values = values.float() if is_float32 else values.to(self.dtype)
-            if self.products and name == "fc6" and isinstance(layer, nn.Conv2d):
-                values = fc_channels_last(layer, values)
-            else:
-                values = layer(values)
+            values = self.run(name, layer, values)
         return posterior(values), values
+
+    def start(self, pixels: Tensor) -> Tensor:
+        """What the first layer takes: (N, 3, H, W) float32, minus the mean."""
+        return (pixels.float() - self.mean).contiguous(memory_format=self.memory_format)
+
+    def run(self, name: str, layer: nn.Module, values: Tensor) -> Tensor:
+        """The output of one layer; a ReLU overwrites its input."""
+        # Squares of LRN overflow half precision
+        is_float32 = name == "fc8" or isinstance(layer, nn.LocalResponseNorm)
+        values = values.float() if is_float32 else values.to(self.dtype)
+        if self.products and name == "fc6" and isinstance(layer, nn.Conv2d):
+            return fc_channels_last(layer, values)
+        output: Tensor = layer(values)
+        return output
 
 
 class TorchRuntime:
@@ -97,9 +105,26 @@ class TorchRuntime:
         self.settings, self.where = {"layout": str(layout)}, where or f"net {net.spec.arch}"
         products = self.device == "cpu" and layout == torch.channels_last and not compiled
         module = _Forward(net.eval(), TYPES[precision], layout, products).to(device)
+        self.net, self._module = net, module
         self.forward: Callable[[Tensor], tuple[Tensor, Tensor]] = module
         if compiled:  # for any size at once: PyTorch silently gives up after some eight single ones
             self.forward = torch.compile(module, dynamic=True)
+
+    def outputs(self, pixels: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Run the net layer by layer, eager even where the runtime is compiled.
+
+        Args:
+            pixels: (N, 3, H, W) uint8 RGB on the device.
+
+        Yields:
+            Name and output of each layer, before the next layer may overwrite it. Dropout, which
+            does nothing here, is left out.
+        """
+        values = self._module.start(pixels)
+        for name, layer in self.net.named_children():
+            if not isinstance(layer, nn.Dropout):
+                values = self._module.run(name, layer, values)
+                yield name, values
 
     @torch.inference_mode()
     def on_device(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import functional as tv
 
 from bench.accuracy.measure import measure_accuracy
-from bench.accuracy.protocols import DENSE, PROTOCOLS, Row, rows_of
+from bench.accuracy.protocols import Row, rows_of
 from bench.accuracy.selection import select_rows
 from bench.accuracy.settings import Scoring, Storage
 from bench.models.model import ModelOptions, open_models
@@ -17,6 +17,7 @@ from export.release import ExportOptions, export_onnx
 from tests.support.nets import CLASSES, save_net, thin_net
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.images.crops import VIEW_SETS, centre, corners_and_centre, offset, regular_grid
+from vgg_deploy.images.protocols import DENSE, PROTOCOLS
 from vgg_deploy.net.spec import NetSpec
 
 CROP = 32

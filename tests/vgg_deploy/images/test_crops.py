@@ -6,17 +6,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as tv
 
-from bench.accuracy.protocols import (
-    DENSE,
-    PROTOCOLS,
-    Cell,
-    Member,
-    Row,
-    googlenet_sides,
-    rows_of,
-    views_per_image,
-)
+from bench.accuracy.protocols import Cell, Member, Row, rows_of, views_per_image
 from vgg_deploy.images.crops import GRID, VIEW_SETS, Crop, cut, offset
+from vgg_deploy.images.protocols import DENSE, PROTOCOLS, googlenet_sides
 from vgg_deploy.net.spec import NetSpec
 
 CROP = 32

@@ -1,0 +1,199 @@
+"""Opens a file as a model that takes images in any form and answers with class names."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from vgg_deploy.errors import InputError
+from vgg_deploy.machine import available_cores
+from vgg_deploy.net.class_lists import ClassList, checked_classes, read_class_list
+from vgg_deploy.net.class_matching import with_classes
+from vgg_deploy.net.foreign_weights import Assumed
+from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
+from vgg_deploy.net.spec import NetSpec
+from vgg_deploy.predict.inputs import ImageInput, checked_batch, named_images, pixels_at
+from vgg_deploy.predict.predictions import Predictions
+from vgg_deploy.predict.stream import Pixels, Testing, posteriors
+from vgg_deploy.runtimes import TYPES, Runtime, Scores, open_runtime, runtimes_for
+from vgg_deploy.runtimes.features import features
+
+Classes = Sequence[str] | str | os.PathLike[str]  # names in order, or the file that lists them
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    classes: Classes | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    runtime: str | None = None,
+    precision: str = "fp32",
+    stated: StatedInput = NOTHING_STATED,
+) -> "Model":
+    """Open a checkpoint, weights of another project, an exported file or an engine.
+
+    Args:
+        path: The file.
+        classes: Names of the classes in the order of the scores, or a file that lists them, for
+            weights that do not name theirs.
+        device: "cpu" or "cuda". Another device is never used instead.
+        threads: On the CPU; None for all cores that this process may use.
+        runtime: "torch", "torch-compile", "onnxruntime", "onnxruntime-tensorrt", "ncnn",
+            "tensorrt" or "tensorrt-rtx"; None for the usual one of the file.
+        precision: Of weights in PyTorch, "fp32", "fp16" or "bf16"; exported files have their own.
+        stated: What the file does not say about the input of another project's weights.
+
+    Raises:
+        InputError: If the file is not a model, or its runtime or the device is missing; if a
+            setting does not fit it.
+
+    Example:
+        >>> model = load("exported/D.fp32.onnx")  # doctest: +SKIP
+        >>> print(model.predict("photos/dog.jpg", top=3))  # doctest: +SKIP
+    """
+    file = Path(path)
+    if precision not in TYPES:
+        raise InputError(f"precision {precision!r} is unknown; choose from {', '.join(TYPES)}")
+    if file.is_file() and precision != "fp32" and "torch" not in runtimes_for(file):
+        raise InputError(f"{file}: has a precision of its own; state none")
+    assumed: list[Assumed] = []
+    opened = open_runtime(
+        file, device, threads or available_cores(), runtime, precision, stated, assumed.append
+    )
+    if classes is not None:
+        opened.spec = with_classes(opened.spec, _class_list(classes), str(file))
+    return Model(file, opened, assumed[0] if assumed else None, classes is not None)
+
+
+def _class_list(classes: Classes) -> ClassList:
+    if isinstance(classes, str | os.PathLike):
+        return read_class_list(Path(classes))
+    return checked_classes(list(classes), list(classes), Path("classes"))
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A net that is ready to run.
+
+    Attributes:
+        path: The file.
+        runtime: Runs it; `runtime.name`, `.precision`, `.device` and `.threads` describe it.
+        assumed: What was assumed about the input of another project's weights.
+        classes_stated: Whether the caller named the classes.
+    """
+
+    path: Path
+    runtime: Runtime
+    assumed: Assumed | None = None
+    classes_stated: bool = False
+
+    @property
+    def spec(self) -> NetSpec:
+        """The net: architecture, classes, crop, preprocessing."""
+        return self.runtime.spec
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Ids of the classes in the order of the scores."""
+        return self.spec.classes
+
+    def __repr__(self) -> str:
+        spec, runtime = self.spec, self.runtime
+        return (
+            f"Model({str(self.path)!r}: net {spec.arch}, {len(spec.classes)} classes, "
+            f"{runtime.name} {runtime.precision} on {runtime.device})"
+        )
+
+    def predict(
+        self,
+        images: ImageInput,
+        *,
+        side: int | Sequence[int] | None = None,
+        protocol: str = "dense",
+        flips: bool = True,
+        top: int = 5,
+        batch: int = 16,
+    ) -> Predictions:
+        """Classify images.
+
+        Args:
+            images: One or several: paths, Pillow's images, uint8 RGB arrays or tensors of shape
+                (H, W, 3), (3, H, W), or (N, ...) for a batch. They are rescaled to Q.
+            side: Q, the shorter side in pixels; several are averaged. None for the paper's single
+                scale, the middle of the net's S.
+            protocol: "dense", "multicrop", "multicrop+dense", "centre", "ten", "googlenet",
+                "dense-softmax-first" or "multicrop+dense-softmax-first".
+            flips: Whether the mirror image is averaged too, where the protocol leaves that open.
+            top: How many classes are listed per image.
+            batch: Most views per call of the net.
+
+        Returns:
+            One prediction per image, in their order.
+
+        Raises:
+            InputError: For an image or a setting that cannot be used.
+            CheckFailed: For posteriors that are not finite.
+        """
+        if top < 1:
+            raise InputError(f"top {top} lists no class; use at least 1")
+        testing = Testing.of(self.spec, protocol, side, flips, batch)
+        names: list[str] = []
+
+        def decoded() -> Iterator[Pixels | InputError]:
+            for name, image in named_images(images):
+                names.append(name)
+                yield pixels_at(image, testing.sides, self.spec)
+
+        found: list[np.ndarray] = []
+        for one in posteriors(self.runtime, decoded(), testing):
+            if isinstance(one.posterior, InputError):
+                raise one.posterior
+            found.append(one.posterior)
+        if not found:
+            raise InputError("no images to classify; give at least one")
+        stacked = np.stack(found).astype(np.float32)
+        return Predictions(tuple(names), stacked, self.spec, top)
+
+    def scores(self, images: np.ndarray | Tensor) -> Scores:
+        """Run the net once.
+
+        Args:
+            images: (N, 3, H, W) uint8 RGB, sides at least the net's crop. They are not rescaled;
+                the net subtracts its mean itself.
+
+        Returns:
+            (N, classes) posterior and (N, classes, h, w) score_map, float32.
+
+        Raises:
+            InputError: For another type or shape.
+        """
+        return self.runtime(checked_batch(images, self.spec))
+
+    def features(
+        self,
+        images: np.ndarray | Tensor,
+        layers: Sequence[str] = ("conv5_3", "relu5_3", "pool5", "fc7"),
+    ) -> dict[str, np.ndarray]:
+        """Give the outputs of layers, by the names of the paper's layers.
+
+        conv1_1 to conv5_4 and fc6, fc7, fc8 are before the ReLU, relu1_1 to relu5_4 and relu6, relu7
+        after it; norm1 is A-LRN's normalisation, pool1 to pool5 are the pools. The net runs no
+        further than the last of them.
+
+        Args:
+            images: As in `scores`.
+            layers: Names of layers.
+
+        Returns:
+            By name: (N, C, h, w) float32. For images of the crop's size fc6 to fc8 have h = w = 1.
+
+        Raises:
+            InputError: For a layer that the net does not have, for a file that does not show its
+                layers, or as `scores`.
+        """
+        chosen = [layers] if isinstance(layers, str) else list(layers)
+        return features(self.runtime, checked_batch(images, self.spec), chosen)

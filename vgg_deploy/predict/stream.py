@@ -1,0 +1,185 @@
+"""Turns a stream of images into a stream of posteriors: in order, in batches, in bounded memory.
+
+Images of one size share a batch; nothing is padded. An image whose size is rare would wait for
+others of its size and hold back all results after it. So at most WINDOW images are under way; when
+there are more, the size of the oldest goes as it is.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from vgg_deploy.errors import CheckFailed, InputError
+from vgg_deploy.images.protocols import FIXED_SCALES, PROTOCOLS, googlenet_sides
+from vgg_deploy.net.spec import NetSpec
+from vgg_deploy.predict.views import protocol_posteriors
+from vgg_deploy.runtimes.contract import Runtime
+
+WINDOW = 256  # images that are under way at once
+MOST_WAITING_BYTES = 512 * 2**20  # of their pixels
+
+Pixels = dict[int, np.ndarray]  # by Q: (3, h, w) uint8 RGB with min(h, w) == Q
+
+
+@dataclass(frozen=True)
+class Testing:
+    """How images are tested.
+
+    Attributes:
+        protocol: Name in PROTOCOLS.
+        sides: Q, pixels.
+        flips: Whether mirror images are averaged too, where the protocol leaves that open.
+        batch: Most views per call of the net.
+    """
+
+    protocol: str
+    sides: tuple[int, ...]
+    flips: bool
+    batch: int
+
+    @classmethod
+    def of(
+        cls,
+        spec: NetSpec,
+        protocol: str = "dense",
+        sides: int | Sequence[int] | None = None,
+        flips: bool = True,
+        batch: int = 16,
+    ) -> "Testing":
+        """Check the settings, and fill in the scales.
+
+        Args:
+            spec: The net.
+            protocol: Name in PROTOCOLS.
+            sides: Q in pixels, one or several; None for the paper's single scale (section 4.1).
+            flips: As the attribute.
+            batch: As the attribute.
+
+        Raises:
+            InputError: For an unknown protocol, a Q below the crop or an empty batch; or for a Q
+                where the protocol has its own.
+        """
+        if protocol not in PROTOCOLS:
+            known = ", ".join(PROTOCOLS)
+            raise InputError(f"protocol {protocol!r} is unknown; choose from {known}")
+        if batch < 1:
+            raise InputError(f"a batch of {batch} images is empty; use at least 1")
+        if protocol == FIXED_SCALES:
+            if sides is not None:
+                raise InputError(f"protocol {protocol} has scales of its own; state no Q")
+            return cls(protocol, googlenet_sides(spec.crop), flips, batch)
+        if sides is None:
+            sides = spec.test_side
+        chosen = (sides,) if isinstance(sides, int) else tuple(dict.fromkeys(sides))
+        if not chosen:
+            raise InputError("no Q is named; name at least one, in pixels")
+        if min(chosen) < spec.crop:
+            raise InputError(
+                f"Q {min(chosen)} is below the crop {spec.crop} of the net, so no window fits; "
+                f"the smallest Q is {spec.crop}"
+            )
+        return cls(protocol, chosen, flips, batch)
+
+
+class Scored(NamedTuple):
+    """An image's result.
+
+    Attributes:
+        number: Of the image in the stream, from 0.
+        posterior: (classes,) float64, or what is wrong with the image.
+    """
+
+    number: int
+    posterior: np.ndarray | InputError
+
+
+Shapes = tuple[tuple[int, ...], ...]  # of an image at every Q
+
+
+def posteriors(
+    runtime: Runtime, images: Iterable[Pixels | InputError], testing: Testing
+) -> Iterator[Scored]:
+    """Score images as they come.
+
+    Args:
+        runtime: The net.
+        images: Each at every Q of `testing`, or what is wrong with it.
+        testing: How they are tested.
+
+    Yields:
+        One result per image, in the order of the images.
+
+    Raises:
+        CheckFailed: For posteriors that are not finite.
+    """
+    flow = _Flow(runtime, testing)
+    for number, image in enumerate(images):
+        flow.add(number, image)
+        yield from flow.take_ready()
+    flow.finish()
+    yield from flow.take_ready()
+
+
+class _Flow:
+    """Images that wait for others of their size, and results that wait for earlier ones."""
+
+    def __init__(self, runtime: Runtime, testing: Testing):
+        self.runtime, self.testing = runtime, testing
+        self.waiting: dict[Shapes, list[tuple[int, Pixels]]] = {}
+        self.bytes = 0  # of the pixels that wait
+        self.results: dict[int, np.ndarray | InputError] = {}
+        self.next = 0  # number of the image whose result is due
+
+    def add(self, number: int, image: Pixels | InputError) -> None:
+        """Take an image; score a batch if it is full or if too much waits."""
+        if isinstance(image, InputError):
+            self.results[number] = image
+        else:
+            shapes = tuple(pixels.shape for pixels in image.values())
+            group = self.waiting.setdefault(shapes, [])
+            group.append((number, image))
+            self.bytes += _bytes_of(image)
+            if len(group) == self.testing.batch:
+                self._score(shapes)
+        while self.waiting and self._too_much(number):
+            self._score(self._oldest())
+
+    def _too_much(self, number: int) -> bool:
+        """Whether the oldest image must go now."""
+        oldest = min(group[0][0] for group in self.waiting.values())
+        return number - oldest >= WINDOW or self.bytes > MOST_WAITING_BYTES
+
+    def finish(self) -> None:
+        """Score all that waits."""
+        for shapes in list(self.waiting):
+            self._score(shapes)
+
+    def take_ready(self) -> Iterator[Scored]:
+        """The results that no earlier image holds back."""
+        while self.next in self.results:
+            yield Scored(self.next, self.results.pop(self.next))
+            self.next += 1
+
+    def _oldest(self) -> Shapes:
+        return min(self.waiting, key=lambda shapes: self.waiting[shapes][0][0])
+
+    def _score(self, shapes: Shapes) -> None:
+        numbers, images = zip(*self.waiting.pop(shapes), strict=True)
+        self.bytes -= sum(_bytes_of(image) for image in images)
+        testing = self.testing
+        stacked = {side: np.stack([image[side] for image in images]) for side in testing.sides}
+        found = protocol_posteriors(
+            self.runtime, stacked, testing.protocol, testing.flips, testing.batch
+        )
+        if not np.isfinite(found).all():
+            raise CheckFailed(
+                f"{self.runtime.where}: gives posteriors that are not finite; export it in another "
+                "precision, or check its weights"
+            )
+        self.results.update(zip(numbers, found, strict=True))
+
+
+def _bytes_of(image: Pixels) -> int:
+    return sum(pixels.size for pixels in image.values())
