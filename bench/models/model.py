@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import content_sha256
@@ -121,20 +121,41 @@ def open_models(
         InputError: For a file that is not a model, that none of the runtimes opens, or that
             contradicts its class list or what is stated about its input.
     """
-    opened: list[tuple[Path, Runtime]] = []
+    opened: list[OpenedFile] = []
     assumed: dict[Path, Assumed] = {}
     for path in paths:
         for name, precision in _variants(path, options):
             runtime = _open(path, options, name, precision, assumed)
             if path in lists:
                 runtime.spec = with_classes(runtime.spec, lists[path], str(path))
-            opened.append((path, runtime))
+            opened.append(OpenedFile(path, runtime, assumed.get(path), path in lists))
     _refuse_useless_input(paths, options.stated, assumed)
-    names = _names(opened)
-    digests = {path: content_sha256(path) for path in dict.fromkeys(paths)}
+    return named_models(opened)
+
+
+class OpenedFile(NamedTuple):
+    """A file that a runtime has opened; the fields are those of `Model`."""
+
+    path: Path
+    runtime: Runtime
+    assumed: Assumed | None = None
+    classes_stated: bool = False
+
+
+def named_models(opened: Sequence[OpenedFile]) -> list[Model]:
+    """Name opened files as the tables do.
+
+    Args:
+        opened: The files, each once per runtime and precision.
+
+    Raises:
+        InputError: For a file that is named twice.
+    """
+    names = _names([(one.path, one.runtime) for one in opened])
+    digests = {path: content_sha256(path) for path in dict.fromkeys(one.path for one in opened)}
     return [
-        Model(path, name, runtime, digests[path], assumed.get(path), path in lists)
-        for (path, runtime), name in zip(opened, names, strict=True)
+        Model(one.path, name, one.runtime, digests[one.path], one.assumed, one.classes_stated)
+        for one, name in zip(opened, names, strict=True)
     ]
 
 

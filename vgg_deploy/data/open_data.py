@@ -8,9 +8,7 @@ from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 
 
-def open_data(
-    root: str | os.PathLike[str], split: str = "val", on_error: str = "stop"
-) -> Dataset:
+def open_data(root: str | os.PathLike[str], split: str = "val", on_error: str = "stop") -> Dataset:
     """Open a data set: class folders, ILSVRC's validation set, tar shards, or images alone.
 
     Args:

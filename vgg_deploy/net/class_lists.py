@@ -13,6 +13,7 @@ An id is the name of a class folder; a name is for people. These forms are read:
 Positions count from 0. Anything else is refused; nothing is cut or guessed.
 """
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -56,6 +57,23 @@ def read_class_list(path: Path) -> ClassList:
     if path.suffix == ".json" or lines[0][:1] in ("[", "{"):
         return _of_json(parse_json("\n".join(lines), str(path)), path)
     return _of_lines(lines, path)
+
+
+Classes = Sequence[str] | str | os.PathLike[str]  # names in order, or the file that lists them
+
+
+def class_list(classes: Classes) -> ClassList:
+    """Take classes as a caller has them.
+
+    Args:
+        classes: Names in the order of the scores, which are the ids too; or the path of a list.
+
+    Raises:
+        InputError: As `read_class_list`.
+    """
+    if isinstance(classes, str | os.PathLike):
+        return read_class_list(Path(classes))
+    return checked_classes(list(classes), list(classes), Path("classes"))
 
 
 def read_lines(path: Path) -> list[str]:

@@ -33,9 +33,7 @@ def macs(
         15470264320
     """
     if arch not in archs.ARCHS:
-        raise InputError(
-            f"arch {arch!r} is not in Table 1; choose one of {', '.join(archs.ARCHS)}"
-        )
+        raise InputError(f"arch {arch!r} is not in Table 1; choose one of {', '.join(archs.ARCHS)}")
     if min(height, width) < crop:
         raise InputError(f"an image of {height} x {width} is smaller than the crop {crop}")
     return archs.macs(archs.ARCHS[arch], height, width, classes, multiplier, crop)

@@ -103,7 +103,9 @@ def _several(images: ImageInput) -> Iterable[Any]:
         return images if images.ndim == 4 else [images]
     if isinstance(images, Iterable):
         return images
-    raise InputError(f"{type(images).__name__} is no image; give a path, a Pillow image or an array")
+    raise InputError(
+        f"{type(images).__name__} is no image; give a path, a Pillow image or an array"
+    )
 
 
 def _interleaved(image: object, number: int) -> np.ndarray:

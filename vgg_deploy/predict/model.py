@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.machine import available_cores
-from vgg_deploy.net.class_lists import ClassList, checked_classes, read_class_list
+from vgg_deploy.net.class_lists import Classes, class_list
 from vgg_deploy.net.class_matching import with_classes
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
@@ -20,8 +20,6 @@ from vgg_deploy.predict.predictions import Predictions
 from vgg_deploy.predict.stream import Pixels, Testing, posteriors
 from vgg_deploy.runtimes import TYPES, Runtime, Scores, open_runtime, runtimes_for
 from vgg_deploy.runtimes.features import features
-
-Classes = Sequence[str] | str | os.PathLike[str]  # names in order, or the file that lists them
 
 
 def load(
@@ -65,14 +63,8 @@ def load(
         file, device, threads or available_cores(), runtime, precision, stated, assumed.append
     )
     if classes is not None:
-        opened.spec = with_classes(opened.spec, _class_list(classes), str(file))
+        opened.spec = with_classes(opened.spec, class_list(classes), str(file))
     return Model(file, opened, assumed[0] if assumed else None, classes is not None)
-
-
-def _class_list(classes: Classes) -> ClassList:
-    if isinstance(classes, str | os.PathLike):
-        return read_class_list(Path(classes))
-    return checked_classes(list(classes), list(classes), Path("classes"))
 
 
 @dataclass(frozen=True, eq=False)

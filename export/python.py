@@ -1,0 +1,96 @@
+"""Exports from Python: `vgg_deploy.export` writes what vgg-export writes, and prints no tables."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from export.outputs import file_list
+from export.release import PartlyExported, export_onnx
+from export.released_files import Exported
+from export.settings.export_options import EngineOptions, ExportOptions
+from export.tensorrt.triton import write_repository
+from export.write_ncnn import export_ncnn
+from vgg_deploy.errors import InputError
+from vgg_deploy.files import write_text
+from vgg_deploy.machine import available_cores
+from vgg_deploy.net.class_lists import Classes, class_list
+from vgg_deploy.newest import LAST_EXPORT
+from vgg_deploy.progress import console
+
+Source = str | os.PathLike[str]
+
+
+def export(
+    source: Source,
+    folder: str | os.PathLike[str] = "exported",
+    *,
+    precision: str | Sequence[str] = ("fp32",),
+    calibration: str | os.PathLike[str] | None = None,
+    classes: Classes | None = None,
+    ncnn: bool = False,
+    triton: str | os.PathLike[str] | None = None,
+    max_cost: float | None = None,
+    threads: int | None = None,
+) -> list[Exported]:
+    """Write ONNX files, and ncnn's files and a Triton repository from them.
+
+    Every file is compared with PyTorch before it gets its name. Steps and warnings are printed to
+    standard error.
+
+    Args:
+        source: A checkpoint, or weights of another project.
+        folder: Of the files; export.json in it lists them.
+        precision: "fp32", "fp16", "bf16", "int8", "int8-cpu" or "fp8", or several of them.
+        calibration: Images like those that the net will see, to quantize by; a folder, a data set
+            or shards. None for the built-in images, for nets trained on them.
+        classes: Names of the classes in the order of the scores, or a file that lists them, for
+            weights that do not name theirs.
+        ncnn: Whether ncnn's files are written too; they need "fp32".
+        triton: Folder of a Triton model repository to write.
+        max_cost: Largest root mean square error of a quantized file's scores on held-out images,
+            in per cent; None for any that is not broken.
+        threads: Of calibration and check; None for all cores that this process may use.
+
+    Returns:
+        The files, each with its description and the differences from its reference.
+
+    Raises:
+        InputError: If the input or a setting cannot be used.
+        PartlyExported: If a file fails its check. The others are written; its `exported` has them.
+    """
+    precisions = (precision,) if isinstance(precision, str) else tuple(dict.fromkeys(precision))
+    if ncnn and "fp32" not in precisions:
+        raise InputError(f"ncnn's files are made from fp32; add it to {', '.join(precisions)}")
+    options = ExportOptions(precisions, calibration=_place(calibration), max_cost=max_cost)
+    count, out = threads or available_cores(), Path(folder)
+    torch.set_num_threads(count)
+    failed = None
+    listed = class_list(classes) if classes is not None else None
+    try:
+        exported = export_onnx(Path(source), out, options, listed, count, _log)
+    except PartlyExported as error:
+        if not error.exported:
+            raise
+        exported, failed = error.exported, error
+    files = [file.path for file in exported]
+    if ncnn:
+        floats = [file.path for file in exported if file.artifact.precision == "fp32"]
+        exported = [*exported, *(export_ncnn(path, count, _log) for path in floats)]
+    write_text(out / LAST_EXPORT, file_list(exported, files, [], out))
+    if triton is not None:
+        write_repository(Path(triton), files, EngineOptions().max_batch, _log)
+    if failed:
+        failed.exported = exported
+        raise failed
+    return exported
+
+
+def _place(calibration: str | os.PathLike[str] | None) -> Path | str | None:
+    """A folder, or the URL of shards as it is."""
+    return calibration if calibration is None or isinstance(calibration, str) else Path(calibration)
+
+
+def _log(text: str) -> None:
+    console.print(text)
