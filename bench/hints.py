@@ -3,6 +3,7 @@
 HINTS = {
     "data": "check --data",
     "unreadable": "remove it or pass --on-error skip",
+    "address": "check the address or pass --on-error skip",
     "stray": "move it or pass --on-error skip",
     "threads": "lower --threads",
     "killed": "lower --threads and run again",

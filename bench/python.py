@@ -7,13 +7,14 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
 import pandas as pd
 
+from bench.accuracy.compare import Comparison
 from bench.accuracy.measure import Accuracy, accuracy_of, score_cells
 from bench.accuracy.paper_tables import fill_tables
 from bench.accuracy.predicted import predictions
@@ -29,15 +30,17 @@ from bench.gate.verdict import Gate
 from bench.models.model import Model, OpenedFile, check_sides, named_models
 from bench.report.tables import frame
 from bench.statistics.evidence import Verdict
+from vgg_deploy.data.class_labels import matching
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.open_data import open_data
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.machine import available_cores
 from vgg_deploy.predict.model import Model as LoadedModel
 from vgg_deploy.predict.model import load
+from vgg_deploy.progress import console
 
-OneModel: TypeAlias = "LoadedModel | str | os.PathLike[str]"
-Data: TypeAlias = "Dataset | str | os.PathLike[str]"
+OneModel: TypeAlias = LoadedModel | str | os.PathLike[str]
+Data: TypeAlias = Dataset | str | os.PathLike[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +57,8 @@ class Evaluation:
     @cached_property
     def comparisons(self) -> pd.DataFrame:
         """Every row beside the first model's, see comparisons.csv; empty for one model."""
-        return frame([pair.comparison for pair in self.measured.pairs])
+        rows = [pair.comparison for pair in self.measured.pairs]
+        return frame(rows) if rows else pd.DataFrame(columns=[f.name for f in fields(Comparison)])
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
@@ -92,7 +96,7 @@ class GateResult:
 
     @property
     def verdict(self) -> str:
-        """ "pass", "fail" or "undecided"."""
+        """One of "pass", "fail", "undecided"."""
         return self.gate.verdict.value
 
     @property
@@ -250,6 +254,7 @@ class _Run:
         if sides:
             check_sides(opened, sides)
         dataset = data if isinstance(data, Dataset) else open_data(data, "val", on_error)
+        _note_assumed(opened, dataset)
         return cls(opened, rows, dataset, on_error)
 
     def measure(
@@ -291,6 +296,20 @@ def _opened(models: list[OneModel], threads: int | None) -> list[Model]:
     return named_models(
         [OpenedFile(one.path, one.runtime, one.assumed, one.classes_stated) for one in loaded]
     )
+
+
+def _note_assumed(models: list[Model], dataset: Dataset) -> None:
+    """Print what was assumed about models that do not say it."""
+    for model in models:
+        if model.assumed:
+            for line in model.assumed.lines(
+                str(model.path), "load it with stated=StatedInput(...)"
+            ):
+                console.print(line, markup=False)
+        found = matching(dataset, model.runtime.spec, str(model.path), model.classes_stated)
+        if found.assumed:
+            how = "load it with classes=... if that is not its order"
+            console.print(f"{model.name} {found.assumed}; {how}", markup=False)
 
 
 def _within(name: str, limit: float | None, highest: float) -> float | None:

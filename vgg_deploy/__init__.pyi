@@ -1,4 +1,4 @@
-"""What `import vgg_deploy` offers, for type checkers; __init__.py finds names when they are used."""
+"""What `import vgg_deploy` offers, for type checkers; __init__.py finds it when it is used."""
 
 from bench.python import check as check
 from bench.python import evaluate as evaluate

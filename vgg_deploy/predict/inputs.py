@@ -14,8 +14,8 @@ from vgg_deploy.images.decode import read_image, resized
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.predict.stream import Pixels
 
-OneImage: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray | Tensor"
-ImageInput: TypeAlias = "OneImage | Iterable[OneImage]"
+OneImage: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+ImageInput: TypeAlias = OneImage | Iterable[OneImage]
 
 LAYOUT = "give uint8 RGB of 0-255"
 

@@ -62,6 +62,8 @@ def load(
     opened = open_runtime(
         file, device, threads or available_cores(), runtime, precision, stated, assumed.append
     )
+    if stated != NOTHING_STATED and not assumed:
+        raise InputError(f"{file}: knows its own input; state none")
     if classes is not None:
         opened.spec = with_classes(opened.spec, class_list(classes), str(file))
     return Model(file, opened, assumed[0] if assumed else None, classes is not None)
@@ -172,9 +174,9 @@ class Model:
     ) -> dict[str, np.ndarray]:
         """Give the outputs of layers, by the names of the paper's layers.
 
-        conv1_1 to conv5_4 and fc6, fc7, fc8 are before the ReLU, relu1_1 to relu5_4 and relu6, relu7
-        after it; norm1 is A-LRN's normalisation, pool1 to pool5 are the pools. The net runs no
-        further than the last of them.
+        conv1_1 to conv5_4 and fc6, fc7, fc8 are before the ReLU, relu1_1 to relu5_4 and relu6,
+        relu7 after it; norm1 is A-LRN's normalisation, pool1 to pool5 are the pools. The net runs
+        no further than the last of them.
 
         Args:
             images: As in `scores`.

@@ -1,7 +1,7 @@
 """Gives the outputs of layers inside a net, by the names of the paper's layers.
 
 A ReLU of our nets works in place: it overwrites the output of the convolution before it. A hook on
-conv5_3 therefore sees what relu5_3 gives. Here a wanted output is copied before the next layer runs.
+conv5_3 therefore sees what relu5_3 gives. Here an output is copied before the next layer runs.
 """
 
 from collections.abc import Sequence

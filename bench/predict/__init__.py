@@ -1,0 +1,1 @@
+"""vgg-predict: images in, classes out."""

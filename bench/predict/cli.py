@@ -1,0 +1,134 @@
+"""The command vgg-predict: a model and images in, their best classes out."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.hints import HINTS
+from bench.option_types import Sizes
+from bench.predict.request import FORMATS, PredictRequest, refuse_contradictions
+from vgg_deploy.command_line import Command, parse_channels, version_option
+from vgg_deploy.errors import hints, interruptible
+from vgg_deploy.net.input_convention import (
+    CHANNEL_ORDERS,
+    CROP_HELP,
+    MEAN_HELP,
+    ORDER_HELP,
+    STD_HELP,
+)
+
+PROTOCOL_NAMES = (
+    "dense",
+    "multicrop",
+    "multicrop+dense",
+    "centre",
+    "ten",
+    "googlenet",
+    "dense-softmax-first",
+    "multicrop+dense-softmax-first",
+)
+RUNTIME_NAMES = (
+    "torch",
+    "torch-compile",
+    "onnxruntime",
+    "onnxruntime-tensorrt",
+    "ncnn",
+    "tensorrt",
+    "tensorrt-rtx",
+)
+
+
+@click.command(cls=Command, context_settings={"show_default": True})
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="IMAGES...", nargs=-1, required=True)
+@click.option(
+    "--protocol",
+    default="dense",
+    type=click.Choice(PROTOCOL_NAMES),
+    help="Which views of an image are averaged.",
+)
+@click.option(
+    "--scales",
+    "sides",
+    type=Sizes("256,384,512"),
+    help="Q: shorter side of the images, pixels; several are averaged.  [default: the net's S, or "
+    "the middle of its range]",
+)
+@click.option("--flips/--no-flips", default=True, help="Also average with the mirrored image.")
+@click.option("--top", default=5, type=click.IntRange(1), help="Classes listed per image.")
+@click.option(
+    "--classes",
+    type=click.Path(path_type=Path),
+    help="Classes in the order of the scores, for models that do not name theirs: one class per "
+    "line, or JSON.",
+)
+@click.option("--mean", callback=parse_channels, metavar="R,G,B", help=MEAN_HELP)
+@click.option("--std", callback=parse_channels, metavar="R,G,B", help=STD_HELP)
+@click.option("--channel-order", type=click.Choice(CHANNEL_ORDERS), help=ORDER_HELP)
+@click.option("--crop", type=click.IntRange(32), help=CROP_HELP)
+@click.option(
+    "--device",
+    default="cpu",
+    type=click.Choice(("cpu", "cuda")),
+    help="Where the model runs. There is no fallback to another device.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(RUNTIME_NAMES),
+    help="What runs the file.  [default: PyTorch, ONNX Runtime, ncnn or TensorRT, by the file]",
+)
+@click.option(
+    "--precision",
+    default="fp32",
+    type=click.Choice(("fp32", "fp16", "bf16")),
+    help="Of a checkpoint in PyTorch; exported files have their own.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="CPU threads, and processes that decode images.  [default: the cores this process may "
+    "use]",
+)
+@click.option("--batch", default=16, type=click.IntRange(1), help="Most views per call.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="Of the output; jsonl has one JSON object per image.  [default: by the suffix of --out, "
+    "else table]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to this file, which appears when it is complete.  [default: standard output]",
+)
+@click.option(
+    "--maps",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for one PNG per image: the best class's posterior at every position of the score "
+    "map, laid over the image.",
+)
+@click.option(
+    "--on-error",
+    default="stop",
+    type=click.Choice(("stop", "skip")),
+    help="What to do at an unreadable image.",
+)
+@version_option
+@hints(HINTS)
+@interruptible("a file of --out keeps the content that it had before")
+def main(**options: Any) -> None:
+    """Classify IMAGES with MODEL: a checkpoint, an exported file or an engine.
+
+    IMAGES are files, folders (with all folders in them), http(s) addresses, or - for one image from
+    standard input. They are rescaled as the model's file says, and listed in their order.
+    E.g. vgg-predict exported/D.fp32.onnx dog.jpg photos --top 3 --out predictions.csv
+    """
+    request = PredictRequest(**options)
+    refuse_contradictions(request)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see bench.cli
+    from bench.predict.command import predict
+
+    predict(request)
