@@ -18,7 +18,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.net.spec import numbered
 from vgg_deploy.predict.model import Model, load
 from vgg_deploy.predict.predictions import prediction
-from vgg_deploy.predict.stream import Pixels, Scored, Testing, posteriors
+from vgg_deploy.predict.stream import Pixels, Scored, ViewPlan, posteriors
 from vgg_deploy.progress import Bar, progress
 
 STATE = "state another with --mean, --std, --channel-order"
@@ -38,10 +38,10 @@ def predict(request: PredictRequest) -> None:
         check_parquet()
     photos, others = find_photos(request.inputs, _standard_input(request.inputs))
     model = _open_model(request)
-    testing = Testing.of(model.spec, request.protocol, request.sides, request.flips, request.batch)
+    plan = ViewPlan.of(model.spec, request.protocol, request.sides, request.flips, request.batch)
     if others:
         _note(f"Ignored {others} files in folders that are not images by their names")
-    skipped = _Run(request, model, photos, testing).write()
+    skipped = _Run(request, model, photos, plan).write()
     if skipped:
         _note(f"Skipped {skipped} of {len(photos)} images, unreadable")
     if skipped == len(photos):
@@ -82,8 +82,8 @@ def _open_model(request: PredictRequest) -> Model:
 class _Run:
     """One pass over all images."""
 
-    def __init__(self, request: PredictRequest, model: Model, photos: Photos, testing: Testing):
-        self.request, self.model, self.photos, self.testing = request, model, photos, testing
+    def __init__(self, request: PredictRequest, model: Model, photos: Photos, plan: ViewPlan):
+        self.request, self.model, self.photos, self.plan = request, model, photos, plan
         self.skipped = 0
         self.held: dict[int, Pixels] = {}  # for the maps, until their image is scored
 
@@ -94,7 +94,7 @@ class _Run:
         with ExitStack() as stack:
             write = stack.enter_context(writer(request.format, request.out))
             bar = self._bar(stack)
-            results = posteriors(self.model.runtime, self._images(), self.testing)
+            results = posteriors(self.model.runtime, self._images(), self.plan)
             for done, one in enumerate(results, start=1):
                 if isinstance(one.posterior, InputError):
                     self._skip(one.posterior)
@@ -117,7 +117,7 @@ class _Run:
     def _images(self) -> Iterator[Pixels | InputError]:
         filter = self.model.spec.preprocessing.filter
         everything = np.ones(len(self.photos), bool)
-        wanted = {Scale(side, filter): everything for side in self.testing.sides}
+        wanted = {Scale(side, filter): everything for side in self.plan.sides}
         for number, scaled in decoded(self.photos, wanted, self.model.runtime.threads):
             if isinstance(scaled, InputError):
                 yield scaled

@@ -17,7 +17,7 @@ from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.predict.inputs import ImageInput, checked_batch, named_images, pixels_at
 from vgg_deploy.predict.predictions import Predictions
-from vgg_deploy.predict.stream import Pixels, Testing, posteriors
+from vgg_deploy.predict.stream import Pixels, ViewPlan, posteriors
 from vgg_deploy.runtimes import TYPES, Runtime, Scores, open_runtime, runtimes_for
 from vgg_deploy.runtimes.features import features
 
@@ -134,16 +134,16 @@ class Model:
         """
         if top < 1:
             raise InputError(f"top {top} lists no class; use at least 1")
-        testing = Testing.of(self.spec, protocol, side, flips, batch)
+        plan = ViewPlan.of(self.spec, protocol, side, flips, batch)
         names: list[str] = []
 
         def decoded() -> Iterator[Pixels | InputError]:
             for name, image in named_images(images):
                 names.append(name)
-                yield pixels_at(image, testing.sides, self.spec)
+                yield pixels_at(image, plan.sides, self.spec)
 
         found: list[np.ndarray] = []
-        for one in posteriors(self.runtime, decoded(), testing):
+        for one in posteriors(self.runtime, decoded(), plan):
             if isinstance(one.posterior, InputError):
                 raise one.posterior
             found.append(one.posterior)

@@ -24,8 +24,8 @@ Pixels = dict[int, np.ndarray]  # by Q: (3, h, w) uint8 RGB with min(h, w) == Q
 
 
 @dataclass(frozen=True)
-class Testing:
-    """How images are tested.
+class ViewPlan:
+    """Which views of an image are averaged.
 
     Attributes:
         protocol: Name in PROTOCOLS.
@@ -47,7 +47,7 @@ class Testing:
         sides: int | Sequence[int] | None = None,
         flips: bool = True,
         batch: int = 16,
-    ) -> "Testing":
+    ) -> "ViewPlan":
         """Check the settings, and fill in the scales.
 
         Args:
@@ -99,14 +99,14 @@ Shapes = tuple[tuple[int, ...], ...]  # of an image at every Q
 
 
 def posteriors(
-    runtime: Runtime, images: Iterable[Pixels | InputError], testing: Testing
+    runtime: Runtime, images: Iterable[Pixels | InputError], plan: ViewPlan
 ) -> Iterator[Scored]:
     """Score images as they come.
 
     Args:
         runtime: The net.
-        images: Each at every Q of `testing`, or what is wrong with it.
-        testing: How they are tested.
+        images: Each at every Q of `plan`, or what is wrong with it.
+        plan: How they are tested.
 
     Yields:
         One result per image, in the order of the images.
@@ -114,7 +114,7 @@ def posteriors(
     Raises:
         CheckFailed: For posteriors that are not finite.
     """
-    flow = _Flow(runtime, testing)
+    flow = _Flow(runtime, plan)
     for number, image in enumerate(images):
         flow.add(number, image)
         yield from flow.take_ready()
@@ -125,8 +125,8 @@ def posteriors(
 class _Flow:
     """Images that wait for others of their size, and results that wait for earlier ones."""
 
-    def __init__(self, runtime: Runtime, testing: Testing):
-        self.runtime, self.testing = runtime, testing
+    def __init__(self, runtime: Runtime, plan: ViewPlan):
+        self.runtime, self.plan = runtime, plan
         self.waiting: dict[Shapes, list[tuple[int, Pixels]]] = {}
         self.bytes = 0  # of the pixels that wait
         self.results: dict[int, np.ndarray | InputError] = {}
@@ -141,7 +141,7 @@ class _Flow:
             group = self.waiting.setdefault(shapes, [])
             group.append((number, image))
             self.bytes += _bytes_of(image)
-            if len(group) == self.testing.batch:
+            if len(group) == self.plan.batch:
                 self._score(shapes)
         while self.waiting and self._too_much(number):
             self._score(self._oldest())
@@ -168,11 +168,9 @@ class _Flow:
     def _score(self, shapes: Shapes) -> None:
         numbers, images = zip(*self.waiting.pop(shapes), strict=True)
         self.bytes -= sum(_bytes_of(image) for image in images)
-        testing = self.testing
-        stacked = {side: np.stack([image[side] for image in images]) for side in testing.sides}
-        found = protocol_posteriors(
-            self.runtime, stacked, testing.protocol, testing.flips, testing.batch
-        )
+        plan = self.plan
+        stacked = {side: np.stack([image[side] for image in images]) for side in plan.sides}
+        found = protocol_posteriors(self.runtime, stacked, plan.protocol, plan.flips, plan.batch)
         if not np.isfinite(found).all():
             raise CheckFailed(
                 f"{self.runtime.where}: gives posteriors that are not finite; export it in another "

@@ -1,4 +1,4 @@
-"""Computes the posteriors of images by the paper's ways of testing, in memory (section 3.2)."""
+"""Computes the posteriors of images by the paper's ways of plan, in memory (section 3.2)."""
 
 from collections.abc import Mapping
 
@@ -26,7 +26,7 @@ def protocol_posteriors(
     """
     turned = (False, True) if PROTOCOLS[protocol].rows_of_flips(flips)[-1] else (False,)
     posteriors = [
-        view_posteriors(runtime, mirror(pixels) if mirrored else pixels, views, batch)
+        view_posteriors(runtime, pixels, views, mirrored, batch)
         for views in PROTOCOLS[protocol].view_sets
         for pixels in images.values()
         for mirrored in turned
@@ -35,13 +35,16 @@ def protocol_posteriors(
     return mean
 
 
-def view_posteriors(runtime: Runtime, images: np.ndarray, views: str, batch: int) -> np.ndarray:
+def view_posteriors(
+    runtime: Runtime, images: np.ndarray, views: str, mirrored: bool, batch: int
+) -> np.ndarray:
     """Average the posteriors of one set of views.
 
     Args:
         runtime: The net.
         images: (N, 3, h, w) uint8 RGB.
         views: Of WHOLE_IMAGE, or a name in VIEW_SETS.
+        mirrored: Whether each view is flipped; crops are flipped after they are cut.
         batch: Most views per call of the net.
 
     Returns:
@@ -57,7 +60,8 @@ def view_posteriors(runtime: Runtime, images: np.ndarray, views: str, batch: int
         per_image = len(crops)
     parts = []
     for start in range(0, len(pixels), batch):
-        scores = runtime(np.ascontiguousarray(pixels[start : start + batch]))
+        part = pixels[start : start + batch]
+        scores = runtime(mirror(part) if mirrored else np.ascontiguousarray(part))
         if views == DENSE_SOFTMAX_FIRST:
             parts.append(softmax(scores.score_map).mean(axis=(2, 3)))
         else:

@@ -1,0 +1,328 @@
+"""Describes every column of every table that vgg-bench and vgg-predict write."""
+
+from vgg_deploy.table_schema import Column, Table, columns
+
+WITHOUT_LABELS = "missing without labels"
+
+MODEL = columns(
+    "text",
+    model="name of the model; members of a fusion are joined by ` + `",
+    runtime="what ran it: torch, onnxruntime, ...",
+    precision="fp32, fp16, bf16, int8, int8-cpu or fp8",
+)
+ROW = (
+    *columns(
+        "text",
+        protocol="which views are averaged, see [Bench](bench.md)",
+        scales="Q in pixels, joined by `+`; after `single` or `multi` where each net's S gives it",
+    ),
+    *columns("True or False", flips="whether mirror images are averaged too"),
+)
+IMAGE_SIZE = (
+    *columns("whole number", height_px="height of the images", width_px="width of the images"),
+    *columns("whole number", batch="images per call"),
+)
+
+
+def _errors(k: int) -> tuple[Column, ...]:
+    return columns(
+        "number",
+        **{
+            f"top{k}_error_pct": f"top-{k} error; {WITHOUT_LABELS}",
+            f"top{k}_low_pct": "lower end of its 95 % interval (Wilson)",
+            f"top{k}_high_pct": "upper end",
+        },
+    )
+
+
+def _differences(k: int) -> tuple[Column, ...]:
+    return columns(
+        "number",
+        **{
+            f"top{k}_difference_pct": f"the model's top-{k} error minus the reference's, in "
+            f"percentage points; {WITHOUT_LABELS}",
+            f"top{k}_low_pct": "lower end of the exact 95 % interval of the paired difference",
+            f"top{k}_high_pct": "upper end",
+            f"top{k}_p": "McNemar's exact test: chance of such a split between equally good models",
+        },
+    )
+
+
+def _paper(k: int) -> tuple[Column, ...]:
+    return columns(
+        "number",
+        **{
+            f"top{k}_paper": f"the paper's top-{k} error, per cent; missing where it has none",
+            f"top{k}_measured": "the error measured here, per cent; missing where none was",
+            f"top{k}_low": "lower end of its 95 % interval",
+            f"top{k}_high": "upper end",
+            f"top{k}_difference": "measured minus paper, percentage points",
+        },
+    )
+
+
+ACCURACY = Table(
+    "accuracy.csv",
+    "One row per model or fusion, protocol and scale.",
+    (
+        *MODEL,
+        *ROW,
+        *columns(
+            "whole number",
+            images="images that were scored",
+            views="whole images and crops scored per image",
+        ),
+        *_errors(1),
+        *_errors(5),
+        *columns(
+            "number",
+            ece_pct=f"expected calibration error, 15 bins; {WITHOUT_LABELS}",
+            gmacs_per_image="billions of multiply-accumulates of all views of one image: exact, "
+            "convolutions only, whole images by their own size; the mean over the images",
+            ms_per_image="milliseconds of all views of one image in the runtime; missing where "
+            "another number of threads scored them",
+        ),
+    ),
+)
+PREDICTIONS = Table(
+    "predictions.csv",
+    "One row per row of accuracy.csv and image.",
+    (
+        *MODEL,
+        *ROW,
+        *columns(
+            "text",
+            image="name of the image in the data set",
+            label=f"id of its true class; {WITHOUT_LABELS}",
+            best="id of the class with the largest posterior",
+        ),
+        *columns("number", posterior="that posterior, 0 to 1"),
+        *columns("whole number", rank=f"rank of the true class, 1 for the best; {WITHOUT_LABELS}"),
+    ),
+)
+COMPARISONS = Table(
+    "comparisons.csv",
+    "One row per row of accuracy.csv that the first model has too: the model beside the first.",
+    (
+        *columns("text", reference="name of the first model"),
+        *MODEL,
+        *ROW,
+        *columns("whole number", images="images that both scored"),
+        *columns("number", agreement_pct="images with the same best class"),
+        *columns(
+            "whole number",
+            only_reference_right=f"images that only the reference has right; {WITHOUT_LABELS}",
+            only_model_right=f"images that only the model has right; {WITHOUT_LABELS}",
+        ),
+        *_differences(1),
+        *_differences(5),
+        *columns(
+            "number",
+            largest_posterior_difference="of any class on any image, 0 to 1; missing between nets "
+            "of different classes",
+            mean_total_variation="mean over the images of half the sum of absolute differences of "
+            "posteriors, 0 to 1; missing as before",
+        ),
+    ),
+)
+DIFFERENCES = Table(
+    "differences.csv",
+    "One row per image on which a model and the first one have different best classes, at all "
+    "scales together.",
+    (
+        *columns("text", reference="name of the first model", model="name of the model"),
+        *ROW,
+        *columns(
+            "text",
+            image="name of the image in the data set",
+            label=f"id of its true class; {WITHOUT_LABELS}",
+            reference_best="id of the reference's best class",
+        ),
+        *columns("number", reference_posterior="its posterior, 0 to 1"),
+        *columns("text", model_best="id of the model's best class"),
+        *columns("number", model_posterior="its posterior, 0 to 1"),
+    ),
+)
+PER_CLASS = Table(
+    "per_class.csv",
+    "One row per class of the data and model, at all scales together; the worst first.",
+    (
+        *MODEL,
+        *ROW[:2],
+        *columns("text", **{"class": "id of the class", "name": "what people call it"}),
+        *columns("whole number", images="images of the class"),
+        *columns(
+            "number",
+            top1_accuracy_pct="share of them whose best class is right",
+            top5_accuracy_pct="share of them with the class among the best five",
+        ),
+    ),
+)
+CONFUSIONS = Table(
+    "confusions.csv",
+    "One row per pair of true class and wrong best class; the most frequent first.",
+    (
+        *MODEL,
+        *ROW[:2],
+        *columns(
+            "text",
+            **{
+                "class": "id of the true class",
+                "taken_for": "id of the best class",
+                "name": "name of the true class",
+                "taken_for_name": "name of the best class",
+            },
+        ),
+        *columns("whole number", images="images of this pair"),
+        *columns("number", share_pct="share of the true class's images"),
+    ),
+)
+PAPER_TABLES = Table(
+    "paper_tables.csv",
+    "One row per row of the paper's Tables 3 to 7, and per measured row that the paper lacks.",
+    (
+        *columns(
+            "text",
+            net="net or nets, as the paper names them",
+            S="shorter side in training, pixels; `[256;512]` is a range",
+            Q="shorter sides in testing, pixels; empty where nothing was measured",
+            method="dense, multi-crop, or both",
+            model="name of the measured model",
+            runtime="its runtime and precision",
+        ),
+        *_paper(1),
+        *_paper(5),
+        *columns("number", top5_test_paper="the paper's top-5 error on the test images, per cent"),
+        *columns("whole number", table="number of the paper's table"),
+    ),
+)
+SHAPES = Table(
+    "shapes.csv",
+    "One row per model and input shape while the images were scored.",
+    (
+        *MODEL,
+        *columns("whole number", batch="images per call"),
+        *columns("whole number", height_px="height of the images", width_px="width of the images"),
+        *columns("number", first_ms="the first call; missing where the shape was seen before"),
+        *columns("whole number", warm_calls="calls after it"),
+        *columns(
+            "number",
+            warm_median_ms="their median; missing without one",
+            warm_sd_ms="their standard deviation; missing for fewer than two",
+        ),
+    ),
+)
+LATENCY = Table(
+    "latency.csv",
+    "One row per model, image size and batch size.",
+    (
+        *MODEL,
+        *columns("text", device="cpu or cuda"),
+        *columns("whole number", threads="CPU threads of the runtime"),
+        *IMAGE_SIZE,
+        *columns("number", first_ms="the first call; missing where the shape was seen before"),
+        *columns("whole number", runs="calls counted, without the first and the warm-up"),
+        *columns(
+            "number",
+            seconds="that they took",
+            median_ms="median call, from uint8 images to scores in host memory",
+            median_low_ms="lower end of its interval, 95 % or more; missing for fewer than 6 calls",
+            median_high_ms="upper end",
+            median_interval_pct="width of the interval in per cent of the median",
+        ),
+        *columns("True or False", steady="whether the times were steady"),
+        *columns("text", unsteady="why they were not"),
+        *columns(
+            "number",
+            drift_pct="median of the second half of the calls against the first half's",
+            dependence="consecutive calls that are worth one independent call",
+            p90_ms="90th percentile; missing for fewer than 50 calls",
+            p99_ms="99th percentile; missing for fewer than 500 calls",
+            spread_pct="interquartile range in per cent of the median",
+            images_per_s="images per second at the median",
+            gmacs="billions of multiply-accumulates of the batch, exact",
+            gflop_per_s="billions of floating-point operations per second, two per "
+            "multiply-accumulate",
+            device_median_ms="median by the GPU's own clock, without copies; this and all that "
+            "follow are missing on a CPU",
+            device_p90_ms="90th percentile; missing for fewer than 50 calls",
+            device_p99_ms="99th percentile; missing for fewer than 500 calls",
+            device_images_per_s="images per second at that median",
+            device_tflop_per_s="10^12 floating-point operations per second",
+            roofline_pct="share of what this GPU's measured matrix peak and memory allow",
+            sm_mhz="clock of the GPU's multiprocessors",
+            temperature_c="of the GPU, degrees Celsius",
+            power_w="drawn by the GPU",
+            used_mib="memory in use on the GPU",
+        ),
+        *columns("text", throttled="why the GPU lowered its clock; empty where it did not"),
+    ),
+)
+LATENCY_SAMPLES = Table(
+    "latency_samples.csv",
+    "One row per counted call.",
+    (
+        *MODEL,
+        *IMAGE_SIZE,
+        *columns("whole number", run="number of the call, from 0"),
+        *columns("text", clock="`end to end`, or `device` for the GPU's own clock"),
+        *columns("number", ms="its time"),
+    ),
+)
+SIDE_BY_SIDE = Table(
+    "side_by_side.csv",
+    "One row per model but the first, image size and batch size: called in turn with the first.",
+    (
+        *MODEL,
+        *columns("text", reference="name of the first model", device="cpu or cuda"),
+        *columns("whole number", threads="CPU threads of the runtime"),
+        *IMAGE_SIZE,
+        *columns("whole number", rounds="rounds counted"),
+        *columns(
+            "number",
+            median_ms="median call of the model",
+            reference_median_ms="median call of the first model",
+            speedup="median of the rounds' ratios: the first model's time over the model's",
+            speedup_low="lower end of its 95 % interval",
+            speedup_high="upper end",
+            slowest_round="smallest ratio of a round",
+            fastest_round="largest ratio of a round",
+        ),
+    ),
+)
+SIDE_BY_SIDE_SAMPLES = Table(
+    "side_by_side_samples.csv",
+    "One row per model and round.",
+    (
+        *MODEL,
+        *IMAGE_SIZE,
+        *columns("whole number", round="number of the round, from 0"),
+        *columns("number", ms="time of the call"),
+    ),
+)
+OF_BENCH = (
+    ACCURACY,
+    PREDICTIONS,
+    COMPARISONS,
+    DIFFERENCES,
+    PER_CLASS,
+    CONFUSIONS,
+    PAPER_TABLES,
+    SHAPES,
+    LATENCY,
+    LATENCY_SAMPLES,
+    SIDE_BY_SIDE,
+    SIDE_BY_SIDE_SAMPLES,
+)
+OF_PREDICT = (
+    Table(
+        "--out FILE.csv and FILE.parquet",
+        "One row per image and listed class, in the order of the images.",
+        (
+            *columns("text", image="path or web address; `standard input` for `-`"),
+            *columns("whole number", rank="1 for the best class"),
+            *columns("text", **{"class": "id of the class", "name": "what people call it"}),
+            *columns("number", posterior="0 to 1"),
+        ),
+    ),
+)
