@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -113,7 +113,8 @@ def _download(address: str) -> bytes:
         with urlopen(request, timeout=PATIENCE_S) as answer:
             data: bytes = answer.read(MOST_BYTES + 1)
     except (OSError, ValueError, EOFError) as error:  # URLError is an OSError
-        reason = error.reason if isinstance(error, URLError) else error
+        refused = isinstance(error, URLError) and not isinstance(error, HTTPError)
+        reason = error.reason if refused else error  # "HTTP Error 404: Not Found" says more
         raise InputError(
             f"{address}: cannot be downloaded ({reason})", "check the address", "address"
         ) from None

@@ -110,7 +110,7 @@ def _parquet(path: Path) -> Iterator[Write]:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    types = (pa.string(), pa.int32(), pa.string(), pa.string(), pa.float64())
+    types = (pa.string(), pa.int64(), pa.string(), pa.string(), pa.float64())
     schema = pa.schema(list(zip(("image", *COLUMNS), types, strict=True)))
     rows: list[dict[str, Any]] = []
     with ParquetWriter(path, schema) as file:
