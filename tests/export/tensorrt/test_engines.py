@@ -32,6 +32,8 @@ from vgg_deploy.exported.trt_packages import FLAVOURS, collecting_logger
 from vgg_deploy.files import sha256
 from vgg_deploy.runtimes import open_runtime
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 RTX = FLAVOURS["rtx"]
 needs_rtx = pytest.mark.skipif(

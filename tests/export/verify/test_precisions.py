@@ -191,6 +191,7 @@ def _all_but(*names: str) -> set[str]:
     return set(convs) - set(names)
 
 
+@pytest.mark.slow
 def test_half_precision_needs_headroom(tmp_path, folder):
     """A net that reaches 40,000 before ReLU would overflow on other images.
 
@@ -260,6 +261,7 @@ def test_the_twin_names_the_convolution_with_a_planted_fault(
     assert not (tmp_path / "out" / f"D.{precision}.onnx").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_softmax_before_the_average_is_found_in_reduced_files(precision, tmp_path, monkeypatch):
     def faulty(net, artifact, *how):

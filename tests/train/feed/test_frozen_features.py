@@ -166,6 +166,7 @@ def flip(path, at: int) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_named_and_counted(here, photos_copy, weights):
     """One of 96 in training, one of 24 in validation.
 

@@ -43,6 +43,7 @@ def cut(path: Path) -> Path:
 # --- unreadable images ---
 
 
+@pytest.mark.slow
 def test_a_damaged_training_image_stops_before_anything_is_trained(here, photos_copy):
     bad = [cut(photos_copy / "train" / kind / "001.jpeg") for kind in ("disc", "square")]
     output = run(train, *ONE, "--data", photos_copy, "--epochs", "1", "--out", here / "run", code=2)

@@ -180,7 +180,7 @@ def test_a_deeper_net_takes_a_trained_as_layers_by_name(tmp_path):
 
 def test_a_net_that_is_not_a_matching_a_is_refused(tmp_path):
     net_d = thin_net("D")
-    with pytest.raises(InputError, match="is net B; --net-a wants a trained A"):
+    with pytest.raises(InputError, match="is net B; --net-a takes a trained A"):
         first_weights.copy_from_a(net_d, save_net(thin_net("B"), tmp_path / "B.pt"))
     with pytest.raises(InputError, match="another width, crop or classes"):
         first_weights.copy_from_a(

@@ -311,6 +311,7 @@ def test_a_lane_resumes_at_any_step_and_reads_no_more_than_it_needs():
     assert len(needed) < 60 and drawn(lanes, 1, 200, 240) == [lane[200:] for lane in whole]
 
 
+@pytest.mark.slow
 def test_batches_do_not_depend_on_workers_processes_or_where_they_start(packed, in_memory):
     views = views_of(packed)
     whole = list(train_batches(views, 0, 0, pin=False))
