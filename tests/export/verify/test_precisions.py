@@ -103,6 +103,7 @@ def test_scales_stand_as_tensorrt_wants_them(precision, per_channel, tmp_path, f
         assert (zero.shape, zero.dtype, float(zero)) == ((), zero_type, middle)
 
 
+@pytest.mark.slow
 def test_onnx_runtime_fuses_the_cpu_form(tmp_path, folder):
     """Every convolution but fc8 runs as QLinearConv, and pools on bytes.
 
@@ -279,6 +280,7 @@ def test_softmax_before_the_average_is_found_in_reduced_files(precision, tmp_pat
         export(tmp_path, None, precision)
 
 
+@pytest.mark.slow
 def test_ranges_that_fit_nothing_are_found_by_their_cost(tmp_path, folder, monkeypatch):
     """The file is as it should be, but useless: everything is clipped to nothing."""
 
