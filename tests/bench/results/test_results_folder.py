@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_the_earlier_results(bench, models, photos, tmp_path)
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr
     report = f"{bench.out}/report.html: writing failed (File too large)"
-    assert f"{report}; what was there before is untouched" in done.stderr
+    assert f"{report}; the previous file is unchanged" in done.stderr
     assert content(bench.out) == before
 
 

@@ -315,7 +315,7 @@ def test_loading_checks_the_manifest(engine, tmp_path):
     manifest_path(engine).write_text(manifest)
     (source,) = tmp_path.glob("*.fp16.onnx")
     source.write_bytes(source.read_bytes() + b" ")
-    assert "another" in refusal(engine) and "lies beside it now" in refusal(engine)
+    assert "another" in refusal(engine) and "the one beside it now" in refusal(engine)
 
 
 @pytest.mark.skipif(

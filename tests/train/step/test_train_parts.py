@@ -13,7 +13,8 @@ from train.feed.epoch_order import EpochBatches
 from train.feed.frozen_features import Extraction, pool5_features
 from train.feed.loader import train_batches
 from train.feed.views import Views, collate
-from train.recipe.config import RECIPES, TrainConfig, learning_rate
+from train.recipe.config import RECIPES, TrainConfig
+from train.recipe.learning_rate import learning_rate
 from train.step.health import Health
 from train.step.update import sgd
 from vgg_deploy.data.layouts import open_dataset

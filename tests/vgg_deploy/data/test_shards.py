@@ -595,7 +595,7 @@ def spoilt_header(size: bytes) -> bytes:
         ((A, ("a.cls", b"1" * 5000)), "a.cls: contains b'1111"),
         (
             (A, B, ("b.jpg", b"x"), ("b.cls", b"0"), A, B),
-            "train.tar, a.jpg: the key a is there twice",
+            "train.tar, a.jpg: the key a occurs twice",
         ),
         ((A, ("a.png", b"x"), B), "train.tar, a.png: a second image of the key a"),
         ((("readme.txt", b"x"),), "train.tar, readme: has no image"),
