@@ -94,7 +94,9 @@ def test_the_core_names_no_option():
     assert named == []
 
 
-@pytest.mark.parametrize("module", ["train.__main__", "export.cli", "bench.cli"])
+@pytest.mark.parametrize(
+    "module", ["train.__main__", "export.cli", "bench.cli", "bench.predict.cli"]
+)
 def test_help_needs_no_heavy_import(module):
     heavy = ("torch", "torchvision", "onnx", "onnxruntime", "pandas", "numpy", "rich")
     code = f"import sys, {module}; print(*sorted(set(sys.modules) & set({heavy})))"

@@ -1,10 +1,7 @@
 """vgg-predict as its users run it: files, folders, the web, standard input; every format."""
 
-import http.server
 import json
 import re
-import threading
-from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -17,6 +14,7 @@ from bench.predict.cli import PROTOCOL_NAMES, RUNTIME_NAMES, main
 from bench.predict.map_files import STEPS, VIRIDIS, overlay
 from tests.support.nets import save_net, thin_net
 from tests.support.run import run
+from tests.support.web import served
 from tests.support.written import written_onnx
 from vgg_deploy.images.protocols import PROTOCOLS
 from vgg_deploy.predict.model import load
@@ -85,21 +83,11 @@ def test_standard_input_is_one_image(net, photos, here):
     assert "- is named twice" in run(main, net, "-", "-", code=2)
 
 
-class Silent(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a line per request."""
-
-    def log_message(self, *args):
-        """Write nothing."""
-
-
 @pytest.fixture
 def server(photos):
     """A loopback web server of the images."""
-    handler = partial(Silent, directory=photos / "val")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+    with served(photos / "val") as address:
+        yield address
 
 
 def test_images_come_from_the_web(net, photos, server, here):
