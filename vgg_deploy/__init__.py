@@ -4,6 +4,7 @@ Nothing heavy is imported before a name is used. `evaluate`, `check` and `export
 packages of this project, which name them as entry points of the group `vgg_deploy.python`.
 """
 
+import os
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -34,6 +35,10 @@ _GROUP = "vgg_deploy.python"  # of entry points
 
 
 def __getattr__(name: str) -> Any:
+    if name in __all__:
+        # Waiting threads of OpenMP must sleep, not spin: decoding processes need the same cores.
+        # PyTorch reads this when it is imported, which is later unless the caller has done it.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if name in _HERE:
         return getattr(import_module(_HERE[name]), name)
     if name in __all__:

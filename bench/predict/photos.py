@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from io import BytesIO
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -112,9 +113,10 @@ def _download(address: str) -> bytes:
     try:
         with urlopen(request, timeout=PATIENCE_S) as answer:
             data: bytes = answer.read(MOST_BYTES + 1)
-    except (OSError, ValueError, EOFError) as error:  # URLError is an OSError
-        refused = isinstance(error, URLError) and not isinstance(error, HTTPError)
-        reason = error.reason if refused else error  # "HTTP Error 404: Not Found" says more
+    except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError
+        reason: object = error
+        if isinstance(error, URLError) and not isinstance(error, HTTPError):
+            reason = error.reason  # of an HTTPError it lacks the number, such as 404
         raise InputError(
             f"{address}: cannot be downloaded ({reason})", "check the address", "address"
         ) from None

@@ -48,10 +48,6 @@ def load(
     Raises:
         InputError: If the file is not a model, or its runtime or the device is missing; if a
             setting does not fit it.
-
-    Example:
-        >>> model = load("exported/D.fp32.onnx")  # doctest: +SKIP
-        >>> print(model.predict("photos/dog.jpg", top=3))  # doctest: +SKIP
     """
     file = Path(path)
     if precision not in TYPES:

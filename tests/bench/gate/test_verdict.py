@@ -56,6 +56,7 @@ def scored(model: int, name: str, ranks: list[int], best: list[int]) -> Scored:
         top5_low_pct=top5,
         top5_high_pct=top5,
         ece_pct=0.0,
+        gmacs_per_image=1.0,
         ms_per_image=1.0,
     )
     labels = np.zeros(images, int)
