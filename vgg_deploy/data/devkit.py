@@ -87,9 +87,9 @@ def _classes(data: bytes, path: Path) -> ClassList:
 
 def _integer(row: Row, field: str) -> int:
     value = row.get(field)
-    if not isinstance(value, np.ndarray) or value.size != 1 or value[0] != int(value[0]):
-        raise Damaged(f"{field} is no integer")
-    return int(value[0])
+    if isinstance(value, np.ndarray) and value.size == 1 and float(value[0]).is_integer():
+        return int(value[0])
+    raise Damaged(f"{field} is no integer")
 
 
 def _text(row: Row, field: str) -> str:

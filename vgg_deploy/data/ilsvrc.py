@@ -53,25 +53,52 @@ def flat_images(folder: Path, list_folders: tuple[Path, Path]) -> FlatImages:
     strays = [
         file for file in inside if not is_image(file) and file not in known and not is_devkit(file)
     ]
-    listed, positions = label_images(images, list_folders)
+    labelling = find_labelling(
+        list_folders,
+        f"{folder}: has {len(images)} images but no class folders and",
+        f"sort them into class folders, or put {{files}} into {list_folders[1]}",
+    )
+    listed, positions = labelling.of(images)
     classes = tuple(sorted(listed.ids))
     ranks = {id: rank for rank, id in enumerate(classes)}
     labels = [ranks[listed.ids[position]] for position in positions]
     return FlatImages(classes, images, labels, strays)
 
 
-def label_images(images: list[str], list_folders: tuple[Path, Path]) -> tuple[ClassList, list[int]]:
-    """Find the class of every image in the lists, or in ILSVRC's devkit as it is downloaded.
+class Labelling(NamedTuple):
+    """Lists that tell the classes of images."""
+
+    truth: Path  # a ground truth, or the archive of ILSVRC's devkit
+    synsets: Path | None  # that the ground truth counts by; None with a devkit
+
+    def of(self, images: list[str]) -> tuple[ClassList, list[int]]:
+        """Look up the class of every image.
+
+        Args:
+            images: Names of the image files, sorted.
+
+        Returns:
+            The classes, and the position of every image's class among them.
+
+        Raises:
+            InputError: For lists that contradict each other or the images.
+        """
+        if self.synsets is None:
+            classes, lines = read_devkit(self.truth)
+            return classes, _positions_by_order(self.truth, lines, list(classes.ids), images)
+        return read_class_list(self.synsets), _read_positions(self.truth, self.synsets, images)
+
+
+def find_labelling(list_folders: tuple[Path, Path], lacking: str, hint: str) -> Labelling:
+    """Find the lists of images that are not in class folders.
 
     Args:
-        images: Names of the image files, sorted.
-        list_folders: Where the lists may lie, the nearest folder first.
-
-    Returns:
-        The classes, and the position of every image's class among them.
+        list_folders: Where they may lie, the nearest folder first.
+        lacking: Start of the sentence about what is missing.
+        hint: What to do about it; "{files}" is replaced by the names of the files.
 
     Raises:
-        InputError: For missing lists, or lists that contradict each other or the images.
+        InputError: For missing lists, or several that contradict each other.
     """
     for folder in list_folders:
         names = [entry.name for entry in entries(folder)]
@@ -79,12 +106,16 @@ def label_images(images: list[str], list_folders: tuple[Path, Path]) -> tuple[Cl
             break
         devkits = [name for name in names if is_devkit(name)]
         if devkits:
-            path = folder / devkits[0]
-            classes, lines = read_devkit(path)
-            return classes, _positions_by_order(path, lines, list(classes.ids), images)
-    synsets = _find_synset_list(list_folders, images)
-    truth = _find_ground_truth(list_folders, images)
-    return read_class_list(synsets), _read_positions(truth, synsets, images)
+            return Labelling(folder / devkits[0], None)
+    synsets = _find_synset_list(list_folders)
+    if synsets is None:
+        files = " or ".join(SYNSET_LISTS)
+        raise InputError(f"{lacking} no synset list; {hint.replace('{files}', files)}")
+    truth = _find_ground_truth(list_folders)
+    if truth is None:
+        files = "*ground_truth*.txt or val.txt"
+        raise InputError(f"{lacking} no ground truth; {hint.replace('{files}', files)}")
+    return Labelling(truth, synsets)
 
 
 def has_ground_truth(files: Iterable[str]) -> bool:
@@ -100,7 +131,7 @@ def _is_ground_truth(file: str) -> bool:
     return file in ("val.txt", SOLUTION) or ("ground_truth" in file and file.endswith(".txt"))
 
 
-def _find_ground_truth(list_folders: tuple[Path, Path], images: list[str]) -> Path:
+def _find_ground_truth(list_folders: tuple[Path, Path]) -> Path | None:
     """The one ground truth in the nearest folder that has any."""
     for folder in list_folders:
         found = _ground_truths(entry.name for entry in entries(folder))
@@ -111,10 +142,10 @@ def _find_ground_truth(list_folders: tuple[Path, Path], images: list[str]) -> Pa
             )
         if found:
             return folder / found[0]
-    raise _no_list(list_folders, images, "ground truth", "*ground_truth*.txt or val.txt")
+    return None
 
 
-def _find_synset_list(list_folders: tuple[Path, Path], images: list[str]) -> Path:
+def _find_synset_list(list_folders: tuple[Path, Path]) -> Path | None:
     """The synset list in the nearest folder that has one; two of them must have the same order."""
     for folder in list_folders:
         found = [folder / name for name in SYNSETS_OF_IMAGES if (folder / name).is_file()]
@@ -125,17 +156,7 @@ def _find_synset_list(list_folders: tuple[Path, Path], images: list[str]) -> Pat
             )
         if found:
             return found[0]
-    raise _no_list(list_folders, images, "synset list", " or ".join(SYNSET_LISTS))
-
-
-def _no_list(
-    list_folders: tuple[Path, Path], images: list[str], missing: str, files: str
-) -> InputError:
-    folder, above = list_folders
-    return InputError(
-        f"{folder}: has {len(images)} images but no class folders and no {missing}; "
-        f"sort them into class folders, or put {files} into {above}"
-    )
+    return None
 
 
 def _read_positions(truth: Path, synsets: Path, images: list[str]) -> list[int]:

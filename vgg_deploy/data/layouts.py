@@ -17,6 +17,9 @@ from vgg_deploy.data.shards import are_shards, open_shards
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.class_lists import CLASS_INDEX, read_class_list, some
 
+SPLITS = ("train", "val")
+DOWNLOADS = ("ILSVRC*_img_*.tar", "*.parquet", "data/*.parquet")
+
 
 def open_dataset(root: Path | str, split: str, on_error: str = "stop") -> Dataset:
     """Open the images of one split.
@@ -57,6 +60,7 @@ def open_dataset(root: Path | str, split: str, on_error: str = "stop") -> Datase
         dataset = open_real(root, split)
         names = _class_names((Path(dataset.root), root.parent), dataset.classes)
         return replace(dataset, names=names)
+    _refuse_downloads(root)
     lists = list_root(root)
     root = image_root(root)
     folder = _split_folder(root, split)
@@ -83,6 +87,16 @@ def open_dataset(root: Path | str, split: str, on_error: str = "stop") -> Datase
     skipped = tuple(prefix + file for file in strays)
     files = files.prefixed(prefix)
     return Dataset(root, files, labels, classes, names, skipped, benchmark=benchmark)
+
+
+def _refuse_downloads(root: Path) -> None:
+    """Refuse files that are not opened as they are but can be packed."""
+    inside = sorted(path for glob in DOWNLOADS for path in root.glob(glob))
+    if root.is_file() or (inside and not any((root / split).is_dir() for split in SPLITS)):
+        raise InputError(
+            f"{inside[0] if inside else root}: is a file that is not opened as a data set; pack "
+            f"images in tars or parquet files with python -m train.pack {root} SHARDS"
+        )
 
 
 def _folder_of_lists(root: Path, lists: Path, folder: Path) -> Path:

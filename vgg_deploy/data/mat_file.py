@@ -96,7 +96,7 @@ def _struct(body: bytes, name: str, order: str) -> list[Row] | None:
         return None
     if len(parts) < 5:
         raise Damaged("a struct array has no fields")
-    width = int(_numbers(parts[3], order)[:1].sum())
+    width = int(_integers(parts[3], order)[:1].sum())
     joined = parts[4].body
     if width < 1 or len(joined) % width:
         raise Damaged("the names of fields are damaged")
@@ -116,7 +116,7 @@ def _head(parts: list[_Element], order: str) -> tuple[int, int, str]:
     """Class, number of elements and name of an array."""
     if len(parts) < 3:
         raise Damaged("an array has no header")
-    flags, dimensions = (_numbers(part, order) for part in parts[:2])
+    flags, dimensions = (_integers(part, order) for part in parts[:2])
     if not len(flags) or not len(dimensions) or (dimensions < 0).any():
         raise Damaged("the header of an array is damaged")
     return int(flags[0]) & 0xFF, prod(dimensions.tolist()), parts[2].body.decode("latin-1")
@@ -147,6 +147,13 @@ def _numbers(part: _Element, order: str) -> np.ndarray:
     if len(part.body) % dtype.itemsize:
         raise Damaged("an array is cut short")
     return np.frombuffer(part.body, dtype)
+
+
+def _integers(part: _Element, order: str) -> np.ndarray:
+    numbers = _numbers(part, order)
+    if numbers.dtype.kind == "f":
+        raise Damaged("a header has numbers that are no integers")
+    return numbers
 
 
 def _text(part: _Element, order: str) -> str:
