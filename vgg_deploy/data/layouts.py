@@ -18,6 +18,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.net.class_lists import CLASS_INDEX, read_class_list, some
 
 SPLITS = ("train", "val")
+PACKABLE = (".tar", ".tar.gz", ".parquet")
 DOWNLOADS = ("ILSVRC*_img_*.tar", "*.parquet", "data/*.parquet")
 
 
@@ -91,11 +92,13 @@ def open_dataset(root: Path | str, split: str, on_error: str = "stop") -> Datase
 
 def _refuse_downloads(root: Path) -> None:
     """Refuse files that are not opened as they are but can be packed."""
-    inside = sorted(path for glob in DOWNLOADS for path in root.glob(glob))
-    if root.is_file() or (inside and not any((root / split).is_dir() for split in SPLITS)):
+    found = [root] if root.is_file() and root.name.endswith(PACKABLE) else []
+    if not any((root / split).is_dir() for split in SPLITS):
+        found += sorted(path for glob in DOWNLOADS for path in root.glob(glob))
+    if found:
         raise InputError(
-            f"{inside[0] if inside else root}: is a file that is not opened as a data set; pack "
-            f"images in tars or parquet files with python -m train.pack {root} SHARDS"
+            f"{found[0]}: is a file that is not opened as a data set; pack images in tars or "
+            f"parquet files with python -m train.pack {root} SHARDS"
         )
 
 
