@@ -10,7 +10,7 @@ from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.devkit import is_devkit
 from vgg_deploy.data.ilsvrc_tars import open_train_tar, open_val_tar
 from vgg_deploy.data.imagenet import wnids
-from vgg_deploy.data.kaggle import image_root
+from vgg_deploy.data.kaggle import image_root, list_root
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.parquet import open_parquet, parquet_files
 from vgg_deploy.data.remote import is_url
@@ -60,7 +60,9 @@ def opened_downloads(sources: Sequence[str], target: Path, on_error: str) -> Ite
             yield Downloaded(datasets, set(classes) <= set(wnids()))
     else:
         datasets = {split: open_dataset(sources[0], split, on_error) for split in SPLITS}
-        yield Downloaded(datasets, image_root(folder) != folder)
+        is_kaggle = image_root(folder) != folder or list_root(folder) != folder
+        is_whole = datasets["train"].classes == wnids()
+        yield Downloaded(datasets, is_kaggle or is_whole)
 
 
 def _tars_in(folder: Path) -> list[Path]:

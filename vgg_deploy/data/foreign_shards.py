@@ -20,6 +20,7 @@ USUAL_NAMES = {
 }
 RANGE = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
 MOST_SHARDS = 1_000_000
+MOST_CLASSES = 1_000_000
 
 
 def index_shards(
@@ -81,6 +82,14 @@ def _of_ids(
 
 def _of_numbers(packings: dict[str, Packing], folder: Path, class_list: Path | None) -> ClassList:
     """The classes that the shards number."""
+    for packing in packings.values():
+        largest = int(packing.labels.argmax())
+        if packing.labels[largest] >= MOST_CLASSES:
+            raise InputError(
+                f"{folder}/{packing.names.names()[largest]}: is of class "
+                f"{packing.labels[largest]:,}, and more than {MOST_CLASSES:,} classes are not "
+                "read; correct its .cls"
+            )
     if class_list is None:
         ids = numbered(1 + max(int(packing.labels.max()) for packing in packings.values()))
         return ClassList(ids, ids)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.devkit import is_devkit
 from vgg_deploy.data.directory import SUFFIXES, entries, files_below, is_image, stray_error
 from vgg_deploy.data.ilsvrc import SYNSETS_OF_IMAGES, has_ground_truth
 from vgg_deploy.data.kaggle import image_root, list_root
@@ -75,7 +76,9 @@ def _image_folder(root: Path) -> Path:
 def _has_lists(folder: Path) -> bool:
     """Whether labels were meant: `open_dataset` reports a list that is incomplete."""
     names = [entry.name for entry in entries(folder)]
-    return has_ground_truth(names) or any(name in SYNSETS_OF_IMAGES for name in names)
+    return has_ground_truth(names) or any(
+        name in SYNSETS_OF_IMAGES or is_devkit(name) for name in names
+    )
 
 
 def _has_images(folder: Path) -> bool:

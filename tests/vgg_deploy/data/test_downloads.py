@@ -27,6 +27,7 @@ from vgg_deploy.data import parquet
 from vgg_deploy.data.devkit import read_devkit
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.mat_file import Damaged, read_struct
+from vgg_deploy.data.unlabelled import lacks_labels
 from vgg_deploy.errors import InputError
 
 WNIDS = ("n01440764", "n02102040", "n03028079", "n03888257")  # of disc, square, stripes, triangle
@@ -320,6 +321,7 @@ def test_a_flat_folder_beside_the_devkit_is_a_data_set(mini, tmp_path):
     mini.devkit("flat")
     dataset = open_dataset(root, "val")
     assert dataset.labels.tolist() == expected.labels.tolist() and dataset.classes == WNIDS
+    assert not lacks_labels(root) and not lacks_labels(root / "val")
 
 
 def test_damage_in_a_devkit_is_one_error(mini, tmp_path):
@@ -353,6 +355,7 @@ def test_damage_in_a_devkit_is_one_error(mini, tmp_path):
 def test_kaggles_folders_are_a_data_set(mini, here):
     root = mini.kaggle("kaggle")
     for data in (root, root / "ILSVRC/Data/CLS-LOC"):
+        assert not lacks_labels(data)
         val, train = open_dataset(data, "val"), open_dataset(data, "train")
         assert [Path(file).name for file in val.files] == sorted(mini.val_class)
         for file, label in zip(val.files, val.labels, strict=True):
@@ -558,6 +561,14 @@ def test_text_and_numbers_do_not_mix(mini, tmp_path):
         add(tar, "a.cls", b"3"), add(tar, "a.jpg", b"x")
     output = run(pack, "--index", root, code=2)
     assert "gives its class as a number, earlier ones as text; use one form" in output
+
+
+def test_a_huge_class_number_is_refused_at_once(mini, tmp_path):
+    root = shards_named(mini, tmp_path / "wds", TIMM)
+    with tarfile.open(root / TIMM["val"][1], "w") as tar:
+        add(tar, "a.cls", b"999999999"), add(tar, "a.jpg", b"x")
+    output = run(pack, "--index", root, code=2)
+    assert "imagenet1k-validation-01.tar/a.jpg: is of class 999,999,999, and more than" in output
 
 
 def test_files_that_are_packed_first_say_so(mini):
