@@ -124,7 +124,7 @@ def _maps_of(
         file=dataset.files[position],
         label=names[label],
         best=names[best],
-        right=label == best,
+        right=bool(scored.ranks[index] == 0),
         drawing=Drawing(f"map-{index}", "Score maps", figure),
         top5=[(one.side, _ranked(one.posterior, names, label)) for one in passes],
     )

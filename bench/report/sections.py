@@ -93,6 +93,9 @@ def accuracy_title(accuracy: Accuracy, left_out: int) -> str:
     if scored < there - len(accuracy.measured.skipped):
         title += f" of {there}"
     title += " images" if accuracy.labelled else " images without labels"
+    if accuracy.benchmark and accuracy.labelled:
+        title += f" of {accuracy.benchmark.name}"
+        title += f" ({accuracy.benchmark.rule})" if accuracy.benchmark.rule else ""
     return f"{title}, {left_out} left out" if left_out else title
 
 
