@@ -237,7 +237,8 @@ def main(**options: Any) -> None:
     Weights may be named: torchvision:vgg16, timm:vgg16.tv_in1k, hf-hub:OWNER/NAME, an https://
     address, a folder with config.json. Without MODELS, the newest export is measured. With a limit
     (--max-top1-drop ...), the first model is the reference. The verdict of the gate is pass (exit
-    code 0), fail (1), or undecided (3): too few images. E.g. vgg-bench runs/D/best.pt exported/D.fp32.onnx --scales 256,384
+    code 0), fail (1), or undecided (3): too few images.
+    E.g. vgg-bench runs/D/best.pt exported/D.fp32.onnx --scales 256,384
 
     On several GPUs, machines or groups of cores, each process scores its share of the images:
     torchrun --nproc-per-node 8 -m bench runs/D/best.pt --data /data/imagenet

@@ -56,6 +56,7 @@ def load_with_stand_ins(path: Path, mmap: bool) -> object:
         Exception: What `torch.load` raises for a file that it cannot read.
     """
     stand_ins: dict[str, type] = {}
+    first: Exception | None = None  # it names a class, later ones may not
     while True:
         allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
             (stand_in, name) for name, stand_in in stand_ins.items()
@@ -66,8 +67,9 @@ def load_with_stand_ins(path: Path, mmap: bool) -> object:
                 warnings.simplefilter("ignore")
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         except Exception as error:  # torch raises almost anything for a damaged file
+            first = first or error
             if len(stand_ins) > MOST_CLASSES or not _add_what_lacks(stand_ins, str(error)):
-                raise
+                raise first from None
 
 
 def _add_what_lacks(stand_ins: dict[str, type], message: str) -> bool:
