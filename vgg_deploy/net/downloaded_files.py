@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.error import HTTPError
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from vgg_deploy.cache import cache_folder
@@ -19,9 +20,9 @@ from vgg_deploy.net.foreign_files import WEIGHTS_SUFFIXES, open_tensors
 from vgg_deploy.net.torch_files import TORCH_SUFFIXES
 from vgg_deploy.progress import elapsed
 
-# torch.hub's convention: name-<first digits of the sha256>.suffix; eight digits that begin as a
-# year are a date
-DIGEST = re.compile(r"-(?!(?:19|20)[0-9]{6}\.)([0-9a-f]{8,64})\.")
+# torch.hub's convention: name-<first digits of the sha256>.suffix. A date is no digest
+DATE = r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
+DIGEST = re.compile(rf"-(?!{DATE}\.)([0-9a-f]{{8,64}})\.")
 STATED_DIGEST = re.compile(r"sha256=([0-9a-f]{8,64})")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PATIENCE = 60.0  # seconds that a server may be silent
@@ -136,7 +137,10 @@ def fetch(given: str, address: str, path: Path, digest: str, final: Path | None 
             f"{final or path}"
         ) from None
     except (OSError, ValueError) as error:  # of the network: URLError, HTTPError, timeouts
-        reason = getattr(error, "reason", None) or error
+        reason = getattr(error, "reason", error)
+        if isinstance(error, HTTPError):  # which holds the connection
+            reason = str(error)
+            error.close()
         raise InputError(
             f"{given}: cannot be downloaded ({reason}); put the file {address} at {final or path}"
         ) from None
