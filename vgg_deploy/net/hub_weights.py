@@ -38,31 +38,30 @@ def hub_file(given: str, name: str) -> Path:
         )
     files = (parts["file"],) if parts["file"] else HUB_FILES
     folder = files[0].rpartition("/")[0]
-    _find(given, parts, f"{folder}/{CONFIG}" if folder else CONFIG)
-    missing: list[InputError] = []
+    unanswered: list[str] = []
+    _find(given, parts, f"{folder}/{CONFIG}" if folder else CONFIG, unanswered)
     for file in files:
-        path = _find(given, parts, file, missing)
+        path = _find(given, parts, file, unanswered)
         if path:
             check_digest(path, _digest_of(path), given)
             return path
-    if missing:
-        raise missing[0]
+    if unanswered:
+        raise _offline(given, parts, files[0])
     raise InputError(
         f"{given}: the repository has no {' or '.join(files)}; name a file: "
         f"{given.partition('@')[0]}/FILE"
     )
 
 
-def _find(
-    given: str, parts: re.Match[str], file: str, missing: list[InputError] | None = None
-) -> Path | None:
+def _find(given: str, parts: re.Match[str], file: str, unanswered: list[str]) -> Path | None:
     """A file of a repository; None if it has no such file, or if that cannot be known.
 
     Args:
         given: For messages.
         parts: Of `REPOSITORY`.
         file: Its path in the repository.
-        missing: Gets an error if the file is not in the cache and the Hub cannot be asked.
+        unanswered: Files that are not in the cache and that the Hub could not be asked for. It gets
+            this one too then. If there are any, the Hub is not asked again, which takes long.
 
     Raises:
         InputError: If the Hub refuses.
@@ -82,12 +81,14 @@ def _find(
         ) from None
     try:
         with shown_in_logs(f"looking for {file} of {parts['id']}"):
-            return Path(hf_hub_download(parts["id"], file, revision=parts["revision"]))
+            found = hf_hub_download(
+                parts["id"], file, revision=parts["revision"], local_files_only=bool(unanswered)
+            )
+            return Path(found)
     except RemoteEntryNotFoundError:
         return None
-    except LocalEntryNotFoundError as error:
-        if missing is not None:
-            missing.append(_offline(given, parts, file, error))
+    except LocalEntryNotFoundError:
+        unanswered.append(file)
         return None
     except RevisionNotFoundError:
         raise InputError(f"{given}: the repository has no such revision; correct it") from None
@@ -100,7 +101,7 @@ def _find(
         _refuse(given, error)
 
 
-def _offline(given: str, parts: re.Match[str], file: str, error: Exception) -> InputError:
+def _offline(given: str, parts: re.Match[str], file: str) -> InputError:
     """What to do where the Hub cannot be asked and the file is not in the cache."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name

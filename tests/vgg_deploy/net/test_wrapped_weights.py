@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from tests.support.foreign import assert_same, our_net, photos, randomise, torchvision_net
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.foreign_files import WEIGHTS_SUFFIXES
 from vgg_deploy.net.foreign_weights import read_foreign
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.net.wrapped_weights import AVERAGED, TRAINED, unwrapped, without_prefix
@@ -451,3 +452,9 @@ def test_no_tensor_is_lost_silently(others, data):
     except InputError:
         return
     assert len(found.values) == len(values)
+
+
+def test_the_page_about_weights_lists_what_is_opened():
+    page = (Path(__file__).parents[3] / "docs" / "weights.md").read_text()
+    for name in (*TRAINED, *AVERAGED, *WEIGHTS_SUFFIXES):
+        assert f"`{name}`" in page
