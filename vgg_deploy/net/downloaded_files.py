@@ -99,11 +99,16 @@ def downloaded(given: str) -> Path:
         check_digest(path, digest, given)
         return path
     _make(folder, given)
-    with TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
-        whole = Path(partial) / name
-        fetch(given, address, whole, digest, path)
-        _check_readable(whole, given)
-        whole.replace(path)
+    try:
+        with TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
+            whole = Path(partial) / name
+            fetch(given, address, whole, digest, path)
+            _check_readable(whole, given)
+            whole.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{given}: cannot be downloaded to {folder} ({error.strerror}); make it writable"
+        ) from None
     return path
 
 

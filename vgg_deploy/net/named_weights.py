@@ -62,7 +62,13 @@ def locate(given: str | Path | Located) -> Located:
     if text.startswith(TORCHVISION):
         return Located(torchvision_file(text), text)
     if text.startswith(TIMM):
-        return Located(hub_file(text, f"timm/{text.removeprefix(TIMM)}"), text)
+        name = text.removeprefix(TIMM)
+        if "." not in name:
+            raise InputError(
+                f"{text}: timm has several weights of a net, told apart by a tag; add it, as in "
+                f"{TIMM}vgg16.tv_in1k"
+            )
+        return Located(hub_file(text, f"timm/{name}"), text)
     if text.startswith(HUB):
         return Located(hub_file(text, text.removeprefix(HUB)), text)
     if text.startswith(URLS):

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from bench.cli import main
+from bench.models.foreign_models import class_lists
 from tests.support.published import (
     HALF,
     imagenet_net,
@@ -16,6 +17,7 @@ from tests.support.published import (
     timm_folder,
 )
 from tests.support.run import run
+from vgg_deploy.net.named_weights import Located
 
 WNIDS = {"n01440764": 0, "n02102040": 217, "n03888257": 701}  # positions in ILSVRC-2012
 
@@ -76,6 +78,18 @@ def test_three_names_in_one_table(tmp_path, photos, elsewhere):
     theirs = errors(net, photos)
     assert 0 < theirs < 100
     assert list(table["top1_error_pct"]) == pytest.approx([theirs] * 3)
+
+
+def test_class_lists_of_named_models(tmp_path):
+    lists = {name: tmp_path / f"{name}.txt" for name in ("one", "two")}
+    for name, file in lists.items():
+        file.write_text(f"{name} a\n{name} b\n")
+    net = Located(tmp_path / "cache" / "vgg16.pth", "torchvision:vgg16")
+    other = Located(tmp_path / "net.pth", str(tmp_path / "net.pth"))
+    options = (f"torchvision:vgg16={lists['one']}", f"net.pth={lists['two']}")
+    found = class_lists(options, [net, other])
+    assert found[net.path].ids == ("one a", "one b")
+    assert found[other.path].ids == ("two a", "two b")
 
 
 def test_names_that_lead_nowhere(elsewhere):

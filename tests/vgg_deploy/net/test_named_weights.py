@@ -109,7 +109,7 @@ def test_names_and_paths():
             "torchvision:vgg16.V1",
             "choose from torchvision:vgg16.IMAGENET1K_V1, torchvision:vgg16.IMAGENET1K_FEATURES",
         ),
-        ("timm:", "is no repository; write OWNER/NAME"),
+        ("timm:vgg16", "told apart by a tag; add it, as in timm:vgg16.tv_in1k"),
         ("timm:../../etc/passwd", "is no repository"),
         ("hf-hub:name", "is no repository; write OWNER/NAME, OWNER/NAME@REVISION or"),
         ("hf-hub:a/b/../c", "is no repository"),
