@@ -201,8 +201,8 @@ def _errors_chapter(
     accuracy: Accuracy, shown: list[Scored], faulty: set[str], tables: list[Section]
 ) -> Chapter:
     note = (
-        "Top-1 and top-5 error with Wilson's 95 % interval; time is that of all views of one image in "
-        "the runtime."
+        "Top-1 and top-5 error with Wilson's 95 % interval; time is that of all views of one image "
+        "in the runtime."
     )
     errors = figures.errors([s.record for s in shown])
     caption = "Top-1 error by test scale and protocol, 95 % intervals"
@@ -253,7 +253,8 @@ def _single_answers(representing: list[Scored], accuracy: Accuracy) -> list[str]
             answer = accuracy.classes.label(int(answers.argmax()))
             model = f"{scored.record.model} in {scored.record.runtime}"
             sentences.append(f"{model} answers {answer} for {most:,} of {total:,} images.")
-    return sentences
+    more = len(sentences) - NAMED
+    return [*sentences[:NAMED], *([f"So do {more} more models."] if more > 0 else [])]
 
 
 def _calibration_chapter(representing: list[Scored], row: str) -> Chapter:
