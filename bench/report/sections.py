@@ -127,6 +127,11 @@ def paper_section(models: list[Model], accuracy: Accuracy, data: str, out: Path)
         f"Measured on {len(accuracy.files)} images of {data}; the paper's errors are on the 50,000 "
         "validation images of ILSVRC-2012."
     )
+    if any(table.not_as_printed.any() for table in tables.values()):
+        note += (
+            " Nets of another crop or width stand in the row of their configuration, with S in "
+            "proportion to the crop."
+        )
     texts = [paper_texts(paper_tables.TITLES[number], table) for number, table in tables.items()]
     for one in texts:
         show(one)

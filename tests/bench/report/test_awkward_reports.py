@@ -29,7 +29,8 @@ WIDER = """
     return found"""
 HEADINGS = """
     const notes = 'section:not(.gate) > p:not(:last-child)';
-    return [...document.querySelectorAll(`h1, h2, h3, figcaption, caption, ${notes}`)].map(element =>
+    const heads = document.querySelectorAll(`h1, h2, h3, figcaption, caption, ${notes}`);
+    return [...heads].map(element =>
         (element.matches('figcaption') ? element.firstChild : element).textContent
         .replace(/\\s+/g, ' ').trim())"""
 LEGENDS = """
