@@ -1,7 +1,7 @@
 """Brings the measured results, which lie outside docs/, into the site.
 
-In the repository a page links to `../benchmarks/results/peers.md`. The site has the same files below
-`benchmarks/results/`, and the other pages that docs/ links to.
+In the repository a page links to `../benchmarks/results/peers.md`. The site has the same files
+below `benchmarks/results/`, and the other pages that docs/ links to.
 """
 
 import posixpath

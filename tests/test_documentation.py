@@ -1,8 +1,9 @@
 """Every code block of README.md and docs/ is executed, or parsed where a comment says why not.
 
-A block says by its language what it is. ```bash blocks are parsed line by line by each command's own
-parser, and a comment above says whether they also run in a folder with small stand-ins: `<!-- run -->`,
-or `<!-- not run: reason -->`. ```python blocks run, unless such a comment says why they cannot.
+A block says by its language what it is. ```bash blocks are parsed line by line by each command's
+own parser, and a comment above says whether they also run in a folder with small stand-ins:
+`<!-- run -->`, or `<!-- not run: reason -->`. ```python blocks run, unless such a comment says why
+they cannot.
 """
 
 import json

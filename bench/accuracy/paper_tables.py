@@ -96,7 +96,7 @@ def fill_tables(models: list[Model], records: Mapping[Row, AccuracyRow]) -> dict
         figures = _Figures(printed.top1, printed.top5, printed.top5_test)
         line = _Line(printed.label, printed.nets, METHODS.get(printed.protocol, ""), figures)
         # a printed row without a measured one stays
-        found = measured.pop(key, [])
+        found: list[Row | None] = [*measured.pop(key, [])]
         lines[printed.table] += [line.filled(row, records, models) for row in found or [None]]
     for (table, nets, protocol, _), rows in measured.items():
         label = " and ".join(net.split("@")[0] for net in nets.split())

@@ -15,7 +15,17 @@ BLOCK = re.compile(
     re.M | re.S,
 )
 # What is not ours, and is not run either: it installs, serves, or belongs to the shell
-OTHERS = ("cd", "git", "ls", "make", "pip", "pre-commit", "python -m venv", "source", "tritonserver")
+OTHERS = (
+    "cd",
+    "git",
+    "ls",
+    "make",
+    "pip",
+    "pre-commit",
+    "python -m venv",
+    "source",
+    "tritonserver",
+)
 
 
 @dataclass(frozen=True)
