@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole way on the built-in pictures: train a thin A, export it, measure it.
+# The whole way on the built-in images: train a thin A, export it, measure it.
 set -euo pipefail
 cd "$(dirname "$0")"
 SECONDS=0

@@ -163,7 +163,7 @@ def gate_texts(gate: Gate) -> Texts:
         if kinds:
             verdict = Verdict.PASS.value
             rows.append([verdict, printable(model), ", ".join(kinds), "", "nothing found"])
-    heads = ["verdict", "model", "check", "rows", "what was found"]
+    heads = ["verdict", "model", "check", "rows", "finding"]
     return Texts("Checks of the gate", heads, rows)
 
 
@@ -188,4 +188,4 @@ def fault_texts(accuracy: Accuracy) -> Texts:
         more = f" (and {len(found) - 1} more findings like it)" if len(found) > 1 else ""
         rows.append([printable(accuracy.models[index].name), printable(first + more)])
     title = "Models with faults, which have no rows in the tables"
-    return Texts(title, ["model", "what was found"], rows)
+    return Texts(title, ["model", "finding"], rows)

@@ -85,7 +85,7 @@ def _differences(accuracy: Accuracy, pairs: list[Pair]) -> pd.DataFrame:
 
 
 def accuracy_title(accuracy: Accuracy, left_out: int) -> str:
-    """What the numbers rest on.
+    """Title with the number of images.
 
     Args:
         accuracy: What was measured.

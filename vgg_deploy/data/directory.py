@@ -50,7 +50,7 @@ def stray_error(folder: Path, strays: Sequence[str]) -> InputError:
     more = f" (and {len(strays) - 1} more like it)" if len(strays) > 1 else ""
     first = folder / strays[0]
     if is_image(strays[0]):
-        what = f"{first}: lies beside the class folders and has no class{more}"
+        what = f"{first}: is next to the class folders and has no class{more}"
         return InputError(what, "move it", "stray")
     return UnreadableImage(f"{first}: is not an image, expected {', '.join(SUFFIXES)}{more}")
 

@@ -60,7 +60,8 @@ class _Group:
 def samples(file: BinaryIO, tar: str) -> Iterator[Sample]:
     """Yield the images of a shard.
 
-    Members with one key lie together. Among them are KEY.jpg (or another image) and KEY.cls.
+    Members of one key follow each other: KEY.jpg (or another image), KEY.cls, and others, which are
+    ignored like members without a key.
 
     Args:
         file: The tar, read forward from its start.
@@ -70,7 +71,7 @@ def samples(file: BinaryIO, tar: str) -> Iterator[Sample]:
         One sample per key.
 
     Raises:
-        InputError: For anything else; names shard and member.
+        InputError: For a key without its image or class, with two images, or that occurs twice.
     """
     group: _Group | None = None
     seen: set[str] = set()
@@ -84,7 +85,7 @@ def samples(file: BinaryIO, tar: str) -> Iterator[Sample]:
             if group is not None:
                 yield group.sample(tar)
             if key in seen:
-                raise InputError(f"{where}: the key {key} is there twice, expected each once")
+                raise InputError(f"{where}: the key {key} occurs twice; each key must occur once")
             seen.add(key)
             group = _Group(key)
         group.add(member, kind, where)

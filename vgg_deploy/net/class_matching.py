@@ -106,7 +106,7 @@ def _by_number(data_ids: tuple[str, ...], spec: NetSpec, data: str, where: str) 
         "classes",
         f"{where}: names no classes, and those of {data} are numbers ({some(data_ids)}) but not 0 "
         f"to {count - 1}: they may be counted from 1, be a part of the classes, or be in another "
-        "order, and nothing tells which; name the classes of the net as the folders are named",
+        "order, and the file does not say which; name the net's classes as the folders are named",
     )
 
 

@@ -228,7 +228,7 @@ def _warnings(
     order = released_order(conv1_1)
     if order and layout.convention == USUAL and source.startswith("that of"):
         warnings.append(
-            "its first layer is that of the Oxford VGG-16 released for Caffe, which wants pixels "
+            "its first layer is that of the Oxford VGG-16 released for Caffe, which expects pixels "
             f"0-255 minus the mean 123.68, 116.779, 103.939 in {order} order, not the input of "
             "torchvision; state its mean and channel order"
         )
