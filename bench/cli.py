@@ -228,6 +228,12 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     type=click.Path(path_type=Path),
     help="Folder of tables and reports.",
 )
+@click.option(
+    "--summary",
+    type=click.Path(path_type=Path),
+    help="Also append the verdict and the tables to this Markdown file, e.g. "
+    '"$GITHUB_STEP_SUMMARY".',
+)
 @version_option
 @hints(HINTS)
 @interruptible(KEPT)

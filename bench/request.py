@@ -116,6 +116,7 @@ class OutputRequest:
     out: Path
     cells: Path
     cell_type: str  # "float32", "float16"
+    summary: Path | None  # a Markdown file, to which the tables are appended
 
 
 GROUPS = (ModelRequest, DataRequest, TableRequest, GateRequest, OutputRequest)

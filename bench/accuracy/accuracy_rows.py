@@ -88,6 +88,20 @@ class ClassIndex:
     names: tuple[str, ...]
     of_model: list[np.ndarray]  # per net: (classes of the net,) int, index in `ids`
 
+    def label(self, index: int) -> str:
+        """A class for people: its name and beside it its id, if the two differ.
+
+        Example:
+            >>> index = ClassIndex.of([("n01440764", "dog")], [("tench", "dog")])
+            >>> index.label(0), index.label(1)
+            ('tench (n01440764)', 'dog')
+
+        Args:
+            index: Of the class.
+        """
+        id, name = self.ids[index], self.names[index]
+        return id if name == id else f"{name} ({id})"
+
     @classmethod
     def of(
         cls, ids_of_models: list[tuple[str, ...]], names_of_models: list[tuple[str, ...]]

@@ -214,8 +214,12 @@ def _truth(
 def _class_names(
     dataset: Dataset, models: list[Model], ids_of_models: list[tuple[str, ...]]
 ) -> list[tuple[str, ...]]:
-    """Names of each net's classes: as the data set knows them, else as the net does."""
-    known = dict(zip(dataset.classes, dataset.names, strict=True))
+    """Names of each net's classes: as the data set knows them, else as the net does.
+
+    A data set without a list of names has the ids as names, and knows none.
+    """
+    pairs = zip(dataset.classes, dataset.names, strict=True)
+    known = {id: name for id, name in pairs if name != id}
     names_of_models = []
     for model, ids in zip(models, ids_of_models, strict=True):
         own_names = zip(ids, model.runtime.spec.names, strict=True)

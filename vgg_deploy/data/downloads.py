@@ -9,13 +9,13 @@ from typing import NamedTuple
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.devkit import is_devkit
 from vgg_deploy.data.ilsvrc_tars import open_train_tar, open_val_tar
-from vgg_deploy.data.imagenet import wnids
 from vgg_deploy.data.kaggle import image_root, list_root
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.parquet import open_parquet, parquet_files
 from vgg_deploy.data.remote import is_url
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.class_lists import some
+from vgg_deploy.net.imagenet_classes import imagenet_wnids
 
 SPLITS = ("train", "val")
 EXPECTED = (
@@ -57,11 +57,11 @@ def opened_downloads(sources: Sequence[str], target: Path, on_error: str) -> Ite
         with TemporaryDirectory(prefix=f".{target.name}-", dir=target.resolve().parent) as copies:
             datasets = open_parquet(by_split, Path(copies))
             classes = next(iter(datasets.values())).classes
-            yield Downloaded(datasets, set(classes) <= set(wnids()))
+            yield Downloaded(datasets, set(classes) <= set(imagenet_wnids()))
     else:
         datasets = {split: open_dataset(sources[0], split, on_error) for split in SPLITS}
         is_kaggle = image_root(folder) != folder or list_root(folder) != folder
-        is_whole = datasets["train"].classes == wnids()
+        is_whole = datasets["train"].classes == imagenet_wnids()
         yield Downloaded(datasets, is_kaggle or is_whole)
 
 

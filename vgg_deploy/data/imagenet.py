@@ -1,17 +1,11 @@
-"""The classes of ImageNet (ILSVRC-2012), and the test sets that use them.
-
-imagenet_classes.txt lists the 1,000 wnids in sorted order, which is also the order of the scores of
-torchvision's, timm's and Keras' nets. A and R mark those of ImageNet-A and ImageNet-R. The subsets
-are those of the evaluation scripts of their authors.
-"""
+"""Recognises ImageNet (ILSVRC-2012) and the test sets that use its classes."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
-LIST = "imagenet_classes.txt"
+from vgg_deploy.net.imagenet_classes import imagenet_wnids
+
 IMAGES = {"train": 1_281_167, "val": 50_000}  # of ILSVRC-2012, by split
 CLASSES = 1000
 # Parts of the names of ImageNet-V2's folders, without separators
@@ -35,12 +29,6 @@ class Benchmark:
     numbering: tuple[str, ...]
 
 
-@cache
-def wnids() -> tuple[str, ...]:
-    """The wnids of all classes, sorted."""
-    return tuple(line[0] for line in _lines())
-
-
 def benchmark_of(classes: Collection[str]) -> Benchmark | None:
     """Recognise ImageNet-A or ImageNet-R by its classes.
 
@@ -51,10 +39,10 @@ def benchmark_of(classes: Collection[str]) -> Benchmark | None:
         None for any other set of classes.
     """
     for mark in ("A", "R"):
-        subset = tuple(line[0] for line in _lines() if mark in line[1:])
+        subset = imagenet_wnids(mark)
         if set(classes) == set(subset):
             rule = f"best of its {len(subset)} classes"
-            return Benchmark(f"ImageNet-{mark}", subset, rule, wnids())
+            return Benchmark(f"ImageNet-{mark}", subset, rule, imagenet_wnids())
     return None
 
 
@@ -86,10 +74,3 @@ def count_warnings(split: str, images: int, classes: int) -> list[str]:
     if classes != CLASSES:
         warnings.append(f"{split} has {classes:,} classes; the whole ImageNet has {CLASSES:,}")
     return warnings
-
-
-@cache
-def _lines() -> tuple[tuple[str, ...], ...]:
-    """Wnid and marks of every class."""
-    text = (files("vgg_deploy.data") / LIST).read_text(encoding="ascii")
-    return tuple(tuple(line.split()) for line in text.splitlines())

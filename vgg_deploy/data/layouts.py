@@ -9,13 +9,14 @@ from vgg_deploy.data.class_folders import list_classes
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.directory import entries, stray_error
 from vgg_deploy.data.ilsvrc import flat_images
-from vgg_deploy.data.imagenet import Benchmark, benchmark_of, is_v2, wnids
+from vgg_deploy.data.imagenet import Benchmark, benchmark_of, is_v2
 from vgg_deploy.data.index_file import Names
 from vgg_deploy.data.kaggle import SYNSETS, image_root, list_root
 from vgg_deploy.data.real_labels import is_real, open_real
 from vgg_deploy.data.shards import are_shards, open_shards
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.class_lists import CLASS_INDEX, read_class_list, some
+from vgg_deploy.net.imagenet_classes import imagenet_wnids
 
 SPLITS = ("train", "val")
 PACKABLE = (".tar", ".tar.gz", ".parquet")
@@ -120,7 +121,7 @@ def _of_v2(
 ) -> tuple[tuple[str, ...], np.ndarray, Benchmark]:
     """The wnids of ImageNet-V2's folders, which are named by their ranks among the sorted wnids."""
     rank = np.array([int(name) for name in classes], np.int64)
-    return wnids(), rank[labels], Benchmark("ImageNet-V2", (), "", wnids())
+    return imagenet_wnids(), rank[labels], Benchmark("ImageNet-V2", (), "", imagenet_wnids())
 
 
 def _split_folder(root: Path, split: str) -> Path:

@@ -12,11 +12,12 @@ import numpy as np
 
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.directory import files_below, is_image
-from vgg_deploy.data.imagenet import IMAGES, Benchmark, wnids
+from vgg_deploy.data.imagenet import IMAGES, Benchmark
 from vgg_deploy.data.index_file import Names
 from vgg_deploy.data.kaggle import image_root
 from vgg_deploy.errors import InputError
 from vgg_deploy.json_files import read_json
+from vgg_deploy.net.imagenet_classes import imagenet_wnids
 
 FILE = re.compile(r"ILSVRC2012_val_([0-9]{8})(?:_n[0-9]{8})?\.[A-Za-z]+")  # Hugging Face adds wnids
 RULE = "right if the best class is one of an image's labels"
@@ -57,7 +58,7 @@ def open_real(path: Path, split: str) -> Dataset:
     most = max(len(right) for _, right in kept)
     right = np.array([[*r, *[-1] * (most - len(r))] for _, r in kept], np.int64)
     files = Names.of(file for file, _ in kept)
-    ids = wnids()
+    ids = imagenet_wnids()
     benchmark = Benchmark("ImageNet ReaL", (), RULE, ids)
     return Dataset(folder, files, right[:, 0], ids, ids, right=right, benchmark=benchmark)
 
@@ -69,7 +70,7 @@ def _read(path: Path) -> list[list[int]]:
     if not isinstance(content, list) or len(content) != IMAGES["val"]:
         found = f"{len(content):,} entries" if isinstance(content, list) else "no list"
         raise InputError(f"{path}: has {found}, {expected}")
-    count = len(wnids())
+    count = len(imagenet_wnids())
     for number, labels in enumerate(content, start=1):
         is_list = isinstance(labels, list) and len(labels) == len(set(map(repr, labels)))
         if not is_list or not all(type(label) is int and 0 <= label < count for label in labels):

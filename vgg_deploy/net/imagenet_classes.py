@@ -1,6 +1,8 @@
-"""Names the 1,000 classes of ILSVRC-2012 for weights of projects that order them as all do.
+"""Names the 1,000 classes of ILSVRC-2012, and marks those of smaller test sets.
 
-torchvision gives the names of the classes, timm only their number. Both order them by their wnids.
+imagenet_classes.txt lists the wnids in sorted order, which is also the order of the scores of
+torchvision's, timm's and Keras' nets. A and R mark the classes of ImageNet-A and ImageNet-R, as in
+the evaluation scripts of their authors. torchvision gives the names of the classes.
 """
 
 from functools import cache
@@ -8,8 +10,19 @@ from pathlib import Path
 
 from vgg_deploy.net.class_lists import ClassList
 
-WNIDS = Path(__file__).parent / "ilsvrc2012_wnids.txt"
+LIST = Path(__file__).parent / "imagenet_classes.txt"
 COUNT = 1000
+
+
+@cache
+def imagenet_wnids(mark: str = "") -> tuple[str, ...]:
+    """The wnids in sorted order.
+
+    Args:
+        mark: Only those of a test set: "A" or "R".
+    """
+    lines = [line.split() for line in LIST.read_text(encoding="ascii").splitlines()]
+    return tuple(wnid for wnid, *marks in lines if not mark or mark in marks)
 
 
 @cache
@@ -17,8 +30,7 @@ def imagenet_classes() -> ClassList:
     """The wnids in their order, which is that of the scores, with torchvision's names."""
     from torchvision.models import VGG16_Weights
 
-    wnids = tuple(WNIDS.read_text(encoding="ascii").split())
-    return ClassList(wnids, tuple(VGG16_Weights.IMAGENET1K_V1.meta["categories"]))
+    return ClassList(imagenet_wnids(), tuple(VGG16_Weights.IMAGENET1K_V1.meta["categories"]))
 
 
 def assumed_order(source: str) -> str:

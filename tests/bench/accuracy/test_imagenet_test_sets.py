@@ -17,9 +17,10 @@ from PIL import Image
 from bench.cli import main as vgg_bench
 from tests.support.nets import save_net, thin_net
 from tests.support.run import run
-from vgg_deploy.data.imagenet import benchmark_of, wnids
+from vgg_deploy.data.imagenet import benchmark_of
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.imagenet_classes import imagenet_wnids
 
 INFO = Path(timm.data.__file__).parent / "_info"
 MEAN = torch.tensor((120.5, 113.25, 99.75)).view(3, 1, 1)  # of thin_spec
@@ -89,14 +90,14 @@ def row_of(here: Path) -> pd.Series:
 
 
 def test_the_classes_are_those_of_other_projects():
-    assert list(wnids()) == listed("imagenet_synsets.txt")
+    assert list(imagenet_wnids()) == listed("imagenet_synsets.txt")
     for mark in ("a", "r"):
         subset = listed(f"imagenet_{mark}_synsets.txt")
         found = benchmark_of(subset)
         assert found.name == f"ImageNet-{mark.upper()}" and sorted(found.among) == sorted(subset)
         assert benchmark_of(subset[1:]) is None
     indices = [int(line) for line in listed("imagenet_r_indices.txt")]
-    assert [wnids()[i] for i in indices] == listed("imagenet_r_synsets.txt")
+    assert [imagenet_wnids()[i] for i in indices] == listed("imagenet_r_synsets.txt")
 
 
 @pytest.mark.slow
@@ -172,7 +173,9 @@ def test_other_folders_named_by_numbers_are_no_imagenet_v2(here):
 def test_sketch_has_all_classes(here):
     root = folders(here / "sketch", listed("imagenet_synsets.txt"), "JPEG")
     dataset = open_dataset(root, "val")
-    assert dataset.classes == wnids() and dataset.benchmark is None and len(dataset) == 1000
+    assert (
+        dataset.classes == imagenet_wnids() and dataset.benchmark is None and len(dataset) == 1000
+    )
 
 
 # --- ReaL ---
