@@ -592,8 +592,16 @@ def test_surplus_tensors_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("name", "shape", "words"),
     [
-        ("features.0.bias", (), "expects features.0.bias with shape (4,) or (1, 1, 1, 4), found ()"),
-        ("features.4.bias", (9,), "expects features.4.bias with shape (8,) or (1, 1, 1, 8), found (9,)"),
+        (
+            "features.0.bias",
+            (),
+            "expects features.0.bias with shape (4,) or (1, 1, 1, 4), found ()",
+        ),
+        (
+            "features.4.bias",
+            (9,),
+            "expects features.4.bias with shape (8,) or (1, 1, 1, 8), found (9,)",
+        ),
         (
             "features.4.weight",
             (8, 4, 5, 5),
