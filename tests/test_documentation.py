@@ -54,7 +54,7 @@ def scratch(tmp_path_factory):
     """A folder with the files that the pages name: thin nets, and a few photos per class."""
     folder = tmp_path_factory.mktemp("documentation")
     rng = np.random.default_rng(7)
-    for split, count in (("train", 30), ("val", 5)):
+    for split, count in (("train", 8), ("val", 5)):
         for name in CLASSES:
             place = folder / "photos" / split / name
             place.mkdir(parents=True)
