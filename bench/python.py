@@ -294,7 +294,7 @@ def _opened(models: list[OneModel], threads: int | None) -> list[Model]:
         for model in models
     ]
     return named_models(
-        [OpenedFile(one.path, one.runtime, one.assumed, one.classes_stated) for one in loaded]
+        [OpenedFile(one.located, one.runtime, one.assumed, one.classes_stated) for one in loaded]
     )
 
 

@@ -20,7 +20,7 @@ AUTO_WITHOUT_LIMIT = (
 class ModelRequest:
     """Which files are opened, and how they run."""
 
-    paths: tuple[Path, ...]  # empty: the newest exports
+    paths: tuple[Path | str, ...]  # paths and names of weights; empty: the newest exports
     device: str  # "cpu", "cuda"
     threads: int | None  # of each process; None: its share of the cores
     runtime_names: tuple[str, ...]  # empty: the usual runtime of each file
@@ -116,6 +116,7 @@ class OutputRequest:
     out: Path
     cells: Path
     cell_type: str  # "float32", "float16"
+    summary: Path | None  # a Markdown file, to which the tables are appended
 
 
 GROUPS = (ModelRequest, DataRequest, TableRequest, GateRequest, OutputRequest)

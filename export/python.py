@@ -40,7 +40,7 @@ def export(
     standard error.
 
     Args:
-        source: A checkpoint, or weights of another project.
+        source: A checkpoint, or weights of another project by path or name, see `vd.load`.
         folder: Of the files; export.json in it lists them.
         precision: "fp32", "fp16", "bf16", "int8", "int8-cpu" or "fp8", or several of them.
         calibration: Images like those that the net will see, to quantize by; a folder, a data set
@@ -69,7 +69,7 @@ def export(
     failed = None
     listed = class_list(classes) if classes is not None else None
     try:
-        exported = export_onnx(Path(source), out, options, listed, count, _log)
+        exported = export_onnx(_source(source), out, options, listed, count, _log)
     except PartlyExported as error:
         if not error.exported:
             raise
@@ -85,6 +85,11 @@ def export(
         failed.exported = exported
         raise failed
     return exported
+
+
+def _source(source: Source) -> str | Path:
+    """A path, or a name as it is."""
+    return source if isinstance(source, str) else Path(source)
 
 
 def _place(calibration: str | os.PathLike[str] | None) -> Path | str | None:

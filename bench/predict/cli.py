@@ -18,6 +18,7 @@ from vgg_deploy.net.input_convention import (
     ORDER_HELP,
     STD_HELP,
 )
+from vgg_deploy.net.weights_names import WEIGHTS
 
 PROTOCOL_NAMES = (
     "dense",
@@ -41,7 +42,7 @@ RUNTIME_NAMES = (
 
 
 @click.command(cls=Command, context_settings={"show_default": True})
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=WEIGHTS)
 @click.argument("inputs", metavar="IMAGES...", nargs=-1, required=True)
 @click.option(
     "--protocol",
@@ -120,7 +121,10 @@ RUNTIME_NAMES = (
 @hints(HINTS)
 @interruptible("a file of --out keeps the content that it had before")
 def main(**options: Any) -> None:
-    """Classify IMAGES with MODEL: a checkpoint, an exported file or an engine.
+    """Classify IMAGES with MODEL: a checkpoint, an exported file, an engine, or weights by name.
+
+    Weights have names such as torchvision:vgg16, timm:vgg16.tv_in1k, hf-hub:OWNER/NAME, or an
+    https:// address.
 
     IMAGES are files, folders (with all folders in them), http(s) addresses, or - for one image from
     standard input. They are rescaled as the model's file says, and listed in their order.

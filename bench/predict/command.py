@@ -68,6 +68,8 @@ def _open_model(request: PredictRequest) -> Model:
         precision=request.precision,
         stated=request.stated,
     )
+    if model.located.line:
+        _note(model.located.line)
     if model.assumed:
         for line in model.assumed.lines(str(request.model), STATE):
             _note(line)

@@ -15,7 +15,7 @@ SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "p
 class PredictRequest:
     """The options of vgg-predict, named as in its help texts."""
 
-    model: Path
+    model: Path | str  # a file, or weights by name
     inputs: tuple[str, ...]
     # how images are tested
     protocol: str

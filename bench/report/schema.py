@@ -70,6 +70,7 @@ ACCURACY = Table(
         *columns(
             "whole number",
             images="images that were scored",
+            classes="classes that the best one is chosen among",
             views="whole images and crops scored per image",
         ),
         *_errors(1),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from vgg_deploy.data.imagenet import Benchmark
 from vgg_deploy.data.index_file import Names
 from vgg_deploy.data.packed import Packed
 from vgg_deploy.data.remote import Unreachable
@@ -61,6 +62,9 @@ class Dataset:
         names: What people call the classes; the ids where no list names them.
         skipped: Files that are not images by their names and were left out; relative to root.
         packed: Where the images lie in tar shards; None if each is a file.
+        right: (files, most) int64, all right classes of every image, -1 behind the last; None if
+            only `labels` are right.
+        benchmark: How the data set defines its errors; None for a plain top-1 and top-5 error.
     """
 
     root: Path | str
@@ -70,6 +74,8 @@ class Dataset:
     names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     packed: Packed | None = None
+    right: np.ndarray | None = None
+    benchmark: Benchmark | None = None
 
     def path(self, index: int) -> Path:
         """Path of an image that is a file."""
@@ -175,6 +181,8 @@ class Dataset:
         """
         digest = hashlib.sha256(repr(self.classes).encode())
         digest.update(self.labels.tobytes())
+        if self.right is not None:
+            digest.update(self.right.tobytes())
         for index, file in enumerate(self.files):
             mark = self.packed.mark(index) if self.packed else _size_and_time(f"{self.root}/{file}")
             digest.update(f"{file}\0{mark}\n".encode("utf-8", "surrogateescape"))
@@ -246,6 +254,7 @@ class Dataset:
             files=files,
             labels=self.labels[kept] if self.labelled else self.labels,
             packed=self.packed.take(kept) if self.packed else None,
+            right=self.right[kept] if self.right is not None else None,
         )
 
     def _source(self, index: int) -> tuple[Path | BytesIO, str | None]:

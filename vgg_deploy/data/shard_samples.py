@@ -11,7 +11,7 @@ from vgg_deploy.errors import InputError
 
 # WebDataset's: the key ends at the first dot of the last part
 KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
-MOST_LABEL_BYTES = 32
+MOST_LABEL_BYTES = 200
 MOST_LABEL_DIGITS = 9
 
 
@@ -19,7 +19,7 @@ class Sample(NamedTuple):
     """An image in a shard with its class."""
 
     name: str
-    label: int
+    label: int | str  # number of the class, counted from 0, or its id
     begin: int  # offset in the shard, bytes
     size: int  # bytes
     crc32: int
@@ -31,7 +31,7 @@ class _Group:
 
     key: str
     image: Member | None = None
-    label: int | None = None
+    label: int | str | None = None
 
     def add(self, member: Member, kind: str, where: str) -> None:
         """Take the image and the class; ignore members of other kinds."""
@@ -93,10 +93,18 @@ def samples(file: BinaryIO, tar: str) -> Iterator[Sample]:
         yield group.sample(tar)
 
 
-def _label(text: bytes, size: int, where: str) -> int:
+def _label(text: bytes, size: int, where: str) -> int | str:
+    """A number, or the id of a class: one line of text."""
     digits = text.strip()
-    if size > MOST_LABEL_BYTES or not digits.isdigit() or len(digits) > MOST_LABEL_DIGITS:
+    if digits.isdigit() and len(digits) <= MOST_LABEL_DIGITS:
+        return int(digits)
+    try:
+        id = digits.decode() if size <= MOST_LABEL_BYTES else ""
+    except UnicodeDecodeError:
+        id = ""
+    if not id.isprintable() or not any(character.isalpha() for character in id):
         raise InputError(
-            f"{where}: contains {text[:20]!r}, expected the number of a class, counted from 0"
+            f"{where}: contains {text[:20]!r}, expected the number of a class, counted from 0, or "
+            "its id"
         )
-    return int(digits)
+    return id

@@ -14,6 +14,7 @@ from vgg_deploy.net.class_lists import Classes, class_list
 from vgg_deploy.net.class_matching import with_classes
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
+from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.predict.inputs import ImageInput, checked_batch, named_images, pixels_at
 from vgg_deploy.predict.predictions import Predictions
@@ -35,7 +36,8 @@ def load(
     """Open a checkpoint, weights of another project, an exported file or an engine.
 
     Args:
-        path: The file.
+        path: The file, or weights by name: "torchvision:vgg16", "timm:vgg16.tv_in1k",
+            "hf-hub:OWNER/NAME", an https address; or a folder with a config.json.
         classes: Names of the classes in the order of the scores, or a file that lists them, for
             weights that do not name theirs.
         device: "cpu" or "cuda". Another device is never used instead.
@@ -49,20 +51,21 @@ def load(
         InputError: If the file is not a model, or its runtime or the device is missing; if a
             setting does not fit it.
     """
-    file = Path(path)
+    located = locate(path if isinstance(path, str) else Path(path))
+    file = located.path
     if precision not in TYPES:
         raise InputError(f"precision {precision!r} is unknown; choose from {', '.join(TYPES)}")
     if file.is_file() and precision != "fp32" and "torch" not in runtimes_for(file):
         raise InputError(f"{file}: has a precision of its own; state none")
     assumed: list[Assumed] = []
     opened = open_runtime(
-        file, device, threads or available_cores(), runtime, precision, stated, assumed.append
+        located, device, threads or available_cores(), runtime, precision, stated, assumed.append
     )
     if stated != NOTHING_STATED and not assumed:
         raise InputError(f"{file}: knows its own input; state none")
     if classes is not None:
         opened.spec = with_classes(opened.spec, class_list(classes), str(file))
-    return Model(file, opened, assumed[0] if assumed else None, classes is not None)
+    return Model(located, opened, assumed[0] if assumed else None, classes is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +73,21 @@ class Model:
     """A net that is ready to run.
 
     Attributes:
-        path: The file.
+        located: The file, and what the caller called it.
         runtime: Runs it; `runtime.name`, `.precision`, `.device` and `.threads` describe it.
         assumed: What was assumed about the input of another project's weights.
         classes_stated: Whether the caller named the classes.
     """
 
-    path: Path
+    located: Located
     runtime: Runtime
     assumed: Assumed | None = None
     classes_stated: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.located.path
 
     @property
     def spec(self) -> NetSpec:

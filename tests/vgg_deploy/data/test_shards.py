@@ -588,8 +588,8 @@ def spoilt_header(size: bytes) -> bytes:
         ((A, ("b.jpg", b"x"), ("a.cls", b"0"), ("b.cls", b"0")), "train.tar, a: has no a.cls"),
         ((B,), "train.tar, a: has no image"),
         (
-            (A, ("a.cls", b"cat")),
-            "train.tar, a.cls: contains b'cat', expected the number of a class",
+            (A, ("a.cls", b"c\nt")),
+            r"train.tar, a.cls: contains b'c\nt', expected the number of a class",
         ),
         ((A, ("a.cls", b"-1")), "a.cls: contains b'-1'"),
         ((A, ("a.cls", b"1" * 5000)), "a.cls: contains b'1111"),
