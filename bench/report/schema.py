@@ -94,11 +94,15 @@ PREDICTIONS = Table(
         *columns(
             "text",
             image="name of the image in the data set",
-            label=f"id of its true class; {WITHOUT_LABELS}",
+            label=f"id of its true class, or of the first right one; {WITHOUT_LABELS}",
             best="id of the class with the largest posterior",
         ),
         *columns("number", posterior="that posterior, 0 to 1"),
-        *columns("whole number", rank=f"rank of the true class, 1 for the best; {WITHOUT_LABELS}"),
+        *columns(
+            "whole number",
+            rank=f"rank of the true class, 1 for the best; of several right ones the best "
+            f"rank; {WITHOUT_LABELS}",
+        ),
     ),
 )
 COMPARISONS = Table(

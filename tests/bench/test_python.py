@@ -25,6 +25,7 @@ def pair(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_tables_are_those_of_the_command(pair, photos, here):
     options = ["--data", photos, "--scales", "32,48", "--protocols", "dense,centre"]
     options += ["--measure", "accuracy", "--threads", "1", "--cells", "cells"]
@@ -67,6 +68,7 @@ def counted_macs(net, height, width) -> int:
     return counter.get_total_flops() // 2
 
 
+@pytest.mark.slow
 def test_work_per_image_is_exact(photos, tmp_path):
     net = thin_net("D")
     path = save_net(net, tmp_path / "D.pt")

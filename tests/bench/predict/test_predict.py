@@ -33,6 +33,7 @@ def expected(net, photos):
     return load(net, threads=1).predict(paths).to_frame()
 
 
+@pytest.mark.slow
 def test_a_folder_in_every_format(net, photos, expected, here):
     folder = photos / "val"
     run(main, net, folder, "--out", "p.csv", "--threads", "2")
@@ -106,6 +107,7 @@ def test_images_come_from_the_web(net, photos, server, here):
     assert "ftp://example.org/a.jpeg: is no http or https address" in output
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_stops_or_is_skipped(net, photos_copy, here):
     folder = photos_copy / "val"
     (folder / "disc" / "003.jpeg").write_bytes(b"no image")

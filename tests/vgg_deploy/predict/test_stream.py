@@ -29,6 +29,7 @@ def noisy(tmp_path_factory):
     return paths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_protocol_equals_the_naive_evaluation(protocol, noisy, tmp_path):
     net = thin_net("B", seed=2)
