@@ -11,7 +11,7 @@ from bench.gate.refused import GateCommand, withdraw
 from bench.hints import HINTS
 from bench.option_types import IMAGES, PER_CENT, POINTS, POSTERIOR, SECONDS, Names, Sizes
 from bench.request import BenchRequest, refuse_contradictions
-from vgg_deploy.command_line import ShownError, parse_channels, version_option
+from vgg_deploy.command_line import Choice, ShownError, parse_channels, version_option
 from vgg_deploy.errors import VGGDeployError, hints, interruptible
 from vgg_deploy.net.input_convention import (
     CHANNEL_ORDERS,
@@ -39,7 +39,26 @@ RUNTIMES = (
 TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 
 
-@click.command(cls=GateCommand, context_settings={"show_default": True})
+@click.command(
+    cls=GateCommand,
+    context_settings={"show_default": True},
+    examples=(
+        ("vgg-bench", "the newest export on the built-in images"),
+        (
+            "vgg-bench runs/D/best.pt exported/D.fp32.onnx --data photos --scales 256,384",
+            "a checkpoint and its export on your images",
+        ),
+        (
+            "vgg-bench D.fp32.onnx D.int8.onnx --data photos --max-top1-drop 0.5",
+            "a gate: exit code 0 (pass), 1 (fail) or 3 (too few images)",
+        ),
+        (
+            "vgg-bench D.pt E.pt --data imagenet --paper-tables --measure accuracy",
+            "Tables 3 to 7 of the paper",
+        ),
+        ("vgg-bench --prune 30d --dry-run", "stored posteriors not used for 30 days"),
+    ),
+)
 @click.argument("paths", metavar="[MODELS]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--scales",
@@ -50,6 +69,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 )
 @click.option(
     "--protocols",
+    metavar="PROTOCOL,...",
     help="dense, multicrop, multicrop+dense, centre, ten, googlenet; dense-softmax-first, "
     "multicrop+dense-softmax-first: softmax before the score map is averaged.  [default: dense]",
 )
@@ -84,7 +104,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 )
 @click.option("--mean", callback=parse_channels, metavar="R,G,B", help=MEAN_HELP)
 @click.option("--std", callback=parse_channels, metavar="R,G,B", help=STD_HELP)
-@click.option("--channel-order", type=click.Choice(CHANNEL_ORDERS), help=ORDER_HELP)
+@click.option("--channel-order", type=Choice(CHANNEL_ORDERS), help=ORDER_HELP)
 @click.option("--crop", type=click.IntRange(32), help=CROP_HELP)
 @click.option(
     "--measure",
@@ -133,7 +153,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 )
 @click.option(
     "--undecided",
-    type=click.Choice(("pass", "fail")),
+    type=Choice(("pass", "fail")),
     help="Gate: the result if there are too few images for a verdict: exit code 0 or 1.  "
     "[default: exit code 3]",
 )
@@ -167,7 +187,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 @click.option(
     "--device",
     default="cpu",
-    type=click.Choice(("cpu", "cuda")),
+    type=Choice(("cpu", "cuda")),
     help="Where every model runs. There is no fallback to another device.",
 )
 @click.option(
@@ -205,7 +225,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 )
 @click.option(
     "--on-error",
-    type=click.Choice(("stop", "skip")),
+    type=Choice(("stop", "skip")),
     default="stop",
     help="What to do at an unreadable image.",
 )
@@ -218,7 +238,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 @click.option(
     "--cell-type",
     default="float32",
-    type=click.Choice(("float32", "float16")),
+    type=Choice(("float32", "float16")),
     help="Type of stored posteriors; float16 halves the space and rounds to 3 digits.",
 )
 @click.option(

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import click
 
+from vgg_deploy.near_misses import did_you_mean
+
 
 class Number(click.ParamType[float]):
     """A finite number in a range from 0."""
@@ -79,7 +81,7 @@ class Images(click.ParamType["int | Literal['auto']"]):
 class Sizes(click.ParamType[tuple[int, ...]]):
     """Whole numbers from 1, joined by commas: "384,256" means (256, 384), ascending and unique."""
 
-    name = "text"
+    name = "number,..."
 
     def __init__(self, example: str):
         """Describe the list.
@@ -108,7 +110,7 @@ class Sizes(click.ParamType[tuple[int, ...]]):
 class Names(click.ParamType[tuple[str, ...]]):
     """Known names, joined by commas, each once: "torch,ncnn" means ("torch", "ncnn")."""
 
-    name = "text"
+    name = "names"
 
     def __init__(self, known: Sequence[str]):
         """Describe the list.
@@ -117,6 +119,10 @@ class Names(click.ParamType[tuple[str, ...]]):
             known: All names that are accepted.
         """
         self.known = known
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """All names, as the help shows them."""
+        return f"[{'|'.join(self.known)}],..."
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -127,7 +133,9 @@ class Names(click.ParamType[tuple[str, ...]]):
         names = dict.fromkeys(part.strip() for part in value.split(",") if part.strip())
         for name in names:
             if name not in self.known:
-                self.fail(f"{name!r} is none; choose from {', '.join(self.known)}", param, ctx)
+                guess = did_you_mean(name, self.known)
+                choices = ", ".join(self.known)
+                self.fail(f"{name!r} is none; choose from {choices}{guess}", param, ctx)
         return tuple(names)
 
 

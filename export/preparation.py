@@ -18,6 +18,7 @@ from export.weights_origin import recorded, source_lines, weights_identity
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
+from vgg_deploy.near_misses import did_you_mean
 from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.foreign_weights import Assumed
@@ -175,6 +176,7 @@ def check_layer_names(option: str, names: tuple[str, ...], arch: str) -> None:
         if name not in known:
             raise InputError(
                 f"{option} {name}: net {arch} has no such layer; choose from {', '.join(known)}"
+                f"{did_you_mean(name, known)}"
             )
 
 

@@ -167,9 +167,8 @@ def test_built_in_images_and_features_without_a_cache(here):
     for name, cache in folders.items():
         (here / name).mkdir()
         more = {"HOME": str(here / "home"), "VGG_DEPLOY_CACHE": cache}
-        printed = python(
-            here / name, "train", "--arch", "A", *THIN, "--epochs", "1", *few, "--out", "run", **more
-        )
+        words = ("train", "--arch", "A", *THIN, "--epochs", "1", *few, "--out", "run")
+        printed = python(here / name, *words, **more)
         assert printed.count("the cache cannot be written") == (3 if name == "without" else 0)
     kept = [pd.read_csv(here / name / "run" / "metrics.csv") for name in folders]
     columns = ["train_loss", "val_top1_error_pct"]
