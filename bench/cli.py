@@ -9,10 +9,10 @@ import click
 
 from bench.gate.refused import GateCommand, withdraw
 from bench.hints import HINTS
-from bench.option_types import IMAGES, PER_CENT, POINTS, POSTERIOR, SECONDS, Names, Sizes
-from bench.request import BenchRequest, refuse_contradictions
+from bench.option_types import BOUNDS, IMAGES, PER_CENT, POINTS, POSTERIOR, SECONDS, Names, Sizes
+from bench.request import BenchRequest, OutputRequest, refuse_contradictions
 from vgg_deploy.command_line import Choice, ShownError, parse_channels, version_option
-from vgg_deploy.errors import VGGDeployError, hints, interruptible
+from vgg_deploy.errors import InputError, VGGDeployError, hints, interruptible
 from vgg_deploy.net.input_convention import (
     CHANNEL_ORDERS,
     CROP_HELP,
@@ -242,6 +242,14 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     help="Type of stored posteriors; float16 halves the space and rounds to 3 digits.",
 )
 @click.option(
+    "--prune",
+    multiple=True,
+    type=BOUNDS,
+    help="Only remove stored posteriors that were not used for so many days, or the oldest beyond "
+    "this size; may be repeated.",
+)
+@click.option("--dry-run", is_flag=True, help="With --prune: say what it would remove.")
+@click.option(
     "--out",
     default="results",
     type=click.Path(path_type=Path),
@@ -261,6 +269,9 @@ def main(**options: Any) -> None:
     torchrun --nproc-per-node 8 -m bench runs/D/best.pt --data /data/imagenet
     """
     request = _checked_request(options)
+    if request.output.prune:
+        _prune(request.output)
+        return
     # Waiting threads must sleep, not spin: decoders and other runtimes need the same cores. The
     # variable is read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -271,6 +282,18 @@ def main(**options: Any) -> None:
         hide_other_gpus()
     with joined(patience=PATIENCE) as job, interruptible(KEPT), hints(HINTS):
         bench(request, job)
+
+
+def _prune(output: OutputRequest) -> None:
+    """Remove old cells."""
+    from bench.accuracy.cell_pruning import Bound, prune
+    from bench.accuracy.cell_store import exclusive
+
+    if not output.cells.is_dir():
+        raise InputError(f"{output.cells}: no such folder; name that of the cells with --cells")
+    with exclusive(output.cells):
+        bounds = [Bound(days, size) for days, size in output.prune]
+        click.echo(prune(output.cells, bounds, output.dry_run))
 
 
 def _checked_request(options: dict[str, Any]) -> BenchRequest:
