@@ -230,6 +230,12 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     help="What to do at an unreadable image.",
 )
 @click.option(
+    "--exif",
+    default="ignore",
+    type=Choice(("ignore", "apply")),
+    help="What to do with the EXIF rotation of the images of --data.",
+)
+@click.option(
     "--cells",
     default="cells",
     type=click.Path(path_type=Path),

@@ -51,6 +51,7 @@ class DataRequest:
     images: int | Literal["auto"] | None  # None: all of them
     on_error: str  # "stop", "skip"
     accuracy_batch: int  # largest batch, images
+    exif: str  # "ignore", "apply"
 
 
 @dataclass(frozen=True)

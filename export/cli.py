@@ -9,6 +9,7 @@ import click
 from export.hints import HINTS
 from export.request import ExportRequest, refuse_contradictions
 from export.settings.export_options import (
+    EXIF_NAMES,
     LEAST_CALIBRATION_IMAGES,
     METHOD_NAMES,
     ON_ERROR_NAMES,
@@ -136,6 +137,12 @@ def parse_scales(
     default=ONNX.on_error,
     type=Choice(ON_ERROR_NAMES),
     help="What to do about an unreadable calibration image.",
+)
+@click.option(
+    "--exif",
+    default=ONNX.exif,
+    type=Choice(EXIF_NAMES),
+    help="What to do with the EXIF rotation of calibration images.",
 )
 @click.option(
     "--quantize-weights",

@@ -1,7 +1,7 @@
 """Prepares what all files of one export share: images, reference scores, ranges, quantization."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from export.settings.precision import HALF, PRECISIONS, Precision
 from export.verify.parity import check_images, judge_reference, reference_scores
 from export.weights_origin import recorded, source_lines, weights_identity
 from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.rotated import rotation_line
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
 from vgg_deploy.near_misses import did_you_mean
@@ -192,6 +193,10 @@ def _calibrate(task: Task, net: VGG, identity: str) -> tuple[Calibration, Quanti
     """Measure ranges and, if a file is quantized, choose thresholds and hold images out."""
     options = task.options
     chosen = open_calibration_images(options.calibration, options.calibration_images, net)
+    chosen = replace(chosen, upright=options.exif == "apply")
+    line = rotation_line(chosen, "--exif apply turns them upright")
+    if line:
+        task.log(f"Calibration: {line}")
     images = split(chosen)
     warn_of_few(chosen, task.log)
     path = task.folder / f"{net.spec.arch}.calibration.json"

@@ -94,6 +94,7 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
 @groups.recipe_options
 @groups.fine_tune_options
 @groups.images_option
+@groups.exif_option
 @groups.device_option
 @groups.threads_option
 @groups.workers_option
@@ -145,6 +146,7 @@ def main(
     fine_tune_epochs: int | None,
     fine_tune_lr: float | None,
     images: int | None,
+    exif: str,
     device: str | None,
     threads: int | None,
     workers: int | None,
@@ -179,6 +181,7 @@ def main(
         recipe=RecipeOptions(**recipe),
         fine_tune=FineTune(fine_tune_epochs, fine_tune_lr),
         stated=StatedInput(mean, std, channel_order),
+        exif=exif,
     )
     refuse_contradictions(request, plan_only, resumed=resume is not None)
     machine = MachineOptions(

@@ -113,7 +113,9 @@ def _open(request: TrainRequest, settings: RunSettings) -> tuple[TrainConfig, So
     if request.data is None:
         _explain_built_in_images(recipe)
     config = settings.job.on_all(make_config, recipe, _options_of_recipe(request))
-    train, val = open_sets(request.data, request.images, settings.on_error, settings.job)
+    train, val = open_sets(
+        request.data, request.images, settings.on_error, settings.job, request.exif
+    )
     sources = Sources(
         train=train,
         val=val,
@@ -124,6 +126,7 @@ def _open(request: TrainRequest, settings: RunSettings) -> tuple[TrainConfig, So
         freeze=request.freeze_features,
         images=request.images,
         stated=request.stated,
+        exif=request.exif,
     )
     return config, sources
 

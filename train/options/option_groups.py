@@ -144,6 +144,12 @@ recipe_options = together(
     seed_option,
 )
 
+exif_option = click.option(
+    "--exif",
+    default="ignore",
+    type=Choice(("ignore", "apply")),
+    help="What to do with the EXIF rotation of the images of --data.",
+)
 device_option = click.option(
     "--device", type=Choice(("cpu", "cuda")), help="[default: cuda if there is one]"
 )

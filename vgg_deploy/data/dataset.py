@@ -35,6 +35,7 @@ class Dataset:
         names: What people call the classes; the ids where no list names them.
         skipped: Files that are not images by their names and were left out; relative to root.
         packed: Where the images lie in tar shards; None if each is a file.
+        upright: Whether the EXIF rotation is applied when an image is decoded.
     """
 
     root: Path | str
@@ -44,6 +45,7 @@ class Dataset:
     names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     packed: Packed | None = None
+    upright: bool = False
 
     def path(self, index: int) -> Path:
         """Path of an image that is a file."""
@@ -71,7 +73,7 @@ class Dataset:
         """
         from vgg_deploy.images.decode import decode  # here, so that listing needs no PyTorch
 
-        return decode(*self._source(index))
+        return decode(*self._source(index), self.upright)
 
     def image(self, index: int) -> "Image":
         """Decode an image to Pillow's RGB, see `vgg_deploy.images.decode.read_image`.
@@ -84,7 +86,7 @@ class Dataset:
         """
         from vgg_deploy.images.decode import read_image
 
-        return read_image(*self._source(index))
+        return read_image(*self._source(index), self.upright)
 
     def size(self, index: int) -> tuple[int, int]:
         """Read the size of an image from its header.
@@ -100,7 +102,20 @@ class Dataset:
         """
         from vgg_deploy.images.decode import image_size
 
-        return image_size(*self._source(index))
+        return image_size(*self._source(index), self.upright)
+
+    def orientation(self, index: int) -> int:
+        """Read the EXIF orientation of an image, 1 to 8; 1 is upright.
+
+        Args:
+            index: Of the image.
+
+        Raises:
+            InputError: As `decode`.
+        """
+        from vgg_deploy.images.decode import image_orientation
+
+        return image_orientation(*self._source(index))
 
     def read(self, index: int) -> bytes:
         """Read an image as it is stored.
@@ -134,7 +149,7 @@ class Dataset:
         Returns:
             Hex sha256.
         """
-        digest = hashlib.sha256(repr(self.classes).encode())
+        digest = hashlib.sha256(repr(self.classes).encode() + self._turning)
         digest.update(self.labels.tobytes())
         for index, file in enumerate(self.files):
             mark = self.packed.mark(index) if self.packed else _size_and_time(f"{self.root}/{file}")
@@ -144,7 +159,8 @@ class Dataset:
     def content_sha256(self, threads: int) -> str:
         """Hash the images' bytes in their order; reads every image.
 
-        Names and labels do not count, nor does it matter how the images are stored.
+        Names and labels do not count, nor does it matter how the images are stored. Images that
+        are turned upright are others.
 
         Args:
             threads: That read at the same time.
@@ -156,7 +172,7 @@ class Dataset:
             Unreachable: If a shard cannot be read.
         """
         label = f"sha256 of {len(self)} images"
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self._turning)
         with ThreadPoolExecutor(threads) as pool, progress(label, len(self)) as bar:
             for content in pool.map(self._content_digest, range(len(self))):
                 digest.update(content)
@@ -194,6 +210,11 @@ class Dataset:
             labels=self.labels[kept] if self.labelled else self.labels,
             packed=self.packed.take(kept) if self.packed else None,
         )
+
+    @property
+    def _turning(self) -> bytes:
+        """Part of the hashes: what is done with the EXIF rotation."""
+        return b"upright" if self.upright else b""
 
     def _source(self, index: int) -> tuple[Path | BytesIO, str | None]:
         """What an image is decoded from, and its name if that is not the path."""

@@ -98,7 +98,7 @@ def _no_list(
     folder, above = list_folders
     return InputError(
         f"{folder}: has {len(images)} images but no class folders and no {missing}; "
-        f"sort them into class folders, or put {files} into {above}"
+        f"sort them into class folders, or put {files} into {above} or beside them"
     )
 
 
