@@ -84,13 +84,14 @@ def fitted(columns: Sequence[Column], width: int) -> list[Column]:
 
 
 def _widths(columns: Sequence[Column], width: int) -> list[int]:
-    """Characters of each column: the widest columns of words shrink until the table fits."""
-    widths = [column.width for column in columns]
-    for _ in range(_width(columns) - width):
+    """Characters of each column: first heads wrap, then words, until the table fits."""
+    widths = [max(column.width, len(column.head)) for column in columns]
+    for _ in range(sum(widths) + BORDERS * len(columns) + 1 - width):
+        heads = [i for i, c in enumerate(columns) if widths[i] > c.width]
         words = [i for i, c in enumerate(columns) if c.words and widths[i] > LEAST_WORDS]
-        if not words:
+        if not (heads or words):
             break
-        widths[max(words, key=lambda i: widths[i])] -= 1
+        widths[max(heads or words, key=lambda i: widths[i])] -= 1
     return widths
 
 
