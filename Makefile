@@ -1,12 +1,12 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
-# What the environment was made from; it is made anew only when this changes
+# What the environment was made from; it is made again only when this changes
 NEEDS  := cat pyproject.toml constraints.txt
 
 .PHONY: demo check lint test coverage bench install clean
 
-demo: install   ## train, export and benchmark a small net on the built-in pictures
+demo: install   ## train, export and benchmark a small net on the built-in images
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ./demo.sh
 
 check: lint     ## lint, types and the fast tests: before every commit

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole way on the built-in pictures: train a thin A, export it, measure it. Small crops and
+# The whole way on the built-in images: train a thin A, export it, measure it. Small crops and
 # scales, and 1 s per latency row, keep it within 4 minutes on two old cores.
 set -euo pipefail
 cd "$(dirname "$0")"

@@ -20,6 +20,7 @@ from vgg_deploy.net.input_convention import (
     ORDER_HELP,
     STD_HELP,
 )
+from vgg_deploy.net.weights_names import WEIGHTS
 
 # How long a process waits for another one: the main process measures latency alone. A process
 # that has ended is noticed at once.
@@ -59,7 +60,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
         ("vgg-bench --prune 30d --dry-run", "stored posteriors not used for 30 days"),
     ),
 )
-@click.argument("paths", metavar="[MODELS]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="[MODELS]...", nargs=-1, type=WEIGHTS)
 @click.option(
     "--scales",
     "sides",
@@ -261,15 +262,23 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     type=click.Path(path_type=Path),
     help="Folder of tables and reports.",
 )
+@click.option(
+    "--summary",
+    type=click.Path(path_type=Path),
+    help="Also append the verdict and the tables to this Markdown file, e.g. "
+    '"$GITHUB_STEP_SUMMARY".',
+)
 @version_option
 @hints(HINTS)
 @interruptible(KEPT)
 def main(**options: Any) -> None:
     """Measure MODELS (checkpoints, ONNX files, engines): error and latency at each test scale.
 
-    Without MODELS, the newest export is measured. With a limit (--max-top1-drop ...), the first
-    model is the reference. The verdict of the gate is pass (exit code 0), fail (1), or undecided
-    (3): too few images. E.g. vgg-bench runs/D/best.pt exported/D.fp32.onnx --scales 256,384
+    Weights may be named: torchvision:vgg16, timm:vgg16.tv_in1k, hf-hub:OWNER/NAME, an https://
+    address, a folder with config.json. Without MODELS, the newest export is measured. With a limit
+    (--max-top1-drop ...), the first model is the reference. The verdict of the gate is pass (exit
+    code 0), fail (1), or undecided (3): too few images.
+    E.g. vgg-bench runs/D/best.pt exported/D.fp32.onnx --scales 256,384
 
     On several GPUs, machines or groups of cores, each process scores its share of the images:
     torchrun --nproc-per-node 8 -m bench runs/D/best.pt --data /data/imagenet

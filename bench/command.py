@@ -14,7 +14,7 @@ from bench.cells_kept import cells_kept
 from bench.conclusion import ScoredCells, conclude
 from bench.gate.until_decided import UntilDecided
 from bench.gate.verdict_files import verdict_on_disk
-from bench.inputs import Inputs, models_to_measure, open_images, open_inputs
+from bench.inputs import Inputs, find_models, models_to_measure, open_images, open_inputs
 from bench.models.foreign_models import class_lines
 from bench.request import BenchRequest
 from bench.results.environment import describe_environment
@@ -41,8 +41,9 @@ def bench(request: BenchRequest, job: Job) -> None:
     with ExitStack() as until_the_end:
         results = job.on_main(_open_results, request, run_id, until_the_end)
         threads = request.models.threads or max(1, available_cores() // job.local_world)
-        paths = job.on_main(models_to_measure, request.models)
-        inputs = job.on_all(open_inputs, request, threads, paths)
+        models = job.on_main(models_to_measure, request.models)
+        found = job.main_first(find_models, models, job.is_main)
+        inputs = job.on_all(open_inputs, request, threads, found)
         environment = job.on_main(_environment, run_id, threads, job)
         scored = _score(inputs, job) if request.tables.accuracy else None
         # the other processes wait without using a core

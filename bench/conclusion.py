@@ -21,6 +21,7 @@ from bench.report.gate_text import lines
 from bench.report.sections import (
     Section,
     accuracy_section,
+    append_summary,
     fault_section,
     latency_section,
     paper_section,
@@ -152,6 +153,8 @@ def _publish(inputs: Inputs, findings: Findings, results: Results) -> None:
     if findings.gate:
         write_gate(findings.gate, inputs.request.gate.accept_undecided, results.run_id, out)
     results.publish(environment)
+    if inputs.request.output.summary:
+        append_summary(findings.sections, findings.gate, environment, inputs.request.output.summary)
     report = results.folder / "report.html"
     files = ", ".join(["report.md", *_files(findings.sections), "environment.json"])
     click.echo(f"Report: {report}; tables, raw times and environment beside it: {files}")

@@ -21,6 +21,7 @@ from vgg_deploy.data.rotated import rotation_line
 from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import Job
+from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.newest import newest_exports
 
 BUILT_IN_IMAGES = 200
@@ -49,8 +50,8 @@ class Inputs:
         )
 
 
-def models_to_measure(request: ModelRequest) -> list[Path]:
-    """The named files, else those of the newest export that run on this device.
+def models_to_measure(request: ModelRequest) -> list[Path | str]:
+    """The named files and weights, else those of the newest export that run on this device.
 
     Raises:
         InputError: If there is no export, or none that runs on this device.
@@ -65,26 +66,43 @@ def models_to_measure(request: ModelRequest) -> list[Path]:
         raise InputError(what, f"{add}, or name a model")
     if others:
         click.echo(f"Not on {here}, {add}: {_joined(others)}")
-    return paths
+    return [*paths]
+
+
+def find_models(models: list[Path | str], tell: bool) -> list[Located]:
+    """Find the file of each model, and download what is named and not here yet.
+
+    Args:
+        models: Paths and names of weights.
+        tell: Whether to say which files were found.
+
+    Raises:
+        InputError: If one is not found.
+    """
+    found = [locate(model) for model in models]
+    for line in (model.line for model in found):
+        if tell and line:
+            click.echo(line)
+    return found
 
 
 def _joined(paths: list[Path]) -> str:
     return ", ".join(map(str, paths))
 
 
-def open_inputs(request: BenchRequest, threads: int, paths: list[Path]) -> Inputs:
+def open_inputs(request: BenchRequest, threads: int, found: list[Located]) -> Inputs:
     """Open the models, and list the rows of the accuracy table.
 
     Args:
         request: The options.
         threads: Of each process.
-        paths: The model files.
+        found: The model files.
 
     Raises:
         InputError: For a file or an option that cannot be used, or options that do not fit the
             models.
     """
-    models = _open_models(request.models, threads, paths)
+    models = _open_models(request.models, threads, found)
     for line in input_lines(models):
         click.echo(line)
     if request.tables.side_by_side and len(models) < 2:
@@ -103,7 +121,7 @@ def open_inputs(request: BenchRequest, threads: int, paths: list[Path]) -> Input
     return Inputs(request, threads, models, rows)
 
 
-def _open_models(request: ModelRequest, threads: int, paths: list[Path]) -> list[Model]:
+def _open_models(request: ModelRequest, threads: int, found: list[Located]) -> list[Model]:
     options = ModelOptions(
         device=request.device,
         threads=threads,
@@ -112,7 +130,7 @@ def _open_models(request: ModelRequest, threads: int, paths: list[Path]) -> list
         cuda_graphs=request.cuda_graphs,
         stated=request.stated,
     )
-    return open_models(paths, options, class_lists(request.classes, paths))
+    return open_models(found, options, class_lists(request.classes, found))
 
 
 def _rows(request: BenchRequest, models: list[Model]) -> list[Row]:

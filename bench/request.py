@@ -20,7 +20,7 @@ AUTO_WITHOUT_LIMIT = (
 class ModelRequest:
     """Which files are opened, and how they run."""
 
-    paths: tuple[Path, ...]  # empty: the newest exports
+    paths: tuple[Path | str, ...]  # paths and names of weights; empty: the newest exports
     device: str  # "cpu", "cuda"
     threads: int | None  # of each process; None: its share of the cores
     runtime_names: tuple[str, ...]  # empty: the usual runtime of each file
@@ -119,6 +119,7 @@ class OutputRequest:
     cell_type: str  # "float32", "float16"
     prune: tuple[tuple[float | None, int | None], ...]  # (days, bytes): remove cells beyond them
     dry_run: bool
+    summary: Path | None  # a Markdown file, to which the tables are appended
 
 
 GROUPS = (ModelRequest, DataRequest, TableRequest, GateRequest, OutputRequest)

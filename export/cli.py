@@ -37,6 +37,7 @@ from vgg_deploy.net.input_convention import (
     ORDER_HELP,
     STD_HELP,
 )
+from vgg_deploy.net.weights_names import WEIGHTS
 
 ONNX, ENGINES = ExportOptions(), EngineOptions()  # their fields are the defaults
 
@@ -88,7 +89,7 @@ def parse_scales(
         ("vgg-export exported/D.fp32.onnx --ncnn", "files for ncnn"),
     ),
 )
-@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.argument("model", required=False, type=WEIGHTS)
 @click.option(
     "--onnx",
     "to_onnx",
@@ -262,10 +263,12 @@ def parse_scales(
 @hints(HINTS)
 @interruptible("no half-written file is left, and an older one is untouched")
 def main(**options: Any) -> None:
-    """Export MODEL, a checkpoint or foreign weights.
+    """Export MODEL, a checkpoint or weights of another project.
 
-    Without MODEL: best.pt of the newest run. Every file is compared with PyTorch before it gets
-    its name. E.g. vgg-export runs/D/best.pt --onnx --trt --precision fp16
+    MODEL is a file, a folder with config.json, torchvision:vgg16, timm:vgg16.tv_in1k,
+    hf-hub:OWNER/NAME or an https:// address. Without MODEL: best.pt of the newest run. Every file
+    is compared with PyTorch before it gets its name.
+    E.g. vgg-export runs/D/best.pt --onnx --trt --precision fp16
     """
     request = ExportRequest(**options)
     refuse_contradictions(request)

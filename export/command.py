@@ -93,10 +93,11 @@ def write_onnx_files(request: ExportRequest) -> OnnxFiles:
 
     from export.release import PartlyExported, export_onnx
     from vgg_deploy.net.class_lists import read_class_list
+    from vgg_deploy.net.named_weights import locate
 
     threads = request.thread_count
     torch.set_num_threads(threads)
-    source = request.model or newest_checkpoint()
+    source = locate(request.model or newest_checkpoint())
     classes = read_class_list(request.classes) if request.classes else None
     failed = None
     try:
@@ -131,7 +132,7 @@ def find_onnx_files(request: ExportRequest) -> OnnxFiles:
     Raises:
         click.UsageError: If there are none.
     """
-    if request.model is not None:
+    if isinstance(request.model, Path):
         return OnnxFiles([request.model], [])
     files = [path for path in newest_exports(request.out) if path.suffix == ".onnx"]
     if not files:

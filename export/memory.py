@@ -1,4 +1,4 @@
-"""Returns freed memory to the system early, where the C library can be told to."""
+"""Returns freed memory to the system early, where the C library supports it."""
 
 import ctypes
 

@@ -25,6 +25,7 @@ from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
+from vgg_deploy.net.named_weights import Located
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.runtimes.contract import Scores
 
@@ -34,7 +35,7 @@ class Task:
     """What to export, and where to.
 
     Attributes:
-        source: Checkpoint or foreign weights.
+        source: Checkpoint or foreign weights; its name stands in the files.
         folder: Of the files.
         options: Which files to write.
         classes: For foreign weights, see `open_net`.
@@ -43,7 +44,7 @@ class Task:
         log: Called with a sentence for each step and warning.
     """
 
-    source: Path
+    source: Located
     folder: Path
     options: ExportOptions
     classes: ClassList | None
@@ -125,16 +126,17 @@ def prepare(task: Task) -> Prepared:
     Raises:
         InputError: If the net, the options or the calibration images cannot be used.
     """
-    task.log(f"reading {task.source}")
+    path = task.source.path
+    task.log(task.source.line or f"reading {path}")
     assumptions: list[Assumed] = []
     net = task.open_net(assumptions.append)
     assumed = assumptions[0] if assumptions else None
-    for line in source_lines(task.source, net.spec, task.classes, assumed):
+    for line in source_lines(path, net.spec, task.classes, assumed):
         task.log(line)
     check_layer_names("--keep", task.options.keep, net.spec.arch)
     if task.quantizes:
         _refuse_keeping_all(task.options.keep, net)
-    source_sha256 = sha256(task.source)
+    source_sha256 = sha256(path)
     images = check_images(net.spec.crop)
     ranges: dict[str, Range] = {}
     quantized: Quantized | None = None
@@ -146,7 +148,7 @@ def prepare(task: Task) -> Prepared:
         ranges = measure_ranges(net, images)
     task.log("PyTorch's scores of the check images")
     reference = reference_scores(net, images)
-    doubt = judge_reference(reference, task.source)
+    doubt = judge_reference(reference, path)
     if doubt:
         task.log(doubt)
     return Prepared(
@@ -156,7 +158,7 @@ def prepare(task: Task) -> Prepared:
         reference=reference,
         ranges=ranges,
         quantized=quantized,
-        record=recorded(task.source, net.spec, task.classes, assumed),
+        record=recorded(path, net.spec, task.classes, assumed),
     )
 
 

@@ -28,6 +28,7 @@ from vgg_deploy.exported.metadata import Artifact, data_path, manifest_path
 from vgg_deploy.files import whole_file, write_text
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
+from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.progress import progress
 from vgg_deploy.runtimes.contract import Scores
 from vgg_deploy.runtimes.integer_kernels import check_arithmetic
@@ -54,7 +55,7 @@ class _Written(NamedTuple):
 
 
 def export_onnx(
-    source: Path,
+    source: str | Path | Located,
     folder: Path,
     options: ExportOptions,
     classes: ClassList | None,
@@ -65,7 +66,7 @@ def export_onnx(
     """Write `<arch>.<precision>.onnx` and its manifest for every precision.
 
     Args:
-        source: Checkpoint or foreign weights.
+        source: Checkpoint or foreign weights, see `open_net`.
         folder: Of the files.
         options: Which files to write.
         classes: For foreign weights, see `open_net`.
@@ -78,7 +79,7 @@ def export_onnx(
         PartlyExported: If files fail; the others are written.
     """
     return_large_blocks()
-    task = Task(source, folder, options, classes, threads, log, stated)
+    task = Task(locate(source), folder, options, classes, threads, log, stated)
     prepared = prepare(task)
     exported, failures = [], []
     for precision in task.precisions:

@@ -15,7 +15,7 @@ from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 class ExportRequest:
     """The options of vgg-export, named as in its help texts."""
 
-    model: Path | None
+    model: Path | str | None  # a path, or a name of weights
     to_onnx: bool
     to_trt: bool
     to_ncnn: bool
@@ -52,7 +52,7 @@ class ExportRequest:
     @property
     def names_onnx(self) -> bool:
         """Whether the model is an ONNX file."""
-        return self.model is not None and self.model.suffix == ".onnx"
+        return isinstance(self.model, Path) and self.model.suffix == ".onnx"
 
     @property
     def thread_count(self) -> int:

@@ -185,6 +185,7 @@ def test_b_alone_on_the_built_in_images_trains_its_a_first(here):
     assert "all layers he, seed 0" in output
 
 
+@pytest.mark.slow
 def test_a_head_on_frozen_features(here, photos):
     weights = save_net(thin_net("D"), here / "D.pt")
     options = ["--arch", "D", "--data", photos, *THIN, "--epochs", "2", "--weights", weights]
@@ -309,6 +310,7 @@ def test_a_corrupt_image_is_named_and_can_be_skipped(model, photos_copy, content
     assert "23 images, 1 left out" in output and "003.jpeg" in output
 
 
+@pytest.mark.slow
 def test_a_corrupt_training_image_is_named_and_can_be_skipped(here, photos_copy):
     (photos_copy / "train" / "square" / "005.jpeg").write_bytes(b"")
     args = ["--arch", "A", "--data", photos_copy, *THIN, "--epochs", "1", "--out"]
@@ -318,6 +320,7 @@ def test_a_corrupt_training_image_is_named_and_can_be_skipped(here, photos_copy)
     assert output.count("Left out (1 so far)") == 1 and "005.jpeg" in output and "Done" in output
 
 
+@pytest.mark.slow
 def test_a_text_file_among_images(model, photos_copy):
     (photos_copy / "val" / "disc" / "notes.txt").write_text("holiday")
     assert "notes.txt" in bench_error(model, "--data", photos_copy, "--scales", "64")
@@ -347,6 +350,7 @@ def test_an_unknown_arch_or_option():
     assert "choose from accuracy, latency" in run(vgg_bench, "--measure", "speed", code=2)
 
 
+@pytest.mark.slow
 def test_unwritable_outputs(here, model, photos):
     file = here / "file"
     file.write_text("in the way")
@@ -382,6 +386,7 @@ def test_options_that_contradict_each_other(here, photos, model):
     assert "nothing to take from an A" in output
 
 
+@pytest.mark.slow
 def test_foreign_weights_are_exported_and_benched_as_they_are(here, photos):
     """Caffe-layout arrays, which expect BGR: the exported net agrees with the original net."""
     net = thin_net("B")

@@ -25,6 +25,7 @@ from vgg_deploy.net.input_convention import (
     Channels,
     StatedInput,
 )
+from vgg_deploy.net.weights_names import WEIGHTS
 
 WITH_RESUME = {  # parameters that go with --resume, because they are not part of the recipe
     "resume",
@@ -74,15 +75,16 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
 )
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path),
-    help="Start from this checkpoint, torchvision, timm or Caffe-layout file.",
+    type=WEIGHTS,
+    help="Start from this checkpoint, torchvision, timm or Caffe-layout file, folder with "
+    "config.json, or torchvision:vgg16, timm:vgg16.tv_in1k, hf-hub:OWNER/NAME, https://...",
 )
 @click.option("--mean", callback=parse_channels, metavar="R,G,B", help=MEAN_HELP)
 @click.option("--std", callback=parse_channels, metavar="R,G,B", help=STD_HELP)
 @click.option("--channel-order", type=Choice(CHANNEL_ORDERS), help=ORDER_HELP)
 @click.option(
     "--net-a",
-    type=click.Path(path_type=Path),
+    type=WEIGHTS,
     help="Start B-E from this trained A.  [default: the newest finished run of A that fits]",
 )
 @click.option(
@@ -137,11 +139,11 @@ def main(
     data: str | None,
     out: Path | None,
     resume: str | None,
-    weights: Path | None,
+    weights: Path | str | None,
     mean: Channels | None,
     std: Channels | None,
     channel_order: str | None,
-    net_a: Path | None,
+    net_a: Path | str | None,
     freeze_features: bool,
     fine_tune_epochs: int | None,
     fine_tune_lr: float | None,

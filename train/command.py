@@ -18,7 +18,10 @@ from train.recipe.stages import CHAIN_FILE, CHAINS, side_of
 from train.record.log import log
 from train.sources import BUILT_IN, Sources, open_sets
 from vgg_deploy.errors import InputError
+from vgg_deploy.job import Job
+from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.net.spec import Preprocessing
+from vgg_deploy.net.weights_names import is_name
 from vgg_deploy.newest import RUNS, newest_first, newest_run
 
 NEWEST = "newest"  # in place of a folder's name
@@ -116,13 +119,15 @@ def _open(request: TrainRequest, settings: RunSettings) -> tuple[TrainConfig, So
     train, val = open_sets(
         request.data, request.images, settings.on_error, settings.job, request.exif
     )
+    weights, net_a = (_locate(given, settings.job) for given in (request.weights, request.net_a))
     sources = Sources(
         train=train,
         val=val,
         data=_absolute(request.data) or BUILT_IN,
         recipe=recipe,
-        weights=request.weights,
-        net_a=request.net_a,
+        weights=weights.path if weights else None,
+        weights_name=weights.given if weights and is_name(weights.given) else "",
+        net_a=net_a.path if net_a else None,
         freeze=request.freeze_features,
         images=request.images,
         stated=request.stated,
@@ -146,6 +151,16 @@ def _explain_built_in_images(recipe: str) -> None:
         f"No --data: {learner} {BUILT_IN} by the {recipe} recipe; "
         "with --data FOLDER the paper's recipe is used."
     )
+
+
+def _locate(given: Path | str | None, job: Job) -> Located | None:
+    """Find a file to start from; the main process downloads what is named and not here yet."""
+    if given is None:
+        return None
+    found = job.main_first(locate, given)
+    if found.line:
+        log(found.line)
+    return found
 
 
 def _absolute(data: str | None) -> str | None:

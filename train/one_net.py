@@ -6,7 +6,7 @@ from pathlib import Path
 from train.first_weights import describe, newest_fitting_a
 from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
-from train.recipe.rates import describe_rate, epochs
+from train.recipe.learning_rate import describe_rate, epochs
 from train.record.log import log
 from train.record.run_folder import Run
 from train.session import train_net

@@ -36,6 +36,7 @@ class Sources:
         images: How many training images were asked for; None for all.
         stated: The input convention of `weights`.
         exif: What is done with the EXIF rotation of the images, "ignore" or "apply".
+        weights_name: What the user named `weights` by, such as torchvision:vgg16; empty for a path.
     """
 
     train: Dataset
@@ -48,18 +49,22 @@ class Sources:
     images: int | None = None
     stated: StatedInput = NOTHING_STATED
     exif: str = "ignore"
+    weights_name: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """What a resumed run needs to open the same files; `sources_from_json` reads it."""
         saved = {
             "data": self.data,
             "recipe": self.recipe,
-            "weights": str(self.weights.resolve()) if self.weights else None,
-            "net_a": str(self.net_a.resolve()) if self.net_a else None,
+            # not resolved: links of a cache lead to files without a suffix
+            "weights": str(self.weights.absolute()) if self.weights else None,
+            "net_a": str(self.net_a.absolute()) if self.net_a else None,
             "freeze": self.freeze,
             "images": self.images,
             "exif": self.exif,
         }
+        if self.weights_name:
+            saved["weights_name"] = self.weights_name
         return saved if self.stated.is_empty else {**saved, "stated": self.stated.as_json()}
 
 
@@ -91,6 +96,7 @@ def sources_from_json(
         images=saved["images"],
         stated=StatedInput.from_json(saved.get("stated", {})),
         exif=exif,
+        weights_name=saved.get("weights_name", ""),
     )
 
 

@@ -189,9 +189,14 @@ def _circumstances(sources: Sources) -> Circumstances:
         classes=len(sources.train.classes),
         shards=sources.train.packed is not None,
         from_a=sources.net_a is not None,
-        weights=f"{weights.resolve().parent.name}/{weights.name}" if weights else None,
+        weights=sources.weights_name or _short(weights),
         frozen=sources.freeze,
     )
+
+
+def _short(path: Path | None) -> str | None:
+    """A file's name with its folder's, as runs all call their checkpoints the same."""
+    return f"{path.absolute().parent.name}/{path.name}" if path else None
 
 
 def _check_net(run: Run, config: TrainConfig, sources: Sources, spec: NetSpec) -> None:

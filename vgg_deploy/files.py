@@ -43,8 +43,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     except OSError as error:
         raise InputError(
-            f"{path}: writing failed ({error.strerror or error}); "
-            "what was there before is untouched"
+            f"{path}: writing failed ({error.strerror or error}); the previous file is unchanged"
         ) from error
     finally:
         partial.unlink(missing_ok=True)

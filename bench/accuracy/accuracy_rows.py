@@ -32,6 +32,7 @@ class AccuracyRow:
     scales: str  # Q in pixels, joined by +
     flips: bool
     images: int
+    classes: int  # that the best one is chosen among
     views: int  # whole images and crops scored per image
     top1_error_pct: float
     top1_low_pct: float  # 95 % interval
@@ -45,6 +46,23 @@ class AccuracyRow:
 
 
 @dataclass(frozen=True, eq=False)
+class Truth:
+    """What is right for every image; classes are indices in the run's `ClassIndex`.
+
+    Attributes:
+        labels: (images,) int64, the true class; (0,) for images without labels.
+        right: (images, most) int64, all right classes, -1 behind the last; None if only the label
+            is right. An image's rank is that of its best right class.
+        among: (classes,) int64, the classes that the best one is chosen among; None for all of the
+            net's. Their posteriors are divided by their sum.
+    """
+
+    labels: np.ndarray
+    right: np.ndarray | None = None
+    among: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Scored:
     """One row, image by image: what comparisons, calibration and class tables need."""
 
@@ -54,7 +72,7 @@ class Scored:
     confidence: np.ndarray  # (images,) float32, posterior of the best class
     margin: np.ndarray  # (images,) float64, posterior of the best class minus that of the second
     ranks: np.ndarray  # (images,) rank of the true class, 0 for the best; (0,) without labels
-    labels: np.ndarray  # (images,) true class, as `best`; (0,) without labels
+    labels: np.ndarray  # (images,) true class (the first right one); (0,) without labels
 
     @property
     def labelled(self) -> bool:
@@ -69,6 +87,20 @@ class ClassIndex:
     ids: tuple[str, ...]
     names: tuple[str, ...]
     of_model: list[np.ndarray]  # per net: (classes of the net,) int, index in `ids`
+
+    def label(self, index: int) -> str:
+        """A class for people: its name and beside it its id, if the two differ.
+
+        Example:
+            >>> index = ClassIndex.of([("n01440764", "dog")], [("tench", "dog")])
+            >>> index.label(0), index.label(1)
+            ('tench (n01440764)', 'dog')
+
+        Args:
+            index: Of the class.
+        """
+        id, name = self.ids[index], self.names[index]
+        return id if name == id else f"{name} ({id})"
 
     @classmethod
     def of(
@@ -128,7 +160,7 @@ def averaged(
 
 
 def score_row(
-    row: Row, models: list[Model], measured: Measured, labels: np.ndarray, classes: ClassIndex
+    row: Row, models: list[Model], measured: Measured, truth: Truth, classes: ClassIndex
 ) -> Scored:
     """Average the row's cells and score them.
 
@@ -136,26 +168,55 @@ def score_row(
         row: What is averaged.
         models: The models of the run.
         measured: Posteriors of the row's cells.
-        labels: (kept images,) indices in `classes`; (0,) for images without labels.
+        truth: Of the kept images.
         classes: The numbering of classes.
 
     Raises:
         InputError: If nets of a fusion have different classes.
     """
-    first = row.members[0].model
+    own = classes.of_model[row.members[0].model]
+    chosen = np.arange(len(own))
+    if truth.among is not None:
+        chosen = np.flatnonzero(np.isin(own, truth.among))
+    numbers = own[chosen]  # of the columns that the best is chosen among
     column_of = np.full(len(classes.ids), -1)
-    column_of[classes.of_model[first]] = np.arange(len(classes.of_model[first]))
+    column_of[numbers] = np.arange(len(numbers))
     count = int(measured.kept.sum())
     best, confidence = np.zeros(count, np.int64), np.zeros(count, np.float32)
-    margin, ranks = np.zeros(count), np.zeros(len(labels), np.int64)
+    margin, ranks = np.zeros(count), np.zeros(len(truth.labels), np.int64)
     for part, posteriors in averaged(row, models, measured, classes):
-        if len(labels):
-            ranks[part] = true_class_ranks(posteriors, column_of[labels[part]])
-        best[part] = classes.of_model[first][posteriors.argmax(axis=1)]
+        if truth.among is not None:
+            posteriors = _conditional(posteriors[:, chosen])
+        if len(truth.labels):
+            ranks[part] = _ranks(posteriors, truth, part, column_of)
+        best[part] = numbers[posteriors.argmax(axis=1)]
         confidence[part] = posteriors.max(axis=1)
         margin[part] = _margin(posteriors)
-    record = _record(row, models, measured, ranks, confidence)
-    return Scored(row, record, best, confidence, margin, ranks, labels)
+    record = _record(row, models, measured, ranks, confidence, len(numbers))
+    return Scored(row, record, best, confidence, margin, ranks, truth.labels)
+
+
+def _conditional(posteriors: np.ndarray) -> np.ndarray:
+    """(images, classes) posteriors, given that one of these classes is the true one.
+
+    It is the softmax of their scores, as the benchmarks compute it. Where all of them are zero, as
+    they may be when stored as float16, each class has the same.
+    """
+    total = posteriors.sum(axis=1, keepdims=True)
+    even = np.full_like(posteriors, 1 / posteriors.shape[1])
+    conditional: np.ndarray = np.divide(posteriors, total, out=even, where=total > 0)
+    return conditional
+
+
+def _ranks(posteriors: np.ndarray, truth: Truth, part: slice, column_of: np.ndarray) -> np.ndarray:
+    """(images,) rank of the label, or of the best one of an image's right classes."""
+    labels = truth.labels[part]
+    ranks: np.ndarray = true_class_ranks(posteriors, column_of[labels])
+    if truth.right is not None:
+        for right in truth.right[part].T:
+            one = np.where(right < 0, labels, right)
+            ranks = np.minimum(ranks, true_class_ranks(posteriors, column_of[one]))
+    return ranks
 
 
 def _margin(posteriors: np.ndarray) -> np.ndarray:
@@ -205,7 +266,12 @@ def columns_in_order(order: np.ndarray, present: np.ndarray) -> np.ndarray | Non
 
 
 def _record(
-    row: Row, models: list[Model], measured: Measured, ranks: np.ndarray, confidence: np.ndarray
+    row: Row,
+    models: list[Model],
+    measured: Measured,
+    ranks: np.ndarray,
+    confidence: np.ndarray,
+    classes: int,
 ) -> AccuracyRow:
     members = [models[m.model] for m in row.members]
     top1, interval1 = _error(ranks, 1)
@@ -218,6 +284,7 @@ def _record(
         scales=row.scales,
         flips=row.flips,
         images=len(confidence),
+        classes=classes,
         views=row.views([m.runtime.spec for m in models]),
         top1_error_pct=top1,
         top1_low_pct=interval1.low,

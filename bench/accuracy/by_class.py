@@ -44,7 +44,7 @@ def confusions(scored: Scored, classes: ClassIndex) -> pd.DataFrame:
         those of the row's model and protocol, class, taken_for, name, taken_for_name, images, and
         share_pct of the true class's images.
     """
-    wrong = scored.best != scored.labels
+    wrong = scored.ranks > 0
     pairs = np.stack([scored.labels[wrong], scored.best[wrong]])
     (true, best), counts = np.unique(pairs, axis=1, return_counts=True)
     table = pd.DataFrame(

@@ -16,7 +16,7 @@ from bench.models.model import Model
 from bench.speed.first_calls import ShapeLog
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
-from vgg_deploy.data.size_batches import Batch, default_budget, size_batches
+from vgg_deploy.data.size_batches import Batch, plain_memory, size_batches
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import Job
 from vgg_deploy.net.archs import ARCHS, macs
@@ -188,7 +188,7 @@ class _Pass:
         )
         on_bad = self._skip if scoring.on_error == "skip" else None
         on_gpu = any(model.runtime.device == "cuda" for model in self.models)
-        buffers = page_locked if on_gpu else default_budget
+        buffers = page_locked if on_gpu else plain_memory
         scored_models = {cell.model for cell in self.stored}
         with progress(f"scores of {int(among.sum())} images", work or 1) as bar:
             for batch in size_batches(

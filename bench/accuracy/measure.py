@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.accuracy.accuracy_rows import ClassIndex, Scored, score_row
+from bench.accuracy.accuracy_rows import ClassIndex, Scored, Truth, score_row
 from bench.accuracy.cell_store import StoredCell, exclusive
 from bench.accuracy.compare import Pair, compare, compare_all
 from bench.accuracy.distance import distance
@@ -19,8 +19,9 @@ from bench.models.class_match import classes_of_models
 from bench.models.cpu_kernels import wrong_arithmetic
 from bench.models.model import Model
 from bench.speed.first_calls import ShapeLog, ShapeRow
-from vgg_deploy.data.class_labels import labels_for
+from vgg_deploy.data.class_labels import labels_for, right_for
 from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.imagenet import Benchmark
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.job import Job
 
@@ -39,6 +40,7 @@ class Accuracy:
     broken: frozenset[int]  # models with invalid posteriors, which no table may show
     measured: Measured
     shapes: list[ShapeRow]  # what the first call of each new input shape cost in this run
+    benchmark: Benchmark | None = None  # how the data set defines its errors
 
     @property
     def labelled(self) -> bool:
@@ -161,11 +163,9 @@ def accuracy_of(
     faults = posterior_faults(models, measured, dataset.files)
     broken = frozenset(fault.model for fault in faults)
     positions = np.flatnonzero(measured.kept)
-    labels = dataset.labels
-    if dataset.labelled:
-        labels = classes.of_model[0][labels_for(dataset, matched[0])[positions]]
+    truth = _truth(dataset, matched[0], positions, classes)
     sound = [row for row in rows if not broken & {member.model for member in row.members}]
-    scored = [score_row(row, models, measured, labels, classes) for row in sound]
+    scored = [score_row(row, models, measured, truth, classes) for row in sound]
     pairs = []
     for reference, other in compare_all(scored):
         apart = distance(reference.row, other.row, models, measured, classes)
@@ -183,14 +183,43 @@ def accuracy_of(
         broken=broken,
         measured=measured,
         shapes=shapes,
+        benchmark=dataset.benchmark,
     )
+
+
+def _truth(
+    dataset: Dataset, ids: tuple[str, ...], positions: np.ndarray, classes: ClassIndex
+) -> Truth:
+    """What is right for the images at some positions, in the run's numbering of classes.
+
+    Args:
+        dataset: All images.
+        ids: Of the first net's classes, in the order of its scores.
+        positions: Of the images that the rows hold.
+        classes: The numbering.
+    """
+    if not dataset.labelled:
+        return Truth(dataset.labels)
+    number = classes.of_model[0]
+    labels = number[labels_for(dataset, ids)[positions]]
+    right, among = right_for(dataset, ids), None
+    if right is not None:
+        right = np.where(right < 0, -1, number[right])[positions]
+    if dataset.benchmark and dataset.benchmark.among:
+        wanted = set(dataset.benchmark.among)
+        among = np.array([i for i, id in enumerate(classes.ids) if id in wanted], np.int64)
+    return Truth(labels, right, among)
 
 
 def _class_names(
     dataset: Dataset, models: list[Model], ids_of_models: list[tuple[str, ...]]
 ) -> list[tuple[str, ...]]:
-    """Names of each net's classes: as the data set knows them, else as the net does."""
-    known = dict(zip(dataset.classes, dataset.names, strict=True))
+    """Names of each net's classes: as the data set knows them, else as the net does.
+
+    A data set without a list of names has the ids as names, and knows none.
+    """
+    pairs = zip(dataset.classes, dataset.names, strict=True)
+    known = {id: name for id, name in pairs if name != id}
     names_of_models = []
     for model, ids in zip(models, ids_of_models, strict=True):
         own_names = zip(ids, model.runtime.spec.names, strict=True)

@@ -24,6 +24,8 @@ TITLES = {
     7: "Table 7: comparison with the state of the art",
 }
 METHODS = {"dense": "dense", "multicrop": "multi-crop", "multicrop+dense": "multi-crop & dense"}
+PAPER_CROP = 224  # pixels
+PAPER_SIDES = (256, 384, 512)  # values of S, pixels
 SUBMISSION_NETS = 7  # in the fusion that was submitted to ILSVRC-2014 (section 4.4)
 NAN = float("nan")
 
@@ -72,7 +74,9 @@ def paper_rows(models: list[Model]) -> list[tuple[int, Row]]:
 def fill_tables(models: list[Model], records: Mapping[Row, AccuracyRow]) -> dict[int, pd.DataFrame]:
     """Fill every table with its printed rows and with measured figures where there are any.
 
-    Rows of nets that the paper does not have follow the printed ones.
+    A net of another crop or width fills the row of its configuration: that of its architecture, and
+    of S in proportion to the crop. The column "not_as_printed" says what differs. Rows of nets that
+    the paper does not have follow the printed ones.
 
     Args:
         models: The models of the run.
@@ -92,12 +96,12 @@ def fill_tables(models: list[Model], records: Mapping[Row, AccuracyRow]) -> dict
         figures = _Figures(printed.top1, printed.top5, printed.top5_test)
         line = _Line(printed.label, printed.nets, METHODS.get(printed.protocol, ""), figures)
         # a printed row without a measured one stays
-        found: list[AccuracyRow | None] = [records.get(row) for row in measured.pop(key, [])]
-        lines[printed.table] += [line.cells(record) for record in found or [None]]
+        found: list[Row | None] = [*measured.pop(key, [])]
+        lines[printed.table] += [line.filled(row, records, models) for row in found or [None]]
     for (table, nets, protocol, _), rows in measured.items():
         label = " and ".join(net.split("@")[0] for net in nets.split())
         line = _Line(label, nets, METHODS[protocol], _Figures())
-        lines[table] += [line.cells(records.get(row)) for row in rows]
+        lines[table] += [line.filled(row, records, models) for row in rows]
     return {table: pd.DataFrame(lines[table]) for table in TITLES}
 
 
@@ -123,15 +127,25 @@ class _Line(NamedTuple):
     method: str
     printed: _Figures
 
-    def cells(self, record: AccuracyRow | None) -> dict[str, object]:
+    def filled(
+        self, row: Row | None, records: Mapping[Row, AccuracyRow], models: list[Model]
+    ) -> dict[str, object]:
         """The line by column.
 
         Args:
-            record: The measured row, if there is one.
+            row: The row that fills it; None for none.
+            records: Measured rows.
+            models: The models of the run.
         """
+        if row is None:
+            return self._cells(None, "")
+        return self._cells(records.get(row), _not_as_printed(row, models))
+
+    def _cells(self, record: AccuracyRow | None, differs: str) -> dict[str, object]:
         line: dict[str, object] = {
             "net": self.label,
             "S": _train_sides(self.nets),
+            "not_as_printed": differs,
             "Q": "",
             "method": self.method,
             "model": "",
@@ -169,10 +183,11 @@ def _row(members: tuple[int, ...], specs: list[NetSpec], protocol: str, scales: 
 
 
 def _fusions(models: list[Model]) -> list[tuple[int, ...]]:
-    """In each runtime: the paper's sets of nets that are complete, and all nets together."""
+    """In each runtime, crop and width: the paper's complete sets of nets, and all nets together."""
     groups = defaultdict(list)
     for m, model in enumerate(models):
-        groups[model.runtime.name, model.runtime.precision].append(m)
+        spec = model.runtime.spec
+        groups[model.runtime.name, model.runtime.precision, spec.crop, spec.width].append(m)
     printed = dict.fromkeys(_sorted_nets(nets) for nets in paper_numbers().nets if " " in nets)
     fusions: dict[frozenset[int], tuple[int, ...]] = {}
     for group in groups.values():
@@ -191,8 +206,38 @@ def _fusions(models: list[Model]) -> list[tuple[int, ...]]:
 
 
 def _net_of(spec: NetSpec) -> str:
-    """A net as paper_tables.csv names it: "D@256-512"."""
-    return f"{spec.arch}@{'-'.join(map(str, dict.fromkeys(spec.train_side)))}"
+    """A net as paper_tables.csv names it, "D@256-512", with S in proportion to the crop."""
+    sides = dict.fromkeys(_printed_side(side, spec.crop) for side in spec.train_side)
+    return f"{spec.arch}@{'-'.join(map(str, sides))}"
+
+
+def _printed_side(side: int, crop: int) -> int:
+    """The paper's S that a side at another crop stands for; the side itself if there is none.
+
+    Example:
+        >>> _printed_side(73, crop=64), _printed_side(256, crop=224), _printed_side(80, crop=64)
+        (256, 256, 80)
+
+    Args:
+        side: S of the net, pixels.
+        crop: Of the net, pixels.
+    """
+    stands_for = (printed for printed in PAPER_SIDES if round(printed * crop / PAPER_CROP) == side)
+    return next(stands_for, side)
+
+
+def _not_as_printed(row: Row, models: list[Model]) -> str:
+    """What distinguishes the nets of a row from the paper's: "crop 64, S [73;146], width 0.25"."""
+    specs = [models[member.model].runtime.spec for member in row.members]
+    parts = []
+    if any(spec.crop != PAPER_CROP for spec in specs):
+        crops = dict.fromkeys(str(spec.crop) for spec in specs)
+        own = " ".join(f"{s.arch}@{'-'.join(map(str, dict.fromkeys(s.train_side)))}" for s in specs)
+        parts += [f"crop {' and '.join(crops)}", f"S {_train_sides(own)}"]
+    if any(spec.width != 1 for spec in specs):
+        widths = dict.fromkeys(f"{spec.width:g}" for spec in specs)
+        parts.append(f"width {' and '.join(widths)}")
+    return ", ".join(parts)
 
 
 def _jittered(spec: NetSpec) -> bool:

@@ -1,4 +1,4 @@
-"""Checks that a number of images answers, and that may stay undecided: drops, agreement, error."""
+"""Checks decided by counting images, which may stay undecided: drops, agreement, error."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from bench.statistics.evidence import Evidence, Verdict
 
 
 class Question(NamedTuple):
-    """A question that a number of images answers.
+    """A question that is answered by counting images.
 
     Attributes:
         model: Name of the model.
@@ -82,7 +82,7 @@ def _ask_drop(pair: Pair, k: int, limit: float, method: Method) -> Question:
 
 
 def loss_in_words(loss: float) -> str:
-    """How an accuracy compares with another one.
+    """Describe a loss of accuracy in words.
 
     Example:
         >>> loss_in_words(1.5)

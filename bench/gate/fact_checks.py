@@ -50,7 +50,7 @@ def check_faults(accuracy: Accuracy) -> list[Check]:
 
 
 def _failed(model: str, kind: str, faults: list[Fault]) -> Check:
-    """One check for all faults of a kind; what was found several times stands once."""
+    """One check for all faults of a kind; repeated findings are listed once."""
     texts = list(dict.fromkeys(fault.what for fault in faults))
     more = f" (and {len(texts) - 1} more like it)" if len(texts) > 1 else ""
     images = list(dict.fromkeys(image for fault in faults for image in fault.images))

@@ -36,6 +36,9 @@ class UntilDecided:
 
         Args:
             measured: Their posteriors.
+
+        Returns:
+            Whether every check is decided.
         """
         accuracy = accuracy_of(self.models, self.rows, self.dataset, measured, [])
         gate = judge(self.judge, accuracy, images_left_out(self.dataset, measured))
@@ -47,7 +50,7 @@ class UntilDecided:
 
 
 def images_left_out(dataset: Dataset, measured: Measured) -> list[str]:
-    """One message per file of the data that was not scored.
+    """Names and messages of the files of the data that were not scored.
 
     Args:
         dataset: The images.

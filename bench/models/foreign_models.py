@@ -8,43 +8,48 @@ from vgg_deploy.data.class_labels import matching
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.class_lists import ClassList, read_class_list
+from vgg_deploy.net.named_weights import Located, locate
 
 
-def class_lists(options: Sequence[str], paths: Sequence[Path]) -> dict[Path, ClassList]:
+def class_lists(options: Sequence[str], models: Sequence[Path | Located]) -> dict[Path, ClassList]:
     """The class list of each model that has one.
 
     Args:
-        options: Values of --classes: FILE for all models, or MODEL=FILE for one, named by its path
-            or its file name.
-        paths: Of the models.
+        options: Values of --classes: FILE for all models, or MODEL=FILE for one, named as on the
+            command line, by its path or by its file name.
+        models: The models.
+
+    Returns:
+        By the path of the model's file.
 
     Raises:
         InputError: For a file that is no class list, or two lists for one model.
     """
+    found = [locate(model) for model in models]
     for_all: str | None = None
     for_one: dict[Path, str] = {}
     for option in options:
-        named = [path for path in paths if _prefix(option, path)]
+        named = [model for model in found if _prefix(option, model)]
         if not named:
             if for_all is not None:
                 raise InputError(
                     f"--classes {option}: a second list for all models; write MODEL=FILE, with a "
-                    f"model of this command ({', '.join(path.name for path in paths)})"
+                    f"model of this command ({', '.join(model.name for model in found)})"
                 )
             for_all = option
-        for path in named:
-            if path in for_one:
+        for model in named:
+            if model.path in for_one:
                 raise InputError(
-                    f"--classes {option}: a second list for {path}; give one per model"
+                    f"--classes {option}: a second list for {model.given}; give one per model"
                 )
-            for_one[path] = option.removeprefix(_prefix(option, path))
-    files = {path: for_one.get(path, for_all) for path in paths}
+            for_one[model.path] = option.removeprefix(_prefix(option, model))
+    files = {model.path: for_one.get(model.path, for_all) for model in found}
     return {path: read_class_list(Path(file)) for path, file in files.items() if file}
 
 
-def _prefix(option: str, path: Path) -> str:
-    """How an option names a model, by path or file name; empty if it does not name it."""
-    prefixes = (f"{path}=", f"{path.name}=")
+def _prefix(option: str, model: Located) -> str:
+    """How an option names a model; empty if it does not name it."""
+    prefixes = (f"{model.given}=", f"{model.path}=", f"{model.name}=")
     return next((prefix for prefix in prefixes if option.startswith(prefix)), "")
 
 

@@ -14,6 +14,7 @@ from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.class_matching import with_classes
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
+from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.net.open_net import is_own
 from vgg_deploy.runtimes import Runtime, open_runtime, runtime_version, runtimes_for
 from vgg_deploy.runtimes.contract import DeviceRuntime
@@ -106,14 +107,14 @@ class ModelOptions:
 
 
 def open_models(
-    paths: Sequence[Path],
+    models: Sequence[Path | str | Located],
     options: ModelOptions,
     lists: Mapping[Path, ClassList] = MappingProxyType({}),
 ) -> list[Model]:
     """Open every file in every runtime and precision that the options name.
 
     Args:
-        paths: The files.
+        models: The files, or names of weights.
         options: How they are opened.
         lists: The classes of files in the order of their scores, by path.
 
@@ -121,20 +122,29 @@ def open_models(
         InputError: For a file that is not a model, that none of the runtimes opens, or that
             contradicts its class list or what is stated about its input.
     """
-    opened: list[tuple[Path, Runtime]] = []
+    found = [locate(model) for model in models]
+    opened: list[tuple[Located, Runtime]] = []
     assumed: dict[Path, Assumed] = {}
-    for path in paths:
+    for model in found:
+        path = model.path
         for name, precision in _variants(path, options):
             runtime = _open(path, options, name, precision, assumed)
             if path in lists:
                 runtime.spec = with_classes(runtime.spec, lists[path], str(path))
-            opened.append((path, runtime))
-    _refuse_useless_input(paths, options.stated, assumed)
+            opened.append((model, runtime))
+    _refuse_useless_input(found, options.stated, assumed)
     names = _names(opened)
-    digests = {path: content_sha256(path) for path in dict.fromkeys(paths)}
+    digests = {path: content_sha256(path) for path in dict.fromkeys(m.path for m in found)}
     return [
-        Model(path, name, runtime, digests[path], assumed.get(path), path in lists)
-        for (path, runtime), name in zip(opened, names, strict=True)
+        Model(
+            model.path,
+            name,
+            runtime,
+            digests[model.path],
+            assumed.get(model.path),
+            model.path in lists,
+        )
+        for (model, runtime), name in zip(opened, names, strict=True)
     ]
 
 
@@ -178,29 +188,31 @@ def _is_weights(path: Path) -> bool:
 
 
 def _refuse_useless_input(
-    paths: Sequence[Path], stated: StatedInput, assumed: Mapping[Path, Assumed]
+    models: Sequence[Located], stated: StatedInput, assumed: Mapping[Path, Assumed]
 ) -> None:
     """Refuse a stated input if no file needs it."""
     if stated != NOTHING_STATED and not assumed:
         raise InputError(
             "--mean, --std, --channel-order and --crop are for weights of other projects, and "
-            f"{', '.join(path.name for path in paths)} know their own input",
+            f"{', '.join(model.name for model in models)} know their own input",
             "leave them out",
         )
 
 
-def _names(opened: Sequence[tuple[Path, Runtime]]) -> list[str]:
+def _names(opened: Sequence[tuple[Located, Runtime]]) -> list[str]:
     """File names, with folder, runtime and precision as far as names need them to differ.
+
+    Weights that were given by a name keep it.
 
     Raises:
         InputError: For a file that is named twice.
     """
-    paths = list(dict.fromkeys(path for path, _ in opened))
-    file_names = [path.name for path in paths]
+    models = list(dict.fromkeys(model for model, _ in opened))
+    own_names = [model.name for model in models]
     names = []
-    for path, runtime in opened:
-        name = path.name if file_names.count(path.name) == 1 else str(path)
-        variants = {(r.name, r.precision) for p, r in opened if p == path}
+    for model, runtime in opened:
+        name = model.name if own_names.count(model.name) == 1 else model.given
+        variants = {(r.name, r.precision) for m, r in opened if m == model}
         if len(variants) > 1:
             name += f" {runtime.name} {runtime.precision}"
         if name in names:

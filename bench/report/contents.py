@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from bench.accuracy.accuracy_rows import Scored
@@ -33,6 +34,10 @@ from bench.speed.latency import LatencyRow
 from vgg_deploy.data.dataset import Dataset
 
 NAMED = 3  # models in the title
+LONGEST_TITLE = 90  # characters
+# Of fewer images a class's accuracy is one of so few values that its bar says next to nothing
+FEWEST_OF_CLASS = 5
+ONE_ANSWER = 0.9  # share of the images from which one class is called the answer to all
 
 
 @dataclass
@@ -96,10 +101,11 @@ def write_report(findings: Findings, out: Path) -> None:
 
 
 def _title(models: Sequence[Model]) -> str:
-    """At most three names."""
-    names = [model.name for model in models]
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return printable("VGG benchmark: " + ", ".join(names[:NAMED]) + more)
+    """The names of at most three models; the number of more, or of long names."""
+    title = f"VGG benchmark: {', '.join(model.name for model in models)}"
+    if len(models) > NAMED or len(title) > LONGEST_TITLE and len(models) > 1:
+        title = f"VGG benchmark of {len(models)} models"
+    return printable(title)
 
 
 def _subtitle(findings: Findings) -> str:
@@ -195,7 +201,8 @@ def _errors_chapter(
     accuracy: Accuracy, shown: list[Scored], faulty: set[str], tables: list[Section]
 ) -> Chapter:
     note = (
-        "Top-1 and top-5 error with Wilson's 95 % interval; time is that of all views of one image."
+        "Top-1 and top-5 error with Wilson's 95 % interval; time is that of all views of one image "
+        "in the runtime."
     )
     errors = figures.errors([s.record for s in shown])
     caption = "Top-1 error by test scale and protocol, 95 % intervals"
@@ -215,13 +222,39 @@ def _classes_chapter(
     confused = [confusions(s, accuracy.classes) for s in representing]
     write_frame(pd.concat(per_class, ignore_index=True), out / "per_class.csv")
     write_frame(pd.concat(confused, ignore_index=True), out / "confusions.csv")
-    caption = f"Accuracy by class ({row})"
-    drawings = [Drawing("per-class", caption, figures.per_class(per_class))]
-    pairs = figures.confused(confused[0])
-    if pairs:
+    drawings, notes = [], _single_answers(representing, accuracy)
+    images = int(per_class[0].images.median())
+    if images >= FEWEST_OF_CLASS:
+        caption = f"Accuracy by class ({row})"
+        drawings.append(Drawing("per-class", caption, figures.per_class(per_class)))
+    else:
+        few = f"{images} image{'s' if images > 1 else ''}"
+        notes.append(
+            f"The {len(per_class[0]):,} classes have {few} each (median), too few for a figure of "
+            f"their accuracies; per_class.csv has them."
+        )
+    # if no pair occurs twice, their order is that of the alphabet
+    if len(confused[0]) and confused[0].images.max() > 1:
+        pairs = figures.confused(confused[0])
         caption = f"Most confused pairs of {representing[0].record.model} ({row})"
         drawings.append(Drawing("confused", caption, pairs))
-    return Chapter("classes", "Classes", "", drawings)
+    elif len(confused[0]):
+        notes.append("No class is taken for another one more than once; confusions.csv has all.")
+    return Chapter("classes", "Classes", " ".join(notes), drawings)
+
+
+def _single_answers(representing: list[Scored], accuracy: Accuracy) -> list[str]:
+    """A sentence per model that gives (nearly) all images the same class."""
+    sentences = []
+    for scored in representing:
+        answers = np.bincount(scored.best)
+        most, total = int(answers.max()), len(scored.best)
+        if most >= ONE_ANSWER * total and most > (scored.labels == answers.argmax()).sum():
+            answer = accuracy.classes.label(int(answers.argmax()))
+            model = f"{scored.record.model} in {scored.record.runtime}"
+            sentences.append(f"{model} answers {answer} for {most:,} of {total:,} images.")
+    more = len(sentences) - NAMED
+    return [*sentences[:NAMED], *([f"So do {more} more models."] if more > 0 else [])]
 
 
 def _calibration_chapter(representing: list[Scored], row: str) -> Chapter:
@@ -235,8 +268,9 @@ def _maps_chapter(
 ) -> Chapter:
     note = (
         f"Dense evaluation of {scored.record.model}: the class posterior at every position of the "
-        "score map, laid over the image where the window that it sees has its centre. First the "
-        "most confident mistakes, with the map of the true class below, then right answers."
+        "score map, laid over the image where the window that it sees has its centre. Every class "
+        "has a scale of its own, which begins at 0. First the most confident mistakes, with the "
+        "map of the true class below, then right answers."
     )
     seen = image_maps(models, scored, dataset, accuracy.positions, accuracy.classes)
     return Chapter("maps", "Score maps", note, images=seen)

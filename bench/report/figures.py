@@ -1,6 +1,6 @@
 """Draws the plots of the report: measured records in, one plotly figure out.
 
-The colours of text and grid are the page's.
+The colours of text and grid are the page's, and so is the legend, which must wrap at any width.
 """
 
 import math
@@ -61,7 +61,7 @@ def pareto(rows: Sequence[AccuracyRow], faulty: Collection[str] = ()) -> go.Figu
             marker={**_marker(model, protocol, timed), **outline},
             **_errors_of(group),
         )
-    x = "time for one image, ms (all its views, in the runtime)"
+    x = "ms per image, all its views"
     figure.update_xaxes(type="log")
     return _laid_out(figure, x, "top-1 error, %")
 
@@ -153,7 +153,7 @@ def per_class(tables: Sequence[pd.DataFrame]) -> go.Figure:
         shown = table.set_index("class").loc[order]
         counts = zip(shown.index, shown.images, strict=True)
         figure.add_bar(
-            x=[_short(name) for name in shown.name],
+            x=[_short(name) for name in _distinct(shown)],
             y=shown.top1_accuracy_pct,
             name=escape(f"{table.model[0]}, {table.runtime[0]} {table.precision[0]}"),
             marker={"color": colour(i)},
@@ -162,6 +162,7 @@ def per_class(tables: Sequence[pd.DataFrame]) -> go.Figure:
             hovertemplate="%{x} (%{text}): %{y:.1f} %<extra></extra>",
         )
     figure.update_yaxes(range=[0, 100])
+    figure.update_xaxes(tickangle=-90)
     many = len(tables[0]) > MOST_BARS
     x = f"class, the worst {MOST_BARS}" if many else "class, the worst first"
     return _laid_out(figure, x, "top-1 accuracy, %")
@@ -180,7 +181,7 @@ def calibration(scored: Sequence[Scored]) -> go.Figure:
         x=[0, 1], y=[0, 1], mode="lines", line=GUIDE, name="perfect", hoverinfo="skip"
     )
     for i, one in enumerate(scored):
-        _add_reliability(figure, one, colour(i))
+        _add_reliability(figure, one, colour(i), SYMBOLS[i % len(SYMBOLS)])
     figure.update_yaxes(title_text="images", row=2, col=1)
     figure.update_xaxes(title_text="posterior of the best class", range=[0, 1.02], row=2, col=1)
     figure.update_xaxes(range=[0, 1.02], row=1, col=1)
@@ -190,7 +191,7 @@ def calibration(scored: Sequence[Scored]) -> go.Figure:
     return _laid_out(figure, None, None, height=520)
 
 
-def _add_reliability(figure: go.Figure, scored: Scored, colour: str) -> None:
+def _add_reliability(figure: go.Figure, scored: Scored, colour: str, symbol: str) -> None:
     """One model's line in the upper plot, and its bars in the lower one."""
     right = scored.ranks == 0
     bins = reliability(scored.confidence, right)
@@ -200,7 +201,7 @@ def _add_reliability(figure: go.Figure, scored: Scored, colour: str) -> None:
         x=[b.confidence for b in filled],
         y=[b.accuracy for b in filled],
         mode="lines+markers",
-        marker={"color": colour, "size": 8},
+        marker={"color": colour, "size": 8, "symbol": symbol},
         line={"color": colour, "width": 1.5},
         name=escape(f"{_name(scored.record)}: ECE {error:.1f} %"),
         text=[b.images for b in filled],
@@ -217,31 +218,27 @@ def _add_reliability(figure: go.Figure, scored: Scored, colour: str) -> None:
     )
 
 
-def confused(table: pd.DataFrame) -> go.Figure | None:
+def confused(table: pd.DataFrame) -> go.Figure:
     """The most confused pairs of classes of one row.
 
     Args:
-        table: Of `bench.accuracy.by_class.confusions`.
-
-    Returns:
-        None if all answers are right.
+        table: Of `bench.accuracy.by_class.confusions`, with at least one pair.
     """
-    if not len(table):
-        return None
     shown = table.head(MOST_PAIRS)[::-1]
-    pairs = zip(shown.name, shown.taken_for_name, strict=True)
+    pairs = list(zip(shown.name, shown.taken_for_name, strict=True))
+    ids = zip(shown["class"], shown.taken_for, shown.share_pct, strict=True)
     figure = go.Figure()
     figure.add_bar(
         x=shown.images,
-        y=[f"{_short(true)} → {_short(best)}" for true, best in pairs],
+        y=[f"{_short(true)} →<br>{_short(best)}" for true, best in pairs],
         orientation="h",
         marker={"color": COLOURS[1]},
-        text=shown.share_pct.round(1),
+        text=[f"{escape(f'{true} → {best}')}: {share:.1f} %" for true, best, share in ids],
         textposition="none",
-        hovertemplate="%{y}: %{x} images, %{text} % of the class<extra></extra>",
+        hovertemplate="%{y}: %{x} images<br>%{text} of the class<extra></extra>",
     )
     figure.update_yaxes(automargin=True)
-    return _laid_out(figure, "images", None, height=120 + 24 * len(shown))
+    return _laid_out(figure, "images", None, height=120 + 36 * len(shown))
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -273,7 +270,7 @@ def _laid_out(figure: go.Figure, x: str | None, y: str | None, height: int = 440
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        showlegend=False,
         hoverlabel={"font": {"size": 12}},
         bargap=0.25,
     )
@@ -338,6 +335,17 @@ def _marker(model: str, protocol: str, rows: Sequence[AccuracyRow]) -> dict[str,
     protocols = list(dict.fromkeys(r.protocol for r in rows))
     symbol = SYMBOLS[protocols.index(protocol) % len(SYMBOLS)]
     return {"color": _colour(model, rows), "symbol": symbol}
+
+
+def _distinct(table: pd.DataFrame) -> list[str]:
+    """Names of classes; a name that two classes share, as crane is in ImageNet, gets its id.
+
+    Args:
+        table: With the column "name", and ids as index.
+    """
+    twice = table.name.duplicated(keep=False)
+    described = zip(table.name, table.index, twice, strict=True)
+    return [f"{name} ({id})" if shared and id != name else name for name, id, shared in described]
 
 
 def _short(name: str) -> str:

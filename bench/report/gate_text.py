@@ -163,7 +163,7 @@ def gate_texts(gate: Gate) -> Texts:
         if kinds:
             verdict = Verdict.PASS.value
             rows.append([verdict, printable(model), ", ".join(kinds), "", "nothing found"])
-    heads = ["verdict", "model", "check", "rows", "what was found"]
+    heads = ["verdict", "model", "check", "rows", "finding"]
     return Texts("Checks of the gate", heads, rows)
 
 
@@ -176,16 +176,16 @@ def _table_row(summary: Summary) -> list[str]:
 
 
 def fault_texts(accuracy: Accuracy) -> Texts:
-    """The table of models without rows, and why they have none.
+    """The table of models without rows, and why they have none: one line per model.
 
     Args:
         accuracy: What was measured.
     """
-    found = {(fault.model, fault.what) for fault in accuracy.faults}
-    rows = [
-        [printable(accuracy.models[index].name), printable(what)]
-        for index, what in sorted(found)
-        if index in accuracy.broken
-    ]
+    rows = []
+    for index in sorted(accuracy.broken):
+        found = dict.fromkeys(fault.what for fault in accuracy.faults if fault.model == index)
+        first = next(iter(found))
+        more = f" (and {len(found) - 1} more findings like it)" if len(found) > 1 else ""
+        rows.append([printable(accuracy.models[index].name), printable(first + more)])
     title = "Models with faults, which have no rows in the tables"
-    return Texts(title, ["model", "what was found"], rows)
+    return Texts(title, ["model", "finding"], rows)

@@ -3,7 +3,6 @@
 import base64
 import io
 from dataclasses import dataclass
-from html import escape
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +22,8 @@ from vgg_deploy.net.archs import STRIDE
 MISTAKES, RIGHT = 3, 3  # images shown, if there are so many
 SHOWN_SIDE = 256  # pixels of the image in the report
 BEST = 5  # classes listed per Q
+MAP_HEIGHT = 250  # pixels, at most
+AROUND_MAPS = 72  # pixels of a figure above and below its maps: titles and colour scale
 
 RankedClass = tuple[str, float, bool]  # name, posterior, whether it is the true class
 
@@ -36,7 +37,7 @@ class ImageMaps:
         label: Name of the true class.
         best: Name of the best class, as in the row of the table.
         right: Whether the two are the same.
-        drawing: The score maps.
+        drawings: The score maps, of the best class and then of the true one.
         top5: Q, and the best classes of one dense pass.
     """
 
@@ -44,7 +45,7 @@ class ImageMaps:
     label: str
     best: str
     right: bool
-    drawing: Drawing
+    drawings: list[Drawing]
     top5: list[tuple[int, list[RankedClass]]]
 
 
@@ -109,7 +110,7 @@ def _maps_of(
     """Evaluate an image, which is one of the row's and one of the data set's."""
     member = scored.row.members[0]
     model, of_model = models[member.model], classes.of_model[member.model]
-    names = [classes.names[c] for c in of_model]
+    names = [classes.label(c) for c in of_model]
     output_of = {c: output for output, c in enumerate(of_model)}  # a class's index in the scores
     label, best = output_of[scored.labels[index]], output_of[scored.best[index]]
     image = dataset.decode(position)
@@ -118,14 +119,13 @@ def _maps_of(
     small = rescale(image, min(SHOWN_SIDE, min(image.shape[1:])), filter)
     source = _data_url(small.permute(1, 2, 0).numpy())
     shown = [best] if label == best else [best, label]
-    titles = [f"{escape(names[c])}, Q {one.side}" for c in shown for one in passes]
-    figure = _figure(passes, shown, titles, source, model.runtime.spec.crop)
+    crop = model.runtime.spec.crop
     return ImageMaps(
         file=dataset.files[position],
         label=names[label],
         best=names[best],
-        right=label == best,
-        drawing=Drawing(f"map-{index}", "Score maps", figure),
+        right=bool(scored.ranks[index] == 0),
+        drawings=[_drawing(index, c, names[c], passes, source, crop) for c in shown],
         top5=[(one.side, _ranked(one.posterior, names, label)) for one in passes],
     )
 
@@ -144,41 +144,55 @@ def _ranked(posterior: np.ndarray, names: list[str], label: int) -> list[RankedC
     return [(names[c], float(posterior[c]), bool(c == label)) for c in best_first]
 
 
-def _figure(
-    passes: list[_Pass], shown: list[int], titles: list[str], source: str, crop: int
-) -> go.Figure:
-    """One row of maps per class shown, one column per Q."""
-    figure = make_subplots(
-        rows=len(shown),
-        cols=len(passes),
-        subplot_titles=titles,
-        horizontal_spacing=0.03,
-        vertical_spacing=0.1,
-    )
+def _drawing(
+    number: int, output: int, name: str, passes: list[_Pass], source: str, crop: int
+) -> Drawing:
+    """The maps of one class, one column per Q, on a scale of their own that starts at 0.
+
+    A class's posterior may be 0.9 or, among a thousand classes, 0.001: on a common scale most maps
+    would be of one colour.
+    """
+    titles = [f"Q {one.side}" for one in passes]
+    figure = make_subplots(rows=1, cols=len(passes), subplot_titles=titles, horizontal_spacing=0.02)
     for column, one in enumerate(passes, start=1):
-        for row, output in enumerate(shown, start=1):
-            _overlay(figure, row, column, source, one, output, crop)
-    colorbar = {"title": {"text": "posterior"}, "thickness": 12, "len": 0.9}
+        _overlay(figure, column, source, one, output, crop)
+    largest = max(float(one.posterior_map[output].max()) for one in passes)
+    tallest = max(one.height / one.width for one in passes)
     figure.update_layout(
         template="none",
-        height=20 + 270 * len(shown),
-        margin={"l": 8, "r": 8, "t": 32, "b": 8},
+        height=MAP_HEIGHT + AROUND_MAPS,
+        margin={"l": 4, "r": 4, "t": 24, "b": 44},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 12},
-        coloraxis={"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": colorbar},
+        coloraxis={
+            "colorscale": "Viridis",
+            "cmin": 0,
+            "cmax": largest or 1,  # a posterior may underflow to 0 everywhere
+            "colorbar": {
+                "orientation": "h",
+                "thickness": 10,
+                "len": 0.6,
+                "y": 0,
+                "yanchor": "top",
+                "nticks": 5,
+                "tickformat": ".2~g",
+            },
+        },
+        # read by page.js, which fits the height to the width of the page
+        meta={"columns": len(passes), "aspect": tallest, "most": MAP_HEIGHT, "around": AROUND_MAPS},
     )
-    return figure
+    return Drawing(f"map-{number}-{output}", f"Posterior of {name}", figure)
 
 
 def _overlay(
-    figure: go.Figure, row: int, column: int, source: str, one: _Pass, output: int, crop: int
+    figure: go.Figure, column: int, source: str, one: _Pass, output: int, crop: int
 ) -> None:
     """Lay the map of one class over the image, in pixels of the rescaled image.
 
     Each position of the map lies in the middle of the window that it sees.
     """
-    where = {"row": row, "col": column}
+    where = {"row": 1, "col": column}
     figure.add_layout_image(
         source=source,
         x=0,
@@ -192,7 +206,7 @@ def _overlay(
         **where,
     )
     figure.add_heatmap(
-        z=one.posterior_map[output].round(4),
+        z=_significant(one.posterior_map[output]),
         x0=crop / 2,
         dx=STRIDE,
         y0=crop / 2,
@@ -200,15 +214,20 @@ def _overlay(
         coloraxis="coloraxis",
         opacity=0.55,
         customdata=one.score_map[output].round(2),
-        hovertemplate="window centred on %{x:.0f}, %{y:.0f}: posterior %{z:.3f}, score "
+        hovertemplate="window centred on %{x:.0f}, %{y:.0f}: posterior %{z:.3g}, score "
         "%{customdata}<extra></extra>",
         **where,
     )
     figure.update_xaxes(range=[0, one.width], visible=False, constrain="domain", **where)
-    x_axis = figure.get_subplot(row, column).xaxis.plotly_name.replace("axis", "")
+    x_axis = figure.get_subplot(1, column).xaxis.plotly_name.replace("axis", "")
     figure.update_yaxes(
         range=[one.height, 0], visible=False, scaleanchor=x_axis, constrain="domain", **where
     )
+
+
+def _significant(values: np.ndarray) -> list[list[float]]:
+    """Values with three significant digits, which keep the page small."""
+    return [[float(f"{value:.3g}") for value in line] for line in values]
 
 
 def _data_url(pixels: np.ndarray) -> str:

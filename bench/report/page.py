@@ -19,6 +19,7 @@ SAVED_AS = ("svg", "png")
 BUTTON = Markup('<button type="button" data-save="{kind}" data-of="{id}">{label}</button>')
 FIGURE = Markup(
     "<figure><figcaption>{caption}<span>{buttons}</span></figcaption>"
+    '<ul class="legend"></ul>'
     '<div class="plot" id="{id}" style="height:{height}px" role="img" aria-label="{caption}"></div>'
     "</figure>"
 )
@@ -114,7 +115,8 @@ def _figures_json(chapters: list[Chapter]) -> str:
     """All plots by their ids, as JSON that may stand in a script element."""
     figures = {}
     for chapter in chapters:
-        for drawing in (*chapter.figures, *(image.drawing for image in chapter.images)):
+        of_images = (drawing for image in chapter.images for drawing in image.drawings)
+        for drawing in (*chapter.figures, *of_images):
             figures[drawing.id] = json.loads(drawing.figure.to_json())
     # only this character could end the script element early
     return json.dumps(figures).replace("<", "\\u003c")

@@ -27,7 +27,10 @@ from bench.report.tables import Texts, frame, markdown, show, write_frame
 from bench.results.printable import printable
 from bench.speed.latency import LatencyRow
 from bench.speed.side_by_side import SideBySideRow
+from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
+
+MOST_BYTES = 1_000_000  # of a summary; GitHub shows none beyond 1 MiB
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def _differences(accuracy: Accuracy, pairs: list[Pair]) -> pd.DataFrame:
 
 
 def accuracy_title(accuracy: Accuracy, left_out: int) -> str:
-    """What the numbers rest on.
+    """Title with the number of images.
 
     Args:
         accuracy: What was measured.
@@ -93,6 +96,9 @@ def accuracy_title(accuracy: Accuracy, left_out: int) -> str:
     if scored < there - len(accuracy.measured.skipped):
         title += f" of {there}"
     title += " images" if accuracy.labelled else " images without labels"
+    if accuracy.benchmark and accuracy.labelled:
+        title += f" of {accuracy.benchmark.name}"
+        title += f" ({accuracy.benchmark.rule})" if accuracy.benchmark.rule else ""
     return f"{title}, {left_out} left out" if left_out else title
 
 
@@ -127,6 +133,11 @@ def paper_section(models: list[Model], accuracy: Accuracy, data: str, out: Path)
         f"Measured on {len(accuracy.files)} images of {data}; the paper's errors are on the 50,000 "
         "validation images of ILSVRC-2012."
     )
+    if any(table.not_as_printed.any() for table in tables.values()):
+        note += (
+            " Nets of another crop or width stand in the row of their configuration, with S in "
+            "proportion to the crop."
+        )
     texts = [paper_texts(paper_tables.TITLES[number], table) for number, table in tables.items()]
     for one in texts:
         show(one)
@@ -181,13 +192,51 @@ def write_report_md(
         environment: What the run depends on, with its id.
         out: Where the file goes.
     """
-    parts = [f"# vgg-bench\n\nRun {environment['run_id']}\n"]
-    if gate:
-        parts += _gate_parts(gate)
-    parts += [markdown(section.texts) for section in sections]
+    parts = _report_parts(sections, gate, environment)
     described = json.dumps(environment, indent=2)
     parts.append(f"## Environment\n\n```json\n{described}\n```\n")
     write_text(out / "report.md", "\n".join(parts))
+
+
+def append_summary(
+    sections: list[Section], gate: Gate | None, environment: Mapping[str, object], path: Path
+) -> None:
+    """Append the verdict and the tables to a Markdown file, as far as a CI server shows them.
+
+    Args:
+        sections: The tables.
+        gate: The verdict, if there are limits.
+        environment: What the run depends on, with its id.
+        path: The file; it need not exist.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    text = "\n".join(_report_parts(sections, gate, environment)) + "\n"
+    lines, size = [], 0
+    for line in text.encode(errors="backslashreplace").splitlines(keepends=True):
+        size += len(line)
+        if size > MOST_BYTES:
+            lines.append(b"\nThe rest is in report.md.\n")
+            break
+        lines.append(line)
+    try:
+        with open(path, "ab") as file:
+            file.write(b"".join(lines))
+    except OSError as error:
+        raise InputError(
+            f"{path}: the summary cannot be written ({error.strerror}); name another file"
+        ) from None
+
+
+def _report_parts(
+    sections: list[Section], gate: Gate | None, environment: Mapping[str, object]
+) -> list[str]:
+    """The run, the verdict and every table in Markdown."""
+    parts = [f"# vgg-bench\n\nRun {environment['run_id']}\n"]
+    if gate:
+        parts += _gate_parts(gate)
+    return parts + [markdown(section.texts) for section in sections]
 
 
 def _gate_parts(gate: Gate) -> list[str]:

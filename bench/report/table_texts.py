@@ -131,6 +131,7 @@ def paper_texts(title: str, table: pd.DataFrame) -> Texts:
     lines = table.to_dict("records")
     columns: list[HeadAndCells] = [
         *((name, [line[name] for line in lines]) for name in ("net", "S", "Q", "method")),
+        ("not as printed", [line["not_as_printed"] for line in lines]),
         ("model", [f"{line['model']} {line['runtime']}".strip() for line in lines]),
         *_paper_columns(lines, 1),
         *_paper_columns(lines, 5),

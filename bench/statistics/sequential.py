@@ -42,7 +42,7 @@ class Bets(NamedTuple):
 def paired_evidence_anytime(
     only_reference: int, only_model: int, images: int, limit: float
 ) -> Evidence:
-    """As `evidence.paired_evidence`, but valid when scoring stops because of what was seen.
+    """As `evidence.paired_evidence`, but valid when scoring stops depending on the results so far.
 
     Args:
         only_reference: Images that only the reference has right.
@@ -61,7 +61,7 @@ def paired_evidence_anytime(
 
 
 def proportion_evidence_anytime(count: int, images: int, limit: float) -> Evidence:
-    """As `evidence.proportion_evidence`, but valid when scoring stops because of what was seen.
+    """As `evidence.proportion_evidence`, also when the results so far decide when scoring stops.
 
     Args:
         count: Images counted.

@@ -15,7 +15,9 @@ from vgg_deploy.net.model import VGG
 
 FIRST = "conv1_1"  # the only convolution whose input has negative values
 LAST = "fc8"  # never quantized, because its scores decide
-SMALLEST_SCALE = 2.0**-20  # half precision still represents it to 6 %; 127 of it hardly count
+SMALLEST_SCALE = (
+    2.0**-20
+)  # half precision still represents it to 6 %; 127 steps of it are negligible
 CHUNK = 512  # output channels whose weights are converted at a time
 
 
@@ -72,7 +74,7 @@ def input_mapping(conv: str, threshold: float, precision: Precision) -> Mapping:
 
 
 def weight_scales(weight: np.ndarray, precision: Precision, per_channel: bool) -> np.ndarray:
-    """Scales that just hold the largest weights.
+    """Smallest scales that cover the largest weights.
 
     Args:
         weight: (out, in, kh, kw) float32.

@@ -22,6 +22,7 @@ from vgg_deploy.files import whole_file
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
+from vgg_deploy.net.named_weights import Located
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.progress import progress, results
 
@@ -50,7 +51,7 @@ class Sensitivity:
 
 
 def report_sensitivity(
-    source: Path,
+    source: str | Path | Located,
     folder: Path,
     options: ExportOptions,
     classes: ClassList | None,
@@ -63,7 +64,7 @@ def report_sensitivity(
     Layers that are kept from quantization are measured too.
 
     Args:
-        source: Checkpoint or foreign weights.
+        source: Checkpoint or foreign weights, see `open_net`.
         folder: Folder of the export; it contains the calibration, which must have been done.
         options: Of the export.
         classes: For foreign weights, see `open_net`.

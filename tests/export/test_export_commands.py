@@ -164,7 +164,7 @@ def test_runtimes_by_name(here, model):
     assert "'fp64' is" in run(vgg_bench, "A.pt", "--torch-precision", "fp64", code=2)
     output = run(vgg_bench, "A.pt", "--side-by-side", code=2)
     assert "--side-by-side compares with the first model" in output
-    assert "--cuda-graphs: not for torch on cpu" in run(vgg_bench, "A.pt", "--cuda-graphs", code=2)
+    assert "CUDA graphs: not for torch on cpu" in run(vgg_bench, "A.pt", "--cuda-graphs", code=2)
     run(vgg_export, model, "--onnx")
     args = ("exported/A.fp32.onnx", "--runtimes", "onnxruntime-tensorrt")
     assert "needs a GPU; add --device cuda" in run(vgg_bench, *args, code=2)

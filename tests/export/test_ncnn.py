@@ -236,7 +236,7 @@ def test_what_ncnn_would_trust_is_checked_before(tmp_path):
     assert "has no manifest" in refusal(path)
     manifest_path(path).write_text(manifest)
     weights_path(path).unlink()
-    assert "do not lie beside it" in refusal(path)
+    assert "are not in the same folder" in refusal(path)
 
 
 def test_ncnn_runs_on_cpus_and_from_the_crop_up(tmp_path, monkeypatch):

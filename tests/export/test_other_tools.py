@@ -14,6 +14,8 @@ from export.tensorrt.triton import TritonModel, configuration, write_repository
 from tests.support.nets import photo_of, save_net, thin_net
 from vgg_deploy.exported.metadata import Artifact
 
+pytestmark = pytest.mark.slow
+
 POLYGRAPHY = Path(sys.executable).with_name("polygraphy")
 needs_polygraphy = pytest.mark.skipif(
     not POLYGRAPHY.exists(),

@@ -16,6 +16,8 @@ from train.recipe.stages import CHAINS, FineTune, config_of, stages_of
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.net.model import FROM_A
 
+pytestmark = pytest.mark.slow
+
 # Table 3 of the paper, column "train (S)", row by row
 TABLE_3 = [
     ("A", (256, 256)), ("A-LRN", (256, 256)), ("B", (256, 256)),

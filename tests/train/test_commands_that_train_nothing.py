@@ -17,6 +17,8 @@ from train.plan import main as plan
 from train.plot import main as plot
 from train.views import main as views
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 THIN = options("--width 0.0625 --crop 32 --batch 16 --init he --threads 1")
 CHAIN = options("--arch B --chain paper --epochs 1")

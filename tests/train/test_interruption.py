@@ -199,7 +199,7 @@ def test_a_file_size_limit_keeps_the_previous_checkpoint(warm, photos, unbroken,
     )
     assert (
         f"{stopped / 'last.pt'}: writing failed (File too large); "
-        "what was there before is untouched" in output
+        "the previous file is unchanged" in output
     )
     assert f"Free some disk space and resume with: python -m train --resume {stopped}" in output
     training = warm.train(here, "--resume", stopped, "--threads", "1", "--workers", "0")

@@ -179,6 +179,7 @@ def test_what_cannot_be_shared_is_reported_once(warm, photos, here):
     assert not (here / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_environment_of_another_launcher(warm, here):
     training = warm.train(here, *RUN, WORLD_SIZE="4")
     assert training.wait() == 2 and "start by torchrun, or remove WORLD_SIZE" in training.output()

@@ -75,6 +75,7 @@ def test_a_lock_is_free_after_the_block_and_after_an_error_in_it(tmp_path):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_child_that_outlives_a_killed_process_does_not_hold_its_lock(tmp_path):
     path = tmp_path / ".lock"

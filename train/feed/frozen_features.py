@@ -285,11 +285,11 @@ def feature_batches(
         )
 
 
-def refuse_unless_given(weights: Path | None) -> None:
+def refuse_unless_given(weights: Path | str | None) -> None:
     """Check that there are weights to freeze: features of a random trunk are worth nothing.
 
     Args:
-        weights: The file of trained weights.
+        weights: The trained weights, a file or a name.
 
     Raises:
         InputError: None is given.

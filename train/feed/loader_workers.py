@@ -129,7 +129,7 @@ def _explained(text: str, resume_command: str) -> str:
             f"docker run --shm-size); resume with fewer of them: {resume_command} --workers N"
         )
     return (
-        f"a loader process was killed ({text.partition('.')[0]}), perhaps for want of memory; "
+        f"a loader process was killed ({text.partition('.')[0]}), perhaps because memory ran out; "
         f"resume with fewer loader processes: {resume_command} --workers N"
     )
 

@@ -1,4 +1,4 @@
-"""Decides in which order training reads tar shards, as arithmetic of seed and epoch.
+"""Decides in which order training reads tar shards, computed from seed and epoch only.
 
 In every epoch the shards are put in a new order. The images in this order are cut into `streams`
 lanes of equal length. Each lane is read forward by itself, and within its lane an image moves by
@@ -77,7 +77,7 @@ class ShardOrder:
 class Lane:
     """One lane of one epoch, as an iterator.
 
-    It yields an image and what is stored of it, or what is wrong with it.
+    It yields an image's index and its stored bytes, or what is wrong with it.
     """
 
     def __init__(

@@ -73,7 +73,7 @@ class StreamedViews(IterableDataset[TrainBatch | str]):
 
 
 def check_streams(config: TrainConfig, world: int) -> None:
-    """Check that batches and processes divide the streams evenly.
+    """Check that the streams divide the batch, and the processes the streams evenly.
 
     Args:
         config: With batch and streams.
@@ -109,7 +109,7 @@ def whole_batches(
         Batches in their order.
 
     Raises:
-        InputError: A worker cannot go on, for example because a shard is unreachable.
+        InputError: A worker cannot continue, for example because a shard is unreachable.
     """
     try:
         for part in parts:

@@ -20,8 +20,8 @@ class TrainRequest:
         stage: The chain's only stage to train.
         data: Folder or URL of the images; None for the built-in ones.
         out: Folder of the run or chain.
-        weights: File that all layers start from.
-        net_a: Trained A that B-E start from.
+        weights: What all layers start from: a file, a folder, or a name of weights.
+        net_a: Trained A that B-E start from, given alike.
         freeze_features: Train fc6-fc8 only.
         images: Number of training images to use.
         recipe: Changes to the recipe.
@@ -35,8 +35,8 @@ class TrainRequest:
     stage: str | None = None
     data: str | None = None
     out: Path | None = None
-    weights: Path | None = None
-    net_a: Path | None = None
+    weights: Path | str | None = None
+    net_a: Path | str | None = None
     freeze_features: bool = False
     images: int | None = None
     recipe: RecipeOptions = field(default_factory=RecipeOptions)

@@ -162,34 +162,3 @@ RECIPES = {
         init="he",
     ),
 }
-
-
-def learning_rate(config: TrainConfig, errors: list[float]) -> float:
-    """Compute the learning rate of the next epoch (section 3.1).
-
-    Args:
-        config: Its `lr`, divided by 10 per drop.
-        errors: Validation top-1 errors of the epochs so far, in per cent.
-
-    Example:
-        >>> learning_rate(TrainConfig(lr=0.5, lr_drops=(1,)), errors=[80.0])
-        0.05
-    """
-    if config.lr_drops == PLATEAU:
-        drops = _plateaus(errors, config.patience)
-    else:
-        drops = sum(len(errors) >= epoch for epoch in config.lr_drops)
-    divisor: int = 10 ** min(drops, config.most_drops)
-    return config.lr / divisor
-
-
-def _plateaus(errors: list[float], patience: int) -> int:
-    """Count how often `patience` epochs in a row brought no new lowest error."""
-    best, since, plateaus = float("inf"), 0, 0
-    for error in errors:
-        since = 0 if error < best else since + 1
-        best = min(best, error)
-        if since == patience:
-            plateaus += 1
-            since = 0
-    return plateaus

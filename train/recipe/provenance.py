@@ -4,7 +4,7 @@ from dataclasses import fields
 from typing import NamedTuple
 
 from train.recipe.config import PLATEAU, RECIPES, TrainConfig
-from train.recipe.rates import effective_drops
+from train.recipe.learning_rate import effective_drops
 
 PAPER_IMAGES, PAPER_CLASSES = 1_281_167, 1000  # of ILSVRC-2012
 PAPER_SIDES = ((256, 256), (384, 384), (256, 512))  # S in pixels; all three are the paper's

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from train.recipe.config import TrainConfig
-from train.recipe.rates import effective_drops
+from train.recipe.learning_rate import effective_drops
 from vgg_deploy.errors import InputError
 from vgg_deploy.near_misses import did_you_mean
 

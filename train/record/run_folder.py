@@ -37,6 +37,7 @@ SOURCE_TYPES = {  # of the entries of config.json that name a run's sources
     "data": str,
     "recipe": str,
     "weights": str | None,
+    "weights_name": str,
     "net_a": str | None,
     "freeze": bool,
     "images": int | None,

@@ -11,7 +11,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from train.feed.examples import Examples
-from train.recipe.config import learning_rate
+from train.recipe.learning_rate import learning_rate
 from train.record.keeper import Keeper
 from train.step.step_metrics import StepMetrics
 from train.step.stop_signals import Signals

@@ -1,4 +1,4 @@
-"""Holds the parts of one training, saves it, and stops it when it cannot go on."""
+"""Holds the parts of one training, saves it, and stops it when it cannot continue."""
 
 import time
 from typing import NoReturn

@@ -57,7 +57,7 @@ def list_classes(folder: Path, classes: list[str]) -> Listing:
     Raises:
         InputError: For a class folder without images, or one that cannot be listed.
     """
-    # Lists and readmes may lie beside class folders, but an image there has no class
+    # Lists and readmes may be next to class folders, but an image there has no class
     beside = [
         entry.name for entry in entries(folder) if is_image(entry.name) and not entry.is_dir()
     ]
@@ -103,7 +103,7 @@ def _list_folders(folder: Path, classes: list[str], stamps: list[_Stamp]) -> Ind
 def _no_images(folder: Path, inside: list[str]) -> InputError:
     nested = ""
     if inside:
-        nested = f"; it contains {inside[0]}, but images must lie directly in the class folders"
+        nested = f"; it contains {inside[0]}, but images must be directly in the class folders"
     return InputError(
         f"{folder}: this class folder has no images{nested}; add images or remove the folder"
     )

@@ -20,7 +20,8 @@ def matching(dataset: Dataset, spec: NetSpec, where: str, stated: bool = False) 
         InputError: For classes that the net does not have.
         Unstated: For a net without ids whose order cannot be taken from the data.
     """
-    return match_classes(dataset.classes, spec, stated, str(dataset.root), where)
+    numbering = dataset.benchmark.numbering if dataset.benchmark else ()
+    return match_classes(dataset.classes, spec, stated, str(dataset.root), where, numbering)
 
 
 def matched_classes(
@@ -51,7 +52,27 @@ def labels_for(dataset: Dataset, classes: tuple[str, ...]) -> np.ndarray:
     Returns:
         (images,) int64, index into `classes`.
     """
-    positions = {id: i for i, id in enumerate(classes)}
-    by_class = np.array([positions[id] for id in dataset.classes], np.int64)
-    labels: np.ndarray = by_class[dataset.labels]
+    labels: np.ndarray = _numbers(dataset, classes)[dataset.labels]
     return labels
+
+
+def right_for(dataset: Dataset, classes: tuple[str, ...]) -> np.ndarray | None:
+    """Number all right classes of the images by the classes of a net.
+
+    Args:
+        dataset: As in `labels_for`.
+        classes: As in `labels_for`.
+
+    Returns:
+        (images, most) int64, index into `classes`, -1 behind the last; None if every image has one
+        right class.
+    """
+    if dataset.right is None:
+        return None
+    return np.where(dataset.right < 0, -1, _numbers(dataset, classes)[dataset.right])
+
+
+def _numbers(dataset: Dataset, classes: tuple[str, ...]) -> np.ndarray:
+    """(classes of the data,) index of each in `classes`."""
+    positions = {id: i for i, id in enumerate(classes)}
+    return np.array([positions[id] for id in dataset.classes], np.int64)

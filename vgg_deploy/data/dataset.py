@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vgg_deploy.data.imagenet import Benchmark
 from vgg_deploy.data.index_file import Names
 from vgg_deploy.data.packed import Packed
 from vgg_deploy.data.remote import Unreachable
@@ -36,6 +37,9 @@ class Dataset:
         skipped: Files that are not images by their names and were left out; relative to root.
         packed: Where the images lie in tar shards; None if each is a file.
         upright: Whether the EXIF rotation is applied when an image is decoded.
+        right: (files, most) int64, all right classes of every image, -1 behind the last; None if
+            only `labels` are right.
+        benchmark: How the data set defines its errors; None for a plain top-1 and top-5 error.
     """
 
     root: Path | str
@@ -46,6 +50,8 @@ class Dataset:
     skipped: tuple[str, ...] = ()
     packed: Packed | None = None
     upright: bool = False
+    right: np.ndarray | None = None
+    benchmark: Benchmark | None = None
 
     def path(self, index: int) -> Path:
         """Path of an image that is a file."""
@@ -151,6 +157,8 @@ class Dataset:
         """
         digest = hashlib.sha256(repr(self.classes).encode() + self._turning)
         digest.update(self.labels.tobytes())
+        if self.right is not None:
+            digest.update(self.right.tobytes())
         for index, file in enumerate(self.files):
             mark = self.packed.mark(index) if self.packed else _size_and_time(f"{self.root}/{file}")
             digest.update(f"{file}\0{mark}\n".encode("utf-8", "surrogateescape"))
@@ -209,6 +217,7 @@ class Dataset:
             files=files,
             labels=self.labels[kept] if self.labelled else self.labels,
             packed=self.packed.take(kept) if self.packed else None,
+            right=self.right[kept] if self.right is not None else None,
         )
 
     @property

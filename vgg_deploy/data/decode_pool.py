@@ -72,7 +72,7 @@ Wanted = Mapping[Scale, np.ndarray]  # (images,) bool per scale
 def decoded(
     dataset: Dataset, wanted: Wanted, processes: int
 ) -> Iterator[tuple[int, Scaled | InputError]]:
-    """Decode every image that any scale wants, once.
+    """Decode once, every image that is selected at any scale.
 
     Args:
         dataset: The images.
@@ -80,7 +80,7 @@ def decoded(
         processes: Largest number of worker processes.
 
     Yields:
-        The image's index, and its pixels at each scale that wants it, or what is wrong with it.
+        The image's index, and its pixels at each scale that it is selected for, or its error.
         Arrays are valid until the next image is asked for.
 
     Raises:

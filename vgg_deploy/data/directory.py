@@ -36,6 +36,26 @@ def is_image(file: str) -> bool:
     return file.lower().endswith(SUFFIXES)
 
 
+def files_below(folder: Path) -> list[Path]:
+    """List the files of a folder and of all folders in it, sorted.
+
+    Hidden files and linked folders are left out.
+
+    Args:
+        folder: Any folder.
+
+    Raises:
+        InputError: If one of the folders cannot be listed.
+    """
+    files = []
+    for entry in entries(folder):
+        if entry.is_dir(follow_symlinks=False):
+            files += files_below(Path(entry.path))
+        elif not entry.is_dir():
+            files.append(Path(entry.path))
+    return sorted(files, key=os.fspath)
+
+
 def stray_error(folder: Path, strays: Sequence[str]) -> InputError:
     """Describe files that do not belong into a data set, by the first of them.
 
@@ -50,7 +70,7 @@ def stray_error(folder: Path, strays: Sequence[str]) -> InputError:
     more = f" (and {len(strays) - 1} more like it)" if len(strays) > 1 else ""
     first = folder / strays[0]
     if is_image(strays[0]):
-        what = f"{first}: lies beside the class folders and has no class{more}"
+        what = f"{first}: is next to the class folders and has no class{more}"
         return InputError(what, "move it", "stray")
     return UnreadableImage(f"{first}: is not an image, expected {', '.join(SUFFIXES)}{more}")
 

@@ -4,11 +4,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from vgg_deploy.data.devkit import is_devkit, read_devkit
 from vgg_deploy.data.directory import entries, is_image
+from vgg_deploy.data.kaggle import SOLUTION, SYNSETS, read_solution
 from vgg_deploy.errors import InputError
-from vgg_deploy.net.class_lists import CLASS_INDEX, SYNSET_LISTS, read_class_list, read_lines, some
+from vgg_deploy.net.class_lists import (
+    CLASS_INDEX,
+    SYNSET_LISTS,
+    ClassList,
+    read_class_list,
+    read_lines,
+    some,
+)
 
 ILSVRC_CLASSES = 1000
+SYNSETS_OF_IMAGES = (*SYNSET_LISTS, SYNSETS)  # names of lists beside images
 
 
 class FlatImages(NamedTuple):
@@ -39,16 +49,73 @@ def flat_images(folder: Path, list_folders: tuple[Path, Path]) -> FlatImages:
             "name the folder of a data set",
             "data",
         )
-    known = {*_ground_truths(inside), *SYNSET_LISTS, CLASS_INDEX}
-    strays = [file for file in inside if not is_image(file) and file not in known]
-    synsets = _find_synset_list(list_folders, images)
-    truth = _find_ground_truth(list_folders, images)
-    positions = _read_positions(truth, synsets, images)
-    ids = list(read_class_list(synsets).ids)
-    classes = tuple(sorted(ids))
+    known = {*_ground_truths(inside), *SYNSETS_OF_IMAGES, CLASS_INDEX}
+    strays = [
+        file for file in inside if not is_image(file) and file not in known and not is_devkit(file)
+    ]
+    labelling = find_labelling(
+        list_folders,
+        f"{folder}: has {len(images)} images but no class folders and",
+        f"sort them into class folders, or put {{files}} into {list_folders[1]} or beside them",
+    )
+    listed, positions = labelling.of(images)
+    classes = tuple(sorted(listed.ids))
     ranks = {id: rank for rank, id in enumerate(classes)}
-    labels = [ranks[ids[position]] for position in positions]
+    labels = [ranks[listed.ids[position]] for position in positions]
     return FlatImages(classes, images, labels, strays)
+
+
+class Labelling(NamedTuple):
+    """Lists that tell the classes of images."""
+
+    truth: Path  # a ground truth, or the archive of ILSVRC's devkit
+    synsets: Path | None  # that the ground truth counts by; None with a devkit
+
+    def of(self, images: list[str]) -> tuple[ClassList, list[int]]:
+        """Look up the class of every image.
+
+        Args:
+            images: Names of the image files, sorted.
+
+        Returns:
+            The classes, and the position of every image's class among them.
+
+        Raises:
+            InputError: For lists that contradict each other or the images.
+        """
+        if self.synsets is None:
+            classes, lines = read_devkit(self.truth)
+            return classes, _positions_by_order(self.truth, lines, list(classes.ids), images)
+        return read_class_list(self.synsets), _read_positions(self.truth, self.synsets, images)
+
+
+def find_labelling(list_folders: tuple[Path, Path], lacking: str, hint: str) -> Labelling:
+    """Find the lists of images that are not in class folders.
+
+    Args:
+        list_folders: Where they may lie, the nearest folder first.
+        lacking: Start of the sentence about what is missing.
+        hint: What to do about it; "{files}" is replaced by the names of the files.
+
+    Raises:
+        InputError: For missing lists, or several that contradict each other.
+    """
+    for folder in list_folders:
+        names = [entry.name for entry in entries(folder)]
+        if has_ground_truth(names):
+            break
+        devkits = [name for name in names if is_devkit(name)]
+        if devkits:
+            return Labelling(folder / devkits[0], None)
+    synsets = _find_synset_list(list_folders)
+    if synsets is None:
+        files = " or ".join(SYNSET_LISTS)
+        raise InputError(f"{lacking} no synset list; {hint.replace('{files}', files)}")
+    truth = _find_ground_truth(list_folders)
+    if truth is None:
+        files = "*ground_truth*.txt or val.txt"
+        raise InputError(f"{lacking} no ground truth; {hint.replace('{files}', files)}")
+    return Labelling(truth, synsets)
 
 
 def has_ground_truth(files: Iterable[str]) -> bool:
@@ -61,10 +128,10 @@ def _ground_truths(files: Iterable[str]) -> list[str]:
 
 
 def _is_ground_truth(file: str) -> bool:
-    return file == "val.txt" or ("ground_truth" in file and file.endswith(".txt"))
+    return file in ("val.txt", SOLUTION) or ("ground_truth" in file and file.endswith(".txt"))
 
 
-def _find_ground_truth(list_folders: tuple[Path, Path], images: list[str]) -> Path:
+def _find_ground_truth(list_folders: tuple[Path, Path]) -> Path | None:
     """The one ground truth in the nearest folder that has any."""
     for folder in list_folders:
         found = _ground_truths(entry.name for entry in entries(folder))
@@ -75,31 +142,21 @@ def _find_ground_truth(list_folders: tuple[Path, Path], images: list[str]) -> Pa
             )
         if found:
             return folder / found[0]
-    raise _no_list(list_folders, images, "ground truth", "*ground_truth*.txt or val.txt")
+    return None
 
 
-def _find_synset_list(list_folders: tuple[Path, Path], images: list[str]) -> Path:
+def _find_synset_list(list_folders: tuple[Path, Path]) -> Path | None:
     """The synset list in the nearest folder that has one; two of them must have the same order."""
     for folder in list_folders:
-        found = [folder / name for name in SYNSET_LISTS if (folder / name).is_file()]
-        if len(found) > 1 and read_class_list(found[0]).ids != read_class_list(found[1]).ids:
+        found = [folder / name for name in SYNSETS_OF_IMAGES if (folder / name).is_file()]
+        if len({read_class_list(path).ids for path in found}) > 1:
             raise InputError(
-                f"{folder}: {' and '.join(SYNSET_LISTS)} differ in their wnids or their order; "
-                "keep the one that the ground truth counts by"
+                f"{folder}: {' and '.join(path.name for path in found)} differ in their wnids or "
+                "their order; keep the one that the ground truth counts by"
             )
         if found:
             return found[0]
-    raise _no_list(list_folders, images, "synset list", " or ".join(SYNSET_LISTS))
-
-
-def _no_list(
-    list_folders: tuple[Path, Path], images: list[str], missing: str, files: str
-) -> InputError:
-    folder, above = list_folders
-    return InputError(
-        f"{folder}: has {len(images)} images but no class folders and no {missing}; "
-        f"sort them into class folders, or put {files} into {above} or beside them"
-    )
+    return None
 
 
 def _read_positions(truth: Path, synsets: Path, images: list[str]) -> list[int]:
@@ -112,7 +169,10 @@ def _read_positions(truth: Path, synsets: Path, images: list[str]) -> list[int]:
     - "name position", counted from 0 (Caffe; its synset list is sorted);
     - "name wnid".
     """
-    lines, ids = read_lines(truth), list(read_class_list(synsets).ids)
+    ids = list(read_class_list(synsets).ids)
+    if truth.name == SOLUTION:
+        return _positions_of_wnids(read_solution(truth, images), ids, truth, synsets)
+    lines = read_lines(truth)
     if "," in lines[0] or ";" in lines[0]:
         raise InputError(
             f'{truth}, line 1: {lines[0]!r:.80} has columns with commas; write lines "image wnid" '
@@ -122,6 +182,14 @@ def _read_positions(truth: Path, synsets: Path, images: list[str]) -> list[int]:
         _refuse_devkit_ids_of_a_sorted_list(truth, synsets, ids)
         return _positions_by_order(truth, lines, ids, images)
     return _positions_by_name(truth, synsets, lines, ids, images)
+
+
+def _positions_of_wnids(wnids: list[str], ids: list[str], truth: Path, synsets: Path) -> list[int]:
+    by_id = {id: i for i, id in enumerate(ids)}
+    unknown = sorted(set(wnids) - by_id.keys())
+    if unknown:
+        raise InputError(f"{truth}: has the class {unknown[0]}, which {synsets} lacks; restore it")
+    return [by_id[wnid] for wnid in wnids]
 
 
 def _refuse_devkit_ids_of_a_sorted_list(truth: Path, synsets: Path, ids: list[str]) -> None:

@@ -11,7 +11,7 @@ from vgg_deploy.errors import InputError
 
 # WebDataset's: the key ends at the first dot of the last part
 KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
-MOST_LABEL_BYTES = 32
+MOST_LABEL_BYTES = 200
 MOST_LABEL_DIGITS = 9
 
 
@@ -19,7 +19,7 @@ class Sample(NamedTuple):
     """An image in a shard with its class."""
 
     name: str
-    label: int
+    label: int | str  # number of the class, counted from 0, or its id
     begin: int  # offset in the shard, bytes
     size: int  # bytes
     crc32: int
@@ -31,7 +31,7 @@ class _Group:
 
     key: str
     image: Member | None = None
-    label: int | None = None
+    label: int | str | None = None
 
     def add(self, member: Member, kind: str, where: str) -> None:
         """Take the image and the class; ignore members of other kinds."""
@@ -60,7 +60,8 @@ class _Group:
 def samples(file: BinaryIO, tar: str) -> Iterator[Sample]:
     """Yield the images of a shard.
 
-    Members with one key lie together. Among them are KEY.jpg (or another image) and KEY.cls.
+    Members of one key follow each other: KEY.jpg (or another image), KEY.cls, and others, which are
+    ignored like members without a key.
 
     Args:
         file: The tar, read forward from its start.
@@ -70,7 +71,7 @@ def samples(file: BinaryIO, tar: str) -> Iterator[Sample]:
         One sample per key.
 
     Raises:
-        InputError: For anything else; names shard and member.
+        InputError: For a key without its image or class, with two images, or that occurs twice.
     """
     group: _Group | None = None
     seen: set[str] = set()
@@ -84,7 +85,7 @@ def samples(file: BinaryIO, tar: str) -> Iterator[Sample]:
             if group is not None:
                 yield group.sample(tar)
             if key in seen:
-                raise InputError(f"{where}: the key {key} is there twice, expected each once")
+                raise InputError(f"{where}: the key {key} occurs twice; each key must occur once")
             seen.add(key)
             group = _Group(key)
         group.add(member, kind, where)
@@ -92,10 +93,18 @@ def samples(file: BinaryIO, tar: str) -> Iterator[Sample]:
         yield group.sample(tar)
 
 
-def _label(text: bytes, size: int, where: str) -> int:
+def _label(text: bytes, size: int, where: str) -> int | str:
+    """A number, or the id of a class: one line of text."""
     digits = text.strip()
-    if size > MOST_LABEL_BYTES or not digits.isdigit() or len(digits) > MOST_LABEL_DIGITS:
+    if digits.isdigit() and len(digits) <= MOST_LABEL_DIGITS:
+        return int(digits)
+    try:
+        id = digits.decode() if size <= MOST_LABEL_BYTES else ""
+    except UnicodeDecodeError:
+        id = ""
+    if not id.isprintable() or not any(character.isalpha() for character in id):
         raise InputError(
-            f"{where}: contains {text[:20]!r}, expected the number of a class, counted from 0"
+            f"{where}: contains {text[:20]!r}, expected the number of a class, counted from 0, or "
+            "its id"
         )
-    return int(digits)
+    return id

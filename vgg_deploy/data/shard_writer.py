@@ -1,4 +1,4 @@
-"""Packs a folder into tar shards, or indexes shards of another program. Images keep their bytes."""
+"""Packs images into tar shards. They keep their bytes."""
 
 import io
 import json
@@ -13,16 +13,13 @@ import numpy as np
 
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.index_file import Index, NamesBuilder, write_index
-from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.shard_samples import samples
-from vgg_deploy.data.shards import COLUMNS, FORMAT, PLAIN_NAME, SHARDS
+from vgg_deploy.data.shards import COLUMNS, FORMAT, SHARDS
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256, whole_file, write_text
-from vgg_deploy.net.class_lists import ClassList, read_class_list
-from vgg_deploy.net.spec import numbered
+from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.progress import progress
 
-SPLITS = ("train", "val")
 LONGEST_STEM = 60  # characters of a file's own name in its key
 
 
@@ -35,6 +32,9 @@ class Packing:
         columns: (images,) int64 per name of COLUMNS.
         shards: What shards.json says of each shard.
         fewest_classes: In one shard; None without shards.
+        ids: Number of every class that the shards name by its id, in the order of their finding.
+            Splits of one data set share it.
+        numbered: Whether classes are numbers; None as long as none was found.
     """
 
     names: NamesBuilder = field(default_factory=NamesBuilder)
@@ -43,6 +43,8 @@ class Packing:
     )
     shards: list[dict[str, Any]] = field(default_factory=list)
     fewest_classes: int | None = None
+    ids: dict[str, int] = field(default_factory=dict)
+    numbered: bool | None = None
 
     def add(self, tar: Path) -> None:
         """Read through one shard and append its images.
@@ -57,10 +59,11 @@ class Packing:
         with open(tar, "rb") as file:
             for sample in samples(file, str(tar)):
                 self.names.add(f"{tar.name}/{sample.name}")
-                row = (sample.label, len(self.shards), sample.begin, sample.size, sample.crc32)
+                label = self._number(sample.label, f"{tar}, {sample.name}")
+                row = (label, len(self.shards), sample.begin, sample.size, sample.crc32)
                 for name, value in zip(COLUMNS, row, strict=True):
                     self.columns[name].append(value)
-                labels.add(sample.label)
+                labels.add(label)
                 count += 1
         if not count:
             raise InputError(
@@ -69,6 +72,26 @@ class Packing:
             )
         self.shards.append({"file": tar.name, "images": count, "bytes": tar.stat().st_size})
         self.fewest_classes = min(len(labels), self.fewest_classes or len(labels))
+
+    def _number(self, label: int | str, where: str) -> int:
+        """The number of a class, which all members give as a number, or all by its id."""
+        is_number = isinstance(label, int)
+        if self.numbered is None:
+            self.numbered = is_number
+        if is_number != self.numbered:
+            raise InputError(
+                f"{where}: gives its class as {'a number' if is_number else 'text'}, earlier ones "
+                f"as {'text' if is_number else 'a number'}; use one form in all shards"
+            )
+        return label if isinstance(label, int) else self.ids.setdefault(label, len(self.ids))
+
+    def renumber(self, numbers: np.ndarray) -> None:
+        """Replace every label by its entry in an array.
+
+        Args:
+            numbers: (labels,) int64.
+        """
+        self.columns["labels"] = array("q", numbers[self.labels].tolist())
 
     @property
     def images(self) -> int:
@@ -100,18 +123,17 @@ class Packing:
 
 
 def pack(
-    source: str, target: Path, images_per_shard: int, seed: int, on_error: str
+    datasets: dict[str, Dataset], target: Path, images_per_shard: int, seed: int
 ) -> dict[str, Packing]:
-    """Write the training and validation images of a data set as shards.
+    """Write the images of data sets as shards.
 
     Training images come in a random order, so that no shard is one class.
 
     Args:
-        source: Folder or URL of the data set.
+        datasets: By split; all with the same classes.
         target: Folder for the shards.
         images_per_shard: In every shard but the last.
         seed: Of the random order.
-        on_error: "stop" or "skip", see `open_dataset`.
 
     Returns:
         What was packed, by split.
@@ -119,69 +141,26 @@ def pack(
     Raises:
         InputError: For unusable images, or a target that already contains shards.
     """
-    _refuse_old_shards(target)
-    datasets = {split: open_dataset(source, split, on_error) for split in SPLITS}
+    refuse_old_shards(target)
     packings = {}
     for split, dataset in datasets.items():
         order = np.arange(len(dataset))
         if split == "train":
             order = np.random.default_rng(seed).permutation(len(dataset))
         packings[split] = _pack_split(dataset, order, target, split, images_per_shard)
-    train = datasets["train"]
-    _write_description(target, ClassList(train.classes, train.names), packings)
+    # the lists that name the classes may lie beside one split only
+    named = [one for one in datasets.values() if one.names != one.classes]
+    first = (named or list(datasets.values()))[0]
+    write_description(target, ClassList(first.classes, first.names), packings)
     return packings
 
 
-def index_shards(folder: Path, class_list: Path | None) -> dict[str, Packing]:
-    """Write shards.json for the shards of another program: train*.tar and val*.tar.
-
-    Args:
-        folder: With the shards.
-        class_list: Names the classes in the order of their numbers; by default they are numbered.
-
-    Returns:
-        What was indexed, by split.
+def refuse_old_shards(target: Path) -> None:
+    """Refuse a folder that contains shards.
 
     Raises:
-        InputError: For a member that belongs to no sample; names shard and member.
+        InputError: If it does.
     """
-    packings = {}
-    for split, tars in _find_tars(folder).items():
-        packing = packings[split] = Packing()
-        with progress(f"indexing {len(tars)} {split} shards", len(tars)) as bar:
-            for tar in tars:
-                packing.add(tar)
-                bar.advance()
-    if class_list is None:
-        ids = numbered(1 + max(int(packing.labels.max()) for packing in packings.values()))
-        classes = ClassList(ids, ids)
-    else:
-        classes = read_class_list(class_list)
-        _refuse_unlisted_classes(packings, folder, len(classes.ids), class_list)
-    _write_description(folder, classes, packings)
-    return packings
-
-
-def _find_tars(folder: Path) -> dict[str, list[Path]]:
-    """The shards of each split that has any, sorted."""
-    tars = sorted(folder.glob("*.tar"))
-    for tar in tars:
-        if not tar.name.startswith(SPLITS):
-            raise InputError(
-                f"{tar}: is neither train*.tar nor val*.tar; rename it or move it away"
-            )
-    for tar in tars:
-        if not PLAIN_NAME.fullmatch(tar.name):
-            raise InputError(f"{tar}: use letters, digits, _, - and . in the names of shards")
-    if not tars:
-        raise InputError(
-            f"{folder}: has no train*.tar or val*.tar", "name the folder of the shards", "shards"
-        )
-    by_split = {split: [tar for tar in tars if tar.name.startswith(split)] for split in SPLITS}
-    return {split: found for split, found in by_split.items() if found}
-
-
-def _refuse_old_shards(target: Path) -> None:
     if not target.is_dir():
         return
     for path in sorted(target.iterdir()):
@@ -226,8 +205,14 @@ def _write_member(file: tarfile.TarFile, name: str, data: bytes) -> None:
     file.addfile(info, io.BytesIO(data))
 
 
-def _write_description(folder: Path, classes: ClassList, packings: dict[str, Packing]) -> None:
-    """Write the index of each split and shards.json."""
+def write_description(folder: Path, classes: ClassList, packings: dict[str, Packing]) -> None:
+    """Write the index of each split and shards.json.
+
+    Args:
+        folder: Of the shards.
+        classes: In the order of the labels.
+        packings: By split.
+    """
     document = {
         "format": FORMAT,
         "classes": classes.ids,
@@ -237,17 +222,3 @@ def _write_description(folder: Path, classes: ClassList, packings: dict[str, Pac
         },
     }
     write_text(folder / SHARDS, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-
-
-def _refuse_unlisted_classes(
-    packings: dict[str, Packing], folder: Path, classes: int, class_list: Path
-) -> None:
-    """Refuse the first image whose class the list lacks."""
-    for packing in packings.values():
-        unlisted = np.flatnonzero(packing.labels >= classes)
-        if len(unlisted):
-            name, label = packing.names.names()[unlisted[0]], packing.labels[unlisted[0]]
-            raise InputError(
-                f"{folder}/{name}: is of class {label}, but {class_list} lists {classes}, "
-                "counted from 0; give the whole list"
-            )

@@ -1,4 +1,4 @@
-"""Collects images of a data set in batches of equal size, each decoded once and never padded."""
+"""Collects images of equal size in batches. Each is decoded once and never padded."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -10,10 +10,10 @@ from vgg_deploy.data.decode_pool import Scale, decoded
 from vgg_deploy.data.remote import Unreachable
 from vgg_deploy.errors import InputError
 
-# Pixels that wait for others of their size; beyond that the fullest batch goes as it is
+# Images that wait for others of their size; above this, the largest group is released early
 MOST_WAITING_BYTES = 512 * 2**20
 
-MemoryBudget = Callable[[tuple[int, ...]], np.ndarray]  # allocates uint8 of a shape
+Allocator = Callable[[tuple[int, ...]], np.ndarray]  # allocates uint8 of a shape
 
 
 class Batch(NamedTuple):
@@ -35,7 +35,7 @@ class _Size(NamedTuple):
 class _Waiting:
     """Images that wait for others of their size."""
 
-    def __init__(self, allocate: MemoryBudget):
+    def __init__(self, allocate: Allocator):
         self.allocate = allocate
         self.images: dict[_Size, list[tuple[int, np.ndarray]]] = {}
         self.bytes = 0
@@ -55,11 +55,11 @@ class _Waiting:
         return Batch(size.scale, np.array(indices), np.stack(images, out=memory))
 
     def fullest(self) -> _Size:
-        """The size of which most images wait."""
+        """The size with the most waiting images."""
         return max(self.images, key=lambda size: len(self.images[size]))
 
 
-def default_budget(shape: tuple[int, ...]) -> np.ndarray:
+def plain_memory(shape: tuple[int, ...]) -> np.ndarray:
     """Allocate ordinary memory: uint8 of this shape, not initialised."""
     return np.empty(shape, np.uint8)
 
@@ -70,9 +70,9 @@ def size_batches(
     batch: int,
     decoders: int,
     on_bad: Callable[[int, InputError], None] | None = None,
-    allocate: MemoryBudget = default_budget,
+    allocate: Allocator = plain_memory,
 ) -> Iterator[Batch]:
-    """Yield every image at every scale that wants it, once; it is decoded once for all of them.
+    """Yield every image once at every scale that it is selected for. It is decoded once.
 
     Batches depend on the order of the data set only, not on timing.
 

@@ -8,12 +8,14 @@ Unlike tarfile, this reads no more than a bounded part into memory and cannot be
 import tarfile
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple, cast
 
 from vgg_deploy.errors import InputError
 
 BLOCK = tarfile.BLOCKSIZE
 MOST_BYTES = 2**28  # of one member, 256 MiB
+MOST_NESTED_BYTES = 2**34  # of a tar in a tar, 16 GiB
 MOST_NAME_BYTES = 2**20  # of a block with a long name
 CHUNK = 2**20  # bytes
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
@@ -41,6 +43,33 @@ class Member(NamedTuple):
     start: bytes  # its first bytes, at most a block
 
 
+@dataclass
+class Body:
+    """The bytes of one member, read forward from the tar that contains it.
+
+    Attributes:
+        file: The tar.
+        left: Bytes that were not read yet.
+    """
+
+    file: BinaryIO
+    left: int
+
+    def read(self, size: int) -> bytes:
+        """Read at most `size` bytes; fewer only at the member's end, or at that of a cut tar."""
+        data = self.file.read(min(size, self.left))
+        self.left -= len(data)
+        return data
+
+
+class OpenMember(NamedTuple):
+    """A regular file in a tar whose bytes can be read until the next member is asked for."""
+
+    name: str
+    begin: int  # offset of its bytes in the tar
+    body: Body
+
+
 def members(file: BinaryIO, tar: str) -> Iterator[Member]:
     """Yield the regular files of an uncompressed tar in their order.
 
@@ -56,27 +85,80 @@ def members(file: BinaryIO, tar: str) -> Iterator[Member]:
     Raises:
         InputError: If the file is not a tar, is cut short, or has a member of more than MOST_BYTES.
     """
+    for name, begin, body in open_members(file, tar, MOST_BYTES):
+        size = body.left
+        crc32, start = _checksum(body, size, tar, name)
+        yield Member(name, begin, size, crc32, start)
+
+
+def nested_members(file: BinaryIO, tar: str) -> Iterator[tuple[str, Member]]:
+    """Yield the regular files of the tars in a tar, in their order. All are uncompressed.
+
+    Args:
+        file: The outer tar, read forward from its start.
+        tar: Its name, for messages.
+
+    Yields:
+        The name of the inner tar, and one of its members; the offset is that in the outer tar.
+
+    Raises:
+        InputError: As `members`; also for a member of the outer tar that is no tar by its name.
+    """
+    for name, begin, body in open_members(file, tar, MOST_NESTED_BYTES):
+        where = f"{tar}, {name}"
+        if not name.endswith(".tar"):
+            raise InputError(f"{where}: is no tar, expected one tar per class; remove it")
+        for member in members(cast(BinaryIO, body), where):
+            yield name, member._replace(begin=begin + member.begin)
+
+
+def open_members(file: BinaryIO, tar: str, most_bytes: int) -> Iterator[OpenMember]:
+    """Yield the regular files of an uncompressed tar, for the caller to read.
+
+    What the caller leaves of a member is read over.
+
+    Args:
+        file: The tar, read forward from its start.
+        tar: Its name, for messages.
+        most_bytes: Of one member.
+
+    Yields:
+        One member per regular file.
+
+    Raises:
+        InputError: If the file is not a tar, is cut short, or has a larger member.
+    """
     offset, last = 0, "its beginning"
     long_name: str | None = None
-    while (block := file.read(BLOCK)) != bytes(BLOCK):
+    while (block := _block(file)) != bytes(BLOCK):
         info = _header(block, tar, last)
         name = long_name or info.name
         size = 0 if info.type in WITHOUT_DATA else info.size
-        _check_size(info, size, f"{tar}, {name}")
+        most = MOST_NAME_BYTES if info.type in LONG_NAMES else most_bytes
+        _check_size(size, most, f"{tar}, {name}")
         offset += BLOCK
         padded = -(-size // BLOCK) * BLOCK
         if info.type in LONG_NAMES:
             data = _read_exactly(file, padded, tar, name)[:size]
             long_name = _long_name(data, info.type, f"{tar}, {name}") or long_name
         elif info.type in REGULAR:
-            crc32, start = _checksum(file, size, tar, name)
+            body = Body(file, size)
+            yield OpenMember(name, offset, body)
+            _checksum(body, body.left, tar, name)
             _read_exactly(file, padded - size, tar, name)
-            yield Member(name, offset, size, crc32, start)
         else:
             _checksum(file, padded, tar, name)
         if info.type not in HEADERS:
             last, long_name = name, None
         offset += padded
+
+
+def _block(file: BinaryIO) -> bytes:
+    """The next block; shorter only at the end."""
+    block = file.read(BLOCK)
+    while 0 < len(block) < BLOCK and (more := file.read(BLOCK - len(block))):
+        block += more
+    return block
 
 
 def _header(block: bytes, tar: str, last: str) -> tarfile.TarInfo:
@@ -95,8 +177,7 @@ def _header(block: bytes, tar: str, last: str) -> tarfile.TarInfo:
         ) from None
 
 
-def _check_size(info: tarfile.TarInfo, size: int, where: str) -> None:
-    most = MOST_NAME_BYTES if info.type in LONG_NAMES else MOST_BYTES
+def _check_size(size: int, most: int, where: str) -> None:
     if not 0 <= size <= most:
         raise InputError(
             f"{where}: states a size of {size} bytes, expected at most {most}; "
@@ -126,7 +207,7 @@ def _long_name(data: bytes, kind: bytes, where: str) -> str | None:
     return name
 
 
-def _checksum(file: BinaryIO, size: int, tar: str, name: str) -> tuple[int, bytes]:
+def _checksum(file: BinaryIO | Body, size: int, tar: str, name: str) -> tuple[int, bytes]:
     """Read `size` bytes; return their CRC-32 and the first of them."""
     crc, start = 0, b""
     while size:
@@ -137,7 +218,7 @@ def _checksum(file: BinaryIO, size: int, tar: str, name: str) -> tuple[int, byte
     return crc, start
 
 
-def _read_exactly(file: BinaryIO, size: int, tar: str, name: str) -> bytes:
+def _read_exactly(file: BinaryIO | Body, size: int, tar: str, name: str) -> bytes:
     data = file.read(size)
     while len(data) < size:
         more = file.read(size - len(data))

@@ -1,16 +1,16 @@
 """Recognises and opens images without labels: any tree of folders, none of which is a class."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from vgg_deploy.data.dataset import Dataset
-from vgg_deploy.data.directory import SUFFIXES, entries, is_image, stray_error
-from vgg_deploy.data.ilsvrc import has_ground_truth
+from vgg_deploy.data.devkit import is_devkit
+from vgg_deploy.data.directory import SUFFIXES, entries, files_below, is_image, stray_error
+from vgg_deploy.data.ilsvrc import SYNSETS_OF_IMAGES, has_ground_truth
+from vgg_deploy.data.kaggle import image_root, list_root
 from vgg_deploy.data.shards import are_shards
 from vgg_deploy.errors import InputError
-from vgg_deploy.net.class_lists import SYNSET_LISTS
 
 
 def lacks_labels(root: Path | str) -> bool:
@@ -28,6 +28,8 @@ def lacks_labels(root: Path | str) -> bool:
     """
     if are_shards(root) or not Path(root).is_dir():
         return False
+    if image_root(Path(root)) != Path(root) or list_root(Path(root)) != Path(root):
+        return False  # Kaggle's, which has its lists elsewhere
     folder = _image_folder(Path(root))
     inside = entries(folder)
     subfolders = [Path(entry.path) for entry in inside if entry.is_dir()]
@@ -57,7 +59,7 @@ def open_unlabelled(root: Path | str, on_error: str = "stop") -> Dataset:
     folder = _image_folder(root)
     if not folder.is_dir():
         entries(folder)  # raises, with the reason
-    names = [path.relative_to(root).as_posix() for path in _files_below(folder)]
+    names = [path.relative_to(root).as_posix() for path in files_below(folder)]
     images = tuple(name for name in names if is_image(name))
     strays = tuple(name for name in names if not is_image(name))
     if not images:
@@ -74,7 +76,9 @@ def _image_folder(root: Path) -> Path:
 def _has_lists(folder: Path) -> bool:
     """Whether labels were meant: `open_dataset` reports a list that is incomplete."""
     names = [entry.name for entry in entries(folder)]
-    return has_ground_truth(names) or any(name in SYNSET_LISTS for name in names)
+    return has_ground_truth(names) or any(
+        name in SYNSETS_OF_IMAGES or is_devkit(name) for name in names
+    )
 
 
 def _has_images(folder: Path) -> bool:
@@ -82,15 +86,4 @@ def _has_images(folder: Path) -> bool:
 
 
 def _has_images_below(folder: Path) -> bool:
-    return any(is_image(path.name) for path in _files_below(folder))
-
-
-def _files_below(folder: Path) -> list[Path]:
-    """List the files of a folder and of all folders in it, sorted; links are not followed."""
-    files = []
-    for entry in entries(folder):
-        if entry.is_dir(follow_symlinks=False):
-            files += _files_below(Path(entry.path))
-        elif not entry.is_dir():
-            files.append(Path(entry.path))
-    return sorted(files, key=os.fspath)
+    return any(is_image(path.name) for path in files_below(folder))

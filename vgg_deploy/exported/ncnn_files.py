@@ -240,7 +240,7 @@ def find_ncnn(path: Path) -> NcnnFiles:
     files = NcnnFiles(path, weights, Artifact.from_fields(fields, str(manifest)))
     if not weights.is_file():
         raise InputError(
-            f"{path}: its weights {weights.name} do not lie beside it; "
+            f"{path}: its weights {weights.name} are not in the same folder; "
             f"copy all three files together, or {AGAIN}"
         )
     files.check()

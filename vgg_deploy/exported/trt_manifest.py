@@ -149,7 +149,7 @@ def check_engine(path: Path) -> EngineManifest:
     onnx = path.parent / manifest.onnx
     if onnx.is_file() and sha256(onnx) != manifest.onnx_sha256:
         raise InputError(
-            f"{path}: was built from another {manifest.onnx} than lies beside it now", REBUILD
+            f"{path}: was built from another {manifest.onnx} than the one beside it now", REBUILD
         )
     return manifest
 

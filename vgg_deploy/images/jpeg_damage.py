@@ -1,7 +1,7 @@
 """Finds damage in a JPEG's compressed data that its decoder ignores silently.
 
 A decoder turns any bits into some image. A crashed copy or a bad disk leaves a hole: zero bytes up
-to the end of the file, or a block of them inside. Both can be told from sound data without
+to the end of the file, or a block of them inside. Both can be detected without
 decoding.
 """
 

@@ -175,7 +175,7 @@ def check_weights(weights: object, spec: NetSpec, where: str) -> None:
 
 def _check_tensor(tensor: object, shape: torch.Size, where: str, arch: str) -> None:
     """Refuse anything but a plain, finite float32 tensor of a shape."""
-    expected = f"net {arch} wants {tuple(shape)} torch.float32"
+    expected = f"net {arch} expects {tuple(shape)} torch.float32"
     if not isinstance(tensor, Tensor):
         raise InputError(f"{where} is {type(tensor).__name__}, {expected}")
     if not is_plain(tensor):

@@ -193,7 +193,7 @@ def _refuse_repeats(ids: Sequence[str], path: Path, unit: str) -> None:
     for number, id in enumerate(ids, start=1):
         if id in first:
             raise InputError(
-                f"{path}, {unit} {number}: {id} is there twice, first in {unit} {first[id]}; "
+                f"{path}, {unit} {number}: {id} occurs twice, first in {unit} {first[id]}; "
                 "give each class once"
             )
         first[id] = number
@@ -264,7 +264,7 @@ def checked_classes(ids: Sequence[object], names: Sequence[object], path: Path) 
         path: The file, for messages.
 
     Raises:
-        InputError: For anything but printable text, or for an id that is there twice.
+        InputError: For anything but printable text, or for an id that occurs twice.
     """
     if not ids:
         raise InputError(f"{path}: lists no classes; give {FORMS}")

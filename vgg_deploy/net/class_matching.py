@@ -18,7 +18,12 @@ class Matching:
 
 
 def match_classes(
-    data_ids: tuple[str, ...], spec: NetSpec, stated: bool, data: str, where: str
+    data_ids: tuple[str, ...],
+    spec: NetSpec,
+    stated: bool,
+    data: str,
+    where: str,
+    numbering: tuple[str, ...] = (),
 ) -> Matching:
     """Match classes by id, so that a data set may have fewer than the net.
 
@@ -32,6 +37,8 @@ def match_classes(
         stated: Whether `spec.classes` are ids in any case, because the user gave them.
         data: Names the data set in messages.
         where: Names the file of the net in messages.
+        numbering: Ids of all classes of the problem that the data are a part of, in the order that
+            nets without ids have; empty if it is unknown.
 
     Raises:
         InputError: For classes that the net does not have.
@@ -46,6 +53,9 @@ def match_classes(
         return Matching(spec.classes)
     if not data_ids:
         return Matching(spec.classes)
+    if count == len(numbering):
+        order = f"taken in the order {some(numbering)} of the data set that {data} belongs to"
+        return Matching(numbering, f"names no classes: {order}")
     if all(_is_number(id) for id in data_ids):
         return _by_number(data_ids, spec, data, where)
     if len(unknown) < len(data_ids):
@@ -106,7 +116,7 @@ def _by_number(data_ids: tuple[str, ...], spec: NetSpec, data: str, where: str) 
         "classes",
         f"{where}: names no classes, and those of {data} are numbers ({some(data_ids)}) but not 0 "
         f"to {count - 1}: they may be counted from 1, be a part of the classes, or be in another "
-        "order, and nothing tells which; name the classes of the net as the folders are named",
+        "order, and the file does not say which; name the net's classes as the folders are named",
     )
 
 

@@ -1,6 +1,7 @@
 """Reads the tensors of weight files that other projects wrote: PyTorch, safetensors, NumPy."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,33 +10,49 @@ from torch import Tensor
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.checkpoint import is_checkpoint, is_plain
+from vgg_deploy.net.stand_ins import StandIn, load_with_stand_ins
 from vgg_deploy.net.torch_archive import check_archive, is_archive
 from vgg_deploy.net.torch_files import TORCH_SUFFIXES, is_torchscript, why_unreadable
+from vgg_deploy.net.wrapped_weights import AVERAGE_COUNTER, unwrapped, without_prefix
 
 Tensors = dict[str, Tensor]
 Metadata = dict[str, str]
 
 # Counts the batches that a normalisation has seen: an integer, and of no use after training
 BATCH_COUNTER = ".num_batches_tracked"
+SAFETENSORS, NPZ = ".safetensors", ".npz"
+WEIGHTS_SUFFIXES = (SAFETENSORS, NPZ, *TORCH_SUFFIXES)
 
 
-def open_tensors(path: Path) -> tuple[Tensors, Metadata]:
+class NamedTensors(NamedTuple):
+    """The content of a weights file.
+
+    Attributes:
+        tensors: Float32, mapped from disk where the format allows it.
+        metadata: Of a .safetensors; empty for other files.
+        unwrapped: How the tensors were found in the file, for people; empty for a plain state dict.
+    """
+
+    tensors: Tensors
+    metadata: Metadata
+    unwrapped: str
+
+
+def open_tensors(path: Path) -> NamedTensors:
     """Read a file of named tensors without running any code in it.
 
-    Args:
-        path: A state dict (.pth, .pt, .bin, .tar), .safetensors or .npz.
+    What training loops put around a state dict is opened, see `wrapped_weights`.
 
-    Returns:
-        The tensors as float32, mapped from disk where the format allows it; and the file's
-        metadata, which only .safetensors have.
+    Args:
+        path: A state dict (.pth, .pt, .bin, .tar, .ckpt), .safetensors or .npz.
 
     Raises:
-        InputError: If the file cannot be read, or holds something other than named floating point
-            tensors.
+        InputError: If the file cannot be read, holds something other than named floating point
+            tensors, or holds two nets.
     """
     readers = {
-        ".safetensors": _open_safetensors,
-        ".npz": _open_npz,
+        SAFETENSORS: _open_safetensors,
+        NPZ: _open_npz,
         **dict.fromkeys(TORCH_SUFFIXES, _open_torch),
     }
     if path.suffix not in readers:
@@ -58,17 +75,15 @@ def open_tensors(path: Path) -> tuple[Tensors, Metadata]:
             f"{path}: is a VGG Deploy checkpoint, not another project's weights; "
             "use it as the checkpoint it is"
         )
-    named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
-    if not isinstance(content, dict) or not content or not named:
-        raise InputError(
-            f"{path}: holds a {type(content).__name__} that names no tensors; save a state dict"
-        )
-    tensors = {
-        name: _float_tensor(value, name, path)
-        for name, value in content.items()
-        if not name.endswith(BATCH_COUNTER)
-    }
-    return tensors, metadata
+    opened = unwrapped(content, str(path))
+    values = {name: v for name, v in opened.values.items() if not _is_counter(name)}
+    bare = without_prefix(values, str(path))
+    tensors = {name: _float_tensor(value, name, path) for name, value in bare.values.items()}
+    return NamedTensors(tensors, metadata, "; ".join((*opened.done, *bare.done)))
+
+
+def _is_counter(name: str) -> bool:
+    return name.endswith(BATCH_COUNTER) or name == AVERAGE_COUNTER
 
 
 def _open_torch(path: Path) -> tuple[object, Metadata]:
@@ -77,7 +92,7 @@ def _open_torch(path: Path) -> tuple[object, Metadata]:
     archive = is_archive(path)
     if archive:
         check_archive(path)
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=archive), {}
+    return load_with_stand_ins(path, mmap=archive), {}
 
 
 def _open_safetensors(path: Path) -> tuple[object, Metadata]:
@@ -100,6 +115,11 @@ def _open_npz(path: Path) -> tuple[object, Metadata]:
 def _float_tensor(value: object, name: str, path: Path) -> Tensor:
     if isinstance(value, Tensor) and is_plain(value) and value.is_floating_point():
         return value.detach().float()
+    if isinstance(value, StandIn):
+        raise InputError(
+            f"{path}: {name} is a Python object ({value.origin}), not a plain tensor of floating "
+            "point numbers, and no code of a file is run; save the float net's state dict"
+        )
     traits = [
         str(getattr(value, trait))
         for trait in ("dtype", "layout", "device")

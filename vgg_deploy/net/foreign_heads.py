@@ -11,10 +11,10 @@ from vgg_deploy.net.unstated import Unstated
 
 Shapes = Mapping[str, tuple[int, ...]]
 EXPECTED = (
-    "expected are three fully connected layers, fc6, fc7 and fc8, with ReLU after the first two "
+    "it must have three fully connected layers, fc6, fc7 and fc8, with ReLU after the first two "
     "and a softmax after the last"
 )
-OF_HEADS = ("classifier", "fc", "head", "pre_logits")  # how names of heads' layers begin
+OF_HEADS = ("classifier", "fc", "head", "pre_logits")  # prefixes of the names of a head's layers
 ENDINGS = (".weight", ".bias", "_W", "_b", ".running_mean", ".running_var")
 HINT = "fine-tune a net with such a head, or save its convolutions alone and train a head on them"
 
@@ -58,7 +58,7 @@ def refuse_global_pool(where: str, crop: int, channels: int) -> None:
 
     Args:
         where: Names the file in errors.
-        crop: By the size of fc6, pixels.
+        crop: Crop implied by the size of fc6, in pixels.
         channels: Of conv5.
 
     Raises:
@@ -69,8 +69,8 @@ def refuse_global_pool(where: str, crop: int, channels: int) -> None:
             "crop",
             f"{where}: its first fully connected layer takes {channels} inputs, one for each "
             "channel of conv5: a head after global average pooling, which is no fc6, or a net "
-            f"trained at crop {STRIDE}, and the weights do not tell which; {EXPECTED}, fc6 over "
-            f"the whole map of conv5 (7x7 for a crop of 224); {HINT}",
+            f"trained at crop {STRIDE}, and the weights alone cannot show which; {EXPECTED}, fc6 "
+            f"over the whole map of conv5 (7x7 for a crop of 224); {HINT}",
         )
 
 

@@ -99,7 +99,7 @@ def read_layer(tensors: Tensors, source: Source, conv: Conv, where: str) -> tupl
     )
     if (variance < 0).any():
         raise InputError(
-            f"{where} wants variances, {source.norm[3]} has negative values; "
+            f"{where} expects variances, but {source.norm[3]} has negative values; "
             "the file is damaged, take another one"
         )
     scale = gamma / (variance + NORM_EPS).sqrt()
@@ -130,12 +130,12 @@ def _checked(tensors: Tensors, name: str, shapes: list[TensorShape], where: str)
     if tuple(tensor.shape) not in shapes:
         wanted = " or ".join(map(str, shapes))
         raise InputError(
-            f"{where} wants {name} as {wanted}, found {tuple(tensor.shape)}; "
+            f"{where} expects {name} with shape {wanted}, found {tuple(tensor.shape)}; "
             "take the weights of an unchanged net"
         )
     if not is_finite(tensor):
         raise InputError(
-            f"{where} wants numbers, {name} has NaN or infinite values; "
+            f"{where} expects finite values, but {name} has NaN or infinite values; "
             "the file is damaged, take another one"
         )
     return tensor

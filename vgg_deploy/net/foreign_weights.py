@@ -24,6 +24,7 @@ from vgg_deploy.net.foreign_layouts import (
     Source,
     recognise,
 )
+from vgg_deploy.net.imagenet_classes import assumed_order, imagenet_classes
 from vgg_deploy.net.input_convention import (
     NOTHING_STATED,
     USUAL,
@@ -32,7 +33,8 @@ from vgg_deploy.net.input_convention import (
     metadata_convention,
 )
 from vgg_deploy.net.spec import Preprocessing
-from vgg_deploy.net.timm_config import TimmConfig, check_fits, timm_config
+from vgg_deploy.net.timm_config import CONFIG, TimmConfig, check_fits, timm_config
+from vgg_deploy.net.torchvision_weights import Release, release_of
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Assumed:
     classes: int | None  # scores of its head; None for convolutions alone
     crop: int | None  # by the size of fc6, pixels; None together with classes
     warnings: tuple[str, ...] = ()  # sentences that follow the file's name
+    unwrapped: str = ""  # how the weights were found in the file, if it is no plain state dict
+    classes_from: str = ""  # who names the classes, where it is not the file
 
     def lines(self, where: str, way_out: str) -> list[str]:
         """All of it, for a terminal.
@@ -53,13 +57,16 @@ class Assumed:
             where: The file.
             way_out: How to state another input.
         """
-        lines = [f"{where}: input {self.input} ({self.input_from}; {way_out})"]
+        lines = [f"{where}: {self.unwrapped}"] if self.unwrapped else []
+        lines.append(f"{where}: input {self.input} ({self.input_from}; {way_out})")
         if self.classes is not None:
             lines.append(
                 f"{where}: {self.layout} weights with {self.classes} scores and fc6 for a crop of "
                 f"{self.crop}; no other pooling than the five before fc6, ReLU between fc6, fc7, "
                 "fc8 and a softmax are assumed, which weights do not show"
             )
+        if self.classes_from:
+            lines.append(f"{where}: {self.classes_from}")
         return lines + [f"{where}: {warning}" for warning in self.warnings]
 
 
@@ -75,7 +82,7 @@ class Foreign:
     weights: Tensors  # float32, named and shaped as VGG(spec).state_dict()
     layout: str  # for people, as in `Assumed`
     assumed: Assumed
-    classes: ClassList | None = None  # where timm's config.json names them
+    classes: ClassList | None = None  # where timm's config.json or torchvision names them
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ class _Recognised:
     path: Path
     tensors: Tensors
     metadata: Metadata
+    unwrapped: str
     layout: Layout
     arch: str  # a key of ARCHS
 
@@ -100,11 +108,13 @@ def read_foreign(
     """Read weights of torchvision, timm or the Caffe release.
 
     Large tensors are views of the file, not copies. The input convention is the one that the layer
-    names imply, unless one of these states another; the last one wins: timm's config.json beside
-    the file, the metadata of a .safetensors, the caller.
+    names imply, unless one of these states another; the last one wins: torchvision, for a file
+    that it published; timm's config.json beside the file; the metadata of a .safetensors; the
+    caller.
 
     Args:
-        path: A state dict (.pth, .pt, .bin, .tar), .safetensors or .npz. No code in it is run.
+        path: A state dict or what a training loop saved (.pth, .pt, .bin, .tar, .ckpt),
+            .safetensors or .npz. No code in it is run.
         arch: Distinguishes A-LRN from A, whose weights look alike.
         stated: What the caller knows about the input, and about the crop where the weights do not
             show it.
@@ -125,13 +135,15 @@ def read_foreign(
     config = timm_config(file.path)
     if config:
         check_fits(config, file.arch, class_count, file.path)
-    convention, source = _convention(file, config, stated)
+    release = release_of(file.path)
+    convention, source = _convention(file, release, config, stated)
     if file.layout.head:
         hidden = [file.tensors[layer.bias].numel() for layer in sources[-3:-1]]
         refuse_other_hidden(str(file.path), hidden, convs[-2].c_out, width)
     where = f"{file.path}: net {file.arch} of width {width:g}"
     conv1_1, _ = read_layer(file.tensors, sources[0], convs[0], where)
     weights = _read_layers(file, convs, convention, where)
+    classes, classes_from = _classes(class_count, release, config)
     assumed = Assumed(
         file.layout.label,
         convention.describe(),
@@ -139,6 +151,8 @@ def read_foreign(
         class_count,
         crop,
         _warnings(conv1_1, file.layout, source, stated, config),
+        file.unwrapped,
+        classes_from,
     )
     return Foreign(
         file.arch,
@@ -149,7 +163,7 @@ def read_foreign(
         weights,
         file.layout.label,
         assumed,
-        config.classes if config else None,
+        classes,
     )
 
 
@@ -161,7 +175,7 @@ def _recognised(path: Path, arch: str | None) -> _Recognised:
     """
     if arch is not None and arch not in ARCHS:
         raise InputError(f"arch {arch!r} is not in Table 1; choose one of {', '.join(ARCHS)}")
-    tensors, metadata = open_tensors(path)
+    tensors, metadata, unwrapped = open_tensors(path)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     layout, recognised_arch = recognise(shapes, str(path))
     arch = arch or recognised_arch
@@ -172,7 +186,7 @@ def _recognised(path: Path, arch: str | None) -> _Recognised:
         )
     if layout is TORCHVISION and _head_is_nan(tensors):
         layout = FEATURES
-    return _Recognised(path, tensors, metadata, layout, arch)
+    return _Recognised(path, tensors, metadata, unwrapped, layout, arch)
 
 
 def _head_size(file: _Recognised, stated: StatedInput) -> tuple[int, int]:
@@ -203,12 +217,36 @@ def _read_layers(
     return weights
 
 
+def _classes(
+    count: int | None, release: Release | None, config: TimmConfig | None
+) -> tuple[ClassList | None, str]:
+    """The classes that a file's project names, and where their order is from, for people.
+
+    Args:
+        count: Of its scores; None for convolutions alone.
+        release: What torchvision says about it.
+        config: The config.json beside it.
+    """
+    if count is None:
+        return None, ""
+    if config and config.classes:
+        return config.classes, ""
+    if config and config.is_imagenet:
+        return imagenet_classes(), assumed_order(f"the tag {config.tag} in {CONFIG} says")
+    if release and release.classes and len(release.classes.ids) == count:
+        return release.classes, release.classes_from
+    return None, ""
+
+
 def _convention(
-    file: _Recognised, config: TimmConfig | None, stated: StatedInput
+    file: _Recognised, release: Release | None, config: TimmConfig | None, stated: StatedInput
 ) -> tuple[Convention, str]:
     """The input convention of a file, and who states it."""
     convention = file.layout.convention
     source = f"that of {file.layout.label.partition(' ')[0]}"
+    if release and not release.stated.is_empty:
+        convention = release.stated.applied_to(convention)
+        source = f"as torchvision's {release.name} says"
     if config and not config.stated.is_empty:
         convention = config.stated.applied_to(convention)
         source = f"as {config.path.name} beside it says"
@@ -228,7 +266,7 @@ def _warnings(
     order = released_order(conv1_1)
     if order and layout.convention == USUAL and source.startswith("that of"):
         warnings.append(
-            "its first layer is that of the Oxford VGG-16 released for Caffe, which wants pixels "
+            "its first layer is that of the Oxford VGG-16 released for Caffe, which expects pixels "
             f"0-255 minus the mean 123.68, 116.779, 103.939 in {order} order, not the input of "
             "torchvision; state its mean and channel order"
         )

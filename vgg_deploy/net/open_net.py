@@ -11,6 +11,7 @@ from vgg_deploy.net.foreign_heads import refuse_one_output
 from vgg_deploy.net.foreign_weights import Assumed, Foreign, read_foreign
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
+from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.net.spec import NetSpec, numbered
 from vgg_deploy.net.torch_files import TORCH_SUFFIXES
 
@@ -25,7 +26,7 @@ def is_own(path: Path) -> bool:
 
 
 def open_net(
-    path: Path,
+    source: str | Path | Located,
     classes: ClassList | None = None,
     stated: StatedInput = NOTHING_STATED,
     on_assumed: Callable[[Assumed], None] | None = None,
@@ -33,17 +34,17 @@ def open_net(
     """Open a checkpoint or foreign weights as a net in evaluation mode.
 
     Args:
-        path: The file.
+        source: The file, or a folder or a name such as "torchvision:vgg16", see `locate`.
         classes: In the order of the scores, for weights that do not name theirs; without it such
             weights are numbered from 0.
         stated: What the caller knows about the input of foreign weights.
         on_assumed: Called with what was assumed, for foreign weights only.
 
     Raises:
-        InputError: If the file is no VGG, has no fully connected layers to score with, or
-            contradicts what is stated.
+        InputError: If the file is not found, is no VGG, has no fully connected layers to score
+            with, or contradicts what is stated.
     """
-    path = Path(path)
+    path = locate(source).path
     if is_own(path):
         if stated != NOTHING_STATED:
             raise InputError(f"{path}: a checkpoint knows its own input and crop; state none")

@@ -52,7 +52,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class NetSpec:
-    """A net and its classes; its weights lie beside it in the same file."""
+    """A net and its classes; its weights are in the same file."""
 
     arch: str  # a column of Table 1
     classes: tuple[str, ...]  # ids in the order of the scores: folder names, wnids

@@ -6,6 +6,7 @@ from pathlib import Path
 from vgg_deploy.errors import InputError
 from vgg_deploy.json_files import JsonObject, read_json
 from vgg_deploy.net.class_lists import ClassList, checked_classes
+from vgg_deploy.net.imagenet_classes import COUNT
 from vgg_deploy.net.input_convention import Channels, StatedInput
 
 CONFIG = "config.json"
@@ -23,7 +24,14 @@ class TimmConfig:
     arch: str  # a key of ARCHS
     class_count: int | None
     classes: ClassList | None
+    tag: str  # of the weights, such as tv_in1k: who trained them, and on what
     unused: str  # settings that are not used, for people
+
+    @property
+    def is_imagenet(self) -> bool:
+        """Whether the classes are ILSVRC-2012's, which timm tells by tag and number only."""
+        of_1k = self.tag.split("_")[-1] == "in1k"
+        return of_1k and self.classes is None and self.class_count == COUNT
 
 
 def timm_config(weights: Path) -> TimmConfig | None:
@@ -60,7 +68,8 @@ def timm_config(weights: Path) -> TimmConfig | None:
         raise InputError(f"{path}: num_classes {count!r} is no number; correct the file")
     unused = [f"{key} {settings[key]}" for key in UNUSED if settings.get(key) is not None]
     stated = _stated(settings, path)
-    return TimmConfig(path, stated, arch, count, classes, ", ".join(unused))
+    tag = str(settings.get("tag", ""))
+    return TimmConfig(path, stated, arch, count, classes, tag, ", ".join(unused))
 
 
 def check_fits(config: TimmConfig, arch: str, class_count: int | None, weights: Path) -> None:

@@ -135,11 +135,11 @@ def check_archive(path: Path) -> None:
 
 
 def _check_headers(records: list[zipfile.ZipInfo], path: Path) -> None:
-    """Refuse records that are there twice, or compressed."""
+    """Refuse records that occur twice, or compressed."""
     names = [record.filename for record in records]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        _refuse(path, f"its record {twice} is there twice")
+        _refuse(path, f"its record {twice} occurs twice")
     for record in records:
         stored = record.compress_type == zipfile.ZIP_STORED
         if not stored or record.compress_size != record.file_size:

@@ -5,8 +5,19 @@ import zipfile
 from pathlib import Path
 
 # Suffixes under which checkpoints of ours and state dicts of other projects are read
-TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar")
-SAVE_A_STATE_DICT = "save the weights alone: torch.save(net.state_dict(), FILE)"
+TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
+
+
+def save_a_state_dict(net: str) -> str:
+    """What to do about a file that holds more than tensors.
+
+    Args:
+        net: Python that opens the net where its code may run.
+    """
+    return (
+        "where you trust the file, save its weights alone: "
+        f'net = {net}; torch.save(net.state_dict(), "weights.pth")'
+    )
 
 
 def is_torchscript(path: Path) -> bool:
@@ -31,13 +42,15 @@ def why_unreadable(kind: str, error: Exception | None) -> str:
         error: What `torch.load(weights_only=True)` raised; None for a file that is TorchScript.
     """
     if error is None:
-        return f"cannot be read as {kind}: it is a TorchScript program; {SAVE_A_STATE_DICT}"
+        advice = save_a_state_dict("torch.jit.load(FILE)")
+        return f"cannot be read as {kind}: it is a TorchScript program; {advice}"
     # PyTorch's safe reader names the first class or function that is no tensor
     named = re.search(r"GLOBAL ([\w.]+)", str(error))
     if named:
         return (
             f"cannot be read as {kind}: it holds Python objects ({named[1]}), as a whole pickled "
-            f"model does, and no code of a file is run; {SAVE_A_STATE_DICT}"
+            "model does, and no code of a file is run; "
+            + save_a_state_dict("torch.load(FILE, weights_only=False)")
         )
     return (
         f"cannot be read as {kind} ({type(error).__name__}); it is truncated, or holds something "

@@ -9,6 +9,7 @@ from vgg_deploy.exported.trt_manifest import read_engine_manifest
 from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
+from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.runtimes.contract import Runtime, Scores, WrongOutputs
 from vgg_deploy.runtimes.ncnn import NcnnRuntime
@@ -54,7 +55,7 @@ def runtimes_for(path: Path) -> tuple[str, ...]:
 
 
 def open_runtime(
-    path: Path,
+    source: str | Path | Located,
     device: str = "cpu",
     threads: int = 1,
     runtime: str | None = None,
@@ -68,10 +69,10 @@ def open_runtime(
     PyTorch.
 
     Args:
-        path: Of a checkpoint or an exported file.
+        source: A checkpoint, an exported file, or weights by their name, see `locate`.
         device: "cpu" or "cuda".
         threads: On the CPU.
-        runtime: One of `runtimes_for(path)`; by default the usual one.
+        runtime: One of `runtimes_for` for its file; by default the usual one.
         precision: Of weights in PyTorch; other files have theirs.
         stated: What the user states of the input of another project's weights, see `open_net`.
         on_assumed: Called with what was assumed of them, see `open_net`.
@@ -80,7 +81,7 @@ def open_runtime(
         InputError: If the file is not a model, or its runtime or the device is missing. No other
             runtime or device is used instead.
     """
-    path = Path(path)
+    path = locate(source).path
     if not path.is_file():
         raise InputError(
             f"{path}: no such file; give a checkpoint (.pt), an exported model (.onnx, "

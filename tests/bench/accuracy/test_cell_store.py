@@ -183,7 +183,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.accuracy.accuracy_rows import ClassIndex, score_row
+from bench.accuracy.accuracy_rows import ClassIndex, Truth, score_row
 from bench.accuracy.cell_store import CellSize, open_cell
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.protocols import Cell, rows_of
@@ -226,7 +226,7 @@ labels = rng.integers(0, len(CLASSES), IMAGES)
 rows = rows_of((0,), [Fake.runtime.spec], ("dense",), (256,), True)
 (row,) = (row for row in rows if row.flips)
 measured = Measured(cells, np.ones(IMAGES, bool), [], 0, 0)
-scored = score_row(row, [Fake], measured, labels, ClassIndex.of([CLASSES], [CLASSES]))
+scored = score_row(row, [Fake], measured, Truth(labels), ClassIndex.of([CLASSES], [CLASSES]))
 assert open_one(mirrored=True).finished.all()
 print(peak - before, scored.record.top1_error_pct)
 """

@@ -34,13 +34,13 @@ def test_the_numbers_keep_the_orderings_that_the_paper_finds():
     assert numbers.table.value_counts().sort_index().tolist() == [12, 10, 6, 4, 15]
 
 
-def nets(tmp_path, *trained):
-    """Checkpoints of thin nets with the crop 224, each trained as (arch, lowest S, highest S)."""
+def nets(tmp_path, *trained, crop=224, width=1 / 64):
+    """Checkpoints of thin nets, each trained as (arch, lowest S, highest S)."""
     paths = []
     for i, (arch, low, high) in enumerate(trained):
-        net = thin_net(arch, seed=i, crop=224, width=1 / 64)
+        net = thin_net(arch, seed=i, crop=crop, width=width)
         net.spec = replace(net.spec, train_side=(low, high))
-        paths.append(save_net(net, tmp_path / f"{arch}-{low}-{high}.pt"))
+        paths.append(save_net(net, tmp_path / f"{arch}-{low}-{high}-{crop}-{width}.pt"))
     return paths
 
 
@@ -115,6 +115,46 @@ def test_nets_that_are_not_in_the_paper_get_rows_of_their_own(tmp_path):
     assert tables[3].iloc[-1][["net", "S", "method"]].tolist() == ["B", "[240;320]", "dense"]
     assert len(tables[3]) == 13
     assert len(tables[5]) == 6 + 3 and len(tables[6]) == 4
+
+
+def test_nets_of_another_crop_stand_beside_their_configuration(tmp_path):
+    """Rows written out by hand: 256, 384 and 512 at crop 64 are 73.1, 109.7 and 146.3."""
+    trained = [("D", 73, 73), ("D", 110, 110), ("D", 73, 146), ("E", 73, 146)]
+    models = open_models(nets(tmp_path, *trained, crop=64, width=1 / 32), ModelOptions())
+    tables = fill_tables(models, {})
+    columns = ["net", "S", "not_as_printed", "top1_paper"]
+    width = ", width 0.03125"
+    third = tables[3][tables[3].net.isin(["D", "E"])][columns].values.tolist()
+    assert third == [
+        ["D", "256", "crop 64, S 73" + width, 27.0],
+        ["D", "384", "crop 64, S 110" + width, 26.8],
+        ["D", "[256;512]", "crop 64, S [73;146]" + width, 25.6],
+        ["E", "256", "", 27.3],
+        ["E", "384", "", 26.9],
+        ["E", "[256;512]", "crop 64, S [73;146]" + width, 25.5],
+    ]
+    assert [len(tables[number]) for number in (3, 4, 5)] == [12, 10, 6]  # no row of their own
+    sixth = tables[6][columns].values.tolist()
+    assert sixth[1:4] == [
+        ["D and E", "[256;512]", "crop 64, S [73;146]" + width, 24.0],
+        ["D and E", "[256;512]", "crop 64, S [73;146]" + width, 23.9],
+        ["D and E", "[256;512]", "crop 64, S [73;146]" + width, 23.7],
+    ]
+
+
+def test_one_row_takes_nets_of_several_widths_and_does_not_fuse_them(tmp_path):
+    wide = nets(tmp_path, ("A", 256, 256), width=1 / 16)
+    models = open_models([*nets(tmp_path, ("A", 256, 256)), *wide], ModelOptions())
+    tables = fill_tables(models, {})
+    first = tables[3].head(3)[["net", "not_as_printed"]].values.tolist()
+    assert first == [["A", "width 0.015625"], ["A", "width 0.0625"], ["A-LRN", ""]]
+    assert len(tables[6]) == 4  # the printed rows only
+
+
+def test_a_side_that_stands_for_none_of_the_papers_keeps_its_row(tmp_path):
+    models = open_models(nets(tmp_path, ("A", 80, 80), crop=64), ModelOptions())
+    last = fill_tables(models, {})[3].iloc[-1]
+    assert last[["net", "S"]].tolist() == ["A", "80"] and np.isnan(last.top1_paper)
 
 
 def test_options_that_the_tables_fix(tmp_path):

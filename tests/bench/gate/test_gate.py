@@ -648,6 +648,7 @@ def test_undecided_has_an_exit_code_and_the_build_may_say_what_it_means(gate, re
     assert "counts as failed" in said
 
 
+@pytest.mark.slow
 def test_nothing_lost_at_all_is_beyond_any_number_of_images(gate, reference, tmp_path):
     said, found, _ = gate(
         faulty_file(reference, tmp_path, None, precision="fp16"), code=3, limits=STRICT
@@ -940,6 +941,7 @@ def test_auto_fails_soon_and_goes_to_the_end_where_nothing_is_sure(
     assert found["images"] == found["images_in_data"] and "Gate: undecided." in said
 
 
+@pytest.mark.slow
 def test_auto_leaves_out_what_cannot_be_read(gate, reference, right, tmp_path):
     data, half = (
         shutil.copytree(right, tmp_path / "data"),
@@ -968,6 +970,7 @@ def flat(photos, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_photos_without_labels_are_judged_by_agreement_and_posteriors(
     gate, reference, flat, tmp_path
 ):
@@ -999,6 +1002,7 @@ def test_photos_without_labels_are_judged_by_agreement_and_posteriors(
     assert failing(found) == {"posterior difference"}
 
 
+@pytest.mark.slow
 def test_labelled_and_unlabelled_photos_agree_alike(gate, reference, photos, flat, tmp_path):
     """Oracle: the same images in class folders."""
     model = faulty_file(reference, tmp_path, swapped_channels)

@@ -48,6 +48,7 @@ def scored(model: int, name: str, ranks: list[int], best: list[int]) -> Scored:
         scales="256",
         flips=True,
         images=images,
+        classes=1000,
         views=2,
         top1_error_pct=top1,
         top1_low_pct=max(0.0, top1 - 1),

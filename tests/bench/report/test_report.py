@@ -15,17 +15,11 @@ from PIL import Image
 from bench.cli import main as vgg_bench
 from bench.report.maps import choose
 from export.release import ExportOptions, export_onnx
+from tests.support.browser import open_browser, printed, show, until
 from tests.support.nets import CLASSES, save_net, thin_net
 from tests.support.run import run
 
 SPITEFUL = "</script><b onmouseover=alert(1)>"  # a folder may be called so; "/" apart
-ARGUMENTS = (  # of Chromium
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--window-size=1280,1000",
-)
 PLOTS = {"pareto", "errors", "per-class", "confused", "reliability", "latency"}
 
 
@@ -59,10 +53,13 @@ def test_the_page_is_whole_and_needs_nothing_from_outside(report):
     assert "default-src 'none'" in page and SPITEFUL not in page
     figures = json.loads(re.search(r'id="figures">(.*?)</script>', page, re.S).group(1))
     maps = {name for name in figures if name.startswith("map-")}
-    assert set(figures) - maps == PLOTS and 1 <= len(maps) <= 6
+    assert set(figures) - maps == PLOTS and 1 <= len(maps) <= 9
     for name in maps:
         heatmaps = [t for t in figures[name]["data"] if t["type"] == "heatmap"]
-        assert len(heatmaps) in (2, 4)
+        assert len(heatmaps) == 2
+        largest = max(max(max(line) for line in t["z"]) for t in heatmaps)
+        scale = figures[name]["layout"]["coloraxis"]
+        assert scale["cmin"] == 0 and scale["cmax"] == pytest.approx(largest, rel=0.005)
         assert all(t["dx"] == t["dy"] == 32 and t["x0"] == 16 for t in heatmaps)
         assert len(figures[name]["layout"]["images"]) == len(heatmaps)
     rows = len((report.parent / "accuracy.csv").read_text().splitlines()) - 1
@@ -95,41 +92,12 @@ def test_photos_are_the_surest_mistakes_and_a_spread_of_right_answers():
 @pytest.fixture(scope="module")
 def browser(report, tmp_path_factory):
     """Chromium without a screen, with the report open."""
-    chromium, driver = (shutil.which(name) for name in ("chromium", "chromedriver"))
-    if not chromium or not driver:
-        pytest.skip(
-            "no chromium and chromedriver here; on Debian: apt-get install chromium chromium-driver"
-        )
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ARGUMENTS:
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     downloads = tmp_path_factory.mktemp("downloads")
-    options.add_experimental_option(
-        "prefs",
-        {
-            "download.default_directory": str(downloads),
-            "profile.default_content_setting_values.automatic_downloads": 1,
-        },
-    )
-    opened = webdriver.Chrome(options=options, service=Service(driver))
+    opened = open_browser(downloads)
     opened.downloads = downloads
-    opened.get(report.as_uri())
-    until(lambda: opened.execute_script("return document.documentElement.dataset.drawn"))
+    show(opened, report)
     yield opened
     opened.quit()
-
-
-def until(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
-    return found
 
 
 def pixels_of(browser, element=None) -> np.ndarray:
@@ -229,8 +197,7 @@ def test_light_dark_and_print(browser, tmp_path):
         "document.documentElement.dataset.theme !== 'dark' && "
         "document.getElementById('theme').click()"
     )
-    options = {"printBackground": True, "preferCSSPageSize": True}
-    pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", options)["data"])
+    pdf = printed(browser)
     assert pdf.startswith(b"%PDF") and 3 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 30
     theme = browser.execute_script("return document.documentElement.dataset.theme")
     assert theme == "dark"  # as it was before

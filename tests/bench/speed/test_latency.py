@@ -73,6 +73,7 @@ def test_too_few_values_have_no_interval():
     assert median_interval(np.ones(6)) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9, 0.98])
 def test_dependence_is_the_autocorrelation_time_of_the_sign(rho):
     """Oracle: of a Gaussian AR(1) the sign's autocorrelation is 2/pi asin(rho^k), summed here."""

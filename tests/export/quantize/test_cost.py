@@ -111,6 +111,7 @@ def test_the_rating_follows_the_error_and_broken_is_useless():
     assert measure_cost(scored(near), scored(alike)).broken == ""
 
 
+@pytest.mark.slow
 def test_the_cost_is_of_the_held_out_images_and_in_the_manifest(tmp_path, folder):
     """Oracle: the file and the net, opened as anyone would, on the held-out files by name."""
     log = []
@@ -156,6 +157,7 @@ def test_a_high_cost_is_written_with_a_warning_and_a_mark(tmp_path, folder, monk
     assert any(text.startswith(warning) for text in log)
 
 
+@pytest.mark.slow
 def test_max_cost_makes_it_an_error(tmp_path, folder):
     (f,) = export(tmp_path, folder, "int8", max_cost=99.0)
     older = f.path.read_bytes()
@@ -209,6 +211,7 @@ def test_keeping_every_layer_is_refused_and_fc8_is_named_once(tmp_path, folder):
     assert f.kept == ("fc8", "conv1_1")
 
 
+@pytest.mark.slow
 def test_few_images_bring_a_warning():
     log = []
     warn_of_few(built_in("train", FEW - 1), log.append)

@@ -135,6 +135,7 @@ def uniform(top: float = 1.0, outlier: float | None = None) -> Range:
     return seen
 
 
+@pytest.mark.slow
 def test_clipping_of_known_distributions():
     for method in METHOD_NAMES:
         threshold = clip({"conv2_1": uniform()}, method, INT8)["conv2_1"]
@@ -166,6 +167,7 @@ def test_entropy_is_refused_for_fp8_and_dead_layers_are_named():
         clip({"conv3_1": dead}, "max", INT8)
 
 
+@pytest.mark.slow
 def test_a_calibration_is_reused_only_for_the_same_net_and_images(tmp_path, photos_copy):
     net, file, log = thin_net("A", classes=CLASSES), tmp_path / "A.calibration.json", []
     images = open_calibration_images(photos_copy, 12, net)

@@ -32,6 +32,8 @@ from vgg_deploy.exported.trt_packages import FLAVOURS, collecting_logger
 from vgg_deploy.files import sha256
 from vgg_deploy.runtimes import open_runtime
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 RTX = FLAVOURS["rtx"]
 needs_rtx = pytest.mark.skipif(
@@ -313,7 +315,7 @@ def test_loading_checks_the_manifest(engine, tmp_path):
     manifest_path(engine).write_text(manifest)
     (source,) = tmp_path.glob("*.fp16.onnx")
     source.write_bytes(source.read_bytes() + b" ")
-    assert "another" in refusal(engine) and "lies beside it now" in refusal(engine)
+    assert "another" in refusal(engine) and "the one beside it now" in refusal(engine)
 
 
 @pytest.mark.skipif(

@@ -103,6 +103,7 @@ def test_scales_stand_as_tensorrt_wants_them(precision, per_channel, tmp_path, f
         assert (zero.shape, zero.dtype, float(zero)) == ((), zero_type, middle)
 
 
+@pytest.mark.slow
 def test_onnx_runtime_fuses_the_cpu_form(tmp_path, folder):
     """Every convolution but fc8 runs as QLinearConv, and pools on bytes.
 
@@ -191,6 +192,7 @@ def _all_but(*names: str) -> set[str]:
     return set(convs) - set(names)
 
 
+@pytest.mark.slow
 def test_half_precision_needs_headroom(tmp_path, folder):
     """A net that reaches 40,000 before ReLU would overflow on other images.
 
@@ -260,6 +262,7 @@ def test_the_twin_names_the_convolution_with_a_planted_fault(
     assert not (tmp_path / "out" / f"D.{precision}.onnx").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_softmax_before_the_average_is_found_in_reduced_files(precision, tmp_path, monkeypatch):
     def faulty(net, artifact, *how):
@@ -277,6 +280,7 @@ def test_softmax_before_the_average_is_found_in_reduced_files(precision, tmp_pat
         export(tmp_path, None, precision)
 
 
+@pytest.mark.slow
 def test_ranges_that_fit_nothing_are_found_by_their_cost(tmp_path, folder, monkeypatch):
     """The file is as it should be, but useless: everything is clipped to nothing."""
 

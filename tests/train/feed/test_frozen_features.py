@@ -93,6 +93,7 @@ def test_the_validation_error_is_that_of_dense_evaluation(here, photos, weights,
     assert "Features of 24 validation images are computed once and kept: about" in output
 
 
+@pytest.mark.slow
 def test_maps_are_pool5_of_whole_images_and_are_kept(photos):
     """Oracle: the trunk on each image by itself."""
     dataset, net = open_dataset(photos, "val"), thin_net("B")
@@ -116,6 +117,7 @@ def test_maps_are_pool5_of_whole_images_and_are_kept(photos):
     assert sorted(seen) == list(range(len(dataset)))
 
 
+@pytest.mark.slow
 def test_damaged_maps_are_computed_again(photos, own_cache):
     dataset = open_dataset(photos, "val")
     lines: list[str] = []
@@ -166,6 +168,7 @@ def flip(path, at: int) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_named_and_counted(here, photos_copy, weights):
     """One of 96 in training, one of 24 in validation.
 

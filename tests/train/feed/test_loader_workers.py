@@ -61,6 +61,7 @@ def data(request, here, photos):
     return here / "shards"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_batches_do_not_depend_on_how_workers_start(data, monkeypatch, method):
     """Oracle: the same training without workers."""
@@ -74,6 +75,7 @@ def test_batches_do_not_depend_on_how_workers_start(data, monkeypatch, method):
     assert all(torch.equal(weights[name], other) for name, other in trained(loaded).items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_signals_do_not_end_workers_that_are_still_starting(photos, monkeypatch, method):
     """A scheduler's SIGTERM and Ctrl-C reach the whole job; the main process alone acts on them."""

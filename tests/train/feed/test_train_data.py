@@ -27,6 +27,8 @@ from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
+pytestmark = pytest.mark.slow
+
 THIN = [
     "--width", "0.0625", "--crop", "32", "--batch", "16", "--init", "he", "--lr", "0.003",
     "--workers", "0", "--threads", "1",
@@ -43,6 +45,7 @@ def cut(path: Path) -> Path:
 # --- unreadable images ---
 
 
+@pytest.mark.slow
 def test_a_damaged_training_image_stops_before_anything_is_trained(here, photos_copy):
     bad = [cut(photos_copy / "train" / kind / "001.jpeg") for kind in ("disc", "square")]
     output = run(train, *ONE, "--data", photos_copy, "--epochs", "1", "--out", here / "run", code=2)
@@ -68,6 +71,7 @@ def test_the_mean_says_of_how_many_images_it_is_and_is_not_kept(here, photos_cop
         assert json.loads(path.read_text())["images"] != 95
 
 
+@pytest.mark.slow
 def test_a_validation_image_without_a_header_stops_before_the_first_epoch(here, photos_copy):
     for kind in ("disc", "square"):
         (photos_copy / "val" / kind / "001.jpeg").write_bytes(b"no image")

@@ -27,6 +27,8 @@ from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.images.decode import read_image
 
+pytestmark = pytest.mark.slow
+
 TABLES = ("metrics.csv", "steps.csv")
 
 

@@ -92,6 +92,7 @@ def test_a_recipe_of_another_run_is_refused(here, photos, group, changed, words)
     assert (folder / "last.pt").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_earlier_version_named_the_built_in_images_otherwise(here):
     chain = here / "chain"
     thin = options("--width 0.0625 --crop 32 --batch 16 --epochs 1 --images 32")

@@ -13,7 +13,8 @@ from train.feed.epoch_order import EpochBatches
 from train.feed.frozen_features import Extraction, pool5_features
 from train.feed.loader import train_batches
 from train.feed.views import Views, collate
-from train.recipe.config import RECIPES, TrainConfig, learning_rate
+from train.recipe.config import RECIPES, TrainConfig
+from train.recipe.learning_rate import learning_rate
 from train.step.health import Health
 from train.step.update import sgd
 from vgg_deploy.data.layouts import open_dataset
@@ -180,7 +181,7 @@ def test_a_deeper_net_takes_a_trained_as_layers_by_name(tmp_path):
 
 def test_a_net_that_is_not_a_matching_a_is_refused(tmp_path):
     net_d = thin_net("D")
-    with pytest.raises(InputError, match="is net B; --net-a wants a trained A"):
+    with pytest.raises(InputError, match="is net B; --net-a takes a trained A"):
         first_weights.copy_from_a(net_d, save_net(thin_net("B"), tmp_path / "B.pt"))
     with pytest.raises(InputError, match="another width, crop or classes"):
         first_weights.copy_from_a(

@@ -205,7 +205,7 @@ def test_a_stray_file_stops_or_is_listed(tmp_path):
     write_image(tmp_path / "val/0.png", 10)
     refused(
         tmp_path,
-        f"{tmp_path}/val/0.png: lies beside the class folders and has no class "
+        f"{tmp_path}/val/0.png: is next to the class folders and has no class "
         "(and 1 more like it); move it",
     )
     (tmp_path / "val/readme.txt").write_text(
@@ -279,7 +279,7 @@ def test_a_folder_between_class_and_images_is_explained(tmp_path):
     refused(
         tmp_path,
         "val/n01: this class folder has no images; "
-        "it contains n01/images, but images must lie directly in",
+        "it contains n01/images, but images must be directly in",
     )
 
 
@@ -360,7 +360,7 @@ LIST = "n03\nn01\nn02\n"
         (
             None,
             "n03\nn01\nn03\n",
-            "synsets.txt, line 3: n03 is there twice, first in line 1; give each class once",
+            "synsets.txt, line 3: n03 occurs twice, first in line 1; give each class once",
         ),
         (None, "n03\n\nn02\n", "synsets.txt, line 2: is empty"),
         (None, "\n", "synsets.txt: is empty"),

@@ -108,6 +108,7 @@ def test_a_killed_process_is_reported(odd):
     assert set(multiprocessing.active_children()) == before
 
 
+@pytest.mark.slow
 @needs_proc
 def test_nothing_is_left_when_the_main_process_is_killed(odd):
     """Nor do Ctrl-C and SIGTERM, which reach all processes of a job, end its decoders."""

@@ -126,7 +126,7 @@ def test_a_missing_and_a_doubled_record_are_found(sound):
     doubled = next(one for one in whole if one[0].filename.endswith("/data/3"))
     with pytest.warns(UserWarning, match="Duplicate name"):
         packed(sound, [*whole, doubled])
-    assert "data/3 is there twice" in refusal(sound)
+    assert "data/3 occurs twice" in refusal(sound)
 
 
 def test_a_compressed_archive_is_refused(sound):
@@ -269,7 +269,7 @@ def test_weights_of_another_net_are_refused(tmp_path):
     assert "is not a layer of it (net A)" in refusal(damaged(tmp_path, weights=weights))
     weights = thin_net().state_dict()
     weights["fc6.weight"] = weights["fc6.weight"].flatten(1)
-    assert "fc6.weight is (256, 32) torch.float32, net A wants (256, 32, 1, 1)" in refusal(
+    assert "fc6.weight is (256, 32) torch.float32, net A expects (256, 32, 1, 1)" in refusal(
         damaged(tmp_path, weights=weights)
     )
     weights["fc6.weight"] = weights.pop("fc7.weight").half()

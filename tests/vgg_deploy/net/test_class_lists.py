@@ -97,10 +97,10 @@ def test_names_may_repeat_where_ids_differ(tmp_path):
         ("", "is empty"),
         ("\n \n", "is empty"),
         ("cat\n\ndog", "line 2: is empty"),
-        ("cat\ndog\ncat", "line 3: cat is there twice, first in line 1"),
+        ("cat\ndog\ncat", "line 3: cat occurs twice, first in line 1"),
         (
             "n01440764 a\nn02102040 b\nn01440764 c",
-            "line 3: n01440764 is there twice, first in line 1",
+            "line 3: n01440764 occurs twice, first in line 1",
         ),
         ("0,tench\n1,goldfish", "line 1: '0,tench' has a number before the class"),
         ("0 tench\n1 goldfish", "has a number before"),
@@ -135,7 +135,7 @@ def test_names_may_repeat_where_ids_differ(tmp_path):
         ('["a", "b"', "is not JSON"),
         ("[]", "lists no classes"),
         ("{}", "lists no classes"),
-        ('["a", "a"]', "entry 2: a is there twice"),
+        ('["a", "a"]', "entry 2: a occurs twice"),
         ('["a", ""]', "position 1: '' is empty"),
         ('["a", " b"]', "has white space around it"),
         ('["a", 1]', "position 1: 1 is not the text of a class"),
@@ -151,7 +151,7 @@ def test_names_may_repeat_where_ids_differ(tmp_path):
         ('{"0": "ab", "1": ["n01440764", "tench"]}', "position 1: ['n01440764', 'tench'] is not"),
         ('{"0": ["n01440764", "tench", "fish"]}', "is not the text of a class"),
         ('{"0": ["n01440764", 5]}', "position 0: 5 is not the text"),
-        ('{"0": ["n01440764", "a"], "1": ["n01440764", "b"]}', "entry 2: n01440764 is there twice"),
+        ('{"0": ["n01440764", "a"], "1": ["n01440764", "b"]}', "entry 2: n01440764 occurs twice"),
         ('{"a": 0, "b": 0}', "'a' and 'b' have the same position 0"),
         ('{"a": 0, "b": 2}', "the entry 'b' has no position from 0 to 1"),
         ('{"a": 1, "b": 2}', "has no position from 0 to 1"),
@@ -234,7 +234,7 @@ def test_folders_from_0_are_met_by_number(names):
     ],
 )
 def test_other_numbers_are_ambiguous(folders):
-    with pytest.raises(Unstated, match="nothing tells which") as caught:
+    with pytest.raises(Unstated, match="the file does not say which") as caught:
         match(folders, NetSpec("A", numbered(1000)))
     assert caught.value.about == "classes" and "--" not in caught.value.message
 

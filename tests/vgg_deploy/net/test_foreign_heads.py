@@ -223,10 +223,8 @@ def test_a_whole_pickled_model(tmp_path):
         for read in (open_net, read_foreign, weights_of):
             with pytest.raises(InputError) as caught:
                 read(path)
-            assert "as a whole pickled model does, and no code of a file is run" in (
-                caught.value.message
-            )
-            assert "torch.save(net.state_dict(), FILE)" in caught.value.message
+            assert "no code of a file is run" in (caught.value.message)
+            assert 'torch.save(net.state_dict(), "weights.pth")' in caught.value.message
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -235,5 +233,5 @@ def test_a_torchscript_program(tmp_path):
     path = tmp_path / "program.pt"
     torch.jit.save(torch.jit.trace(Whole(), torch.ones(1, 2)), path)
     for read in (open_net, read_foreign, weights_of):
-        with pytest.raises(InputError, match="it is a TorchScript program; save the weights alone"):
+        with pytest.raises(InputError, match="it is a TorchScript program; where you trust"):
             read(path)

@@ -592,22 +592,30 @@ def test_surplus_tensors_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("name", "shape", "words"),
     [
-        ("features.0.bias", (), "wants features.0.bias as (4,) or (1, 1, 1, 4), found ()"),
-        ("features.4.bias", (9,), "wants features.4.bias as (8,) or (1, 1, 1, 8), found (9,)"),
+        (
+            "features.0.bias",
+            (),
+            "expects features.0.bias with shape (4,) or (1, 1, 1, 4), found ()",
+        ),
+        (
+            "features.4.bias",
+            (9,),
+            "expects features.4.bias with shape (8,) or (1, 1, 1, 8), found (9,)",
+        ),
         (
             "features.4.weight",
             (8, 4, 5, 5),
-            "wants features.4.weight as (8, 4, 3, 3), found (8, 4, 5, 5)",
+            "expects features.4.weight with shape (8, 4, 3, 3), found (8, 4, 5, 5)",
         ),
         (
             "features.5.running_mean",
             (5,),
-            "wants features.5.running_mean as (8,) or (1, 1, 1, 8), found (5,)",
+            "expects features.5.running_mean with shape (8,) or (1, 1, 1, 8), found (5,)",
         ),
         (
             "classifier.0.weight",
             (HIDDEN, 1600),
-            f"wants classifier.0.weight as ({HIDDEN}, 1568) or ({HIDDEN}, 32, 7, 7)",
+            f"expects classifier.0.weight with shape ({HIDDEN}, 1568) or ({HIDDEN}, 32, 7, 7)",
         ),
         ("classifier.3.weight", (5, HIDDEN), f"or (1, 1, {HIDDEN}, {HIDDEN}), found (5, {HIDDEN})"),
         ("classifier.6.weight", (0, HIDDEN), f"found (0, {HIDDEN})"),
@@ -620,7 +628,7 @@ def test_tensors_of_another_shape_are_named(tmp_path, name, shape, words):
     )
     message = refuse(tmp_path / "net.pth")
     assert (
-        message.startswith(f"{tmp_path / 'net.pth'}: net A of width 0.0625 wants ")
+        message.startswith(f"{tmp_path / 'net.pth'}: net A of width 0.0625 expects ")
         and words in message
     )
 
