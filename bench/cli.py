@@ -9,10 +9,10 @@ import click
 
 from bench.gate.refused import GateCommand, withdraw
 from bench.hints import HINTS
-from bench.option_types import IMAGES, PER_CENT, POINTS, POSTERIOR, SECONDS, Names, Sizes
-from bench.request import BenchRequest, refuse_contradictions
-from vgg_deploy.command_line import ShownError, parse_channels, version_option
-from vgg_deploy.errors import VGGDeployError, hints, interruptible
+from bench.option_types import BOUNDS, IMAGES, PER_CENT, POINTS, POSTERIOR, SECONDS, Names, Sizes
+from bench.request import BenchRequest, OutputRequest, refuse_contradictions
+from vgg_deploy.command_line import Choice, ShownError, parse_channels, version_option
+from vgg_deploy.errors import InputError, VGGDeployError, hints, interruptible
 from vgg_deploy.net.input_convention import (
     CHANNEL_ORDERS,
     CROP_HELP,
@@ -40,7 +40,26 @@ RUNTIMES = (
 TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 
 
-@click.command(cls=GateCommand, context_settings={"show_default": True})
+@click.command(
+    cls=GateCommand,
+    context_settings={"show_default": True},
+    examples=(
+        ("vgg-bench", "the newest export on the built-in images"),
+        (
+            "vgg-bench runs/D/best.pt exported/D.fp32.onnx --data photos --scales 256,384",
+            "a checkpoint and its export on your images",
+        ),
+        (
+            "vgg-bench D.fp32.onnx D.int8.onnx --data photos --max-top1-drop 0.5",
+            "a gate: exit code 0 (pass), 1 (fail) or 3 (too few images)",
+        ),
+        (
+            "vgg-bench D.pt E.pt --data imagenet --paper-tables --measure accuracy",
+            "Tables 3 to 7 of the paper",
+        ),
+        ("vgg-bench --prune 30d --dry-run", "stored posteriors not used for 30 days"),
+    ),
+)
 @click.argument("paths", metavar="[MODELS]...", nargs=-1, type=WEIGHTS)
 @click.option(
     "--scales",
@@ -51,6 +70,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 )
 @click.option(
     "--protocols",
+    metavar="PROTOCOL,...",
     help="dense, multicrop, multicrop+dense, centre, ten, googlenet; dense-softmax-first, "
     "multicrop+dense-softmax-first: softmax before the score map is averaged.  [default: dense]",
 )
@@ -85,7 +105,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 )
 @click.option("--mean", callback=parse_channels, metavar="R,G,B", help=MEAN_HELP)
 @click.option("--std", callback=parse_channels, metavar="R,G,B", help=STD_HELP)
-@click.option("--channel-order", type=click.Choice(CHANNEL_ORDERS), help=ORDER_HELP)
+@click.option("--channel-order", type=Choice(CHANNEL_ORDERS), help=ORDER_HELP)
 @click.option("--crop", type=click.IntRange(32), help=CROP_HELP)
 @click.option(
     "--measure",
@@ -134,7 +154,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 )
 @click.option(
     "--undecided",
-    type=click.Choice(("pass", "fail")),
+    type=Choice(("pass", "fail")),
     help="Gate: the result if there are too few images for a verdict: exit code 0 or 1.  "
     "[default: exit code 3]",
 )
@@ -168,7 +188,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 @click.option(
     "--device",
     default="cpu",
-    type=click.Choice(("cpu", "cuda")),
+    type=Choice(("cpu", "cuda")),
     help="Where every model runs. There is no fallback to another device.",
 )
 @click.option(
@@ -206,9 +226,15 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 )
 @click.option(
     "--on-error",
-    type=click.Choice(("stop", "skip")),
+    type=Choice(("stop", "skip")),
     default="stop",
     help="What to do at an unreadable image.",
+)
+@click.option(
+    "--exif",
+    default="ignore",
+    type=Choice(("ignore", "apply")),
+    help="What to do with the EXIF rotation of the images of --data.",
 )
 @click.option(
     "--cells",
@@ -219,9 +245,17 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 @click.option(
     "--cell-type",
     default="float32",
-    type=click.Choice(("float32", "float16")),
+    type=Choice(("float32", "float16")),
     help="Type of stored posteriors; float16 halves the space and rounds to 3 digits.",
 )
+@click.option(
+    "--prune",
+    multiple=True,
+    type=BOUNDS,
+    help="Only remove stored posteriors that were not used for so many days, or the oldest beyond "
+    "this size; may be repeated.",
+)
+@click.option("--dry-run", is_flag=True, help="With --prune: say what it would remove.")
 @click.option(
     "--out",
     default="results",
@@ -250,6 +284,9 @@ def main(**options: Any) -> None:
     torchrun --nproc-per-node 8 -m bench runs/D/best.pt --data /data/imagenet
     """
     request = _checked_request(options)
+    if request.output.prune:
+        _prune(request.output)
+        return
     # Waiting threads must sleep, not spin: decoders and other runtimes need the same cores. The
     # variable is read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -260,6 +297,18 @@ def main(**options: Any) -> None:
         hide_other_gpus()
     with joined(patience=PATIENCE) as job, interruptible(KEPT), hints(HINTS):
         bench(request, job)
+
+
+def _prune(output: OutputRequest) -> None:
+    """Remove old cells."""
+    from bench.accuracy.cell_pruning import Bound, prune
+    from bench.accuracy.cell_store import exclusive
+
+    if not output.cells.is_dir():
+        raise InputError(f"{output.cells}: no such folder; name that of the cells with --cells")
+    with exclusive(output.cells):
+        bounds = [Bound(days, size) for days, size in output.prune]
+        click.echo(prune(output.cells, bounds, output.dry_run))
 
 
 def _checked_request(options: dict[str, Any]) -> BenchRequest:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from bench.accuracy.cell_pruning import cells_line
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.measure import Accuracy, accuracy_of
 from bench.cells_kept import cells_kept
@@ -73,6 +74,8 @@ def conclude(
         _conclude_accuracy(inputs, scored, findings, results)
     _conclude_speed(inputs, findings, results)
     _publish(inputs, findings, results)
+    if scored:
+        click.echo(cells_line(inputs.request.output.cells))
     if findings.gate:
         for line in lines(findings.gate):
             click.echo(line)

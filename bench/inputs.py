@@ -1,6 +1,6 @@
 """Opens what a run measures: models, the rows of the accuracy table, and images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -17,6 +17,7 @@ from bench.request import BenchRequest, DataRequest, ModelRequest
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.layouts import open_dataset
+from vgg_deploy.data.rotated import rotation_line
 from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import Job
@@ -164,9 +165,14 @@ def _count(request: DataRequest) -> int | None:
 
 
 def _listed(request: BenchRequest, data: str) -> Dataset:
-    dataset = _open_data(request, data)
+    dataset = replace(_open_data(request, data), upright=request.data.exif == "apply")
     count = _count(request.data)
-    return dataset.subset(count) if count and count < len(dataset) else dataset
+    if count and count < len(dataset):
+        dataset = dataset.subset(count)
+    line = rotation_line(dataset, "--exif apply turns them upright")
+    if line:
+        click.echo(line)
+    return dataset
 
 
 def _open_data(request: BenchRequest, data: str) -> Dataset:

@@ -1,10 +1,13 @@
 """Types of options: numbers with a unit, and lists. A slip is refused, never taken for a value."""
 
 import math
+import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import click
+
+from vgg_deploy.near_misses import did_you_mean
 
 
 class Number(click.ParamType[float]):
@@ -76,10 +79,32 @@ class Images(click.ParamType["int | Literal['auto']"]):
         return count
 
 
+class Bounds(click.ParamType["tuple[float | None, int | None]"]):
+    """Days such as 30d, or a size such as 5GB; read as (days, bytes), one of them None."""
+
+    name = "days|size"
+    units: ClassVar = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Examples say it best."""
+        return "30d|5GB"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float | None, int | None]:
+        """Read the text of an option."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(d|[kmgt]b)", str(value).lower())
+        if not match:
+            message = f"{value!r} is neither a number of days nor a size; write 30d or 5GB"
+            self.fail(message, param, ctx)
+        number, unit = float(match[1]), match[2]
+        return (number, None) if unit == "d" else (None, int(number * self.units[unit]))
+
+
 class Sizes(click.ParamType[tuple[int, ...]]):
     """Whole numbers from 1, joined by commas: "384,256" means (256, 384), ascending and unique."""
 
-    name = "text"
+    name = "number,..."
 
     def __init__(self, example: str):
         """Describe the list.
@@ -108,7 +133,7 @@ class Sizes(click.ParamType[tuple[int, ...]]):
 class Names(click.ParamType[tuple[str, ...]]):
     """Known names, joined by commas, each once: "torch,ncnn" means ("torch", "ncnn")."""
 
-    name = "text"
+    name = "names"
 
     def __init__(self, known: Sequence[str]):
         """Describe the list.
@@ -117,6 +142,10 @@ class Names(click.ParamType[tuple[str, ...]]):
             known: All names that are accepted.
         """
         self.known = known
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """All names, as the help shows them."""
+        return f"[{'|'.join(self.known)}],..."
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -127,12 +156,15 @@ class Names(click.ParamType[tuple[str, ...]]):
         names = dict.fromkeys(part.strip() for part in value.split(",") if part.strip())
         for name in names:
             if name not in self.known:
-                self.fail(f"{name!r} is none; choose from {', '.join(self.known)}", param, ctx)
+                guess = did_you_mean(name, self.known)
+                choices = ", ".join(self.known)
+                self.fail(f"{name!r} is none; choose from {choices}{guess}", param, ctx)
         return tuple(names)
 
 
 POINTS = Number("points", 100, "in percentage points without a sign for per cent", "0.5")
 PER_CENT = Number("per cent", 100, "in per cent without a sign for it", "99")
 POSTERIOR = Number("difference", 1, "a difference of posteriors", "0.01")
+BOUNDS = Bounds()
 SECONDS = Seconds()
 IMAGES = Images()

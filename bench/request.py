@@ -51,6 +51,7 @@ class DataRequest:
     images: int | Literal["auto"] | None  # None: all of them
     on_error: str  # "stop", "skip"
     accuracy_batch: int  # largest batch, images
+    exif: str  # "ignore", "apply"
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ class OutputRequest:
     out: Path
     cells: Path
     cell_type: str  # "float32", "float16"
+    prune: tuple[tuple[float | None, int | None], ...]  # (days, bytes): remove cells beyond them
+    dry_run: bool
     summary: Path | None  # a Markdown file, to which the tables are appended
 
 
@@ -160,6 +163,12 @@ def refuse_contradictions(request: BenchRequest) -> None:
         InputError: If the stated input contradicts itself.
     """
     _ = request.models.stated  # the record checks itself
+    if request.output.dry_run and not request.output.prune:
+        raise click.UsageError("--dry-run belongs to --prune; add it, such as --prune 30d")
+    if request.output.prune and (request.models.paths or request.gate.limits):
+        raise click.UsageError(
+            "--prune measures nothing; leave models and limits out, or run it afterwards"
+        )
     _refuse_tables(request.tables)
     if request.data.no_labels and request.data.data is None:
         raise click.UsageError("--no-labels is about the images of --data; name their folder")

@@ -20,6 +20,7 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -27,7 +28,6 @@ import onnx
 import pandas as pd
 import torch
 from onnx import numpy_helper
-from onnxruntime import InferenceSession, SessionOptions
 from result_tables import json_block, markdown_table, write_csv
 from safetensors.numpy import load_file
 from timing import time_in_turn
@@ -180,7 +180,9 @@ def write_forms(net: VGG, setting: Setting, folder: Path) -> None:
     onnx.save(model, folder / "uint8.onnx")
 
 
-def session(folder: Path, form: Form, threads: int) -> InferenceSession:
+def session(folder: Path, form: Form, threads: int) -> Any:
+    from onnxruntime import InferenceSession, SessionOptions  # after vgg_deploy: no telemetry
+
     options = SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 4
     for name, value in form.settings.items():
@@ -230,13 +232,13 @@ def measure(folder: Path, setting: Setting) -> dict[str, dict]:
     return rows
 
 
-def _call(session: InferenceSession, images: np.ndarray, round_number: int) -> None:
+def _call(session: Any, images: np.ndarray, round_number: int) -> None:
     """Score one of the images, another one in each round."""
     image = images[round_number % len(images)]
     session.run(["posterior"], {"image": image[None]})
 
 
-def _scores(session: InferenceSession, image: np.ndarray) -> np.ndarray:
+def _scores(session: Any, image: np.ndarray) -> np.ndarray:
     """(1, classes) mean scores of one image (3, H, W)."""
     return session.run(["score_map"], {"image": image[None]})[0].mean((2, 3))
 

@@ -9,6 +9,7 @@ import click
 from export.hints import HINTS
 from export.request import ExportRequest, refuse_contradictions
 from export.settings.export_options import (
+    EXIF_NAMES,
     LEAST_CALIBRATION_IMAGES,
     METHOD_NAMES,
     ON_ERROR_NAMES,
@@ -18,6 +19,7 @@ from export.settings.export_options import (
     ExportOptions,
 )
 from vgg_deploy.command_line import (
+    Choice,
     Command,
     parse_channels,
     split_known_names,
@@ -67,7 +69,26 @@ def parse_scales(
     return split_whole_numbers(text, "256,384,512") if text else None
 
 
-@click.command(cls=Command, context_settings={"show_default": True})
+@click.command(
+    cls=Command,
+    context_settings={"show_default": True},
+    examples=(
+        ("vgg-export --onnx", "best.pt of the newest run"),
+        (
+            "vgg-export vgg16.pth --onnx --classes classes.txt --triton models",
+            "weights of torchvision, and a model repository for Triton",
+        ),
+        (
+            "vgg-export best.pt --onnx --precision fp32,int8-cpu --calibration photos",
+            "two files, one in 8 bits for CPUs",
+        ),
+        (
+            "vgg-export exported/D.fp16.onnx --trt --scales 256,384 --data photos",
+            "a TensorRT engine for these sizes",
+        ),
+        ("vgg-export exported/D.fp32.onnx --ncnn", "files for ncnn"),
+    ),
+)
 @click.argument("model", required=False, type=WEIGHTS)
 @click.option(
     "--onnx",
@@ -80,6 +101,7 @@ def parse_scales(
     "precisions",
     default=",".join(ONNX.precisions),
     callback=parse_precisions,
+    metavar=f"[{'|'.join(PRECISION_NAMES)}],...",
     help="fp32, fp16, bf16; int8 and fp8 for TensorRT, int8-cpu for ONNX Runtime on CPUs. "
     "Comma-separated, one file each.",
 )
@@ -100,7 +122,7 @@ def parse_scales(
     "--calibration-method",
     "method",
     default=ONNX.method,
-    type=click.Choice(METHOD_NAMES),
+    type=Choice(METHOD_NAMES),
     help="Where to clip activations.",
 )
 @click.option(
@@ -114,13 +136,19 @@ def parse_scales(
 @click.option(
     "--on-error",
     default=ONNX.on_error,
-    type=click.Choice(ON_ERROR_NAMES),
+    type=Choice(ON_ERROR_NAMES),
     help="What to do about an unreadable calibration image.",
+)
+@click.option(
+    "--exif",
+    default=ONNX.exif,
+    type=Choice(EXIF_NAMES),
+    help="What to do with the EXIF rotation of calibration images.",
 )
 @click.option(
     "--quantize-weights",
     default="per-channel" if ONNX.per_channel else "per-tensor",
-    type=click.Choice(("per-channel", "per-tensor")),
+    type=Choice(("per-channel", "per-tensor")),
     help="Scales of weights: one per output channel is more accurate, one per tensor is faster in "
     "TensorRT.",
 )
@@ -129,6 +157,7 @@ def parse_scales(
     default="",
     show_default=False,
     callback=parse_names,
+    metavar="LAYER,...",
     help="Layers that are not quantized, e.g. conv1_1,fc6. fc8 never is.",
 )
 @click.option(
@@ -151,7 +180,7 @@ def parse_scales(
 @click.option(
     "--trt-flavour",
     "flavour_name",
-    type=click.Choice(tuple(FLAVOURS)),
+    type=Choice(tuple(FLAVOURS)),
     help="TensorRT for data-centre GPUs, or for RTX, which needs no GPU to build.  "
     "[default: the installed one]",
 )
@@ -161,12 +190,14 @@ def parse_scales(
     default="",
     show_default=False,
     callback=parse_names,
+    metavar="GPU,...",
     help="GPUs of an RTX engine, e.g. sm80,sm89.  [default: all that run the precision]",
 )
 @click.option(
     "--scales",
     "sides",
     callback=parse_scales,
+    metavar="Q,...",
     help="Q that engines take, pixels, e.g. 256,384,512.  "
     "[default: by the net's S, as in the paper]",
 )
@@ -179,7 +210,7 @@ def parse_scales(
 @click.option(
     "--profiles",
     default=ENGINES.profiles,
-    type=click.Choice(PROFILE_NAMES),
+    type=Choice(PROFILE_NAMES),
     help="Optimization profiles: one per scale, or one for all.",
 )
 @click.option(
@@ -203,7 +234,7 @@ def parse_scales(
     "--input",
     "form",
     default=ONNX.form,
-    type=click.Choice(tuple(INPUT_FORMS)),
+    type=Choice(tuple(INPUT_FORMS)),
     help="What the graph takes: RGB 0-255 as uint8 or float32, or float32 (x/255 - mean)/std.",
 )
 @click.option(
@@ -214,7 +245,7 @@ def parse_scales(
 )
 @click.option("--mean", callback=parse_channels, metavar="R,G,B", help=MEAN_HELP)
 @click.option("--std", callback=parse_channels, metavar="R,G,B", help=STD_HELP)
-@click.option("--channel-order", type=click.Choice(CHANNEL_ORDERS), help=ORDER_HELP)
+@click.option("--channel-order", type=Choice(CHANNEL_ORDERS), help=ORDER_HELP)
 @click.option("--crop", type=click.IntRange(32), help=CROP_HELP)
 @click.option(
     "--out",

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
-
-from rich.table import Table
 
 from export.tensorrt.build import BuiltEngine
 from vgg_deploy.exported.trt_manifest import Profile
 from vgg_deploy.progress import results
+from vgg_deploy.terminal_tables import Column, print_table
 
 if TYPE_CHECKING:  # it needs PyTorch, engines do not
     from export.released_files import Exported
+
+PROFILE_HEAD = "profile: least / tuned / largest, batch x height x width"
+# Columns that a narrow terminal can spare, the last of them first
+ENGINES_SPARE = ("targets", "build s", "activations MB")
+FILES_SPARE = ("input", "RMS %", "largest difference")
+SIZES_SPARE = ("largest score", "score map")
 
 
 class Differences(TypedDict):
@@ -114,33 +120,24 @@ def file_list(
 
 
 def show_engines(engines: list[BuiltEngine]) -> None:
-    """Print one line per profile."""
+    """Print one line per profile; the first of an engine has the engine's own columns."""
     title = f"Engines, {_flavour(engines[0])}" if engines else "Engines"
-    table = Table(title=title, title_justify="left")
-    table.add_column("file", no_wrap=True)
-    table.add_column("MB", justify="right")
-    table.add_column("build s", justify="right")
-    table.add_column("targets")
-    table.add_column("profile: least / tuned / largest, batch x height x width")
-    table.add_column("activations MB", justify="right")
+    rows: list[list[str]] = []
     for engine in engines:
-        _add_engine(table, engine)
-    results().print(table)
-
-
-def _add_engine(table: Table, engine: BuiltEngine) -> None:
-    """One line per profile; the first has the engine's own columns."""
-    m = engine.manifest
-    own_columns = (
-        str(engine.path),
-        f"{m.bytes / 1e6:.1f}",
-        f"{m.build_seconds:.1f}",
-        ", ".join(m.targets),
-    )
-    for i, profile in enumerate(m.profiles):
-        activations = f"{m.activation_bytes[i] / 1e6:,.0f}" if i < len(m.activation_bytes) else ""
-        first_columns = own_columns if i == 0 else ("",) * len(own_columns)
-        table.add_row(*first_columns, profile_text(profile), activations)
+        m = engine.manifest
+        own = [
+            str(engine.path),
+            f"{m.bytes / 1e6:.1f}",
+            f"{m.build_seconds:.1f}",
+            ", ".join(m.targets),
+        ]
+        for i, profile in enumerate(m.profiles):
+            activations = (
+                f"{m.activation_bytes[i] / 1e6:,.0f}" if i < len(m.activation_bytes) else ""
+            )
+            rows.append([*(own if i == 0 else [""] * len(own)), profile_text(profile), activations])
+    heads = ("file", "MB", "build s", "targets", PROFILE_HEAD, "activations MB")
+    print_table(title, _columns(heads, rows, ("file", "targets", PROFILE_HEAD), ENGINES_SPARE))
 
 
 def _flavour(engine: BuiltEngine) -> str:
@@ -153,32 +150,38 @@ def show(exported: list[Exported]) -> None:
     Args:
         exported: Files with one reference, at least one.
     """
-    console = results()
     for file in exported:
         if file.artifact.precision == "fp32":
-            console.print(_sizes(file))
+            _show_sizes(file)
     has_cost = any(file.cost for file in exported)
     title = f"Exported, against {exported[0].reference} in float32"
-    table = Table(title=title, title_justify="left")
-    table.add_column("file")
-    table.add_column("MB", justify="right")
-    table.add_column("input")
-    for column in ("largest difference", "RMS %", "of posteriors", "top-1 agrees"):
-        table.add_column(column, justify="right")
+    heads = ["file", "MB", "input", "largest difference", "RMS %", "of posteriors", "top-1 agrees"]
+    rows = [_cells(file) for file in exported]
     if has_cost:
-        table.add_column("cost")
-        table.add_column("not quantized")
-    for file in exported:
-        cells = _cells(file)
-        if has_cost:
-            cells += [file.cost.rating if file.cost else "", ", ".join(file.kept)]
-        table.add_row(*cells)
-    console.print(table)
+        heads += ["cost", "not quantized"]
+        for row, file in zip(rows, exported, strict=True):
+            row += [file.cost.rating if file.cost else "", ", ".join(file.kept)]
+    print_table(title, _columns(heads, rows, ("file", "input", "not quantized"), FILES_SPARE))
     if has_cost:
-        console.print(
+        results().print(
             "Files with a cost: differences on held-out calibration images; "
             "others: on the built-in images."
         )
+
+
+def _columns(
+    heads: Sequence[str], rows: list[list[str]], words: Sequence[str], spared: Sequence[str]
+) -> list[Column]:
+    """Columns of rows; of those that a narrow terminal can spare, the last goes first."""
+    return [
+        Column(
+            head,
+            [row[i] for row in rows],
+            head in words,
+            spared.index(head) + 1 if head in spared else 0,
+        )
+        for i, head in enumerate(heads)
+    ]
 
 
 def _cells(exported: Exported) -> list[str]:
@@ -195,20 +198,13 @@ def _cells(exported: Exported) -> list[str]:
     ]
 
 
-def _sizes(exported: Exported) -> Table:
-    table = Table(title=f"{exported.path.name} against {exported.reference}", title_justify="left")
-    for column in (
-        "image (H x W)",
-        "batch",
-        "score map",
-        "largest score",
-        "largest difference",
-        "of posteriors",
-        "top-1 agrees",
-    ):
-        table.add_column(column, justify="right")
-    for c in exported.comparisons:
-        table.add_row(
+def _show_sizes(exported: Exported) -> None:
+    heads = (
+        *("image (H x W)", "batch", "score map", "largest score", "largest difference"),
+        *("of posteriors", "top-1 agrees"),
+    )
+    rows = [
+        [
             f"{c.height} x {c.width}",
             str(c.batch),
             f"{c.map[0]} x {c.map[1]}",
@@ -216,5 +212,8 @@ def _sizes(exported: Exported) -> Table:
             f"{c.score_difference:.1e}",
             f"{c.posterior_difference:.1e}",
             f"{c.agree} of {c.batch}",
-        )
-    return table
+        ]
+        for c in exported.comparisons
+    ]
+    title = f"{exported.path.name} against {exported.reference}"
+    print_table(title, _columns(heads, rows, (), SIZES_SPARE))

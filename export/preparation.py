@@ -1,7 +1,7 @@
 """Prepares what all files of one export share: images, reference scores, ranges, quantization."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,10 @@ from export.settings.precision import HALF, PRECISIONS, Precision
 from export.verify.parity import check_images, judge_reference, reference_scores
 from export.weights_origin import recorded, source_lines, weights_identity
 from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.rotated import rotation_line
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
+from vgg_deploy.near_misses import did_you_mean
 from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.foreign_weights import Assumed
@@ -177,6 +179,7 @@ def check_layer_names(option: str, names: tuple[str, ...], arch: str) -> None:
         if name not in known:
             raise InputError(
                 f"{option} {name}: net {arch} has no such layer; choose from {', '.join(known)}"
+                f"{did_you_mean(name, known)}"
             )
 
 
@@ -192,6 +195,10 @@ def _calibrate(task: Task, net: VGG, identity: str) -> tuple[Calibration, Quanti
     """Measure ranges and, if a file is quantized, choose thresholds and hold images out."""
     options = task.options
     chosen = open_calibration_images(options.calibration, options.calibration_images, net)
+    chosen = replace(chosen, upright=options.exif == "apply")
+    line = rotation_line(chosen, "--exif apply turns them upright")
+    if line:
+        task.log(f"Calibration: {line}")
     images = split(chosen)
     warn_of_few(chosen, task.log)
     path = task.folder / f"{net.spec.arch}.calibration.json"

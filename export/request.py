@@ -33,6 +33,7 @@ class ExportRequest:
     external_data: bool
     max_cost: float | None
     on_error: str
+    exif: str
     sensitivity: bool
     # what foreign weights do not say
     classes: Path | None
@@ -72,6 +73,7 @@ class ExportRequest:
             external_data=self.external_data,
             max_cost=self.max_cost,
             on_error=self.on_error,
+            exif=self.exif,
         )
 
     @property

@@ -87,6 +87,7 @@ def test_the_core_names_no_option():
         f"{name}: {node.value!r}"
         for name, path in MODULES.items()
         if name.partition(".")[0] == "vgg_deploy"
+        if not name.startswith("vgg_deploy.checkup.")  # a command itself
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         if re.search(r"(?<![\w-])--[a-z]", node.value)
@@ -94,9 +95,16 @@ def test_the_core_names_no_option():
     assert named == []
 
 
-@pytest.mark.parametrize(
-    "module", ["train.__main__", "export.cli", "bench.cli", "bench.predict.cli"]
+COMMANDS = (
+    "train.__main__",
+    "export.cli",
+    "bench.cli",
+    "bench.predict.cli",
+    "vgg_deploy.checkup.cli",
 )
+
+
+@pytest.mark.parametrize("module", COMMANDS)
 def test_help_needs_no_heavy_import(module):
     heavy = ("torch", "torchvision", "onnx", "onnxruntime", "pandas", "numpy", "rich")
     code = f"import sys, {module}; print(*sorted(set(sys.modules) & set({heavy})))"

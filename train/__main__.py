@@ -15,7 +15,7 @@ from train.options.request import TrainRequest, refuse_contradictions
 from train.recipe.number_ranges import CHECKPOINT_EVERY, DEFAULT_CHECKPOINT_EVERY
 from train.recipe.recipe_options import RecipeOptions
 from train.recipe.stages import FineTune
-from vgg_deploy.command_line import Command, parse_channels, version_option
+from vgg_deploy.command_line import Choice, Command, parse_channels, version_option
 from vgg_deploy.errors import hints, interruptible
 from vgg_deploy.net.input_convention import (
     CHANNEL_ORDERS,
@@ -35,7 +35,23 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
 }
 
 
-@click.command(cls=Command, context_settings={"show_default": True})
+@click.command(
+    cls=Command,
+    context_settings={"show_default": True},
+    examples=(
+        ("python -m train --arch A", "a thin net on the built-in images"),
+        ("python -m train --arch D --data /data/imagenet", "the paper's recipe"),
+        (
+            "python -m train --weights vgg16.pth --freeze-features --data photos",
+            "a new head on trained convolutions",
+        ),
+        (
+            "python -m train --arch all --chain paper --data /data/imagenet",
+            "all nets of Table 3 in stages",
+        ),
+        ("python -m train --resume", "the newest run or chain"),
+    ),
+)
 @groups.net_options
 @click.option(
     "--plan",
@@ -65,7 +81,7 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
 )
 @click.option("--mean", callback=parse_channels, metavar="R,G,B", help=MEAN_HELP)
 @click.option("--std", callback=parse_channels, metavar="R,G,B", help=STD_HELP)
-@click.option("--channel-order", type=click.Choice(CHANNEL_ORDERS), help=ORDER_HELP)
+@click.option("--channel-order", type=Choice(CHANNEL_ORDERS), help=ORDER_HELP)
 @click.option(
     "--net-a",
     type=WEIGHTS,
@@ -80,6 +96,7 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
 @groups.recipe_options
 @groups.fine_tune_options
 @groups.images_option
+@groups.exif_option
 @groups.device_option
 @groups.threads_option
 @groups.workers_option
@@ -131,6 +148,7 @@ def main(
     fine_tune_epochs: int | None,
     fine_tune_lr: float | None,
     images: int | None,
+    exif: str,
     device: str | None,
     threads: int | None,
     workers: int | None,
@@ -165,6 +183,7 @@ def main(
         recipe=RecipeOptions(**recipe),
         fine_tune=FineTune(fine_tune_epochs, fine_tune_lr),
         stated=StatedInput(mean, std, channel_order),
+        exif=exif,
     )
     refuse_contradictions(request, plan_only, resumed=resume is not None)
     machine = MachineOptions(

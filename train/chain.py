@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.table import Table
-
 from train.estimate import Speed, measure_speed
 from train.feed.epoch_order import steps_per_epoch
 from train.options.run_settings import RunSettings
@@ -34,8 +32,10 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.json_files import JsonObject, as_object, read_json_object
 from vgg_deploy.newest import RUNS
-from vgg_deploy.progress import clock, results
+from vgg_deploy.progress import clock
+from vgg_deploy.terminal_tables import Column, print_table
 
+PLAN_HEADS = ("stage", "starts from", "S", "LR", "epochs", "updates", "about", "state")
 DONE = "done"  # the state of a stage that needs no more epochs
 REWRITE = "remove it and give the options again, which writes it"  # a damaged chain.json
 
@@ -340,32 +340,33 @@ def _show_plan(
 ) -> None:
     """Print the stages as a table, and the time the rest takes."""
     images = len(sources.train)
-    table = Table(
-        title=f"The chain {chain.chain!r} in {folder}: {images} training images, "
-        f"batch {chain.base.batch}",
-        title_justify="left",
-    )
-    for column in ("stage", "starts from", "S"):
-        table.add_column(column)
-    for column in ("LR", "epochs", "updates", "about"):
-        table.add_column(column, justify="right")
-    table.add_column("state")
+    rows: list[list[str]] = []
     remaining = 0.0  # seconds
     for stage in stages:
         config, run = chain.config(stage), Run(folder / stage.name)
         seconds = speed.seconds_per_epoch(config, sources)
         remaining += (config.epochs - min(run.epochs_done(), config.epochs)) * seconds
-        table.add_row(
-            stage.name,
-            stage.source or f"{config.init} draw",
-            config.s.removeprefix("S=").removeprefix("S in "),
-            f"{config.lr:g}",
-            str(config.epochs),
-            f"{config.epochs * steps_per_epoch(images, config.batch):,}",
-            clock(config.epochs * seconds),
-            _state(run, config),
+        rows.append(
+            [
+                stage.name,
+                stage.source or f"{config.init} draw",
+                config.s.removeprefix("S=").removeprefix("S in "),
+                f"{config.lr:g}",
+                str(config.epochs),
+                f"{config.epochs * steps_per_epoch(images, config.batch):,}",
+                clock(config.epochs * seconds),
+                _state(run, config),
+            ]
         )
-    results().print(table)
+    title = (
+        f"The chain {chain.chain!r} in {folder}: {images} training images, batch {chain.base.batch}"
+    )
+    columns = [
+        Column(head, [row[i] for row in rows], head in ("stage", "starts from", "S", "state"))
+        for i, head in enumerate(PLAN_HEADS)
+    ]
+    spared = [c._replace(spare=1) if c.head in ("updates", "LR") else c for c in columns]
+    print_table(title, spared)
     if chain.base.crop != PAPER_CROP and any(stage.s for stage in stages):
         log(
             f"Stages bear the S of the paper's crop of {PAPER_CROP}; for the crop of "

@@ -116,7 +116,9 @@ def _open(request: TrainRequest, settings: RunSettings) -> tuple[TrainConfig, So
     if request.data is None:
         _explain_built_in_images(recipe)
     config = settings.job.on_all(make_config, recipe, _options_of_recipe(request))
-    train, val = open_sets(request.data, request.images, settings.on_error, settings.job)
+    train, val = open_sets(
+        request.data, request.images, settings.on_error, settings.job, request.exif
+    )
     weights, net_a = (_locate(given, settings.job) for given in (request.weights, request.net_a))
     sources = Sources(
         train=train,
@@ -129,6 +131,7 @@ def _open(request: TrainRequest, settings: RunSettings) -> tuple[TrainConfig, So
         freeze=request.freeze_features,
         images=request.images,
         stated=request.stated,
+        exif=request.exif,
     )
     return config, sources
 

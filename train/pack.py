@@ -7,7 +7,7 @@ import click
 
 from train.options.option_types import Number
 from train.recipe.number_ranges import IMAGES_PER_SHARD, RECIPE_LIMITS
-from vgg_deploy.command_line import Command, version_option
+from vgg_deploy.command_line import Choice, Command, version_option
 from vgg_deploy.errors import hints, interruptible
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ HINTS = {
 )
 @click.option(
     "--on-error",
-    type=click.Choice(("stop", "skip")),
+    type=Choice(("stop", "skip")),
     default="stop",
     help="Stop at a file that is no image by its name, or skip it.",
 )

@@ -1,7 +1,7 @@
 """Opens the files that a run starts from: its images and its first weights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from train.record.log import log
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.layouts import open_dataset
+from vgg_deploy.data.rotated import rotation_line
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import Job
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
@@ -34,6 +35,7 @@ class Sources:
         freeze: Whether only fc6-fc8 are trained.
         images: How many training images were asked for; None for all.
         stated: The input convention of `weights`.
+        exif: What is done with the EXIF rotation of the images, "ignore" or "apply".
         weights_name: What the user named `weights` by, such as torchvision:vgg16; empty for a path.
     """
 
@@ -46,6 +48,7 @@ class Sources:
     freeze: bool = False
     images: int | None = None
     stated: StatedInput = NOTHING_STATED
+    exif: str = "ignore"
     weights_name: str = ""
 
     def as_json(self) -> dict[str, Any]:
@@ -58,6 +61,7 @@ class Sources:
             "net_a": str(self.net_a.absolute()) if self.net_a else None,
             "freeze": self.freeze,
             "images": self.images,
+            "exif": self.exif,
         }
         if self.weights_name:
             saved["weights_name"] = self.weights_name
@@ -79,7 +83,8 @@ def sources_from_json(
     """
     data = moved_to or current_name(saved["data"])
     folder = None if data == BUILT_IN else data
-    train, val = open_sets(folder, saved["images"], settings.on_error, settings.job)
+    exif = saved.get("exif", "ignore")
+    train, val = open_sets(folder, saved["images"], settings.on_error, settings.job, exif)
     return Sources(
         train=train,
         val=val,
@@ -90,6 +95,7 @@ def sources_from_json(
         freeze=saved["freeze"],
         images=saved["images"],
         stated=StatedInput.from_json(saved.get("stated", {})),
+        exif=exif,
         weights_name=saved.get("weights_name", ""),
     )
 
@@ -100,7 +106,7 @@ def current_name(data: str) -> str:
 
 
 def open_sets(
-    data: str | None, images: int | None, on_error: str, job: Job
+    data: str | None, images: int | None, on_error: str, job: Job, exif: str = "ignore"
 ) -> tuple[Dataset, Dataset]:
     """Open the training and the validation images.
 
@@ -111,6 +117,7 @@ def open_sets(
         images: How many training images to use, spread evenly; None for all.
         on_error: At files that are no images, "stop" or "skip".
         job: This process among those of the job.
+        exif: What is done with the EXIF rotation, "ignore" or "apply".
 
     Raises:
         InputError: If the data cannot be opened, have one class only, or are not the same for all
@@ -120,6 +127,11 @@ def open_sets(
         train, val = job.main_first(_built_in_sets, images)
     else:
         train, val = job.main_first(_folder_sets, data, images, on_error)
+        train, val = (replace(each, upright=exif == "apply") for each in (train, val))
+        for kind, dataset in (("Training", train), ("Validation", val)):
+            line = job.on_main(rotation_line, dataset, "--exif apply turns them upright")
+            if line:
+                log(f"{kind} images: {line}")
     identity = [len(train), len(val), train.classes, train.files[0], train.files[-1]]
     if any(other != identity for other in job.gather(identity)):
         raise InputError(

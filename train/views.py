@@ -17,6 +17,7 @@ from vgg_deploy.errors import hints, interruptible
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT.png")
 @groups.data_option()
 @groups.images_option
+@groups.exif_option
 @groups.side_option
 @groups.crop_option
 @groups.seed_option
@@ -29,6 +30,7 @@ def main(
     out: Path,
     data: str | None,
     images: int | None,
+    exif: str,
     side: tuple[int, int] | None,
     crop: int | None,
     seed: int | None,
@@ -40,7 +42,7 @@ def main(
     Trains nothing. The crops are those of the first epochs of a training with the same options.
     """
     recipe = RecipeOptions(side=side, crop=crop, seed=seed)
-    request = TrainRequest(data=data, images=images, recipe=recipe)
+    request = TrainRequest(data=data, images=images, recipe=recipe, exif=exif)
     machine = MachineOptions(device="cpu", threads=threads, workers=0, on_error=on_error)
     with joined_job(machine) as settings, hints(HINTS):
         from train import command

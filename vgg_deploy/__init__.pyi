@@ -3,6 +3,7 @@
 from bench.python import check as check
 from bench.python import evaluate as evaluate
 from export.python import export as export
+from vgg_deploy.checkup.report import examine as doctor
 from vgg_deploy.data.dataset import Dataset as Dataset
 from vgg_deploy.data.open_data import open_data as open_data
 from vgg_deploy.net.costs import macs as macs
@@ -17,6 +18,7 @@ __all__ = [
     "Model",
     "Predictions",
     "check",
+    "doctor",
     "evaluate",
     "export",
     "load",

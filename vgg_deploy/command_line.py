@@ -1,13 +1,19 @@
 """Shows errors of the core as click does, and parses options that several commands have."""
 
 import sys
-from collections.abc import Sequence
-from typing import IO, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from vgg_deploy import __version__
 from vgg_deploy.errors import VGGDeployError
+from vgg_deploy.near_misses import did_you_mean
+
+if TYPE_CHECKING:
+    ChoiceType = click.Choice[str]
+else:
+    ChoiceType = click.Choice  # earlier versions of click cannot be subscripted
 
 Channels = tuple[float, float, float]  # of R, G and B
 
@@ -21,7 +27,32 @@ class ShownError(click.ClickException):
 
 
 class Command(click.Command):
-    """A command that shows errors of the core."""
+    """A command that shows errors of the core, and examples at the end of its help."""
+
+    def __init__(
+        self, *args: Any, examples: Sequence[tuple[str, str]] = (), **settings: Any
+    ) -> None:
+        """Define the command.
+
+        Args:
+            *args: Of `click.Command`.
+            examples: Command lines, each with what it does.
+            **settings: Of `click.Command`.
+        """
+        super().__init__(*args, **settings)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples: a command line is never wrapped, so that it can be copied."""
+        super().format_epilog(ctx, formatter)
+        if not self.examples:
+            return
+        with formatter.section("Examples"):
+            for line, purpose in self.examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+                formatter.indent()
+                formatter.write_text(purpose)
+                formatter.dedent()
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
@@ -33,6 +64,25 @@ class Command(click.Command):
             return super().invoke(ctx)
         except VGGDeployError as error:
             raise ShownError(error) from None
+
+
+class Choice(ChoiceType):
+    """One of some names; for another one the message guesses which was meant."""
+
+    def __init__(self, choices: Iterable[str], synonyms: Mapping[str, str] | None = None):
+        """Define the names.
+
+        Args:
+            choices: All of them.
+            synonyms: See `did_you_mean`.
+        """
+        super().__init__(choices)
+        self.synonyms = synonyms
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """The sentence about an unknown name."""
+        message = super().get_invalid_choice_message(value, ctx).removesuffix(".")
+        return f"{message}{did_you_mean(str(value), self.choices, self.synonyms)}"
 
 
 def show_error(error: VGGDeployError, file: IO[str] | None = None) -> None:
@@ -96,7 +146,9 @@ def split_known_names(text: str, known: Sequence[str]) -> tuple[str, ...]:
     names = split_names(text)
     for name in names:
         if name not in known:
-            raise click.BadParameter(f"{name!r} is unknown; choose from {', '.join(known)}")
+            raise click.BadParameter(
+                f"{name!r} is unknown; choose from {', '.join(known)}{did_you_mean(name, known)}"
+            )
     return names
 
 

@@ -4,6 +4,7 @@ from bench.accuracy.protocols import Row, Sides, rows_of
 from bench.models.model import Model
 from vgg_deploy.errors import InputError
 from vgg_deploy.images.protocols import PROTOCOLS
+from vgg_deploy.near_misses import did_you_mean
 
 
 def select_rows(
@@ -28,8 +29,9 @@ def select_rows(
     chosen = tuple(dict.fromkeys(name.strip() for name in (protocols or "dense").split(",")))
     unknown = [name for name in chosen if name not in PROTOCOLS]
     if unknown:
+        guess = did_you_mean(unknown[0], PROTOCOLS)
         raise InputError(
-            f"--protocols: {unknown[0]!r} is unknown; choose from {', '.join(PROTOCOLS)}"
+            f"--protocols: {unknown[0]!r} is unknown; choose from {', '.join(PROTOCOLS)}{guess}"
         )
     groups = [(index,) for index in range(len(models))]
     fusions = [_members_of(fusion, models) for fusion in fuse]

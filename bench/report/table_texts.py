@@ -9,7 +9,7 @@ import pandas as pd
 from bench.accuracy.accuracy_rows import Scored
 from bench.accuracy.compare import Comparison
 from bench.accuracy.protocols import protocol_label
-from bench.report.tables import Column, Texts
+from bench.report.tables import HeadAndCells, Texts
 from bench.speed.first_calls import ShapeRow, cold_start_s
 from bench.speed.latency import LatencyRow
 from bench.speed.side_by_side import SideBySideRow
@@ -129,7 +129,7 @@ def paper_texts(title: str, table: pd.DataFrame) -> Texts:
         table: Of `bench.accuracy.paper_tables.fill_tables`.
     """
     lines = table.to_dict("records")
-    columns: list[Column] = [
+    columns: list[HeadAndCells] = [
         *((name, [line[name] for line in lines]) for name in ("net", "S", "Q", "method")),
         ("not as printed", [line["not_as_printed"] for line in lines]),
         ("model", [f"{line['model']} {line['runtime']}".strip() for line in lines]),
@@ -142,7 +142,7 @@ def paper_texts(title: str, table: pd.DataFrame) -> Texts:
     return Texts.of_columns(title, columns, best).without_empty_columns()
 
 
-def _paper_columns(lines: list[dict[str, Any]], k: int) -> list[Column]:
+def _paper_columns(lines: list[dict[str, Any]], k: int) -> list[HeadAndCells]:
     """The top-k error that the paper has, what was measured here, and the difference."""
     return [
         (f"top-{k} paper", [number(line[f"top{k}_paper"], 1) for line in lines]),
@@ -185,7 +185,7 @@ def latency_texts(rows: Sequence[LatencyRow], title: str) -> Texts:
     return Texts.of_columns(title, columns, best)
 
 
-def _called(rows: Sequence[LatencyRow] | Sequence[SideBySideRow]) -> list[Column]:
+def _called(rows: Sequence[LatencyRow] | Sequence[SideBySideRow]) -> list[HeadAndCells]:
     """What was called: the model, its runtime, and the size of the images."""
     return [
         ("model", [r.model for r in rows]),
@@ -194,7 +194,7 @@ def _called(rows: Sequence[LatencyRow] | Sequence[SideBySideRow]) -> list[Column
     ]
 
 
-def _device_columns(rows: Sequence[LatencyRow]) -> list[Column]:
+def _device_columns(rows: Sequence[LatencyRow]) -> list[HeadAndCells]:
     """What a GPU's own clock and its sensors say."""
     times = [row.device_times for row in rows]
     return [

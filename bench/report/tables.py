@@ -20,17 +20,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
-from rich.table import Table
+from rich.console import Console
 
 from vgg_deploy.files import whole_file
-from vgg_deploy.progress import results
+from vgg_deploy.terminal_tables import Column, print_table
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 LEFT_ALIGNED = ("model", "runtime", "protocol", "net", "method")  # heads of columns of words
 EMPTY_CELLS = ("", "-")
-Column = tuple[str, list[str]]  # a head, which need not be unique, and the cells below it
+ADDITIONS = ("95 %", "here, 95 %", "differs")  # to the figure in the column before
+SPARED = (  # by a narrow terminal, the last of them first; the CSV files have them all
+    *("p", "ms/image", "top-5 error %", "steady", "median ms: 95 %"),
+    *("runtime", "right: only 1st, only it", "posteriors differ by", "top-5 difference"),
+    *("top-1 paper: differs", "top-5 paper: differs", "top-5 paper: here, 95 %", "top-5 paper"),
+    *("first model's", "rounds", "p90 ms", "first ms", "GFLOP/s"),
+    *("top-5 difference: 95 %", "mean variation", "p99 ms", "views", "top-5 error %: 95 %"),
+    *("runs", "ECE %", "slowest to fastest round", "method", "top-5 test, paper"),
+    *("device ms", "device images/s", "TFLOP/s", "device p99", "of roofline %", "MHz", "W"),
+    "GPU MiB",
+)
+HeadAndCells = tuple[str, list[str]]  # a head, which need not be unique, and the cells below it
 
 
 class Texts(NamedTuple):
@@ -49,7 +60,9 @@ class Texts(NamedTuple):
     best: int | None = None
 
     @classmethod
-    def of_columns(cls, title: str, columns: Sequence[Column], best: int | None = None) -> "Texts":
+    def of_columns(
+        cls, title: str, columns: Sequence[HeadAndCells], best: int | None = None
+    ) -> "Texts":
         """Make a table of its columns.
 
         Args:
@@ -73,22 +86,27 @@ class Texts(NamedTuple):
         return self._replace(heads=heads, rows=[[row[i] for i in kept] for row in self.rows])
 
 
-def show(texts: Texts) -> None:
-    """Print a table on the terminal.
+def show(texts: Texts, console: Console | None = None) -> None:
+    """Print a table on the terminal, as far as it has room for it.
 
     Args:
         texts: The table.
+        console: Where to print it; by default standard output.
     """
-    table = Table(title=texts.title, title_justify="left", title_style="bold")
+    print_table(texts.title, columns_of(texts), texts.best, console)
+
+
+def columns_of(texts: Texts) -> list[Column]:
+    """The columns, with those that a narrow terminal can spare."""
+    owner = ""  # of an interval: the figure before it
+    columns = []
     for i, head in enumerate(texts.heads):
-        table.add_column(
-            head,
-            justify="left" if head in LEFT_ALIGNED else "right",
-            min_width=max((len(row[i]) for row in texts.rows), default=0),  # heads wrap, cells not
-        )
-    for i, row in enumerate(texts.rows):
-        table.add_row(*row, style="bold green" if i == texts.best else "")
-    results().print(table)
+        owner = owner if head in ADDITIONS else head
+        key = head if head == owner else f"{owner}: {head}"
+        spare = SPARED.index(key) + 1 if key in SPARED else 0
+        cells = [row[i] for row in texts.rows]
+        columns.append(Column(head, cells, head in LEFT_ALIGNED, spare))
+    return columns
 
 
 def markdown(texts: Texts) -> str:

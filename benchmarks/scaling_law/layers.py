@@ -6,7 +6,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import onnxruntime as ort
 from scaling_law.work import GROUPS, OTHER, InputShape, images_of
 from torch import nn
 
@@ -33,6 +32,8 @@ def group_of(layer: str) -> str:
 
 def onnxruntime_layers(path: Path, shapes: list[InputShape], threads: int) -> LayerSeconds:
     """Seconds of each group in the second call at every shape, from ONNX Runtime's profiler."""
+    import onnxruntime as ort  # here, after vgg_deploy has turned its telemetry off
+
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.enable_profiling = threads, True
     with tempfile.TemporaryDirectory() as folder:

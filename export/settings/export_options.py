@@ -15,6 +15,7 @@ PRECISION_NAMES = ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8")
 METHOD_NAMES = ("max", "percentile", "mse", "entropy")  # where to clip activations
 PROFILE_NAMES = ("per-scale", "covering")  # one optimization profile per scale, or one for all
 ON_ERROR_NAMES = ("stop", "skip")  # what an unreadable calibration image does
+EXIF_NAMES = ("ignore", "apply")
 LEAST_CALIBRATION_IMAGES = 2  # one for the ranges, one to measure the cost
 
 
@@ -34,6 +35,7 @@ class ExportOptions:
         max_cost: Largest root mean square error of a quantized file's scores, in per cent of the
             scores' own; None: any that is not broken.
         on_error: What an unreadable calibration image does, one of ON_ERROR_NAMES.
+        exif: What is done with the EXIF rotation of calibration images, one of EXIF_NAMES.
 
     Raises:
         InputError: If a name is unknown or a number is out of its range.
@@ -53,6 +55,7 @@ class ExportOptions:
     external_data: bool = False
     max_cost: float | None = None
     on_error: str = "stop"
+    exif: str = "ignore"
 
     def __post_init__(self) -> None:
         if not self.precisions:
@@ -62,6 +65,7 @@ class ExportOptions:
         _check_name("input form", self.form, tuple(INPUT_FORMS))
         _check_name("calibration method", self.method, METHOD_NAMES)
         _check_name("on_error", self.on_error, ON_ERROR_NAMES)
+        _check_name("exif", self.exif, EXIF_NAMES)
         if self.calibration_images < LEAST_CALIBRATION_IMAGES:
             raise InputError(
                 f"{self.calibration_images} calibration images are too few; "

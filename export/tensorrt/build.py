@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from export.tensorrt.targets import pick_targets
-from vgg_deploy.cache import cache_folder
+from vgg_deploy.cache import cache_folder, or_uncached
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import check_manifest, manifest_path
 from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
@@ -228,7 +228,7 @@ def _config(
             config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), i)
     else:
         file = _timing_file(flavour)
-        times = file.read_bytes() if file.is_file() else b""
+        times = _read_times(file)
         config.set_timing_cache(config.create_timing_cache(times), False)
     for shapes in profiles:
         profile = builder.create_optimization_profile()
@@ -249,9 +249,18 @@ def _timing_file(flavour: Flavour) -> Path:
     return cache_folder() / f"{flavour.name}-{flavour.version()}-{gpu}.timing"
 
 
+def _read_times(file: Path) -> bytes:
+    """Times of earlier builds; none if the file does not exist or cannot be read."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
 def _keep_timing(config: Any, flavour: Flavour) -> None:
     if flavour.name == "tensorrt":
-        with whole_file(_timing_file(flavour)) as partial:
+        path = _timing_file(flavour)
+        with or_uncached(path), whole_file(path) as partial:
             partial.write_bytes(config.get_timing_cache().serialize())
 
 

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
@@ -35,7 +34,7 @@ ROWS = 512  # of a weight that are converted at a time
 class Twin(NamedTuple):
     """A twin, ready to run."""
 
-    session: ort.InferenceSession
+    session: Any  # onnxruntime.InferenceSession
     form: str  # of the input, one of INPUT_FORMS
     name: str  # of the file that it is the twin of
 
@@ -160,8 +159,10 @@ def _compare_step(where: str, found: Tensor, expected: Tensor, batch: np.ndarray
         )
 
 
-def _session(path: Path, threads: int) -> ort.InferenceSession:
+def _session(path: Path, threads: int) -> Any:
     """A session that computes the nodes as written, without fusing any."""
+    import onnxruntime as ort  # here, after vgg_deploy has turned its telemetry off
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vgg_deploy.cache import cache_folder
+from vgg_deploy.cache import cache_folder, or_uncached
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.remote import Unreachable
 from vgg_deploy.errors import InputError
@@ -111,7 +111,8 @@ def measure_colours(dataset: Dataset, threads: int) -> Colours:
     mean, second = mean / images, second / images
     colours = Colours(mean, second - np.outer(mean, mean), images, tuple(unreadable))
     if not unreadable:
-        _keep(path, colours)
+        with or_uncached(path):
+            _keep(path, colours)
     return colours
 
 

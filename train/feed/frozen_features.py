@@ -16,7 +16,7 @@ from train.feed.augment import centre_crop
 from train.feed.epoch_order import EpochBatches
 from train.feed.examples import Examples
 from train.recipe.config import TrainConfig
-from vgg_deploy.cache import cache_folder
+from vgg_deploy.cache import cache_folder, writable_folder
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.size_batches import size_batches
@@ -82,6 +82,7 @@ def pool5_features(dataset: Dataset, how: Extraction) -> Features:
     path = cache_path(dataset, how, f"crop {how.net.spec.crop}", "train", ".npy")
     unreadable = _still_unreadable(path, dataset, how.log)
     if unreadable is None:
+        path = writable_folder(path.parent) / path.name
         with whole_file(path) as partial:
             unreadable = _compute(dataset, how, partial, path)
             record = {"unreadable": sorted(unreadable), "sha256": sha256(partial)}

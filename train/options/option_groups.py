@@ -9,7 +9,9 @@ from train.options.option_types import Number, parse_drops, parse_side, recipe_o
 from train.recipe.config import INITS, PRECISIONS, TRAIN_SCENES
 from train.recipe.number_ranges import IMAGES, RECIPE_LIMITS, processes
 from train.recipe.stages import CHAINS
+from vgg_deploy.command_line import Choice
 from vgg_deploy.machine import available_cores
+from vgg_deploy.near_misses import LAYERS_OF_NETS
 from vgg_deploy.net.archs import ARCHS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,18 +33,19 @@ net_options = together(
     click.option(
         "--arch",
         default="D",
-        type=click.Choice((*ARCHS, "all")),
+        type=Choice((*ARCHS, "all"), LAYERS_OF_NETS),
         help="Net of Table 1, or all of them.",
     ),
     click.option(
         "--chain",
-        type=click.Choice(tuple(CHAINS)),
+        type=Choice(tuple(CHAINS)),
         help="Train in stages that start from each other: paper, section 3.1 at S=256, 384 and "
         "[256;512]; glorot, the same without an A first; one-scale, A and the others from it.  "
         "[default for all: one-scale]",
     ),
     click.option(
         "--stage",
+        metavar="STAGE",
         help="Of the chain: only this one, e.g. D-384; it starts from what is trained already.",
     ),
 )
@@ -94,7 +97,7 @@ seed_option = recipe_option("--seed", help="Of weights, order, augmentation and 
 recipe_options = together(
     recipe_option(
         "--init",
-        type=click.Choice(INITS),
+        type=Choice(INITS),
         help="Initialisation of random layers. If given, B-E do not start from the newest A.",
     ),
     side_option,
@@ -102,7 +105,7 @@ recipe_options = together(
     recipe_option("--width", help="Multiplier of every layer's channels."),
     recipe_option(
         "--lrn",
-        type=click.Choice(("alexnet", "caffe")),
+        type=Choice(("alexnet", "caffe")),
         help="A-LRN: alpha as in AlexNet's formula, or divided by the window.",
     ),
     recipe_option("--epochs", help="Passes over the training images."),
@@ -126,7 +129,7 @@ recipe_options = together(
     recipe_option("--dropout", help="Share of fc6's and fc7's outputs set to zero in each update."),
     recipe_option(
         "--precision",
-        type=click.Choice(PRECISIONS),
+        type=Choice(PRECISIONS),
         help="Of convolutions and products; weights and updates stay float32.",
     ),
     recipe_option(
@@ -141,8 +144,14 @@ recipe_options = together(
     seed_option,
 )
 
+exif_option = click.option(
+    "--exif",
+    default="ignore",
+    type=Choice(("ignore", "apply")),
+    help="What to do with the EXIF rotation of the images of --data.",
+)
 device_option = click.option(
-    "--device", type=click.Choice(("cpu", "cuda")), help="[default: cuda if there is one]"
+    "--device", type=Choice(("cpu", "cuda")), help="[default: cuda if there is one]"
 )
 threads_option = click.option(
     "--threads",
@@ -157,7 +166,7 @@ workers_option = click.option(
 )
 on_error_option = click.option(
     "--on-error",
-    type=click.Choice(("stop", "skip")),
+    type=Choice(("stop", "skip")),
     default="stop",
     help="Stop at an unreadable image, or skip it, name it and count it.",
 )

@@ -27,6 +27,7 @@ class TrainRequest:
         recipe: Changes to the recipe.
         fine_tune: Of a chain's stages that train the same net further.
         stated: The input convention of `weights`.
+        exif: What is done with the EXIF rotation of the images of `data`, "ignore" or "apply".
     """
 
     arch: str = "D"
@@ -41,6 +42,7 @@ class TrainRequest:
     recipe: RecipeOptions = field(default_factory=RecipeOptions)
     fine_tune: FineTune = FineTune()
     stated: StatedInput = NOTHING_STATED
+    exif: str = "ignore"
 
 
 def refuse_contradictions(request: TrainRequest, plan_only: bool, resumed: bool) -> None:

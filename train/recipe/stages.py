@@ -7,6 +7,7 @@ from typing import NamedTuple
 from train.recipe.config import TrainConfig
 from train.recipe.learning_rate import effective_drops
 from vgg_deploy.errors import InputError
+from vgg_deploy.near_misses import did_you_mean
 
 CHAIN_FILE = "chain.json"  # in a chain's folder, beside those of its stages
 
@@ -107,7 +108,8 @@ def stage_named(chain: str, name: str) -> Stage:
     stages = {stage.name: stage for stage in CHAINS[chain]}
     if name not in stages:
         raise InputError(
-            f"--stage {name}: the chain {chain!r} has none of that name; it has {', '.join(stages)}"
+            f"--stage {name}: the chain {chain!r} has none of that name; it has "
+            f"{', '.join(stages)}{did_you_mean(name, stages)}"
         )
     return stages[name]
 

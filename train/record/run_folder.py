@@ -41,6 +41,7 @@ SOURCE_TYPES = {  # of the entries of config.json that name a run's sources
     "net_a": str | None,
     "freeze": bool,
     "images": int | None,
+    "exif": str,
 }
 
 

@@ -25,6 +25,7 @@ from train.step.loop import Errors, Validate
 from train.step.stop_signals import Signals
 from train.step.trainee import mixed
 from train.step.validation import BATCH, LABEL, Counts, counted, errors_of, few_sizes
+from vgg_deploy.cache import writable_folder
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.size_batches import size_batches
@@ -97,6 +98,8 @@ def whole_maps(dataset: Dataset, how: Extraction) -> Maps:
     if exists and maps is None:
         how.log(computed_again(path))
     if maps is None or not _rest_is_unreadable(maps, dataset, how):
+        path = writable_folder(path.parent) / path.name
+        table = path.with_suffix(".table.npy")
         with whole_file(path) as partial:
             rows = _compute(dataset, how, partial, path)
             with whole_file(table) as partial_table, open(partial_table, "wb") as file:

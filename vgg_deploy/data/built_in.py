@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from vgg_deploy.cache import cache_folder
+from vgg_deploy.cache import cache_folder, writable_folder
 from vgg_deploy.data.built_in_outlines import SHAPES, Outline
 from vgg_deploy.data.dataset import Dataset
-from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.machine import available_cores
 from vgg_deploy.progress import progress
@@ -40,18 +39,22 @@ TRIES = 12  # of finding a free box for an object
 def built_in(split: str, count: int) -> Dataset:
     """Open the first images of a split; renders those that the cache folder lacks.
 
+    If that cannot be written they are rendered to a temporary folder.
+
     Args:
         split: "train" or "val".
         count: Number of images.
 
     Raises:
-        InputError: If the cache folder cannot be written.
+        InputError: If neither the cache folder nor a temporary one can be written.
     """
-    root = cache_folder() / f"scenes-v{VERSION}" / split
+    cached = cache_folder() / f"scenes-v{VERSION}" / split
     files = [f"{CLASSES[i % len(CLASSES)]}/{i:06d}.jpeg" for i in range(count)]
-    existing = _existing_files(root)
-    missing = [(i, root / file) for i, file in enumerate(files) if file not in existing]
-    if missing:
+    root, existing = cached, _existing_files(cached)
+    if not existing.issuperset(files):
+        root = writable_folder(cached)
+        existing = existing if root == cached else _existing_files(root)
+        missing = [(i, root / file) for i, file in enumerate(files) if file not in existing]
         _render_files(split, missing)
     order = sorted(range(count), key=lambda i: files[i])
     labels = np.array([i % len(CLASSES) for i in order], np.int64)
@@ -85,17 +88,13 @@ def render(split: str, index: int) -> Image.Image:
 
 
 def _existing_files(root: Path) -> set[str]:
-    """List CLASS/FILE of the cached images; makes the class folders."""
+    """List CLASS/FILE of the cached images."""
     existing = set()
-    try:
-        for name in CLASSES:
-            (root / name).mkdir(parents=True, exist_ok=True)
+    for name in CLASSES:
+        try:
             existing |= {f"{name}/{file.name}" for file in (root / name).iterdir()}
-    except OSError as error:
-        raise InputError(
-            f"{root}: the cache cannot be written ({error.strerror}); "
-            "set VGG_DEPLOY_CACHE to a folder that can"
-        ) from None
+        except OSError:
+            continue  # of a class that is not there, or cannot be listed: rendered
     return existing
 
 

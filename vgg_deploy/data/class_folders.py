@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vgg_deploy.cache import cache_folder
+from vgg_deploy.cache import cache_folder, or_uncached
 from vgg_deploy.data.directory import entries, is_image
 from vgg_deploy.data.index_file import (
     DamagedIndex,
@@ -19,7 +19,7 @@ from vgg_deploy.data.index_file import (
     write_index,
 )
 from vgg_deploy.errors import InputError
-from vgg_deploy.progress import console, progress
+from vgg_deploy.progress import progress
 
 WORTH_CACHING = 10_000  # images; fewer are listed in no time
 # A file system's clock may tick so slowly that a later change leaves a folder's time as it is
@@ -69,7 +69,8 @@ def list_classes(folder: Path, classes: list[str]) -> Listing:
         index = _list_folders(folder, classes, stamps)
         changed_ns = max(stamp.ctime_ns for stamp in stamps)
         if changed_ns < start - YOUNG_NS and len(index.names) >= WORTH_CACHING:
-            _write_cached(cached, index, folder)
+            with or_uncached(cached):
+                write_index(cached, index)
     strays = beside + index.head["strays"]
     return Listing(tuple(classes), index.names, index.columns["labels"], strays)
 
@@ -128,13 +129,3 @@ def _read_cached(path: Path, stamps: list[_Stamp]) -> Index | None:
         return None
     unchanged = index.head.get("folders") == [list(stamp) for stamp in stamps]
     return index if unchanged else None
-
-
-def _write_cached(path: Path, index: Index, folder: Path) -> None:
-    try:
-        write_index(path, index)
-    except InputError as error:
-        console.print(
-            f"The list of {folder} is not cached, so the next start takes as long again: "
-            f"{error.message}"
-        )

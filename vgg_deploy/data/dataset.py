@@ -62,6 +62,7 @@ class Dataset:
         names: What people call the classes; the ids where no list names them.
         skipped: Files that are not images by their names and were left out; relative to root.
         packed: Where the images lie in tar shards; None if each is a file.
+        upright: Whether the EXIF rotation is applied when an image is decoded.
         right: (files, most) int64, all right classes of every image, -1 behind the last; None if
             only `labels` are right.
         benchmark: How the data set defines its errors; None for a plain top-1 and top-5 error.
@@ -74,6 +75,7 @@ class Dataset:
     names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     packed: Packed | None = None
+    upright: bool = False
     right: np.ndarray | None = None
     benchmark: Benchmark | None = None
 
@@ -116,7 +118,7 @@ class Dataset:
         """
         from vgg_deploy.images.decode import decode  # here, so that listing needs no PyTorch
 
-        return decode(*self._source(index))
+        return decode(*self._source(index), self.upright)
 
     def image(self, index: int) -> "Image":
         """Decode an image to Pillow's RGB, see `vgg_deploy.images.decode.read_image`.
@@ -129,7 +131,7 @@ class Dataset:
         """
         from vgg_deploy.images.decode import read_image
 
-        return read_image(*self._source(index))
+        return read_image(*self._source(index), self.upright)
 
     def size(self, index: int) -> tuple[int, int]:
         """Read the size of an image from its header.
@@ -145,7 +147,20 @@ class Dataset:
         """
         from vgg_deploy.images.decode import image_size
 
-        return image_size(*self._source(index))
+        return image_size(*self._source(index), self.upright)
+
+    def orientation(self, index: int) -> int:
+        """Read the EXIF orientation of an image, 1 to 8; 1 is upright.
+
+        Args:
+            index: Of the image.
+
+        Raises:
+            InputError: As `decode`.
+        """
+        from vgg_deploy.images.decode import image_orientation
+
+        return image_orientation(*self._source(index))
 
     def read(self, index: int) -> bytes:
         """Read an image as it is stored.
@@ -179,7 +194,7 @@ class Dataset:
         Returns:
             Hex sha256.
         """
-        digest = hashlib.sha256(repr(self.classes).encode())
+        digest = hashlib.sha256(repr(self.classes).encode() + self._turning)
         digest.update(self.labels.tobytes())
         if self.right is not None:
             digest.update(self.right.tobytes())
@@ -192,6 +207,7 @@ class Dataset:
         """Hash the images' bytes in their order, and note their sizes; reads every image once.
 
         Names and labels do not count in the hash, nor does it matter how the images are stored.
+        Images that are turned upright are others.
 
         Args:
             threads: That read at the same time.
@@ -200,7 +216,7 @@ class Dataset:
             Unreachable: If a shard cannot be read.
         """
         label = f"sha256 of {len(self)} images"
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self._turning)
         sizes = np.zeros((len(self), 2), np.int64)
         with ThreadPoolExecutor(threads) as pool, progress(label, len(self)) as bar:
             found = pool.map(self._digest_and_size, range(len(self)))
@@ -257,6 +273,11 @@ class Dataset:
             right=self.right[kept] if self.right is not None else None,
         )
 
+    @property
+    def _turning(self) -> bytes:
+        """Part of the hashes: what is done with the EXIF rotation."""
+        return b"upright" if self.upright else b""
+
     def _source(self, index: int) -> tuple[Path | BytesIO, str | None]:
         """What an image is decoded from, and its name if that is not the path."""
         if self.packed is None:
@@ -275,7 +296,7 @@ class Dataset:
             return b"unreadable", (0, 0)
         digest = hashlib.sha256(data).digest()
         try:
-            return digest, image_size(BytesIO(data), self.where(index))
+            return digest, image_size(BytesIO(data), self.where(index), self.upright)
         except InputError:
             return digest, (0, 0)
 

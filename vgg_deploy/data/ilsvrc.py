@@ -56,7 +56,7 @@ def flat_images(folder: Path, list_folders: tuple[Path, Path]) -> FlatImages:
     labelling = find_labelling(
         list_folders,
         f"{folder}: has {len(images)} images but no class folders and",
-        f"sort them into class folders, or put {{files}} into {list_folders[1]}",
+        f"sort them into class folders, or put {{files}} into {list_folders[1]} or beside them",
     )
     listed, positions = labelling.of(images)
     classes = tuple(sorted(listed.ids))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vgg_deploy.cache import cache_folder
+from vgg_deploy.cache import cache_folder, writable_folder
 from vgg_deploy.data.index_file import DamagedIndex, Index, Names, read_index
 from vgg_deploy.data.packed import CHUNK, Packed
 from vgg_deploy.data.remote import is_url, reached
@@ -143,6 +143,7 @@ def _fetch_index(url: str, sha256: str) -> Index:
         raise InputError(f"{url}: shards.json has no sha256 of it; {PACK_AGAIN}")
     copy = cache_folder() / "shards" / f"{sha256}.index"
     if not copy.is_file():
+        copy = writable_folder(copy.parent) / copy.name
         with whole_file(copy) as partial:
             if _download(url, partial) != sha256:
                 raise InputError(

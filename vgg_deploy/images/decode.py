@@ -22,6 +22,7 @@ from torch import Tensor
 from vgg_deploy.errors import InputError, UnreadableImage
 from vgg_deploy.images.geometry import rescaled_size
 from vgg_deploy.images.jpeg_damage import damage
+from vgg_deploy.images.orientation import SIDEWAYS, orientation, turned
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # by a file's header, never by its name
 # Longer side over shorter; a longer sliver, rescaled to a side of 256, would fill the memory
@@ -58,12 +59,13 @@ def decoder_versions() -> dict[str, str | None]:
     return {"pillow": pillow_version, name: jpeg, "webp": features.version("webp")}
 
 
-def decode(file: str | Path | BytesIO, name: str | None = None) -> Tensor:
+def decode(file: str | Path | BytesIO, name: str | None = None, upright: bool = False) -> Tensor:
     """Decode an image file, as `read_image`, into a tensor.
 
     Args:
         file: Its path or its content.
         name: For messages, by default the path.
+        upright: See `read_image`.
 
     Returns:
         (3, H, W) uint8 RGB.
@@ -71,19 +73,21 @@ def decode(file: str | Path | BytesIO, name: str | None = None) -> Tensor:
     Raises:
         InputError: As `read_image`.
     """
-    return planes(read_image(file, name))
+    return planes(read_image(file, name, upright))
 
 
-def read_image(file: str | Path | BytesIO, name: str | None = None) -> Image.Image:
+def read_image(
+    file: str | Path | BytesIO, name: str | None = None, upright: bool = False
+) -> Image.Image:
     """Decode an image file, as `Image.open(file).convert("RGB")` does.
 
     Grey becomes three equal channels. CMYK is converted. Alpha is dropped rather than blended.
-    16 bits are cut to the upper 8. The first frame of an animation is taken. The EXIF rotation is
-    not applied, as in every published ImageNet number.
+    16 bits are cut to the upper 8. The first frame of an animation is taken.
 
     Args:
         file: Its path or its content.
         name: For messages, by default the path.
+        upright: Apply the EXIF rotation. No published ImageNet number does.
 
     Returns:
         An RGB image.
@@ -98,19 +102,37 @@ def read_image(file: str | Path | BytesIO, name: str | None = None) -> Image.Ima
             reason = damage(data)
             if reason:
                 raise UnreadableImage(f"{file if name is None else name}: damaged: {reason}")
+        turn = orientation(image) if upright else 1
         image.info.pop("transparency", None)  # or Pillow would convert it, for nothing
         if image.mode == "I;16":  # a 16-bit grey PNG; convert() would clip it at 255
             upper = (np.asarray(image) >> 8).astype(np.uint8)
-            return Image.fromarray(upper).convert("RGB")
-        return image.convert("RGB")
+            return turned(Image.fromarray(upper).convert("RGB"), turn)
+        return turned(image.convert("RGB"), turn)
 
 
-def image_size(file: str | Path | BytesIO, name: str | None = None) -> tuple[int, int]:
+def image_orientation(file: str | Path | BytesIO, name: str | None = None) -> int:
+    """Read the EXIF orientation of an image file, 1 to 8, see `orientation`.
+
+    Args:
+        file: Its path or its content.
+        name: For messages, by default the path.
+
+    Raises:
+        InputError: As `image_size`.
+    """
+    with _opened(file, name) as image:
+        return orientation(image)
+
+
+def image_size(
+    file: str | Path | BytesIO, name: str | None = None, upright: bool = False
+) -> tuple[int, int]:
     """Read the size of an image file from its header alone; its pixels may still be damaged.
 
     Args:
         file: Its path or its content.
         name: For messages, by default the path.
+        upright: Of the image that the EXIF rotation turns.
 
     Returns:
         (height, width) in pixels.
@@ -119,6 +141,8 @@ def image_size(file: str | Path | BytesIO, name: str | None = None) -> tuple[int
         InputError: As `read_image`, for what the header shows.
     """
     with _opened(file, name) as image:
+        if upright and orientation(image) in SIDEWAYS:
+            return image.width, image.height
         return image.height, image.width
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vgg_deploy.cache import cache_folder
+from vgg_deploy.cache import cache_folder, writable_folder
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import EXPORT_AGAIN, KEY, Artifact, check_manifest
 from vgg_deploy.exported.onnx_wire import data_files
@@ -239,10 +239,11 @@ def _provider_options(provider: str) -> dict[str, str]:
         case "CUDAExecutionProvider":
             return {"use_tf32": "0"}  # float32 means float32 here
         case "TensorrtExecutionProvider":
+            engines = writable_folder(cache_folder() / "onnxruntime-tensorrt")
             return {
                 "trt_engine_cache_enable": "1",
                 "trt_timing_cache_enable": "1",
-                "trt_engine_cache_path": str(cache_folder() / "onnxruntime-tensorrt"),
+                "trt_engine_cache_path": str(engines),
             }
     return {}
 

@@ -1,0 +1,157 @@
+"""Runs the tiny net in one runtime: `python -m vgg_deploy.checkup.trial RUNTIME DEVICE`.
+
+It is a process of its own, because a broken runtime may crash. The last line on standard output is
+the result as JSON; the exit code of a failure is 1.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vgg_deploy.checkup import tiny_net
+from vgg_deploy.errors import VGGDeployError
+from vgg_deploy.exported.trt_packages import FLAVOURS, collecting_logger, errors_of
+from vgg_deploy.runtimes.packages import runtime_package
+
+
+def run_torch(device: str) -> np.ndarray:
+    """In PyTorch."""
+    import torch
+
+    with torch.inference_mode():
+        return _numpy(tiny_net.as_torch(device)(torch.from_numpy(tiny_net.image()).to(device)))
+
+
+def run_compiled(device: str) -> np.ndarray:
+    """In PyTorch through torch.compile."""
+    import torch
+
+    net: Any = torch.compile(tiny_net.as_torch(device))
+    with torch.inference_mode():
+        return _numpy(net(torch.from_numpy(tiny_net.image()).to(device)))
+
+
+def run_onnxruntime(device: str) -> np.ndarray:
+    """In ONNX Runtime, on the CPU or on CUDA."""
+    return _in_onnxruntime("CPUExecutionProvider" if device == "cpu" else "CUDAExecutionProvider")
+
+
+def run_onnxruntime_tensorrt(device: str) -> np.ndarray:
+    """In ONNX Runtime through TensorRT."""
+    return _in_onnxruntime("TensorrtExecutionProvider")
+
+
+def run_ncnn(device: str) -> np.ndarray:
+    """In ncnn."""
+    from vgg_deploy.runtimes.ncnn import load_ncnn
+
+    ncnn = load_ncnn()
+    net = ncnn.Net()
+    with tempfile.TemporaryDirectory() as folder:
+        param, weights = tiny_net.write_ncnn(Path(folder))
+        if net.load_param(str(param)) or net.load_model(str(weights)):
+            raise RuntimeError("ncnn does not load a net of one convolution")
+        extractor = net.create_extractor()
+        extractor.input("image", ncnn.Mat(tiny_net.image()[0]).clone())
+        _, posterior = extractor.extract("posterior")
+        return np.array(posterior)
+
+
+def run_tensorrt(device: str) -> np.ndarray:
+    """In TensorRT."""
+    return _in_engine("tensorrt")
+
+
+def run_rtx(device: str) -> np.ndarray:
+    """In TensorRT for RTX."""
+    return _in_engine("rtx")
+
+
+RUNS: dict[str, Callable[[str], np.ndarray]] = {
+    "torch": run_torch,
+    "torch-compile": run_compiled,
+    "onnxruntime": run_onnxruntime,
+    "onnxruntime-tensorrt": run_onnxruntime_tensorrt,
+    "ncnn": run_ncnn,
+    "tensorrt": run_tensorrt,
+    "tensorrt-rtx": run_rtx,
+}
+
+
+def trial(runtime: str, device: str) -> str:
+    """Run the tiny net.
+
+    Args:
+        runtime: A key of RUNS.
+        device: "cpu" or "cuda".
+
+    Returns:
+        What is wrong; empty if it works.
+    """
+    try:
+        runtime_package(runtime)
+        posterior = RUNS[runtime](device).reshape(-1)
+    except VGGDeployError as error:
+        return error.message
+    except Exception as error:  # whatever a broken installation raises is the result
+        first = (str(error).strip().splitlines() or [""])[0]
+        return f"{type(error).__name__}: {first}"[:300]
+    difference = float(np.abs(posterior - tiny_net.expected()).max())
+    if not difference <= tiny_net.TOLERANCE:
+        return f"its posterior is off by {difference:.2g}, allowed {tiny_net.TOLERANCE:g}"
+    return ""
+
+
+def _in_onnxruntime(provider: str) -> np.ndarray:
+    import onnxruntime as ort
+
+    if provider != "CPUExecutionProvider":
+        ort.preload_dlls()
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(
+        tiny_net.as_onnx(), options, providers=[provider], enable_fallback=0
+    )
+    if session.get_providers()[0] != provider:
+        raise RuntimeError(f"ONNX Runtime fell back to {session.get_providers()[0]}")
+    return np.asarray(session.run(None, {"image": tiny_net.image()})[0])
+
+
+def _in_engine(flavour: str) -> np.ndarray:
+    """Build an engine, and run it on the GPU."""
+    import torch
+
+    trt: Any = FLAVOURS[flavour].load()
+    log = collecting_logger(trt)
+    builder = trt.Builder(log)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(tiny_net.as_onnx()):
+        raise RuntimeError(f"cannot read a net of one convolution ({errors_of(log)})")
+    plan = builder.build_serialized_network(network, builder.create_builder_config())
+    if plan is None:
+        raise RuntimeError(f"builds no engine ({errors_of(log)})")
+    engine = trt.Runtime(log).deserialize_cuda_engine(plan)
+    context = engine.create_execution_context()
+    image = torch.from_numpy(tiny_net.image()).cuda()
+    posterior = torch.empty(1, tiny_net.CLASSES, device="cuda")
+    context.set_tensor_address("image", image.data_ptr())
+    context.set_tensor_address("posterior", posterior.data_ptr())
+    if not context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
+        raise RuntimeError(f"does not run its engine ({errors_of(log)})")
+    return _numpy(posterior)
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    return np.asarray(tensor.detach().cpu().numpy())
+
+
+if __name__ == "__main__":
+    fault = trial(*sys.argv[1:])
+    print(json.dumps({"fault": fault}), flush=True)
+    sys.exit(1 if fault else 0)
