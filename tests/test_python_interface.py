@@ -41,6 +41,9 @@ def test_the_stub_has_the_same_names_from_the_same_modules():
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
+    (own,) = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    stubbed[own.name] = "vgg_deploy"
+    assert list(inspect.signature(vd.doctor).parameters) == [arg.arg for arg in own.args.args]
     assert {name: getattr(vd, name).__module__ for name in vd.__all__} == stubbed
     (listed,) = [node.value for node in tree.body if isinstance(node, ast.Assign)]
     assert ast.literal_eval(listed) == vd.__all__

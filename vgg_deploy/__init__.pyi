@@ -3,7 +3,6 @@
 from bench.python import check as check
 from bench.python import evaluate as evaluate
 from export.python import export as export
-from vgg_deploy.checkup.report import examine as doctor
 from vgg_deploy.data.dataset import Dataset as Dataset
 from vgg_deploy.data.open_data import open_data as open_data
 from vgg_deploy.net.costs import macs as macs
@@ -12,6 +11,8 @@ from vgg_deploy.predict.model import load as load
 from vgg_deploy.predict.predictions import Predictions as Predictions
 
 __version__: str
+
+def doctor(runtimes: tuple[str, ...] = (), device: str | None = None) -> dict[str, object]: ...
 
 __all__ = [
     "Dataset",
