@@ -12,8 +12,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 @pytest.mark.slow
-def test_the_notebook_runs_and_has_results(here):
-    """Its cells run in order, on nets that are not trained; the stored results are of others."""
+def test_the_notebook_runs(here):
+    """Its cells run in order, on nets that are not trained. It stores no results."""
     pyplot = pytest.importorskip("matplotlib.pyplot")
     pyplot.switch_backend("agg")
     for arch in ("A", "D"):
@@ -25,7 +25,7 @@ def test_the_notebook_runs_and_has_results(here):
     for cell in cells:
         code = "".join(cell["source"]).replace('built_in("val", 300)', 'built_in("val", 24)')
         exec(compile(code, "notebook", "exec"), space)
-        assert cell["outputs"] and not any(one["output_type"] == "error" for one in cell["outputs"])
+        assert cell["outputs"] == []
     table = space["table"]
     assert table.gmacs_per_image.is_monotonic_increasing and len(table) == 2 * 4 * (3 + 3)
     front = space["front"]
