@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole way on the built-in images: train a thin A, export it, measure it. Small crops and
-# scales, and 1 s per latency row, keep it within 4 minutes on two old cores.
+# scales, and 1 s per latency row, keep it short.
 set -euo pipefail
 cd "$(dirname "$0")"
 SECONDS=0
