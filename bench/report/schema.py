@@ -190,8 +190,7 @@ PAPER_TABLES = Table(
             "text",
             net="net or nets, as the paper names them",
             S="shorter side in training, pixels; `[256;512]` is a range",
-            not_as_printed="how a measured net differs from the paper's: crop, S, width; empty if "
-            "it does not",
+            not_as_printed="what differs from the paper's net: crop, S or width",
             Q="shorter sides in testing, pixels; empty where nothing was measured",
             method="dense, multi-crop, or both",
             model="name of the measured model",
