@@ -12,8 +12,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 @pytest.mark.slow
-def test_the_notebook_runs(here):
-    """Its cells run in order, on nets that are not trained. It stores no results."""
+def test_the_notebook_runs_and_has_results(here):
+    """Its cells run in order, on nets that are not trained; the stored results are of others."""
     pyplot = pytest.importorskip("matplotlib.pyplot")
     pyplot.switch_backend("agg")
     for arch in ("A", "D"):
@@ -25,10 +25,11 @@ def test_the_notebook_runs(here):
     for cell in cells:
         code = "".join(cell["source"]).replace('built_in("val", 300)', 'built_in("val", 24)')
         exec(compile(code, "notebook", "exec"), space)
-        assert cell["outputs"] == []
+        assert cell["outputs"] and not any(one["output_type"] == "error" for one in cell["outputs"])
     table = space["table"]
     assert table.gmacs_per_image.is_monotonic_increasing
-    assert table.model.nunique() == 2 and table.protocol.nunique() == 4
+    scales = 3 + 1  # each Q alone, and all together
+    assert len(table) == 2 * scales * (3 * 2 + 1)  # of the four protocols, centre has no flips
     front = space["front"]
     assert front.top1_error_pct.is_monotonic_decreasing
     assert front.top1_error_pct.min() == table.top1_error_pct.min()
