@@ -10,9 +10,9 @@ import pytest
 from click.shell_completion import get_completion_class
 
 from bench.cli import main as vgg_bench
+from bench.doctor.cli import main as vgg_doctor
 from export.cli import main as vgg_export
 from train.__main__ import main as vgg_train
-from vgg_deploy.checkup.cli import main as vgg_doctor
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = {
@@ -69,7 +69,7 @@ def test_in_bash(tmp_path):
     command = tmp_path / "vgg-doctor"
     command.write_text(
         f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "from vgg_deploy.checkup.cli import main\nmain(prog_name='vgg-doctor')\n"
+        "from bench.doctor.cli import main\nmain(prog_name='vgg-doctor')\n"
     )
     command.chmod(0o755)
     script = (

@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from torch.nn import functional as F
 
 import vgg_deploy
+from bench.doctor import cli
 from tests.support.run import run
-from vgg_deploy.checkup import cli, runtimes, tiny_net
+from vgg_deploy.checkup import runtimes, tiny_net
 from vgg_deploy.checkup.processors import int8_advice
 from vgg_deploy.checkup.report import as_text
 from vgg_deploy.checkup.storage import folder_bytes, free_bytes, is_writable
@@ -139,7 +140,7 @@ def test_sizes(tmp_path):
 
 def test_version():
     done = subprocess.run(
-        [sys.executable, "-m", "vgg_deploy.checkup.cli", "--version"],
+        [sys.executable, "-m", "bench.doctor.cli", "--version"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.split()[1] == vgg_deploy.__version__

@@ -1,0 +1,1 @@
+"""vgg-doctor: shows what works on this machine."""
