@@ -230,7 +230,7 @@ def test_a_killed_loader_process_is_reported_and_ends_the_run(warm, here, photos
     folder = here / "run"
     options = training_options(folder, photos)
     training = warm.train(here, *options, "--epochs", "10000", "--workers", "2")
-    until(lambda: (folder / "best.pt").exists() or not training.alive(), 120)
+    until(lambda: (folder / "last.pt").exists() or not training.alive(), 120)
     children = Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
     assert training.wait() == 1, training.output()

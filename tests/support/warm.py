@@ -89,8 +89,10 @@ class Warm:
     def close(self) -> None:
         for pid in self.running:  # of tests that failed
             os.killpg(pid, signal.SIGKILL)
+        # a process that was forked meanwhile may keep the pipe open, so its end is no signal
+        self.process.stdin.write(json.dumps({"end": True}) + "\n")
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(30)
         self.process.stdout.close()
 
 
@@ -103,13 +105,15 @@ def until(condition, seconds: float = 60) -> None:
 
 
 def _serve() -> None:
-    """Answer requests from standard input until it is closed."""
+    """Answer requests from standard input until one of them ends it."""
     import train.command  # noqa: F401
     from train.__main__ import main
 
     gc.freeze()  # or every child copies all of it when it collects
     for line in sys.stdin:
         request = json.loads(line)
+        if "end" in request:
+            return
         if "wait" in request:
             print(_wait(request["wait"], request["seconds"]), flush=True)
             continue
