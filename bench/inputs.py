@@ -23,6 +23,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.job import Job
 from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.newest import newest_exports
+from vgg_deploy.signatures import VerifyingKey
 
 BUILT_IN_IMAGES = 200
 PLACES = {"cpu": "the CPU", "cuda": "the GPU"}  # by device, as messages name it
@@ -102,6 +103,10 @@ def open_inputs(request: BenchRequest, threads: int, found: list[Located]) -> In
         InputError: For a file or an option that cannot be used, or options that do not fit the
             models.
     """
+    if request.models.verify:
+        key = VerifyingKey(request.models.verify)
+        for file in found:
+            key.verify(file.path)
     models = _open_models(request.models, threads, found)
     for line in input_lines(models):
         click.echo(line)
