@@ -171,4 +171,4 @@ def _hashing(files: list[Path]) -> "hashing.Config":
         def hash(self, model_path: Any, *, files_to_hash: Any = None) -> Any:
             return super().hash(model_path, files_to_hash=files)
 
-    return Files()
+    return Files()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Signatures of exported files; the oracle is the command line of model-signing and ECDSA itself."""
+"""Signatures of exported files; oracles: ECDSA, sha256sum and the command of model-signing."""
 
 import base64
 import json
