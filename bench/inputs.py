@@ -20,10 +20,10 @@ from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.rotated import rotation_line
 from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.signatures import VerifyingKey
 from vgg_deploy.job import Job
 from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.newest import newest_exports
-from vgg_deploy.signatures import VerifyingKey
 
 BUILT_IN_IMAGES = 200
 PLACES = {"cpu": "the CPU", "cuda": "the GPU"}  # by device, as messages name it

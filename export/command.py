@@ -14,11 +14,11 @@ from export.request import ExportRequest
 from export.tensorrt.build import BuiltEngine
 from export.tensorrt.build_all import build_engines, plan_engines
 from export.tensorrt.triton import write_repository
+from vgg_deploy.exported.signatures import SigningKey, signature_path
 from vgg_deploy.exported.trt_packages import Flavour
 from vgg_deploy.files import write_text
 from vgg_deploy.newest import LAST_EXPORT, newest_exports, newest_run
 from vgg_deploy.progress import console
-from vgg_deploy.signatures import SigningKey, signature_path
 
 if TYPE_CHECKING:
     from export.released_files import Exported, PartlyExported

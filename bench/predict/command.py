@@ -15,13 +15,13 @@ from bench.predict.writers import check_parquet, writer
 from bench.results.printable import printable
 from vgg_deploy.data.decode_pool import Scale, decoded
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.signatures import VerifyingKey
 from vgg_deploy.net.named_weights import locate
 from vgg_deploy.net.spec import numbered
 from vgg_deploy.predict.model import Model, load
 from vgg_deploy.predict.predictions import prediction
 from vgg_deploy.predict.stream import Pixels, Scored, ViewPlan, posteriors
 from vgg_deploy.progress import Bar, progress
-from vgg_deploy.signatures import VerifyingKey
 
 STATE = "state another with --mean, --std, --channel-order"
 

@@ -21,7 +21,7 @@ from export.cli import main as vgg_export
 from tests.support.nets import CLASSES, save_net, thin_net
 from tests.support.run import run
 from vgg_deploy.errors import CheckFailed, InputError
-from vgg_deploy.signatures import SigningKey, VerifyingKey, signature_path
+from vgg_deploy.exported.signatures import SigningKey, VerifyingKey, signature_path
 
 
 def write_keys(folder, name, key=None, password=None):
