@@ -113,6 +113,6 @@ def _check(status: os.stat_result, name: str, most: int | None) -> None:
 def _too_large(name: str, size: int, most: int) -> OSError:
     return OSError(
         errno.EFBIG,
-        f"has {size / 2**20:,.0f} MiB or more, and at most {most / 2**20:,.0f} MiB are read",
+        f"has {size / 2**20:,.0f} MiB, more than the {most / 2**20:,.0f} MiB that are read",
         name,
     )

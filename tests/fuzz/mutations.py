@@ -132,7 +132,7 @@ class Text:
     def apply(self, path: Path, seal: Seal | None) -> None:
         text = path.read_text(encoding="utf-8")
         separators = [i for i, character in enumerate(text) if character in ",\n \t"] or [0]
-        number = int(self.place * len(separators))
+        number = min(int(self.place * len(separators)), len(separators) - 1)
         begin = separators[number]
         end = separators[number + 1] if number + 1 < len(separators) else len(text)
         kept = text[begin:end] if self.action == "add" else text[begin : begin + 1]
