@@ -117,7 +117,13 @@ def _read_description(where: str, split: str) -> _Description:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: is not UTF-8 ({error}); {PACK_AGAIN}") from None
-    return _described(parse_json(text, where, PACK_AGAIN), split, where)
+    content_of_file = parse_json(text, where, PACK_AGAIN)
+    try:
+        return _described(content_of_file, split, where)
+    except InputError as error:
+        raise InputError(
+            f"{where}: damaged, or not made by this program ({error.what}); {PACK_AGAIN}"
+        ) from None
 
 
 def _described(content: object, split: str, where: str) -> _Description:
@@ -128,6 +134,8 @@ def _described(content: object, split: str, where: str) -> _Description:
     classes, names = (_texts(document, key, where) for key in ("classes", "names"))
     if not classes or len(set(classes)) != len(classes) or len(names) != len(classes):
         raise InputError(f"{where}: its classes repeat or have not one name each; {PACK_AGAIN}")
+    if document.get("splits") == []:  # as empty as {}
+        return _Description(classes, names, [], None)
     splits: JsonObject = entry(document, "splits", dict, where, PACK_AGAIN)
     if not splits.get(split):
         return _Description(classes, names, list(splits), None)
