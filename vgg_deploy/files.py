@@ -5,9 +5,12 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
+from typing import cast
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.regular_files import open_regular
 
 
 @contextmanager
@@ -60,9 +63,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The hex digest of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The hex digest of a file's bytes.
+
+    Raises:
+        InputError: If it cannot be read, or is no regular file.
+    """
+    try:
+        with open_regular(path) as file:
+            digest = hashlib.file_digest(cast(BufferedReader, file), "sha256")
+            return digest.hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check the file and its permissions"
+        ) from None
 
 
 def _umask() -> int:

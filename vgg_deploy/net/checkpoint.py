@@ -14,6 +14,7 @@ from vgg_deploy.net.model import VGG
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.net.torch_archive import check_archive, described, is_archive
 from vgg_deploy.net.torch_files import is_torchscript, why_unreadable
+from vgg_deploy.regular_files import is_regular
 
 FORMAT = "vgg-deploy-checkpoint"
 VERSION = 1
@@ -140,7 +141,7 @@ def load_untrusted(path: Path) -> object:
 
 def _existing(path: Path) -> Path:
     path = Path(path)
-    if not path.is_file():
+    if not is_regular(path):
         raise InputError(f"{path}: no such file; give a checkpoint such as runs/D/best.pt")
     return path
 
