@@ -1,5 +1,7 @@
 """Shows errors of the core as click does, and parses options that several commands have."""
 
+import errno
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
@@ -7,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from vgg_deploy import __version__
-from vgg_deploy.errors import VGGDeployError
+from vgg_deploy.errors import InputError, VGGDeployError
 from vgg_deploy.near_misses import did_you_mean
 from vgg_deploy.number_bounds import LARGEST_CHANNEL_VALUE
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 else:
     ChoiceType = click.Choice  # earlier versions of click cannot be subscripted
 
+# What a name itself causes, wherever it is looked up first
+IMPOSSIBLE_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 Channels = tuple[float, float, float]  # of R, G and B
 
 
@@ -59,12 +63,17 @@ class Command(click.Command):
         """Run the command.
 
         Raises:
-            ShownError: For an error of the core.
+            ShownError: For an error of the core, and for a name that no file can have.
         """
         try:
             return super().invoke(ctx)
         except VGGDeployError as error:
             raise ShownError(error) from None
+        except OSError as error:
+            if error.errno not in IMPOSSIBLE_NAMES or error.filename is None:
+                raise
+            reason = os.strerror(error.errno).lower()
+            raise ShownError(InputError(f"{error.filename!s:.300}: {reason}; correct it")) from None
 
 
 class Choice(ChoiceType):
