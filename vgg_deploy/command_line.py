@@ -1,5 +1,7 @@
 """Shows errors of the core as click does, and parses options that several commands have."""
 
+import errno
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
@@ -7,14 +9,17 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from vgg_deploy import __version__
-from vgg_deploy.errors import VGGDeployError
+from vgg_deploy.errors import InputError, VGGDeployError
 from vgg_deploy.near_misses import did_you_mean
+from vgg_deploy.number_bounds import LARGEST_CHANNEL_VALUE
 
 if TYPE_CHECKING:
     ChoiceType = click.Choice[str]
 else:
     ChoiceType = click.Choice  # earlier versions of click cannot be subscripted
 
+# What a name itself causes, wherever it is looked up first
+IMPOSSIBLE_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 Channels = tuple[float, float, float]  # of R, G and B
 
 
@@ -58,12 +63,17 @@ class Command(click.Command):
         """Run the command.
 
         Raises:
-            ShownError: For an error of the core.
+            ShownError: For an error of the core, and for a name that no file can have.
         """
         try:
             return super().invoke(ctx)
         except VGGDeployError as error:
             raise ShownError(error) from None
+        except OSError as error:
+            if error.errno not in IMPOSSIBLE_NAMES or error.filename is None:
+                raise
+            reason = os.strerror(error.errno).lower()
+            raise ShownError(InputError(f"{error.filename!s:.300}: {reason}; correct it")) from None
 
 
 class Choice(ChoiceType):
@@ -105,7 +115,7 @@ def parse_channels(ctx: click.Context, param: click.Parameter, text: str | None)
         Three numbers; None if the option was not given.
 
     Raises:
-        click.BadParameter: If the text is not three numbers.
+        click.BadParameter: If the text is not three finite numbers.
     """
     if text is None:
         return None
@@ -115,6 +125,10 @@ def parse_channels(ctx: click.Context, param: click.Parameter, text: str | None)
         raise click.BadParameter(
             f"{text!r} is not three numbers; write R,G,B such as 0.485,0.456,0.406"
         ) from None
+    if not all(abs(value) <= LARGEST_CHANNEL_VALUE for value in (red, green, blue)):  # nan neither
+        raise click.BadParameter(
+            f"{text!r} has a number that no channel can have; write R,G,B such as 0.485,0.456,0.406"
+        )
     return red, green, blue
 
 
@@ -152,19 +166,20 @@ def split_known_names(text: str, known: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def split_whole_numbers(text: str, example: str, least: int | None = None) -> tuple[int, ...]:
+def split_whole_numbers(text: str, example: str, most: int, least: int = 1) -> tuple[int, ...]:
     """Numbers of a comma-separated list, each once, ascending.
 
     Args:
         text: Comma-separated whole numbers.
         example: A valid list, for the message.
+        most: Largest number that is allowed.
         least: Smallest number that is allowed.
 
     Raises:
         click.BadParameter: For anything else.
 
     Example:
-        >>> split_whole_numbers("384,256,384", "256,384,512")
+        >>> split_whole_numbers("384,256,384", "256,384,512", 8192)
         (256, 384)
     """
     try:
@@ -173,6 +188,7 @@ def split_whole_numbers(text: str, example: str, least: int | None = None) -> tu
         raise click.BadParameter(
             f"{text!r} is not a list of whole numbers; write {example}"
         ) from None
-    if least is not None and numbers[0] < least:
-        raise click.BadParameter(f"{numbers[0]} is below {least}")
+    if numbers[0] < least or numbers[-1] > most:
+        wrong = numbers[0] if numbers[0] < least else numbers[-1]
+        raise click.BadParameter(f"{wrong} is out of range; write numbers from {least} to {most}")
     return numbers

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.regular_files import open_regular
+from vgg_deploy.regular_files import is_regular, open_regular
 
 
 @contextmanager
@@ -26,9 +26,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         The temporary name, in the same folder.
 
     Raises:
-        InputError: If the folder cannot be written or the disk is full.
+        InputError: If the folder cannot be written or the disk is full, or if there is something
+            at `path` that is no regular file, such as a device, which must not be replaced.
     """
     path = Path(path)
+    if os.path.exists(path) and not is_regular(path) and not path.is_dir():
+        raise InputError(f"{path}: is not a regular file", "choose another name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)

@@ -14,6 +14,7 @@ from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.exported.trt_manifest import check_engine
 from vgg_deploy.files import whole_file, write_text
+from vgg_deploy.regular_files import is_regular
 
 QUEUE_DELAY_US = 2000  # how long a request may wait to be batched with others of its size
 PIXEL_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "normalised": "TYPE_FP32"}
@@ -121,7 +122,7 @@ def _write_model(folder: Path, file: Path, model: TritonModel) -> str:
     model_folder = folder / model.name
     labels = "".join(f"{_label(name)}\n" for name in model.artifact.spec.names)
     labels_file = model_folder / "labels.txt"
-    has_other_labels = labels_file.is_file() and labels_file.read_bytes() != labels.encode()
+    has_other_labels = is_regular(labels_file) and labels_file.read_bytes() != labels.encode()
     write_text(model_folder / "config.pbtxt", configuration(model))
     write_text(labels_file, labels)
     copies = {file: model.file_name}

@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-MOST_SIDE = 8192  # S in pixels
+from vgg_deploy.number_bounds import MOST_SIDE
+
 MOST_SEED = 2**63 - 1  # what every generator used here takes
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.checkpoint import is_checkpoint, is_plain
 from vgg_deploy.net.stand_ins import StandIn, load_with_stand_ins
-from vgg_deploy.net.torch_archive import check_archive, is_archive
+from vgg_deploy.net.torch_archive import check_archive, check_old_file, is_archive
 from vgg_deploy.net.torch_files import TORCH_SUFFIXES, is_torchscript, why_unreadable
 from vgg_deploy.net.wrapped_weights import AVERAGE_COUNTER, unwrapped, without_prefix
 from vgg_deploy.regular_files import is_regular, open_regular
@@ -94,6 +94,8 @@ def _open_torch(path: Path) -> tuple[object, Metadata]:
     archive = is_archive(path)
     if archive:
         check_archive(path)
+    else:
+        check_old_file(path)
     return load_with_stand_ins(path, mmap=archive), {}
 
 

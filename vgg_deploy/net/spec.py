@@ -10,6 +10,7 @@ from typing import Any
 from vgg_deploy.errors import InputError
 from vgg_deploy.json_files import as_object, is_text, parse_json
 from vgg_deploy.net.archs import ARCHS, STRIDE
+from vgg_deploy.number_bounds import MOST_CLASSES, MOST_SIDE
 
 # RGB of 0-1: what torchvision, timm and most pipelines around them feed
 USUAL_MEAN = (0.485, 0.456, 0.406)
@@ -17,8 +18,6 @@ USUAL_STD = (0.229, 0.224, 0.225)
 FILTERS = ("bilinear", "bicubic")
 LRN_READINGS = ("alexnet", "caffe")
 FIXED = (True, "half-up", "RGB", "0-255")  # fields of Preprocessing that have one value so far
-MOST_SIDE = 8192  # of crops and S, pixels
-MOST_CLASSES = 1_000_000
 AGAIN = "the file is damaged, write it again"
 
 
