@@ -1,7 +1,7 @@
 """Exports from Python: `vgg_deploy.export` writes what vgg-export writes, and prints no tables."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -69,7 +69,9 @@ def export(
     failed = None
     listed = class_list(classes) if classes is not None else None
     try:
-        exported = export_onnx(_source(source), out, options, listed, count, _log)
+        exported = export_onnx(
+            _source(source), out, options, listed, count, _log, on_file=_keep_list(out)
+        )
     except PartlyExported as error:
         if not error.exported:
             raise
@@ -85,6 +87,15 @@ def export(
         failed.exported = exported
         raise failed
     return exported
+
+
+def _keep_list(out: Path) -> Callable[[list[Exported]], None]:
+    """What lists the ONNX files so far in export.json."""
+
+    def keep(files: list[Exported]) -> None:
+        write_text(out / LAST_EXPORT, file_list(files, [], [], out))
+
+    return keep
 
 
 def _source(source: Source) -> str | Path:

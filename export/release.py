@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from onnx import ModelProto
 
+from export.file_names import onnx_name, replaces
 from export.memory import return_large_blocks
 from export.onnx.graph import Graph, onnx_graph
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
@@ -62,8 +63,12 @@ def export_onnx(
     threads: int,
     log: Callable[[str], None],
     stated: StatedInput = NOTHING_STATED,
+    on_file: Callable[[list[Exported]], None] = lambda exported: None,
 ) -> list[Exported]:
-    """Write `<arch>.<precision>.onnx` and its manifest for every precision.
+    """Write an ONNX file and its manifest for every precision.
+
+    They are called `<name or arch>.<precision>.onnx`, with the input form in the name unless it is
+    uint8, see `onnx_name`.
 
     Args:
         source: Checkpoint or foreign weights, see `open_net`.
@@ -73,6 +78,7 @@ def export_onnx(
         threads: Of calibration and check; as many processes decode images.
         log: Called with a sentence for each step and warning.
         stated: For foreign weights, see `open_net`.
+        on_file: Called with the files so far whenever one has its final name.
 
     Raises:
         InputError: If the input cannot be used; nothing is written then.
@@ -85,12 +91,14 @@ def export_onnx(
     for precision in task.precisions:
         try:
             exported.append(_export(task, prepared, precision))
+            on_file(exported)
         except (CheckFailed, InputError) as error:
             # its frames keep sessions alive. Their threads do not exist in processes that are
             # forked later, and such a process must not free the sessions
             error.__context__ = None
-            name = f"{prepared.arch}.{precision.name}.onnx"
-            failures.append(FailedFile(name, error.with_traceback(None)))
+            failures.append(
+                FailedFile(_name(task, prepared, precision), error.with_traceback(None))
+            )
     if failures and not exported and all(isinstance(f.error, InputError) for f in failures):
         raise failures[0].error  # the folder cannot be written
     if failures:
@@ -100,7 +108,7 @@ def export_onnx(
 
 def _export(task: Task, prepared: Prepared, precision: Precision) -> Exported:
     """Write, check and name one file."""
-    path = task.folder / f"{prepared.arch}.{precision.name}.onnx"
+    path = task.folder / _name(task, prepared, precision)
     with _partial_files(path, task.options.external_data) as written:
         exported = _FileExport(task, prepared, precision, path).write_and_check(written)
         manifest = onnx_manifest(
@@ -116,6 +124,11 @@ def _export(task: Task, prepared: Prepared, precision: Precision) -> Exported:
         data_path(path).unlink(missing_ok=True)  # of an older file
     write_text(manifest_path(path), json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     return exported
+
+
+def _name(task: Task, prepared: Prepared, precision: Precision) -> str:
+    stem = task.options.name or prepared.arch
+    return onnx_name(stem, task.options.form, precision.name)
 
 
 @contextmanager
@@ -145,7 +158,6 @@ class _FileExport:
             CheckFailed: If a check fails.
         """
         log, path = self.task.log, self.path
-        log(f"writing {path}")
         net = self.task.open_net()
         artifact = Artifact(
             net.spec,
@@ -154,6 +166,10 @@ class _FileExport:
             self.task.source.name,
             self.prepared.source_sha256,
         )
+        replaced = replaces(path, artifact)
+        if replaced:
+            log(f"Warning: {replaced} if the new file passes; --name gives it another name")
+        log(f"writing {path}")
         self._write(onnx_graph(net, artifact, self.precision, self.quantization), written)
         log(f"checking {path.name} in onnx and ONNX Runtime")
         model = read_referring(*written)

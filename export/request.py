@@ -25,6 +25,7 @@ class ExportRequest:
     # ONNX files
     precisions: tuple[str, ...]
     form: str
+    name: str | None  # of the files; None: the configuration's letter
     keep: tuple[str, ...]
     quantize_weights: str  # "per-channel", "per-tensor"
     calibration: str | None
@@ -74,6 +75,7 @@ class ExportRequest:
             max_cost=self.max_cost,
             on_error=self.on_error,
             exif=self.exif,
+            name=self.name,
         )
 
     @property
@@ -119,6 +121,8 @@ def refuse_contradictions(request: ExportRequest) -> None:
         )
     if request.external_data and not request.to_onnx:
         raise click.UsageError("--external-data is how ONNX files are written; add --onnx")
+    if request.name is not None and not request.to_onnx:
+        raise click.UsageError("--name begins the names of ONNX files; add --onnx")
     if request.sensitivity and not request.to_onnx:
         raise click.UsageError("--sensitivity is measured on weights; add --onnx")
     if request.to_ncnn and request.to_onnx and "fp32" not in request.precisions:
