@@ -96,9 +96,8 @@ def export_onnx(
             # its frames keep sessions alive. Their threads do not exist in processes that are
             # forked later, and such a process must not free the sessions
             error.__context__ = None
-            failures.append(
-                FailedFile(_name(task, prepared, precision), error.with_traceback(None))
-            )
+            name = _name(task, prepared, precision)
+            failures.append(FailedFile(name, error.with_traceback(None)))
     if failures and not exported and all(isinstance(f.error, InputError) for f in failures):
         raise failures[0].error  # the folder cannot be written
     if failures:
