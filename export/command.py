@@ -79,9 +79,10 @@ def telling_what_was_written(
     try:
         yield
     except BaseException:
-        written = [*onnx.exported, *ncnn, *engines]
+        written = [file.path.name for file in (*onnx.exported, *ncnn)]
+        written += [engine.path.name for engine in engines]
         if written:
-            names = ", ".join(file.path.name for file in written)
+            names = ", ".join(written)
             log(f"Written before the failure, and listed in {request.out / LAST_EXPORT}: {names}")
         raise
 

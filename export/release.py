@@ -1,8 +1,7 @@
 """Exports a checkpoint to ONNX files that get their final names only after passing their checks."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +25,8 @@ from export.verify.onnx_checker import check_onnx
 from export.verify.parity import compare, judge_consistent, judge_exact, judge_reduced
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import Artifact, data_path, manifest_path
-from vgg_deploy.files import whole_file, write_text
+from vgg_deploy.exported.signatures import signature_path
+from vgg_deploy.files import whole_files
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
@@ -106,39 +106,26 @@ def export_onnx(
 
 
 def _export(task: Task, prepared: Prepared, precision: Precision) -> Exported:
-    """Write, check and name one file."""
+    """Write, check and name one file, its weights outside and its manifest."""
     path = task.folder / _name(task, prepared, precision)
-    with _partial_files(path, task.options.external_data) as written:
+    parts = [path, manifest_path(path)]
+    if task.options.external_data:
+        parts.insert(0, data_path(path))
+    obsolete = {data_path(path), signature_path(path)} - set(parts)
+    with whole_files(parts, tuple(obsolete)) as partials:
+        written = _Written(partials[-2], partials[0] if task.options.external_data else None)
         exported = _FileExport(task, prepared, precision, path).write_and_check(written)
         manifest = onnx_manifest(
             exported, written.graph, written.data, prepared, task.options.method
         )
-        # that of an older file must not describe the new one
-        manifest_path(path).unlink(missing_ok=True)
-        if written.data:
-            # until both files have their names there is no graph, rather than an old graph with
-            # new weights
-            path.unlink(missing_ok=True)
-    if not written.data:
-        data_path(path).unlink(missing_ok=True)  # of an older file
-    write_text(manifest_path(path), json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+        partials[-1].write_text(text, encoding="utf-8")
     return exported
 
 
 def _name(task: Task, prepared: Prepared, precision: Precision) -> str:
     stem = task.options.name or prepared.arch
     return onnx_name(stem, task.options.form, precision.name)
-
-
-@contextmanager
-def _partial_files(path: Path, external_data: bool) -> Iterator[_Written]:
-    """Temporary names of a graph and its data. The data gets its final name first."""
-    with whole_file(path) as graph:
-        if not external_data:
-            yield _Written(graph, None)
-            return
-        with whole_file(data_path(path)) as data:
-            yield _Written(graph, data)
 
 
 class _FileExport:

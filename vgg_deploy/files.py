@@ -2,12 +2,12 @@
 
 import hashlib
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.partial_files import older_files_aside, partial_file
 
 
 @contextmanager
@@ -26,27 +26,93 @@ def whole_file(path: Path) -> Iterator[Path]:
         InputError: If the folder cannot be written or the disk is full.
     """
     path = Path(path)
+    with _partial_files([path]) as (partial,):
+        try:
+            yield partial
+            _finish(partial)
+            os.replace(partial, path)
+        except OSError as error:
+            raise InputError(
+                f"{path}: writing failed ({error.strerror or error}); "
+                "the previous file is unchanged"
+            ) from error
+
+
+@contextmanager
+def whole_files(paths: Sequence[Path], obsolete: Sequence[Path] = ()) -> Iterator[list[Path]]:
+    """Write files that belong together: all of them get their final names, or none does.
+
+    If the block or a renaming fails, existing files stay as they were. If the process is killed
+    among the renamings, files are missing, but no old file lies beside a new one.
+
+    Args:
+        paths: The final names, in one folder, in the order in which they appear there.
+        obsolete: Files in this folder that do not belong to the new ones, and are removed.
+
+    Yields:
+        The temporary names.
+
+    Raises:
+        InputError: If the folder cannot be written or the disk is full.
+    """
+    with _partial_files(paths) as partials:
+        try:
+            yield partials
+            for partial in partials:
+                _finish(partial)
+            with older_files_aside(paths[0].parent) as older:
+                _exchange(dict(zip(partials, paths, strict=True)), obsolete, older)
+        except OSError as error:
+            raise InputError(
+                f"{paths[0]}: writing failed ({error.strerror or error}); "
+                "the previous files are unchanged"
+            ) from error
+
+
+@contextmanager
+def _partial_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Temporary names of files, which are removed at the end of the block."""
+    with ExitStack() as stack:
+        partials = []
+        for path in paths:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partials.append(stack.enter_context(partial_file(path)))
+            except OSError as error:
+                raise InputError(
+                    f"{path}: cannot be written ({error.strerror})", "choose another folder"
+                ) from None
+        yield partials
+
+
+def _finish(partial: Path) -> None:
+    """Flush a file to disk, and give it the permissions of a new file."""
+    with open(partial, "rb+") as file:
+        os.fsync(file.fileno())
+    partial.chmod(0o666 & ~_umask())
+
+
+def _exchange(renamed: Mapping[Path, Path], obsolete: Sequence[Path], aside: Path) -> None:
+    """Give files their final names.
+
+    The files that were there move to `aside`, and back if a renaming fails.
+    """
+    older = {aside / path.name: path for path in (*renamed.values(), *obsolete)}
+    older = {moved: path for moved, path in older.items() if os.path.lexists(path)}
+    done: list[Path] = []
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror})", "choose another folder"
-        ) from None
-    partial = Path(name)
-    try:
-        yield partial
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        partial.chmod(0o666 & ~_umask())
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(
-            f"{path}: writing failed ({error.strerror or error}); the previous file is unchanged"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+        for moved, path in older.items():
+            os.replace(path, moved)
+        for partial, path in renamed.items():
+            os.replace(partial, path)
+            done.append(path)
+    except BaseException:  # Ctrl-C too
+        for path in done:
+            path.unlink()
+        for moved, path in older.items():
+            if os.path.lexists(moved):
+                os.replace(moved, path)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
