@@ -32,6 +32,7 @@ def export(
     ncnn: bool = False,
     triton: str | os.PathLike[str] | None = None,
     max_cost: float | None = None,
+    name: str | None = None,
     threads: int | None = None,
 ) -> list[Exported]:
     """Write ONNX files, and ncnn's files and a Triton repository from them.
@@ -51,6 +52,8 @@ def export(
         triton: Folder of a Triton model repository to write.
         max_cost: Largest root mean square error of a quantized file's scores on held-out images,
             in per cent; None for any that is not broken.
+        name: Beginning of the file names, such as "dogs" for dogs.fp32.onnx; None for the
+            configuration's letter.
         threads: Of calibration and check; None for all cores that this process may use.
 
     Returns:
@@ -63,7 +66,9 @@ def export(
     precisions = (precision,) if isinstance(precision, str) else tuple(dict.fromkeys(precision))
     if ncnn and "fp32" not in precisions:
         raise InputError(f"ncnn's files are made from fp32; add it to {', '.join(precisions)}")
-    options = ExportOptions(precisions, calibration=_place(calibration), max_cost=max_cost)
+    options = ExportOptions(
+        precisions, calibration=_place(calibration), max_cost=max_cost, name=name
+    )
     count, out = threads or available_cores(), Path(folder)
     torch.set_num_threads(count)
     failed = None

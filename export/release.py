@@ -12,7 +12,7 @@ from export.file_names import onnx_name, replaces
 from export.memory import return_large_blocks
 from export.onnx.graph import Graph, onnx_graph
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
-from export.onnx_manifest import onnx_manifest
+from export.onnx_manifest import describe_quantization, onnx_manifest
 from export.preparation import HeldOut, Prepared, Task, prepare
 from export.quantize.cost import Cost, judge_cost, measure_cost
 from export.quantize.rounding import LAST, Quantization, ReducedNet
@@ -152,7 +152,7 @@ class _FileExport:
             self.task.source.name,
             self.prepared.source_sha256,
         )
-        replaced = replaces(path, artifact)
+        replaced = replaces(path, artifact, self._described())
         if replaced:
             log(f"Warning: {replaced} if the new file passes; --name gives it another name")
         log(f"writing {path}")
@@ -173,6 +173,18 @@ class _FileExport:
             else:
                 found, cost = self._run(file)
         return self._judged(artifact, written, found, cost)
+
+    @property
+    def _kept(self) -> tuple[str, ...]:
+        """Convolutions that are not quantized, of a quantized file."""
+        return tuple(dict.fromkeys((*self.task.options.keep, LAST))) if self.quantization else ()
+
+    def _described(self) -> dict[str, object] | None:
+        """How the file is quantized, if it is."""
+        if not self.quantization or not self.prepared.quantized:
+            return None
+        method = self.task.options.method
+        return describe_quantization(self.prepared.quantized, self.precision, self._kept, method)
 
     def _write(self, graph: Graph, written: _Written) -> None:
         if written.data:
@@ -223,8 +235,7 @@ class _FileExport:
         judge_consistent(comparisons, self.path)
         if not self.quantization:
             judge_reduced(comparisons, self.precision.name, self.path)
-        kept = tuple(dict.fromkeys((*self.task.options.keep, LAST))) if self.quantization else ()
-        return Exported(self.path, artifact, written.size, comparisons, kept, cost=cost)
+        return Exported(self.path, artifact, written.size, comparisons, self._kept, cost=cost)
 
 
 def _as_it_will_run(path: Path, precision: Precision, threads: int) -> OnnxRuntime:

@@ -61,7 +61,7 @@ def whole_files(paths: Sequence[Path], obsolete: Sequence[Path] = ()) -> Iterato
             for partial in partials:
                 _finish(partial)
             with older_files_aside(paths[0].parent) as older:
-                _exchange(dict(zip(partials, paths, strict=True)), obsolete, older)
+                exchange(dict(zip(partials, paths, strict=True)), obsolete, older)
         except OSError as error:
             raise InputError(
                 f"{paths[0]}: writing failed ({error.strerror or error}); "
@@ -92,10 +92,26 @@ def _finish(partial: Path) -> None:
     partial.chmod(0o666 & ~_umask())
 
 
-def _exchange(renamed: Mapping[Path, Path], obsolete: Sequence[Path], aside: Path) -> None:
-    """Give files their final names.
+def write_text(path: Path, text: str) -> None:
+    """Write a complete text file in UTF-8.
 
-    The files that were there move to `aside`, and back if a renaming fails.
+    Raises:
+        InputError: As `whole_file`.
+    """
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def exchange(renamed: Mapping[Path, Path], obsolete: Sequence[Path], aside: Path) -> None:
+    """Give files their final names. The files that were there are put back if that fails.
+
+    Args:
+        renamed: Final names by the present ones.
+        obsolete: Files that are to go.
+        aside: An empty folder for what was there.
+
+    Raises:
+        OSError: If a renaming fails.
     """
     older = {aside / path.name: path for path in (*renamed.values(), *obsolete)}
     older = {moved: path for moved, path in older.items() if os.path.lexists(path)}
@@ -113,16 +129,6 @@ def _exchange(renamed: Mapping[Path, Path], obsolete: Sequence[Path], aside: Pat
             if os.path.lexists(moved):
                 os.replace(moved, path)
         raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a complete text file in UTF-8.
-
-    Raises:
-        InputError: As `whole_file`.
-    """
-    with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
 
 
 def sha256(path: Path) -> str:

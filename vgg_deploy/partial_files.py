@@ -18,7 +18,6 @@ if sys.platform != "win32":
 
 # .NAME.RANDOM.partial, and what is written beside it under the same beginning
 PARTIAL = re.compile(r"(\..+\.[a-z0-9_]{8}\.partial)(\..+)?")
-OLDER = re.compile(r"\.[a-z0-9_]{8}\.older")  # a folder of files that are being replaced
 
 
 @contextmanager
@@ -62,13 +61,38 @@ def older_files_aside(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be made.
     """
+    with _only_folder(folder, "", ".older") as aside:
+        yield aside
+
+
+@contextmanager
+def folder_aside(target: Path) -> Iterator[Path]:
+    """Make a hidden folder beside a folder that is being written, as `older_files_aside` does.
+
+    Args:
+        target: Final name of the folder.
+
+    Yields:
+        The hidden folder.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    with _only_folder(target.parent, f".{target.name}", ".partial") as aside:
+        yield aside
+
+
+@contextmanager
+def _only_folder(folder: Path, prefix: str, suffix: str) -> Iterator[Path]:
+    """Make the only folder `<prefix>.<random><suffix>` inside another; older ones are removed."""
+    name = re.compile(rf"{re.escape(prefix)}\.[a-z0-9_]{{8}}{re.escape(suffix)}")
     with _alone_in(folder) as alone:
         if alone:
             for path in folder.iterdir():
-                if OLDER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+                if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=".", suffix=".older", dir=folder) as name:
-            yield Path(name)
+        with tempfile.TemporaryDirectory(prefix=f"{prefix}.", suffix=suffix, dir=folder) as made:
+            yield Path(made)
 
 
 @contextmanager
