@@ -50,8 +50,8 @@ class Place:
 
     def __init__(self, root: Path):
         self.root, rng = root, np.random.default_rng(7)
-        for seed, name in enumerate(("A", "B")):
-            save_net(thin_net("A", seed=seed), root / f"{name}.pt")
+        save_net(thin_net("A"), root / "A.pt")
+        shutil.copy(root / "A.pt", root / "copy.pt")  # which the gate lets pass
         for split in ("train", "val"):
             for name in CLASSES:
                 (root / "photos" / split / name).mkdir(parents=True)
@@ -69,7 +69,7 @@ class Place:
                 *("export", net, "--onnx", "--external-data", "--ncnn", "--triton", "models", *own),
             ),
             "bench": (
-                *("bench", net, root / "B.pt", "--data", photos, "--scales", "32", *own),
+                *("bench", net, root / "copy.pt", "--data", photos, "--scales", "32", *own),
                 *("--protocols", "centre", "--measure", "accuracy", "--max-top1-drop", "100"),
             ),
             "predict": ("predict", net, photos / "val", "--out", "predicted.csv", *own),

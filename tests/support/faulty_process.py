@@ -56,9 +56,20 @@ class Running(NamedTuple):
     start: float
 
     def children(self) -> list[int]:
-        """Its worker processes."""
-        task = Path(f"/proc/{self.pid}/task")
-        return [int(pid) for path in task.glob("*/children") for pid in path.read_text().split()]
+        """Its forked worker processes. Other programs that it starts are none."""
+
+        def words(pid: int | str) -> bytes:
+            return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+        found = []
+        for path in Path(f"/proc/{self.pid}/task").glob("*/children"):
+            try:
+                found += [
+                    int(pid) for pid in path.read_text().split() if words(pid) == words(self.pid)
+                ]
+            except OSError:  # it ended meanwhile
+                continue
+        return found
 
     def wait(self, seconds: float = 120) -> Ended:
         """Wait for its end; it is killed if that takes longer than this."""
