@@ -52,7 +52,3 @@ def test_two_exports_in_one_folder(place):
 
 def test_a_killed_decoder(place):
     assert "decoding process ended with -9" in in_order([decoder(place, signal.SIGKILL)])[0].end
-
-
-def test_a_stopped_decoder(place):
-    assert "is stopped (SIGSTOP" in in_order([decoder(place, signal.SIGSTOP)])[0].end

@@ -62,14 +62,14 @@ class Running(NamedTuple):
             return Path(f"/proc/{pid}/cmdline").read_bytes()
 
         found = []
-        for path in Path(f"/proc/{self.pid}/task").glob("*/children"):
+        for path in Path("/proc").glob("[0-9]*/stat"):
             try:
-                found += [
-                    int(pid) for pid in path.read_text().split() if words(pid) == words(self.pid)
-                ]
+                parent = int(path.read_text().rpartition(")")[2].split()[1])
+                if parent == self.pid and words(path.parent.name) == words(self.pid):
+                    found.append(int(path.parent.name))
             except OSError:  # it ended meanwhile
                 continue
-        return found
+        return sorted(found)
 
     def wait(self, seconds: float = 120) -> Ended:
         """Wait for its end; it is killed if that takes longer than this."""
@@ -137,6 +137,8 @@ class Commands:
 def remains(folder: Path) -> list[str]:
     """Temporary files below a folder."""
     names = (str(path.relative_to(folder)) for path in folder.rglob("*"))
+    # scores of a cell that is not finished are kept on purpose
+    names = (name for name in names if not name.endswith(".partial.npy"))
     return sorted(name for name in names if any(part in name for part in REMAINS))
 
 
