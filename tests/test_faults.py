@@ -3,12 +3,11 @@
 A part of tests/support/fault_cases.py, which runs all of them and writes a table.
 """
 
-import signal
 import sys
 
 import pytest
 
-from tests.support.fault_cases import Place, decoder, full_disk, killed, limits, together
+from tests.support.fault_cases import Place, full_disk, killed, limits, together
 
 pytestmark = [
     pytest.mark.slow,
@@ -48,7 +47,3 @@ def test_too_few_descriptors(place):
 
 def test_two_exports_in_one_folder(place):
     assert [row.end for row in in_order(together(place, "export"))] == ["0", "0"]
-
-
-def test_a_killed_decoder(place):
-    assert "decoding process ended with -9" in in_order([decoder(place, signal.SIGKILL)])[0].end
