@@ -263,6 +263,12 @@ def parse_scales(
     help="Folder of the files.",
 )
 @click.option(
+    "--name",
+    metavar="NAME",
+    help="Beginning of the names of the ONNX files and what is made from them, e.g. dogs for "
+    "dogs.fp32.onnx.  [default: the configuration, A to E]",
+)
+@click.option(
     "--threads",
     type=click.IntRange(1, MOST_THREADS),
     help="Of calibration and check; as many processes decode images.  "

@@ -9,13 +9,14 @@ worker (`_work`) answers each task with one result per image (`_scale_task`).
 """
 
 import gc
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.images.decode import resized
 from vgg_deploy.shared_buffers import SharedBuffers
 from vgg_deploy.worker_processes import (
+    is_stopped,
     outlive_signals,
     signals_held_back,
     start_method,
@@ -32,6 +34,9 @@ from vgg_deploy.worker_processes import (
 
 TASK = 4  # images in one message
 AHEAD = 2  # tasks per process that are in progress
+PATIENCE = 900.0  # seconds for one task
+STOPPED_PATIENCE = 20.0  # seconds that a process may be stopped
+LOOK_EVERY = 1.0  # seconds
 ASPECT = 2  # ratio of sides up to which an image always fits into its part of a buffer
 
 
@@ -173,16 +178,40 @@ class _Team:
             One result per image of the task.
 
         Raises:
-            CheckFailed: The process was killed.
+            CheckFailed: The process was killed, or does not answer.
         """
         process, pipe = self.members[number % len(self.members)]
         try:
-            if pipe not in wait([pipe, process.sentinel]):
+            if pipe not in _patient_wait([pipe, process.sentinel], process):
                 raise EOFError
             results: list[Result] = pipe.recv()
             return results
         except (EOFError, OSError):  # the latter if it was killed in the middle of a message
             raise _killed(process) from None
+
+
+def _patient_wait(things: list[Any], process: BaseProcess) -> list[Any]:
+    """Wait for an answer or the end of a process.
+
+    Raises:
+        CheckFailed: If it does not answer for PATIENCE seconds, or is stopped for STOPPED_PATIENCE.
+    """
+    start = running = time.monotonic()
+    while not (ready := wait(things, LOOK_EVERY)):
+        now = time.monotonic()
+        if not is_stopped(process.pid):
+            running = now
+        if now - running > STOPPED_PATIENCE:
+            raise CheckFailed(
+                f"decoding process {process.pid} is stopped (SIGSTOP or a debugger)",
+                "let nothing stop it, and run again",
+            )
+        if now - start > PATIENCE:
+            raise CheckFailed(
+                f"decoding process {process.pid} did not finish {TASK} images in {PATIENCE:.0f} s",
+                "check the disk or the network that the images are read from, and run again",
+            )
+    return ready
 
 
 def _end(members: list[tuple[BaseProcess, Connection]]) -> None:

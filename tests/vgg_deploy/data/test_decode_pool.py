@@ -206,3 +206,18 @@ def alive(pid: int) -> bool:
             return stat.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+def test_a_stopped_process_ends_the_run_with_a_message(photos, monkeypatch):
+    monkeypatch.setattr(decode_pool, "STOPPED_PATIENCE", 0.5)
+    monkeypatch.setattr(decode_pool, "LOOK_EVERY", 0.1)
+    dataset, before = open_dataset(photos, "train"), set(multiprocessing.active_children())
+    images = decoded(dataset, everything(dataset, SMALL), 2)
+    next(images)
+    children = set(multiprocessing.active_children()) - before
+    for child in children:
+        os.kill(child.pid, signal.SIGSTOP)
+    with pytest.raises(CheckFailed, match=r"decoding process \d+ is stopped"):
+        list(images)
+    assert len(children) == 2 and not any(child.is_alive() for child in children)
