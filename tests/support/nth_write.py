@@ -55,7 +55,7 @@ class FullDisk:
             path, _, flags = arguments
             if flags & WRITING:
                 self._write(path)
-        elif event == "os.mkdir":
+        elif event == "os.mkdir" and not os.path.isdir(arguments[0]):
             self._write(arguments[0])
         elif event == "os.rename":  # os.replace too
             self._write(arguments[1])
