@@ -95,6 +95,7 @@ def test_the_gpu_benchmark_in_rehearsal(tmp_path):
         ("fused_relu",),
         ("pool_first", "fused_relu"),
         ("padded_input", "pool_first", "fused_relu"),
+        ("products", "pool_first", "fused_relu"),
     ],
 )
 def test_gpu_variants_are_the_same_net(changes, benchmarks):
@@ -104,7 +105,7 @@ def test_gpu_variants_are_the_same_net(changes, benchmarks):
     for name in changes:
         changed = getattr(variants, name)(changed)
     kinds = {type(module).__name__ for module in changed.modules()}
-    assert kinds & {"_PoolBiasReLU", "_PaddedConv", "_ConvReLU"}
+    assert kinds & {"_PoolBiasReLU", "_PaddedConv", "_ConvReLU", "_Product"}
     images = 64 * torch.randn(2, 3, 64, 70, generator=torch.Generator().manual_seed(1)).double()
     scores = [each(images) for each in (net, changed)]
     torch.testing.assert_close(scores[1], scores[0], rtol=1e-12, atol=1e-12)
