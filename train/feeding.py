@@ -22,6 +22,7 @@ from train.step.head_validation import map_validation, whole_maps
 from train.step.loop import Validate
 from train.step.trainee import shaped
 from train.step.validation import dense_validation
+from vgg_deploy.data.patience import Patience
 from vgg_deploy.errors import InputError, UnreadableImage
 from vgg_deploy.net.model import VGG
 
@@ -73,6 +74,7 @@ def open_feed(
         settings.on_error,
         settings.job,
         log,
+        settings.step_patience,
     )
     return Feed(batches, validate)
 
@@ -119,8 +121,7 @@ def _augmented_examples(
         pin_memory,
         job.rank,
         job.world,
-        settings.step_patience,
-        stopping,
+        Patience(settings.step_patience, stopping),
     )
     with closing(loaded):
         for batch in loaded:

@@ -10,15 +10,11 @@ from torch.utils.data import DataLoader
 from train.feed.anonymous_memory import SentBatch
 from train.feed.epoch_order import EpochBatches
 from train.feed.loader_workers import Workers, collate_to_send, to_send, workers_of_loader
-from train.feed.patient_loader import POLL, PatientLoader
+from train.feed.patient_loader import PatientLoader
 from train.feed.streamed_views import StreamedViews, whole_batches
 from train.feed.views import TrainBatch, Views
-from train.recipe.number_ranges import DEFAULT_STEP_PATIENCE
-
-
-def never() -> bool:
-    """No signal is watched."""
-    return False
+from vgg_deploy.data.decode_pool import USUAL
+from vgg_deploy.data.patience import POLL, Patience
 
 
 class Batches(Iterator[TrainBatch]):
@@ -38,8 +34,7 @@ def train_batches(
     pin: bool,
     rank: int = 0,
     world: int = 1,
-    patience: float = DEFAULT_STEP_PATIENCE,
-    stopping: Callable[[], bool] = never,
+    patience: Patience = USUAL,
 ) -> Batches:
     """Load this process's batches to the end of the last epoch, without a gap between epochs.
 
@@ -50,8 +45,7 @@ def train_batches(
         pin: Whether to copy batches to page-locked memory, for a GPU.
         rank: This process, from 0.
         world: Number of processes.
-        patience: Longest wait for the loader processes, seconds.
-        stopping: Whether a signal asks for the end of the training.
+        patience: How to wait for the loader processes.
 
     Returns:
         Batches; all processes together see what one alone would. `next` raises StopWaiting after a
@@ -69,7 +63,7 @@ def train_batches(
 
     if views.dataset.packed:
         loader = _streaming(StreamedViews(views, begin, rank, world), workers_of_loader(workers))
-        parts = PatientLoader(loader, patience, stopping, opened_last)
+        parts = PatientLoader(loader, patience, opened_last)
         return Batches(whole_batches(parts, max(workers, 1), pin), parts.close)
     config = views.config
     order = EpochBatches(
@@ -78,7 +72,6 @@ def train_batches(
     whole = PatientLoader(
         _random_access(views, order, workers_of_loader(workers), pin),
         patience,
-        stopping,
         opened_last,
     )
     return Batches(whole, whole.close)

@@ -128,8 +128,8 @@ def explain_lost_worker(resume_command: str) -> Iterator[None]:
     except CheckFailed as error:
         if error.about == "patience":
             error.hint = (
-                f"resume with: {resume_command}; --step-patience SECONDS waits longer, "
-                "--workers 0 loads without these processes"
+                f"look at that process and the disk; resume with: {resume_command} "
+                "(--step-patience SECONDS waits longer)"
             )
         raise
     except (RuntimeError, OSError, EOFError) as error:

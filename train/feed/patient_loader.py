@@ -7,29 +7,16 @@ from collections.abc import Callable, Iterator
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from torch.utils.data import DataLoader
 
 from train.feed.loader_workers import signals_blocked
+from vgg_deploy.data.patience import Patience, StopWaiting, state_of
 from vgg_deploy.errors import CheckFailed
 
 T = TypeVar("T")
-POLL = 1  # seconds between two looks at the clock
 TIMED_OUT = "DataLoader timed out"  # begins PyTorch's error after POLL seconds
-STATES = {  # letters of /proc/PID/stat
-    "T": "stopped by a signal",
-    "t": "stopped by a debugger",
-    "D": "waiting for a disk",
-    "R": "computing",
-    "S": "waiting",
-    "Z": "ended",
-}
-
-
-class StopWaiting(Exception):
-    """A signal came before the next batch."""
 
 
 class PatientLoader(Iterator[T], Generic[T]):
@@ -38,19 +25,17 @@ class PatientLoader(Iterator[T], Generic[T]):
     def __init__(
         self,
         loader: DataLoader[T],
-        patience: float,
-        stopping: Callable[[], bool],
+        patience: Patience,
         opened_last: Callable[[int], str],
     ):
         """Start the processes.
 
         Args:
             loader: With a timeout of `POLL` seconds if it has workers.
-            patience: Longest wait for a batch, seconds.
-            stopping: Whether a signal asks for the end of the training.
+            patience: How to wait for a batch.
             opened_last: Names what a worker opened last, by its number.
         """
-        self.patience, self.stopping, self.opened_last = patience, stopping, opened_last
+        self.patience, self.opened_last = patience, opened_last
         before = set(active_children())
         with signals_blocked():
             self.batches = [iter(loader)]  # emptied by `close`, so that nothing else keeps it
@@ -68,7 +53,7 @@ class PatientLoader(Iterator[T], Generic[T]):
         """
         if not self.batches:
             raise StopIteration
-        end = time.monotonic() + self.patience
+        end = time.monotonic() + self.patience.seconds
         while True:
             try:
                 batch: T = next(self.batches[0])
@@ -76,18 +61,18 @@ class PatientLoader(Iterator[T], Generic[T]):
             except RuntimeError as error:
                 if not str(error).startswith(TIMED_OUT):
                     raise
-            if self.stopping():
+            if self.patience.stopping():
                 raise StopWaiting
             if time.monotonic() > end:
                 raise CheckFailed(
-                    f"the loader processes gave no batch for {self.patience:g} s "
+                    f"the loader processes gave no batch for {self.patience.seconds:g} s "
                     f"({'; '.join(self._silent())})",
                     about="patience",
                 )
 
     def _silent(self) -> list[str]:
         """What each process does; of stopped ones only, if there are any."""
-        states = [_state(worker) for worker in self.workers]
+        states = [state_of(worker.pid) for worker in self.workers]
         stopped = [i for i, state in enumerate(states) if state.startswith("stopped")]
         return [
             f"process {self.workers[i].pid} is {states[i]}, {self.opened_last(i)}"
@@ -98,15 +83,6 @@ class PatientLoader(Iterator[T], Generic[T]):
 def _number(worker: BaseProcess) -> int:
     """Processes of one parent are numbered in their names as they are made."""
     return int(worker.name.rpartition("-")[2])
-
-
-def _state(worker: BaseProcess) -> str:
-    try:
-        status = Path(f"/proc/{worker.pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # other systems than Linux, or the process is gone
-        return "alive" if worker.is_alive() else "ended"
-    letter = status.rpartition(")")[2].split()[0]
-    return STATES.get(letter, f"in state {letter}")
 
 
 def _end(workers: list[BaseProcess], batches: list[Iterator[object]]) -> None:

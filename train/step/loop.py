@@ -11,12 +11,12 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from train.feed.examples import Examples
-from train.feed.patient_loader import StopWaiting
 from train.recipe.learning_rate import learning_rate
 from train.record.keeper import Keeper
 from train.step.step_metrics import StepMetrics
 from train.step.stop_signals import Signals
 from train.step.training import Training
+from vgg_deploy.data.patience import StopWaiting
 from vgg_deploy.errors import InputError, Interrupted
 from vgg_deploy.progress import progress
 

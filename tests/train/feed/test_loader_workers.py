@@ -20,7 +20,6 @@ from train.feed.colour_statistics import measure_colours
 from train.feed.examples import Examples
 from train.feed.loader import train_batches
 from train.feed.loader_workers import explain_lost_worker
-from train.feed.patient_loader import StopWaiting
 from train.feed.views import TrainBatch, Views
 from train.first_weights import random_net
 from train.pack import main as pack
@@ -28,6 +27,7 @@ from train.recipe.config import TrainConfig
 from train.step.trainee import shape_for_training
 from train.step.update import Updater
 from vgg_deploy.data.layouts import open_dataset
+from vgg_deploy.data.patience import Patience, StopWaiting
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.job import ALONE
 from vgg_deploy.worker_processes import START_METHOD
@@ -147,14 +147,14 @@ def test_a_stopped_process_is_named_and_killed(photos, monkeypatch):
     monkeypatch.setenv(START_METHOD, "fork")
     stopping = []
     loader = train_batches(
-        views_of(photos), 0, 1, pin=False, patience=1, stopping=lambda: bool(stopping)
+        views_of(photos), 0, 1, pin=False, patience=Patience(1, lambda: bool(stopping))
     )
     (worker,) = set(multiprocessing.active_children())
     next(loader)
     os.kill(worker.pid, signal.SIGSTOP)
     message = rf"no batch for 1 s \(process {worker.pid} is stopped by a signal, image opened last"
     with (
-        pytest.raises(CheckFailed, match=message + r": train/\w+/\d+\.jpeg\).*RESUME"),
+        pytest.raises(CheckFailed, match=message + r": .*/train/\w+/\d+\.jpeg\).*RESUME"),
         explain_lost_worker("RESUME"),
     ):
         for _ in range(9):
