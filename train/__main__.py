@@ -117,7 +117,7 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
     type=Number(STEP_PATIENCE),
     default=DEFAULT_STEP_PATIENCE,
     metavar="SECONDS",
-    help="Longest wait for a loader or decoding process; then the run ends and says which is silent.",
+    help="Longest wait for a loader or decoding process; then the run ends and names it.",
 )
 @click.option(
     "--tensorboard",

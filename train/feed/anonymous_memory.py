@@ -2,13 +2,15 @@
 
 PyTorch puts shared tensors into /dev/shm, which has 64 MB in a container by default; two batches of
 the paper (256 crops of 224 pixels) take more. Memory of `memfd_create` has no such limit.
+
+The receiver opens the memory through /proc, without the sender's help: a sender that was stopped
+would never answer.
 """
 
-import errno
 import mmap
 import os
+from collections import deque
 from math import prod
-from multiprocessing.reduction import DupFd
 from typing import Any
 
 import torch
@@ -16,10 +18,13 @@ from torch import Tensor
 
 from train.feed.views import TrainBatch
 
-AVAILABLE = hasattr(os, "memfd_create")  # Linux
+AVAILABLE = hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd")  # Linux
 ALIGNMENT = 64  # bytes
-SPARE = 4  # descriptors that sending one more batch takes at most
+IN_FLIGHT = (
+    2  # batches that a worker has sent and that were not received; PyTorch's prefetch_factor
+)
 
+_sent: deque[int] = deque()  # descriptors of this process
 Region = tuple[int, tuple[int, ...], torch.dtype]  # offset in bytes, shape, dtype
 
 
@@ -53,26 +58,38 @@ class SentBatch:
             copies = _tensors(descriptor, self.size, self.regions)
             for tensor, copy in zip(batch[:4], copies, strict=True):
                 copy.copy_(tensor)
-            _check_spare(descriptor)
-            self.sent: Any = DupFd(descriptor)
-        finally:
+        except BaseException:
             os.close(descriptor)
+            raise
+        _sent.append(descriptor)
+        if len(_sent) > IN_FLIGHT:
+            os.close(_sent.popleft())
+        self.descriptor, self.inode = descriptor, os.fstat(descriptor).st_ino
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _received, (self.sent, self.size, self.regions, self.unreadable)
+        path = f"/proc/{os.getpid()}/fd/{self.descriptor}"
+        return _received, (path, self.inode, self.size, self.regions, self.unreadable)
 
 
-def _received(sent: Any, size: int, regions: list[Region], unreadable: list[str]) -> TrainBatch:
+def _received(
+    path: str, inode: int, size: int, regions: list[Region], unreadable: list[str]
+) -> TrainBatch:
     """The batch in the process that received it.
 
     Args:
-        sent: Gives the block's descriptor; a class of multiprocessing that states no types.
+        path: Of the sender's descriptor of the block.
+        inode: Of the block.
         size: Of the block, bytes.
         regions: Of the tensors in it.
         unreadable: Of the batch.
+
+    Raises:
+        OSError: The sender is gone, or has closed the block.
     """
-    descriptor = sent.detach()
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
+        if os.fstat(descriptor).st_ino != inode:
+            raise OSError(f"{path} is another batch")
         crops, shifts, labels, rows = _tensors(descriptor, size, regions)
         return TrainBatch(crops, shifts, labels, rows, unreadable)
     finally:
@@ -88,20 +105,3 @@ def _tensors(descriptor: int, size: int, regions: list[Region]) -> list[Tensor]:
         else torch.empty(shape, dtype=dtype)
         for offset, shape, dtype in regions
     ]
-
-
-def _check_spare(descriptor: int) -> None:
-    """Check that the descriptors are left with which multiprocessing sends one.
-
-    Raises:
-        OSError: EMFILE.
-    """
-    spare: list[int] = []
-    try:
-        for _ in range(SPARE):
-            spare.append(os.dup(descriptor))
-    except OSError:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from None
-    finally:
-        for number in spare:
-            os.close(number)
