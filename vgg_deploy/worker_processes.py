@@ -73,12 +73,3 @@ def outlive_signals() -> None:
     """Ignore Ctrl-C and SIGTERM: the main process decides what they mean, and ends its workers."""
     for number in MEANT_FOR_MAIN:
         signal.signal(number, signal.SIG_IGN)
-
-
-def is_stopped(pid: int | None) -> bool:
-    """Whether a process is stopped by a signal or a debugger; False where this is not known."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] in ("T", "t")
-    except (OSError, IndexError):
-        return False

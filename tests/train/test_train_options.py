@@ -48,6 +48,7 @@ def numeric_options(command: click.Command) -> list[str]:
 def test_the_numeric_options_are_all_found():
     assert set(numeric_options(train)) == {
         "--crop",
+        "--step-patience",
         "--width",
         "--epochs",
         "--batch",

@@ -93,6 +93,8 @@ SIDE_LIMITS = NumberRange(32, MOST_SIDE)  # pixels; each end of S
 IMAGES = NumberRange(1, 1_000_000_000)
 CHECKPOINT_EVERY = NumberRange(1, 1_000_000_000)  # updates
 DEFAULT_CHECKPOINT_EVERY = 1000
+STEP_PATIENCE = NumberRange(1, 1_000_000)  # seconds
+DEFAULT_STEP_PATIENCE = 600
 IMAGES_PER_SHARD = NumberRange(1, 100_000_000)
 
 

@@ -16,16 +16,16 @@ from contextlib import closing
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.patience import POLL, Patience, StopWaiting, state_of
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.images.decode import resized
 from vgg_deploy.shared_buffers import SharedBuffers
 from vgg_deploy.worker_processes import (
-    is_stopped,
     outlive_signals,
     signals_held_back,
     start_method,
@@ -34,9 +34,6 @@ from vgg_deploy.worker_processes import (
 
 TASK = 4  # images in one message
 AHEAD = 2  # tasks per process that are in progress
-PATIENCE = 900.0  # seconds for one task
-STOPPED_PATIENCE = 20.0  # seconds that a process may be stopped
-LOOK_EVERY = 1.0  # seconds
 ASPECT = 2  # ratio of sides up to which an image always fits into its part of a buffer
 
 
@@ -72,10 +69,11 @@ Scaled = dict[Scale, np.ndarray]  # (3, h, w) uint8 RGB at every scale, min(h, w
 Pixels = InBuffer | np.ndarray  # the array itself where the buffer is full
 Result = dict[Scale, Pixels] | InputError | Failure  # of one image
 Wanted = Mapping[Scale, np.ndarray]  # (images,) bool per scale
+USUAL = Patience()
 
 
 def decoded(
-    dataset: Dataset, wanted: Wanted, processes: int
+    dataset: Dataset, wanted: Wanted, processes: int, patience: Patience = USUAL
 ) -> Iterator[tuple[int, Scaled | InputError]]:
     """Decode once, every image that is selected at any scale.
 
@@ -83,13 +81,15 @@ def decoded(
         dataset: The images.
         wanted: For each scale, (images,) bool.
         processes: Largest number of worker processes.
+        patience: How to wait for them.
 
     Yields:
         The image's index, and its pixels at each scale that it is selected for, or its error.
         Arrays are valid until the next image is asked for.
 
     Raises:
-        CheckFailed: A process was killed, could not start, or ran out of memory.
+        CheckFailed: A process was killed, could not start, ran out of memory, or gave no answer.
+        StopWaiting: A signal came while no image was ready.
     """
     indices = np.flatnonzero(np.any(list(wanted.values()), axis=0))
     tasks = [indices[i : i + TASK].tolist() for i in range(0, len(indices), TASK)]
@@ -101,7 +101,7 @@ def decoded(
         for number in range(min(ahead, len(tasks))):
             team.give(number, tasks[number])
         for number, task in enumerate(tasks):
-            results = team.take(number)
+            results = team.take(number, patience, dataset.where(task[0]))
             if number + ahead < len(tasks):
                 team.give(number + ahead, tasks[number + ahead])
             for index, result in zip(task, results, strict=True):
@@ -168,50 +168,35 @@ class _Team:
         except OSError:
             raise _killed(process) from None
 
-    def take(self, number: int) -> list[Result]:
+    def take(self, number: int, patience: Patience, name: str) -> list[Result]:
         """Wait for the results of a task that was given; tasks are taken in their order.
 
         Args:
             number: Of the task.
+            patience: How to wait.
+            name: Of the task's first image.
 
         Returns:
             One result per image of the task.
 
         Raises:
-            CheckFailed: The process was killed, or does not answer.
+            CheckFailed: The process was killed, or gave no results.
+            StopWaiting: A signal came first.
         """
         process, pipe = self.members[number % len(self.members)]
+        end = time.monotonic() + patience.seconds
         try:
-            if pipe not in _patient_wait([pipe, process.sentinel], process):
+            while not (ready := wait([pipe, process.sentinel], POLL)):
+                if patience.stopping():
+                    raise StopWaiting
+                if time.monotonic() > end:
+                    raise _silent(process, patience, name)
+            if pipe not in ready:
                 raise EOFError
             results: list[Result] = pipe.recv()
             return results
         except (EOFError, OSError):  # the latter if it was killed in the middle of a message
             raise _killed(process) from None
-
-
-def _patient_wait(things: list[Any], process: BaseProcess) -> list[Any]:
-    """Wait for an answer or the end of a process.
-
-    Raises:
-        CheckFailed: If it does not answer for PATIENCE seconds, or is stopped for STOPPED_PATIENCE.
-    """
-    start = running = time.monotonic()
-    while not (ready := wait(things, LOOK_EVERY)):
-        now = time.monotonic()
-        if not is_stopped(process.pid):
-            running = now
-        if now - running > STOPPED_PATIENCE:
-            raise CheckFailed(
-                f"decoding process {process.pid} is stopped (SIGSTOP or a debugger)",
-                "let nothing stop it, and run again",
-            )
-        if now - start > PATIENCE:
-            raise CheckFailed(
-                f"decoding process {process.pid} did not finish {TASK} images in {PATIENCE:.0f} s",
-                "check the disk or the network that the images are read from, and run again",
-            )
-    return ready
 
 
 def _end(members: list[tuple[BaseProcess, Connection]]) -> None:
@@ -229,6 +214,15 @@ def _killed(process: BaseProcess) -> CheckFailed:
         f"a decoding process ended with {process.exitcode}, perhaps because memory ran out",
         "use fewer threads and run again",
         "killed",
+    )
+
+
+def _silent(process: BaseProcess, patience: Patience, name: str) -> CheckFailed:
+    return CheckFailed(
+        f"a decoding process ({process.pid}, {state_of(process.pid)}) gave no image for "
+        f"{patience.seconds:g} s, at {name} or up to {TASK - 1} images later",
+        "look at that process and the disk, then run again",
+        "patience",
     )
 
 
