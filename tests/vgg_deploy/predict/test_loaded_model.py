@@ -63,7 +63,7 @@ def test_a_folder_stands_for_the_images_below_it(model, photo, tmp_path):
     found = model.predict(tmp_path / "photos", side=32)
     assert [one.image for one in found] == [f"{tmp_path}/photos/a.png", f"{inner}/b.png"]
     alone = [model.predict(path, side=32).posterior[0] for path in found.images]
-    np.testing.assert_array_equal(found.posterior, alone)
+    np.testing.assert_allclose(found.posterior, alone, atol=1e-6)  # batches of another size round
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty: no images there"):
         model.predict(tmp_path / "empty")
