@@ -3,8 +3,6 @@
 import json
 from typing import Any, NamedTuple
 
-import click
-
 from bench.accuracy.cell_pruning import cells_line
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.measure import Accuracy, accuracy_of
@@ -28,12 +26,12 @@ from bench.report.sections import (
     side_by_side_section,
     write_report_md,
 )
-from bench.results.printable import printable
 from bench.results.results_folder import Results
 from bench.speed.first_calls import ShapeRow
 from bench.speed.latency_grid import measure_latencies
 from bench.speed.side_by_side import measure_side_by_side
 from bench.statistics.evidence import Verdict
+from vgg_deploy.command_line import say
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, Undecided
 from vgg_deploy.files import write_text
@@ -75,10 +73,10 @@ def conclude(
     _conclude_speed(inputs, findings, results)
     _publish(inputs, findings, results)
     if scored:
-        click.echo(cells_line(inputs.request.output.cells))
+        say(cells_line(inputs.request.output.cells))
     if findings.gate:
         for line in lines(findings.gate):
-            click.echo(line)
+            say(line)
         _end_with_verdict(findings.gate, inputs.request.gate.accept_undecided, results)
     elif findings.accuracy:
         _refuse_faulty(findings.accuracy)
@@ -117,7 +115,7 @@ def _accuracy(inputs: Inputs, scored: ScoredCells) -> Accuracy:
             inputs.models, inputs.rows, scored.dataset, scored.measured, scored.shapes
         )
     for message in scored.left_out:
-        click.echo(f"Left out: {printable(message)}", err=True)
+        say(f"Left out: {message}", err=True)
     return accuracy
 
 
@@ -141,7 +139,7 @@ def _conclude_speed(inputs: Inputs, findings: Findings, results: Results) -> Non
 
 
 def _warn_unsteady(text: str) -> None:
-    click.echo(f"Unsteady: {text}", err=True)
+    say(f"Unsteady: {text}", err=True)
 
 
 def _publish(inputs: Inputs, findings: Findings, results: Results) -> None:
@@ -157,7 +155,7 @@ def _publish(inputs: Inputs, findings: Findings, results: Results) -> None:
         append_summary(findings.sections, findings.gate, environment, inputs.request.output.summary)
     report = results.folder / "report.html"
     files = ", ".join(["report.md", *_files(findings.sections), "environment.json"])
-    click.echo(f"Report: {report}; tables, raw times and environment beside it: {files}")
+    say(f"Report: {report}; tables, raw times and environment beside it: {files}")
 
 
 def _files(sections: list[Section]) -> list[str]:

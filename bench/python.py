@@ -37,6 +37,7 @@ from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.machine import available_cores
 from vgg_deploy.predict.model import Model as LoadedModel
 from vgg_deploy.predict.model import load
+from vgg_deploy.printable import printable
 from vgg_deploy.progress import console
 
 OneModel: TypeAlias = LoadedModel | str | os.PathLike[str]
@@ -305,11 +306,11 @@ def _note_assumed(models: list[Model], dataset: Dataset) -> None:
             for line in model.assumed.lines(
                 str(model.path), "load it with stated=StatedInput(...)"
             ):
-                console.print(line, markup=False)
+                console.print(printable(line))
         found = matching(dataset, model.runtime.spec, str(model.path), model.classes_stated)
         if found.assumed:
             how = "load it with classes=... if that is not its order"
-            console.print(f"{model.name} {found.assumed}; {how}", markup=False)
+            console.print(printable(f"{model.name} {found.assumed}; {how}"))
 
 
 def _within(name: str, limit: float | None, highest: float) -> float | None:

@@ -50,13 +50,13 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a complete text file in UTF-8.
+    """Write a complete text file in UTF-8; broken Unicode as backslash escapes, as JSON has them.
 
     Raises:
         InputError: As `whole_file`.
     """
     with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def sha256(path: Path) -> str:

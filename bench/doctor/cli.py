@@ -29,7 +29,7 @@ RUNTIMES = (  # as `vgg_deploy.checkup.runtimes.DEVICES`, whose import takes lon
 )
 @click.option("--json", "as_json", is_flag=True, help="Write everything as JSON.")
 @version_option
-@interruptible("nothing was changed")
+@interruptible("nothing was changed; run the same command again")
 def main(runtimes: tuple[str, ...], device: str | None, as_json: bool) -> None:
     """Show versions, CPU, GPU, disk and caches, and try each RUNTIME (all if none is named).
 

@@ -26,11 +26,11 @@ from bench.report.table_texts import (
     widest,
 )
 from bench.report.tables import Texts, frame, markdown, show, write_frame, write_frames
-from bench.results.printable import printable
 from bench.speed.latency import LatencyRow
 from bench.speed.side_by_side import SideBySideRow
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
+from vgg_deploy.printable import printable
 
 MOST_BYTES = 1_000_000  # of a summary; GitHub shows none beyond 1 MiB
 
