@@ -9,11 +9,7 @@ from types import FrameType
 from vgg_deploy.errors import Interrupted, interruptible
 from vgg_deploy.stop_signals import STOPPING
 
-SENDERS = {
-    int(
-        signal.SIGTERM
-    ): ", which schedulers send, and torchrun when another process of the job has ended"
-}
+OF_SCHEDULERS = ", which schedulers send, and torchrun when another process of the job has ended"
 
 
 @contextmanager
@@ -29,8 +25,9 @@ def cells_kept(folder: Path) -> Iterator[None]:
     kept = f"scored images are kept in {folder}; the same command resumes there"
 
     def stop(signum: int, frame: FrameType | None) -> None:
+        senders = OF_SCHEDULERS if signum == signal.SIGTERM else ""
         raise Interrupted(
-            f"stopped by {signal.Signals(signum).name}{SENDERS.get(signum, '')}; {kept}",
+            f"stopped by {signal.Signals(signum).name}{senders}; {kept}",
             signum,
         )
 

@@ -35,6 +35,7 @@ from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.open_data import open_data
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.machine import available_cores
+from vgg_deploy.name_frames import named_frame
 from vgg_deploy.predict.model import Model as LoadedModel
 from vgg_deploy.predict.model import load
 from vgg_deploy.printable import printable
@@ -113,7 +114,7 @@ class GateResult:
     @property
     def checks(self) -> pd.DataFrame:
         """One row per check; columns are the keys of gate.json."""
-        return pd.DataFrame([asdict(check) for check in self.gate.checks])
+        return named_frame([asdict(check) for check in self.gate.checks])
 
 
 def evaluate(

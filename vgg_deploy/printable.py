@@ -46,4 +46,9 @@ def csv_text(text: str) -> str:
         text: Any text.
     """
     harmless = text.lstrip()[:1] not in (*FORMULA, '"') and printable(text) == text
-    return text if harmless else json.dumps(text).replace("\x7f", "\\u007f")
+    return text if harmless else json_line(text)
+
+
+def json_line(content: object) -> str:
+    """JSON on one line of ASCII, without marks of a CI server's commands."""
+    return json.dumps(content).replace("\x7f", "\\u007f").replace("##[", "##\\u005b")

@@ -1,7 +1,6 @@
 """Writes predictions one by one, as a table for people, CSV, JSON lines or Parquet."""
 
 import csv
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from rich.cells import cell_len, set_cell_size
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.predict.predictions import COLUMNS, Prediction
-from vgg_deploy.printable import csv_text, printable
+from vgg_deploy.printable import csv_text, json_line, printable
 
 Write = Callable[[Prediction], None]
 
@@ -75,7 +74,7 @@ def _text_writer(form: str, file: IO[str]) -> Write:
             for r in one.best
         )
     if form == "jsonl":
-        return lambda one: print(json.dumps(_document(one)), file=file, flush=True)
+        return lambda one: print(json_line(_document(one)), file=file, flush=True)
     print(_line("image", "class", "posterior"), file=file)
     return lambda one: print("\n".join(_lines(one)), file=file, flush=True)
 

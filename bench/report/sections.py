@@ -25,11 +25,20 @@ from bench.report.table_texts import (
     side_by_side_texts,
     widest,
 )
-from bench.report.tables import Texts, frame, markdown, show, write_frame, write_frames
+from bench.report.tables import (
+    Texts,
+    frame,
+    markdown,
+    markdown_text,
+    show,
+    write_frame,
+    write_frames,
+)
 from bench.speed.latency import LatencyRow
 from bench.speed.side_by_side import SideBySideRow
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
+from vgg_deploy.name_frames import named_frame
 from vgg_deploy.printable import printable
 
 MOST_BYTES = 1_000_000  # of a summary; GitHub shows none beyond 1 MiB
@@ -145,8 +154,8 @@ def paper_section(models: list[Model], accuracy: Accuracy, data: str, out: Path)
     texts = [paper_texts(paper_tables.TITLES[number], table) for number, table in tables.items()]
     for one in texts:
         show(one)
-    print(note)
-    document = [f"{note}\n", *(markdown(one) for one in texts)]
+    print(printable(note))
+    document = [f"{markdown_text(note)}\n", *(markdown(one) for one in texts)]
     write_text(out / "paper_tables.md", "\n".join(document))
     return [Section(one, "paper_tables.csv") for one in texts]
 
@@ -159,7 +168,7 @@ def latency_section(rows: list[LatencyRow], samples: pd.DataFrame, out: Path) ->
         samples: Every counted time.
         out: Where the files go.
     """
-    write_frame(pd.DataFrame([row.record() for row in rows]), out / "latency.csv")
+    write_frame(named_frame([row.record() for row in rows]), out / "latency.csv")
     write_frame(samples, out / "latency_samples.csv")
     first = rows[0]
     title = f"Latency, uint8 images to scores, {first.device}, {first.threads} threads"
@@ -245,8 +254,8 @@ def _report_parts(
 
 def _gate_parts(gate: Gate) -> list[str]:
     """The verdict, notes and checks of a gate in Markdown."""
-    parts = [f"**{headline(gate)}**\n"]
-    notes = [f"- {printable(text)}" for text in (*gate.warnings, *gate.equal)]
+    parts = [f"**{markdown_text(headline(gate))}**\n"]
+    notes = [f"- {markdown_text(text)}" for text in (*gate.warnings, *gate.equal)]
     if notes:
         parts.append("\n".join(notes) + "\n")
     return [*parts, markdown(gate_texts(gate))]

@@ -24,6 +24,7 @@ import pandas as pd
 from rich.console import Console
 
 from vgg_deploy.files import whole_file
+from vgg_deploy.name_frames import named_frame
 from vgg_deploy.printable import csv_text, printable
 from vgg_deploy.terminal_tables import Column, print_table
 
@@ -140,8 +141,13 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(map(_escaped, line))} |\n" for line in lines)
 
 
+def markdown_text(text: str) -> str:
+    """A text for Markdown in which a name makes no line, no HTML and no link."""
+    return escape(printable(text), quote=False).replace("](", "]\\(")
+
+
 def _escaped(cell: str) -> str:
-    return escape(printable(cell), quote=False).replace("|", "\\|")
+    return markdown_text(cell).replace("|", "\\|")
 
 
 def frame(rows: Sequence["DataclassInstance"]) -> pd.DataFrame:
@@ -150,13 +156,14 @@ def frame(rows: Sequence["DataclassInstance"]) -> pd.DataFrame:
     Args:
         rows: Records of one dataclass.
     """
-    return pd.DataFrame([asdict(row) for row in rows])
+    return named_frame([asdict(row) for row in rows])
 
 
 def write_frame(data: pd.DataFrame, path: Path) -> None:
     """Write a CSV file.
 
-    Names that could do harm are JSON strings, see `csv_text`. Numbers have ten digits, so that 0.55 in per cent is 55 and not 55.00000000000001.
+    Names that could do harm are JSON strings, see `csv_text`. Numbers have ten digits, so that
+    0.55 in per cent is 55 and not 55.00000000000001.
 
     Args:
         data: The table.

@@ -1,0 +1,22 @@
+"""Tables of names that need not be valid Unicode."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+
+def named_frame(
+    content: Mapping[str, Any] | Sequence[Any], columns: list[str] | None = None
+) -> pd.DataFrame:
+    """A table whose texts are Python's own strings.
+
+    pandas else hands them to pyarrow where that is installed, which refuses file names that are
+    not UTF-8.
+
+    Args:
+        content: As of `pandas.DataFrame`: columns by name, or a list of rows.
+        columns: Names of the columns of rows.
+    """
+    with pd.option_context("future.infer_string", False):
+        return pd.DataFrame(content, columns=columns)
