@@ -108,6 +108,13 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 @click.option("--channel-order", type=Choice(CHANNEL_ORDERS), help=ORDER_HELP)
 @click.option("--crop", type=click.IntRange(32), help=CROP_HELP)
 @click.option(
+    "--verify",
+    type=click.Path(path_type=Path),
+    metavar="KEY",
+    help="Check every model's signature with this public key (PEM, elliptic curve), before "
+    "anything reads it; unsigned and altered files are refused. Needs the extra `signing`.",
+)
+@click.option(
     "--measure",
     default="accuracy,latency",
     type=Names(MEASURES),

@@ -19,6 +19,7 @@ from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.rotated import rotation_line
 from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.signatures import VerifyingKey
 from vgg_deploy.job import Job
 from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.newest import newest_exports
@@ -101,6 +102,10 @@ def open_inputs(request: BenchRequest, threads: int, found: list[Located]) -> In
         InputError: For a file or an option that cannot be used, or options that do not fit the
             models.
     """
+    if request.models.verify:
+        key = VerifyingKey(request.models.verify)
+        for file in found:
+            key.verify(file.path)
     models = _open_models(request.models, threads, found)
     for line in input_lines(models):
         say(line)

@@ -31,6 +31,7 @@ class ModelRequest:
     std: Channels | None
     channel_order: str | None
     crop: int | None
+    verify: Path | None  # a public key that the models must be signed with
 
     @property
     def stated(self) -> StatedInput:

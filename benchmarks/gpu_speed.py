@@ -28,7 +28,7 @@ from typing import NamedTuple
 import click
 import numpy as np
 import torch
-from gpu_variants import fused_relu, padded_input, pool_first
+from gpu_variants import fused_relu, padded_input, pool_first, products
 from models import exports, random_weights
 from result_rows import ResultRows
 from result_tables import environment_block
@@ -161,6 +161,29 @@ def at_256(shape: InputShape) -> bool:
 D_AND_A = ("D", "A")
 VARIANTS = (padded_input, pool_first, fused_relu)
 WAYS = (  # the most useful first
+    Way("products, eager, fused ReLU", "bf16", everywhere, eager("bf16", products, fused_relu)),
+    Way(
+        "products, compiled, pool first",
+        "bf16",
+        everywhere,
+        eager("bf16", products, pool_first, compiled=True),
+    ),
+    Way(
+        "products, compiled, pool first, fused ReLU",
+        "bf16",
+        everywhere,
+        eager("bf16", products, pool_first, fused_relu, compiled=True),
+    ),
+    Way("products, compiled", "bf16", large, eager("bf16", products, compiled=True)),
+    Way("products, eager", "bf16", large, eager("bf16", products)),
+    Way("products, eager, pool first", "bf16", large, eager("bf16", products, pool_first)),
+    Way(
+        "products, compiled, all variants",
+        "bf16",
+        large,
+        eager("bf16", products, *VARIANTS, compiled=True),
+    ),
+    Way("products, graphs, fused ReLU", "bf16", everywhere, graphed("bf16", products, fused_relu)),
     Way("eager", "bf16", everywhere, eager("bf16"), D_AND_A),
     Way("CUDA graphs", "bf16", everywhere, graphed("bf16"), D_AND_A),
     Way("ONNX Runtime", "fp16", some, onnx("fp16"), D_AND_A),
@@ -335,9 +358,11 @@ def measure(
                 torch.cuda.empty_cache()
 
 
-def files_of(arch: str, width: float, folder: Path) -> Files:
-    """Weights and exported files in this folder; existing ones are used."""
+def files_of(arch: str, width: float, folder: Path, exported: bool) -> Files:
+    """Weights and, if wanted, exported files in this folder; existing ones are used."""
     weights = random_weights(NetSpec(arch, numbered(1000), width=width), folder)
+    if not exported:
+        return Files(weights, {})
     precisions = ("fp32", "fp16")
     paths = exports(weights, folder, ExportOptions(precisions))
     return Files(weights, dict(zip(precisions, paths, strict=True)))
@@ -393,11 +418,13 @@ def main(
     if prepare and kept is None:
         raise click.UsageError("--prepare needs --kept, the folder to write into")
     with tempfile.TemporaryDirectory() as scratch:
-        files = {arch: files_of(arch, width, kept or Path(scratch)) for arch in archs.split(",")}
-        if prepare:
-            return
         starts = tuple(ways.split(";")) if ways else ("",)
         chosen = [way for way in WAYS if way.name.startswith(starts)]
+        exported = any(way.name.startswith("ONNX") for way in chosen)
+        folder = kept or Path(scratch)
+        files = {arch: files_of(arch, width, folder, exported) for arch in archs.split(",")}
+        if prepare:
+            return
         if device == "cpu":
             chosen = [way for way in chosen if not way.name.startswith("CUDA graphs")]
         card = torch.cuda.get_device_name() if device == "cuda" else "the CPU"

@@ -6,7 +6,7 @@ benchmarks time them beside the net as it is, and compare what comes out.
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import conv2d, linear, pad
 
 from vgg_deploy.net.model import VGG
 
@@ -42,6 +42,48 @@ def fused_relu(net: VGG) -> VGG:
             setattr(net, name, _like(net.get_submodule(name), _ConvReLU))
             setattr(net, after, nn.Identity())
     return net
+
+
+def products(net: VGG) -> VGG:
+    """Compute fc6, fc7 and fc8 as matrix products over all positions."""
+    for name in ("fc6", "fc7", "fc8"):
+        setattr(net, name, _like(net.get_submodule(name), _Product))
+    return net
+
+
+def pooled_by_slices(maps: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, H // 2, W // 2): the largest of 2x2, without indices."""
+    height, width = (side // 2 * 2 for side in maps.shape[2:])
+    upper = torch.maximum(maps[:, :, 0:height:2, 0:width:2], maps[:, :, 0:height:2, 1:width:2])
+    lower = torch.maximum(maps[:, :, 1:height:2, 0:width:2], maps[:, :, 1:height:2, 1:width:2])
+    return torch.maximum(upper, lower)
+
+
+def fc_as_product(layer: nn.Conv2d, maps: Tensor) -> Tensor:
+    """Apply a layer to a map of any size as one product over all positions, for a GPU.
+
+    Weights and maps must have their channels last in memory. The windows of fc6 are copied: up to
+    49 times the map's values.
+
+    Args:
+        layer: (O, C, k, k) weight and (O,) bias; no padding, stride 1.
+        maps: (N, C, H, W).
+
+    Returns:
+        (N, O, H - k + 1, W - k + 1).
+    """
+    k = layer.kernel_size[0]
+    windows = maps.permute(0, 2, 3, 1)  # N, H, W, C
+    if k > 1:
+        windows = windows.unfold(1, k, 1).unfold(2, k, 1).permute(0, 1, 2, 4, 5, 3)
+    rows = windows.flatten(3) if k > 1 else windows
+    weights = layer.weight.permute(0, 2, 3, 1).flatten(1)
+    return linear(rows, weights, layer.bias).permute(0, 3, 1, 2)
+
+
+class _Product(nn.Conv2d):
+    def forward(self, maps: Tensor) -> Tensor:
+        return fc_as_product(self, maps)
 
 
 class _PoolBiasReLU(nn.Module):

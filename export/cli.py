@@ -248,6 +248,13 @@ def parse_scales(
 @click.option("--channel-order", type=Choice(CHANNEL_ORDERS), help=ORDER_HELP)
 @click.option("--crop", type=click.IntRange(32), help=CROP_HELP)
 @click.option(
+    "--sign",
+    type=click.Path(path_type=Path),
+    metavar="KEY",
+    help="Sign every ONNX file with this private key (PEM, elliptic curve), manifest and separate "
+    "weights included: D.fp32.onnx.sig. Needs the extra `signing`.",
+)
+@click.option(
     "--out",
     default="exported",
     type=click.Path(path_type=Path),

@@ -15,6 +15,7 @@ from export.tensorrt.build import BuiltEngine
 from export.tensorrt.build_all import build_engines, plan_engines
 from export.tensorrt.triton import write_repository
 from vgg_deploy.command_line import say
+from vgg_deploy.exported.signatures import SigningKey, signature_path
 from vgg_deploy.exported.trt_packages import Flavour
 from vgg_deploy.files import write_text
 from vgg_deploy.newest import LAST_EXPORT, newest_exports, newest_run
@@ -48,7 +49,9 @@ def export(request: ExportRequest) -> None:
         click.UsageError: If there are no ONNX files to work from.
     """
     flavour = check_packages(request)
+    key = SigningKey(request.sign) if request.sign else None  # before hours of work
     onnx = write_onnx_files(request) if request.to_onnx else find_onnx_files(request)
+    sign_files(onnx, key)
     engines = write_engines(request, onnx, flavour) if flavour else []
     ncnn = write_ncnn_files(request, onnx) if request.to_ncnn else []
     write_list(request, onnx, engines, ncnn)
@@ -119,6 +122,18 @@ def write_onnx_files(request: ExportRequest) -> OnnxFiles:
         report_sensitivity(source, request.out, request.onnx, classes, threads, log, request.stated)
     show(exported)
     return onnx
+
+
+def sign_files(onnx: OnnxFiles, key: SigningKey | None) -> None:
+    """Sign the files that this command wrote; without a key, remove older files' signatures.
+
+    Raises:
+        InputError: If a signature cannot be written.
+    """
+    for file in onnx.exported:
+        signature_path(file.path).unlink(missing_ok=True)
+        if key:
+            log(f"signed: {key.sign(file.path)}")
 
 
 def newest_checkpoint() -> Path:

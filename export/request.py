@@ -22,6 +22,7 @@ class ExportRequest:
     triton: Path | None  # folder of a model repository
     out: Path
     threads: int | None  # None: all cores that this process may use
+    sign: Path | None  # a private key
     # ONNX files
     precisions: tuple[str, ...]
     form: str
@@ -117,6 +118,8 @@ def refuse_contradictions(request: ExportRequest) -> None:
             f"{request.model}: engines and ncnn's files are made from ONNX files; add --onnx, or "
             "name the .onnx file"
         )
+    if request.sign and not request.to_onnx:
+        raise click.UsageError("--sign signs the ONNX files that are written; add --onnx")
     if request.external_data and not request.to_onnx:
         raise click.UsageError("--external-data is how ONNX files are written; add --onnx")
     if request.sensitivity and not request.to_onnx:

@@ -13,7 +13,7 @@ SENSITIVITY = Table(
             sqnr_db="of the mean scores: 10 log10 of the signal's power over the error's",
             agreement_pct="images whose best class is that of float32",
         ),
-        *columns("whole number", pictures="images that were measured"),
+        *columns("whole number", images="how many were measured"),
     ),
 )
 OF_EXPORT = (SENSITIVITY,)

@@ -95,6 +95,7 @@ def test_the_gpu_benchmark_in_rehearsal(tmp_path):
         ("fused_relu",),
         ("pool_first", "fused_relu"),
         ("padded_input", "pool_first", "fused_relu"),
+        ("products", "pool_first", "fused_relu"),
     ],
 )
 def test_gpu_variants_are_the_same_net(changes, benchmarks):
@@ -104,7 +105,7 @@ def test_gpu_variants_are_the_same_net(changes, benchmarks):
     for name in changes:
         changed = getattr(variants, name)(changed)
     kinds = {type(module).__name__ for module in changed.modules()}
-    assert kinds & {"_PoolBiasReLU", "_PaddedConv", "_ConvReLU"}
+    assert kinds & {"_PoolBiasReLU", "_PaddedConv", "_ConvReLU", "_Product"}
     images = 64 * torch.randn(2, 3, 64, 70, generator=torch.Generator().manual_seed(1)).double()
     scores = [each(images) for each in (net, changed)]
     torch.testing.assert_close(scores[1], scores[0], rtol=1e-12, atol=1e-12)
@@ -464,3 +465,32 @@ def test_planted_faults_in_rehearsal(tmp_path):
     assert (table.verdict == "fail").all() and (table.exit_code == 1).all()
     assert (table.spoke == "posterior difference").all()
     assert "3 of 3 faults fail the gate" in (tmp_path / "planted_faults.md").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads Linux's /proc")
+def test_a_soak_finds_growth_and_what_a_process_holds(benchmarks, tmp_path):
+    """Oracles: a straight line with known rate; a process that holds what the test made it hold."""
+    soak = benchmarks("soak")
+    seconds = np.arange(0, 3600, 15.0)
+    noise = np.random.default_rng(0).normal(0, 1, len(seconds))
+    table = pd.DataFrame({"second": seconds, "memory_mib": 100 + 7 * seconds / 3600 + noise})
+    table["descriptors"] = 12
+    grows = soak.slope_of(table, "bench", "memory_mib")
+    assert grows.low < 7 < grows.high and grows.low > 0
+    assert soak.slope_of(table, "bench", "descriptors").per_hour == 0
+
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "left").touch()
+    hold = "import mmap, sys; m = mmap.mmap(-1, 64 * 2**20); m.write(b'x' * len(m)); "
+    hold += "f = [open(sys.argv[1]) for _ in range(9)]; print('ready', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, os.devnull],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        sample = soak.held_by("bench", 1.0, process.pid, tmp_path)
+        process.stdin.write("\n")
+    assert 64 <= sample.memory_mib < 128 and 64 <= sample.shared_mib < 65
+    assert (sample.descriptors, sample.processes, sample.temporary_files) == (12, 1, 1)

@@ -70,6 +70,13 @@ RUNTIME_NAMES = (
 @click.option("--channel-order", type=click.Choice(CHANNEL_ORDERS), help=ORDER_HELP)
 @click.option("--crop", type=click.IntRange(32), help=CROP_HELP)
 @click.option(
+    "--verify",
+    type=click.Path(path_type=Path),
+    metavar="KEY",
+    help="Check the model's signature with this public key (PEM, elliptic curve), before "
+    "anything reads it; unsigned and altered files are refused. Needs the extra `signing`.",
+)
+@click.option(
     "--device",
     default="cpu",
     type=click.Choice(("cpu", "cuda")),

@@ -14,6 +14,8 @@ from bench.predict.writers import check_parquet, writer
 from vgg_deploy.command_line import say
 from vgg_deploy.data.decode_pool import Scale, decoded
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.signatures import VerifyingKey
+from vgg_deploy.net.named_weights import locate
 from vgg_deploy.net.spec import numbered
 from vgg_deploy.predict.model import Model, load
 from vgg_deploy.predict.predictions import prediction
@@ -58,6 +60,8 @@ def _standard_input(inputs: tuple[str, ...]) -> bytes:
 
 def _open_model(request: PredictRequest) -> Model:
     """Open the model, and report what its file leaves open."""
+    if request.verify:
+        VerifyingKey(request.verify).verify(locate(request.model).path)
     model = load(
         request.model,
         classes=request.classes,

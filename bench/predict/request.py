@@ -33,6 +33,7 @@ class PredictRequest:
     std: Channels | None
     channel_order: str | None
     crop: int | None
+    verify: Path | None  # a public key
     # what is written
     form: str | None  # of FORMATS; None: by the suffix of `out`
     out: Path | None

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from rich.table import Table
 from torch import Tensor, nn
 
 from export.quantize.calibration import read_calibration, read_images
@@ -24,7 +23,8 @@ from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.named_weights import Located
 from vgg_deploy.net.open_net import open_net
-from vgg_deploy.progress import progress, results
+from vgg_deploy.progress import progress
+from vgg_deploy.terminal_tables import Column, print_table
 
 IMAGES = 64  # of those for calibration
 
@@ -39,7 +39,7 @@ class Sensitivity:
         threshold: Its input is clipped to this magnitude.
         sqnr_db: Of the mean scores: 10 log10 of the signal's power over the error's.
         agreement_pct: Images whose best class is that of float32, in per cent.
-        pictures: Number of images.
+        images: Number of images.
     """
 
     layer: str
@@ -47,7 +47,7 @@ class Sensitivity:
     threshold: float
     sqnr_db: float
     agreement_pct: float
-    pictures: int
+    images: int
 
 
 def report_sensitivity(
@@ -98,27 +98,21 @@ def report_sensitivity(
             measured += measure_sensitivity(net, precision, quantization, batches, bar.advance)
     with whole_file(folder / f"{net.spec.arch}.sensitivity.csv") as partial:
         pd.DataFrame([asdict(row) for row in measured]).to_csv(partial, index=False)
-    results().print(_table(measured, len(images)))
+    _print(measured, len(images))
 
 
-def _table(measured: list[Sensitivity], images: int) -> Table:
-    table = Table(
-        title=f"What quantizing one layer alone costs, {images} images, worst first",
-        title_justify="left",
+def _print(measured: list[Sensitivity], images: int) -> None:
+    rows = sorted(measured, key=lambda row: (row.precision, row.sqnr_db))
+    print_table(
+        f"What quantizing one layer alone costs, {images} images, worst first",
+        [
+            Column("precision", [row.precision for row in rows], words=True),
+            Column("layer", [row.layer for row in rows], words=True),
+            Column("clipped at", [f"{row.threshold:.4g}" for row in rows], spare=1),
+            Column("SQNR of scores dB", [f"{row.sqnr_db:.1f}" for row in rows]),
+            Column("top-1 agrees %", [f"{row.agreement_pct:.1f}" for row in rows]),
+        ],
     )
-    table.add_column("precision")
-    table.add_column("layer")
-    for column in ("clipped at", "SQNR of scores dB", "top-1 agrees %"):
-        table.add_column(column, justify="right")
-    for row in sorted(measured, key=lambda row: (row.precision, row.sqnr_db)):
-        table.add_row(
-            row.precision,
-            row.layer,
-            f"{row.threshold:.4g}",
-            f"{row.sqnr_db:.1f}",
-            f"{row.agreement_pct:.1f}",
-        )
-    return table
 
 
 @torch.inference_mode()

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from vgg_deploy.data.directory import files_below, is_image
 from vgg_deploy.errors import InputError
 from vgg_deploy.images.decode import read_image, resized
 from vgg_deploy.net.spec import NetSpec
@@ -33,17 +34,19 @@ def named_images(images: ImageInput) -> Iterator[NamedImage]:
     Args:
         images: One image or several: paths, Pillow's images, (H, W, 3) uint8 RGB arrays as Pillow
             and matplotlib have them, or (3, H, W) uint8 RGB arrays or tensors. An array of four
-            dimensions is a batch.
+            dimensions is a batch. The path of a folder stands for all images in it and below it.
 
     Yields:
         The images. Those that are not files are named by their number, from 0.
 
     Raises:
-        InputError: For an image that cannot be read, or anything else than an image.
+        InputError: For an image that cannot be read, a folder without images, or anything else
+            than an image.
     """
     for number, image in enumerate(_several(images)):
         if isinstance(image, str | os.PathLike):
-            yield NamedImage(os.fspath(image), read_image(Path(image)))
+            for file in _files_of(Path(image)):
+                yield NamedImage(os.fspath(file), read_image(file))
         elif isinstance(image, Image.Image):
             yield NamedImage(str(number), image.convert("RGB"))
         else:
@@ -106,6 +109,20 @@ def _several(images: ImageInput) -> Iterable[Any]:
     raise InputError(
         f"{type(images).__name__} is no image; give a path, a Pillow image or an array"
     )
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The path itself, or all images of a folder, sorted by name.
+
+    Raises:
+        InputError: If there is no image in the folder.
+    """
+    if not path.is_dir():
+        return [path]
+    files = [file for file in files_below(path) if is_image(file.name)]
+    if not files:
+        raise InputError(f"{path}: no images there; give a folder that has some")
+    return files
 
 
 def _interleaved(image: object, number: int) -> np.ndarray:

@@ -120,7 +120,8 @@ class Model:
 
         Args:
             images: One or several: paths, Pillow's images, uint8 RGB arrays or tensors of shape
-                (H, W, 3), (3, H, W), or (N, ...) for a batch. They are rescaled to Q.
+                (H, W, 3), (3, H, W), or (N, ...) for a batch. A folder stands for the images in it
+                and below it. They are rescaled to Q.
             side: Q, the shorter side in pixels; several are averaged. None for the paper's single
                 scale, the middle of the net's S.
             protocol: "dense", "multicrop", "multicrop+dense", "centre", "ten", "googlenet",

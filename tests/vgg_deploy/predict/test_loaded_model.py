@@ -54,6 +54,21 @@ def test_an_image_may_have_many_forms(model, photo):
     np.testing.assert_allclose(batch.posterior, several.posterior[:3], atol=1e-6)
 
 
+def test_a_folder_stands_for_the_images_below_it(model, photo, tmp_path):
+    inner = tmp_path / "photos" / "inner"
+    inner.mkdir(parents=True)
+    Image.open(photo).rotate(90).save(inner / "b.png")
+    Image.open(photo).save(tmp_path / "photos" / "a.png")
+    (inner / "notes.txt").write_text("no image")
+    found = model.predict(tmp_path / "photos", side=32)
+    assert [one.image for one in found] == [f"{tmp_path}/photos/a.png", f"{inner}/b.png"]
+    alone = [model.predict(path, side=32).posterior[0] for path in found.images]
+    np.testing.assert_array_equal(found.posterior, alone)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: no images there"):
+        model.predict(tmp_path / "empty")
+
+
 def test_predictions_rank_the_classes_by_name(model, photo):
     found = model.predict([photo, photo], top=3)
     first = found[0]
