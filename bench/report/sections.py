@@ -70,7 +70,7 @@ def accuracy_section(
     """
     if accuracy.shapes:
         write_frame(frame(accuracy.shapes), out / "shapes.csv")
-        print(shapes_line(accuracy.shapes))
+        print(printable(shapes_line(accuracy.shapes)))
     write_frame(frame([s.record for s in accuracy.scored]), out / "accuracy.csv")
     lists = (predictions(s, accuracy.files, accuracy.classes) for s in accuracy.scored)
     write_frames(chain.from_iterable(lists), out / "predictions.csv")
@@ -125,7 +125,7 @@ def fault_section(accuracy: Accuracy) -> list[Section]:
         return []
     texts = fault_texts(accuracy)
     for model, what in texts.rows:
-        print(f"No rows for {model}: {what}")
+        print(printable(f"No rows for {model}: {what}"))
     return [Section(texts, "")]
 
 
