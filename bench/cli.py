@@ -21,6 +21,7 @@ from vgg_deploy.net.input_convention import (
     STD_HELP,
 )
 from vgg_deploy.net.weights_names import WEIGHTS
+from vgg_deploy.number_bounds import MOST_BATCH, MOST_IMAGES, MOST_SIDE, MOST_THREADS
 
 # How long a process waits for another one: the main process measures latency alone. A process
 # that has ended is noticed at once.
@@ -64,7 +65,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 @click.option(
     "--scales",
     "sides",
-    type=Sizes("256,384,512"),
+    type=Sizes("256,384,512", MOST_SIDE),
     help="Q: shorter side of the images at test time, pixels.  [default: by each net's S, as in "
     "the paper]",
 )
@@ -106,7 +107,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 @click.option("--mean", callback=parse_channels, metavar="R,G,B", help=MEAN_HELP)
 @click.option("--std", callback=parse_channels, metavar="R,G,B", help=STD_HELP)
 @click.option("--channel-order", type=Choice(CHANNEL_ORDERS), help=ORDER_HELP)
-@click.option("--crop", type=click.IntRange(32), help=CROP_HELP)
+@click.option("--crop", type=click.IntRange(32, MOST_SIDE), help=CROP_HELP)
 @click.option(
     "--verify",
     type=click.Path(path_type=Path),
@@ -149,7 +150,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 )
 @click.option(
     "--max-left-out",
-    type=click.IntRange(0),
+    type=click.IntRange(0, MOST_IMAGES),
     help="Gate: how many images may be unreadable or skipped.  [default: 0]",
 )
 @click.option(
@@ -169,7 +170,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     "--batch-sizes",
     "batches",
     default="1,8",
-    type=Sizes("1,8"),
+    type=Sizes("1,8", MOST_BATCH),
     help="Batch sizes of the latency table.",
 )
 @click.option(
@@ -182,7 +183,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 @click.option(
     "--accuracy-batch",
     default=16,
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_BATCH),
     help="Largest batch when measuring accuracy.",
 )
 @click.option(
@@ -227,7 +228,7 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 )
 @click.option(
     "--threads",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_THREADS),
     help="CPU threads of each process, and its number of image decoders.  [default: this "
     "process's share of the cores]",
 )

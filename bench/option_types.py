@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import click
 
 from vgg_deploy.near_misses import did_you_mean
+from vgg_deploy.number_bounds import MOST_IMAGES
 
 
 class Number(click.ParamType[float]):
@@ -76,6 +77,8 @@ class Images(click.ParamType["int | Literal['auto']"]):
             self.fail(f"{value!r} is neither a number of images nor auto", param, ctx)
         if count < 1:
             self.fail(f"{count} images show nothing; use at least 1", param, ctx)
+        if count > MOST_IMAGES:
+            self.fail(f"{count} images are more than {MOST_IMAGES:,}, the limit", param, ctx)
         return count
 
 
@@ -106,13 +109,14 @@ class Sizes(click.ParamType[tuple[int, ...]]):
 
     name = "number,..."
 
-    def __init__(self, example: str):
+    def __init__(self, example: str, most: int):
         """Describe the list.
 
         Args:
             example: For messages.
+            most: Largest number that is accepted.
         """
-        self.example = example
+        self.example, self.most = example, most
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -127,6 +131,8 @@ class Sizes(click.ParamType[tuple[int, ...]]):
             self.fail(message, param, ctx)
         if sizes[0] < 1:
             self.fail(f"{sizes[0]} is below 1", param, ctx)
+        if sizes[-1] > self.most:
+            self.fail(f"{sizes[-1]} is above {self.most}; write {self.example}", param, ctx)
         return tuple(sizes)
 
 

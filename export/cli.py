@@ -38,7 +38,9 @@ from vgg_deploy.net.input_convention import (
     STD_HELP,
 )
 from vgg_deploy.net.weights_names import WEIGHTS
+from vgg_deploy.number_bounds import MOST_BATCH, MOST_IMAGES, MOST_SIDE, MOST_THREADS
 
+MOST_COST = 1e6  # per cent
 ONNX, ENGINES = ExportOptions(), EngineOptions()  # their fields are the defaults
 
 
@@ -66,7 +68,7 @@ def parse_scales(
     ctx: click.Context, param: click.Parameter, text: str | None
 ) -> tuple[int, ...] | None:
     """A comma-separated list of test scales; None if there are none."""
-    return split_whole_numbers(text, "256,384,512") if text else None
+    return split_whole_numbers(text, "256,384,512", MOST_SIDE) if text else None
 
 
 @click.command(
@@ -114,7 +116,7 @@ def parse_scales(
 @click.option(
     "--calibration-images",
     default=ONNX.calibration_images,
-    type=click.IntRange(LEAST_CALIBRATION_IMAGES),
+    type=click.IntRange(LEAST_CALIBRATION_IMAGES, MOST_IMAGES),
     help="Number of images used, spread evenly over the folder. Every eighth (8 to 64) is held out "
     "from the ranges and measures the cost.",
 )
@@ -127,7 +129,7 @@ def parse_scales(
 )
 @click.option(
     "--max-cost",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(0, MOST_COST, min_open=True),
     callback=parse_percent,
     metavar="PERCENT",
     help="Write no quantized file whose scores differ from the float32 net's by more than this "
@@ -204,7 +206,7 @@ def parse_scales(
 @click.option(
     "--max-batch",
     default=ENGINES.max_batch,
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_BATCH),
     help="Largest batch of engines and of Triton.",
 )
 @click.option(
@@ -246,7 +248,7 @@ def parse_scales(
 @click.option("--mean", callback=parse_channels, metavar="R,G,B", help=MEAN_HELP)
 @click.option("--std", callback=parse_channels, metavar="R,G,B", help=STD_HELP)
 @click.option("--channel-order", type=Choice(CHANNEL_ORDERS), help=ORDER_HELP)
-@click.option("--crop", type=click.IntRange(32), help=CROP_HELP)
+@click.option("--crop", type=click.IntRange(32, MOST_SIDE), help=CROP_HELP)
 @click.option(
     "--sign",
     type=click.Path(path_type=Path),
@@ -261,8 +263,14 @@ def parse_scales(
     help="Folder of the files.",
 )
 @click.option(
+    "--name",
+    metavar="NAME",
+    help="Beginning of the names of the ONNX files and what is made from them, e.g. dogs for "
+    "dogs.fp32.onnx.  [default: the configuration, A to E]",
+)
+@click.option(
     "--threads",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_THREADS),
     help="Of calibration and check; as many processes decode images.  "
     "[default: the cores this process may use]",
 )

@@ -4,6 +4,8 @@ Heavy packages are imported where they are needed: engines are built without PyT
 memory.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,15 +53,40 @@ def export(request: ExportRequest) -> None:
     flavour = check_packages(request)
     key = SigningKey(request.sign) if request.sign else None  # before hours of work
     onnx = write_onnx_files(request) if request.to_onnx else find_onnx_files(request)
-    sign_files(onnx, key)
-    engines = write_engines(request, onnx, flavour) if flavour else []
-    ncnn = write_ncnn_files(request, onnx) if request.to_ncnn else []
-    write_list(request, onnx, engines, ncnn)
-    if request.triton:
-        files = [*onnx.files, *(engine.path for engine in engines)]
-        write_repository(request.triton, files, request.max_batch, log)
+    engines: list[BuiltEngine] = []
+    ncnn: list[Exported] = []
+
+    def keep_list() -> None:
+        write_list(request, onnx, engines, ncnn)
+
+    with telling_what_was_written(request, onnx, engines, ncnn):
+        sign_files(onnx, key)
+        if flavour:
+            write_engines(request, onnx, flavour, engines, keep_list)
+        if request.to_ncnn:
+            write_ncnn_files(request, onnx, ncnn, keep_list)
+        keep_list()
+        if request.triton:
+            files = [*onnx.files, *(engine.path for engine in engines)]
+            write_repository(request.triton, files, request.max_batch, log)
     if onnx.failed:
         raise onnx.failed
+
+
+@contextmanager
+def telling_what_was_written(
+    request: ExportRequest, onnx: OnnxFiles, engines: list[BuiltEngine], ncnn: "list[Exported]"
+) -> Iterator[None]:
+    """If the block fails or is interrupted, name the files that have their final names."""
+    try:
+        yield
+    except BaseException:
+        written = [file.path.name for file in (*onnx.exported, *ncnn)]
+        written += [engine.path.name for engine in engines]
+        if written:
+            names = ", ".join(written)
+            log(f"Written before the failure, and listed in {request.out / LAST_EXPORT}: {names}")
+        raise
 
 
 def log(text: str) -> None:
@@ -105,9 +132,13 @@ def write_onnx_files(request: ExportRequest) -> OnnxFiles:
     source = locate(request.model or newest_checkpoint())
     classes = read_class_list(request.classes) if request.classes else None
     failed = None
+
+    def keep_list(files: "list[Exported]") -> None:
+        write_list(request, OnnxFiles([file.path for file in files], files))
+
     try:
         exported = export_onnx(
-            source, request.out, request.onnx, classes, threads, log, request.stated
+            source, request.out, request.onnx, classes, threads, log, request.stated, keep_list
         )
     except PartlyExported as error:
         if not error.exported:
@@ -160,15 +191,44 @@ def find_onnx_files(request: ExportRequest) -> OnnxFiles:
     return OnnxFiles(files, [])
 
 
-def write_engines(request: ExportRequest, onnx: OnnxFiles, flavour: Flavour) -> list[BuiltEngine]:
-    """Build an engine from every ONNX file, and show them."""
-    engines = build_engines(onnx.files, flavour, request.engines, log)
+def write_engines(
+    request: ExportRequest,
+    onnx: OnnxFiles,
+    flavour: Flavour,
+    engines: list[BuiltEngine],
+    keep_list: Callable[[], None],
+) -> None:
+    """Build an engine from every ONNX file, and show them.
+
+    Args:
+        request: The options.
+        onnx: The ONNX files.
+        flavour: Of TensorRT.
+        engines: Gets every engine that is built.
+        keep_list: Called after each of them.
+    """
+
+    def built(engine: BuiltEngine) -> None:
+        engines.append(engine)
+        keep_list()
+
+    build_engines(onnx.files, flavour, request.engines, log, built)
     show_engines(engines)
-    return engines
 
 
-def write_ncnn_files(request: ExportRequest, onnx: OnnxFiles) -> "list[Exported]":
+def write_ncnn_files(
+    request: ExportRequest,
+    onnx: OnnxFiles,
+    ncnn: "list[Exported]",
+    keep_list: Callable[[], None],
+) -> None:
     """Write ncnn's files from the float32 ONNX files, and show them.
+
+    Args:
+        request: The options.
+        onnx: The ONNX files.
+        ncnn: Gets every file that is written.
+        keep_list: Called after each of them.
 
     Raises:
         PartlyExported: If the float32 ONNX file failed its check.
@@ -181,9 +241,10 @@ def write_ncnn_files(request: ExportRequest, onnx: OnnxFiles) -> "list[Exported]
         raise onnx.failed or click.UsageError(
             f"{request.out / LAST_EXPORT}: lists no float32 ONNX file; add --onnx, or name one"
         )
-    written = [export_ncnn(path, request.thread_count, log) for path in floats]
-    show(written)
-    return written
+    for path in floats:
+        ncnn.append(export_ncnn(path, request.thread_count, log))
+        keep_list()
+    show(ncnn)
 
 
 def write_list(

@@ -55,23 +55,33 @@ def onnx_manifest(
             for name, seen in prepared.ranges.items()
         }
     if prepared.quantized and precision.is_quantized:
-        manifest["quantization"] = _quantization(prepared.quantized, precision, exported, method)
+        manifest["quantization"] = describe_quantization(
+            prepared.quantized, precision, exported.kept, method
+        )
     if exported.cost:
         manifest["cost"] = exported.cost.rating
         manifest["held_out"] = exported.cost.figures()
     return manifest
 
 
-def _quantization(
-    quantized: Quantized, precision: Precision, exported: Exported, method: str
+def describe_quantization(
+    quantized: Quantized, precision: Precision, kept: tuple[str, ...], method: str
 ) -> dict[str, object]:
+    """The part of a manifest that says how a file is quantized.
+
+    Args:
+        quantized: What the file is made with.
+        precision: Of the file.
+        kept: Convolutions that are not quantized.
+        method: Where activations are clipped, one of METHOD_NAMES.
+    """
     quantization: Quantization = quantized.quantizations[precision.name]
     calibration = quantized.calibration
     return {
         "thresholds": quantization.thresholds,
         "weights": "per-channel" if quantization.per_channel else "per-tensor",
         "largest_weight": precision.weight_format.largest,  # as it is stored
-        "kept": exported.kept,
+        "kept": kept,
         "method": method,
         "calibration": {
             "data": calibration.data,

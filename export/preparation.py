@@ -201,7 +201,7 @@ def _calibrate(task: Task, net: VGG, identity: str) -> tuple[Calibration, Quanti
         task.log(f"Calibration: {line}")
     images = split(chosen)
     warn_of_few(chosen, task.log)
-    path = task.folder / f"{net.spec.arch}.calibration.json"
+    path = task.folder / f"{task.options.name or net.spec.arch}.calibration.json"
     calibration = calibrate(
         net, identity, images.for_ranges, path, task.threads, task.log, options.on_error
     )

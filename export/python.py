@@ -1,7 +1,7 @@
 """Exports from Python: `vgg_deploy.export` writes what vgg-export writes, and prints no tables."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -33,6 +33,7 @@ def export(
     ncnn: bool = False,
     triton: str | os.PathLike[str] | None = None,
     max_cost: float | None = None,
+    name: str | None = None,
     threads: int | None = None,
 ) -> list[Exported]:
     """Write ONNX files, and ncnn's files and a Triton repository from them.
@@ -52,6 +53,8 @@ def export(
         triton: Folder of a Triton model repository to write.
         max_cost: Largest root mean square error of a quantized file's scores on held-out images,
             in per cent; None for any that is not broken.
+        name: Beginning of the file names, such as "dogs" for dogs.fp32.onnx; None for the
+            configuration's letter.
         threads: Of calibration and check; None for all cores that this process may use.
 
     Returns:
@@ -64,13 +67,17 @@ def export(
     precisions = (precision,) if isinstance(precision, str) else tuple(dict.fromkeys(precision))
     if ncnn and "fp32" not in precisions:
         raise InputError(f"ncnn's files are made from fp32; add it to {', '.join(precisions)}")
-    options = ExportOptions(precisions, calibration=_place(calibration), max_cost=max_cost)
+    options = ExportOptions(
+        precisions, calibration=_place(calibration), max_cost=max_cost, name=name
+    )
     count, out = threads or available_cores(), Path(folder)
     torch.set_num_threads(count)
     failed = None
     listed = class_list(classes) if classes is not None else None
     try:
-        exported = export_onnx(_source(source), out, options, listed, count, _log)
+        exported = export_onnx(
+            _source(source), out, options, listed, count, _log, on_file=_keep_list(out)
+        )
     except PartlyExported as error:
         if not error.exported:
             raise
@@ -86,6 +93,15 @@ def export(
         failed.exported = exported
         raise failed
     return exported
+
+
+def _keep_list(out: Path) -> Callable[[list[Exported]], None]:
+    """What lists the ONNX files so far in export.json."""
+
+    def keep(files: list[Exported]) -> None:
+        write_text(out / LAST_EXPORT, file_list(files, [], [], out))
+
+    return keep
 
 
 def _source(source: Source) -> str | Path:

@@ -1,18 +1,18 @@
 """Exports a checkpoint to ONNX files that get their final names only after passing their checks."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from onnx import ModelProto
 
+from export.file_names import onnx_name, replaces
 from export.memory import return_large_blocks
 from export.onnx.graph import Graph, onnx_graph
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
-from export.onnx_manifest import onnx_manifest
+from export.onnx_manifest import describe_quantization, onnx_manifest
 from export.preparation import HeldOut, Prepared, Task, prepare
 from export.quantize.cost import Cost, judge_cost, measure_cost
 from export.quantize.rounding import LAST, Quantization, ReducedNet
@@ -25,7 +25,8 @@ from export.verify.onnx_checker import check_onnx
 from export.verify.parity import compare, judge_consistent, judge_exact, judge_reduced
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import Artifact, data_path, manifest_path
-from vgg_deploy.files import whole_file, write_text
+from vgg_deploy.exported.signatures import signature_path
+from vgg_deploy.files import whole_files
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
@@ -62,8 +63,12 @@ def export_onnx(
     threads: int,
     log: Callable[[str], None],
     stated: StatedInput = NOTHING_STATED,
+    on_file: Callable[[list[Exported]], None] = lambda exported: None,
 ) -> list[Exported]:
-    """Write `<arch>.<precision>.onnx` and its manifest for every precision.
+    """Write an ONNX file and its manifest for every precision.
+
+    They are called `<name or arch>.<precision>.onnx`, with the input form in the name unless it is
+    uint8, see `onnx_name`.
 
     Args:
         source: Checkpoint or foreign weights, see `open_net`.
@@ -73,6 +78,7 @@ def export_onnx(
         threads: Of calibration and check; as many processes decode images.
         log: Called with a sentence for each step and warning.
         stated: For foreign weights, see `open_net`.
+        on_file: Called with the files so far whenever one has its final name.
 
     Raises:
         InputError: If the input cannot be used; nothing is written then.
@@ -85,11 +91,12 @@ def export_onnx(
     for precision in task.precisions:
         try:
             exported.append(_export(task, prepared, precision))
+            on_file(exported)
         except (CheckFailed, InputError) as error:
             # its frames keep sessions alive. Their threads do not exist in processes that are
             # forked later, and such a process must not free the sessions
             error.__context__ = None
-            name = f"{prepared.arch}.{precision.name}.onnx"
+            name = _name(task, prepared, precision)
             failures.append(FailedFile(name, error.with_traceback(None)))
     if failures and not exported and all(isinstance(f.error, InputError) for f in failures):
         raise failures[0].error  # the folder cannot be written
@@ -99,34 +106,26 @@ def export_onnx(
 
 
 def _export(task: Task, prepared: Prepared, precision: Precision) -> Exported:
-    """Write, check and name one file."""
-    path = task.folder / f"{prepared.arch}.{precision.name}.onnx"
-    with _partial_files(path, task.options.external_data) as written:
+    """Write, check and name one file, its weights outside and its manifest."""
+    path = task.folder / _name(task, prepared, precision)
+    parts = [path, manifest_path(path)]
+    if task.options.external_data:
+        parts.insert(0, data_path(path))
+    obsolete = {data_path(path), signature_path(path)} - set(parts)
+    with whole_files(parts, tuple(obsolete)) as partials:
+        written = _Written(partials[-2], partials[0] if task.options.external_data else None)
         exported = _FileExport(task, prepared, precision, path).write_and_check(written)
         manifest = onnx_manifest(
             exported, written.graph, written.data, prepared, task.options.method
         )
-        # that of an older file must not describe the new one
-        manifest_path(path).unlink(missing_ok=True)
-        if written.data:
-            # until both files have their names there is no graph, rather than an old graph with
-            # new weights
-            path.unlink(missing_ok=True)
-    if not written.data:
-        data_path(path).unlink(missing_ok=True)  # of an older file
-    write_text(manifest_path(path), json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+        partials[-1].write_text(text, encoding="utf-8")
     return exported
 
 
-@contextmanager
-def _partial_files(path: Path, external_data: bool) -> Iterator[_Written]:
-    """Temporary names of a graph and its data. The data gets its final name first."""
-    with whole_file(path) as graph:
-        if not external_data:
-            yield _Written(graph, None)
-            return
-        with whole_file(data_path(path)) as data:
-            yield _Written(graph, data)
+def _name(task: Task, prepared: Prepared, precision: Precision) -> str:
+    stem = task.options.name or prepared.arch
+    return onnx_name(stem, task.options.form, precision.name)
 
 
 class _FileExport:
@@ -145,7 +144,6 @@ class _FileExport:
             CheckFailed: If a check fails.
         """
         log, path = self.task.log, self.path
-        log(f"writing {path}")
         net = self.task.open_net()
         artifact = Artifact(
             net.spec,
@@ -154,6 +152,10 @@ class _FileExport:
             self.task.source.name,
             self.prepared.source_sha256,
         )
+        replaced = replaces(path, artifact, self._described())
+        if replaced:
+            log(f"Warning: {replaced} if the new file passes; --name gives it another name")
+        log(f"writing {path}")
         self._write(onnx_graph(net, artifact, self.precision, self.quantization), written)
         log(f"checking {path.name} in onnx and ONNX Runtime")
         model = read_referring(*written)
@@ -171,6 +173,18 @@ class _FileExport:
             else:
                 found, cost = self._run(file)
         return self._judged(artifact, written, found, cost)
+
+    @property
+    def _kept(self) -> tuple[str, ...]:
+        """Convolutions that are not quantized, of a quantized file."""
+        return tuple(dict.fromkeys((*self.task.options.keep, LAST))) if self.quantization else ()
+
+    def _described(self) -> dict[str, object] | None:
+        """How the file is quantized, if it is."""
+        if not self.quantization or not self.prepared.quantized:
+            return None
+        method = self.task.options.method
+        return describe_quantization(self.prepared.quantized, self.precision, self._kept, method)
 
     def _write(self, graph: Graph, written: _Written) -> None:
         if written.data:
@@ -221,8 +235,7 @@ class _FileExport:
         judge_consistent(comparisons, self.path)
         if not self.quantization:
             judge_reduced(comparisons, self.precision.name, self.path)
-        kept = tuple(dict.fromkeys((*self.task.options.keep, LAST))) if self.quantization else ()
-        return Exported(self.path, artifact, written.size, comparisons, kept, cost=cost)
+        return Exported(self.path, artifact, written.size, comparisons, self._kept, cost=cost)
 
 
 def _as_it_will_run(path: Path, precision: Precision, threads: int) -> OnnxRuntime:

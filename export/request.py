@@ -26,6 +26,7 @@ class ExportRequest:
     # ONNX files
     precisions: tuple[str, ...]
     form: str
+    name: str | None  # of the files; None: the configuration's letter
     keep: tuple[str, ...]
     quantize_weights: str  # "per-channel", "per-tensor"
     calibration: str | None
@@ -75,6 +76,7 @@ class ExportRequest:
             max_cost=self.max_cost,
             on_error=self.on_error,
             exif=self.exif,
+            name=self.name,
         )
 
     @property
@@ -122,6 +124,8 @@ def refuse_contradictions(request: ExportRequest) -> None:
         raise click.UsageError("--sign signs the ONNX files that are written; add --onnx")
     if request.external_data and not request.to_onnx:
         raise click.UsageError("--external-data is how ONNX files are written; add --onnx")
+    if request.name is not None and not request.to_onnx:
+        raise click.UsageError("--name begins the names of ONNX files; add --onnx")
     if request.sensitivity and not request.to_onnx:
         raise click.UsageError("--sensitivity is measured on weights; add --onnx")
     if request.to_ncnn and request.to_onnx and "fp32" not in request.precisions:

@@ -24,7 +24,7 @@ from vgg_deploy.exported.metadata import Artifact, check_manifest, manifest_path
 from vgg_deploy.exported.ncnn_files import SUFFIX, NcnnFiles, StoredArray, array_bytes, ncnn_graph
 from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.onnx_wire import data_files
-from vgg_deploy.files import sha256, whole_file, write_text
+from vgg_deploy.files import sha256, whole_files
 from vgg_deploy.runtimes import NcnnRuntime, OnnxRuntime, Scores, runtime_package
 
 REFERENCE = "ONNX Runtime"
@@ -72,7 +72,8 @@ def export_ncnn(source: Path, threads: int, log: Callable[[str], None]) -> Expor
     artifact = replace(described, input=form)
     graph = ncnn_graph(artifact.spec, artifact.input)
     path = source.with_suffix(SUFFIX)
-    with whole_file(path) as param, whole_file(weights_path(path)) as weights:
+    parts = [weights_path(path), path, manifest_path(path)]
+    with whole_files(parts) as (weights, param, described_in):
         log(f"writing {path} and {weights_path(path).name}")
         param.write_text(graph.text, encoding="utf-8", newline="\n")
         _write_weights(source, graph.arrays, weights)
@@ -81,11 +82,10 @@ def export_ncnn(source: Path, threads: int, log: Callable[[str], None]) -> Expor
         judge_exact(comparisons, path, REFERENCE)
         size = param.stat().st_size + weights.stat().st_size
         exported = Exported(path, artifact, size, comparisons, (), REFERENCE)
-        # that of older files must not describe the new ones
-        manifest_path(path).unlink(missing_ok=True)
         files = {path.name: param, weights_path(path).name: weights}
         manifest = _manifest(artifact, comparisons, source, files)
-    write_text(manifest_path(path), json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+        described_in.write_text(text, encoding="utf-8")
     return exported
 
 

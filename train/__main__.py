@@ -12,7 +12,12 @@ from train.options import option_groups as groups
 from train.options.machine_options import MachineOptions, joined_job
 from train.options.option_types import Number
 from train.options.request import TrainRequest, refuse_contradictions
-from train.recipe.number_ranges import CHECKPOINT_EVERY, DEFAULT_CHECKPOINT_EVERY
+from train.recipe.number_ranges import (
+    CHECKPOINT_EVERY,
+    DEFAULT_CHECKPOINT_EVERY,
+    DEFAULT_STEP_PATIENCE,
+    STEP_PATIENCE,
+)
 from train.recipe.recipe_options import RecipeOptions
 from train.recipe.stages import FineTune
 from vgg_deploy.command_line import Choice, Command, parse_channels, say, version_option
@@ -108,6 +113,13 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
     help="Updates between checkpoints; the end of an epoch always makes one.",
 )
 @click.option(
+    "--step-patience",
+    type=Number(STEP_PATIENCE),
+    default=DEFAULT_STEP_PATIENCE,
+    metavar="SECONDS",
+    help="Longest wait for a loader or decoding process; then the run ends and names it.",
+)
+@click.option(
     "--tensorboard",
     is_flag=True,
     help="Also write losses and errors for TensorBoard, into the run's folder.",
@@ -154,6 +166,7 @@ def main(
     workers: int | None,
     compiled: bool,
     checkpoint_every: int,
+    step_patience: int,
     tensorboard: bool,
     picture: Path | None,
     plot: Path | None,
@@ -187,7 +200,14 @@ def main(
     )
     refuse_contradictions(request, plan_only, resumed=resume is not None)
     machine = MachineOptions(
-        device, threads, workers, on_error, compiled, checkpoint_every, tensorboard
+        device,
+        threads,
+        workers,
+        on_error,
+        compiled,
+        checkpoint_every,
+        tensorboard,
+        step_patience,
     )
     if plot:
         _recommend("train.plot RUN", "--plot")

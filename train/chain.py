@@ -5,14 +5,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from train.estimate import Speed, measure_speed
 from train.feed.epoch_order import steps_per_epoch
 from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
+from train.recipe.number_ranges import RECIPE_LIMITS
 from train.recipe.stages import (
     CHAIN_FILE,
+    CHAINS,
     INIT_OF,
     PAPER_CROP,
     FineTune,
@@ -31,6 +33,7 @@ from train.sources import Sources, current_name, sources_from_json
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.json_files import JsonObject, as_object, read_json_object
+from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.newest import RUNS
 from vgg_deploy.progress import clock
 from vgg_deploy.terminal_tables import Column, print_table
@@ -191,15 +194,38 @@ def saved_chain(folder: Path) -> SavedChain:
     path = folder / CHAIN_FILE
     saved: dict[str, Any] = read_json_object(path, REWRITE)
     try:
+        config, fine_tune = (
+            as_object(saved[key], f"{path}: {key}", REWRITE) for key in ("config", "fine_tune")
+        )
+        stage = saved["stage"]
+        if saved["chain"] not in CHAINS or not isinstance(stage, str | None):
+            raise ValueError(f"chain {saved['chain']!r:.40}, stage {stage!r:.40}")
+        if saved["arch"] not in ("all", *ARCHS):
+            raise ValueError(f"arch {saved['arch']!r:.40}")
         chain = Chain(
             saved["chain"],
             saved["arch"],
-            TrainConfig.from_json(saved["config"]),
-            FineTune(**saved["fine_tune"]),
+            TrainConfig.from_json(config),
+            _fine_tune(fine_tune),
         )
-        return SavedChain(chain, saved["stage"], as_object(saved["sources"], str(path), REWRITE))
+        return SavedChain(chain, stage, as_object(saved["sources"], str(path), REWRITE))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: damaged ({error!r}); {REWRITE}") from None
+
+
+def _fine_tune(fields: JsonObject) -> FineTune:
+    """Check the settings of chain.json's stages that train further.
+
+    Raises:
+        TypeError: For an unknown field.
+        ValueError: For a value out of the range of the recipe's own field.
+    """
+    fine_tune = FineTune(**cast(dict[str, Any], fields))
+    for name, value in fine_tune._asdict().items():
+        fault = None if value is None else RECIPE_LIMITS[name].fault(value)
+        if fault:
+            raise ValueError(f"fine_tune: {name} {fault}")
+    return fine_tune
 
 
 def _as_json(chain: Chain, stage: str | None, sources: Sources) -> JsonObject:

@@ -1,6 +1,7 @@
 """Feeds a run: training batches on the device, and validation, from images or frozen features."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from train.step.loop import Validate
 from train.step.trainee import shaped
 from train.step.validation import dense_validation
 from vgg_deploy.command_line import say
+from vgg_deploy.data.patience import Patience
 from vgg_deploy.errors import InputError, UnreadableImage
 from vgg_deploy.net.model import VGG
 
@@ -40,7 +42,12 @@ class Feed(NamedTuple):
 
 
 def open_feed(
-    net: VGG, config: TrainConfig, sources: Sources, settings: RunSettings, state: State
+    net: VGG,
+    config: TrainConfig,
+    sources: Sources,
+    settings: RunSettings,
+    state: State,
+    stopping: Callable[[], bool],
 ) -> Feed:
     """Open the images, or compute the features of a frozen trunk.
 
@@ -50,13 +57,15 @@ def open_feed(
         sources: The images.
         settings: Of this process.
         state: How far the run has come.
+        stopping: Whether a signal asks for the end; the next batch then raises StopWaiting if it is
+            not ready.
 
     Raises:
         InputError: For unreadable images unless they are skipped.
     """
     if sources.freeze:
         return _feed_of_features(net, config, sources, settings, state.step)
-    batches = _augmented_examples(net, config, sources, settings, state)
+    batches = _augmented_examples(net, config, sources, settings, state, stopping)
     validate = dense_validation(
         net,
         config.precision,
@@ -65,6 +74,7 @@ def open_feed(
         settings.on_error,
         settings.job,
         log,
+        settings.step_patience,
     )
     return Feed(batches, validate)
 
@@ -84,7 +94,12 @@ def _feed_of_features(
 
 
 def _augmented_examples(
-    net: VGG, config: TrainConfig, sources: Sources, settings: RunSettings, state: State
+    net: VGG,
+    config: TrainConfig,
+    sources: Sources,
+    settings: RunSettings,
+    state: State,
+    stopping: Callable[[], bool],
 ) -> Generator[Examples, None, None]:
     """Augmented crops with the mean subtracted, on the device.
 
@@ -99,20 +114,29 @@ def _augmented_examples(
     mean = torch.tensor(preprocessing.mean, dtype=torch.float32, device=settings.device)
     skipped = Skipped(LABEL, log if job.is_main else _log_to_stderr)
     pin_memory = settings.device == "cuda"
-    for batch in train_batches(
-        views, state.step, settings.workers, pin_memory, job.rank, job.world
-    ):
-        if batch.unreadable and settings.on_error == "stop":
-            raise UnreadableImage(batch.unreadable[0])
-        skipped.report(batch.unreadable)
-        if len(batch.labels):
-            yield _examples(batch, mean.view(1, 3, 1, 1), config.precision)
-        elif job.world > 1:  # the other processes may have readable images
-            yield _no_examples(net, settings.device)
-        else:
-            raise InputError(
-                f"{sources.train.root}: not one image of a batch of {config.batch} could be read"
-            )
+    loaded = train_batches(
+        views,
+        state.step,
+        settings.workers,
+        pin_memory,
+        job.rank,
+        job.world,
+        Patience(settings.step_patience, stopping),
+    )
+    with closing(loaded):
+        for batch in loaded:
+            if batch.unreadable and settings.on_error == "stop":
+                raise UnreadableImage(batch.unreadable[0])
+            skipped.report(batch.unreadable)
+            if len(batch.labels):
+                yield _examples(batch, mean.view(1, 3, 1, 1), config.precision)
+            elif job.world > 1:  # the other processes may have readable images
+                yield _no_examples(net, settings.device)
+            else:
+                raise InputError(
+                    f"{sources.train.root}: not one image of a batch of {config.batch} could be "
+                    "read"
+                )
 
 
 def _examples(batch: TrainBatch, mean: torch.Tensor, precision: str) -> Examples:

@@ -21,6 +21,7 @@ from train.sources import Sources
 from train.start import Start, start_run
 from train.step.health import Health
 from train.step.loop import fit
+from train.step.stop_signals import Signals
 from train.step.trainee import shape_for_training
 from train.step.training import Training
 from train.step.update import Updater
@@ -111,11 +112,12 @@ def _fit(
     run, state = start.run, start.state
     keeper = _keeper(run, settings) if settings.job.is_main else None
     log(f"Checkpoints and metrics.csv go to {run.folder}")
-    feed = open_feed(updater.net, config, sources, settings, state)
+    signals = Signals()
+    feed = open_feed(updater.net, config, sources, settings, state, signals.arrived)
     health = Health(len(updater.net.spec.classes), config.init, log)
     board = closing(keeper.board) if keeper and keeper.board else nullcontext()
     with explain_lost_worker(run.resume_command), closing(feed.batches), board:
-        fit(Training(updater, state, health, keeper), feed.batches, feed.validate)
+        fit(Training(updater, state, health, keeper), feed.batches, feed.validate, signals)
 
 
 def _keeper(run: Run, settings: RunSettings) -> Keeper:

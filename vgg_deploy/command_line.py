@@ -1,5 +1,7 @@
 """Shows errors of the core as click does, and parses options that several commands have."""
 
+import errno
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,8 +10,9 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from vgg_deploy import __version__, faults
-from vgg_deploy.errors import VGGDeployError, interrupted
+from vgg_deploy.errors import InputError, VGGDeployError, interrupted
 from vgg_deploy.near_misses import did_you_mean
+from vgg_deploy.number_bounds import LARGEST_CHANNEL_VALUE
 from vgg_deploy.printable import printable
 from vgg_deploy.standard_streams import FULL, exit_code, failed_stream, open_missing_streams
 from vgg_deploy.stop_signals import stopped_by_signals
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 else:
     ChoiceType = click.Choice  # earlier versions of click cannot be subscripted
 
+# What a name itself causes, wherever it is looked up first
+IMPOSSIBLE_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 Channels = tuple[float, float, float]  # of R, G and B
 
 
@@ -71,7 +76,7 @@ class Command(click.Command):
         """Run the command.
 
         Raises:
-            ShownError: For an error of the core, or a signal.
+            ShownError: For an error of the core, a signal, or a name that no file can have.
         """
         with _shown_ends():
             return super().invoke(ctx)
@@ -109,7 +114,7 @@ def _shown_ends() -> Iterator[None]:
     """Turn what ends a command into what click shows, or an exit code.
 
     Raises:
-        ShownError: For an error of the core, or a signal.
+        ShownError: For an error of the core, a signal, or a name that no file can have.
         SystemExit: Where a standard stream cannot be written.
     """
     try:
@@ -124,10 +129,14 @@ def _shown_ends() -> Iterator[None]:
         lines = map(printable, error.message.split("\n\t"))
         error.message = "\n\t".join(lines)  # type: ignore[misc]
         raise
-    except OSError:
+    except OSError as error:
         if failed := failed_stream():
             sys.exit(_stream_end(*failed))
-        raise
+        if error.errno not in IMPOSSIBLE_NAMES or error.filename is None:
+            raise
+        reason = os.strerror(error.errno).lower()
+        wrong = InputError(f"{error.filename!s:.300}: {reason}; correct it")
+        raise ShownError(wrong) from None
 
 
 def _stream_end(name: str, error: OSError) -> int:
@@ -193,7 +202,7 @@ def parse_channels(ctx: click.Context, param: click.Parameter, text: str | None)
         Three numbers; None if the option was not given.
 
     Raises:
-        click.BadParameter: If the text is not three numbers.
+        click.BadParameter: If the text is not three finite numbers.
     """
     if text is None:
         return None
@@ -203,6 +212,10 @@ def parse_channels(ctx: click.Context, param: click.Parameter, text: str | None)
         raise click.BadParameter(
             f"{text!r} is not three numbers; write R,G,B such as 0.485,0.456,0.406"
         ) from None
+    if not all(abs(value) <= LARGEST_CHANNEL_VALUE for value in (red, green, blue)):  # nan neither
+        raise click.BadParameter(
+            f"{text!r} has a number that no channel can have; write R,G,B such as 0.485,0.456,0.406"
+        )
     return red, green, blue
 
 
@@ -240,19 +253,20 @@ def split_known_names(text: str, known: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def split_whole_numbers(text: str, example: str, least: int | None = None) -> tuple[int, ...]:
+def split_whole_numbers(text: str, example: str, most: int, least: int = 1) -> tuple[int, ...]:
     """Numbers of a comma-separated list, each once, ascending.
 
     Args:
         text: Comma-separated whole numbers.
         example: A valid list, for the message.
+        most: Largest number that is allowed.
         least: Smallest number that is allowed.
 
     Raises:
         click.BadParameter: For anything else.
 
     Example:
-        >>> split_whole_numbers("384,256,384", "256,384,512")
+        >>> split_whole_numbers("384,256,384", "256,384,512", 8192)
         (256, 384)
     """
     try:
@@ -261,6 +275,7 @@ def split_whole_numbers(text: str, example: str, least: int | None = None) -> tu
         raise click.BadParameter(
             f"{text!r} is not a list of whole numbers; write {example}"
         ) from None
-    if least is not None and numbers[0] < least:
-        raise click.BadParameter(f"{numbers[0]} is below {least}")
+    if numbers[0] < least or numbers[-1] > most:
+        wrong = numbers[0] if numbers[0] < least else numbers[-1]
+        raise click.BadParameter(f"{wrong} is out of range; write numbers from {least} to {most}")
     return numbers

@@ -2,12 +2,15 @@
 
 import hashlib
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from io import BufferedReader
 from pathlib import Path
+from typing import cast
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.partial_files import older_files_aside, partial_file
+from vgg_deploy.regular_files import is_regular, open_regular
 
 
 @contextmanager
@@ -23,30 +26,76 @@ def whole_file(path: Path) -> Iterator[Path]:
         The temporary name, in the same folder.
 
     Raises:
-        InputError: If the folder cannot be written or the disk is full.
+        InputError: If the folder cannot be written or the disk is full, or if there is something
+            at `path` that is no regular file, such as a device, which must not be replaced.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror})", "choose another folder"
-        ) from None
-    partial = Path(name)
-    try:
-        yield partial
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        partial.chmod(0o666 & ~_umask())
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(
-            f"{path}: writing failed ({error.strerror or error}); the previous file is unchanged"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with _partial_files([path]) as (partial,):
+        try:
+            yield partial
+            _finish(partial)
+            os.replace(partial, path)
+        except OSError as error:
+            raise InputError(
+                f"{path}: writing failed ({error.strerror or error}); "
+                "the previous file is unchanged"
+            ) from error
+
+
+@contextmanager
+def whole_files(paths: Sequence[Path], obsolete: Sequence[Path] = ()) -> Iterator[list[Path]]:
+    """Write files that belong together: all of them get their final names, or none does.
+
+    If the block or a renaming fails, existing files stay as they were. If the process is killed
+    among the renamings, files are missing, but no old file lies beside a new one.
+
+    Args:
+        paths: The final names, in one folder, in the order in which they appear there.
+        obsolete: Files in this folder that do not belong to the new ones, and are removed.
+
+    Yields:
+        The temporary names.
+
+    Raises:
+        InputError: If the folder cannot be written or the disk is full.
+    """
+    with _partial_files(paths) as partials:
+        try:
+            yield partials
+            for partial in partials:
+                _finish(partial)
+            with older_files_aside(paths[0].parent) as older:
+                exchange(dict(zip(partials, paths, strict=True)), obsolete, older)
+        except OSError as error:
+            raise InputError(
+                f"{paths[0]}: writing failed ({error.strerror or error}); "
+                "the previous files are unchanged"
+            ) from error
+
+
+@contextmanager
+def _partial_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Temporary names of files, which are removed at the end of the block."""
+    with ExitStack() as stack:
+        partials = []
+        for path in paths:
+            if os.path.exists(path) and not is_regular(path) and not path.is_dir():
+                raise InputError(f"{path}: is not a regular file", "choose another name")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partials.append(stack.enter_context(partial_file(path)))
+            except OSError as error:
+                raise InputError(
+                    f"{path}: cannot be written ({error.strerror})", "choose another folder"
+                ) from None
+        yield partials
+
+
+def _finish(partial: Path) -> None:
+    """Flush a file to disk, and give it the permissions of a new file."""
+    with open(partial, "rb+") as file:
+        os.fsync(file.fileno())
+    partial.chmod(0o666 & ~_umask())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -59,10 +108,49 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def exchange(renamed: Mapping[Path, Path], obsolete: Sequence[Path], aside: Path) -> None:
+    """Give files their final names. The files that were there are put back if that fails.
+
+    Args:
+        renamed: Final names by the present ones.
+        obsolete: Files that are to go.
+        aside: An empty folder for what was there.
+
+    Raises:
+        OSError: If a renaming fails.
+    """
+    older = {aside / path.name: path for path in (*renamed.values(), *obsolete)}
+    older = {moved: path for moved, path in older.items() if os.path.lexists(path)}
+    done: list[Path] = []
+    try:
+        for moved, path in older.items():
+            os.replace(path, moved)
+        for partial, path in renamed.items():
+            os.replace(partial, path)
+            done.append(path)
+    except BaseException:  # Ctrl-C too
+        for path in done:
+            path.unlink()
+        for moved, path in older.items():
+            if os.path.lexists(moved):
+                os.replace(moved, path)
+        raise
+
+
 def sha256(path: Path) -> str:
-    """The hex digest of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The hex digest of a file's bytes.
+
+    Raises:
+        InputError: If it cannot be read, or is no regular file.
+    """
+    try:
+        with open_regular(path) as file:
+            digest = hashlib.file_digest(cast(BufferedReader, file), "sha256")
+            return digest.hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check the file and its permissions"
+        ) from None
 
 
 def _umask() -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.regular_files import read_regular
 
 LARGEST = 256 * 2**20  # bytes of a file; a larger one is no JSON that this package reads
 HINT = "correct or remove it"
@@ -48,17 +49,15 @@ def read_json(path: Path, hint: str = HINT) -> object:
             see `parse_json`.
     """
     try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise InputError(
-                f"{path}: has {size / 2**20:,.0f} MiB, more than the {LARGEST // 2**20} MiB that "
-                "are read as JSON",
-                hint,
-            )
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path, LARGEST).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error})", hint) from None
+        raise InputError(f"{path}: cannot be read as text ({_reason(error)})", hint) from None
     return parse_json(text, str(path), hint)
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    """What an error says, without the name of the file."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def parse_json(text: str, where: str, hint: str = HINT) -> object:
@@ -128,6 +127,19 @@ def as_object(value: object, where: str, hint: str = HINT) -> JsonObject:
     return value
 
 
+def _as_float(value: int) -> float | int:
+    """An integer as a number; itself if it is too large, which is no number then."""
+    try:
+        return float(value)
+    except OverflowError:
+        return value
+
+
+def is_text(text: str) -> bool:
+    """Whether a string can be written: JSON can hold halves of characters, which no file can."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def entry(entries: JsonObject, key: str, kind: type[T], where: str, hint: str = HINT) -> T:
     """Look up an entry of an object and check its type.
 
@@ -145,7 +157,7 @@ def entry(entries: JsonObject, key: str, kind: type[T], where: str, hint: str = 
         raise InputError(f"{where}: has no {key!r}", hint)
     value = entries[key]
     if kind is float and type(value) is int:
-        value = float(value)
+        value = _as_float(value)
     is_bool = isinstance(value, bool)  # which Python counts among the integers
     if not isinstance(value, kind) or (is_bool and kind is not bool):
         raise InputError(f"{where}: {key} is {value!r:.60}, expected: {KINDS[kind]}", hint)

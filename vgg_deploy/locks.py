@@ -6,6 +6,7 @@ stays behind; its content means nothing.
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.regular_files import is_regular
 
 NO_WAITING = 0.0  # seconds
 WITHOUT_END = -1.0
@@ -35,6 +37,7 @@ def exclusive_lock(path: Path, busy: str, about: str = "") -> Iterator[bool]:
     Raises:
         InputError: If another process holds the lock, or if the lock file cannot be written.
     """
+    _refuse_other_kinds(path)
     lock = FileLock(path, fallback_to_soft=False)
     try:
         held = _acquire(lock, NO_WAITING)
@@ -62,6 +65,7 @@ def waiting_lock(path: Path, about: str = "") -> Iterator[bool]:
     Raises:
         InputError: If the lock file cannot be written.
     """
+    _refuse_other_kinds(path)
     lock = FileLock(path, fallback_to_soft=False)
     try:
         held = _acquire(lock, WITHOUT_END)
@@ -71,6 +75,16 @@ def waiting_lock(path: Path, about: str = "") -> Iterator[bool]:
         yield held
     finally:
         lock.release()
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Refuse a lock that is a pipe, a device or a folder.
+
+    Raises:
+        InputError: If it exists and is not a regular file.
+    """
+    if os.path.lexists(path) and not is_regular(path):
+        raise InputError(f"{path}: is not a regular file; remove it")
 
 
 def _acquire(lock: FileLock, seconds: float) -> bool:

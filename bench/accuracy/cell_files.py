@@ -14,6 +14,7 @@ from click import echo
 from numpy.lib import format as npy
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.regular_files import is_regular, open_regular
 
 DAMAGED_SUFFIX = ".damaged"
 BLOCK_BYTES = 2**20  # read and written at a time
@@ -78,10 +79,10 @@ def map_rows(path: Path, dtype: np.dtype[np.void], images: int) -> np.memmap:
         Damaged: If the file is not a cell of this shape.
         InputError: If the file cannot be opened.
     """
-    if not path.is_file():
+    if not is_regular(path):
         raise Damaged("is not a regular file")
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             shape, column_order, found = _read_header(file)
             offset, size = file.tell(), os.fstat(file.fileno()).st_size
         if (found, shape, column_order) != (dtype, (images,), False):

@@ -19,6 +19,7 @@ from vgg_deploy.net.input_convention import (
     STD_HELP,
 )
 from vgg_deploy.net.weights_names import WEIGHTS
+from vgg_deploy.number_bounds import MOST_BATCH, MOST_CLASSES, MOST_SIDE, MOST_THREADS
 
 PROTOCOL_NAMES = (
     "dense",
@@ -53,12 +54,14 @@ RUNTIME_NAMES = (
 @click.option(
     "--scales",
     "sides",
-    type=Sizes("256,384,512"),
+    type=Sizes("256,384,512", MOST_SIDE),
     help="Q: shorter side of the images, pixels; several are averaged.  [default: the net's S, or "
     "the middle of its range]",
 )
 @click.option("--flips/--no-flips", default=True, help="Also average with the mirrored image.")
-@click.option("--top", default=5, type=click.IntRange(1), help="Classes listed per image.")
+@click.option(
+    "--top", default=5, type=click.IntRange(1, MOST_CLASSES), help="Classes listed per image."
+)
 @click.option(
     "--classes",
     type=click.Path(path_type=Path),
@@ -68,7 +71,7 @@ RUNTIME_NAMES = (
 @click.option("--mean", callback=parse_channels, metavar="R,G,B", help=MEAN_HELP)
 @click.option("--std", callback=parse_channels, metavar="R,G,B", help=STD_HELP)
 @click.option("--channel-order", type=click.Choice(CHANNEL_ORDERS), help=ORDER_HELP)
-@click.option("--crop", type=click.IntRange(32), help=CROP_HELP)
+@click.option("--crop", type=click.IntRange(32, MOST_SIDE), help=CROP_HELP)
 @click.option(
     "--verify",
     type=click.Path(path_type=Path),
@@ -95,11 +98,13 @@ RUNTIME_NAMES = (
 )
 @click.option(
     "--threads",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_THREADS),
     help="CPU threads, and processes that decode images.  [default: the cores this process may "
     "use]",
 )
-@click.option("--batch", default=16, type=click.IntRange(1), help="Most views per call.")
+@click.option(
+    "--batch", default=16, type=click.IntRange(1, MOST_BATCH), help="Most views per call."
+)
 @click.option(
     "--format",
     "form",

@@ -134,7 +134,7 @@ def _figure_element(drawing: Drawing) -> Markup:
     """The element in which a plot is drawn, with the buttons that save it."""
     buttons = [BUTTON.format(kind=kind, id=drawing.id, label=kind.upper()) for kind in SAVED_AS]
     return FIGURE.format(
-        caption=drawing.caption,
+        caption=printable(drawing.caption),
         buttons=Markup("").join(buttons),
         id=drawing.id,
         height=drawing.figure.layout.height,

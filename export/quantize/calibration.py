@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,14 @@ from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
+from vgg_deploy.json_files import JsonObject, as_object, entry, read_json_object
 from vgg_deploy.net.model import VGG
 from vgg_deploy.progress import progress
 
 BATCH = 8
+MOST_IMAGES = 10**9
+MOST_COUNT = 2**52  # values in a bin; their sum stays an int64
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 VERSION = 2  # of the file
 # grey levels; an image whose channels all deviate less than this from their means shows nothing
 BLANK = 1.0
@@ -82,7 +87,7 @@ def calibrate(
             if all images show one colour.
     """
     data_sha256 = images.content_sha256(threads)
-    stored = read_calibration(path) if path.is_file() else None
+    stored = read_calibration(path) if os.path.lexists(path) else None
     key = (model_sha256, data_sha256, len(images), net.spec.test_side)
     if stored is not None and stored.key == key and (on_error == "skip" or not stored.skipped):
         found = f"{stored.images} images of {stored.data} at Q {stored.side}"
@@ -212,25 +217,53 @@ def read_calibration(path: Path) -> Calibration | None:
     Raises:
         InputError: If the file is damaged.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        version = document.pop("version")
-        if version in range(1, VERSION):
-            return None
-        if version != VERSION:
-            raise ValueError("another version")
-        ranges = {
-            name: Range(r["input_max"], r["output_max"], r["top"], np.array(r["counts"], np.int64))
-            for name, r in document.pop("ranges").items()
-        }
-        if any(r.counts.shape != (BINS,) for r in ranges.values()):
-            raise ValueError("another number of bins")
-        document["skipped"] = tuple(document["skipped"])
-        return Calibration(**document, ranges=ranges)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    where, hint = f"{path}: not a calibration of vgg-export", "remove it"
+    document = read_json_object(path, hint)
+    version = entry(document, "version", int, where, hint)
+    if version in range(1, VERSION):
+        return None
+    if version != VERSION:
+        raise InputError(f"{where}: version {version!r:.40}, expected {VERSION}", hint)
+    model, images_sha256, data = (
+        entry(document, key, str, where, hint) for key in ("model_sha256", "data_sha256", "data")
+    )
+    images, side, distinct, blank = (
+        entry(document, key, int, where, hint) for key in ("images", "side", "distinct", "blank")
+    )
+    skipped = entry(document, "skipped", list, where, hint)
+    if not all(isinstance(name, str) for name in skipped):
+        raise InputError(f"{where}: skipped is not a list of names", hint)
+    read = images - len(skipped)
+    if not (0 <= distinct <= read <= MOST_IMAGES and 0 <= blank <= read and side > 0):
+        raise InputError(f"{where}: its numbers of images contradict each other", hint)
+    ranges = {
+        name: _range(as_object(r, f"{where}: {name}", hint), f"{where}: {name}", hint)
+        for name, r in entry(document, "ranges", dict, where, hint).items()
+    }
+    return Calibration(
+        model, images_sha256, data, images, side, tuple(skipped), distinct, blank, ranges
+    )
+
+
+def _range(fields: JsonObject, where: str, hint: str) -> Range:
+    """Check the range of one convolution.
+
+    Raises:
+        InputError: For values that no image can give.
+    """
+    input_max, output_max, top = (
+        entry(fields, key, float, where, hint) for key in ("input_max", "output_max", "top")
+    )
+    counts = entry(fields, "counts", list, where, hint)
+    if len(counts) != BINS or not all(type(n) is int and 0 <= n < MOST_COUNT for n in counts):
+        raise InputError(f"{where}: counts are not {BINS} numbers of values", hint)
+    if not (0 <= input_max <= top <= LARGEST_FLOAT and 0 <= output_max <= LARGEST_FLOAT):
         raise InputError(
-            f"{path}: not a calibration of vgg-export ({error!r}); remove it"
-        ) from None
+            f"{where}: {input_max}, {output_max}, {top} are not the ends of a range", hint
+        )
+    if input_max > 0 and not any(counts):
+        raise InputError(f"{where}: counts nothing", hint)
+    return Range(input_max, output_max, top, np.array(counts, np.int64))
 
 
 def _document(calibration: Calibration) -> dict[str, object]:

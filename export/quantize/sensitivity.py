@@ -81,7 +81,7 @@ def report_sensitivity(
             "--sensitivity: nothing is quantized; add int8, int8-cpu or fp8 to --precision"
         )
     net = open_net(source, classes, stated)
-    calibration_file = folder / f"{net.spec.arch}.calibration.json"
+    calibration_file = folder / f"{options.name or net.spec.arch}.calibration.json"
     calibration = read_calibration(calibration_file)
     if calibration is None:
         raise InputError(f"{calibration_file}: was written by an earlier version; remove it")
@@ -96,7 +96,7 @@ def report_sensitivity(
             del thresholds[LAST]
             quantization = Quantization(thresholds, options.per_channel)
             measured += measure_sensitivity(net, precision, quantization, batches, bar.advance)
-    with whole_file(folder / f"{net.spec.arch}.sensitivity.csv") as partial:
+    with whole_file(folder / f"{options.name or net.spec.arch}.sensitivity.csv") as partial:
         pd.DataFrame([asdict(row) for row in measured]).to_csv(partial, index=False)
     _print(measured, len(images))
 

@@ -4,6 +4,7 @@ The defaults of the command line are the defaults of these records. The module i
 heavy, so that `vgg-export --help` is quick. A test compares the names with the tables' keys.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ METHOD_NAMES = ("max", "percentile", "mse", "entropy")  # where to clip activati
 PROFILE_NAMES = ("per-scale", "covering")  # one optimization profile per scale, or one for all
 ON_ERROR_NAMES = ("stop", "skip")  # what an unreadable calibration image does
 EXIF_NAMES = ("ignore", "apply")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")  # of files, by the user
 LEAST_CALIBRATION_IMAGES = 2  # one for the ranges, one to measure the cost
 
 
@@ -36,6 +38,7 @@ class ExportOptions:
             scores' own; None: any that is not broken.
         on_error: What an unreadable calibration image does, one of ON_ERROR_NAMES.
         exif: What is done with the EXIF rotation of calibration images, one of EXIF_NAMES.
+        name: Beginning of the file names; None: the letter of the configuration.
 
     Raises:
         InputError: If a name is unknown or a number is out of its range.
@@ -56,6 +59,7 @@ class ExportOptions:
     max_cost: float | None = None
     on_error: str = "stop"
     exif: str = "ignore"
+    name: str | None = None
 
     def __post_init__(self) -> None:
         if not self.precisions:
@@ -66,6 +70,11 @@ class ExportOptions:
         _check_name("calibration method", self.method, METHOD_NAMES)
         _check_name("on_error", self.on_error, ON_ERROR_NAMES)
         _check_name("exif", self.exif, EXIF_NAMES)
+        if self.name is not None and not NAME.fullmatch(self.name):
+            raise InputError(
+                f"the name {self.name!r} cannot begin a file name; use at most 100 letters, "
+                "digits and _.+- and begin with a letter, a digit or _"
+            )
         if self.calibration_images < LEAST_CALIBRATION_IMAGES:
             raise InputError(
                 f"{self.calibration_images} calibration images are too few; "

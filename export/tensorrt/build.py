@@ -14,7 +14,7 @@ from vgg_deploy.exported.metadata import check_manifest, manifest_path
 from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.trt_manifest import EngineManifest, Profile, read_engine_manifest
 from vgg_deploy.exported.trt_packages import Flavour, collecting_logger, errors_of
-from vgg_deploy.files import sha256, whole_file, write_text
+from vgg_deploy.files import sha256, whole_file, whole_files
 from vgg_deploy.progress import elapsed
 
 LESS_MEMORY = "lower --max-batch or --scales"
@@ -102,7 +102,7 @@ def build_engine(
     start = time.monotonic()
     plan = _build(parsed, flavour, profiles, targets, released.name)
     seconds = time.monotonic() - start
-    with whole_file(released) as partial:
+    with whole_files([released, manifest_path(released)]) as (partial, described_in):
         partial.write_bytes(plan)
         manifest = EngineManifest(
             artifact=artifact,
@@ -120,8 +120,7 @@ def build_engine(
             onnx=path.name,
             onnx_sha256=sha256(path),
         )
-        manifest_path(released).unlink(missing_ok=True)  # of an older engine
-    write_text(manifest_path(released), manifest.to_json())
+        described_in.write_text(manifest.to_json(), encoding="utf-8")
     return BuiltEngine(released, manifest)
 
 

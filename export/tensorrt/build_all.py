@@ -33,7 +33,11 @@ def plan_engines(options: EngineOptions, precisions: tuple[str, ...]) -> Flavour
 
 
 def build_engines(
-    files: list[Path], flavour: Flavour, options: EngineOptions, log: Callable[[str], None]
+    files: list[Path],
+    flavour: Flavour,
+    options: EngineOptions,
+    log: Callable[[str], None],
+    on_engine: Callable[[BuiltEngine], None] = lambda engine: None,
 ) -> list[BuiltEngine]:
     """Build an engine beside every ONNX file.
 
@@ -42,6 +46,7 @@ def build_engines(
         flavour: Of TensorRT.
         options: Of the engines.
         log: Called with a sentence for each step.
+        on_engine: Called with each engine when it has its final name.
 
     Raises:
         InputError: As `build_engine`, or if a test scale is below the crop of a net. Engines that
@@ -63,4 +68,5 @@ def build_engines(
             )
         profiles = PROFILE_RULES[options.profiles](sides, options.max_batch, spec.crop, aspects)
         built.append(build_engine(file, flavour, profiles, options.targets, log))
+        on_engine(built[-1])
     return built

@@ -3,17 +3,24 @@
 Each model has a folder with its configuration, its labels and its file.
 """
 
-import shutil
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.tensorrt.triton_folder import (
+    CONFIG,
+    LABELS,
+    VERSION,
+    put_model,
+    source_parameter,
+    what_it_replaces,
+)
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import Artifact, check_manifest
 from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.exported.trt_manifest import check_engine
-from vgg_deploy.files import whole_file, write_text
 
 QUEUE_DELAY_US = 2000  # how long a request may wait to be batched with others of its size
 PIXEL_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "normalised": "TYPE_FP32"}
@@ -25,19 +32,21 @@ class TritonModel:
 
     Attributes:
         artifact: Description of its file.
+        stem: Name of the ONNX file without its suffix, such as D.fp16.
         max_batch: Largest batch.
         profiles: Number of optimization profiles of an engine; 0 for an ONNX file.
     """
 
     artifact: Artifact
+    stem: str
     max_batch: int
     profiles: int = 0
 
     @property
     def name(self) -> str:
-        """Name of its folder, such as D_fp16_onnx."""
+        """Name of its folder, such as D_fp16_onnx or dogs_normalised_fp16_plan."""
         kind = "plan" if self.profiles else "onnx"
-        return f"{self.artifact.spec.arch}_{self.artifact.precision}_{kind}".replace("-", "_")
+        return re.sub(r"[^A-Za-z0-9_]", "_", f"{self.stem}_{kind}")
 
     @property
     def platform(self) -> str:
@@ -74,13 +83,12 @@ def write_repository(
                 )
                 continue
             largest = min(max_batch, *(profile.max.batch for profile in manifest.profiles))
-            model = TritonModel(manifest.artifact, largest, len(manifest.profiles))
+            stem = Path(manifest.onnx).stem
+            model = TritonModel(manifest.artifact, stem, largest, len(manifest.profiles))
         else:
             check_manifest(file)
-            model = TritonModel(read_onnx_metadata(file)[0], max_batch)
-        warning = _write_model(folder, file, model)
-        if warning:
-            log(f"Warning: {warning}")
+            model = TritonModel(read_onnx_metadata(file)[0], file.stem, max_batch)
+        _write_model(folder / model.name, file, model, log)
     log(f"Triton model repository: {folder}")
 
 
@@ -109,35 +117,19 @@ output [
   {{ name: "score_map", data_type: TYPE_FP32, dims: [ {classes}, -1, -1 ] }}
 ]
 dynamic_batching {{ {batching} }}
-{instances}"""
+{instances}{source_parameter(model.artifact.source_sha256)}"""
 
 
-def _write_model(folder: Path, file: Path, model: TritonModel) -> str:
-    """Write one model's folder.
-
-    Returns:
-        A warning if the folder had a model of other classes, else nothing.
-    """
-    model_folder = folder / model.name
+def _write_model(folder: Path, file: Path, model: TritonModel, log: Callable[[str], None]) -> None:
+    """Write one model's folder."""
     labels = "".join(f"{_label(name)}\n" for name in model.artifact.spec.names)
-    labels_file = model_folder / "labels.txt"
-    has_other_labels = labels_file.is_file() and labels_file.read_bytes() != labels.encode()
-    write_text(model_folder / "config.pbtxt", configuration(model))
-    write_text(labels_file, labels)
-    copies = {file: model.file_name}
+    replaced = what_it_replaces(folder, model.artifact.source_sha256, labels)
+    if replaced:
+        log(f"Warning: {replaced}; use one repository for each net, or a name of its own")
+    copies = {f"{VERSION}/{model.file_name}": file}
     if file.suffix == ".onnx":
-        copies.update({data: data.name for data in data_files(file)})
-    for source, name in copies.items():
-        with whole_file(model_folder / "1" / name) as partial:
-            # a hard link would share permissions and edits with the released file, and onnx refuses
-            # external data with one
-            shutil.copyfile(source, partial)
-    if has_other_labels:
-        return (
-            f"{model_folder}: had a model with other labels, which {file} has replaced; "
-            "use one repository for each net"
-        )
-    return ""
+        copies.update({f"{VERSION}/{data.name}": data for data in data_files(file)})
+    put_model(folder, {CONFIG: configuration(model), LABELS: labels}, copies)
 
 
 def _label(name: str) -> str:

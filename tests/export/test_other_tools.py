@@ -13,6 +13,7 @@ from export.settings.export_options import PRECISION_NAMES
 from export.tensorrt.triton import TritonModel, configuration, write_repository
 from tests.support.nets import photo_of, save_net, thin_net
 from vgg_deploy.exported.metadata import Artifact
+from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 
 pytestmark = pytest.mark.slow
 
@@ -129,9 +130,11 @@ def test_triton_accepts_the_configuration(files, tmp_path):
         ("score_map", schema.TYPE_FP32, [4, -1, -1], ""),
     ]
     assert list(config.dynamic_batching.preferred_batch_size) == [4, 8, 16]
+    source = read_onnx_metadata(files["fp16"])[0].source_sha256
+    assert config.parameters["vgg_deploy.source_sha256"].string_value == source
     assert (folder / "labels.txt").read_text().splitlines() == list(thin_net("D").spec.names)
     artifact = Artifact(thin_net("D").spec, "normalised", "fp16", "D.pt", "0" * 64)
-    plan = configuration(TritonModel(artifact, max_batch=8, profiles=3))
+    plan = configuration(TritonModel(artifact, "D.fp16", max_batch=8, profiles=3))
     config = text_format.Parse(plan, schema.ModelConfig())
     assert (config.name, config.platform) == ("D_fp16_plan", "tensorrt_plan")
     assert list(config.instance_group[0].profile) == ["0", "1", "2"]

@@ -64,12 +64,12 @@ def test_lists_of_a_command_line():
     assert split_known_names("fp16,fp32", PRECISION_NAMES) == ("fp16", "fp32")
     with pytest.raises(click.BadParameter, match="'fp4' is unknown; choose from fp32, fp16"):
         split_known_names("fp32,fp4", PRECISION_NAMES)
-    assert split_whole_numbers("384, 256,384", "1,8") == (256, 384)
+    assert split_whole_numbers("384, 256,384", "1,8", 384) == (256, 384)
     for text in ("", "1,", "1.5", "big"):
         with pytest.raises(click.BadParameter, match="not a list of whole numbers; write 1,8"):
-            split_whole_numbers(text, "1,8")
-    with pytest.raises(click.BadParameter, match="0 is below 1"):
-        split_whole_numbers("8,0", "1,8", least=1)
+            split_whole_numbers(text, "1,8", 8)
+    with pytest.raises(click.BadParameter, match="0 is out of range; write numbers from 1 to 8"):
+        split_whole_numbers("8,0", "1,8", 8)
 
 
 def test_the_command_runs_as_a_module():

@@ -48,6 +48,7 @@ def numeric_options(command: click.Command) -> list[str]:
 def test_the_numeric_options_are_all_found():
     assert set(numeric_options(train)) == {
         "--crop",
+        "--step-patience",
         "--width",
         "--epochs",
         "--batch",
@@ -254,8 +255,8 @@ def test_drops_of_the_recipe_that_come_too_late_are_not_printed_as_drops(here):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--lr-drops=-3"], "--lr-drops -3: epochs count from 1"),
-        (["--lr-drops", "0,3"], "--lr-drops 0,3: epochs count from 1"),
+        (["--lr-drops=-3"], "-3 is too small, expected a whole number from 1"),
+        (["--lr-drops", "0,3"], "0 is too small, expected a whole number from 1"),
         (["--lr-drops", "5,3"], "in ascending order"),
         (["--lr-drops", "3,3"], "in ascending order"),
         (["--lr-drops", "9"], "a drop after epoch 9 has no effect in a run of 9 epochs"),

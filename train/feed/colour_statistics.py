@@ -14,6 +14,7 @@ from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.remote import Unreachable
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
+from vgg_deploy.json_files import read_json_object
 from vgg_deploy.progress import progress
 
 MOST_IMAGES = 20_000  # spread evenly; the mean of so many is known to about 0.3 grey levels
@@ -48,8 +49,15 @@ class Colours(NamedTuple):
 
         Returns:
             The statistics, without unreadable images.
+
+        Raises:
+            ValueError: For anything else than statistics of three colours.
         """
-        return cls(np.array(record["mean"]), np.array(record["covariance"]), record["images"])
+        mean = np.array(record["mean"], np.float64)
+        covariance = np.array(record["covariance"], np.float64)
+        if mean.shape != (3,) or covariance.shape != (3, 3) or not np.isfinite(covariance).all():
+            raise ValueError("not the statistics of three colours")
+        return cls(mean, covariance, record["images"])
 
     def components(self) -> np.ndarray:
         """The colour axes of AlexNet's colour shift.
@@ -127,10 +135,10 @@ def _cached(path: Path) -> Colours | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_json_object(path)
         written = record.pop("crc32")
         return Colours.from_json(record) if _checksum(record) == written else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (InputError, ValueError, KeyError, TypeError):
         return None
 
 

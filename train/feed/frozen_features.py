@@ -22,6 +22,7 @@ from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256, whole_file, write_text
+from vgg_deploy.json_files import entry, read_json_object
 from vgg_deploy.net.archs import STRIDE, WIDTHS, thin
 from vgg_deploy.net.model import VGG, channel_mean
 from vgg_deploy.progress import progress
@@ -186,11 +187,11 @@ def _unreadable_indices(path: Path, images: int) -> list[int] | None:
         Their indices; None if a file is not as it was written.
     """
     try:
-        record = json.loads(unreadable_list(path).read_text(encoding="utf-8"))
-        indices: list[int] = record["unreadable"]
-        intact = record["sha256"] == sha256(path)
+        record = read_json_object(unreadable_list(path))
+        indices: list[int] = entry(record, "unreadable", list, "the list")
+        intact = record.get("sha256") == sha256(path)
         known = all(type(index) is int and 0 <= index < images for index in indices)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except InputError:
         return None
     return indices if intact and known else None
 

@@ -16,12 +16,20 @@ from types import FrameType
 import torch
 from torch.utils.data import get_worker_info
 
+from train.feed.anonymous_memory import AVAILABLE, SentBatch
 from train.feed.views import Example, TrainBatch, collate
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.worker_processes import MEANT_FOR_MAIN, start_method, worker_context
 
-LOST_WORKER = ("DataLoader worker", "shared memory", "ancdata")  # in PyTorch's errors
+LOST_WORKER = (
+    "DataLoader worker",
+    "shared memory",
+    "ancdata",
+    "Too many open",
+)  # in PyTorch's errors
 NO_SHARED_MEMORY = "unable to allocate shared memory"
+NO_DESCRIPTORS = ("Too many open files", "Communication with the workers is no longer possible")
+NO_MEMORY = ("Cannot allocate memory", "No space left on device")
 
 
 @dataclass(frozen=True)
@@ -79,24 +87,29 @@ def signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def collate_shared(examples: Sequence[Example]) -> TrainBatch:
-    """Stack a batch; in a worker, in memory that the main process sees."""
-    batch = collate(examples)
-    share_from_worker(batch)
-    return batch
+def collate_to_send(examples: Sequence[Example]) -> TrainBatch | SentBatch:
+    """Stack a batch; in a worker, as it is sent."""
+    return to_send(collate(examples))
 
 
-def share_from_worker(batch: TrainBatch) -> None:
+def to_send(batch: TrainBatch) -> TrainBatch | SentBatch:
     """Move a worker's batch to memory that the main process sees.
 
-    PyTorch would do so while it sends the batch, in a thread whose errors nobody receives: with too
-    little shared memory, the main process would wait forever.
+    PyTorch would do so while it sends the batch, in a thread whose errors nobody receives, and the
+    main process would wait forever.
+
+    Raises:
+        OSError: There is too little memory, or there are too few file descriptors.
+        RuntimeError: There is too little space in /dev/shm, which systems other than Linux use.
     """
     if get_worker_info() is None:
-        return
-    for tensor in (batch.crops, batch.shifts, batch.labels, batch.rows):
+        return batch
+    if AVAILABLE:
+        return SentBatch(batch)
+    for tensor in batch[:4]:
         if tensor.numel():
             tensor.share_memory_()  # type: ignore[no-untyped-call]  # PyTorch states none
+    return batch
 
 
 @contextmanager
@@ -107,10 +120,18 @@ def explain_lost_worker(resume_command: str) -> Iterator[None]:
         resume_command: The command that resumes the run.
 
     Raises:
-        CheckFailed: A loader process was killed, or had too little shared memory.
+        CheckFailed: A loader process was killed or gave no batch, or lacked memory or file
+            descriptors.
     """
     try:
         yield
+    except CheckFailed as error:
+        if error.about == "patience":
+            error.hint = (
+                f"look at that process and the disk; resume with: {resume_command} "
+                "(--step-patience SECONDS waits longer)"
+            )
+        raise
     except (RuntimeError, OSError, EOFError) as error:
         # The pipe or the shared memory of a lost process fails in many ways
         text = str(error)
@@ -127,6 +148,16 @@ def _explained(text: str, resume_command: str) -> str:
         return (
             "the loader processes have too little shared memory (/dev/shm; in a container, see "
             f"docker run --shm-size); resume with fewer of them: {resume_command} --workers N"
+        )
+    if any(words in text for words in NO_DESCRIPTORS):
+        return (
+            "too few file descriptors for the loader processes; raise the limit (ulimit -n 1024) "
+            f"or resume with fewer processes: {resume_command} --workers N"
+        )
+    if any(words in text for words in NO_MEMORY):
+        return (
+            "memory ran out in a loader process; resume with fewer of them: "
+            f"{resume_command} --workers N"
         )
     return (
         f"a loader process was killed ({text.partition('.')[0]}), perhaps because memory ran out; "
@@ -154,6 +185,8 @@ def _start(worker: int, exiting: ctypes.c_bool) -> None:
             os._exit(0)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, end_if_exiting)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, MEANT_FOR_MAIN)

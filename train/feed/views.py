@@ -1,5 +1,6 @@
 """Draws the random view of an image in an epoch, and stacks views to batches."""
 
+import ctypes
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -9,6 +10,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import get_worker_info
 
 from train.feed.augment import Augmentation, RandomView, random_view
 from train.feed.epoch_order import Key
@@ -44,6 +46,10 @@ class Views(TorchDataset[Example]):
     """One random view per epoch and image.
 
     The draw depends on the seed, the epoch and the image alone, so runs can be repeated.
+
+    Attributes:
+        opened: For each loader process, 1 + the index of the image that it opened last, in memory
+            that all processes share; 0 before the first.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class Views(TorchDataset[Example]):
             components: (3, 3) colour axes of `Colours.components`.
         """
         self.dataset, self.config = dataset, config
+        self.opened: ctypes.Array[ctypes.c_int64] | None = None
         self.augmentation = Augmentation(
             config.crop, config.side, preprocessing.filter, components, config.colour_shift
         )
@@ -82,6 +89,9 @@ class Views(TorchDataset[Example]):
             The view and its label, or what is wrong with the image.
         """
         rng = np.random.default_rng((self.config.seed, epoch, index, 1))
+        worker = get_worker_info()
+        if worker is not None and self.opened is not None:
+            self.opened[worker.id] = index + 1
         try:
             image = open_image()
         except InputError as error:

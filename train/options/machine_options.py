@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from train.recipe.number_ranges import DEFAULT_CHECKPOINT_EVERY
+from train.recipe.number_ranges import DEFAULT_CHECKPOINT_EVERY, DEFAULT_STEP_PATIENCE
 from vgg_deploy.machine import available_cores
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class MachineOptions:
         compiled: Run updates through `torch.compile`.
         checkpoint_every: Updates between checkpoints.
         tensorboard: Also write the tables for TensorBoard.
+        step_patience: Longest wait for a batch, seconds.
     """
 
     device: str | None
@@ -34,6 +35,7 @@ class MachineOptions:
     compiled: bool = False
     checkpoint_every: int = DEFAULT_CHECKPOINT_EVERY
     tensorboard: bool = False
+    step_patience: int = DEFAULT_STEP_PATIENCE
 
 
 @contextmanager
@@ -70,5 +72,6 @@ def joined_job(options: MachineOptions) -> Iterator["RunSettings"]:
             compiled=options.compiled,
             checkpoint_every=options.checkpoint_every,
             tensorboard=options.tensorboard,
+            step_patience=options.step_patience,
             job=job,
         )

@@ -116,8 +116,13 @@ def parse_drops(
     if text == "plateau":
         return PLATEAU
     try:
-        return tuple(int(part) for part in text.split(","))
+        drops = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise click.BadParameter(
             f"{text!r} is neither `plateau` nor a list of epochs such as 50,65"
         ) from None
+    for epoch in drops:
+        fault = RECIPE_LIMITS["epochs"].fault(epoch)
+        if fault:
+            raise click.BadParameter(fault)
+    return drops

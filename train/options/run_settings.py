@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from train.recipe.number_ranges import DEFAULT_CHECKPOINT_EVERY
+from train.recipe.number_ranges import DEFAULT_CHECKPOINT_EVERY, DEFAULT_STEP_PATIENCE
 from vgg_deploy.job import ALONE, Job
 
 
@@ -18,6 +18,7 @@ class RunSettings:
         compiled: Whether updates run through `torch.compile`.
         checkpoint_every: Updates between checkpoints.
         tensorboard: Whether tables are also written for TensorBoard.
+        step_patience: Longest wait for the loader processes, seconds.
         job: This process among those of the job.
     """
 
@@ -28,4 +29,5 @@ class RunSettings:
     compiled: bool = False
     checkpoint_every: int = DEFAULT_CHECKPOINT_EVERY
     tensorboard: bool = False
+    step_patience: int = DEFAULT_STEP_PATIENCE
     job: Job = ALONE

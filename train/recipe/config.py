@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from train.recipe.number_ranges import MOST_SIDE, RECIPE_LIMITS
+from train.recipe.number_ranges import RECIPE_LIMITS
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.archs import STRIDE
+from vgg_deploy.number_bounds import MOST_SIDE
 
 # Written here and not imported from `vgg_deploy.net.model`, so that --help needs no PyTorch; a test
 # compares them.

@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-MOST_SIDE = 8192  # S in pixels
+from vgg_deploy.number_bounds import MOST_SIDE
+
 MOST_SEED = 2**63 - 1  # what every generator used here takes
 
 
@@ -92,6 +93,8 @@ SIDE_LIMITS = NumberRange(32, MOST_SIDE)  # pixels; each end of S
 IMAGES = NumberRange(1, 1_000_000_000)
 CHECKPOINT_EVERY = NumberRange(1, 1_000_000_000)  # updates
 DEFAULT_CHECKPOINT_EVERY = 1000
+STEP_PATIENCE = NumberRange(1, 1_000_000)  # seconds
+DEFAULT_STEP_PATIENCE = 600
 IMAGES_PER_SHARD = NumberRange(1, 100_000_000)
 
 

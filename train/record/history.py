@@ -14,6 +14,7 @@ from train.record.tables import COLUMNS, LATER_COLUMNS, STEP_COLUMNS
 from vgg_deploy.errors import InputError
 from vgg_deploy.json_files import read_json_object
 from vgg_deploy.net.checkpoint import load_checkpoint
+from vgg_deploy.regular_files import is_regular, read_regular_text
 
 
 class History(NamedTuple):
@@ -54,7 +55,7 @@ def read_histories(folder: Path) -> list[History]:
         InputError: If a file is missing, damaged, or has no epoch yet; names the file.
     """
     path = folder / CHAIN_FILE
-    if not path.is_file():
+    if not is_regular(path):
         return [read_history(folder)]
     stages = [folder / name for name in _stage_names(path)]
     started = [stage for stage in stages if Run(stage).metrics.is_file()]
@@ -145,7 +146,7 @@ def _stage_names(path: Path) -> list[str]:
 def _whole_lines(path: Path) -> list[str]:
     """The lines of a file that end; one empty line if there are none."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular_text(path)
     except FileNotFoundError:
         raise InputError(
             f"{path}: not there; give the folder of a run or chain, as `python -m train` names it"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -137,7 +138,7 @@ class Run:
         Raises:
             InputError: If config.json is missing or damaged.
         """
-        if not self.config.is_file():
+        if not os.path.lexists(self.config):
             raise InputError(
                 f"{self.folder}: no run here (config.json is missing); "
                 "give the folder that `python -m train` named"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from train.record.tables import Row
+from train.record.tables import COLUMNS, Row
 
 LATER_FIELDS = ("window", "window_s", "colours")  # earlier versions did not write them
 
@@ -51,7 +51,50 @@ class State:
 
         Raises:
             KeyError: If a field is missing.
+            TypeError: If a field has another type.
         """
         names = [entry.name for entry in fields(cls)]
         saved = [name for name in names if name in training or name not in LATER_FIELDS]
-        return cls(**{name: training[name] for name in saved})
+        if not isinstance(training, Mapping):
+            raise TypeError("no dictionary")
+        state = cls(**{name: training[name] for name in saved})
+        state._check()
+        return state
+
+    def _check(self) -> None:
+        """Check the types of all fields.
+
+        Raises:
+            TypeError: Naming the first that is wrong.
+        """
+        sound = {
+            "images": _is_count(self.images) and self.images > 0,
+            "step": _is_count(self.step),
+            "errors": isinstance(self.errors, list) and all(map(_is_number, self.errors)),
+            "rows": isinstance(self.rows, list) and all(map(_is_row, self.rows)),
+            "colours": self.colours is None or isinstance(self.colours, dict),
+        }
+        for name in ("tally", "window"):
+            sums = getattr(self, name)
+            sound[name] = isinstance(sums, list) and len(sums) == 4 and all(map(_is_number, sums))
+        for name in ("epoch_s", "elapsed_s", "window_s"):
+            sound[name] = _is_number(getattr(self, name))
+        wrong = [name for name, is_sound in sound.items() if not is_sound]
+        if wrong:
+            raise TypeError(f"{wrong[0]} is {getattr(self, wrong[0])!r:.60}")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_row(row: object) -> bool:
+    """Whether a value is a row of metrics.csv; earlier versions have fewer columns."""
+    return isinstance(row, dict) and all(
+        name in COLUMNS and (_is_number(value) or value in ("", None))
+        for name, value in row.items()
+    )

@@ -3,12 +3,15 @@
 import csv
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
+from vgg_deploy.regular_files import MOST_TEXT_BYTES, read_regular, read_regular_text
 
+WHOLE = re.compile("[0-9]{1,18}")
 Row = dict[str, float]  # values by column
 
 COLUMNS = (  # of metrics.csv
@@ -46,10 +49,8 @@ def count_rows(path: Path) -> int:
     """
     if not os.path.lexists(path):
         return 0
-    if not path.is_file():
-        raise InputError(f"{path}: is not a regular file; remove it")
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with io.StringIO(read_regular_text(path)) as file:
             return sum(1 for _ in csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(
@@ -58,11 +59,23 @@ def count_rows(path: Path) -> int:
 
 
 def rows_up_to(path: Path, step: int) -> list[dict[str, str]]:
-    """The rows of steps.csv up to a step, without those that were not written to their end."""
-    if not path.exists():
+    """The rows of steps.csv up to a step, without those that were not written to their end.
+
+    Raises:
+        InputError: If the table cannot be read, or has other columns.
+    """
+    if not os.path.lexists(path):
         return []
-    with open(path, newline="", encoding="utf-8", errors="replace") as file:
-        return [row for row in csv.DictReader(file) if _is_whole(row) and int(row["step"]) <= step]
+    hint = "remove it, the run goes on without its earlier rows"
+    try:
+        text = read_regular(path, MOST_TEXT_BYTES).decode("utf-8", "replace")
+        rows = csv.DictReader(io.StringIO(text))
+        names = rows.fieldnames or ()
+        if "step" not in names or not set(names) <= set(STEP_COLUMNS):
+            raise InputError(f"{path}: has other columns than a run's own table", hint)
+        return [row for row in rows if _is_whole(row) and int(row["step"]) <= step]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error})", hint) from None
 
 
 def _is_whole(row: dict[str, str]) -> bool:
@@ -70,4 +83,4 @@ def _is_whole(row: dict[str, str]) -> bool:
 
     `csv.DictReader` fills missing values with None, and keeps values without a column under None.
     """
-    return None not in row.values() and None not in row and row["step"].isdecimal()
+    return None not in row.values() and None not in row and bool(WHOLE.fullmatch(row["step"]))

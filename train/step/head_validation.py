@@ -33,6 +33,7 @@ from vgg_deploy.errors import InputError, UnreadableImage
 from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.progress import progress
+from vgg_deploy.regular_files import read_regular_text
 
 USUAL_ASPECT = 4 / 3  # of photos, for the size that is announced
 FLOAT32_BYTES = 4
@@ -136,7 +137,7 @@ def _rest_is_unreadable(maps: Maps, dataset: Dataset, how: Extraction) -> bool:
 def _cached(path: Path, table: Path, how: Extraction) -> Maps | None:
     """The maps in the cache; None if they are not as they were written."""
     try:
-        if path.with_suffix(".sha256").read_text(encoding="utf-8") != _digests(path, table):
+        if read_regular_text(path.with_suffix(".sha256")) != _digests(path, table):
             return None
         maps = Maps(np.load(table), np.memmap(path, np.float32, "r"), pool5_channels(how.net))
     except (OSError, ValueError):

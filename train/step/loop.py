@@ -16,6 +16,7 @@ from train.record.keeper import Keeper
 from train.step.step_metrics import StepMetrics
 from train.step.stop_signals import Signals
 from train.step.training import Training
+from vgg_deploy.data.patience import StopWaiting
 from vgg_deploy.errors import InputError, Interrupted
 from vgg_deploy.progress import progress
 
@@ -40,13 +41,19 @@ class Errors(NamedTuple):
 Validate = Callable[[Signals], Errors | None]  # None when a signal came before the end
 
 
-def fit(training: Training, batches: Iterator[Examples], validate: Validate) -> None:
+def fit(
+    training: Training,
+    batches: Iterator[Examples],
+    validate: Validate,
+    signals: Signals | None = None,
+) -> None:
     """Train until the last epoch.
 
     Args:
         training: The net and the state of its run; both are changed.
         batches: Of the step in the state, and all that follow.
         validate: Returns the errors of the present weights.
+        signals: Notes the signals that end the run; by default its own.
 
     Raises:
         Interrupted: After a signal, when last.pt holds the step at which the training stopped.
@@ -54,7 +61,7 @@ def fit(training: Training, batches: Iterator[Examples], validate: Validate) -> 
             checkpoints stay.
     """
     job, config, state = training.job, training.config, training.state
-    with Signals().watched() as signals:
+    with (signals or Signals()).watched() as signals:
         checkpoint_every = job.on_main(_checkpoint_every, training.keeper)
         while len(state.errors) < config.epochs:
             training.updater.set_learning_rate(learning_rate(config, state.errors))
@@ -84,11 +91,10 @@ def _update_for_an_epoch(
     title = f"epoch {len(state.errors) + 1}/{training.config.epochs}"
     with progress(title, steps, first) as bar:
         for _ in range(first, steps):
-            examples = next(batches)
-            images, interrupted = training.job.sum(
-                np.array([len(examples.labels), signals.noted > 0])
-            )
-            if interrupted:
+            examples = _next_unless_stopped(batches)
+            count = len(examples.labels) if examples else 0
+            images, interrupted = training.job.sum(np.array([count, signals.arrived()]))
+            if interrupted or examples is None:
                 metrics.collect()
                 return True
             if not images:
@@ -106,6 +112,14 @@ def _update_for_an_epoch(
                 metrics.collect()  # in every process: they sum their tallies
                 training.save()
     return False
+
+
+def _next_unless_stopped(batches: Iterator[Examples]) -> Examples | None:
+    """The next batch; None if a signal came before it."""
+    try:
+        return next(batches)
+    except StopWaiting:
+        return None
 
 
 def _finish_epoch(training: Training, errors: Errors) -> None:

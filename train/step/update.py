@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from train.feed.examples import Examples
 from train.recipe.config import TrainConfig
+from train.step.saved_state import check_saved_state
 from train.step.trainee import Trainee, dropout_masks, mixed
 from vgg_deploy.job import Job, explain_lost_process
 from vgg_deploy.net.model import VGG
@@ -105,8 +106,12 @@ class Updater:
         Args:
             state: What `state` returned, in the main process. None in the others, which get it
                 from there.
+
+        Raises:
+            InputError: If the state is not that of such a run.
         """
         if state is not None:
+            check_saved_state(state, self.state())
             self.optimiser.load_state_dict(state["optimiser"])
         scaler: dict[str, Any] = {} if state is None else state["scaler"]
         self.scaler.load_state_dict(self.job.gather(scaler)[0])

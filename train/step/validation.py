@@ -5,7 +5,7 @@ See section 3.2 of the paper.
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from train.step.stop_signals import Signals
 from train.step.trainee import mixed, shaped
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import Scale
+from vgg_deploy.data.patience import SECONDS, Patience, StopWaiting
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import Job
@@ -45,6 +46,7 @@ def dense_validation(
     on_error: str,
     job: Job,
     log: Callable[[str], None],
+    patience: float = SECONDS,
 ) -> Validate:
     """Prepare the validation at the paper's single test scale; each process scores its share.
 
@@ -56,6 +58,7 @@ def dense_validation(
         on_error: "stop" or "skip" for unreadable images.
         job: The processes that train together.
         log: Prints a line; each unreadable image is named once.
+        patience: Longest wait for a decoding process, seconds.
 
     Returns:
         A function that returns the errors of the present weights: NaN for a net that has diverged,
@@ -80,14 +83,20 @@ def dense_validation(
             few_sizes(),
             mixed(mean.device.type, precision),
             progress("validation", int(mine.sum())) as bar,
+            suppress(StopWaiting),
         ):
-            for batch in size_batches(dataset, {scale: mine}, BATCH, threads, on_bad):
+            counts[3] = 1  # unless the loop comes to its end
+            wait = Patience(patience, signals.arrived)
+            for batch in size_batches(
+                dataset, {scale: mine}, BATCH, threads, on_bad, patience=wait
+            ):
                 images = torch.from_numpy(batch.images).to(mean.device).float() - mean
                 counts[:3] += counted(net(shaped(images, precision)), dataset.labels[batch.indices])
                 bar.advance(len(batch.indices))
                 if signals.noted:
-                    counts[3] = 1
                     break
+            else:
+                counts[3] = 0
         return counts
 
     def validate(signals: Signals) -> Errors | None:

@@ -16,8 +16,10 @@ from vgg_deploy.data.imagenet import Benchmark
 from vgg_deploy.data.index_file import Names
 from vgg_deploy.data.packed import Packed
 from vgg_deploy.data.remote import Unreachable
+from vgg_deploy.data.tar_reader import MOST_BYTES
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import progress
+from vgg_deploy.regular_files import read_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -174,7 +176,7 @@ class Dataset:
         if self.packed:
             return self.packed.read(index, self.where(index))
         try:
-            return self.path(index).read_bytes()
+            return read_regular(self.path(index), MOST_BYTES)
         except OSError as error:
             raise InputError(
                 f"{self.path(index)}: cannot be read ({error.strerror}); "

@@ -9,6 +9,7 @@ worker (`_work`) answers each task with one result per image (`_scale_task`).
 """
 
 import gc
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -20,6 +21,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.patience import POLL, Patience, StopWaiting, state_of
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.images.decode import resized
 from vgg_deploy.shared_buffers import SharedBuffers
@@ -67,10 +69,11 @@ Scaled = dict[Scale, np.ndarray]  # (3, h, w) uint8 RGB at every scale, min(h, w
 Pixels = InBuffer | np.ndarray  # the array itself where the buffer is full
 Result = dict[Scale, Pixels] | InputError | Failure  # of one image
 Wanted = Mapping[Scale, np.ndarray]  # (images,) bool per scale
+USUAL = Patience()
 
 
 def decoded(
-    dataset: Dataset, wanted: Wanted, processes: int
+    dataset: Dataset, wanted: Wanted, processes: int, patience: Patience = USUAL
 ) -> Iterator[tuple[int, Scaled | InputError]]:
     """Decode once, every image that is selected at any scale.
 
@@ -78,13 +81,15 @@ def decoded(
         dataset: The images.
         wanted: For each scale, (images,) bool.
         processes: Largest number of worker processes.
+        patience: How to wait for them.
 
     Yields:
         The image's index, and its pixels at each scale that it is selected for, or its error.
         Arrays are valid until the next image is asked for.
 
     Raises:
-        CheckFailed: A process was killed, could not start, or ran out of memory.
+        CheckFailed: A process was killed, could not start, ran out of memory, or gave no answer.
+        StopWaiting: A signal came while no image was ready.
     """
     indices = np.flatnonzero(np.any(list(wanted.values()), axis=0))
     tasks = [indices[i : i + TASK].tolist() for i in range(0, len(indices), TASK)]
@@ -96,7 +101,7 @@ def decoded(
         for number in range(min(ahead, len(tasks))):
             team.give(number, tasks[number])
         for number, task in enumerate(tasks):
-            results = team.take(number)
+            results = team.take(number, patience, dataset.where(task[0]))
             if number + ahead < len(tasks):
                 team.give(number + ahead, tasks[number + ahead])
             for index, result in zip(task, results, strict=True):
@@ -163,21 +168,30 @@ class _Team:
         except OSError:
             raise _killed(process) from None
 
-    def take(self, number: int) -> list[Result]:
+    def take(self, number: int, patience: Patience, name: str) -> list[Result]:
         """Wait for the results of a task that was given; tasks are taken in their order.
 
         Args:
             number: Of the task.
+            patience: How to wait.
+            name: Of the task's first image.
 
         Returns:
             One result per image of the task.
 
         Raises:
-            CheckFailed: The process was killed.
+            CheckFailed: The process was killed, or gave no results.
+            StopWaiting: A signal came first.
         """
         process, pipe = self.members[number % len(self.members)]
+        end = time.monotonic() + patience.seconds
         try:
-            if pipe not in wait([pipe, process.sentinel]):
+            while not (ready := wait([pipe, process.sentinel], POLL)):
+                if patience.stopping():
+                    raise StopWaiting
+                if time.monotonic() > end:
+                    raise _silent(process, patience, name)
+            if pipe not in ready:
                 raise EOFError
             results: list[Result] = pipe.recv()
             return results
@@ -200,6 +214,15 @@ def _killed(process: BaseProcess) -> CheckFailed:
         f"a decoding process ended with {process.exitcode}, perhaps because memory ran out",
         "use fewer threads and run again",
         "killed",
+    )
+
+
+def _silent(process: BaseProcess, patience: Patience, name: str) -> CheckFailed:
+    return CheckFailed(
+        f"a decoding process ({process.pid}, {state_of(process.pid)}) gave no image for "
+        f"{patience.seconds:g} s, at {name} or up to {TASK - 1} images later",
+        "look at that process and the disk, then run again",
+        "patience",
     )
 
 

@@ -16,6 +16,7 @@ from vgg_deploy.data.mat_file import Damaged, Row, read_struct
 from vgg_deploy.data.tar_reader import open_members
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.class_lists import ClassList, checked_classes
+from vgg_deploy.regular_files import open_regular
 
 META = "meta.mat"
 TRUTH = re.compile(r"ILSVRC\d{4}_validation_ground_truth\.txt")
@@ -48,7 +49,7 @@ def read_devkit(path: Path) -> Devkit:
     """
     found: dict[str, bytes] = {}
     try:
-        with gzip.open(path) as file:
+        with open_regular(path) as raw, gzip.GzipFile(fileobj=raw) as file:
             limited = cast(BinaryIO, _Limited(file, path))
             for member in open_members(limited, str(path), MOST_BYTES):
                 name = PurePosixPath(member.name).name

@@ -23,6 +23,8 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as scanned:
             visible = [entry for entry in scanned if not _is_hidden(entry.name)]
+        for entry in visible:
+            _refuse_circle(entry)
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be listed ({error.strerror}), expected a folder of images; "
@@ -73,6 +75,20 @@ def stray_error(folder: Path, strays: Sequence[str]) -> InputError:
         what = f"{first}: is next to the class folders and has no class{more}"
         return InputError(what, "move it", "stray")
     return UnreadableImage(f"{first}: is not an image, expected {', '.join(SUFFIXES)}{more}")
+
+
+def _refuse_circle(entry: os.DirEntry[str]) -> None:
+    """Refuse a link that leads to itself, of which nobody can ask whether it is a folder.
+
+    Raises:
+        InputError: If it does.
+    """
+    try:
+        entry.is_dir()
+    except OSError as error:
+        raise InputError(
+            f"{entry.path}: cannot be followed ({error.strerror}); remove it"
+        ) from None
 
 
 def _is_hidden(name: str) -> bool:

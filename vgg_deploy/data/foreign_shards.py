@@ -11,6 +11,7 @@ from vgg_deploy.data.shards import PLAIN_NAME
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.class_lists import ClassList, checked_classes, read_class_list
 from vgg_deploy.net.spec import numbered
+from vgg_deploy.number_bounds import MOST_CLASSES
 from vgg_deploy.progress import progress
 
 # By split, in the order of their finding; the second is that of timm/imagenet-1k-wds
@@ -20,7 +21,6 @@ USUAL_NAMES = {
 }
 RANGE = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
 MOST_SHARDS = 1_000_000
-MOST_CLASSES = 1_000_000
 
 
 def index_shards(

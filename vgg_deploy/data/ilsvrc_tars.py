@@ -7,8 +7,10 @@ Each tar is read once from its start to its end. That finds every image, and a t
 short. After that an image is a range of bytes.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, cast
@@ -23,6 +25,7 @@ from vgg_deploy.data.packed import Packed
 from vgg_deploy.data.tar_reader import Member, members, nested_members
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import Bar, progress
+from vgg_deploy.regular_files import open_regular
 
 CLASS_TAR = re.compile(r"(n[0-9]{8})\.tar")
 
@@ -109,8 +112,10 @@ def _images(
     images: list[_Image] = []
     strays: list[str] = []
     try:
-        size = path.stat().st_size
-        with open(path, "rb") as file, progress(f"reading {path.name}, GB", size / 1e9) as bar:
+        with ExitStack() as opened:
+            file = opened.enter_context(open_regular(path))
+            size = os.fstat(file.fileno()).st_size
+            bar = opened.enter_context(progress(f"reading {path.name}, GB", size / 1e9))
             for name, member in found(cast(BinaryIO, _Counting(file, bar))):
                 if is_image(name):
                     images.append(_Image(name, member.begin, member.size, member.crc32))

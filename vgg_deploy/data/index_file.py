@@ -15,7 +15,10 @@ from typing import Any, BinaryIO, NamedTuple, overload
 
 import numpy as np
 
+from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
+from vgg_deploy.json_files import as_object, entry, parse_json
+from vgg_deploy.regular_files import open_regular
 
 MAGIC = b"vggindx1"
 TYPE = np.dtype("<i8")
@@ -170,12 +173,13 @@ def read_index(path: Path) -> Index:
         DamagedIndex: If it is any other file.
         OSError: If there is none.
     """
-    size = os.stat(path).st_size
-    if size < 4 * TYPE.itemsize:
-        raise DamagedIndex("too short")
-    names_end = size - TYPE.itemsize
-    _check_sum(path, names_end)
-    data = np.asarray(np.memmap(path, np.uint8, "r"))
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < 4 * TYPE.itemsize:
+            raise DamagedIndex("too short")
+        names_end = size - TYPE.itemsize
+        _check_sum(file, names_end)
+        data = np.asarray(np.memmap(file, np.uint8, "r", shape=(size,)))
     header = _read_header(data)
     row = header.names * TYPE.itemsize
     bounds_begin = header.end + len(header.columns) * row
@@ -198,25 +202,31 @@ def _read_header(data: np.ndarray) -> _Header:
     if data[:8].tobytes() != MAGIC or not 0 < length <= len(data) or length % TYPE.itemsize:
         raise DamagedIndex("another format")
     try:
-        fields = json.loads(data[16 : 16 + length].tobytes())
-        columns = [str(name) for name in fields["columns"]]
-        return _Header(dict(fields["head"]), columns, int(fields["names"]), 16 + length)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedIndex(f"its header is not one of an index ({error!r})") from None
+        text = data[16 : 16 + length].tobytes().decode("utf-8")
+        fields = as_object(parse_json(text, "header"), "header")
+        columns = entry(fields, "columns", list, "header")
+        if not all(isinstance(name, str) for name in columns) or len(set(columns)) < len(columns):
+            raise DamagedIndex("the columns of its header are not different names")
+        head: dict[str, Any] = entry(fields, "head", dict, "header")
+        return _Header(head, columns, entry(fields, "names", int, "header"), 16 + length)
+    except (UnicodeDecodeError, InputError) as error:
+        raise DamagedIndex(f"its header is not one of an index ({error})") from None
 
 
-def _check_sum(path: Path, length: int) -> None:
+def _check_sum(file: BinaryIO, length: int) -> None:
     """Read through the file once, without keeping what is read."""
-    crc = 0
-    with open(path, "rb") as file:
-        while length:
-            data = file.read(min(CHUNK, length))
-            if not data:
-                raise DamagedIndex("cut short")
-            crc = zlib.crc32(data, crc)
-            length -= len(data)
-        if file.read() != np.array(crc, TYPE).tobytes():
-            raise DamagedIndex("its checksum differs")
+    if file.read(len(MAGIC)) != MAGIC:
+        raise DamagedIndex("another format")
+    crc = zlib.crc32(MAGIC)
+    length -= len(MAGIC)
+    while length:
+        data = file.read(min(CHUNK, length))
+        if not data:
+            raise DamagedIndex("cut short")
+        crc = zlib.crc32(data, crc)
+        length -= len(data)
+    if file.read(TYPE.itemsize + 1) != np.array(crc, TYPE).tobytes():
+        raise DamagedIndex("its checksum differs")
 
 
 def _runs(names: Names) -> Iterator[memoryview]:

@@ -7,9 +7,11 @@ ILSVRC/Data/CLS-LOC/val/*.JPEG
 """
 
 import csv
+import io
 from pathlib import Path
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.regular_files import MOST_TEXT_BYTES, read_regular
 
 CLS_LOC = Path("ILSVRC/Data/CLS-LOC")
 SOLUTION = "LOC_val_solution.csv"
@@ -45,7 +47,7 @@ def read_solution(path: Path, images: list[str]) -> list[str]:
     """
     wnids: dict[str, str] = {}
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with io.StringIO(read_regular(path, MOST_TEXT_BYTES).decode("utf-8-sig")) as file:
             rows = csv.reader(file)
             if next(rows, None) != COLUMNS:
                 raise InputError(f"{path}, line 1: expected {','.join(COLUMNS)}; restore the file")

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from vgg_deploy.data.remote import reached
+from vgg_deploy.data.remote import open_stored, reached, read_range
 from vgg_deploy.errors import InputError
 
 CHUNK = 2**20  # bytes
@@ -59,7 +59,7 @@ class Packed:
         """
         begin = int(self.begin[index])
         with reached(self.shards[self.shard[index]]) as (files, path):
-            data = files.cat_file(path, start=begin, end=begin + int(self.size[index]))
+            data = read_range(files, path, begin, begin + int(self.size[index]))
         return self._checked(index, data, name)
 
     def stream(
@@ -117,7 +117,7 @@ class _ForwardReader:
         with reached(self.shards[shard]) as (files, path):
             if self.file is None or shard != self.opened:
                 self.close()
-                self.file = files.open(path, "rb")
+                self.file = open_stored(files, path)
                 self.opened, self.offset = shard, 0
             _skip(self.file, begin - self.offset, begin)
             data = _read_up_to(self.file, size)

@@ -18,6 +18,7 @@ from vgg_deploy.data.kaggle import image_root
 from vgg_deploy.errors import InputError
 from vgg_deploy.json_files import read_json
 from vgg_deploy.net.imagenet_classes import imagenet_wnids
+from vgg_deploy.regular_files import is_regular
 
 FILE = re.compile(r"ILSVRC2012_val_([0-9]{8})(?:_n[0-9]{8})?\.[A-Za-z]+")  # Hugging Face adds wnids
 RULE = "right if the best class is one of an image's labels"
@@ -25,7 +26,7 @@ RULE = "right if the best class is one of an image's labels"
 
 def is_real(root: Path) -> bool:
     """Whether a data set is named by its file of reassessed labels."""
-    return root.suffix == ".json" and root.is_file()
+    return root.suffix == ".json" and is_regular(root)
 
 
 def open_real(path: Path, split: str) -> Dataset:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.regular_files import open_regular
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -18,6 +19,40 @@ class Unreachable(InputError):
 def is_url(root: Path | str) -> bool:
     """Whether a data set is named by a URL."""
     return "://" in str(root)
+
+
+def read_range(files: "AbstractFileSystem", path: str, begin: int, end: int | None) -> bytes:
+    """Read a part of a stored file; on this machine only of regular files.
+
+    Args:
+        files: The file system, of `reached`.
+        path: Of the file there.
+        begin: Offset of the first byte.
+        end: Offset behind the last; None for the file's end.
+    """
+    if not _is_local(files):
+        content: bytes = files.cat_file(path, start=begin, end=end)
+        return content
+    with open_regular(path) as file:
+        file.seek(begin)
+        return file.read() if end is None else file.read(end - begin)
+
+
+def open_stored(files: "AbstractFileSystem", path: str) -> BinaryIO:
+    """Open a stored file to read it; on this machine only regular files.
+
+    Args:
+        files: The file system, of `reached`.
+        path: Of the file there.
+    """
+    if _is_local(files):
+        return open_regular(path)
+    file: BinaryIO = files.open(path, "rb")
+    return file
+
+
+def _is_local(files: "AbstractFileSystem") -> bool:
+    return "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,))
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 import io
 import json
+import os
 import re
 import tarfile
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -19,6 +22,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.progress import progress
+from vgg_deploy.regular_files import open_regular
 
 LONGEST_STEM = 60  # characters of a file's own name in its key
 
@@ -56,7 +60,8 @@ class Packing:
             InputError: For a member that belongs to no sample; names shard and member.
         """
         count, labels = 0, set()
-        with open(tar, "rb") as file:
+        with _opened(tar) as file:
+            size = os.fstat(file.fileno()).st_size
             for sample in samples(file, str(tar)):
                 self.names.add(f"{tar.name}/{sample.name}")
                 label = self._number(sample.label, f"{tar}, {sample.name}")
@@ -70,7 +75,7 @@ class Packing:
                 f"{tar}: contains no image beside its class, expected KEY.jpg and KEY.cls; "
                 "remove it"
             )
-        self.shards.append({"file": tar.name, "images": count, "bytes": tar.stat().st_size})
+        self.shards.append({"file": tar.name, "images": count, "bytes": size})
         self.fewest_classes = min(len(labels), self.fewest_classes or len(labels))
 
     def _number(self, label: int | str, where: str) -> int:
@@ -120,6 +125,18 @@ class Packing:
             "sha256": sha256(path),
             "shards": self.shards,
         }
+
+
+@contextmanager
+def _opened(tar: Path) -> Iterator[BinaryIO]:
+    """Open a shard; InputError if it cannot be read."""
+    try:
+        with open_regular(tar) as file:
+            yield file
+    except OSError as error:
+        raise InputError(
+            f"{tar}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from None
 
 
 def pack(

@@ -13,18 +13,20 @@ import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from vgg_deploy.cache import cache_folder, writable_folder
 from vgg_deploy.data.index_file import DamagedIndex, Index, Names, read_index
 from vgg_deploy.data.packed import CHUNK, Packed
-from vgg_deploy.data.remote import is_url, reached
+from vgg_deploy.data.remote import is_url, open_stored, reached, read_range
 from vgg_deploy.data.tar_reader import MOST_BYTES
 from vgg_deploy.errors import InputError
+from vgg_deploy.files import sha256 as file_sha256
 from vgg_deploy.files import whole_file
-from vgg_deploy.json_files import parse_json
+from vgg_deploy.json_files import LARGEST, JsonObject, as_object, entry, is_text, parse_json
+from vgg_deploy.regular_files import is_regular
 
 SHARDS = "shards.json"
 FORMAT = 1
@@ -70,7 +72,7 @@ class _Description(NamedTuple):
 
 def are_shards(root: Path | str) -> bool:
     """Whether a data set is a URL, or a folder with a shards.json."""
-    return is_url(root) or (Path(root) / SHARDS).is_file()
+    return is_url(root) or is_regular(Path(root) / SHARDS)
 
 
 def open_shards(root: Path | str, split: str) -> Opened:
@@ -108,33 +110,56 @@ def open_shards(root: Path | str, split: str) -> Opened:
 def _read_description(where: str, split: str) -> _Description:
     """Read shards.json."""
     with reached(where) as (files, path):
-        content: bytes = files.cat_file(path)
+        content = read_range(files, path, 0, LARGEST + 1)
+    if len(content) > LARGEST:
+        raise InputError(f"{where}: has more than {LARGEST // 2**20} MiB; {PACK_AGAIN}")
     try:
-        return _described(parse_json(content.decode("utf-8-sig"), where, PACK_AGAIN), split)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: is not UTF-8 ({error}); {PACK_AGAIN}") from None
+    content_of_file = parse_json(text, where, PACK_AGAIN)
+    try:
+        return _described(content_of_file, split, where)
+    except InputError as error:
         raise InputError(
-            f"{where}: damaged, or not made by this program ({error!r}); {PACK_AGAIN}"
+            f"{where}: damaged, or not made by this program ({error.what}); {PACK_AGAIN}"
         ) from None
 
 
-def _described(document: Any, split: str) -> _Description:
-    """Interpret the content of shards.json; ValueError, KeyError or TypeError if it is damaged."""
-    if document["format"] != FORMAT:
-        raise ValueError(f"format {document['format']}, expected {FORMAT}")
-    classes = tuple(str(item) for item in document["classes"])
-    names = tuple(str(item) for item in document["names"])
+def _described(content: object, split: str, where: str) -> _Description:
+    """Interpret the content of shards.json; InputError if it is damaged."""
+    document = as_object(content, where, PACK_AGAIN)
+    if document.get("format") != FORMAT:
+        raise InputError(f"{where}: format {document.get('format')!r:.60}, expected {FORMAT}")
+    classes, names = (_texts(document, key, where) for key in ("classes", "names"))
     if not classes or len(set(classes)) != len(classes) or len(names) != len(classes):
-        raise ValueError("classes")
-    splits = dict(document["splits"])
-    found = splits.get(split)
-    if not found:
+        raise InputError(f"{where}: its classes repeat or have not one name each; {PACK_AGAIN}")
+    if document.get("splits") == []:  # as empty as {}
+        return _Description(classes, names, [], None)
+    splits: JsonObject = entry(document, "splits", dict, where, PACK_AGAIN)
+    if not splits.get(split):
         return _Description(classes, names, list(splits), None)
-    shards = [
-        _Shard(str(shard["file"]), int(shard["images"]), int(shard["bytes"]))
-        for shard in found["shards"]
-    ]
-    described = _Split(str(found["index"]), str(found["sha256"]), shards)
-    return _Description(classes, names, list(splits), described)
+    found: JsonObject = entry(splits, split, dict, where, PACK_AGAIN)
+    shards = [_shard(one, where) for one in entry(found, "shards", list, where, PACK_AGAIN)]
+    file, sha256 = (entry(found, key, str, where, PACK_AGAIN) for key in ("index", "sha256"))
+    return _Description(classes, names, list(splits), _Split(file, sha256, shards))
+
+
+def _texts(document: JsonObject, key: str, where: str) -> tuple[str, ...]:
+    listed = entry(document, key, list, where, PACK_AGAIN)
+    for text in listed:
+        if not isinstance(text, str) or not is_text(text):
+            raise InputError(f"{where}: {key} has {text!a:.60}, not a text; {PACK_AGAIN}")
+    return tuple(listed)
+
+
+def _shard(content: object, where: str) -> _Shard:
+    fields = as_object(content, f"{where}: a shard", PACK_AGAIN)
+    file = entry(fields, "file", str, where, PACK_AGAIN)
+    images, size = (entry(fields, key, int, where, PACK_AGAIN) for key in ("images", "bytes"))
+    if not (0 <= images < 2**63 and 0 <= size < 2**63):
+        raise InputError(f"{where}: {file!a:.60} has {images} images in {size} bytes; {PACK_AGAIN}")
+    return _Shard(file, images, size)
 
 
 def _fetch_index(url: str, sha256: str) -> Index:
@@ -142,7 +167,7 @@ def _fetch_index(url: str, sha256: str) -> Index:
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         raise InputError(f"{url}: shards.json has no sha256 of it; {PACK_AGAIN}")
     copy = cache_folder() / "shards" / f"{sha256}.index"
-    if not copy.is_file():
+    if not is_regular(copy) or file_sha256(copy) != sha256:  # the copy may have been damaged
         copy = writable_folder(copy.parent) / copy.name
         with whole_file(copy) as partial:
             if _download(url, partial) != sha256:
@@ -157,7 +182,7 @@ def _download(url: str, target: Path) -> str:
     digest = hashlib.sha256()
     with (
         reached(url) as (files, path),
-        files.open(path, "rb") as source,
+        open_stored(files, path) as source,
         open(target, "wb") as file,
     ):
         while data := source.read(CHUNK):

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from vgg_deploy.data.dataset import Dataset
-from vgg_deploy.data.decode_pool import Scale, decoded
+from vgg_deploy.data.decode_pool import USUAL, Scale, decoded
+from vgg_deploy.data.patience import Patience
 from vgg_deploy.data.remote import Unreachable
 from vgg_deploy.errors import InputError
 
@@ -71,6 +72,7 @@ def size_batches(
     decoders: int,
     on_bad: Callable[[int, InputError], None] | None = None,
     allocate: Allocator = plain_memory,
+    patience: Patience = USUAL,
 ) -> Iterator[Batch]:
     """Yield every image once at every scale that it is selected for. It is decoded once.
 
@@ -84,6 +86,7 @@ def size_batches(
         on_bad: Called with the index and the error of an unreadable image, which is then skipped.
             Without it the error is raised.
         allocate: Makes the memory of a batch.
+        patience: How to wait for the decoders.
 
     Yields:
         Batches of one scale, height and width.
@@ -92,9 +95,10 @@ def size_batches(
         InputError: For an unreadable image, without `on_bad`.
         Unreachable: For a store that does not answer.
         CheckFailed: As `decoded`.
+        StopWaiting: As `decoded`.
     """
     waiting = _Waiting(allocate)
-    for index, scaled in decoded(dataset, wanted, decoders):
+    for index, scaled in decoded(dataset, wanted, decoders, patience):
         if isinstance(scaled, InputError):
             if on_bad is None or isinstance(scaled, Unreachable):
                 raise scaled

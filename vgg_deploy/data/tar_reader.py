@@ -6,6 +6,7 @@ Unlike tarfile, this reads no more than a bounded part into memory and cannot be
 """
 
 import tarfile
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ MOST_NAME_BYTES = 2**20  # of a block with a long name
 CHUNK = 2**20  # bytes
 REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 LONG_NAMES = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
+BREAKING = ("Cc", "Zl", "Zp")  # characters that would break a line
 # About the member that follows, or about all of them
 HEADERS = (*LONG_NAMES, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK)
 # Have no data, whatever size they state
@@ -133,6 +135,10 @@ def open_members(file: BinaryIO, tar: str, most_bytes: int) -> Iterator[OpenMemb
     while (block := _block(file)) != bytes(BLOCK):
         info = _header(block, tar, last)
         name = long_name or info.name
+        if any(unicodedata.category(character) in BREAKING for character in name):
+            raise InputError(
+                f"{tar}: has a member named {name!r:.80}, with control characters; make it again"
+            )
         size = 0 if info.type in WITHOUT_DATA else info.size
         most = MOST_NAME_BYTES if info.type in LONG_NAMES else most_bytes
         _check_size(size, most, f"{tar}, {name}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
 from vgg_deploy.json_files import JsonObject, as_object, entry, parse_json, read_json_object
 from vgg_deploy.net.spec import NetSpec
+from vgg_deploy.regular_files import is_regular
 
 KEY = "vgg_deploy"  # of the metadata entry
 # Of another entry: convolutions that are to be of another type than the precision's
@@ -130,7 +132,7 @@ def read_manifest(path: Path, what_is_unknown: str, hint: str) -> JsonObject:
         InputError: If there is no manifest, or it is not a JSON object.
     """
     manifest = manifest_path(path)
-    if not manifest.exists():
+    if not os.path.lexists(manifest):
         raise InputError(
             f"{path}: has no manifest {manifest.name} beside it, so {what_is_unknown}", hint
         )
@@ -147,7 +149,7 @@ def check_manifest(path: Path) -> None:
         InputError: If a file is not the one that the manifest describes.
     """
     manifest = manifest_path(path)
-    if not manifest.is_file():
+    if not os.path.lexists(manifest):
         return
     hint = f"export {path.name} again"
     fields = read_json_object(manifest, hint)
@@ -156,7 +158,7 @@ def check_manifest(path: Path) -> None:
         data = JsonObject(entry(fields, "data", dict, str(manifest), hint))
         digests[data_path(path)] = entry(data, "sha256", str, str(manifest), hint)
     for file, digest in digests.items():
-        if not file.is_file():
+        if not is_regular(file):
             raise InputError(
                 f"{path}: its weights are in {file.name}, which is missing; "
                 "keep both files in one folder"

@@ -5,11 +5,13 @@ from the description of the net alone. So a file is compared with what it should
 which trusts what it reads, opens it.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ from vgg_deploy.exported.metadata import (
 from vgg_deploy.json_files import JsonObject, entry
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.spec import NetSpec
+from vgg_deploy.regular_files import is_regular, open_regular
 
 MAGIC = "7767517"  # the first line of every .param of today's format
 FLOAT32 = bytes(4)  # before the weights of a convolution: how they are stored
@@ -191,14 +194,15 @@ class NcnnFiles:
         """
         graph = ncnn_graph(self.artifact.spec, self.artifact.input)
         # Read no more of the text than can be right: the file may be anything
-        with open(self.param, "rb") as file:
+        with _opened(self.param) as file:
             text = file.read(len(graph.text) + 1)
         if text != graph.text.encode():
             raise InputError(
                 f"{self.param}: is not net {self.artifact.spec.arch} as its manifest describes it",
                 AGAIN,
             )
-        size = self.weights.stat().st_size
+        with _opened(self.weights) as file:
+            size = os.fstat(file.fileno()).st_size
         if size != graph.weight_bytes:
             raise InputError(
                 f"{self.weights}: has {size:,} bytes, the net of its manifest has "
@@ -210,7 +214,7 @@ class NcnnFiles:
     def _check_marks(self, arrays: list[StoredArray]) -> None:
         """Look at the marks before the weights of convolutions."""
         offset = 0
-        with open(self.weights, "rb") as file:
+        with _opened(self.weights) as file:
             for array in arrays:
                 file.seek(offset)
                 if array.marked and file.read(len(FLOAT32)) != FLOAT32:
@@ -218,6 +222,16 @@ class NcnnFiles:
                         f"{self.weights}: {array.name} is not stored as float32", AGAIN
                     )
                 offset += array.bytes
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open one of the files; InputError if it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            yield file
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})", AGAIN) from None
 
 
 def find_ncnn(path: Path) -> NcnnFiles:
@@ -238,7 +252,7 @@ def find_ncnn(path: Path) -> NcnnFiles:
         of_file = JsonObject(entry(described, file.name, dict, str(manifest), AGAIN))
         digests[file] = entry(of_file, "sha256", str, str(manifest), AGAIN)
     files = NcnnFiles(path, weights, Artifact.from_fields(fields, str(manifest)))
-    if not weights.is_file():
+    if not is_regular(weights):
         raise InputError(
             f"{path}: its weights {weights.name} are not in the same folder; "
             f"copy all three files together, or {AGAIN}"

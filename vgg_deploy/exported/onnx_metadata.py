@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import KEPT, KEY, Artifact
 from vgg_deploy.exported.onnx_wire import data_files
+from vgg_deploy.regular_files import is_regular
 
 
 def read_onnx_metadata(path: Path) -> tuple[Artifact, tuple[str, ...]]:
@@ -22,7 +23,7 @@ def read_onnx_metadata(path: Path) -> tuple[Artifact, tuple[str, ...]]:
     Raises:
         InputError: If it is not a file of vgg-export.
     """
-    if not path.is_file():
+    if not is_regular(path):
         raise InputError(f"{path}: no such file; write one with vgg-export")
     try:
         model = onnx.load(path, load_external_data=False)

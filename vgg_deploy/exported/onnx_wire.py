@@ -5,12 +5,14 @@ of onnx.proto.
 """
 
 import mmap
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.regular_files import is_regular, open_regular
 
 # Wire types; groups, which ONNX does not use, are refused
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
@@ -26,6 +28,7 @@ TENSORS_IN = {
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {13: "entry"},
 }
+MOST_NAME_BYTES = 255  # of a file, on all systems
 ENTRY_KEY, ENTRY_VALUE = 1, 2
 
 
@@ -54,7 +57,7 @@ def mapped(path: Path) -> Iterator[memoryview]:
     """
     try:
         with (
-            open(path, "rb") as file,
+            open_regular(path) as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
             memoryview(content) as view,
         ):
@@ -137,15 +140,15 @@ def data_files(path: Path) -> list[Path]:
         file = path.parent / location
         if not _is_file_name(location):
             raise InputError(
-                f"{path}: refers to weights in {location!r}, which is no file name; "
+                f"{path}: refers to weights in {location!r:.80}, which is no file name; "
                 "only files beside it are read. Do not use it"
             )
-        if not file.exists():
+        if not os.path.lexists(file):
             raise InputError(
                 f"{path}: its weights are in {location}, which is missing; "
                 "keep both files in one folder"
             )
-        if not file.is_file() or file.resolve().parent != path.resolve().parent:
+        if not is_regular(file) or file.resolve().parent != path.resolve().parent:
             raise InputError(
                 f"{path}: its weights {location} are no plain file in its folder; "
                 "only such files are read. Copy the file there"
@@ -155,7 +158,9 @@ def data_files(path: Path) -> list[Path]:
 
 
 def _is_file_name(name: str) -> bool:
-    return name not in ("", ".", "..") and not any(character in name for character in "/\\\0:")
+    if not 0 < len(name.encode("utf-8", "surrogateescape")) <= MOST_NAME_BYTES:
+        return False
+    return name not in (".", "..") and not any(character in name for character in "/\\\0:")
 
 
 def _locations(view: memoryview, start: int, end: int, message: str, depth: int) -> Iterator[str]:

@@ -1,17 +1,24 @@
 """Describes TensorRT engines: their profiles, and the manifest beside each engine file."""
 
 import json
+import os
+import re
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import Artifact, manifest_path, read_manifest
+from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.files import sha256
-from vgg_deploy.json_files import entry
+from vgg_deploy.json_files import JsonObject, as_object, entry
+from vgg_deploy.regular_files import is_regular, open_regular
 
 VERSION = 1
+MOST_SIZE = 2**31 - 1  # of a dimension, as TensorRT has it
+PLAIN_NAME = re.compile(r"[^/\\\0:]{1,255}")
+T = TypeVar("T")
 REBUILD = "build it again"
 
 
@@ -109,18 +116,67 @@ def read_engine_manifest(path: Path) -> EngineManifest:
         InputError: If there is no manifest, or it is damaged.
     """
     where = str(manifest_path(path))
-    fields: dict[str, Any] = {**read_manifest(path, "nothing is known of it", REBUILD)}
+    fields = read_manifest(path, "nothing is known of it", REBUILD)
+    version = entry(fields, "manifest", int, where, REBUILD)
+    if version != VERSION:
+        raise InputError(
+            f"{where}: manifest {version!r:.40}, this program reads {VERSION}", REBUILD
+        )
     artifact = Artifact.from_fields(entry(fields, "artifact", dict, where, REBUILD), where)
-    try:
-        if fields.pop("manifest") != VERSION:
-            raise ValueError("of another version")
-        fields["artifact"] = artifact
-        fields["profiles"] = tuple(_profile(profile) for profile in fields["profiles"])
-        for key in ("targets", "activation_bytes"):
-            fields[key] = tuple(fields[key])
-        return EngineManifest(**fields)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{where}: not the manifest of an engine ({error!r})", REBUILD) from None
+
+    def text(key: str) -> str:
+        return entry(fields, key, str, where, REBUILD)
+
+    def texts(key: str) -> dict[str, str]:
+        found = entry(fields, key, dict, where, REBUILD)
+        if not all(isinstance(value, str) for value in found.values()):
+            raise InputError(f"{where}: {key} has other values than texts", REBUILD)
+        return found
+
+    flavour, onnx = text("flavour"), text("onnx")
+    if flavour not in FLAVOURS:
+        raise InputError(
+            f"{where}: flavour {flavour!r:.40} is unknown; choose one of {', '.join(FLAVOURS)}",
+            REBUILD,
+        )
+    if not PLAIN_NAME.fullmatch(onnx):
+        raise InputError(f"{where}: names {onnx!r:.60}, expected a file beside it", REBUILD)
+    targets = _items(fields, "targets", str, where)
+    activation_bytes = _items(fields, "activation_bytes", int, where)
+    profiles = tuple(
+        _profile(profile, where) for profile in entry(fields, "profiles", list, where, REBUILD)
+    )
+    if not profiles:
+        raise InputError(f"{where}: has no profiles", REBUILD)
+    trt_version = None if fields.get("version", "") is None else text("version")
+    return EngineManifest(
+        artifact,
+        flavour,
+        trt_version,
+        targets,
+        profiles,
+        texts("inputs"),
+        texts("outputs"),
+        texts("convolutions"),
+        activation_bytes,
+        entry(fields, "build_seconds", float, where, REBUILD),
+        text("sha256"),
+        entry(fields, "bytes", int, where, REBUILD),
+        onnx,
+        text("onnx_sha256"),
+    )
+
+
+def _items(fields: JsonObject, key: str, kind: type[T], where: str) -> tuple[T, ...]:
+    """The items of a list, all of one type.
+
+    Raises:
+        InputError: For anything else.
+    """
+    found = entry(fields, key, list, where, REBUILD)
+    if not all(type(item) is kind for item in found):
+        raise InputError(f"{where}: {key} is {found!r:.60}, which has other items", REBUILD)
+    return tuple(found)
 
 
 def check_engine(path: Path) -> EngineManifest:
@@ -135,7 +191,11 @@ def check_engine(path: Path) -> EngineManifest:
         InputError: If it has changed or is cut short, or its ONNX file has changed since the build.
     """
     manifest = read_engine_manifest(path)
-    size = path.stat().st_size
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})", REBUILD) from None
     if size != manifest.bytes:
         raise InputError(
             f"{path}: has {size:,} bytes, its manifest says {manifest.bytes:,}; "
@@ -147,7 +207,7 @@ def check_engine(path: Path) -> EngineManifest:
             f"{path}: changed since it was built (its manifest has another sha256)", REBUILD
         )
     onnx = path.parent / manifest.onnx
-    if onnx.is_file() and sha256(onnx) != manifest.onnx_sha256:
+    if is_regular(onnx) and sha256(onnx) != manifest.onnx_sha256:
         raise InputError(
             f"{path}: was built from another {manifest.onnx} than the one beside it now", REBUILD
         )
@@ -158,7 +218,20 @@ def _profile_fields(profile: Profile) -> dict[str, list[int]]:
     return {key: list(shape) for key, shape in profile._asdict().items()}
 
 
-def _profile(fields: Any) -> Profile:
-    """Read what `_profile_fields` wrote."""
-    shapes = [InputShape(*map(int, fields[key])) for key in ("min", "opt", "max")]
-    return Profile(*shapes)
+def _profile(content: object, where: str) -> Profile:
+    """Read what `_profile_fields` wrote.
+
+    Raises:
+        InputError: If it is no profile.
+    """
+    fields = as_object(content, f"{where}: a profile", REBUILD)
+    shapes = []
+    for key in ("min", "opt", "max"):
+        shape = _items(fields, key, int, where)
+        if len(shape) != 3 or not all(1 <= size <= MOST_SIZE for size in shape):
+            raise InputError(f"{where}: {key} of a profile is {shape!r:.60}", REBUILD)
+        shapes.append(InputShape(*shape))
+    low, best, high = shapes
+    if not all(a <= b <= c for a, b, c in zip(low, best, high, strict=True)):
+        raise InputError(f"{where}: a profile has min above opt, or opt above max", REBUILD)
+    return Profile(low, best, high)

@@ -9,13 +9,14 @@ torch's uint8 resize is faster but differs by one or two grey levels.
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, ImageFile, UnidentifiedImageError, features
 from PIL import __version__ as pillow_version
 from torch import Tensor
 
@@ -23,10 +24,12 @@ from vgg_deploy.errors import InputError, UnreadableImage
 from vgg_deploy.images.geometry import rescaled_size
 from vgg_deploy.images.jpeg_damage import damage
 from vgg_deploy.images.orientation import SIDEWAYS, orientation, turned
+from vgg_deploy.regular_files import open_regular
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # by a file's header, never by its name
 # Longer side over shorter; a longer sliver, rescaled to a side of 256, would fill the memory
 MOST_ASPECT = 100
+MOST_BYTES = 2**28  # of an image file, 256 MiB
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 # What Pillow's decoders raise for damaged files
 DAMAGED = (
@@ -98,8 +101,7 @@ def read_image(
     """
     with _opened(file, name) as image:
         if image.format in ("JPEG", "MPO"):  # the latter holds several JPEGs
-            data = file.getvalue() if isinstance(file, BytesIO) else Path(file).read_bytes()
-            reason = damage(data)
+            reason = damage(_all_bytes(image))
             if reason:
                 raise UnreadableImage(f"{file if name is None else name}: damaged: {reason}")
         turn = orientation(image) if upright else 1
@@ -228,7 +230,12 @@ def _opened(file: str | Path | BytesIO, name: str | None) -> Iterator[Image.Imag
     """Open an image with a sound header; turn Pillow's errors in the block into InputErrors."""
     path = file if name is None else name
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with (
+            (
+                nullcontext(file) if isinstance(file, BytesIO) else open_regular(file, MOST_BYTES)
+            ) as opened,
+            Image.open(opened, formats=FORMATS) as image,
+        ):
             if max(image.size) > MOST_ASPECT * min(image.size):
                 raise UnreadableImage(
                     f"{path}: {image.width}x{image.height} pixels is a sliver, "
@@ -246,6 +253,16 @@ def _opened(file: str | Path | BytesIO, name: str | None) -> Iterator[Image.Imag
                 f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
             ) from None
         raise UnreadableImage(f"{path}: damaged or cut short ({error})") from None
+
+
+def _all_bytes(image: Image.Image) -> bytes:
+    """The bytes of the file of an image that is open; the place in the file stays."""
+    file = cast(BinaryIO, cast(ImageFile.ImageFile, image).fp)
+    place = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(place)
+    return data
 
 
 def _byte_count(file: str | Path | BytesIO) -> int:

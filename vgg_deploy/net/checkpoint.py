@@ -12,8 +12,9 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.spec import NetSpec
-from vgg_deploy.net.torch_archive import check_archive, described, is_archive
+from vgg_deploy.net.torch_archive import check_archive, check_old_file, described, is_archive
 from vgg_deploy.net.torch_files import is_torchscript, why_unreadable
+from vgg_deploy.regular_files import is_regular
 
 FORMAT = "vgg-deploy-checkpoint"
 VERSION = 1
@@ -129,6 +130,8 @@ def load_untrusted(path: Path) -> object:
     archive = is_archive(path)
     if archive:
         check_archive(path)
+    else:
+        check_old_file(path)
     try:
         with warnings.catch_warnings():
             # about sparse or quantized tensors, which are refused later
@@ -140,7 +143,7 @@ def load_untrusted(path: Path) -> object:
 
 def _existing(path: Path) -> Path:
     path = Path(path)
-    if not path.is_file():
+    if not is_regular(path):
         raise InputError(f"{path}: no such file; give a checkpoint such as runs/D/best.pt")
     return path
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.json_files import parse_json
+from vgg_deploy.regular_files import read_regular_text
 
 SYNSET_LISTS = ("synsets.txt", "synset_words.txt")
 CLASS_INDEX = "class_index.json"
@@ -86,7 +87,7 @@ def read_lines(path: Path) -> list[str]:
         InputError: If the file cannot be read, or is empty.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig").rstrip()
+        text = read_regular_text(path, "utf-8-sig").rstrip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: cannot be read as text ({error}); correct or remove it"

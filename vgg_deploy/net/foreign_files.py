@@ -11,15 +11,17 @@ from torch import Tensor
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.checkpoint import is_checkpoint, is_plain
 from vgg_deploy.net.stand_ins import StandIn, load_with_stand_ins
-from vgg_deploy.net.torch_archive import check_archive, is_archive
+from vgg_deploy.net.torch_archive import check_archive, check_old_file, is_archive
 from vgg_deploy.net.torch_files import TORCH_SUFFIXES, is_torchscript, why_unreadable
 from vgg_deploy.net.wrapped_weights import AVERAGE_COUNTER, unwrapped, without_prefix
+from vgg_deploy.regular_files import is_regular, open_regular
 
 Tensors = dict[str, Tensor]
 Metadata = dict[str, str]
 
 # Counts the batches that a normalisation has seen: an integer, and of no use after training
 BATCH_COUNTER = ".num_batches_tracked"
+MOST_NPZ_BYTES = 2**32  # net E in float64 has 1.2 GB
 SAFETENSORS, NPZ = ".safetensors", ".npz"
 WEIGHTS_SUFFIXES = (SAFETENSORS, NPZ, *TORCH_SUFFIXES)
 
@@ -60,7 +62,7 @@ def open_tensors(path: Path) -> NamedTensors:
             f"{path}: the suffix of a weights file shows its kind; "
             f"rename it to one of {', '.join(readers)}"
         )
-    if not path.is_file():
+    if not is_regular(path):
         raise InputError(f"{path}: no such file; give a file of weights such as vgg16-397923af.pth")
     if is_torchscript(path):
         raise InputError(f"{path}: {why_unreadable(path.suffix, None)}")
@@ -92,6 +94,8 @@ def _open_torch(path: Path) -> tuple[object, Metadata]:
     archive = is_archive(path)
     if archive:
         check_archive(path)
+    else:
+        check_old_file(path)
     return load_with_stand_ins(path, mmap=archive), {}
 
 
@@ -103,7 +107,13 @@ def _open_safetensors(path: Path) -> tuple[object, Metadata]:
 
 def _open_npz(path: Path) -> tuple[object, Metadata]:
     # opened here, because np.load leaves a damaged archive open
-    with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+    with open_regular(path) as raw, np.load(raw, allow_pickle=False) as file:
+        stated = sum(member.file_size for member in file.zip.infolist())
+        if stated > MOST_NPZ_BYTES:
+            raise InputError(
+                f"{path}: states {stated:,} bytes of arrays, and at most {MOST_NPZ_BYTES:,} are "
+                "read; save the weights of one net alone"
+            )
         arrays = {name: file[name] for name in file.files}
     tensors = {
         name: torch.from_numpy(array) if array.dtype.kind == "f" else array

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.json_files import as_object, parse_json
+from vgg_deploy.json_files import as_object, is_text, parse_json
 from vgg_deploy.net.archs import ARCHS, STRIDE
+from vgg_deploy.number_bounds import MOST_CLASSES, MOST_SIDE
 
 # RGB of 0-1: what torchvision, timm and most pipelines around them feed
 USUAL_MEAN = (0.485, 0.456, 0.406)
@@ -50,6 +51,15 @@ class Preprocessing:
             )
 
 
+SCALARS: dict[str, tuple[type, ...]] = {
+    "arch": (str,),
+    "width": (int, float),
+    "crop": (int,),
+    "lrn": (str,),
+    "recipe": (str,),
+}
+
+
 @dataclass(frozen=True)
 class NetSpec:
     """A net and its classes; its weights are in the same file."""
@@ -78,15 +88,18 @@ class NetSpec:
         self._check_classes()
         if not 0 < self.width <= 4:
             raise InputError(f"width {self.width} is not a multiplier between 0 and 4")
-        if self.crop < STRIDE or self.crop % STRIDE:
-            raise InputError(f"crop {self.crop} is not a multiple of {STRIDE}")
+        if not STRIDE <= self.crop <= MOST_SIDE or self.crop % STRIDE:
+            raise InputError(
+                f"crop {self.crop} is not a multiple of {STRIDE} up to {MOST_SIDE} pixels"
+            )
         if self.lrn not in LRN_READINGS:
             raise InputError(
                 f"LRN reading {self.lrn!r} is unknown; choose one of {', '.join(LRN_READINGS)}"
             )
-        if not self.crop <= self.train_side[0] <= self.train_side[1]:
+        sides = self.train_side
+        if len(sides) != 2 or not self.crop <= sides[0] <= sides[1] <= MOST_SIDE:
             raise InputError(
-                f"S {list(self.train_side)} needs {self.crop} <= low <= high, "
+                f"S {str(list(sides)):.60} needs {self.crop} <= low <= high <= {MOST_SIDE}, "
                 f"or the {self.crop} crop does not fit"
             )
 
@@ -97,6 +110,15 @@ class NetSpec:
             raise InputError(
                 "class ids repeat; key classes by wnid or folder name, "
                 "not by a name that two classes share"
+            )
+        if len(self.classes) > MOST_CLASSES:
+            raise InputError(
+                f"{len(self.classes):,} classes are more than the {MOST_CLASSES:,} that are read"
+            )
+        unwritable = [text for text in (*self.classes, *self.names) if not is_text(text)]
+        if unwritable:
+            raise InputError(
+                f"the class {unwritable[0]!a:.60} has half a character (a surrogate); rename it"
             )
         if not self.names:
             object.__setattr__(self, "names", self.classes)
@@ -159,14 +181,29 @@ def _arguments(given: dict[str, Any]) -> dict[str, Any]:
     unknown = (given.keys() - known) | (pre.keys() - known_pre)
     if unknown:
         raise InputError(f"unknown fields {sorted(unknown)}")
-    pre["mean"] = tuple(map(float, pre["mean"]))
+    pre["mean"] = tuple(map(float, _items(pre, "mean", (int, float))))
+    for name, kinds in SCALARS.items():
+        if name in given and type(given[name]) not in kinds:
+            raise InputError(f"{name} is {given[name]!r:.60}, which has another type")
     return {
         **given,
-        "classes": tuple(map(str, given["classes"])),
-        "names": tuple(map(str, given["names"])),
-        "train_side": tuple(map(int, given["train_side"])),
+        "classes": _items(given, "classes", (str,)),
+        "names": _items(given, "names", (str,)),
+        "train_side": _items(given, "train_side", (int,)),
         "preprocessing": Preprocessing(**pre),
     }
+
+
+def _items(given: dict[str, Any], name: str, kinds: tuple[type, ...]) -> tuple[Any, ...]:
+    """The items of a list that have one of these types.
+
+    Raises:
+        InputError: For anything else.
+    """
+    listed = given[name]
+    if not isinstance(listed, list) or not all(type(item) in kinds for item in listed):
+        raise InputError(f"{name} is {listed!r:.60}, which has another type")
+    return tuple(listed)
 
 
 def numbered(count: int) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.pickle_bounds import MOST_BYTES, check_next_pickle, check_pickle
+from vgg_deploy.regular_files import open_regular
 
 BLOCK = 2**20  # bytes read at a time
 DESCRIPTION = "data.pkl"  # the record with everything but the tensors' values
@@ -134,6 +136,28 @@ def check_archive(path: Path) -> None:
             )
 
 
+def check_old_file(path: Path) -> None:
+    """Check the pickles of a file from before torch 1.6: what they claim, not what they mean.
+
+    The file begins with three short pickles and that of the content.
+
+    Raises:
+        InputError: If one of them claims more memory than the file has bytes.
+    """
+    try:
+        with open_regular(path) as file:
+            size = file.seek(0, io.SEEK_END)
+            file.seek(0)
+            for _ in range(4):
+                check_next_pickle(file, size)
+    except pickle.UnpicklingError as error:
+        _refuse(path, str(error))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check it") from None
+    except Exception:  # no such file: torch says what it is
+        return
+
+
 def _check_headers(records: list[zipfile.ZipInfo], path: Path) -> None:
     """Refuse records that occur twice, or compressed."""
     names = [record.filename for record in records]
@@ -182,10 +206,14 @@ def _blocks(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> Iterator[bytes
 def _read_description(archive: zipfile.ZipFile, path: Path) -> tuple[object, list[_Storage]]:
     name = f"{_folder(archive, path)}/{DESCRIPTION}"
     try:
-        reader = _Reader(io.BytesIO(archive.read(name)))
+        with archive.open(name) as file:
+            data = file.read(MOST_BYTES)
+        check_pickle(data)
+        reader = _Reader(io.BytesIO(data))
         content = reader.load()
     except Exception as error:  # a damaged pickle raises almost anything
-        _refuse(path, f"its record {name} cannot be read ({type(error).__name__})")
+        reason = str(error) if isinstance(error, pickle.UnpicklingError) else type(error).__name__
+        _refuse(path, f"its record {name} cannot be read ({reason})")
     return content, list(reader.storages.values())
 
 

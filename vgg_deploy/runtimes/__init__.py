@@ -11,6 +11,7 @@ from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.net.open_net import open_net
+from vgg_deploy.regular_files import is_regular
 from vgg_deploy.runtimes.contract import Runtime, Scores, WrongOutputs
 from vgg_deploy.runtimes.ncnn import NcnnRuntime
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
@@ -82,7 +83,7 @@ def open_runtime(
             runtime or device is used instead.
     """
     path = locate(source).path
-    if not path.is_file():
+    if not is_regular(path):
         raise InputError(
             f"{path}: no such file; give a checkpoint (.pt), an exported model (.onnx, "
             ".ncnn.param) or an engine (.engine)"

@@ -1,5 +1,6 @@
 """Weights in a separate file: what is written, what is checked, what is never followed."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from export import release
 from export.onnx import onnx_file
 from export.onnx.onnx_file import read_referring
 from export.release import ExportOptions, export_onnx
+from export.tensorrt import triton_folder
 from export.tensorrt.triton import write_repository
 from tests.support.nets import photo_of, save_net, thin_net
 from vgg_deploy.errors import CheckFailed, InputError
@@ -257,28 +259,52 @@ def test_reading_back_is_the_model_itself(tmp_path):
     assert expected == found
 
 
-def test_a_pair_is_never_half_new(tmp_path, monkeypatch):
-    """If the process dies between the two renames there is no graph.
-
-    An old graph with new weights would be worse.
-    """
+@pytest.mark.parametrize("nth", range(1, 7))
+def test_a_pair_is_never_half_new(nth, tmp_path, monkeypatch):
+    """Ctrl-C at any of the six renames leaves the older pair and its manifest."""
     path = export(tmp_path).path
-    replace, names = os.replace, []
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    replace, count = os.replace, 0
 
-    def dying(source, target):
-        if target == path:
+    def interrupted(source, target):
+        nonlocal count
+        count += 1
+        if count == nth:
             raise KeyboardInterrupt
-        names.append(target.name)
         replace(source, target)
 
-    monkeypatch.setattr(os, "replace", dying)
+    monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export(tmp_path, net=thin_net("D", seed=5))
-    assert names[-1] == "D.fp32.onnx.data"
-    assert not path.exists() and not path.with_suffix(".json").exists()
-    monkeypatch.undo()
-    export(tmp_path, external=False)  # over the remains; nothing of them stays
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_without_external_data_an_older_one_goes(tmp_path):
+    export(tmp_path)
+    export(tmp_path, external=False)
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"D.fp32.onnx", "D.fp32.json"}
+
+
+@pytest.mark.parametrize("kind", ["released", "repository"])
+def test_a_moved_folder_opens_in_onnx_itself(kind, exported, tmp_path, monkeypatch):
+    """Oracle: onnx's loader and checker, and ONNX Runtime in another working directory."""
+    if kind == "released":
+        shutil.copytree(exported.parent, tmp_path / "there")
+        file = tmp_path / "there" / exported.name
+    else:
+        write_repository(tmp_path / "models", [exported], 4, lambda text: None)
+        (tmp_path / "models").rename(tmp_path / "there")
+        file = tmp_path / "there" / "D_fp32_onnx" / "1" / "model.onnx"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    onnx.checker.check_model(str(file), full_check=True)
+    loaded = onnx.load(file)
+    assert all(tensor.data_location != tensor.EXTERNAL for tensor in loaded.graph.initializer)
+    pixels = np.zeros((1, 3, 64, 64), np.uint8)
+    for model in (str(file), loaded.SerializeToString()):
+        session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+        posterior = session.run(["posterior"], {"image": pixels})[0]
+        np.testing.assert_allclose(posterior, open_runtime(exported)(pixels).posterior, atol=1e-6)
 
 
 def test_triton_gets_both(exported, tmp_path):
@@ -311,8 +337,32 @@ def test_a_repository_leaves_the_released_file_alone(tmp_path):
     write_repository(tmp_path / "models", [link], 4, log.append)
     assert not any("Warning" in line for line in log)
     (copied / "labels.txt").write_text("another\n")
+    (copied / "2").mkdir()  # a version of the user's own
     write_repository(tmp_path / "models", [link], 4, log.append)
-    assert sum("had a model with other labels" in line for line in log) == 1
+    assert sum("has a model with other labels" in line for line in log) == 1
+    other = export(tmp_path, external=False, net=thin_net("D", seed=5)).path
+    write_repository(tmp_path / "models", [other], 4, log.append)
+    assert sum("has a model of another net" in line for line in log) == 1
+    assert (copied / "1" / "model.onnx").read_bytes() == other.read_bytes()
+    names = {str(file.relative_to(copied)) for file in copied.rglob("*")}
+    assert names == {"1", "2", "1/model.onnx", "config.pbtxt", "labels.txt"}
+
+
+def test_a_repository_on_a_full_disk_stays_as_it_was(exported, tmp_path, monkeypatch):
+    """The copy fails: no folder appears, and an older model is still whole."""
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    models = tmp_path / "models"
+    for before in ([], ["D_fp32_onnx"]):
+        with monkeypatch.context() as patch:
+            patch.setattr(triton_folder, "copy_bytes", full)
+            with pytest.raises(InputError, match="No space left on device"):
+                write_repository(models, [exported], 4, lambda text: None)
+        assert [path.name for path in models.iterdir()] == before
+        write_repository(models, [exported], 4, lambda text: None)
+    onnx.checker.check_model(str(models / "D_fp32_onnx" / "1" / "model.onnx"))
 
 
 def test_an_engine_is_built_from_both(exported):

@@ -1,14 +1,21 @@
 """Loader processes give the same batches however they start, and say what they lack."""
 
+import errno
+import gc
 import multiprocessing
 import os
+import pickle
 import signal
+import time
+from contextlib import closing
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
 
 from tests.support.nets import thin_spec
 from tests.support.run import run
+from train.feed.anonymous_memory import SentBatch
 from train.feed.colour_statistics import measure_colours
 from train.feed.examples import Examples
 from train.feed.loader import train_batches
@@ -20,6 +27,7 @@ from train.recipe.config import TrainConfig
 from train.step.trainee import shape_for_training
 from train.step.update import Updater
 from vgg_deploy.data.layouts import open_dataset
+from vgg_deploy.data.patience import Patience, StopWaiting
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.job import ALONE
 from vgg_deploy.worker_processes import START_METHOD
@@ -39,8 +47,8 @@ def views_of(data) -> Views:
 def first_batches(data, workers: int) -> list[TrainBatch]:
     """The first batches of an epoch; the loader and its processes are gone afterwards."""
     loader = train_batches(views_of(data), 0, workers, pin=False)
-    # copied, because the memory that a worker shares ends with it
-    return [TrainBatch(*(tensor.clone() for tensor in next(loader)[:4]), []) for _ in range(STEPS)]
+    with closing(loader):
+        return [next(loader) for _ in range(STEPS)]
 
 
 def trained(batches: list[TrainBatch]) -> dict[str, torch.Tensor]:
@@ -88,22 +96,72 @@ def test_signals_do_not_end_workers_that_are_still_starting(photos, monkeypatch,
     os.kill(worker.pid, signal.SIGTERM)
     assert len(next(loader).labels) == CONFIG.batch
     assert worker.is_alive()
+    loader.close()
+    assert not worker.is_alive()
 
 
-def test_too_little_shared_memory_is_an_error_of_the_main_process(photos, monkeypatch):
+@pytest.mark.parametrize(
+    "number, message",
+    [
+        (errno.EMFILE, "too few file descriptors .*ulimit -n.*RESUME --workers N"),
+        (errno.ENOMEM, "memory ran out in a loader process; .*RESUME --workers N"),
+    ],
+)
+def test_a_batch_that_cannot_be_sent_is_an_error_of_the_main_process(
+    photos, monkeypatch, number, message
+):
     """PyTorch would report it in a worker's thread, and the main process would wait forever."""
 
-    def no_space(tensor):
-        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space")
+    def fails(name, flags):
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setenv(START_METHOD, "fork")  # so that workers inherit what is patched
-    monkeypatch.setattr(torch.Tensor, "share_memory_", no_space)
+    monkeypatch.setattr(os, "memfd_create", fails)
     handler = signal.getsignal(signal.SIGCHLD)
     try:
-        with (
-            pytest.raises(CheckFailed, match="too little shared memory .*RESUME --workers N"),
-            explain_lost_worker("RESUME"),
-        ):
+        with pytest.raises(CheckFailed, match=message), explain_lost_worker("RESUME"):
             first_batches(photos, workers=1)
     finally:
         signal.signal(signal.SIGCHLD, handler)
+
+
+def test_a_batch_arrives_as_it_was_sent():
+    """Also without a readable image, and the memory lives as long as one of its tensors."""
+    crops = torch.arange(2 * 3 * 5 * 5, dtype=torch.uint8).reshape(2, 3, 5, 5)
+    batch = TrainBatch(crops, torch.rand(2, 3), torch.tensor([3, 1]), torch.tensor([0, 2]), ["x"])
+    none = TrainBatch(torch.empty(0), torch.empty(0), *[torch.empty(0, dtype=torch.int64)] * 2, [])
+    for sent in (batch, none):
+        received = pickle.loads(ForkingPickler.dumps(SentBatch(sent)))
+        assert received.unreadable == sent.unreadable
+        for name in ("crops", "shifts", "labels", "rows"):
+            one, other = getattr(received, name), getattr(sent, name)
+            assert one.dtype == other.dtype and torch.equal(one, other), name
+    kept = pickle.loads(ForkingPickler.dumps(SentBatch(batch))).labels
+    gc.collect()
+    assert kept.tolist() == [3, 1]
+
+
+@pytest.mark.slow
+def test_a_stopped_process_is_named_and_killed(photos, monkeypatch):
+    """A process that never answers, as on a stuck disk; a signal ends the wait at once."""
+    monkeypatch.setenv(START_METHOD, "fork")
+    stopping = []
+    loader = train_batches(
+        views_of(photos), 0, 1, pin=False, patience=Patience(1, lambda: bool(stopping))
+    )
+    (worker,) = set(multiprocessing.active_children())
+    next(loader)
+    os.kill(worker.pid, signal.SIGSTOP)
+    message = rf"no batch for 1 s \(process {worker.pid} is stopped by a signal, image opened last"
+    with (
+        pytest.raises(CheckFailed, match=message + r": .*/train/\w+/\d+\.jpeg\).*RESUME"),
+        explain_lost_worker("RESUME"),
+    ):
+        for _ in range(9):
+            next(loader)
+    stopping.append(signal.SIGTERM)
+    with pytest.raises(StopWaiting):
+        next(loader)
+    start = time.monotonic()
+    loader.close()
+    assert not worker.is_alive() and time.monotonic() - start < 3

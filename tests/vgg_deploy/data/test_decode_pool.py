@@ -15,6 +15,7 @@ from PIL import Image
 from vgg_deploy.data import decode_pool
 from vgg_deploy.data.decode_pool import Scale, decoded
 from vgg_deploy.data.layouts import open_dataset
+from vgg_deploy.data.patience import Patience
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.shared_buffers import SharedBuffers
 
@@ -206,3 +207,16 @@ def alive(pid: int) -> bool:
             return stat.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+def test_a_stopped_process_ends_the_run_with_a_message(photos):
+    dataset, before = open_dataset(photos, "train"), set(multiprocessing.active_children())
+    images = decoded(dataset, everything(dataset, SMALL), 2, Patience(seconds=0.5))
+    next(images)
+    children = set(multiprocessing.active_children()) - before
+    for child in children:
+        os.kill(child.pid, signal.SIGSTOP)
+    with pytest.raises(CheckFailed, match=r"decoding process \(\d+, stopped by a signal\)"):
+        list(images)
+    assert len(children) == 2 and not any(child.is_alive() for child in children)

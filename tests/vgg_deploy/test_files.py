@@ -1,0 +1,72 @@
+"""Files appear whole, those that belong together appear together, and remains are swept."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from vgg_deploy.errors import InputError
+from vgg_deploy.files import whole_file, whole_files, write_text
+
+NAMES = ("a.bin", "a.json")
+
+
+def write_both(folder, text):
+    with whole_files([folder / name for name in NAMES], [folder / "a.sig"]) as partials:
+        for partial in partials:
+            partial.write_text(text)
+
+
+def contents(folder):
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("nth", range(1, 6))
+def test_a_rename_that_fails_leaves_the_older_files(nth, tmp_path, monkeypatch):
+    """Three files move aside, two get their names."""
+    write_both(tmp_path, "old")
+    (tmp_path / "a.sig").write_text("old")
+    before, replace, count = contents(tmp_path), os.replace, 0
+
+    def failing(source, target):
+        nonlocal count
+        count += 1
+        if count == nth:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", failing)
+        with pytest.raises(InputError, match="No space left .* previous files are unchanged"):
+            write_both(tmp_path, "new")
+    assert contents(tmp_path) == before
+    write_both(tmp_path, "new")
+    assert contents(tmp_path) == dict.fromkeys(NAMES, "new")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files of killed processes stay on Windows")
+def test_files_of_a_killed_process_are_swept_and_those_of_a_living_one_stay(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from vgg_deploy.files import whole_file\n"
+        "with whole_file(Path(sys.argv[1])) as partial:\n"
+        "    partial.with_name(partial.name + '.abc.twin.onnx').touch()\n"
+        "    print('ready', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "a.txt"], stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        (tmp_path / ".note.partial").touch()  # nobody's: it has no random part
+        with whole_file(tmp_path / "outer.txt") as partial:
+            partial.write_text("outer")
+            write_text(tmp_path / "b.txt", "b")
+            assert len(list(tmp_path.glob(".a.txt.*"))) == 2
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    write_text(tmp_path / "b.txt", "b")
+    assert {path.name for path in tmp_path.iterdir()} == {".note.partial", "b.txt", "outer.txt"}
