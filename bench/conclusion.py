@@ -1,6 +1,5 @@
 """Turns what was measured into tables, reports, and the verdict of the gate."""
 
-import json
 from typing import Any, NamedTuple
 
 from bench.accuracy.cell_pruning import cells_line
@@ -35,6 +34,7 @@ from vgg_deploy.command_line import say
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, Undecided
 from vgg_deploy.files import write_text
+from vgg_deploy.printable import json_text
 
 
 class ScoredCells(NamedTuple):
@@ -145,7 +145,7 @@ def _warn_unsteady(text: str) -> None:
 def _publish(inputs: Inputs, findings: Findings, results: Results) -> None:
     """Write the reports and the verdict, and publish all files of the run."""
     out, environment = results.staging, findings.environment
-    write_text(out / "environment.json", json.dumps(environment, indent=2) + "\n")
+    write_text(out / "environment.json", json_text(environment, 2) + "\n")
     write_report_md(findings.sections, findings.gate, environment, out)
     write_report(findings, out)
     if findings.gate:

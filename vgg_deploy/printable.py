@@ -46,9 +46,15 @@ def csv_text(text: str) -> str:
         text: Any text.
     """
     harmless = text.lstrip()[:1] not in (*FORMULA, '"') and printable(text) == text
-    return text if harmless else json_line(text)
+    return text if harmless else json_text(text)
 
 
-def json_line(content: object) -> str:
-    """JSON on one line of ASCII, without marks of a CI server's commands."""
-    return json.dumps(content).replace("\x7f", "\\u007f").replace("##[", "##\\u005b")
+def json_text(content: object, indent: int | None = None) -> str:
+    """JSON in ASCII, without marks of a CI server's commands.
+
+    Args:
+        content: What JSON can hold.
+        indent: Spaces of a level; on one line without it.
+    """
+    text = json.dumps(content, indent=indent)
+    return text.replace("\x7f", "\\u007f").replace("##[", "##\\u005b")

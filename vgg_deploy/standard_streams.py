@@ -43,7 +43,7 @@ def failed_stream() -> tuple[str, OSError] | None:
     streams = (("standard output", sys.stdout, OUTPUT), ("standard error", sys.stderr, ERRORS))
     failed = None
     for name, stream, descriptor in streams:
-        file = getattr(getattr(stream, "buffer", None), "raw", None)
+        file = _raw(stream)
         error = file.failure if isinstance(file, _File) else None
         try:
             stream.flush()
@@ -88,15 +88,24 @@ def _remembering(stream: TextIO, descriptor: int) -> TextIO:
         own = stream.fileno() == descriptor and isinstance(stream, io.TextIOWrapper)
     except (OSError, ValueError):  # a test's stream has no descriptor
         own = False
-    if not own or isinstance(getattr(stream.buffer, "raw", None), _File):
+    if not own or isinstance(_raw(stream), _File):
         return stream
     stream.flush()
+    file = _File(descriptor, "w", closefd=False)
+    at_once = bool(getattr(stream, "write_through", False))  # python -u, PYTHONUNBUFFERED
     return io.TextIOWrapper(
-        io.BufferedWriter(_File(descriptor, "w", closefd=False)),
+        file if at_once else io.BufferedWriter(file),  # as Python does
         encoding=stream.encoding,
         errors="backslashreplace",
-        line_buffering=stream.line_buffering,
+        line_buffering=bool(stream.line_buffering),
+        write_through=at_once,
     )
+
+
+def _raw(stream: TextIO) -> object:
+    """What writes the stream's bytes, below its buffer if it has one."""
+    buffer = getattr(stream, "buffer", None)
+    return getattr(buffer, "raw", buffer)
 
 
 def _drop(stream: TextIO, descriptor: int) -> None:

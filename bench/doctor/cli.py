@@ -1,11 +1,10 @@
 """vgg-doctor: what works on this machine, and why the rest does not."""
 
-import json
-
 import click
 
 from vgg_deploy.command_line import Choice, Command, version_option
 from vgg_deploy.errors import CheckFailed, interruptible
+from vgg_deploy.printable import json_text
 
 RUNTIMES = (  # as `vgg_deploy.checkup.runtimes.DEVICES`, whose import takes long
     *("torch", "torch-compile", "onnxruntime", "onnxruntime-tensorrt"),
@@ -39,7 +38,7 @@ def main(runtimes: tuple[str, ...], device: str | None, as_json: bool) -> None:
     from vgg_deploy.checkup.report import as_text, examine, failed
 
     found = examine(runtimes, device)
-    click.echo(json.dumps(found, indent=2) if as_json else as_text(found))
+    click.echo(json_text(found, 2) if as_json else as_text(found))
     bad = failed(found, runtimes)
     if bad:
         raise CheckFailed(f"does not work here: {', '.join(bad)}; the reason stands above")

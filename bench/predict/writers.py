@@ -13,7 +13,7 @@ from rich.cells import cell_len, set_cell_size
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.predict.predictions import COLUMNS, Prediction
-from vgg_deploy.printable import csv_text, json_line, printable
+from vgg_deploy.printable import csv_text, json_text, printable
 
 Write = Callable[[Prediction], None]
 
@@ -74,7 +74,7 @@ def _text_writer(form: str, file: IO[str]) -> Write:
             for r in one.best
         )
     if form == "jsonl":
-        return lambda one: print(json_line(_document(one)), file=file, flush=True)
+        return lambda one: print(json_text(_document(one)), file=file, flush=True)
     print(_line("image", "class", "posterior"), file=file)
     return lambda one: print("\n".join(_lines(one)), file=file, flush=True)
 
@@ -120,7 +120,7 @@ def _parquet(path: Path) -> Iterator[Write]:
                 rows.clear()
 
         def write(one: Prediction) -> None:
-            image = one.image.encode("utf-8", "replace").decode()  # Parquet holds no broken names
+            image = one.image.encode("utf-8", "backslashreplace").decode()  # for Parquet
             for ranked in one.best:
                 rows.append({"image": image, **dict(zip(COLUMNS, ranked, strict=True))})
             if len(rows) >= ROWS:

@@ -1,6 +1,5 @@
 """Shows each part of the results on the terminal, saves it as CSV, and keeps it for the reports."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -39,7 +38,7 @@ from bench.speed.side_by_side import SideBySideRow
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.name_frames import named_frame
-from vgg_deploy.printable import printable
+from vgg_deploy.printable import json_text, printable
 
 MOST_BYTES = 1_000_000  # of a summary; GitHub shows none beyond 1 MiB
 
@@ -206,7 +205,7 @@ def write_report_md(
         out: Where the file goes.
     """
     parts = _report_parts(sections, gate, environment)
-    described = json.dumps(environment, indent=2)
+    described = json_text(environment, 2)
     parts.append(f"## Environment\n\n```json\n{described}\n```\n")
     write_text(out / "report.md", "\n".join(parts))
 

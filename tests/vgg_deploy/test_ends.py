@@ -61,6 +61,14 @@ def test_a_full_stream_is_named():
         assert (out, process.returncode) == ("", 2)
 
 
+def test_unbuffered_output_stays_unbuffered():
+    body = "sys.stdout.write('a'); time.sleep(60)"
+    process = start(body, env={"PYTHONUNBUFFERED": "1"})
+    assert process.stdout.read(1) == "a"
+    process.terminate()
+    process.communicate(timeout=20)
+
+
 def test_closed_streams_do_not_matter(tmp_path):
     body = f"open({str(tmp_path / 'x')!r}, 'w').write('whole'); print('a'); os.write(1, b'b')"
     words = ["sh", "-c", '"$0" "$@" <&- >&- 2>&-', sys.executable, "-c", COMMAND.format(body)]
