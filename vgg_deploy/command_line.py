@@ -79,6 +79,7 @@ class Command(click.Command):
             ShownError: For an error of the core, a signal, or a name that no file can have.
         """
         with _shown_ends():
+            _refuse_lost_folder()
             return super().invoke(ctx)
 
     def main(self, *args: Any, **settings: Any) -> Any:
@@ -137,6 +138,21 @@ def _shown_ends() -> Iterator[None]:
         reason = os.strerror(error.errno).lower()
         wrong = InputError(f"{error.filename!s:.300}: {reason}; correct it")
         raise ShownError(wrong) from None
+
+
+def _refuse_lost_folder() -> None:
+    """Libraries that are imported later end the process without a word if it has no folder.
+
+    Raises:
+        InputError: If the working directory has been removed.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise InputError(
+            f"the working directory cannot be found ({reason}); change to another one"
+        ) from None
 
 
 def _stream_end(name: str, error: OSError) -> int:

@@ -99,6 +99,25 @@ def test_a_fault_is_never_hidden(tmp_path):
     assert process.returncode == 70 and "Traceback" in err and "\n::error::" not in err
 
 
+def test_a_removed_working_directory_is_named(tmp_path):
+    (tmp_path / "lost").mkdir()
+    words = ["sh", "-c", 'rmdir "$PWD"; exec "$0" "$@"', sys.executable, "-c"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*words, COMMAND.format("print('reached')")],
+        env=env,
+        cwd=tmp_path / "lost",
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "Error: the working directory cannot be found (no such file or directory); "
+        "change to another one\n"
+    )
+
+
 def test_names_survive_an_ascii_terminal():
     process = start("print(chr(233) + chr(8230))", env={"PYTHONIOENCODING": "ascii"})
     out, err = process.communicate(timeout=20)
