@@ -1,6 +1,7 @@
 """Keeps the traceback of a fault of this program in a file, for a report."""
 
 import os
+import stat
 import sys
 import tempfile
 import traceback
@@ -53,7 +54,8 @@ def _write(text: str, version: str) -> Path:
     why = OSError("no folder")
     for folder in _folders():
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _refuse_others(folder)
             handle, name = tempfile.mkstemp(SUFFIX, stem, folder)
             with open(handle, "wb") as file:
                 file.write(content)
@@ -78,6 +80,19 @@ def _folders() -> list[Path]:
             folders.append(home / ".cache" / "vgg-deploy" / FOLDER)
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return [*folders, Path(tempfile.gettempdir()) / f"vgg-deploy-{FOLDER}-{user}"]
+
+
+def _refuse_others(folder: Path) -> None:
+    """Among temporary files anybody may have put a folder, or a link, of this name.
+
+    Raises:
+        OSError: If the folder is a link or another user's.
+    """
+    found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(folder)
+    if hasattr(os, "getuid") and found.st_uid != os.getuid():
+        raise PermissionError(folder)
 
 
 def _leave_newest(folder: Path) -> None:

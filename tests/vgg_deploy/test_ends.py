@@ -91,6 +91,21 @@ def test_a_fault_names_the_file_of_its_traceback(tmp_path):
     assert len(list(faults.iterdir())) == 20
 
 
+def test_a_link_among_temporary_files_is_not_followed(tmp_path):
+    (tmp_path / "file").touch()
+    own = tmp_path / "own"
+    own.mkdir()
+    for i in range(30):
+        (own / f"{i}.txt").touch()
+    (tmp_path / f"vgg-deploy-faults-{os.getuid()}").symlink_to(own)
+    process = start(
+        FAULT, env={"VGG_DEPLOY_CACHE": str(tmp_path / "file"), "TMPDIR": str(tmp_path)}
+    )
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 70 and "Traceback" in err
+    assert len(list(own.iterdir())) == 30
+
+
 def test_a_fault_is_never_hidden(tmp_path):
     (tmp_path / "file").touch()
     body = f"import tempfile; tempfile.tempdir = {str(tmp_path / 'file')!r}; {FAULT}"
