@@ -4,10 +4,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
-from vgg_deploy.errors import Interrupted, interruptible
-from vgg_deploy.stop_signals import STOPPING
+from vgg_deploy.errors import Interrupted, interrupted
+from vgg_deploy.stop_signals import signals_raise
 
 OF_SCHEDULERS = ", which schedulers send, and torchrun when another process of the job has ended"
 
@@ -23,18 +22,12 @@ def cells_kept(folder: Path) -> Iterator[None]:
         Interrupted: After one of these signals.
     """
     kept = f"scored images are kept in {folder}; the same command resumes there"
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        senders = OF_SCHEDULERS if signum == signal.SIGTERM else ""
-        raise Interrupted(
-            f"stopped by {signal.Signals(signum).name}{senders}; {kept}",
-            signum,
-        )
-
-    before = {number: signal.signal(number, stop) for number in STOPPING if number != signal.SIGINT}
     try:
-        with interruptible(kept):
+        with signals_raise():
             yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    except KeyboardInterrupt as stop:
+        error = interrupted(stop, kept)
+        if error.exit_code == 128 + signal.SIGTERM:
+            told = f"stopped by SIGTERM{OF_SCHEDULERS}; {kept}"
+            error = Interrupted(told, signal.SIGTERM)
+        raise error from None

@@ -2,14 +2,17 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from vgg_deploy.errors import Stopped
 
 TORCHRUN = "TORCHELASTIC_RUN_ID"  # of its processes: it ends them itself
+AGAIN_S = 0.02
 STOPPING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -17,11 +20,22 @@ STOPPING = tuple(
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
+    """As `signals_raise`, but torchrun's processes end as it wants."""
+    if TORCHRUN in os.environ:
+        yield
+        return
+    with signals_raise():
+        yield
+
+
+@contextmanager
+def signals_raise() -> Iterator[None]:
     """Raise `Stopped` in the block at the first signal; a second one acts at once.
 
-    A signal that the caller ignores (nohup does) stays ignored.
+    A signal that the caller ignores (nohup does) stays ignored, and one that has a handler keeps
+    it. In other threads than the main one nothing changes.
     """
-    if TORCHRUN in os.environ or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     owner = os.getpid()
@@ -34,9 +48,23 @@ def stopped_by_signals() -> Iterator[None]:
             signal.raise_signal(signum)
         raise Stopped(signum)
 
+    def repeat(unraisable: Any) -> None:
+        """Python drops what is raised in some callbacks, such as those of weak references."""
+        lost = unraisable.exc_value
+        if not isinstance(lost, Stopped):
+            hook(unraisable)
+            return
+        signal.signal(lost.signum, stop)
+        main = threading.main_thread().ident
+        again = threading.Timer(AGAIN_S, signal.pthread_kill, (main, lost.signum))
+        again.daemon = True
+        again.start()
+
     usual = (signal.SIG_DFL, signal.default_int_handler)
     before = {number: signal.getsignal(number) for number in STOPPING}
     before = {number: handler for number, handler in before.items() if handler in usual}
+    hook = sys.unraisablehook
+    sys.unraisablehook = repeat
     for number in before:
         signal.signal(number, stop)
     try:
@@ -44,3 +72,4 @@ def stopped_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = hook

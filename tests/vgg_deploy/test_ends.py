@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = """
-import os, sys, time, click
+import os, signal, sys, time, click
+class Gone:
+    pass
 from vgg_deploy.command_line import Command
 from vgg_deploy.errors import interruptible
 @click.command(cls=Command)
@@ -30,6 +32,10 @@ def start(body: str, **settings) -> subprocess.Popen:
     return subprocess.Popen(words, env=env, text=True, **pipes)
 
 
+def ignore_hangup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals_end_alike(name):
     process = start(WAIT)
@@ -40,6 +46,23 @@ def test_signals_end_alike(name):
     assert process.returncode == 128 + number
     how = "interrupted" if name == "SIGINT" else f"stopped by {name}"
     assert err == f"Error: {how}; all is kept\n"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_in_a_callback_is_not_lost(name):
+    number = getattr(signal, name)
+    setting = f"import signal, weakref; kill = lambda it: signal.raise_signal({int(number)})"
+    process = start(f"{setting}; ref = weakref.ref(Gone(), kill); {WAIT}")
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 128 + number and err.endswith("; all is kept\n")
+    assert len(err.splitlines()) == 1
+
+
+def test_an_ignored_signal_stays_ignored():
+    """As nohup starts a command."""
+    process = start("print(signal.getsignal(signal.SIGHUP).name)", preexec_fn=ignore_hangup)
+    out, _ = process.communicate(timeout=20)
+    assert (out, process.returncode) == ("SIG_IGN\n", 0)
 
 
 def test_a_closed_pipe_ends_quietly():
