@@ -15,7 +15,7 @@ from vgg_deploy.near_misses import did_you_mean
 from vgg_deploy.number_bounds import LARGEST_CHANNEL_VALUE
 from vgg_deploy.printable import printable
 from vgg_deploy.standard_streams import FULL, exit_code, failed_stream, open_missing_streams
-from vgg_deploy.stop_signals import stopped_by_signals
+from vgg_deploy.stop_signals import end_at_signals, stopped_by_signals
 
 if TYPE_CHECKING:
     ChoiceType = click.Choice[str]
@@ -107,6 +107,7 @@ class Command(click.Command):
             code = faults.EXIT_CODE
         if failed := failed_stream():
             code = _stream_end(*failed)
+        end_at_signals(code if isinstance(code, int) else 0 if code is None else 1)
         sys.exit(code)
 
 

@@ -18,5 +18,13 @@ def named_frame(
         content: As of `pandas.DataFrame`: columns by name, or a list of rows.
         columns: Names of the columns of rows.
     """
-    with pd.option_context("future.infer_string", False):
-        return pd.DataFrame(content, columns=columns)
+    table = pd.DataFrame(content, columns=columns, dtype=object)
+    given = content if isinstance(content, Mapping) else {}
+    others = {
+        name: pd.Series(
+            column.tolist(), index=table.index, dtype=getattr(given.get(name), "dtype", None)
+        )
+        for name, column in table.items()
+        if not any(isinstance(cell, str) for cell in column)
+    }
+    return table.assign(**others)

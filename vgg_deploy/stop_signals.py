@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,9 +14,13 @@ from vgg_deploy.errors import Stopped
 
 TORCHRUN = "TORCHELASTIC_RUN_ID"  # of its processes: it ends them itself
 AGAIN_S = 0.02
+IMPORT_S = 20.0  # the longest that a signal waits for the end of an import
+IMPORTING = "<frozen importlib._bootstrap>"
 STOPPING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
+
+USUAL = (signal.SIG_DFL, signal.default_int_handler)  # handlers of a process that has set none
 
 
 @contextmanager
@@ -33,14 +38,22 @@ def signals_raise() -> Iterator[None]:
     """Raise `Stopped` in the block at the first signal; a second one acts at once.
 
     A signal that the caller ignores (nohup does) stays ignored, and one that has a handler keeps
-    it. In other threads than the main one nothing changes.
+    it. In other threads than the main one nothing changes. During an import the signal waits for
+    its end: native libraries that are being loaded abort the process at an exception.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     owner = os.getpid()
 
+    first: list[float] = []  # when a signal came during an import
+
     def stop(signum: int, frame: FrameType | None) -> None:
+        if _importing(frame):
+            first.append(time.monotonic())
+            if first[-1] - first[0] < IMPORT_S:
+                _send_again(signum)
+                return
         for number in before:
             if signal.getsignal(number) is stop:
                 signal.signal(number, signal.SIG_DFL)
@@ -55,14 +68,10 @@ def signals_raise() -> Iterator[None]:
             hook(unraisable)
             return
         signal.signal(lost.signum, stop)
-        main = threading.main_thread().ident
-        again = threading.Timer(AGAIN_S, signal.pthread_kill, (main, lost.signum))
-        again.daemon = True
-        again.start()
+        _send_again(lost.signum)
 
-    usual = (signal.SIG_DFL, signal.default_int_handler)
     before = {number: signal.getsignal(number) for number in STOPPING}
-    before = {number: handler for number, handler in before.items() if handler in usual}
+    before = {number: handler for number, handler in before.items() if handler in USUAL}
     hook = sys.unraisablehook
     sys.unraisablehook = repeat
     for number in before:
@@ -73,3 +82,38 @@ def signals_raise() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook
+
+
+def end_at_signals(code: int) -> None:
+    """Let signals end the process at once from now on, with a code: all work is done.
+
+    Python and its libraries take up to a second to end.
+
+    Args:
+        code: The exit code of the finished work.
+    """
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        os._exit(code)
+
+    if TORCHRUN in os.environ or threading.current_thread() is not threading.main_thread():
+        return
+    for number in STOPPING:
+        if signal.getsignal(number) in USUAL:
+            signal.signal(number, end)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == IMPORTING:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(signum: int) -> None:
+    """Send a signal to the main thread in a moment."""
+    main = threading.main_thread().ident
+    again = threading.Timer(AGAIN_S, signal.pthread_kill, (main, signum))
+    again.daemon = True
+    again.start()

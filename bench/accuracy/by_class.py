@@ -30,8 +30,7 @@ def class_accuracy(scored: Scored, classes: ClassIndex) -> pd.DataFrame:
             "top5_accuracy_pct": accuracy.top5.to_numpy(),
         }
     )
-    with pd.option_context("future.infer_string", False):  # see `named_frame`
-        return table.sort_values(["top1_accuracy_pct", "class"], ignore_index=True)
+    return table.sort_values(["top1_accuracy_pct", "class"], ignore_index=True)
 
 
 def confusions(scored: Scored, classes: ClassIndex) -> pd.DataFrame:
@@ -60,10 +59,9 @@ def confusions(scored: Scored, classes: ClassIndex) -> pd.DataFrame:
             "share_pct": 100 * counts / _images_per_class(scored, classes)[true],
         }
     )
-    with pd.option_context("future.infer_string", False):
-        return table.sort_values(
-            ["images", "class", "taken_for"], ascending=[False, True, True], ignore_index=True
-        )
+    return table.sort_values(
+        ["images", "class", "taken_for"], ascending=[False, True, True], ignore_index=True
+    )
 
 
 def _images_per_class(scored: Scored, classes: ClassIndex) -> np.ndarray:

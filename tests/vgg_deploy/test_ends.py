@@ -58,6 +58,27 @@ def test_a_signal_in_a_callback_is_not_lost(name):
     assert len(err.splitlines()) == 1
 
 
+def test_a_signal_waits_for_the_end_of_an_import(tmp_path):
+    """Oracle: a module that notes an exception while it is imported."""
+    lines = ["import time", "try:", "    print('ready', flush=True)", "    time.sleep(1)"]
+    lines += ["except BaseException:", "    print('broken', flush=True)", "    raise"]
+    (tmp_path / "slow_module.py").write_text("\n".join(lines))
+    process = start(f"sys.path.insert(0, {str(tmp_path)!r}); import slow_module; time.sleep(60)")
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    out, err = process.communicate(timeout=20)
+    assert (out, err) == ("", "Error: stopped by SIGTERM; all is kept\n")
+
+
+def test_a_signal_after_the_work_changes_nothing():
+    body = "import atexit; atexit.register(lambda: (print('ready', flush=True), time.sleep(60)))"
+    process = start(body)
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    _, err = process.communicate(timeout=20)
+    assert (err, process.returncode) == ("", 0)
+
+
 def test_an_ignored_signal_stays_ignored():
     """As nohup starts a command."""
     process = start("print(signal.getsignal(signal.SIGHUP).name)", preexec_fn=ignore_hangup)
