@@ -5,14 +5,15 @@ from typing import Any
 
 import pandas as pd
 
+from vgg_deploy.json_files import is_text
+
 
 def named_frame(
     content: Mapping[str, Any] | Sequence[Any], columns: list[str] | None = None
 ) -> pd.DataFrame:
-    """A table whose texts are Python's own strings.
+    """A table as pandas makes it, but with Python's own strings where one is not UTF-8.
 
-    pandas else hands them to pyarrow where that is installed, which refuses file names that are
-    not UTF-8.
+    pandas else hands them to pyarrow where that is installed, which refuses such file names.
 
     Args:
         content: As of `pandas.DataFrame`: columns by name, or a list of rows.
@@ -25,6 +26,6 @@ def named_frame(
             column.tolist(), index=table.index, dtype=getattr(given.get(name), "dtype", None)
         )
         for name, column in table.items()
-        if not any(isinstance(cell, str) for cell in column)
+        if not any(isinstance(cell, str) and not is_text(cell) for cell in column)
     }
     return table.assign(**others)
