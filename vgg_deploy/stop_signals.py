@@ -1,5 +1,6 @@
 """Lets SIGTERM and SIGHUP end a command as Ctrl-C does: by an exception, with work kept."""
 
+import atexit
 import os
 import signal
 import sys
@@ -85,13 +86,18 @@ def signals_raise() -> Iterator[None]:
 
 
 def end_at_signals(code: int) -> None:
-    """Let signals end the process at once from now on, with a code: all work is done.
+    """Let signals end the process at once, with a code, as soon as Python ends: all work is done.
 
     Python and its libraries take up to a second to end.
 
     Args:
         code: The exit code of the finished work.
     """
+    atexit.unregister(_end_at_signals)
+    atexit.register(_end_at_signals, code)
+
+
+def _end_at_signals(code: int) -> None:
 
     def end(signum: int, frame: FrameType | None) -> None:
         os._exit(code)
