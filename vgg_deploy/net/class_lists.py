@@ -89,8 +89,9 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = read_regular_text(path, "utf-8-sig").rstrip()
     except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{path}: cannot be read as text ({error}); correct or remove it"
+            f"{path}: cannot be read as text ({reason}); correct or remove it"
         ) from None
     if not text:
         raise InputError(f"{path}: is empty; correct or remove it")
