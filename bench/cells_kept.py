@@ -1,36 +1,33 @@
-"""Turns Ctrl-C and SIGTERM during scoring into a message that says how to resume."""
+"""Turns Ctrl-C, SIGTERM and SIGHUP during scoring into a message that says how to resume."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
-from vgg_deploy.errors import Interrupted, interruptible
+from vgg_deploy.errors import Interrupted, interrupted
+from vgg_deploy.stop_signals import signals_raise
+
+OF_SCHEDULERS = ", which schedulers send, and torchrun when another process of the job has ended"
 
 
 @contextmanager
 def cells_kept(folder: Path) -> Iterator[None]:
-    """Let Ctrl-C or SIGTERM end the block with a message, after the cells have been saved.
+    """Let Ctrl-C, SIGTERM or SIGHUP end the block with a message, after the cells have been saved.
 
     Args:
         folder: Where the cells are stored.
 
     Raises:
-        Interrupted: After one of the two signals.
+        Interrupted: After one of these signals.
     """
     kept = f"scored images are kept in {folder}; the same command resumes there"
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise Interrupted(
-            "stopped by SIGTERM, which schedulers send, and torchrun when another process of the "
-            f"job has ended; {kept}",
-            signum,
-        )
-
-    before = signal.signal(signal.SIGTERM, stop)
     try:
-        with interruptible(kept):
+        with signals_raise():
             yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except KeyboardInterrupt as stop:
+        error = interrupted(stop, kept)
+        if error.exit_code == 128 + signal.SIGTERM:
+            told = f"stopped by SIGTERM{OF_SCHEDULERS}; {kept}"
+            error = Interrupted(told, signal.SIGTERM)
+        raise error from None

@@ -11,7 +11,7 @@ from bench.gate.refused import GateCommand, withdraw
 from bench.hints import HINTS
 from bench.option_types import BOUNDS, IMAGES, PER_CENT, POINTS, POSTERIOR, SECONDS, Names, Sizes
 from bench.request import BenchRequest, OutputRequest, refuse_contradictions
-from vgg_deploy.command_line import Choice, ShownError, parse_channels, version_option
+from vgg_deploy.command_line import Choice, ShownError, parse_channels, say, version_option
 from vgg_deploy.errors import InputError, VGGDeployError, hints, interruptible
 from vgg_deploy.net.input_convention import (
     CHANNEL_ORDERS,
@@ -316,7 +316,7 @@ def _prune(output: OutputRequest) -> None:
         raise InputError(f"{output.cells}: no such folder; name that of the cells with --cells")
     with exclusive(output.cells):
         bounds = [Bound(days, size) for days, size in output.prune]
-        click.echo(prune(output.cells, bounds, output.dry_run))
+        say(prune(output.cells, bounds, output.dry_run))
 
 
 def _checked_request(options: dict[str, Any]) -> BenchRequest:

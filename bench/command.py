@@ -6,8 +6,6 @@ All processes of a job measure accuracy. The main process does everything else.
 from contextlib import ExitStack
 from typing import Any
 
-import click
-
 from bench.accuracy.measure import score_cells, score_until_sure
 from bench.accuracy.settings import Scoring, Storage
 from bench.cells_kept import cells_kept
@@ -18,8 +16,8 @@ from bench.inputs import Inputs, find_models, models_to_measure, open_images, op
 from bench.models.foreign_models import class_lines
 from bench.request import BenchRequest
 from bench.results.environment import describe_environment
-from bench.results.printable import printable
 from bench.results.results_folder import Results, new_run_id, results_folder
+from vgg_deploy.command_line import say
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.job import Job
 from vgg_deploy.machine import available_cores
@@ -66,16 +64,16 @@ def _score(inputs: Inputs, job: Job) -> ScoredCells:
     """Score every cell that the rows need; each process scores its share of the images."""
     request, models, rows = inputs.request, inputs.models, inputs.rows
     dataset = open_images(request, job)
-    click.echo(_scoring_line(inputs, dataset, job))
+    say(_scoring_line(inputs, dataset, job))
     for line in job.on_main(class_lines, models, dataset):
-        click.echo(line)
+        say(line)
     storage = Storage(request.output.cells, request.output.cell_type)
     scoring = Scoring(
         storage, request.data.accuracy_batch, inputs.threads, request.data.on_error, job
     )
     with cells_kept(request.output.cells):
         if request.data.images == "auto":
-            click.echo("Images in a fixed random order, until every check of the gate is decided")
+            say("Images in a fixed random order, until every check of the gate is decided")
             sure = UntilDecided(models, rows, dataset, inputs.judge)
             measured, shapes = score_until_sure(models, rows, dataset, scoring, sure)
         else:
@@ -89,5 +87,5 @@ def _scoring_line(inputs: Inputs, dataset: Dataset, job: Job) -> str:
     processes = f"{job.world} processes, each with " if job.world > 1 else ""
     return (
         f"{count} model{'s' if count > 1 else ''} on {inputs.request.models.device}, {processes}"
-        f"{inputs.threads} threads; {len(dataset)} images of {printable(str(dataset.root))}"
+        f"{inputs.threads} threads; {len(dataset)} images of {dataset.root}"
     )

@@ -1,9 +1,6 @@
 """Turns what was measured into tables, reports, and the verdict of the gate."""
 
-import json
 from typing import Any, NamedTuple
-
-import click
 
 from bench.accuracy.cell_pruning import cells_line
 from bench.accuracy.fill_cells import Measured
@@ -28,15 +25,16 @@ from bench.report.sections import (
     side_by_side_section,
     write_report_md,
 )
-from bench.results.printable import printable
 from bench.results.results_folder import Results
 from bench.speed.first_calls import ShapeRow
 from bench.speed.latency_grid import measure_latencies
 from bench.speed.side_by_side import measure_side_by_side
 from bench.statistics.evidence import Verdict
+from vgg_deploy.command_line import say
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, Undecided
 from vgg_deploy.files import write_text
+from vgg_deploy.printable import json_text
 
 
 class ScoredCells(NamedTuple):
@@ -75,10 +73,10 @@ def conclude(
     _conclude_speed(inputs, findings, results)
     _publish(inputs, findings, results)
     if scored:
-        click.echo(cells_line(inputs.request.output.cells))
+        say(cells_line(inputs.request.output.cells))
     if findings.gate:
         for line in lines(findings.gate):
-            click.echo(line)
+            say(line)
         _end_with_verdict(findings.gate, inputs.request.gate.accept_undecided, results)
     elif findings.accuracy:
         _refuse_faulty(findings.accuracy)
@@ -117,7 +115,7 @@ def _accuracy(inputs: Inputs, scored: ScoredCells) -> Accuracy:
             inputs.models, inputs.rows, scored.dataset, scored.measured, scored.shapes
         )
     for message in scored.left_out:
-        click.echo(f"Left out: {printable(message)}", err=True)
+        say(f"Left out: {message}", err=True)
     return accuracy
 
 
@@ -141,13 +139,13 @@ def _conclude_speed(inputs: Inputs, findings: Findings, results: Results) -> Non
 
 
 def _warn_unsteady(text: str) -> None:
-    click.echo(f"Unsteady: {text}", err=True)
+    say(f"Unsteady: {text}", err=True)
 
 
 def _publish(inputs: Inputs, findings: Findings, results: Results) -> None:
     """Write the reports and the verdict, and publish all files of the run."""
     out, environment = results.staging, findings.environment
-    write_text(out / "environment.json", json.dumps(environment, indent=2) + "\n")
+    write_text(out / "environment.json", json_text(environment, 2) + "\n")
     write_report_md(findings.sections, findings.gate, environment, out)
     write_report(findings, out)
     if findings.gate:
@@ -157,7 +155,7 @@ def _publish(inputs: Inputs, findings: Findings, results: Results) -> None:
         append_summary(findings.sections, findings.gate, environment, inputs.request.output.summary)
     report = results.folder / "report.html"
     files = ", ".join(["report.md", *_files(findings.sections), "environment.json"])
-    click.echo(f"Report: {report}; tables, raw times and environment beside it: {files}")
+    say(f"Report: {report}; tables, raw times and environment beside it: {files}")
 
 
 def _files(sections: list[Section]) -> list[str]:

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import click
-
 from bench.accuracy.paper_tables import paper_rows
 from bench.accuracy.protocols import Row
 from bench.accuracy.selection import select_rows
@@ -14,6 +12,7 @@ from bench.gate.row_choice import check_selectors, chosen_rows
 from bench.models.foreign_models import class_lists, input_lines
 from bench.models.model import Model, ModelOptions, check_sides, open_models, runnable
 from bench.request import BenchRequest, DataRequest, ModelRequest
+from vgg_deploy.command_line import say
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.layouts import open_dataset
@@ -60,13 +59,13 @@ def models_to_measure(request: ModelRequest) -> list[Path | str]:
     if request.paths:
         return list(request.paths)
     paths, others = runnable(newest_exports(), request.device)
-    click.echo(f"No model named: measuring the newest export, {_joined(paths)}")
+    say(f"No model named: measuring the newest export, {_joined(paths)}")
     here, add = PLACES[request.device], f"add {OTHER_DEVICE[request.device]}"
     if not paths:
         what = f"none of the newest exports runs on {here} ({_joined(others)})"
         raise InputError(what, f"{add}, or name a model")
     if others:
-        click.echo(f"Not on {here}, {add}: {_joined(others)}")
+        say(f"Not on {here}, {add}: {_joined(others)}")
     return [*paths]
 
 
@@ -83,7 +82,7 @@ def find_models(models: list[Path | str], tell: bool) -> list[Located]:
     found = [locate(model) for model in models]
     for line in (model.line for model in found):
         if tell and line:
-            click.echo(line)
+            say(line)
     return found
 
 
@@ -109,7 +108,7 @@ def open_inputs(request: BenchRequest, threads: int, found: list[Located]) -> In
             key.verify(file.path)
     models = _open_models(request.models, threads, found)
     for line in input_lines(models):
-        click.echo(line)
+        say(line)
     if request.tables.side_by_side and len(models) < 2:
         raise InputError(
             "--side-by-side compares with the first model; name at least two, or several "
@@ -159,7 +158,7 @@ def open_images(request: BenchRequest, job: Job) -> Dataset:
     """
     if request.data.data is not None:
         return job.on_main(_listed, request, request.data.data)
-    click.echo("No --data: measuring on the built-in validation images")
+    say("No --data: measuring on the built-in validation images")
     # rendered by the main process; the others read its cache, or render on another machine
     return job.main_first(built_in, "val", _count(request.data) or BUILT_IN_IMAGES)
 
@@ -176,7 +175,7 @@ def _listed(request: BenchRequest, data: str) -> Dataset:
         dataset = dataset.subset(count)
     line = rotation_line(dataset, "--exif apply turns them upright")
     if line:
-        click.echo(line)
+        say(line)
     return dataset
 
 
@@ -191,5 +190,5 @@ def _open_data(request: BenchRequest, data: str) -> Dataset:
             "folders, or put a ground truth and a synset list beside them",
         )
     dataset = open_unlabelled(data, request.data.on_error)
-    click.echo("No labels: the models' answers are compared; accuracy stays empty")
+    say("No labels: the models' answers are compared; accuracy stays empty")
     return dataset

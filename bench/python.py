@@ -35,8 +35,10 @@ from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.open_data import open_data
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.machine import available_cores
+from vgg_deploy.name_frames import named_frame
 from vgg_deploy.predict.model import Model as LoadedModel
 from vgg_deploy.predict.model import load
+from vgg_deploy.printable import printable
 from vgg_deploy.progress import console
 
 OneModel: TypeAlias = LoadedModel | str | os.PathLike[str]
@@ -112,7 +114,7 @@ class GateResult:
     @property
     def checks(self) -> pd.DataFrame:
         """One row per check; columns are the keys of gate.json."""
-        return pd.DataFrame([asdict(check) for check in self.gate.checks])
+        return named_frame([asdict(check) for check in self.gate.checks])
 
 
 def evaluate(
@@ -305,11 +307,11 @@ def _note_assumed(models: list[Model], dataset: Dataset) -> None:
             for line in model.assumed.lines(
                 str(model.path), "load it with stated=StatedInput(...)"
             ):
-                console.print(line, markup=False)
+                console.print(printable(line))
         found = matching(dataset, model.runtime.spec, str(model.path), model.classes_stated)
         if found.assumed:
             how = "load it with classes=... if that is not its order"
-            console.print(f"{model.name} {found.assumed}; {how}", markup=False)
+            console.print(printable(f"{model.name} {found.assumed}; {how}"))
 
 
 def _within(name: str, limit: float | None, highest: float) -> float | None:

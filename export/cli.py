@@ -276,7 +276,9 @@ def parse_scales(
 )
 @version_option
 @hints(HINTS)
-@interruptible("no half-written file is left, and an older one is untouched")
+@interruptible(
+    "files that were finished are kept, no half-written one is left; run the same command again"
+)
 def main(**options: Any) -> None:
     """Export MODEL, a checkpoint or weights of another project.
 

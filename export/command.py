@@ -16,10 +16,12 @@ from export.request import ExportRequest
 from export.tensorrt.build import BuiltEngine
 from export.tensorrt.build_all import build_engines, plan_engines
 from export.tensorrt.triton import write_repository
+from vgg_deploy.command_line import say
 from vgg_deploy.exported.signatures import SigningKey, signature_path
 from vgg_deploy.exported.trt_packages import Flavour
 from vgg_deploy.files import write_text
 from vgg_deploy.newest import LAST_EXPORT, newest_exports, newest_run
+from vgg_deploy.printable import printable
 from vgg_deploy.progress import console
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ def telling_what_was_written(
 
 def log(text: str) -> None:
     """Print a step or a warning to standard error."""
-    console.print(text)
+    console.print(printable(text))
 
 
 def check_packages(request: ExportRequest) -> Flavour | None:
@@ -168,7 +170,7 @@ def sign_files(onnx: OnnxFiles, key: SigningKey | None) -> None:
 def newest_checkpoint() -> Path:
     """The best checkpoint of the newest run."""
     path = newest_run() / "best.pt"
-    click.echo(f"No model named: exporting the newest run, {path}")
+    say(f"No model named: exporting the newest run, {path}")
     return path
 
 

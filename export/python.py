@@ -17,6 +17,7 @@ from vgg_deploy.files import write_text
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.class_lists import Classes, class_list
 from vgg_deploy.newest import LAST_EXPORT
+from vgg_deploy.printable import printable
 from vgg_deploy.progress import console
 
 Source = str | os.PathLike[str]
@@ -114,4 +115,4 @@ def _place(calibration: str | os.PathLike[str] | None) -> Path | str | None:
 
 
 def _log(text: str) -> None:
-    console.print(text)
+    console.print(printable(text))

@@ -20,7 +20,7 @@ from train.recipe.number_ranges import (
 )
 from train.recipe.recipe_options import RecipeOptions
 from train.recipe.stages import FineTune
-from vgg_deploy.command_line import Choice, Command, parse_channels, version_option
+from vgg_deploy.command_line import Choice, Command, parse_channels, say, version_option
 from vgg_deploy.errors import hints, interruptible
 from vgg_deploy.net.input_convention import (
     CHANNEL_ORDERS,
@@ -243,12 +243,12 @@ def _plot(folder: Path) -> None:
     from train.record.report_curves import check_matplotlib, curves_line
 
     check_matplotlib()
-    click.echo(f"Curves: {curves_line(folder)}")
+    say(f"Curves: {curves_line(folder)}")
 
 
 def _recommend(module: str, option: str) -> None:
     """Name the command that replaces an option, which keeps working."""
-    click.echo(f"{option}: there is a command for it now: python -m {module}", err=True)
+    say(f"{option}: there is a command for it now: python -m {module}", err=True)
 
 
 def _refuse_options_of_the_recipe(ctx: click.Context) -> None:

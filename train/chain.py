@@ -321,7 +321,8 @@ def _train_stage(
     state = job.on_main(_state, run, config)
     if state == DONE:
         return
-    log(f"\nStage {stage.name}: net {config.arch}, {config.s}, {state}")
+    log("")
+    log(f"Stage {stage.name}: net {config.arch}, {config.s}, {state}")
     interrupted = job.on_main(_exists, run)
     if stage.source:
         source = stage_named(chain.chain, stage.source)

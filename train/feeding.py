@@ -4,7 +4,6 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import NamedTuple
 
-import click
 import torch
 
 from train.feed.colour_statistics import Colours
@@ -22,6 +21,7 @@ from train.step.head_validation import map_validation, whole_maps
 from train.step.loop import Validate
 from train.step.trainee import shaped
 from train.step.validation import dense_validation
+from vgg_deploy.command_line import say
 from vgg_deploy.data.patience import Patience
 from vgg_deploy.errors import InputError, UnreadableImage
 from vgg_deploy.net.model import VGG
@@ -164,4 +164,4 @@ def _no_examples(net: VGG, device: str) -> Examples:
 
 def _log_to_stderr(text: str) -> None:
     """Print a line in a process that does not show its standard output."""
-    click.echo(text, err=True)
+    say(text, err=True)

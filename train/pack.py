@@ -7,7 +7,7 @@ import click
 
 from train.options.option_types import Number
 from train.recipe.number_ranges import IMAGES_PER_SHARD, RECIPE_LIMITS
-from vgg_deploy.command_line import Choice, Command, version_option
+from vgg_deploy.command_line import Choice, Command, say, version_option
 from vgg_deploy.errors import hints, interruptible
 
 if TYPE_CHECKING:
@@ -102,12 +102,12 @@ def main(
     )
     for split, packing in packings.items():
         mixed = f", each of {packing.fewest_classes} classes or more" if split == "train" else ""
-        click.echo(f"{split}: {packing.images} images in {len(packing.shards)} shards{mixed}")
+        say(f"{split}: {packing.images} images in {len(packing.shards)} shards{mixed}")
         if is_imagenet:
             count = len(set(packing.labels.tolist()))
             for line in count_warnings(split, packing.images, count):
-                click.echo(f"Warning: {line}", err=True)
-    click.echo(f"Use them: python -m train --data {target}")
+                say(f"Warning: {line}", err=True)
+    say(f"Use them: python -m train --data {target}")
 
 
 def _packed(

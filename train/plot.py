@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from train.hints import HINTS
-from vgg_deploy.command_line import Command, version_option
+from vgg_deploy.command_line import Command, say, version_option
 from vgg_deploy.errors import hints, interruptible
 
 
@@ -19,7 +19,7 @@ def main(run: Path) -> None:
     from train.record.report_curves import check_matplotlib, curves_line
 
     check_matplotlib()
-    click.echo(f"Curves: {curves_line(run)}")
+    say(f"Curves: {curves_line(run)}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.printable import printable
 from vgg_deploy.progress import console
 
 VARIABLE = "VGG_DEPLOY_CACHE"
@@ -82,7 +83,7 @@ def or_uncached(path: Path) -> Iterator[None]:
 def _report(reason: str) -> None:
     if reason not in _reported():
         _reported().add(reason)
-        console.print(f"{reason}. {VARIABLE} names another folder", markup=False)
+        console.print(printable(f"{reason}. {VARIABLE} names another folder"))
 
 
 @cache

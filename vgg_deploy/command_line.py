@@ -3,15 +3,19 @@
 import errno
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from vgg_deploy import __version__
-from vgg_deploy.errors import InputError, VGGDeployError
+from vgg_deploy import __version__, faults
+from vgg_deploy.errors import InputError, VGGDeployError, interrupted
 from vgg_deploy.near_misses import did_you_mean
 from vgg_deploy.number_bounds import LARGEST_CHANNEL_VALUE
+from vgg_deploy.printable import printable
+from vgg_deploy.standard_streams import FULL, exit_code, failed_stream, open_missing_streams
+from vgg_deploy.stop_signals import end_at_signals, stopped_by_signals
 
 if TYPE_CHECKING:
     ChoiceType = click.Choice[str]
@@ -27,12 +31,16 @@ class ShownError(click.ClickException):
     """An error of the core in click's form: one sentence and an exit code, no traceback."""
 
     def __init__(self, error: VGGDeployError):
-        super().__init__(error.message)
+        super().__init__(shown_message(error))
         self.exit_code = error.exit_code  # type: ignore[misc]  # click reads the instance's own
 
 
 class Command(click.Command):
-    """A command that shows errors of the core, and examples at the end of its help."""
+    """A command that shows errors of the core, and examples at the end of its help.
+
+    It ends in order whatever happens: at signals, at standard streams that cannot be written, and
+    at faults of the program itself.
+    """
 
     def __init__(
         self, *args: Any, examples: Sequence[tuple[str, str]] = (), **settings: Any
@@ -59,21 +67,101 @@ class Command(click.Command):
                 formatter.write_text(purpose)
                 formatter.dedent()
 
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
+        """Parse the words, with the ends of `invoke`."""
+        with _shown_ends():
+            return super().make_context(*args, **settings)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
 
         Raises:
-            ShownError: For an error of the core, and for a name that no file can have.
+            ShownError: For an error of the core, a signal, or a name that no file can have.
         """
-        try:
+        with _shown_ends():
+            _refuse_lost_folder()
             return super().invoke(ctx)
-        except VGGDeployError as error:
-            raise ShownError(error) from None
-        except OSError as error:
-            if error.errno not in IMPOSSIBLE_NAMES or error.filename is None:
-                raise
-            reason = os.strerror(error.errno).lower()
-            raise ShownError(InputError(f"{error.filename!s:.300}: {reason}; correct it")) from None
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run the command as a process of its own, which ends with an exit code.
+
+        Raises:
+            SystemExit: With that code.
+        """
+        if not settings.get("standalone_mode", True):
+            return super().main(*args, **settings)
+        open_missing_streams()
+        code: Any = 0
+        try:
+            with stopped_by_signals():
+                super().main(*args, **settings)
+        except SystemExit as end:
+            code = end.code
+        except KeyboardInterrupt as stop:  # before or after the command's own work
+            error = interrupted(stop, "nothing was under way")
+            show_error(error)
+            code = error.exit_code
+        except Exception as error:
+            if failed_stream() is None:
+                click.echo(f"Error: {faults.fault_sentence(error, __version__)}", err=True)
+            code = faults.EXIT_CODE
+        if failed := failed_stream():
+            code = _stream_end(*failed)
+        end_at_signals(code if isinstance(code, int) else 0 if code is None else 1)
+        sys.exit(code)
+
+
+@contextmanager
+def _shown_ends() -> Iterator[None]:
+    """Turn what ends a command into what click shows, or an exit code.
+
+    Raises:
+        ShownError: For an error of the core, a signal, or a name that no file can have.
+        SystemExit: Where a standard stream cannot be written.
+    """
+    try:
+        yield
+    except VGGDeployError as error:
+        raise ShownError(error) from None
+    except KeyboardInterrupt as stop:
+        raise ShownError(interrupted(stop, "nothing was under way")) from None
+    except ShownError:
+        raise
+    except click.ClickException as error:  # click's own lists have lines that begin with a tab
+        lines = map(printable, error.message.split("\n\t"))
+        error.message = "\n\t".join(lines)  # type: ignore[misc]
+        raise
+    except OSError as error:
+        if failed := failed_stream():
+            sys.exit(_stream_end(*failed))
+        if error.errno not in IMPOSSIBLE_NAMES or error.filename is None:
+            raise
+        reason = os.strerror(error.errno).lower()
+        wrong = InputError(f"{error.filename!s:.300}: {reason}; correct it")
+        raise ShownError(wrong) from None
+
+
+def _refuse_lost_folder() -> None:
+    """Libraries that are imported later end the process without a word if it has no folder.
+
+    Raises:
+        InputError: If the working directory has been removed.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise InputError(
+            f"the working directory cannot be found ({reason}); change to another one"
+        ) from None
+
+
+def _stream_end(name: str, error: OSError) -> int:
+    """Say that a stream cannot be written, unless its reader has left; returns the exit code."""
+    code = exit_code(error)
+    if code == FULL:
+        click.echo(f"Error: {name} cannot be written ({error.strerror})", err=True)
+    return code
 
 
 class Choice(ChoiceType):
@@ -102,7 +190,23 @@ def show_error(error: VGGDeployError, file: IO[str] | None = None) -> None:
         error: Of the core.
         file: Where to write it; standard error by default.
     """
-    click.echo(f"Error: {error.message}", file=file or sys.stderr)
+    click.echo(f"Error: {shown_message(error)}", file=file or sys.stderr)
+
+
+def shown_message(error: VGGDeployError) -> str:
+    """The sentence of an error on one line, whatever names it has, and its details below."""
+    sentence = printable(error.message)
+    return f"{sentence}\n\n{error.details}" if error.details else sentence
+
+
+def say(line: str, err: bool = False) -> None:
+    """Print one line, whatever names it has.
+
+    Args:
+        line: The text.
+        err: Whether it goes to standard error.
+    """
+    click.echo(printable(line), err=err)
 
 
 version_option = click.version_option(__version__, message="%(prog)s %(version)s")

@@ -17,10 +17,12 @@ class VGGDeployError(Exception):
         what: What is wrong and where: the file, folder or value by its name.
         hint: What to do about it; empty if `what` says it already.
         about: The setting that a command may have an option for, such as "data" or "threads".
+        details: Lines of our own that are shown below the sentence, such as a table.
         exit_code: Of a command that ends with this error.
     """
 
     exit_code = 1
+    details = ""
 
     def __init__(self, what: str, hint: str = "", about: str = ""):
         super().__init__(what, hint, about)
@@ -61,6 +63,18 @@ class Undecided(VGGDeployError):
     exit_code = 3
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal that ends the command, raised where it arrived, as Python does for Ctrl-C.
+
+    Attributes:
+        signum: Its number.
+    """
+
+    def __init__(self, signum: int):
+        super().__init__(signum)
+        self.signum = signum
+
+
 class Interrupted(VGGDeployError):
     """Ctrl-C or a scheduler's SIGTERM. The exit code is the shell's own: 128 and the signal."""
 
@@ -92,15 +106,27 @@ def hints(by_setting: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def interruptible(kept: str) -> Iterator[None]:
-    """Turn Ctrl-C in the block into an error.
+    """Turn Ctrl-C, and `Stopped`, in the block into an error.
 
     Args:
         kept: What was saved until then, as the end of the sentence.
 
     Raises:
-        Interrupted: After Ctrl-C.
+        Interrupted: After Ctrl-C or another signal.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; {kept}") from None
+    except KeyboardInterrupt as stop:
+        raise interrupted(stop, kept) from None
+
+
+def interrupted(stop: KeyboardInterrupt, kept: str) -> Interrupted:
+    """The error that a signal becomes.
+
+    Args:
+        stop: What the signal raised.
+        kept: As of `interruptible`.
+    """
+    signum = stop.signum if isinstance(stop, Stopped) else signal.SIGINT
+    how = "interrupted" if signum == signal.SIGINT else f"stopped by {signal.Signals(signum).name}"
+    return Interrupted(f"{how}; {kept}", signum)

@@ -99,13 +99,13 @@ def _finish(partial: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a complete text file in UTF-8.
+    """Write a complete text file in UTF-8; broken Unicode as backslash escapes, as JSON has them.
 
     Raises:
         InputError: As `whole_file`.
     """
     with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def exchange(renamed: Mapping[Path, Path], obsolete: Sequence[Path], aside: Path) -> None:

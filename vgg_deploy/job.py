@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vgg_deploy import progress
 from vgg_deploy.errors import CheckFailed, InputError, Interrupted, VGGDeployError
+from vgg_deploy.printable import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -218,7 +219,9 @@ def joined(device: str = "cpu", patience: timedelta | None = None) -> Iterator[J
         yield job
     except VGGDeployError as error:
         if job.is_main or not isinstance(error, Interrupted):  # Ctrl-C reaches all of them
-            print(f"Error: {error.message}", file=sys.stderr, flush=True)
+            print(f"Error: {printable(error.message)}", file=sys.stderr, flush=True)
+            if error.details:
+                print(f"\n{error.details}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
     finally:
         sys.stdout = stdout

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -16,9 +17,23 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from vgg_deploy.printable import printable
+
 LOG_EVERY = 10.0  # seconds between lines where there is no terminal
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class PlainConsole(Console):
+    """A console that takes texts as they are: brackets are no markup, colons no emoji."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=True, **settings)
+
+    def on_broken_pipe(self) -> None:
+        """Let the command decide about a closed pipe."""
+        raise  # noqa: PLE0704  # rich calls this where it handles the error
+
+
+console = PlainConsole(stderr=True)
 
 
 def mute() -> None:
@@ -30,7 +45,7 @@ def mute() -> None:
 
 def results() -> Console:
     """Standard output; where it is no terminal, wide enough for every table."""
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 150)
+    return PlainConsole(width=None if sys.stdout.isatty() else 150)
 
 
 class Bar:
@@ -44,14 +59,14 @@ class Bar:
     """
 
     def __init__(self, label: str, total: float, done: float, display: Progress | None):
-        self.label = label
+        self.label = printable(label)
         self.total = total
         self.done = done
         self.note = ""
         self.start = self.last_line = time.monotonic()
         self._display = display
         if display:
-            self._task = display.add_task(label, total=total, note="")
+            self._task = display.add_task(self.label, total=total, note="")
             display.update(self._task, completed=done)
 
     def advance(self, by: float = 1, note: str | None = None) -> None:
@@ -63,7 +78,7 @@ class Bar:
         """
         self.done += by
         if note is not None:
-            self.note = note
+            self.note = printable(note)
         now = time.monotonic()
         if self._display:
             self._display.update(self._task, advance=by, note=self.note)
@@ -94,13 +109,13 @@ def progress(label: str, total: float, done: float = 0) -> Iterator[Bar]:
             _log(f"{label}  done in {clock(seconds)}  {bar.note}")
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:3.0f} %"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as display:
         yield Bar(label, total, done, display)
@@ -127,9 +142,13 @@ def elapsed(label: str) -> Iterator[None]:
         label: What is being done.
     """
     if console.is_terminal:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=console, transient=True) as display:
-            display.add_task(label)
+            display.add_task(printable(label))
             yield
         return
     finished = threading.Event()
@@ -149,4 +168,4 @@ def elapsed(label: str) -> Iterator[None]:
 
 
 def _log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from vgg_deploy.printable import printable
 from vgg_deploy.progress import results
 
 BORDERS = 3  # of a column: a space on each side, and a line
@@ -54,13 +55,13 @@ def print_table(
         if not sys.stdout.isatty():
             console.width = max(console.width, _width(columns) + 1)
     shown = fitted(columns, console.width)
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=printable(title), title_justify="left", title_style="bold")
     for column, width in zip(shown, _widths(shown, console.width), strict=True):
         justify: Literal["left", "right"] = "left" if column.words else "right"
         table.add_column(column.head, justify=justify, width=width, overflow="fold")
     rows = zip(*(column.cells for column in shown), strict=True)
     for i, row in enumerate(rows):
-        table.add_row(*row, style="bold green" if i == best else "")
+        table.add_row(*map(printable, row), style="bold green" if i == best else "")
     console.print(table)
     if left_out := [column.head for column in columns if column not in shown]:
         console.print(

@@ -11,9 +11,10 @@ from multiprocessing.context import BaseContext
 from types import FrameType
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.stop_signals import STOPPING
 
 START_METHOD = "VGG_DEPLOY_START_METHOD"  # environment variable that overrides the default
-MEANT_FOR_MAIN = (signal.SIGINT, signal.SIGTERM)  # both reach every process of a job
+MEANT_FOR_MAIN = STOPPING  # they reach every process of a job
 
 
 def start_method() -> str:
@@ -47,7 +48,7 @@ def worker_context() -> BaseContext:
 
 @contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM to the end of the block, in which worker processes start.
+    """Delay Ctrl-C, SIGTERM and SIGHUP to the end of the block, in which worker processes start.
 
     If a handler raises in the middle of a fork, the error is lost and locks stay locked.
     """
@@ -70,6 +71,6 @@ def signals_held_back() -> Iterator[None]:
 
 
 def outlive_signals() -> None:
-    """Ignore Ctrl-C and SIGTERM: the main process decides what they mean, and ends its workers."""
+    """Ignore what ends a job: the main process decides about signals, and ends its workers."""
     for number in MEANT_FOR_MAIN:
         signal.signal(number, signal.SIG_IGN)

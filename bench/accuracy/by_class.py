@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from bench.accuracy.accuracy_rows import ClassIndex, Scored
+from vgg_deploy.name_frames import named_frame
 
 
 def class_accuracy(scored: Scored, classes: ClassIndex) -> pd.DataFrame:
@@ -19,7 +20,7 @@ def class_accuracy(scored: Scored, classes: ClassIndex) -> pd.DataFrame:
     """
     right = {"class": scored.labels, "top1": scored.ranks < 1, "top5": scored.ranks < 5}
     accuracy = 100 * pd.DataFrame(right).groupby("class").mean()
-    table = pd.DataFrame(
+    table = named_frame(
         {
             **_described(scored),
             "class": [classes.ids[c] for c in accuracy.index],
@@ -47,7 +48,7 @@ def confusions(scored: Scored, classes: ClassIndex) -> pd.DataFrame:
     wrong = scored.ranks > 0
     pairs = np.stack([scored.labels[wrong], scored.best[wrong]])
     (true, best), counts = np.unique(pairs, axis=1, return_counts=True)
-    table = pd.DataFrame(
+    table = named_frame(
         {
             **_described(scored),
             "class": [classes.ids[c] for c in true],

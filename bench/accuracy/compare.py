@@ -11,6 +11,7 @@ import pandas as pd
 from bench.accuracy.accuracy_rows import ClassIndex, Scored
 from bench.accuracy.distance import Distance
 from bench.statistics import paired_test
+from vgg_deploy.name_frames import named_frame
 from vgg_deploy.scoring import Interval
 
 
@@ -161,7 +162,7 @@ def differing_images(
         One row per image; columns of differences.csv.
     """
     at = np.flatnonzero(reference.best != other.best)
-    return pd.DataFrame(
+    return named_frame(
         {
             "reference": reference.record.model,
             "model": other.record.model,

@@ -10,6 +10,7 @@ import pandas as pd
 from bench.accuracy.accuracy_rows import AccuracyRow
 from bench.accuracy.protocols import Row, rows_of
 from bench.models.model import Model
+from vgg_deploy.name_frames import named_frame
 from vgg_deploy.net.spec import NetSpec
 
 # ILSVRC-2012: errors on the 50,000 validation images, top5_test on the 100,000 test images. `nets`
@@ -102,7 +103,7 @@ def fill_tables(models: list[Model], records: Mapping[Row, AccuracyRow]) -> dict
         label = " and ".join(net.split("@")[0] for net in nets.split())
         line = _Line(label, nets, METHODS[protocol], _Figures())
         lines[table] += [line.filled(row, records, models) for row in rows]
-    return {table: pd.DataFrame(lines[table]) for table in TITLES}
+    return {table: named_frame(lines[table]) for table in TITLES}
 
 
 def nets_of(row: Row, models: list[Model]) -> str:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from bench.accuracy.accuracy_rows import ClassIndex, Scored
 from bench.accuracy.cell_rows import chunks
+from vgg_deploy.name_frames import named_frame
 
 
 def predictions(scored: Scored, files: list[str], classes: ClassIndex) -> Iterator[pd.DataFrame]:
@@ -25,7 +26,7 @@ def predictions(scored: Scored, files: list[str], classes: ClassIndex) -> Iterat
         count = part.stop - part.start
         labels = scored.labels[part].tolist() if scored.labelled else [None] * count
         ranks = (scored.ranks[part] + 1).tolist() if scored.labelled else [None] * count
-        yield pd.DataFrame(
+        yield named_frame(
             {
                 "model": record.model,
                 "runtime": record.runtime,

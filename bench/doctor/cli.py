@@ -1,11 +1,10 @@
 """vgg-doctor: what works on this machine, and why the rest does not."""
 
-import json
-
 import click
 
 from vgg_deploy.command_line import Choice, Command, version_option
 from vgg_deploy.errors import CheckFailed, interruptible
+from vgg_deploy.printable import json_text
 
 RUNTIMES = (  # as `vgg_deploy.checkup.runtimes.DEVICES`, whose import takes long
     *("torch", "torch-compile", "onnxruntime", "onnxruntime-tensorrt"),
@@ -29,7 +28,7 @@ RUNTIMES = (  # as `vgg_deploy.checkup.runtimes.DEVICES`, whose import takes lon
 )
 @click.option("--json", "as_json", is_flag=True, help="Write everything as JSON.")
 @version_option
-@interruptible("nothing was changed")
+@interruptible("nothing was changed; run the same command again")
 def main(runtimes: tuple[str, ...], device: str | None, as_json: bool) -> None:
     """Show versions, CPU, GPU, disk and caches, and try each RUNTIME (all if none is named).
 
@@ -39,7 +38,7 @@ def main(runtimes: tuple[str, ...], device: str | None, as_json: bool) -> None:
     from vgg_deploy.checkup.report import as_text, examine, failed
 
     found = examine(runtimes, device)
-    click.echo(json.dumps(found, indent=2) if as_json else as_text(found))
+    click.echo(json_text(found, 2) if as_json else as_text(found))
     bad = failed(found, runtimes)
     if bad:
         raise CheckFailed(f"does not work here: {', '.join(bad)}; the reason stands above")

@@ -10,6 +10,7 @@ from bench.gate.verdict import Gate
 from bench.models.model import Model
 from bench.statistics.evidence import Verdict
 from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.printable import printable
 from vgg_deploy.progress import LOG_EVERY, console
 
 
@@ -45,7 +46,7 @@ class UntilDecided:
         undecided = gate.count(Verdict.UNDECIDED)
         if undecided and time.monotonic() - self.reported >= LOG_EVERY:
             self.reported = time.monotonic()
-            console.print(_progress_line(gate, undecided), markup=False)
+            console.print(printable(_progress_line(gate, undecided)))
         return not undecided
 
 

@@ -4,7 +4,6 @@ The files say "unfinished" while a run is under way, and "error" if it ended wit
 that nobody takes the verdict of an earlier run for this one's.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from bench.statistics.evidence import Verdict
 from vgg_deploy.errors import InputError, VGGDeployError
 from vgg_deploy.files import write_text
 from vgg_deploy.json_files import read_json
+from vgg_deploy.printable import json_text
 
 JSON, XML = "gate.json", "gate.xml"
 REPORTS = ("report.html", "report.md")  # they show the verdict too
@@ -149,4 +149,4 @@ def _describe(error: BaseException) -> str:
 
 
 def _write_json(folder: Path, document: Mapping[str, object]) -> None:
-    write_text(folder / JSON, json.dumps(document, indent=2) + "\n")
+    write_text(folder / JSON, json_text(document, 2) + "\n")

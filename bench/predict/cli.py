@@ -131,7 +131,7 @@ RUNTIME_NAMES = (
 )
 @version_option
 @hints(HINTS)
-@interruptible("a file of --out keeps the content that it had before")
+@interruptible("a file of --out keeps the content that it had before; run the same command again")
 def main(**options: Any) -> None:
     """Classify IMAGES with MODEL: a checkpoint, an exported file, an engine, or weights by name.
 

@@ -5,14 +5,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-import click
 import numpy as np
 
 from bench.predict.map_files import save_maps
 from bench.predict.photos import MOST_BYTES, STDIN, Photos, find_photos
 from bench.predict.request import PredictRequest
 from bench.predict.writers import check_parquet, writer
-from bench.results.printable import printable
+from vgg_deploy.command_line import say
 from vgg_deploy.data.decode_pool import Scale, decoded
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.signatures import VerifyingKey
@@ -147,4 +146,4 @@ class _Run:
 
 
 def _note(text: str) -> None:
-    click.echo(printable(text), err=True)
+    say(text, err=True)

@@ -1,7 +1,6 @@
 """Writes predictions one by one, as a table for people, CSV, JSON lines or Parquet."""
 
 import csv
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +10,10 @@ from typing import IO, Any
 
 from rich.cells import cell_len, set_cell_size
 
-from bench.results.printable import printable
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.predict.predictions import COLUMNS, Prediction
+from vgg_deploy.printable import csv_text, json_text, printable
 
 Write = Callable[[Prediction], None]
 
@@ -44,12 +43,11 @@ def writer(form: str, out: Path | None) -> Iterator[Write]:
             yield write
         return
     if out is None:
-        sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
         yield _text_writer(form, sys.stdout)
         return
     with (
         whole_file(out) as partial,
-        open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        open(partial, "w", encoding="utf-8", newline="") as file,
     ):
         yield _text_writer(form, file)
 
@@ -72,10 +70,11 @@ def _text_writer(form: str, file: IO[str]) -> Write:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["image", *COLUMNS])
         return lambda one: rows.writerows(
-            [one.image, r.rank, r.id, r.name, f"{r.posterior:.10g}"] for r in one.best
+            [csv_text(one.image), r.rank, csv_text(r.id), csv_text(r.name), f"{r.posterior:.10g}"]
+            for r in one.best
         )
     if form == "jsonl":
-        return lambda one: print(json.dumps(_document(one)), file=file, flush=True)
+        return lambda one: print(json_text(_document(one)), file=file, flush=True)
     print(_line("image", "class", "posterior"), file=file)
     return lambda one: print("\n".join(_lines(one)), file=file, flush=True)
 
@@ -121,7 +120,7 @@ def _parquet(path: Path) -> Iterator[Write]:
                 rows.clear()
 
         def write(one: Prediction) -> None:
-            image = one.image.encode("utf-8", "replace").decode()  # Parquet holds no broken names
+            image = one.image.encode("utf-8", "backslashreplace").decode()  # for Parquet
             for ranked in one.best:
                 rows.append({"image": image, **dict(zip(COLUMNS, ranked, strict=True))})
             if len(rows) >= ROWS:

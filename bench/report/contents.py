@@ -29,9 +29,9 @@ from bench.report.table_texts import (
     widest,
 )
 from bench.report.tables import write_frame
-from bench.results.printable import printable
 from bench.speed.latency import LatencyRow
 from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.printable import printable
 
 NAMED = 3  # models in the title
 LONGEST_TITLE = 90  # characters

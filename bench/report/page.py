@@ -13,6 +13,7 @@ from bench.report.maps import ImageMaps
 from bench.report.sections import Section
 from bench.report.tables import Texts
 from vgg_deploy.files import write_text
+from vgg_deploy.printable import printable
 
 HERE = Path(__file__).parent
 SAVED_AS = ("svg", "png")
@@ -95,7 +96,9 @@ def write_page(path: Path, page: Page) -> None:
     Raises:
         InputError: If the file cannot be written.
     """
-    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=False)
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=False, finalize=_shown
+    )
     text = environment.get_template("page.html").render(
         title=page.title,
         subtitle=page.subtitle,
@@ -109,6 +112,11 @@ def write_page(path: Path, page: Page) -> None:
         plotly=get_plotlyjs(),
     )
     write_text(path, text)
+
+
+def _shown(value: object) -> object:
+    """Text as it is shown; Markup is our own."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _figures_json(chapters: list[Chapter]) -> str:
@@ -126,7 +134,7 @@ def _figure_element(drawing: Drawing) -> Markup:
     """The element in which a plot is drawn, with the buttons that save it."""
     buttons = [BUTTON.format(kind=kind, id=drawing.id, label=kind.upper()) for kind in SAVED_AS]
     return FIGURE.format(
-        caption=drawing.caption,
+        caption=printable(drawing.caption),
         buttons=Markup("").join(buttons),
         id=drawing.id,
         height=drawing.figure.layout.height,

@@ -1,6 +1,5 @@
 """Shows each part of the results on the terminal, saves it as CSV, and keeps it for the reports."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -25,12 +24,21 @@ from bench.report.table_texts import (
     side_by_side_texts,
     widest,
 )
-from bench.report.tables import Texts, frame, markdown, show, write_frame, write_frames
-from bench.results.printable import printable
+from bench.report.tables import (
+    Texts,
+    frame,
+    markdown,
+    markdown_text,
+    show,
+    write_frame,
+    write_frames,
+)
 from bench.speed.latency import LatencyRow
 from bench.speed.side_by_side import SideBySideRow
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
+from vgg_deploy.name_frames import named_frame
+from vgg_deploy.printable import json_text, printable
 
 MOST_BYTES = 1_000_000  # of a summary; GitHub shows none beyond 1 MiB
 
@@ -61,7 +69,7 @@ def accuracy_section(
     """
     if accuracy.shapes:
         write_frame(frame(accuracy.shapes), out / "shapes.csv")
-        print(shapes_line(accuracy.shapes))
+        print(printable(shapes_line(accuracy.shapes)))
     write_frame(frame([s.record for s in accuracy.scored]), out / "accuracy.csv")
     lists = (predictions(s, accuracy.files, accuracy.classes) for s in accuracy.scored)
     write_frames(chain.from_iterable(lists), out / "predictions.csv")
@@ -116,7 +124,7 @@ def fault_section(accuracy: Accuracy) -> list[Section]:
         return []
     texts = fault_texts(accuracy)
     for model, what in texts.rows:
-        print(f"No rows for {model}: {what}")
+        print(printable(f"No rows for {model}: {what}"))
     return [Section(texts, "")]
 
 
@@ -145,8 +153,8 @@ def paper_section(models: list[Model], accuracy: Accuracy, data: str, out: Path)
     texts = [paper_texts(paper_tables.TITLES[number], table) for number, table in tables.items()]
     for one in texts:
         show(one)
-    print(note)
-    document = [f"{note}\n", *(markdown(one) for one in texts)]
+    print(printable(note))
+    document = [f"{markdown_text(note)}\n", *(markdown(one) for one in texts)]
     write_text(out / "paper_tables.md", "\n".join(document))
     return [Section(one, "paper_tables.csv") for one in texts]
 
@@ -159,7 +167,7 @@ def latency_section(rows: list[LatencyRow], samples: pd.DataFrame, out: Path) ->
         samples: Every counted time.
         out: Where the files go.
     """
-    write_frame(pd.DataFrame([row.record() for row in rows]), out / "latency.csv")
+    write_frame(named_frame([row.record() for row in rows]), out / "latency.csv")
     write_frame(samples, out / "latency_samples.csv")
     first = rows[0]
     title = f"Latency, uint8 images to scores, {first.device}, {first.threads} threads"
@@ -197,7 +205,7 @@ def write_report_md(
         out: Where the file goes.
     """
     parts = _report_parts(sections, gate, environment)
-    described = json.dumps(environment, indent=2)
+    described = json_text(environment, 2)
     parts.append(f"## Environment\n\n```json\n{described}\n```\n")
     write_text(out / "report.md", "\n".join(parts))
 
@@ -245,8 +253,8 @@ def _report_parts(
 
 def _gate_parts(gate: Gate) -> list[str]:
     """The verdict, notes and checks of a gate in Markdown."""
-    parts = [f"**{headline(gate)}**\n"]
-    notes = [f"- {printable(text)}" for text in (*gate.warnings, *gate.equal)]
+    parts = [f"**{markdown_text(headline(gate))}**\n"]
+    notes = [f"- {markdown_text(text)}" for text in (*gate.warnings, *gate.equal)]
     if notes:
         parts.append("\n".join(notes) + "\n")
     return [*parts, markdown(gate_texts(gate))]

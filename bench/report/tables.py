@@ -16,6 +16,7 @@ Example:
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,8 @@ import pandas as pd
 from rich.console import Console
 
 from vgg_deploy.files import whole_file
+from vgg_deploy.name_frames import named_frame
+from vgg_deploy.printable import csv_text, printable
 from vgg_deploy.terminal_tables import Column, print_table
 
 if TYPE_CHECKING:
@@ -138,8 +141,13 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(map(_escaped, line))} |\n" for line in lines)
 
 
+def markdown_text(text: str) -> str:
+    """A text for Markdown in which a name makes no line, no HTML and no link."""
+    return escape(printable(text), quote=False).replace("](", "]\\(")
+
+
 def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")
+    return markdown_text(cell).replace("|", "\\|")
 
 
 def frame(rows: Sequence["DataclassInstance"]) -> pd.DataFrame:
@@ -148,13 +156,14 @@ def frame(rows: Sequence["DataclassInstance"]) -> pd.DataFrame:
     Args:
         rows: Records of one dataclass.
     """
-    return pd.DataFrame([asdict(row) for row in rows])
+    return named_frame([asdict(row) for row in rows])
 
 
 def write_frame(data: pd.DataFrame, path: Path) -> None:
     """Write a CSV file.
 
-    Numbers have ten digits, so that 0.55 in per cent is 55 and not 55.00000000000001.
+    Names that could do harm are JSON strings, see `csv_text`. Numbers have ten digits, so that
+    0.55 in per cent is 55 and not 55.00000000000001.
 
     Args:
         data: The table.
@@ -178,7 +187,20 @@ def write_frames(parts: Iterable[pd.DataFrame], path: Path) -> None:
     """
     with (
         whole_file(path) as partial,
-        open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        open(partial, "w", encoding="utf-8", newline="") as file,
     ):
         for number, part in enumerate(parts):
-            part.to_csv(file, index=False, header=number == 0, float_format="%.10g")
+            _safe(part).to_csv(file, index=False, header=number == 0, float_format="%.10g")
+
+
+def _safe(part: pd.DataFrame) -> pd.DataFrame:
+    """The same, with the texts of all columns as `csv_text` writes them."""
+    texts = part.select_dtypes(exclude=["number", "bool"])
+    if not len(texts.columns):
+        return part
+    return part.assign(
+        **{
+            name: [csv_text(cell) if isinstance(cell, str) else cell for cell in column]
+            for name, column in texts.items()
+        }
+    )

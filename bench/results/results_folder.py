@@ -9,7 +9,6 @@ at the start.
 `run.json` lists the files that belong to a run. Files that it does not list are never touched.
 """
 
-import json
 import os
 import re
 import shutil
@@ -24,6 +23,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.json_files import JsonObject, read_json
 from vgg_deploy.locks import exclusive_lock, waiting_lock
+from vgg_deploy.printable import json_text
 
 MANIFEST = "run.json"
 VERDICTS = ("gate.xml", "gate.json")  # published last
@@ -109,7 +109,7 @@ class Results:
     ) -> None:
         """Write a run.json under a name of its own."""
         document = {"run_id": self.run_id, "complete": complete, **described, "files": files}
-        text = json.dumps(document, indent=2, ensure_ascii=False)
+        text = json_text(document, 2)
         write_text(self.staging / name, text + "\n")
 
     def _move(self, staged: str, name: str) -> None:

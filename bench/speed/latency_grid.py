@@ -8,6 +8,7 @@ import pandas as pd
 from bench.models.model import Model
 from bench.speed.latency import LatencyRow, measure_latency
 from bench.speed.steady import LEAST_S
+from vgg_deploy.name_frames import named_frame
 from vgg_deploy.progress import progress
 
 
@@ -43,7 +44,7 @@ def measure_latencies(
             rows.append(row)
             for clock, ms in (("end to end", end_to_end), ("device", on_device)):
                 runs = {"run": np.arange(len(ms)), "clock": clock, "ms": ms}
-                samples.append(pd.DataFrame({**row.key, **runs}))
+                samples.append(named_frame({**row.key, **runs}))
             bar.advance(1, f"{model.name} {side} x {side} batch {batch}")
             _warn_about(row, f"{model.name} at {side} x {side}, batch {batch}", warn)
     return rows, pd.concat(samples, ignore_index=True)

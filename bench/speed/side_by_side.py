@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.models.model import Model
 from bench.statistics.median import median_interval
+from vgg_deploy.name_frames import named_frame
 from vgg_deploy.progress import Bar, progress
 
 ROUNDS = 30
@@ -68,7 +69,7 @@ def measure_side_by_side(
                 for index, model in enumerate(models):
                     size = {"height_px": side, "width_px": side, "batch": batch}
                     times = {"round": range(ROUNDS), "ms": ms[:, index]}
-                    samples.append(pd.DataFrame({**model.described, **size, **times}))
+                    samples.append(named_frame({**model.described, **size, **times}))
                 for index in range(1, len(models)):
                     row = _row(models[0], models[index], (side, batch), ms[:, [0, index]])
                     rows.append(row)

@@ -51,9 +51,9 @@ def pick_targets(
     candidates = requested or known
     refused = [target for target in candidates if not _runs(precision, target)]
     if (refused and not is_free) or len(refused) == len(known):
-        raise InputError(
-            f"--precision {precision} is {_reason(precision, refused)}\n\n{what_runs_where(known)}"
-        )
+        error = InputError(f"--precision {precision} is {_reason(precision, refused)}")
+        error.details = what_runs_where(known)
+        raise error
     return tuple(target for target in candidates if target not in refused)
 
 

@@ -1,10 +1,11 @@
 """Prints what a training command reports."""
 
-from rich.console import Console
+from vgg_deploy.printable import printable
+from vgg_deploy.progress import PlainConsole
 
-_console = Console(highlight=False, soft_wrap=True)
+_console = PlainConsole()
 
 
 def log(text: str) -> None:
     """Print a line to standard output."""
-    _console.print(text)
+    _console.print(printable(text))

@@ -10,8 +10,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import click
-
 from train.recipe.config import TrainConfig
 from train.recipe.stages import CHAIN_FILE
 from train.record.state import State
@@ -24,6 +22,7 @@ from train.record.tables import (
     rows_up_to,
     write_table,
 )
+from vgg_deploy.command_line import say
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.job import restarted, torchrun_id
@@ -127,7 +126,7 @@ class Run:
         )
         with exclusive_lock(self.folder / LOCK, busy) as is_locked:
             if not is_locked:
-                click.echo(
+                say(
                     f"{self.folder}: this file system has no locks; "
                     "make sure that no other process trains here"
                 )

@@ -14,7 +14,9 @@ STOPPING = tuple(
 
 
 class Signals:
-    """Notes the first signal that ends a run, so that no step is cut short; a second acts as usual.
+    """Notes the first signal that ends a run, so that no step is cut short; a second acts at once.
+
+    A second Ctrl-C raises, SIGTERM and SIGHUP end the process even in a step that never comes back.
 
     A signal that the caller ignores (nohup does) stays ignored.
 
@@ -46,7 +48,8 @@ class Signals:
         def note(signum: int, frame: FrameType | None) -> None:
             self.noted = max(self.noted, signum)
             for number, handler in before.items():
-                signal.signal(number, note if started_by_torchrun() else handler)
+                second = handler if number == signal.SIGINT else signal.SIG_DFL
+                signal.signal(number, note if started_by_torchrun() else second)
 
         for number in before:
             signal.signal(number, note)

@@ -118,7 +118,8 @@ class NetSpec:
         unwritable = [text for text in (*self.classes, *self.names) if not is_text(text)]
         if unwritable:
             raise InputError(
-                f"the class {unwritable[0]!a:.60} has half a character (a surrogate); rename it"
+                f"the class {unwritable[0]!a:.60} is not text in UTF-8 (half a character); "
+                "rename it"
             )
         if not self.names:
             object.__setattr__(self, "names", self.classes)

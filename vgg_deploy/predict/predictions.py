@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from vgg_deploy.name_frames import named_frame
 from vgg_deploy.net.spec import NetSpec
 
 if TYPE_CHECKING:
@@ -95,10 +96,8 @@ class Predictions:
         Returns:
             Columns image, rank (1 for the best), class, name, posterior.
         """
-        import pandas as pd
-
         rows = [(one.image, *ranked) for one in self for ranked in one.best]
-        return pd.DataFrame(rows, columns=["image", *COLUMNS])
+        return named_frame(rows, columns=["image", *COLUMNS])
 
 
 COLUMNS = ("rank", "class", "name", "posterior")  # after the image, in tables of predictions
