@@ -13,8 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-if sys.platform != "win32":
+try:
     import fcntl
+except ImportError:  # Windows
+    HAS_LOCKS = False
+else:
+    HAS_LOCKS = True
 
 # .NAME.RANDOM.partial, and what is written beside it under the same beginning
 PARTIAL = re.compile(r"(\..+\.[a-z0-9_]{8}\.partial)(\..+)?")
@@ -98,7 +102,7 @@ def _only_folder(folder: Path, prefix: str, suffix: str) -> Iterator[Path]:
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[bool]:
     """Keep other processes out of this block for the same folder; yields whether it could."""
-    if sys.platform == "win32":
+    if sys.platform == "win32" or not HAS_LOCKS:
         yield False
         return
     handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -130,7 +134,7 @@ def sweep(folder: Path) -> None:
 
 
 def _remove_unless_locked(partial: Path, files: list[Path]) -> None:
-    if sys.platform == "win32":
+    if sys.platform == "win32" or not HAS_LOCKS:
         return
     if partial not in files:  # it has its final name or is removed; what lies beside it is not
         return _remove(files)
@@ -153,7 +157,7 @@ def _locked_file(path: Path) -> tuple[int | None, Path]:
     while True:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
         partial = Path(name)
-        if sys.platform == "win32":  # which renames no open file
+        if sys.platform == "win32" or not HAS_LOCKS:  # which renames no open file
             os.close(handle)
             return None, partial
         with suppress(OSError):  # a file system without locks

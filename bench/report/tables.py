@@ -16,7 +16,6 @@ Example:
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -143,7 +142,7 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def markdown_text(text: str) -> str:
     """A text for Markdown in which a name makes no line, no HTML and no link."""
-    return escape(printable(text), quote=False).replace("](", "]\\(")
+    return printable(text).replace("<", "&lt;").replace("](", "]\\(")
 
 
 def _escaped(cell: str) -> str:

@@ -2,7 +2,8 @@
 
     python -m tests.support.fault_cases --out benchmarks/results
 
-runs all of them and writes faults.csv and faults.md. The suite runs a part, tests/test_faults_of_the_machine.py.
+runs all of them and writes faults.csv and faults.md. The suite runs a part,
+tests/test_faults_of_the_machine.py.
 A run is in order if it succeeds, or ends with one sentence; if no temporary file is left, except by
 SIGKILL until the next run; and if every file with a final name is whole. Linux only.
 """

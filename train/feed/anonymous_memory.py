@@ -18,11 +18,13 @@ from torch import Tensor
 
 from train.feed.views import TrainBatch
 
-AVAILABLE = hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd")  # Linux
-ALIGNMENT = 64  # bytes
-IN_FLIGHT = (
-    2  # batches that a worker has sent and that were not received; PyTorch's prefetch_factor
+AVAILABLE = (  # on Linux
+    hasattr(os, "memfd_create")
+    and hasattr(os, "posix_fallocate")
+    and os.path.isdir("/proc/self/fd")
 )
+ALIGNMENT = 64  # bytes
+IN_FLIGHT = 2  # batches a worker has sent that were not received: PyTorch's prefetch_factor
 
 _sent: deque[int] = deque()  # descriptors of this process
 Region = tuple[int, tuple[int, ...], torch.dtype]  # offset in bytes, shape, dtype

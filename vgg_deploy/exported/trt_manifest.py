@@ -12,7 +12,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import Artifact, manifest_path, read_manifest
 from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.files import sha256
-from vgg_deploy.json_files import JsonObject, as_object, entry
+from vgg_deploy.json_files import JsonObject, as_object, entry, is_text
 from vgg_deploy.regular_files import is_regular, open_regular
 
 VERSION = 1
@@ -149,7 +149,7 @@ def read_engine_manifest(path: Path) -> EngineManifest:
     if not profiles:
         raise InputError(f"{where}: has no profiles", REBUILD)
     trt_version = None if fields.get("version", "") is None else text("version")
-    return EngineManifest(
+    manifest = EngineManifest(
         artifact,
         flavour,
         trt_version,
@@ -165,6 +165,9 @@ def read_engine_manifest(path: Path) -> EngineManifest:
         onnx,
         text("onnx_sha256"),
     )
+    if not is_text(manifest.to_json()):
+        raise InputError(f"{where}: has half a character (a surrogate) in a text", REBUILD)
+    return manifest
 
 
 def _items(fields: JsonObject, key: str, kind: type[T], where: str) -> tuple[T, ...]:
