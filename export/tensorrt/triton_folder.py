@@ -13,8 +13,12 @@ from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.files import exchange
 from vgg_deploy.partial_files import folder_aside, older_files_aside
 
-if sys.platform == "linux":
+try:
     import fcntl
+except ImportError:  # Windows
+    HAS_FCNTL = False
+else:
+    HAS_FCNTL = True
 
 FICLONE = 0x40049409  # of Linux: share the blocks of another file until one of them is changed
 CONFIG, LABELS, VERSION = "config.pbtxt", "labels.txt", "1"
@@ -111,7 +115,7 @@ def copy_bytes(source: Path, target: Path) -> None:
     Raises:
         OSError: If it cannot be read or written.
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux" and HAS_FCNTL:
         with open(source, "rb") as read, open(target, "wb") as written, suppress(OSError):
             fcntl.ioctl(written.fileno(), FICLONE, read.fileno())
             return
