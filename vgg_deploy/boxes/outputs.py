@@ -1,34 +1,21 @@
-"""Reads the boxes of a net's output map, and says how many numbers that map has.
+"""Reads the boxes of a net's output map.
 
-A net states one box for all classes (shared, the paper's SCR) or one for each (per-class, PCR). The
-output of a class's box are four channels in a row, classes in the order of the net.
+The output of a class's box are four channels in a row, classes in the order of the net. A net with
+one box for all classes has four channels.
 """
 
 import numpy as np
 
 from vgg_deploy.boxes.forms import read_boxes
-
-BOX_OUTPUTS = ("shared", "per-class")
-NUMBERS = 4  # of a box
+from vgg_deploy.net.box_outputs import NUMBERS
 
 
-def output_channels(boxes: str, classes: int) -> int:
-    """Channels of the last layer of a net that states boxes.
-
-    Args:
-        boxes: One of BOX_OUTPUTS.
-        classes: Number of classes.
-    """
-    return NUMBERS * (classes if boxes == "per-class" else 1)
-
-
-def boxes_of_map(output: np.ndarray, windows: np.ndarray, boxes: str, form: str) -> np.ndarray:
+def boxes_of_map(output: np.ndarray, windows: np.ndarray, form: str) -> np.ndarray:
     """The boxes that a net states at the positions of its map.
 
     Args:
         output: (channels, h, w) of one image.
         windows: (h, w, 4) of these positions, pixels.
-        boxes: One of BOX_OUTPUTS.
         form: Name in BOX_FORMS.
 
     Returns:

@@ -16,11 +16,12 @@ from vgg_deploy.boxes.forms import BOX_FORMS, read_boxes, state_boxes
 from vgg_deploy.boxes.geometry import areas, clipped, iou, mirrored, scaled
 from vgg_deploy.boxes.localisation_error import best_overlap, is_right, rank_of_right_answer
 from vgg_deploy.boxes.merging import match_scores, merge
-from vgg_deploy.boxes.outputs import boxes_of_class, boxes_of_map, output_channels
+from vgg_deploy.boxes.outputs import boxes_of_class, boxes_of_map
 from vgg_deploy.boxes.windows import crop_window, map_windows
 from vgg_deploy.images.crops import centre
 from vgg_deploy.images.geometry import rescaled_size
 from vgg_deploy.net.archs import map_side
+from vgg_deploy.net.box_outputs import BOX_FORM_NAMES, output_channels
 
 
 def random_boxes(count, seed, size=100.0):
@@ -69,6 +70,10 @@ def test_the_papers_form_is_torchvisions():
     assert state_boxes(window, window, "edges").tolist() == [-0.5, -0.5, 0.5, 0.5]
 
 
+def test_every_form_has_its_name():
+    assert tuple(BOX_FORMS) == BOX_FORM_NAMES
+
+
 @pytest.mark.parametrize("form", BOX_FORMS)
 def test_what_is_stated_is_read_back(form):
     boxes, windows = random_boxes(20, 4), random_boxes(20, 5) + [0, 0, 30, 30]
@@ -112,7 +117,7 @@ def test_output_maps_are_read_class_by_class():
     windows = map_windows(300, 420, 288, 224)
     h, w = windows.shape[:2]
     output = rng.normal(0, 0.3, (12, h, w)).astype(np.float32)
-    stated = boxes_of_map(output, windows, "per-class", "centre")
+    stated = boxes_of_map(output, windows, "centre")
     assert output_channels("per-class", 3) == 12 and output_channels("shared", 3) == 4
     for label, row, column in np.ndindex(3, h, w):
         x, y, width, height = output[4 * label : 4 * label + 4, row, column].astype(float)
@@ -126,12 +131,12 @@ def test_output_maps_are_read_class_by_class():
             middle_y + height * side_y / 2,
         ]
         np.testing.assert_allclose(stated[label, row * w + column], box, rtol=1e-9)
-    shared = boxes_of_map(output[:4], windows, "shared", "centre")
+    shared = boxes_of_map(output[:4], windows, "centre")
     assert shared.shape == (1, h * w, 4)
     np.testing.assert_array_equal(boxes_of_class(shared, 2), shared[0])
     np.testing.assert_array_equal(boxes_of_class(stated, 2), stated[2])
     with pytest.raises(ValueError, match="does not fit"):
-        boxes_of_map(output, windows[:1], "per-class", "centre")
+        boxes_of_map(output, windows[:1], "centre")
 
 
 def test_matches_in_closed_form():
