@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,7 @@ class FeatureFolder:
     images: Names
     labels: np.ndarray
     classes: tuple[str, ...]
+    _finite: set[Path] = field(default_factory=set, repr=False)  # files whose values are
 
     def __len__(self) -> int:
         return len(self.images)
@@ -110,9 +111,11 @@ class FeatureFolder:
         shape = (shard.images, self.width(layer))
         path = self.path / array_name(layer, shard.index, self.settings.form)
         rows = READERS[self.settings.form](path, shape)
-        # the extremes carry NaN and infinity along, and take no memory
-        if rows.size and not np.isfinite([rows.min(), rows.max()]).all():
-            raise InputError(f"{path}: has values that are not finite", AGAIN)
+        if path not in self._finite:
+            # the extremes carry NaN and infinity along, and take no memory
+            if rows.size and not np.isfinite([rows.min(), rows.max()]).all():
+                raise InputError(f"{path}: has values that are not finite", AGAIN)
+            self._finite.add(path)
         return rows
 
 
@@ -156,6 +159,20 @@ def open_features(folder: str | os.PathLike[str], layers: Sequence[str] = ()) ->
     return FeatureFolder(
         path, settings, manifest.shards, images, renumbered[np.concatenate(labels)], classes
     )
+
+
+def read_settings(folder: str | os.PathLike[str]) -> FeatureSettings:
+    """Read what a complete folder of features contains; none of its other files is opened.
+
+    Args:
+        folder: As `feature_writer` wrote it.
+
+    Raises:
+        InputError: If it is no such folder, is not complete, or its manifest is damaged.
+    """
+    path = Path(folder)
+    _refuse_incomplete(path)
+    return read_manifest(path).settings
 
 
 def _refuse_incomplete(path: Path) -> None:
