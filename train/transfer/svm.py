@@ -100,5 +100,7 @@ def _fitted(rows: np.ndarray, labels: np.ndarray, c: float, seed: int) -> tuple[
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the tables say it
+        # many classes of few images each
+        warnings.filterwarnings("ignore", "The number of unique classes")
         model.fit(rows, labels)
     return model, bool(np.max(model.n_iter_) < MOST_ITERATIONS)

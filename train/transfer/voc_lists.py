@@ -144,14 +144,13 @@ class _Reader:
         """
         if name in self.lists:
             return self._from_lists(name)
-        path = self.main / f"{name}.txt"
-        if not is_regular(path) or not (self.root / "Annotations").is_dir():
+        if not self.is_labelled(name):
             known = ", ".join(s for s in SETS if self.is_labelled(s)) or "none"
             raise InputError(
                 f"{self.main}: has no labels of the set {name}; sets with labels: {known}",
                 about="sets",
             )
-        return self._from_annotations(path)
+        return self._from_annotations(self.main / f"{name}.txt")
 
     def image_set(
         self, name: str, images: dict[str, dict[str, int]], classes: Sequence[str]
