@@ -9,7 +9,7 @@ from tests.support.nets import save_net, thin_net
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.predict.model import load
-from vgg_deploy.runtimes.features import layer_names
+from vgg_deploy.runtimes.features import layers_of
 from vgg_deploy.runtimes.pytorch import TorchRuntime
 
 
@@ -47,7 +47,7 @@ def test_every_layer_of_every_net_is_what_its_name_says(arch, images, tmp_path):
     net = thin_net(arch, seed=5)
     expected = plain_forward(net, images)
     model = load(save_net(net, tmp_path / "net.pt"), threads=1)
-    assert layer_names(model.runtime) == list(expected)
+    assert layers_of(model.runtime) == tuple(expected)
     found = model.features(images, list(expected))
     assert list(found) == list(expected)
     for name, values in expected.items():
