@@ -91,7 +91,8 @@ def test_the_text_is_what_ncnn_documents():
 
     5=1 makes pools drop a rest, 9=1 is the ReLU.
     """
-    lines = ncnn_graph(thin_net("A-LRN").spec, "float32").text.splitlines()
+    artifact = Artifact(thin_net("A-LRN").spec, "float32", "fp32", "net.pt", "0" * 64)
+    lines = ncnn_graph(artifact).text.splitlines()
     # input, mean, 8 + 3 convolutions, LRN, 5 pools, split (into two values), average, softmax
     assert lines[:2] == ["7767517", "22 23"]
     assert lines[3] == "Bias subtract_mean 1 1 image subtract_mean.out 0=3"

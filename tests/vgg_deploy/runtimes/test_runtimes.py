@@ -203,9 +203,7 @@ def with_metadata(tmp_path, **changes):
 def test_metadata_that_does_not_fit_the_graph_is_refused(tmp_path):
     assert "promises input" in refusal(with_metadata(tmp_path, input="float32"))
     spec = json.loads(thin_net("B", classes=("a", "b", "c")).spec.to_json())
-    assert "promises posterior of 3 channels" in refusal(
-        with_metadata(tmp_path, spec=spec)
-    )
+    assert "promises posterior of 3 channels" in refusal(with_metadata(tmp_path, spec=spec))
     assert "metadata version 9" in refusal(with_metadata(tmp_path, version=9))
     assert "input form 'yuv'" in refusal(with_metadata(tmp_path, input="yuv"))
     assert "spec is 3, expected: object; export it again" in refusal(
