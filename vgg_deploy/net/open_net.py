@@ -42,7 +42,7 @@ def open_net(
 
     Raises:
         InputError: If the file is not found, is no VGG, has no fully connected layers to score
-            with, or contradicts what is stated.
+            with, is a localiser, or contradicts what is stated.
     """
     path = locate(source).path
     if is_own(path):
@@ -50,6 +50,12 @@ def open_net(
             raise InputError(f"{path}: a checkpoint knows its own input and crop; state none")
         checkpoint = load_checkpoint(path)
         spec = checkpoint.spec
+        if spec.boxes:
+            raise InputError(
+                f"{path}: is a localiser, which states boxes and scores no classes",
+                "name a classifier here",
+                "localiser",
+            )
         if classes:
             spec = with_classes(spec, classes, str(path))
         return build(spec, checkpoint.weights)
@@ -58,6 +64,28 @@ def open_net(
     if on_assumed:
         on_assumed(foreign.assumed)
     return build(spec, foreign.weights)
+
+
+def open_localiser(source: str | Path | Located) -> VGG:
+    """Open the checkpoint of a localiser as a net in evaluation mode; its outputs are boxes.
+
+    Args:
+        source: As in `open_net`.
+
+    Raises:
+        InputError: If the file is not found, or is no localiser.
+    """
+    path = locate(source).path
+    if not is_own(path):
+        raise InputError(f"{path}: is no checkpoint of a localiser", "train one", "localiser")
+    checkpoint = load_checkpoint(path)
+    if not checkpoint.spec.boxes:
+        raise InputError(
+            f"{path}: is a classifier, which scores classes and states no boxes",
+            "name a localiser here",
+            "localiser",
+        )
+    return build(checkpoint.spec, checkpoint.weights)
 
 
 def foreign_spec(

@@ -1,0 +1,20 @@
+"""Names the ways in which a net states boxes, for options and records.
+
+A net states one box for all classes (shared, the paper's SCR) or one for each (per-class, PCR), in
+one of several forms, see `vgg_deploy.boxes.forms`.
+"""
+
+BOX_OUTPUTS = ("shared", "per-class")
+BOX_FORM_NAMES = ("centre", "edges")
+USUAL_FORM = "centre"
+NUMBERS = 4  # of a box
+
+
+def output_channels(boxes: str, classes: int) -> int:
+    """Channels of the last layer of a net that states boxes.
+
+    Args:
+        boxes: One of BOX_OUTPUTS.
+        classes: Number of classes.
+    """
+    return NUMBERS * (classes if boxes == "per-class" else 1)
