@@ -208,7 +208,7 @@ class _Share:
         names = [self.dataset.files[index] for index in indices]
         self.writer.write(shard, names, [self._class_of(index) for index in indices], rows)
 
-    def _images(self, wanted: np.ndarray) -> Generator[Pixels | InputError]:
+    def _images(self, wanted: np.ndarray) -> Generator[Pixels | InputError, None, None]:
         """Decode some images at every Q, in their order."""
         filter = self.model.spec.preprocessing.filter
         scales = {Scale(side, filter): wanted for side in self.plan.sides}
