@@ -34,6 +34,8 @@ def export(
     triton: str | os.PathLike[str] | None = None,
     max_cost: float | None = None,
     name: str | None = None,
+    features: Sequence[str] = (),
+    with_scores: bool = False,
     threads: int | None = None,
 ) -> list[Exported]:
     """Write ONNX files, and ncnn's files and a Triton repository from them.
@@ -55,6 +57,9 @@ def export(
             in per cent; None for any that is not broken.
         name: Beginning of the file names, such as "dogs" for dogs.fp32.onnx; None for the
             configuration's letter.
+        features: Layers whose outputs the files give, such as ("relu3_3", "relu7"), instead of
+            scores.
+        with_scores: Whether files with features give scores too.
         threads: Of calibration and check; None for all cores that this process may use.
 
     Returns:
@@ -68,7 +73,12 @@ def export(
     if ncnn and "fp32" not in precisions:
         raise InputError(f"ncnn's files are made from fp32; add it to {', '.join(precisions)}")
     options = ExportOptions(
-        precisions, calibration=_place(calibration), max_cost=max_cost, name=name
+        precisions,
+        calibration=_place(calibration),
+        max_cost=max_cost,
+        name=name,
+        features=(features,) if isinstance(features, str) else tuple(features),
+        with_scores=with_scores,
     )
     count, out = threads or available_cores(), Path(folder)
     torch.set_num_threads(count)

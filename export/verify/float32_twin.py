@@ -24,7 +24,7 @@ from export.quantize.convolve import net_input
 from export.quantize.rounding import LAST, ReducedNet
 from export.settings.precision import FLOAT
 from vgg_deploy.errors import CheckFailed
-from vgg_deploy.runtimes.contract import Scores, feed
+from vgg_deploy.runtimes.contract import Outputs, feed
 
 EXACT = 1e-4  # of a convolution's largest output; rounding in another order gives about 1e-6
 REDUCED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -64,11 +64,10 @@ def float32_twin(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
             yield twin
 
 
-@torch.inference_mode()
 def check_twin(
     path: Path, reduced: ReducedNet, form: str, batches: list[np.ndarray], threads: int, name: str
-) -> list[Scores]:
-    """Compare every convolution of a twin with PyTorch's on the same input.
+) -> Iterator[Outputs]:
+    """Compare every convolution and every feature of a twin with PyTorch's on the same input.
 
     Args:
         path: The twin.
@@ -78,14 +77,15 @@ def check_twin(
         threads: Of ONNX Runtime.
         name: Of the file that it is the twin of.
 
-    Returns:
-        The twin's scores of every batch.
+    Yields:
+        The twin's outputs for every batch.
 
     Raises:
-        CheckFailed: If a convolution differs; its name is in the message.
+        CheckFailed: If a layer differs; its name is in the message.
     """
     twin = Twin(_session(path, threads), form, name)
-    return [_check_batch(twin, reduced, batch) for batch in batches]
+    for batch in batches:
+        yield _check_batch(twin, reduced, batch)
 
 
 def _show_steps(graph: onnx.GraphProto) -> None:
@@ -123,20 +123,27 @@ def _convert(tensor: TensorProto, file: IO[bytes], folder: Path) -> None:
     referring(tensor, Path(file.name).name, Span(start, file.tell() - start))
 
 
-def _check_batch(twin: Twin, reduced: ReducedNet, batch: np.ndarray) -> Scores:
-    """Compare all convolutions on one batch (N, 3, H, W) uint8."""
+@torch.inference_mode()
+def _check_batch(twin: Twin, reduced: ReducedNet, batch: np.ndarray) -> Outputs:
+    """Compare all steps on one batch (N, 3, H, W) uint8."""
     outputs = _outputs(twin, batch)
     steps = reduced.steps(net_input(batch, reduced.spec))
     step, expected = next(steps)
     while True:
         # an output that was compared needs no memory any more
-        output = outputs["score_map"] if step == LAST else outputs.pop(f"{step}.out")
+        own = f"{step}.out"
+        output = outputs.pop(own) if own in outputs else outputs[_shown(step, outputs)]
         found = torch.from_numpy(output)
         _compare_step(f"{twin.name}: {step}", found, expected, batch)
         try:
             step, expected = steps.send(found)
         except StopIteration:
-            return Scores(outputs["posterior"], outputs["score_map"])
+            return {name: outputs[name] for name in reduced.outputs}
+
+
+def _shown(step: str, outputs: dict[str, np.ndarray]) -> str:
+    """Name of a step's output that is an output of the file."""
+    return "score_map" if step == LAST and step not in outputs else step
 
 
 def _outputs(twin: Twin, batch: np.ndarray) -> dict[str, np.ndarray]:

@@ -34,6 +34,8 @@ class FeatureModel:
         runtime: "torch", "onnxruntime", ...
         precision: "fp32", ...
         artifact: The record of an exported file, ready for JSON; empty for weights.
+        input: What was assumed or stated of the input of another project's weights; empty where
+            the file says it.
     """
 
     name: str
@@ -42,6 +44,7 @@ class FeatureModel:
     runtime: str
     precision: str
     artifact: dict[str, Any] = field(default_factory=dict)
+    input: str = ""
 
 
 @dataclass(frozen=True)
@@ -245,6 +248,7 @@ def _model(fields: JsonObject, where: str) -> FeatureModel:
         runtime=text("runtime"),
         precision=text("precision"),
         artifact=entry(fields, "artifact", dict, where, AGAIN),
+        input=text("input"),
     )
 
 

@@ -88,7 +88,7 @@ class FeatureWriter:
         """Write features.json when all processes have written their shards; all call it.
 
         Raises:
-            InputError: If a shard is missing, or the file cannot be written.
+            InputError: If a shard is missing, no shard has an image, or the file cannot be written.
         """
         self.job.gather(None)  # until all have written
         self.job.on_main(_finish, self.folder, self.settings)
@@ -199,6 +199,8 @@ def _finish(folder: Path, settings: FeatureSettings) -> None:
         raise InputError(
             f"{folder}: shard {shards.index(None)} is missing; all processes must share this folder"
         )
+    if not any(shard.images for shard in whole):
+        raise InputError(f"{folder}: none of the {settings.count} images could be read")
     write_manifest(folder, Manifest(settings, whole))
     _remove_records(folder)
 

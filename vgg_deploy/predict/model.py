@@ -15,7 +15,9 @@ from vgg_deploy.net.class_matching import with_classes
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
+from vgg_deploy.net.outputs import least_side
 from vgg_deploy.net.spec import NetSpec
+from vgg_deploy.predict.descriptors import DescriptorPlan, Descriptors, descriptors
 from vgg_deploy.predict.inputs import ImageInput, checked_batch, named_images, pixels_at
 from vgg_deploy.predict.predictions import Predictions
 from vgg_deploy.predict.stream import Pixels, ViewPlan, posteriors
@@ -141,14 +143,8 @@ class Model:
             raise InputError(f"top {top} lists no class; use at least 1")
         plan = ViewPlan.of(self.spec, protocol, side, flips, batch)
         names: list[str] = []
-
-        def decoded() -> Iterator[Pixels | InputError]:
-            for name, image in named_images(images):
-                names.append(name)
-                yield pixels_at(image, plan.sides, self.spec)
-
         found: list[np.ndarray] = []
-        for one in posteriors(self.runtime, decoded(), plan):
+        for one in posteriors(self.runtime, self._rescaled(images, plan.sides, names), plan):
             if isinstance(one.posterior, InputError):
                 raise one.posterior
             found.append(one.posterior)
@@ -156,6 +152,14 @@ class Model:
             raise InputError("no images to classify; give at least one")
         stacked = np.stack(found).astype(np.float32)
         return Predictions(tuple(names), stacked, self.spec, top)
+
+    def _rescaled(
+        self, images: ImageInput, sides: Sequence[int], names: list[str]
+    ) -> Iterator[Pixels | InputError]:
+        """Decode images at some Q as they are asked for; their names are added to a list."""
+        for name, image in named_images(images):
+            names.append(name)
+            yield pixels_at(image, sides, self.spec)
 
     def scores(self, images: np.ndarray | Tensor) -> Scores:
         """Run the net once.
@@ -170,12 +174,12 @@ class Model:
         Raises:
             InputError: For another type or shape.
         """
-        return self.runtime(checked_batch(images, self.spec))
+        return self.runtime(checked_batch(images, self.spec.crop))
 
     def features(
         self,
         images: np.ndarray | Tensor,
-        layers: Sequence[str] = ("conv5_3", "relu5_3", "pool5", "fc7"),
+        layers: Sequence[str] | None = None,
     ) -> dict[str, np.ndarray]:
         """Give the outputs of layers, by the names of the paper's layers.
 
@@ -184,8 +188,9 @@ class Model:
         no further than the last of them.
 
         Args:
-            images: As in `scores`.
-            layers: Names of layers.
+            images: As in `scores`. Layers ahead of fc6 also take images smaller than the crop.
+            layers: Names of layers; None for pool5 and relu7, or for all that an exported file of
+                features gives.
 
         Returns:
             By name: (N, C, h, w) float32. For images of the crop's size fc6 to fc8 have h = w = 1.
@@ -194,5 +199,57 @@ class Model:
             InputError: For a layer that the net does not have, for a file that does not show its
                 layers, or as `scores`.
         """
+        if layers is None:
+            artifact = self.runtime.artifact
+            layers = (artifact.layers if artifact else ()) or ("pool5", "relu7")
         chosen = [layers] if isinstance(layers, str) else list(layers)
-        return features(self.runtime, checked_batch(images, self.spec), chosen)
+        least = least_side(self.spec, chosen)
+        return features(self.runtime, checked_batch(images, least), chosen)
+
+    def descriptors(
+        self,
+        images: ImageInput,
+        *,
+        layers: str | Sequence[str] | None = None,
+        sides: int | Sequence[int] | None = None,
+        flips: bool = True,
+        over_scales: str = "average",
+        l2: bool = False,
+        batch: int = 16,
+    ) -> Descriptors:
+        """Describe whole images by layers of the net, as vgg-features does (appendix B).
+
+        A layer's map is averaged over its positions, over the image and its mirror image, and over
+        the scales.
+
+        Args:
+            images: As in `predict`. They are rescaled to Q.
+            layers: Names of layers, see `features`; None for all that an exported file of features
+                gives, else for relu7.
+            sides: Q, the shorter side in pixels, one or several. None for the paper's single
+                scale, the middle of the net's S.
+            flips: Whether the mirror image is averaged too.
+            over_scales: "average", or "stack" for the descriptors of all scales side by side, the
+                smallest Q first.
+            l2: Whether each descriptor is divided by its Euclidean norm at the end.
+            batch: Most images per call of the net.
+
+        Returns:
+            (images, d) float32 by layer, in the order of the images.
+
+        Raises:
+            InputError: For an image or a setting that cannot be used.
+            CheckFailed: For a descriptor that is not finite.
+        """
+        plan = DescriptorPlan.of(self.runtime, layers, sides, flips, over_scales, l2, batch)
+        names: list[str] = []
+        found: list[dict[str, np.ndarray]] = []
+        rescaled = self._rescaled(images, plan.sides, names)
+        for one in descriptors(self.runtime, rescaled, plan):
+            if isinstance(one, InputError):
+                raise one
+            found.append(one)
+        if not found:
+            raise InputError("no images to describe; give at least one")
+        rows = {layer: np.stack([one[layer] for one in found]) for layer in plan.layers}
+        return Descriptors(tuple(names), rows)
