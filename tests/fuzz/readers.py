@@ -26,8 +26,10 @@ from export.quantize.ranges import BINS, Range, clip
 from export.settings.precision import PRECISIONS
 from export.write_ncnn import export_ncnn
 from tests.fuzz.mutations import Seal
+from tests.support.features import write_features
 from tests.support.foreign import torchvision_net
 from tests.support.nets import CLASSES, photo_of, save_net, thin_net
+from tests.train.transfer.conftest import voc_sets, write_voc
 from train.chain import saved_chain
 from train.recipe.config import TrainConfig
 from train.recipe.stages import FineTune
@@ -35,6 +37,7 @@ from train.record.history import read_histories
 from train.record.run_folder import Run
 from train.record.state import State
 from train.record.tables import COLUMNS, STEP_COLUMNS, rows_up_to, write_table
+from train.transfer.voc_lists import read_truth
 from vgg_deploy.data.foreign_shards import index_shards
 from vgg_deploy.data.ilsvrc import flat_images
 from vgg_deploy.data.kaggle import read_solution
@@ -48,6 +51,7 @@ from vgg_deploy.exported.trt_manifest import (
     Profile,
     check_engine,
 )
+from vgg_deploy.features.folder import open_features
 from vgg_deploy.files import sha256, write_text
 from vgg_deploy.images.decode import image_size, read_image
 from vgg_deploy.net.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint
@@ -446,6 +450,59 @@ def _read_run(folder: Path) -> object:
     return None
 
 
+def _make_features(folder: Path) -> tuple[Victim, ...]:
+    rows = np.random.default_rng(0).normal(size=(6, 4)).astype("f4")
+    for form in ("npy", "parquet"):
+        images = ["a/1.jpg", "=1.jpg", "a/\n.jpg", "b/1.jpg", "b/2.jpg", "b/3.jpg"]
+        write_features(folder / form, images, list("aaabbb"), {"relu7": rows}, form=form)
+    return (
+        Victim("npy/features.json", "json"),
+        Victim("npy/images-00001.csv", "text"),
+        Victim("npy/relu7-00000.npy"),
+        Victim("parquet/relu7-00001.parquet"),
+    )
+
+
+def _read_features(folder: Path) -> object:
+    """The checksums of the arrays and lists are made to fit, so that their readers see them."""
+    for form in ("npy", "parquet"):
+        manifest = folder / form / "features.json"
+        try:
+            document = json.loads(manifest.read_text())
+            for shard in document["shards"]:
+                shard["sha256"] = {name: sha256(folder / form / name) for name in shard["sha256"]}
+            manifest.write_text(json.dumps(document))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError):
+            pass  # the manifest itself is damaged, or a file cannot be read
+        opened = open_features(folder / form)
+        rows = np.concatenate(list(opened.blocks("relu7")))
+        assert rows.shape == (len(opened), 4) and np.isfinite(rows).all()
+        assert len(set(opened.images)) == len(opened.labels) == len(opened) <= 6
+        assert opened.labels.max(initial=0) < max(1, len(opened.classes))
+    return None
+
+
+def _make_voc(folder: Path) -> tuple[Victim, ...]:
+    sets = voc_sets(train=6, test=5)
+    write_voc(folder / "lists" / "VOC2007", sets, xml=False)
+    write_voc(folder / "xml" / "VOC2007", sets, lists=False)
+    main = "VOC2007/ImageSets/Main"
+    return (
+        Victim(f"lists/{main}/cat_trainval.txt", "text"),
+        Victim(f"xml/{main}/test.txt", "text"),
+        Victim("xml/VOC2007/Annotations/000002.xml"),
+    )
+
+
+def _read_voc(folder: Path) -> object:
+    for form in ("lists", "xml"):
+        truth = read_truth(folder / form, None, None)
+        for images in (truth.train, truth.test):
+            assert images.labels.shape == (len(images.ids), len(truth.classes))
+            assert np.isin(images.labels, (-1, 0, 1)).all() and len(images.ids) > 0
+    return None
+
+
 def _foreign(name: str) -> Callable[[Path], object]:
     return lambda folder: _read_foreign(folder, name)
 
@@ -484,5 +541,7 @@ READERS = {
         Reader("tars", _make_tars, _read_tars),
         Reader("lists", _make_lists, _read_lists),
         Reader("run folders", _make_run, _read_run),
+        Reader("features", _make_features, _read_features),
+        Reader("VOC labels", _make_voc, _read_voc),
     )
 }
