@@ -4,6 +4,7 @@ Each reader builds its files once. `read` takes a folder with one damaged file, 
 read in a comparable form, and asserts that it is sound. The project's own errors leave it.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -57,6 +58,7 @@ from vgg_deploy.images.decode import image_size, read_image
 from vgg_deploy.net.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint
 from vgg_deploy.net.class_lists import read_class_list
 from vgg_deploy.net.open_net import open_net
+from vgg_deploy.regular_files import read_regular
 from vgg_deploy.runtimes.ncnn import NcnnRuntime
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
 
@@ -468,9 +470,11 @@ def _read_features(folder: Path) -> object:
     for form in ("npy", "parquet"):
         manifest = folder / form / "features.json"
         try:
-            document = json.loads(manifest.read_text())
+            document = json.loads(read_regular(manifest, 2**20))
             for shard in document["shards"]:
-                shard["sha256"] = {name: sha256(folder / form / name) for name in shard["sha256"]}
+                for name in shard["sha256"]:
+                    data = read_regular(folder / form / name, 2**20)
+                    shard["sha256"][name] = hashlib.sha256(data).hexdigest()
             manifest.write_text(json.dumps(document))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError):
             pass  # the manifest itself is damaged, or a file cannot be read

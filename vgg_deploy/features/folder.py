@@ -9,7 +9,7 @@ import numpy as np
 
 from vgg_deploy.data.index_file import Names, NamesBuilder
 from vgg_deploy.errors import InputError
-from vgg_deploy.features.arrays import READERS
+from vgg_deploy.features.arrays import READERS, most_bytes
 from vgg_deploy.features.image_list import read_list, repeated
 from vgg_deploy.features.manifest import (
     MANIFEST,
@@ -23,6 +23,7 @@ from vgg_deploy.features.settings import AGAIN, FeatureSettings
 from vgg_deploy.files import sha256
 from vgg_deploy.near_misses import did_you_mean
 from vgg_deploy.progress import progress
+from vgg_deploy.regular_files import MOST_TEXT_BYTES, open_regular
 
 UNKNOWN = -1  # label of an image without a class
 
@@ -192,8 +193,24 @@ def _check_files(opened: FeatureFolder, layers: Sequence[str]) -> None:
     form = opened.settings.form
     with progress(f"checking {opened.path}", len(opened.shards)) as bar:
         for shard in opened.shards:
-            arrays = [array_name(layer, shard.index, form) for layer in layers]
-            for name in (list_name(shard.index), *arrays):
+            most = {list_name(shard.index): MOST_TEXT_BYTES}
+            for layer in layers:
+                shape = (shard.images, opened.width(layer))
+                most[array_name(layer, shard.index, form)] = most_bytes(shape)
+            for name, size in most.items():
+                _refuse_larger(opened.path / name, size)
                 if sha256(opened.path / name) != shard.sha256[name]:
                     raise InputError(f"{opened.path / name}: has another sha256", AGAIN)
             bar.advance()
+
+
+def _refuse_larger(path: Path, most: int) -> None:
+    """Refuse a file that is larger than its content can be, before all of it is read.
+
+    Raises:
+        InputError: If it is, or cannot be opened.
+    """
+    try:
+        open_regular(path, most).close()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})", AGAIN) from None
