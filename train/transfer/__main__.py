@@ -10,7 +10,16 @@ from click.core import ParameterSource
 
 from train.options.option_types import Number
 from train.recipe.number_ranges import NumberRange
-from train.transfer.request import DEFAULT_GRID, JOINS, ONLY, TASKS, TransferRequest
+from train.transfer.request import (
+    ALL,
+    DEFAULT_GRID,
+    JOINS,
+    ONLY,
+    RULES,
+    SETS,
+    TASKS,
+    TransferRequest,
+)
 from vgg_deploy.command_line import Choice, Command, version_option
 from vgg_deploy.errors import hints, interruptible
 
@@ -24,9 +33,8 @@ HINTS = {
     "out": "choose another --out",
     "memory": "use --join average, a smaller --train-per-class, or fewer --features",
 }
-SETS = ("train", "val", "trainval", "test")
 MOST_SPLITS = 1000
-MOST_PER_CLASS = 1_000_000
+PER_CLASS = NumberRange(2, ALL)
 MOST_VALUES = 100  # of C
 C_RANGE = NumberRange(1e-9, 1e9, whole=False)
 MOST_SEED = 2**31 - 1  # of liblinear
@@ -53,6 +61,24 @@ def parse_grid(
     if len(values) > MOST_VALUES:
         raise click.BadParameter(f"{len(values)} values are more than {MOST_VALUES}")
     return tuple(sorted(set(values)))
+
+
+def parse_test_images(ctx: click.Context | None, param: click.Parameter | None, text: str) -> int:
+    """Read a number of test images per class: 50 -> 50, all -> ALL.
+
+    Raises:
+        click.BadParameter: If it is neither.
+    """
+    if text == "all":
+        return ALL
+    limits = NumberRange(1, ALL)
+    try:
+        number = int(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not {limits}, or all") from None
+    if fault := limits.fault(number):
+        raise click.BadParameter(fault)
+    return number
 
 
 @click.command(
@@ -108,15 +134,17 @@ def parse_grid(
 )
 @click.option(
     "--train-per-class",
-    type=Number(NumberRange(2, MOST_PER_CLASS)),
+    type=Number(PER_CLASS),
     default=30,
     help="single: training images per class; the paper has 30 for Caltech-101, 60 for Caltech-256.",
 )
 @click.option(
     "--test-per-class",
-    type=Number(NumberRange(1, MOST_PER_CLASS)),
-    default=50,
-    help="single: most test images per class.",
+    default="50",
+    callback=parse_test_images,
+    metavar="NUMBER",
+    help="single: most test images per class, or all that are not for training. The paper has 50 "
+    "for Caltech-101 and all for Caltech-256.",
 )
 @click.option(
     "--train-set",
@@ -130,7 +158,7 @@ def parse_grid(
 )
 @click.option(
     "--ap",
-    type=Choice(("2007", "2010")),
+    type=Choice(RULES),
     help="multi: rule of average precision that chooses C; both are reported.  "
     "[default: 2007 for VOC2007, else 2010]",
 )

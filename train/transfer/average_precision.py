@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-RULES = ("2007", "2010")
 POSITIVE, DIFFICULT, NEGATIVE = 1, 0, -1
 POINTS = 11  # recalls of the rule of 2007
 

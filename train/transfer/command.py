@@ -8,7 +8,8 @@ from train.transfer.class_labels import ClassLabels, folder_classes, listed_clas
 from train.transfer.descriptors import Descriptors, open_descriptors, other_images
 from train.transfer.multi import measure_multi
 from train.transfer.outcome import Outcome
-from train.transfer.request import TransferRequest
+from train.transfer.paper import caltech_of_paper, voc_of_paper
+from train.transfer.request import ALL, TransferRequest
 from train.transfer.single import SingleProtocol, draw_splits, measure_single
 from train.transfer.svm import PACKAGE, check_installed
 from train.transfer.tables import (
@@ -19,13 +20,11 @@ from train.transfer.tables import (
     print_paper,
     write_files,
 )
-from train.transfer.voc_lists import VocTruth, is_voc, read_truth
+from train.transfer.voc_lists import is_voc, read_truth
 from vgg_deploy.command_line import say
 from vgg_deploy.errors import InputError
 from vgg_deploy.machine import total_memory_bytes
 
-VOC_CLASSES = 20
-VOC_YEARS = ("VOC2007", "VOC2012")  # of the paper
 BYTES_PER_NUMBER = 4 + 8 + 16  # float32, scikit-learn's float64, liblinear's pairs
 
 
@@ -66,11 +65,12 @@ def _single(descriptors: Descriptors, request: TransferRequest) -> Outcome:
     tested = [len(split.test) for split in splits]
     say(
         f"{len(labelled.classes)} classes; {len(splits)} random splits of "
-        f"{request.train_per_class} training images and up to {request.test_per_class} test images "
-        f"per class: {len(splits[0].train)} and {max(tested)}"
+        f"{request.train_per_class} training images and {_most(request.test_per_class)} test "
+        f"images per class: {len(splits[0].train)} and {max(tested)}"
     )
     _check_memory(len(splits[0].train), descriptors.width)
-    return measure_single(descriptors, labelled, splits, request.c_grid, request.seed)
+    data = caltech_of_paper(labelled.caltech, protocol)
+    return measure_single(descriptors, labelled, splits, request.c_grid, data, request.seed)
 
 
 def _class_labels(descriptors: Descriptors, request: TransferRequest) -> ClassLabels:
@@ -108,13 +108,12 @@ def _multi(descriptors: Descriptors, request: TransferRequest) -> Outcome:
         f"{truth.train.source}, {truth.test.source}); C by VOC's rule of {rule}"
     )
     _check_memory(len(truth.train.ids), descriptors.width)
-    return measure_multi(descriptors, truth, request.c_grid, rule, _name(truth), request.seed)
+    data = voc_of_paper(truth)
+    return measure_multi(descriptors, truth, request.c_grid, rule, data, request.seed)
 
 
-def _name(truth: VocTruth) -> str:
-    """The data set of the paper that this is, by its name and number of classes; else empty."""
-    known = truth.root.name in VOC_YEARS and len(truth.classes) == VOC_CLASSES
-    return truth.root.name if known else ""
+def _most(images: int) -> str:
+    return "all other images as" if images == ALL else f"up to {images}"
 
 
 def _check_memory(rows: int, width: int) -> None:

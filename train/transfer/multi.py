@@ -83,7 +83,7 @@ def measure_multi(
         truth: The sets and their labels.
         grid: Values of C.
         rule: One of RULES; C is chosen by it.
-        data: Name of the data set if it is known.
+        data: As of `Outcome`.
         seed: Of the held-out images, and of scikit-learn.
 
     Raises:

@@ -55,7 +55,8 @@ class Outcome:
     Attributes:
         task: "single" or "multi".
         measure: Field of `ClassRow` that the task is judged by.
-        data: VOC2007, VOC2012, Caltech-101 or Caltech-256 if it was recognised; else empty.
+        data: VOC2007, VOC2012, Caltech-101 or Caltech-256 if images and protocol may be those of
+            the paper; else empty.
         rows: Split by split, class by class.
         grid: Split by split.
         images: Training and test images of each split.

@@ -5,6 +5,9 @@ from pathlib import Path
 
 TASKS = ("single", "multi")
 JOINS = ("stack", "average")
+SETS = ("train", "val", "trainval", "test")  # of Pascal VOC
+RULES = ("2007", "2010")  # of average precision
+ALL = 1_000_000  # test images per class: all that are not for training
 DEFAULT_GRID = (0.01, 0.1, 1.0, 10.0, 100.0)
 ONLY = {  # options that belong to one task
     "splits": "single",

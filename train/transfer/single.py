@@ -62,6 +62,7 @@ def measure_single(
     labelled: ClassLabels,
     splits: Sequence[Split],
     grid: Sequence[float],
+    data: str,
     seed: int,
 ) -> Outcome:
     """Train and score every split.
@@ -71,9 +72,10 @@ def measure_single(
         labelled: Their classes.
         splits: Of `draw_splits`.
         grid: Values of C.
+        data: As of `Outcome`.
         seed: Of the held-out images, and of scikit-learn.
     """
-    outcome = Outcome("single", "recall_pct", labelled.caltech)
+    outcome = Outcome("single", "recall_pct", data)
     with progress("training SVMs", len(splits) * (len(grid) + 1)) as bar:
         for number, split in enumerate(splits, start=1):
             rows, labels = descriptors.take(split.train), labelled.labels[split.train]

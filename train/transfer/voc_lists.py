@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from train.transfer.average_precision import DIFFICULT, NEGATIVE, POSITIVE
+from train.transfer.request import SETS
 from vgg_deploy.data.directory import entries
 from vgg_deploy.data.voc_xml import VocAnnotation, read_voc
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import progress
 from vgg_deploy.regular_files import is_regular, read_regular_text
 
-SETS = ("train", "val", "trainval", "test")
 LIST = re.compile(rf"(.+)_({'|'.join(SETS)})\.txt")
 YEAR = re.compile(r"VOC\d{4}")
 IMAGE = re.compile(r"[\w-][\w.-]{0,199}")  # nothing that leads to another folder

@@ -32,10 +32,18 @@ from tests.train.transfer.conftest import (
 from train.transfer import tables
 from train.transfer.__main__ import main as transfer
 from train.transfer.class_labels import listed_classes
-from train.transfer.paper import paper_numbers
+from train.transfer.outcome import ClassRow, GridRow, Outcome
+from train.transfer.paper import (
+    caltech_of_paper,
+    paper_numbers,
+    voc_of_paper,
+    with_this_run,
+)
+from train.transfer.request import ALL
 from train.transfer.schema import OF_TRANSFER
 from train.transfer.single import SingleProtocol, draw_splits
 from train.transfer.splits import held_out
+from train.transfer.voc_lists import ImageSet, VocTruth
 from vgg_deploy.features.folder import open_features
 from vgg_deploy.progress import PlainConsole
 
@@ -199,20 +207,69 @@ def test_the_papers_tables():
     assert (numbers.table == "11").sum() == 8 and (numbers.table == "12").sum() == 5
 
 
-def test_a_run_on_the_papers_data_stands_in_its_column(here):
-    names = [f"{i:03d}.thing" for i in range(101)]
-    images, classes = class_photos(("BACKGROUND_Google", *names), 4)
-    folder = write_features(
-        here / "f", images, classes, {"relu7": descriptors_of(classes, 8)}, images_per_shard=500
-    )
-    words = ("--task", "single", "--train-per-class", 2, "--splits", 2, "--c-grid", 1)
-    output = run(transfer, "--features", folder, *words)
-    last = table("paper_tables").iloc[-1]
-    assert last.table == "this run" and np.isnan(last.other_pct)
-    assert last.caltech101_recall_pct == pytest.approx(table("summary").mean_pct[0])
-    assert last.caltech101_sd == pytest.approx(table("summary").sd_pct[0])
-    assert "recognised as Caltech-101 by its classes only" in output
-    assert "The lowest 30 of 102 classes" in output
+def test_a_run_on_the_papers_data_stands_in_its_column(capsys):
+    outcome = Outcome(
+        "single", "recall_pct", "Caltech-101",
+        rows=[ClassRow(split, "a", 30, 50, recall_pct=90.0 + split) for split in (1, 2, 3)],
+        grid=[GridRow(split, 1.0, 90, True, True) for split in (1, 2, 3)],
+        images=[(3060, 4000)] * 3, converged=[True] * 3,
+    )  # fmt: skip
+    last = with_this_run(outcome, "D.pt relu7").iloc[-1]
+    assert (last.table, last.caltech101_recall_pct, last.caltech101_sd) == ("this run", 92, 1)
+    assert np.isnan(last.other_pct) and "recognised as Caltech-101" in last.note
+    tables.print_paper(outcome, "D.pt relu7")
+    shown = capsys.readouterr().out
+    assert "92.0 ± 1.0" in shown and "this data" not in shown
+
+
+@pytest.mark.parametrize(
+    ("data", "splits", "train", "test", "known"),
+    [
+        ("Caltech-101", 3, 30, 50, True),
+        ("Caltech-101", 3, 15, 50, False),
+        ("Caltech-101", 3, 30, ALL, False),
+        ("Caltech-101", 1, 30, 50, False),
+        ("Caltech-256", 3, 60, ALL, True),
+        ("Caltech-256", 3, 60, 50, False),
+        ("", 3, 30, 50, False),
+    ],
+)
+def test_another_protocol_is_not_the_papers(data, splits, train, test, known):
+    found = caltech_of_paper(data, SingleProtocol(splits, train, test, 0))
+    assert found == (data if known else "")
+
+
+def test_other_sets_of_voc_are_not_the_papers(here):
+    """Twenty classes and the sets trainval and test."""
+
+    def truth(classes=20, train="trainval", test="test", root="VOC2007"):
+        names = tuple(map(str, range(classes)))
+        sets = (
+            ImageSet(name, ("a",), np.ones((1, classes)), "ImageSets") for name in (train, test)
+        )
+        return VocTruth(Path(root), names, *sets)
+
+    assert voc_of_paper(truth()) == "VOC2007"
+    assert voc_of_paper(truth(root="VOC2012")) == "VOC2012"
+    for other in (truth(19), truth(train="train"), truth(test="val"), truth(root="VOC2010")):
+        assert voc_of_paper(other) == ""
+
+
+def test_all_other_images_are_tested(here, single_features):
+    output = run(
+        transfer, "--features", single_features, "--task", "single", "--train-per-class", 5,
+        "--test-per-class", "all", "--splits", 1, "--c-grid", 1,
+    )  # fmt: skip
+    assert "5 training images and all other images as test images per class: 15 and 45" in output
+    assert table("classes").test.tolist() == [15] * 3
+
+
+def test_of_many_classes_the_lowest_are_printed(here):
+    images, classes = class_photos([f"{i:02d}" for i in range(31)], 4)
+    rows = {"relu7": descriptors_of(classes, 8)}
+    folder = write_features(here / "f", images, classes, rows, images_per_shard=500)
+    words = ("--task", "single", "--train-per-class", 2, "--splits", 1, "--c-grid", 1)
+    assert "The lowest 30 of 31 classes" in run(transfer, "--features", folder, *words)
 
 
 def test_the_tables_fit_80_columns(here, single_features, monkeypatch):
@@ -241,6 +298,7 @@ def test_wrong_options(here, single_features):
     assert "101 values are more than 100" in wrong(
         *single, "--c-grid", ",".join(map(str, range(1, 102)))
     )
+    assert "--test-per-class" in wrong(*single, "--test-per-class", 0)
     for option in ("--splits", "--train-per-class", "--test-per-class", "--seed"):
         for value in ("x", "-1", "99999999999", "1.5"):
             assert option in wrong(*single, option, value)
