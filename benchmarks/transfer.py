@@ -310,9 +310,10 @@ def main(
     table = pd.concat(tables)
     write_csv(table, out / "transfer.csv")
     images = f"{len(drawn[0].train)} training and {len(drawn[0].test)} test images"
+    described = "\n\n".join(part for part in (describe(opened), note) if part)
     text = (
         "# Linear SVMs beside logistic regression\n\n"
-        f"{describe(opened)}\n\n{note}{'\n\n' if note else ''}"
+        f"{described}\n\n"
         f"{len(opened.images)} images of {len(labelled.classes)} classes; {splits} random splits "
         f"of {images}. Descriptors are L2-normalised. C is chosen for each split and method on a "
         f"fifth of the training images, from {', '.join(f'{c:g}' for c in c_grid)}; in brackets: "
