@@ -28,6 +28,7 @@ from vgg_deploy.net.model import VGG
 from vgg_deploy.net.named_weights import Located
 from vgg_deploy.net.open_net import open_net
 from vgg_deploy.runtimes.contract import Scores
+from vgg_deploy.unchanged_files import unchanged
 
 
 @dataclass(frozen=True)
@@ -129,14 +130,15 @@ def prepare(task: Task) -> Prepared:
     path = task.source.path
     task.log(task.source.line or f"reading {path}")
     assumptions: list[Assumed] = []
-    net = task.open_net(assumptions.append)
+    with unchanged(path):
+        net = task.open_net(assumptions.append)
+        source_sha256 = sha256(path)
     assumed = assumptions[0] if assumptions else None
     for line in source_lines(path, net.spec, task.classes, assumed):
         task.log(line)
     check_layer_names("--keep", task.options.keep, net.spec.arch)
     if task.quantizes:
         _refuse_keeping_all(task.options.keep, net)
-    source_sha256 = sha256(path)
     images = check_images(net.spec.crop)
     ranges: dict[str, Range] = {}
     quantized: Quantized | None = None

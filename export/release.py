@@ -34,6 +34,7 @@ from vgg_deploy.progress import progress
 from vgg_deploy.runtimes.contract import Scores
 from vgg_deploy.runtimes.integer_kernels import check_arithmetic
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
+from vgg_deploy.sealed_json import sealed
 
 __all__ = ["ExportOptions", "Exported", "PartlyExported", "export_onnx"]
 
@@ -118,7 +119,7 @@ def _export(task: Task, prepared: Prepared, precision: Precision) -> Exported:
         manifest = onnx_manifest(
             exported, written.graph, written.data, prepared, task.options.method
         )
-        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(sealed(manifest), indent=2, ensure_ascii=False) + "\n"
         partials[-1].write_text(text, encoding="utf-8")
     return exported
 

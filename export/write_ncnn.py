@@ -26,6 +26,7 @@ from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.files import sha256, whole_files
 from vgg_deploy.runtimes import NcnnRuntime, OnnxRuntime, Scores, runtime_package
+from vgg_deploy.sealed_json import sealed
 
 REFERENCE = "ONNX Runtime"
 PACKAGES = ("torch", "onnx", "ncnn")  # whose versions are recorded, with ONNX Runtime's
@@ -84,7 +85,7 @@ def export_ncnn(source: Path, threads: int, log: Callable[[str], None]) -> Expor
         exported = Exported(path, artifact, size, comparisons, (), REFERENCE)
         files = {path.name: param, weights_path(path).name: weights}
         manifest = _manifest(artifact, comparisons, source, files)
-        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(sealed(manifest), indent=2, ensure_ascii=False) + "\n"
         described_in.write_text(text, encoding="utf-8")
     return exported
 

@@ -98,6 +98,11 @@ def is_regular(path: str | os.PathLike[str]) -> bool:
         return False
 
 
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a folder, or a link to one; as `is_regular`."""
+    return os.path.isdir(path)
+
+
 def _check(status: os.stat_result, name: str, most: int | None) -> None:
     """Refuse what is not a regular file, or too large."""
     kind = stat.S_IFMT(status.st_mode)

@@ -58,7 +58,7 @@ def read_histories(folder: Path) -> list[History]:
     if not is_regular(path):
         return [read_history(folder)]
     stages = [folder / name for name in _stage_names(path)]
-    started = [stage for stage in stages if Run(stage).metrics.is_file()]
+    started = [stage for stage in stages if is_regular(Run(stage).metrics)]
     histories = [
         read_history(stage) for stage in started if len(read_table(Run(stage).metrics, COLUMNS))
     ]

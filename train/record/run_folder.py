@@ -31,6 +31,7 @@ from vgg_deploy.locks import exclusive_lock
 from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vgg_deploy.net.model import VGG
 from vgg_deploy.newest import RUNS
+from vgg_deploy.sealed_json import read_sealed, sealed
 
 LOCK = ".lock"
 SOURCE_TYPES = {  # of the entries of config.json that name a run's sources
@@ -143,7 +144,7 @@ class Run:
                 f"{self.folder}: no run here (config.json is missing); "
                 "give the folder that `python -m train` named"
             )
-        saved: dict[str, Any] = read_json_object(self.config, hint="start a new run")
+        saved: dict[str, Any] = read_sealed(self.config, "restore it, or start a new run")
         try:
             config = TrainConfig.from_json(saved["config"])
             return config, _checked_sources(dict(saved["sources"]))
@@ -242,7 +243,7 @@ class Run:
         return checkpoint, state
 
     def _write_config(self, content: Mapping[str, object]) -> None:
-        write_text(self.config, json.dumps(content, indent=2) + "\n")
+        write_text(self.config, json.dumps(sealed(content), indent=2) + "\n")
 
     def _refuse_if_used(self) -> None:
         """Refuse a folder that has more in it than a killed start leaves.

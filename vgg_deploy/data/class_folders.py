@@ -128,4 +128,12 @@ def _read_cached(path: Path, stamps: list[_Stamp]) -> Index | None:
     except (OSError, DamagedIndex):
         return None
     unchanged = index.head.get("folders") == [list(stamp) for stamp in stamps]
-    return index if unchanged else None
+    return index if unchanged and _is_listing(index, len(stamps)) else None
+
+
+def _is_listing(index: Index, classes: int) -> bool:
+    """Whether an index is one that `list_classes` writes."""
+    strays, labels = index.head.get("strays"), index.columns.get("labels")
+    if not isinstance(strays, list) or not all(isinstance(file, str) for file in strays):
+        return False
+    return labels is not None and bool(((labels >= 0) & (labels < classes)).all())

@@ -23,6 +23,7 @@ from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.progress import progress
 from vgg_deploy.regular_files import open_regular
+from vgg_deploy.sealed_json import sealed
 
 LONGEST_STEM = 60  # characters of a file's own name in its key
 
@@ -238,4 +239,4 @@ def write_description(folder: Path, classes: ClassList, packings: dict[str, Pack
             split: packing.write(folder / f"{split}.index") for split, packing in packings.items()
         },
     }
-    write_text(folder / SHARDS, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / SHARDS, json.dumps(sealed(document), indent=1, ensure_ascii=False) + "\n")

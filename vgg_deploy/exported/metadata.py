@@ -8,9 +8,16 @@ from pathlib import Path
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
-from vgg_deploy.json_files import JsonObject, as_object, entry, parse_json, read_json_object
+from vgg_deploy.json_files import (
+    JsonObject,
+    as_object,
+    entry,
+    is_text,
+    parse_json,
+)
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.regular_files import is_regular
+from vgg_deploy.sealed_json import read_sealed
 
 KEY = "vgg_deploy"  # of the metadata entry
 # Of another entry: convolutions that are to be of another type than the precision's
@@ -83,7 +90,10 @@ class Artifact:
         """
 
         def text(key: str) -> str:
-            return entry(fields, key, str, where, EXPORT_AGAIN)
+            found = entry(fields, key, str, where, EXPORT_AGAIN)
+            if not is_text(found):
+                raise InputError(f"{where}: {key} has half a character (a surrogate)", EXPORT_AGAIN)
+            return found
 
         version = entry(fields, "version", int, where, EXPORT_AGAIN)
         if version != VERSION:
@@ -136,7 +146,7 @@ def read_manifest(path: Path, what_is_unknown: str, hint: str) -> JsonObject:
         raise InputError(
             f"{path}: has no manifest {manifest.name} beside it, so {what_is_unknown}", hint
         )
-    return read_json_object(manifest, hint)
+    return read_sealed(manifest, hint)
 
 
 def check_manifest(path: Path) -> None:
@@ -152,31 +162,40 @@ def check_manifest(path: Path) -> None:
     if not os.path.lexists(manifest):
         return
     hint = f"export {path.name} again"
-    fields = read_json_object(manifest, hint)
-    digests = {path: entry(fields, "sha256", str, str(manifest), hint)}
+    fields = read_sealed(manifest, hint)
+    described = {path: fields}
     if "data" in fields:
-        data = JsonObject(entry(fields, "data", dict, str(manifest), hint))
-        digests[data_path(path)] = entry(data, "sha256", str, str(manifest), hint)
-    for file, digest in digests.items():
+        described[data_path(path)] = JsonObject(entry(fields, "data", dict, str(manifest), hint))
+    for file, of_file in described.items():
         if not is_regular(file):
             raise InputError(
                 f"{path}: its weights are in {file.name}, which is missing; "
                 "keep both files in one folder"
             )
-        check_digest(file, digest, manifest)
+        check_digest(file, of_file, manifest)
 
 
-def check_digest(file: Path, digest: str, manifest: Path) -> None:
-    """Compare a file with its digest in a manifest.
+def check_digest(file: Path, described: JsonObject, manifest: Path) -> None:
+    """Compare a file with its size and its digest in a manifest.
 
     Args:
         file: Any file.
-        digest: Hex sha256 that it should have.
-        manifest: Where the digest was read.
+        described: With "sha256", in hex, and "bytes"; earlier versions may lack the latter.
+        manifest: Where they were read.
 
     Raises:
         InputError: If the file has changed.
     """
+    digest = entry(described, "sha256", str, str(manifest), EXPORT_AGAIN)
+    # the size first: the digest of a file with a huge hole would take hours
+    if "bytes" in described:
+        size = entry(described, "bytes", int, str(manifest), EXPORT_AGAIN)
+        found = file.stat().st_size if is_regular(file) else size
+        if found != size:
+            raise InputError(
+                f"{file}: has {found:,} bytes, its manifest {manifest.name} says {size:,}",
+                EXPORT_AGAIN,
+            )
     if sha256(file) != digest:
         raise InputError(
             f"{file}: changed since it was exported and checked "

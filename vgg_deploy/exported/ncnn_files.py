@@ -247,10 +247,10 @@ def find_ncnn(path: Path) -> NcnnFiles:
     manifest = manifest_path(path)
     fields = read_manifest(path, "its preprocessing is unknown", AGAIN)
     described = JsonObject(entry(fields, "files", dict, str(manifest), AGAIN))
-    digests = {}
-    for file in (path, weights):
-        of_file = JsonObject(entry(described, file.name, dict, str(manifest), AGAIN))
-        digests[file] = entry(of_file, "sha256", str, str(manifest), AGAIN)
+    of_files = {
+        file: JsonObject(entry(described, file.name, dict, str(manifest), AGAIN))
+        for file in (path, weights)
+    }
     files = NcnnFiles(path, weights, Artifact.from_fields(fields, str(manifest)))
     if not is_regular(weights):
         raise InputError(
@@ -258,8 +258,8 @@ def find_ncnn(path: Path) -> NcnnFiles:
             f"copy all three files together, or {AGAIN}"
         )
     files.check()
-    for file, digest in digests.items():
-        check_digest(file, digest, manifest)
+    for file, of_file in of_files.items():
+        check_digest(file, of_file, manifest)
     return files
 
 

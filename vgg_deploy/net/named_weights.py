@@ -10,6 +10,7 @@
 Each is downloaded once, by its project's own loader into its own cache.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from vgg_deploy.net.foreign_files import WEIGHTS_SUFFIXES
 from vgg_deploy.net.hub_weights import HUB_FILES, hub_file
 from vgg_deploy.net.torchvision_weights import torchvision_file
 from vgg_deploy.net.weights_names import HUB, NAMES_HELP, TIMM, TORCHVISION, URLS, is_name
+from vgg_deploy.regular_files import is_folder
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ def locate(given: str | Path | Located) -> Located:
     if isinstance(given, Path) and text.startswith(tuple(url.replace("//", "/") for url in URLS)):
         raise InputError(f"{text}: is an address made into a Path, which changes it; give a str")
     path = Path(given)
-    if path.is_dir():
+    if is_folder(path):
         return Located(_in_folder(path), text)
-    if ":" in text and not path.exists():
+    if ":" in text and not os.path.exists(path):
         raise InputError(f"{text}: no such file, and no name of weights; give {NAMES_HELP}")
     return Located(path, text)
 

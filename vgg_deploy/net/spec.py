@@ -115,6 +115,8 @@ class NetSpec:
             raise InputError(
                 f"{len(self.classes):,} classes are more than the {MOST_CLASSES:,} that are read"
             )
+        if not is_text(self.recipe):
+            raise InputError(f"the recipe {self.recipe!a:.60} is not text in UTF-8")
         unwritable = [text for text in (*self.classes, *self.names) if not is_text(text)]
         if unwritable:
             raise InputError(
