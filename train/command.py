@@ -23,6 +23,7 @@ from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.net.spec import Preprocessing
 from vgg_deploy.net.weights_names import is_name
 from vgg_deploy.newest import RUNS, newest_first, newest_run
+from vgg_deploy.regular_files import real_path
 
 NEWEST = "newest"  # in place of a folder's name
 IMAGES_SHOWN = 6  # on a sheet of views
@@ -165,7 +166,7 @@ def _locate(given: Path | str | None, job: Job) -> Located | None:
 
 def _absolute(data: str | None) -> str | None:
     """A folder's absolute path; a URL as it is."""
-    return str(Path(data).resolve()) if data and "://" not in data else data
+    return str(real_path(data)) if data and "://" not in data else data
 
 
 def _find(folder: str) -> tuple[Path, bool]:

@@ -8,6 +8,7 @@ wrong is an OSError, as for any other file that cannot be opened.
 import errno
 import os
 import stat
+from pathlib import Path
 from typing import BinaryIO
 
 MOST_TEXT_BYTES = 256 * 2**20  # of a list or a table
@@ -96,6 +97,14 @@ def is_regular(path: str | os.PathLike[str]) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):
         return False
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Where a name leads to, absolute and without links.
+
+    Unlike `Path.resolve`, a link that leads to itself is no error; it stays as it is.
+    """
+    return Path(os.path.realpath(path))
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:

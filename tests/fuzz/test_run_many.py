@@ -8,7 +8,7 @@ import pytest
 
 from tests.fuzz import readers, run_many
 from tests.fuzz.mutations import Json, Other
-from tests.fuzz.readers import Reader, Victim
+from tests.fuzz.reader import Reader, Victim
 from vgg_deploy.errors import InputError
 
 

@@ -16,6 +16,7 @@ from matplotlib.transforms import blended_transform_factory
 from train.record.history import History, read_epochs, read_histories
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
+from vgg_deploy.regular_files import real_path
 
 # Okabe and Ito's colours, which the colour-blind can tell apart
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
@@ -75,7 +76,7 @@ def draw_curves(folder: Path) -> Path:
             written.
     """
     folder = Path(folder)
-    return _write(curves(read_histories(folder), folder.resolve().name), folder / "curves.png")
+    return _write(curves(read_histories(folder), real_path(folder).name), folder / "curves.png")
 
 
 def compare_curves(labelled: dict[str, list[Path]], path: Path, x: str = "step") -> Path:

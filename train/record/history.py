@@ -14,7 +14,7 @@ from train.record.tables import COLUMNS, LATER_COLUMNS, STEP_COLUMNS
 from vgg_deploy.errors import InputError
 from vgg_deploy.json_files import read_json_object
 from vgg_deploy.net.checkpoint import load_checkpoint
-from vgg_deploy.regular_files import is_regular, read_regular_text
+from vgg_deploy.regular_files import is_regular, read_regular_text, real_path
 
 
 class History(NamedTuple):
@@ -80,7 +80,7 @@ def read_history(folder: Path) -> History:
     config, _ = run.saved_config()
     classes = len(load_checkpoint(run.best).spec.classes) if run.best.is_file() else None
     steps = read_table(run.steps, STEP_COLUMNS)
-    return History(folder.resolve().name, config, classes, epochs, steps)
+    return History(real_path(folder).name, config, classes, epochs, steps)
 
 
 def read_epochs(folder: Path) -> pd.DataFrame:

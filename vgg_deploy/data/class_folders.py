@@ -20,6 +20,7 @@ from vgg_deploy.data.index_file import (
 )
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import progress
+from vgg_deploy.regular_files import real_path
 
 WORTH_CACHING = 10_000  # images; fewer are listed in no time
 # A file system's clock may tick so slowly that a later change leaves a folder's time as it is
@@ -76,7 +77,7 @@ def list_classes(folder: Path, classes: list[str]) -> Listing:
 
 
 def _cached_path(folder: Path) -> Path:
-    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()
+    digest = hashlib.sha256(os.fsencode(real_path(folder))).hexdigest()
     return cache_folder() / "listings" / f"{digest[:32]}.index"
 
 

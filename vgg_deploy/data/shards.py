@@ -130,9 +130,9 @@ def _read_description(where: str, split: str) -> _Description:
 def _described(content: object, split: str, where: str) -> _Description:
     """Interpret the content of shards.json; InputError if it is damaged."""
     document = as_object(content, where, PACK_AGAIN)
-    check_seal(document, where, PACK_AGAIN)
     if document.get("format") != FORMAT:
         raise InputError(f"{where}: format {document.get('format')!r:.60}, expected {FORMAT}")
+    check_seal(document, where, PACK_AGAIN)
     classes, names = (_texts(document, key, where) for key in ("classes", "names"))
     if not classes or len(set(classes)) != len(classes) or len(names) != len(classes):
         raise InputError(f"{where}: its classes repeat or have not one name each; {PACK_AGAIN}")

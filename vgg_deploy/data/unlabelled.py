@@ -11,6 +11,7 @@ from vgg_deploy.data.ilsvrc import SYNSETS_OF_IMAGES, has_ground_truth
 from vgg_deploy.data.kaggle import image_root, list_root
 from vgg_deploy.data.shards import are_shards
 from vgg_deploy.errors import InputError
+from vgg_deploy.regular_files import real_path
 
 
 def lacks_labels(root: Path | str) -> bool:
@@ -34,7 +35,7 @@ def lacks_labels(root: Path | str) -> bool:
     inside = entries(folder)
     subfolders = [Path(entry.path) for entry in inside if entry.is_dir()]
     if not subfolders:
-        above = Path(root) if folder != Path(root) else Path(root).resolve().parent
+        above = Path(root) if folder != Path(root) else real_path(root).parent
         has_images = any(is_image(entry.name) for entry in inside)
         return has_images and not _has_lists(folder) and not _has_lists(above)
     if any(is_image(entry.name) for entry in inside if not entry.is_dir()):

@@ -172,24 +172,27 @@ def check_manifest(path: Path) -> None:
                 f"{path}: its weights are in {file.name}, which is missing; "
                 "keep both files in one folder"
             )
-        check_digest(file, of_file, manifest)
+        check_digest(file, of_file, manifest, hint)
 
 
-def check_digest(file: Path, described: JsonObject, manifest: Path) -> None:
+def check_digest(
+    file: Path, described: JsonObject, manifest: Path, hint: str = EXPORT_AGAIN
+) -> None:
     """Compare a file with its size and its digest in a manifest.
 
     Args:
         file: Any file.
         described: With "sha256", in hex, and "bytes"; earlier versions may lack the latter.
         manifest: Where they were read.
+        hint: What to do about a damaged manifest.
 
     Raises:
         InputError: If the file has changed.
     """
-    digest = entry(described, "sha256", str, str(manifest), EXPORT_AGAIN)
+    digest = entry(described, "sha256", str, str(manifest), hint)
     # the size first: the digest of a file with a huge hole would take hours
     if "bytes" in described:
-        size = entry(described, "bytes", int, str(manifest), EXPORT_AGAIN)
+        size = entry(described, "bytes", int, str(manifest), hint)
         found = file.stat().st_size if is_regular(file) else size
         if found != size:
             raise InputError(

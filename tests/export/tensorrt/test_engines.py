@@ -31,6 +31,7 @@ from vgg_deploy.exported.trt_manifest import InputShape, Profile, check_engine, 
 from vgg_deploy.exported.trt_packages import FLAVOURS, collecting_logger
 from vgg_deploy.files import sha256
 from vgg_deploy.runtimes import open_runtime
+from vgg_deploy.sealed_json import sealed
 
 pytestmark = pytest.mark.slow
 
@@ -297,15 +298,15 @@ def test_loading_checks_the_manifest(engine, tmp_path):
     assert "changed since it was built" in refusal(engine)
     engine.write_bytes(whole)
     document = json.loads(manifest)
-    manifest_path(engine).write_text(json.dumps({**document, "version": "1.0.0"}))
+    manifest_path(engine).write_text(json.dumps(sealed({**document, "version": "1.0.0"})))
     message = r"built by tensorrt-rtx 1\.0\.0, installed is .*build it again"
     assert re.search(message, refusal(engine, "cuda"))
     for spoilt in (
         "{}",
         "hello",
-        json.dumps({**document, "profiles": [1]}),
-        json.dumps({**document, "manifest": 7}),
-        json.dumps({**document, "artifact": 3}),
+        json.dumps(sealed({**document, "profiles": [1]})),
+        json.dumps(sealed({**document, "manifest": 7})),
+        json.dumps(sealed({**document, "artifact": 3})),
     ):
         manifest_path(engine).write_text(spoilt)
         message = refusal(engine)

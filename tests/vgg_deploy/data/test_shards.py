@@ -41,6 +41,7 @@ from vgg_deploy.data.packed import Packed
 from vgg_deploy.data.remote import Unreachable
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
+from vgg_deploy.sealed_json import sealed
 
 SMALL = TrainConfig(
     arch="A", crop=32, side=(32, 64), batch=16, epochs=2, streams=8, shuffle_buffer=40
@@ -673,7 +674,7 @@ def edited(folder: Path, change) -> str:
     path = folder / "shards.json"
     document = json.loads(path.read_text())
     change(document)
-    path.write_text(json.dumps(document))
+    path.write_text(json.dumps(sealed(document)))
     with pytest.raises(InputError) as caught:
         open_dataset(folder, "train")
     return caught.value.message
