@@ -64,7 +64,11 @@ def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
         OSError: As `open_regular`; also if it grows beyond `most` while it is read.
     """
     with open_regular(path, most) as file:
-        data = file.read(most + 1)
+        # not `most` at once: Python reserves as much memory as it is asked to read
+        size = min(os.fstat(file.fileno()).st_size, most)
+        data = file.read(size + 1)
+        if len(data) > size:  # it grows, or is a file of the system, which states no size
+            data += file.read(most - size)
     if len(data) > most:
         raise _too_large(os.fspath(path), len(data), most)
     return data
