@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.fuzz.reader import Reader, Victim, seal_json
 from tests.fuzz.small_models import PIXELS, photos, small_onnx, thin_state
 from vgg_deploy.data.devkit import read_devkit
 from vgg_deploy.data.layouts import open_dataset
+from vgg_deploy.data.parquet import open_parquet, parquet_files
 from vgg_deploy.exported.metadata import KEY
 from vgg_deploy.files import sha256
 from vgg_deploy.net.open_net import open_net
@@ -139,7 +141,40 @@ def _read_reassessed(folder: Path) -> object:
     return None
 
 
+LABELS = {"info": {"features": {"label": {"names": ["cat", "dog"]}}}}
+PARQUET = "train-00000-of-00001.parquet"
+
+
+def write_parquet(path: Path, metadata: str) -> None:
+    """Write two images, and a description of their labels as Hugging Face's hub has it."""
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    content = io.BytesIO()
+    photos(1)[0].save(content, "JPEG")
+    image = [{"bytes": content.getvalue(), "path": f"{i}.jpg"} for i in range(2)]
+    table = pyarrow.table({"image": image, "label": [0, 1]})
+    write_table(table.replace_schema_metadata({"huggingface": metadata}), path)
+
+
+def _make_parquet(folder: Path) -> tuple[Victim, ...]:
+    write_parquet(folder / PARQUET, json.dumps(LABELS))
+    return (Victim(PARQUET),)
+
+
+def _read_parquet(folder: Path) -> object:
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    for data in open_parquet(parquet_files(folder), scratch).values():
+        assert ((data.labels >= 0) & (data.labels < len(data.classes))).all()
+        "".join((*data.classes, *data.names)).encode()
+        for index in range(len(data)):
+            assert data.read(index)
+    return None
+
+
 DESCRIBED = (
+    *([Reader("parquet", _make_parquet, _read_parquet)] if find_spec("pyarrow") else []),
     Reader("timm's config", _make_timm, _read_timm),
     Reader("ONNX metadata", _make_metadata, _read_metadata),
     Reader("ONNX with separate weights", _make_separate, _read_separate),

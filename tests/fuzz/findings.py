@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from tests.fuzz.described_files import LABELS, PARQUET, write_parquet
 from tests.fuzz.mutations import DEEP, Bytes, Edit, Json, Mutation, Other
 from tests.fuzz.reader import seal_index
 from vgg_deploy.data.index_file import Index, Names, write_index
@@ -397,4 +398,19 @@ RUNS = [
     )
 ]  # fmt: skip
 
-FINDINGS = [*CHECKPOINTS, *LISTS, *SHARDS, *JSON, *RUNS]
+PARQUETS = [
+    Finding("a parquet file that is a pipe", "waited for ever", "parquet", PARQUET, Other("pipe")),
+    Finding(
+        "a circle of links as a parquet file", "OSError", "parquet", PARQUET, Other("loop")
+    ),
+    Finding(
+        "lists in lists in the schema of a parquet file", "RecursionError", "parquet", PARQUET,
+        lambda path: write_parquet(path, "[" * DEEP), False,
+    ),
+    Finding(
+        "half a character in a label of a parquet file", "UnicodeEncodeError", "parquet", PARQUET,
+        lambda path: write_parquet(path, json.dumps(LABELS).replace("cat", "\\ud800")), False,
+    ),
+]  # fmt: skip
+
+FINDINGS = [*CHECKPOINTS, *LISTS, *SHARDS, *JSON, *RUNS, *PARQUETS]
