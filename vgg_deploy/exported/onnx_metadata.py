@@ -8,7 +8,9 @@ from google.protobuf.message import DecodeError
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import KEPT, KEY, Artifact
 from vgg_deploy.exported.onnx_wire import data_files
-from vgg_deploy.regular_files import is_regular
+from vgg_deploy.regular_files import is_regular, read_regular
+
+MOST_BYTES = 2**31  # of a protobuf
 
 
 def read_onnx_metadata(path: Path) -> tuple[Artifact, tuple[str, ...]]:
@@ -26,7 +28,7 @@ def read_onnx_metadata(path: Path) -> tuple[Artifact, tuple[str, ...]]:
     if not is_regular(path):
         raise InputError(f"{path}: no such file; write one with vgg-export")
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load_model_from_string(read_regular(path, MOST_BYTES))
     except (DecodeError, OSError) as error:
         raise InputError(f"{path}: not an ONNX file ({error}); export it with vgg-export") from None
     data_files(path)  # before anything follows the file to its weights
