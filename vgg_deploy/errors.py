@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from vgg_deploy.printable import printable
 
-MOST_CHARACTERS = 2000  # of a sentence: names come from files, and may be of any length
+MOST_CHARACTERS = 4000  # of a sentence: names come from files, and may be of any length
 
 
 class VGGDeployError(Exception):
