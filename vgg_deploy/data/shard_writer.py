@@ -181,7 +181,14 @@ def refuse_old_shards(target: Path) -> None:
     """
     if not target.is_dir():
         return
-    for path in sorted(target.iterdir()):
+    try:
+        present = sorted(target.iterdir())
+    except OSError as error:
+        raise InputError(
+            f"{target}: cannot be listed ({error.strerror}); check its permissions, or give "
+            "another folder"
+        ) from None
+    for path in present:
         if path.suffix in (".tar", ".index") or path.name == SHARDS:
             raise InputError(
                 f"{target}: already contains {path.name}; remove what is there, "

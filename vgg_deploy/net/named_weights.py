@@ -20,7 +20,7 @@ from vgg_deploy.net.foreign_files import WEIGHTS_SUFFIXES
 from vgg_deploy.net.hub_weights import HUB_FILES, hub_file
 from vgg_deploy.net.torchvision_weights import torchvision_file
 from vgg_deploy.net.weights_names import HUB, NAMES_HELP, TIMM, TORCHVISION, URLS, is_name
-from vgg_deploy.regular_files import is_folder
+from vgg_deploy.regular_files import is_folder, is_regular
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,14 @@ def locate(given: str | Path | Located) -> Located:
 def _in_folder(folder: Path) -> Path:
     """The weights of a folder that timm's or another project's save_pretrained wrote."""
     for name in HUB_FILES:
-        if (folder / name).is_file():
+        if is_regular(folder / name):
             return folder / name
-    found = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS_SUFFIXES)
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS_SUFFIXES)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be listed ({error.strerror}); check its permissions"
+        ) from None
     if len(found) == 1:
         return found[0]
     if found:
