@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 else:
     ChoiceType = click.Choice  # earlier versions of click cannot be subscripted
 
-# What a name itself causes, wherever it is looked up first
-IMPOSSIBLE_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
+# What a name itself causes, wherever it is looked up first, and what to do about it
+IMPOSSIBLE_NAMES = {
+    errno.ENAMETOOLONG: "correct it",
+    errno.ELOOP: "correct it",
+    errno.EACCES: "check its permissions, and those of the folders above it",
+}
 Channels = tuple[float, float, float]  # of R, G and B
 
 
@@ -137,7 +141,8 @@ def _shown_ends() -> Iterator[None]:
         if error.errno not in IMPOSSIBLE_NAMES or error.filename is None:
             raise
         reason = os.strerror(error.errno).lower()
-        wrong = InputError(f"{error.filename!s:.300}: {reason}; correct it")
+        hint = IMPOSSIBLE_NAMES[error.errno]
+        wrong = InputError(f"{error.filename!s:.300}: {reason}", hint)
         raise ShownError(wrong) from None
 
 
