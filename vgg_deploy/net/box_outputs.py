@@ -7,6 +7,8 @@ one of several forms, see `vgg_deploy.boxes.forms`.
 BOX_OUTPUTS = ("shared", "per-class")
 BOX_FORM_NAMES = ("centre", "edges")
 USUAL_FORM = "centre"
+# what the coordinates of annotations mean, see `vgg_deploy.data.annotations`
+BOX_COORDINATES = ("voc", "edges")
 NUMBERS = 4  # of a box
 
 
