@@ -81,6 +81,8 @@ def _matters(name: str, config: TrainConfig, about: Circumstances) -> bool:
         return config.lr_drops == PLATEAU
     if name == "colour_shift":
         return not about.frozen
+    if name == "box_form":
+        return config.localises
     return True
 
 

@@ -36,8 +36,8 @@ def box_validation(
 ) -> Validate:
     """Prepare the validation of a localiser; each process judges its share of the images.
 
-    A box is right if it overlaps any of the image's boxes by more than half. Boxes are compared with
-    the window as unit, where overlaps are the same as in pixels.
+    A box is right if it overlaps any of the image's boxes by more than half. Boxes are compared
+    with the window as unit, where overlaps are the same as in pixels.
 
     Args:
         net: In training, on its device.
@@ -56,7 +56,7 @@ def box_validation(
     true_boxes = relative_boxes(dataset, spec.test_side, spec.crop)
 
     def count(images: Tensor, indices: np.ndarray) -> Counts:
-        ((top, left, side),) = centre(*images.shape[2:], spec.crop)
+        ((top, left, side),) = centre(images.shape[2], images.shape[3], spec.crop)
         crops = images[:, :, top : top + side, left : left + side]
         outputs = net(shaped(crops, precision)).float().flatten(1).cpu().numpy()
         labels = dataset.labels[indices]
