@@ -10,7 +10,8 @@ from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.json_files import JsonObject
 
 USUAL_FORM = "uint8"  # of the input; file names do not mention it
-FEATURES = "features"  # in the names of files that give outputs of layers
+# In the names of files that give outputs of layers, or boxes
+FEATURES, LOCALISER = "features", "boxes"
 
 
 def onnx_name(stem: str, form: str, precision: str, kind: str = "") -> str:

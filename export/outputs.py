@@ -88,7 +88,7 @@ def feature_rows(exported: Exported) -> list[FeatureRow]:
             for cost in exported.feature_costs
         ]
     rows: list[FeatureRow] = []
-    for layer in exported.artifact.layers:
+    for layer in exported.artifact.maps:
         results = [r for r in exported.features if r.layer == layer]
         rows.append(
             {
@@ -116,7 +116,7 @@ def summary(exported: Exported) -> dict[str, object]:
         "sizes_checked": len(set(checked)),
         "kept": list(exported.kept),
     }
-    if exported.artifact.layers:
+    if exported.artifact.maps:
         row["features"] = feature_rows(exported)
     if exported.rating:
         row["cost"] = exported.rating
@@ -206,7 +206,7 @@ def show(exported: list[Exported]) -> None:
             _show_sizes(file)
     if scored:
         _show_scores(scored)
-    featured = [file for file in exported if file.artifact.layers]
+    featured = [file for file in exported if file.artifact.maps]
     if featured:
         _show_features(featured)
     if any(file.rating for file in exported):
@@ -252,7 +252,7 @@ def _show_features(exported: list[Exported]) -> None:
                 ]
             )
     spare = ("least cosine", "largest difference")
-    title = f"Features, against {exported[0].reference} in float32"
+    title = f"Features and boxes, against {exported[0].reference} in float32"
     print_table(title, _columns(heads, rows, ("file", "feature", "cost"), spare))
 
 

@@ -28,8 +28,8 @@ from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.named_weights import Located
-from vgg_deploy.net.open_net import open_layers, open_net
-from vgg_deploy.net.outputs import SCORES, check_layer_names
+from vgg_deploy.net.open_net import open_layers, refuse_without_scores
+from vgg_deploy.net.outputs import SCORES, check_layer_names, head_outputs
 from vgg_deploy.runtimes.contract import Outputs, Scores
 
 
@@ -56,10 +56,11 @@ class Task:
     stated: StatedInput = NOTHING_STATED
 
     def open_net(self, on_assumed: Callable[[Assumed], None] | None = None) -> VGG:
-        """The net in evaluation mode, see `open_net`; for features it needs no head."""
-        if self.options.features and not self.options.with_scores:
-            return open_layers(self.source, self.classes, self.stated, on_assumed)
-        return open_net(self.source, self.classes, self.stated, on_assumed)
+        """The net in evaluation mode, see `open_layers`; without features it needs a head."""
+        net = open_layers(self.source, self.classes, self.stated, on_assumed)
+        if not (self.options.features and not self.options.with_scores) and not net.spec.boxes:
+            refuse_without_scores(net.spec, str(self.source.path))
+        return net
 
     @property
     def precisions(self) -> list[Precision]:
@@ -157,7 +158,7 @@ def prepare(task: Task) -> Prepared:
         ranges = calibration.ranges
     elif any(precision.trunk == HALF for precision in task.precisions):
         ranges = measure_ranges(net, images)
-    task.log(f"PyTorch's {'features' if task.options.features else 'scores'} of the check images")
+    task.log("PyTorch's outputs for the check images")
     reference = reference_outputs(net, outputs, images)
     _judge_reference(task, outputs, reference)
     return Prepared(
@@ -200,10 +201,11 @@ def outputs_of(options: ExportOptions, net: VGG) -> tuple[str, ...]:
     Raises:
         InputError: For a layer that the net does not have.
     """
+    head = head_outputs(net.spec)
     if not options.features:
-        return SCORES
+        return head
     layers = check_layer_names("--features", options.features, net.spec)
-    return (*(SCORES if options.with_scores else ()), *layers)
+    return (*(head if options.with_scores else ()), *layers)
 
 
 def _convolutions(net: VGG, outputs: tuple[str, ...]) -> list[str]:

@@ -24,6 +24,7 @@ from export.quantize.convolve import net_input
 from export.quantize.rounding import LAST, ReducedNet
 from export.settings.precision import FLOAT
 from vgg_deploy.errors import CheckFailed
+from vgg_deploy.net.outputs import map_name
 from vgg_deploy.runtimes.contract import Outputs, feed
 
 EXACT = 1e-4  # of a convolution's largest output; rounding in another order gives about 1e-6
@@ -132,7 +133,7 @@ def _check_batch(twin: Twin, reduced: ReducedNet, batch: np.ndarray) -> Outputs:
     while True:
         # an output that was compared needs no memory any more
         own = f"{step}.out"
-        output = outputs.pop(own) if own in outputs else outputs[_shown(step, outputs)]
+        output = outputs.pop(own) if own in outputs else outputs[_shown(step, reduced)]
         found = torch.from_numpy(output)
         _compare_step(f"{twin.name}: {step}", found, expected, batch)
         try:
@@ -141,9 +142,9 @@ def _check_batch(twin: Twin, reduced: ReducedNet, batch: np.ndarray) -> Outputs:
             return {name: outputs[name] for name in reduced.outputs}
 
 
-def _shown(step: str, outputs: dict[str, np.ndarray]) -> str:
+def _shown(step: str, reduced: ReducedNet) -> str:
     """Name of a step's output that is an output of the file."""
-    return "score_map" if step == LAST and step not in outputs else step
+    return map_name(reduced.spec) if step == LAST and step not in reduced.outputs else step
 
 
 def _outputs(twin: Twin, batch: np.ndarray) -> dict[str, np.ndarray]:

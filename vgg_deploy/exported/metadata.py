@@ -9,7 +9,7 @@ from pathlib import Path
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
 from vgg_deploy.json_files import JsonObject, as_object, entry, parse_json, read_json_object
-from vgg_deploy.net.outputs import SCORES, all_outputs
+from vgg_deploy.net.outputs import BOXES, SCORES, all_outputs, head_outputs
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.regular_files import is_regular
 
@@ -51,7 +51,22 @@ class Artifact:
     @property
     def layers(self) -> tuple[str, ...]:
         """Layers whose outputs the graph gives."""
+        return tuple(name for name in self.outputs if name not in (*SCORES, BOXES))
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Outputs that are compared value by value: boxes, and layers."""
         return tuple(name for name in self.outputs if name not in SCORES)
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether the graph gives the boxes of a localiser."""
+        return BOXES in self.outputs
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the graph has all layers."""
+        return self.has_scores or self.has_boxes
 
     @property
     def has_scores(self) -> bool:
@@ -124,8 +139,9 @@ class Artifact:
 
 def _outputs(fields: JsonObject, spec: NetSpec, where: str) -> tuple[str, ...]:
     """Names of what a graph gives; files of earlier versions give scores and do not say so."""
-    listed = entry(fields, "outputs", list, where, EXPORT_AGAIN) if "outputs" in fields else SCORES
-    listed = list(listed)
+    if "outputs" not in fields:
+        return head_outputs(spec)
+    listed = entry(fields, "outputs", list, where, EXPORT_AGAIN)
     known = all_outputs(spec)
     if not listed or [name for name in known if name in listed] != listed:
         raise InputError(

@@ -28,6 +28,7 @@ from vgg_deploy.exported.metadata import (
 )
 from vgg_deploy.json_files import JsonObject, entry
 from vgg_deploy.net.model import VGG
+from vgg_deploy.net.outputs import BOXES
 from vgg_deploy.regular_files import is_regular, open_regular
 
 MAGIC = "7767517"  # the first line of every .param of today's format
@@ -128,7 +129,7 @@ def ncnn_graph(artifact: Artifact) -> NcnnGraph:
     with torch.device("meta"):  # layers without weights
         children = list(VGG(artifact.spec).named_children())
     layers = [(name, layer) for name, layer in children if not isinstance(layer, nn.Dropout)]
-    if not artifact.has_scores:
+    if not artifact.is_whole:
         last = max(i for i, (name, _) in enumerate(layers) if name in artifact.layers)
         layers = layers[: last + 1]
     chain = _Chain()
@@ -142,7 +143,9 @@ def ncnn_graph(artifact: Artifact) -> NcnnGraph:
         if not fused:
             _add_layer(chain, name, layer, fuses)
         if name in artifact.layers:
-            chain.show(name, is_last and not artifact.has_scores)
+            chain.show(name, is_last and not artifact.is_whole)
+    if artifact.has_boxes:
+        chain.show(BOXES, True)
     if artifact.has_scores:
         chain.show("score_map", False)
         chain.add("Pooling", "mean_score", {0: 1, 4: 1})

@@ -64,7 +64,7 @@ class VGG(nn.Sequential):
                     alpha = {"alexnet": 5e-4, "caffe": 1e-4}[spec.lrn]
                     layers["norm1"] = Norm(5, alpha=alpha, beta=0.75, k=2.0)
             layers[f"pool{s}"] = nn.MaxPool2d(2)  # drops an odd last row or column
-        head = arch.head(len(spec.classes), spec.width, spec.crop) if spec.has_head else []
+        head = arch.head(spec.outputs, spec.width, spec.crop) if spec.has_head else []
         for fc in head:
             layers[fc.name] = nn.Conv2d(fc.c_in, fc.c_out, fc.kernel)
             if fc.name != "fc8":
@@ -81,7 +81,8 @@ class VGG(nn.Sequential):
 
         Returns:
             (N, classes, h, w) logits, where h = H // 32 - crop // 32 + 1, and w likewise. At the
-            crop's own size the map is 1x1.
+            crop's own size the map is 1x1. A localiser gives the numbers of its boxes instead,
+            (N, `spec.outputs`, h, w).
         """
         score_map: Tensor = super().forward(images)  # type: ignore[no-untyped-call]  # by torch
         return score_map

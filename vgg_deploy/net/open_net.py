@@ -44,11 +44,11 @@ def open_net(
 
     Raises:
         InputError: If the file is not found, is no VGG, has no fully connected layers to score
-            with, or contradicts what is stated.
+            with, is a localiser, or contradicts what is stated.
     """
     located = locate(source)
     net = open_layers(located, classes, stated, on_assumed)
-    refuse_without_head(net.spec, str(located.path))
+    refuse_without_scores(net.spec, str(located.path))
     return net
 
 
@@ -58,7 +58,7 @@ def open_layers(
     stated: StatedInput = NOTHING_STATED,
     on_assumed: Callable[[Assumed], None] | None = None,
 ) -> VGG:
-    """Open a net as `open_net`, or convolutions alone as a net without a head.
+    """Open a net as `open_net`, a localiser, or convolutions alone as a net without a head.
 
     Args:
         source: As in `open_net`.
@@ -85,22 +85,50 @@ def open_layers(
     return build(spec, foreign.weights)
 
 
-def refuse_without_head(spec: NetSpec, where: str) -> None:
-    """Refuse convolutions alone, where scores are wanted.
+def refuse_without_scores(spec: NetSpec, where: str) -> None:
+    """Refuse convolutions alone and localisers, where scores are wanted.
 
     Args:
         spec: Of the net.
         where: The file.
 
     Raises:
-        InputError: If the net has no head.
+        InputError: If the net scores no classes.
     """
+    if spec.boxes:
+        raise InputError(
+            f"{where}: is a localiser, which states boxes and scores no classes",
+            "name a classifier here",
+            "localiser",
+        )
     if not spec.has_head:
         raise InputError(
             f"{where}: holds the convolutions of {spec.arch} only, without fc6-fc8",
             f"train a head of {spec.arch} on them",
             "head",
         )
+
+
+def open_localiser(source: str | Path | Located) -> VGG:
+    """Open the checkpoint of a localiser as a net in evaluation mode; its outputs are boxes.
+
+    Args:
+        source: As in `open_net`.
+
+    Raises:
+        InputError: If the file is not found, or is no localiser.
+    """
+    path = locate(source).path
+    if not is_own(path):
+        raise InputError(f"{path}: is no checkpoint of a localiser", "train one", "localiser")
+    checkpoint = load_checkpoint(path)
+    if not checkpoint.spec.boxes:
+        raise InputError(
+            f"{path}: is a classifier, which scores classes and states no boxes",
+            "name a localiser here",
+            "localiser",
+        )
+    return build(checkpoint.spec, checkpoint.weights)
 
 
 def foreign_spec(

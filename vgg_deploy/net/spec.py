@@ -10,6 +10,7 @@ from typing import Any
 from vgg_deploy.errors import InputError
 from vgg_deploy.json_files import as_object, is_text, parse_json
 from vgg_deploy.net.archs import ARCHS, STRIDE
+from vgg_deploy.net.box_outputs import BOX_FORM_NAMES, BOX_OUTPUTS, USUAL_FORM, output_channels
 from vgg_deploy.number_bounds import MOST_CLASSES, MOST_SIDE
 
 # RGB of 0-1: what torchvision, timm and most pipelines around them feed
@@ -57,7 +58,10 @@ SCALARS: dict[str, tuple[type, ...]] = {
     "crop": (int,),
     "lrn": (str,),
     "recipe": (str,),
+    "boxes": (str,),
+    "box_form": (str,),
 }
+OF_BOXES = ("boxes", "box_form")  # fields that a record of a classifier leaves out
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,9 @@ class NetSpec:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     train_side: tuple[int, int] = (256, 256)  # S: shorter side in training, from this closed range
     recipe: str = ""  # how the weights were made, for people
+    # of a localiser, whose outputs are boxes and no scores: one of BOX_OUTPUTS; "" for a classifier
+    boxes: str = ""
+    box_form: str = USUAL_FORM  # of a localiser: which four numbers state a box
 
     def __post_init__(self) -> None:
         """Check the fields; give classes without names their ids as names.
@@ -103,6 +110,11 @@ class NetSpec:
                 f"S {str(list(sides)):.60} needs {self.crop} <= low <= high <= {MOST_SIDE}, "
                 f"or the {self.crop} crop does not fit"
             )
+        if self.boxes not in ("", *BOX_OUTPUTS) or self.box_form not in BOX_FORM_NAMES:
+            raise InputError(
+                f"boxes {self.boxes!r:.40} in the form {self.box_form!r:.40} are unknown; this "
+                f"version has {', '.join(BOX_OUTPUTS)} and {', '.join(BOX_FORM_NAMES)}"
+            )
 
     def _check_classes(self) -> None:
         if len(set(self.classes)) != len(self.classes):
@@ -130,8 +142,19 @@ class NetSpec:
 
     @property
     def has_head(self) -> bool:
-        """Whether the net has fc6 to fc8, which score classes."""
+        """Whether the net has fc6 to fc8."""
         return bool(self.classes)
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the net scores classes; a localiser states boxes instead."""
+        return self.has_head and not self.boxes
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the last layer: a score for each class, or the numbers of the boxes."""
+        classes = len(self.classes)
+        return output_channels(self.boxes, classes) if self.boxes else classes
 
     @property
     def test_side(self) -> int:
@@ -151,7 +174,10 @@ class NetSpec:
 
     def to_json(self) -> str:
         """The record as a JSON object, for `from_json`."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        record = asdict(self)
+        if not self.boxes:  # so that earlier versions read the record of a classifier
+            record = {name: value for name, value in record.items() if name not in OF_BOXES}
+        return json.dumps(record, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "NetSpec":
