@@ -181,6 +181,13 @@ def parse_scales(
     help="Files with --features give posterior and score map too.",
 )
 @click.option(
+    "--boxes-by",
+    type=click.Path(path_type=Path),
+    metavar="LOCALISER",
+    help="A localiser of the same classes: every file gives MODEL's scores and its boxes. What "
+    "both nets compute alike is computed once.",
+)
+@click.option(
     "--external-data",
     is_flag=True,
     help="Weights in a separate file beside the graph, D.fp32.onnx.data.",

@@ -10,8 +10,8 @@ from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.json_files import JsonObject
 
 USUAL_FORM = "uint8"  # of the input; file names do not mention it
-# In the names of files that give outputs of layers, or boxes
-FEATURES, LOCALISER = "features", "boxes"
+# In the names of files that give outputs of layers, boxes, or scores and boxes
+FEATURES, LOCALISER, BOTH = "features", "boxes", "scores-boxes"
 
 
 def onnx_name(stem: str, form: str, precision: str, kind: str = "") -> str:

@@ -30,6 +30,7 @@ class ExportRequest:
     keep: tuple[str, ...]
     features: tuple[str, ...]
     with_scores: bool
+    boxes_by: Path | None
     quantize_weights: str  # "per-channel", "per-tensor"
     calibration: str | None
     calibration_images: int
@@ -132,6 +133,17 @@ def refuse_contradictions(request: ExportRequest) -> None:
         raise click.UsageError("--name begins the names of ONNX files; add --onnx")
     if request.features and not request.to_onnx:
         raise click.UsageError("--features says what ONNX files give; add --onnx")
+    if request.boxes_by and not request.to_onnx:
+        raise click.UsageError("--boxes-by adds the boxes of a localiser to ONNX files; add --onnx")
+    if request.boxes_by and request.features:
+        raise click.UsageError("--boxes-by gives scores and boxes; leave --features out")
+    if request.boxes_by and request.sensitivity:
+        raise click.UsageError("--sensitivity is measured on one net; leave --boxes-by out")
+    if request.boxes_by and request.to_ncnn:
+        raise click.UsageError(
+            "--ncnn writes the files of one net; leave --boxes-by out, and export the localiser "
+            "alone too"
+        )
     if request.with_scores and not request.features:
         raise click.UsageError("--with-scores adds posterior and score map to --features; add it")
     if request.sensitivity and request.features:

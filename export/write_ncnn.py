@@ -69,6 +69,11 @@ def export_ncnn(source: Path, threads: int, log: Callable[[str], None]) -> Expor
             f"{source}: is {described.precision}, ncnn's files are made of float32; "
             "export --precision fp32"
         )
+    if described.has_scores and described.has_boxes:
+        raise InputError(
+            f"{source}: gives the scores and boxes of two nets; ncnn's files are made of one, "
+            "export each alone"
+        )
     check_manifest(source)
     # ncnn's only input is float32
     form = "float32" if described.input == "uint8" else described.input

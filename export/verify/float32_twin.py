@@ -19,11 +19,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from export.onnx.onnx_file import PAGE, Span, beside, referring, stored_values
+from export.onnx.onnx_file import PAGE, Span, beside, read_referring, referring, stored_values
 from export.quantize.convolve import net_input
 from export.quantize.rounding import LAST, ReducedNet
 from export.settings.precision import FLOAT
 from vgg_deploy.errors import CheckFailed
+from vgg_deploy.exported.metadata import KEY, Artifact
 from vgg_deploy.net.outputs import map_name
 from vgg_deploy.runtimes.contract import Outputs, feed
 
@@ -87,6 +88,31 @@ def check_twin(
     twin = Twin(_session(path, threads), form, name)
     for batch in batches:
         yield _check_batch(twin, reduced, batch)
+
+
+def twin_outputs(
+    path: Path, data: Path | None, batches: list[np.ndarray], threads: int
+) -> list[Outputs]:
+    """Outputs of a file's float32 twin, without a comparison.
+
+    Args:
+        path: A file of ours.
+        data: The separate file of its weights, if it has one.
+        batches: (N, 3, H, W) uint8 RGB.
+        threads: Of ONNX Runtime.
+
+    Returns:
+        By batch and name.
+    """
+    model = read_referring(path, data)
+    form = Artifact.from_json(
+        next(entry.value for entry in model.metadata_props if entry.key == KEY), str(path)
+    ).input
+    names = [output.name for output in model.graph.output]
+    with float32_twin(model, path) as file:
+        twin = Twin(_session(file, threads), form, path.name)
+        found = [_outputs(twin, batch) for batch in batches]
+    return [{name: outputs[name] for name in names} for outputs in found]
 
 
 def _show_steps(graph: onnx.GraphProto) -> None:

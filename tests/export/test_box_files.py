@@ -3,16 +3,22 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
+import torch
 
 from bench.cli import main as bench
+from export.cli import main as export
+from export.joined_release import export_joined
+from export.onnx import joined_graph
 from export.release import ExportOptions, export_onnx
 from export.tensorrt.triton import write_repository
 from export.write_ncnn import export_ncnn
 from tests.support.layer_oracle import plain_forward
 from tests.support.nets import CLASSES, photo_of, save_net, thin_net
 from tests.support.run import run
-from vgg_deploy.errors import InputError
+from vgg_deploy.errors import CheckFailed, InputError
+from vgg_deploy.net.spec import Preprocessing
 from vgg_deploy.predict.model import load
 from vgg_deploy.runtimes import open_runtime
 
@@ -96,3 +102,84 @@ def test_a_localiser_is_no_classifier(photos, tmp_path):
         with pytest.raises(InputError, match="is a localiser, which states boxes"):
             load(path, threads=1).predict(np.zeros((64, 64, 3), np.uint8))
         assert "is a localiser" in run(bench, path, "--data", photos, code=2)
+
+
+def pair(folder, tuned, **more):
+    """A classifier and a localiser whose layers from `tuned` on differ."""
+    classifier, localiser = thin_net("D", seed=1), thin_net("D", seed=2, **more)
+    layers = list(classifier.convolutions())
+    kept = layers[: layers.index(tuned)]
+    with torch.no_grad():
+        for name in kept:
+            for part in ("weight", "bias"):
+                source = getattr(classifier.convolution(name), part)
+                getattr(localiser.convolution(name), part).copy_(source)
+    paths = [
+        save_net(net, folder / f"{name}.pt")
+        for name, net in (("classifier", classifier), ("localiser", localiser))
+    ]
+    return classifier, localiser, paths
+
+
+@pytest.mark.parametrize(
+    ("tuned", "own"),
+    [("conv1_1", 16), ("fc6", 3)],
+    ids=["all layers tuned", "fully connected layers tuned"],
+)
+@pytest.mark.slow
+def test_scores_and_boxes_in_one_file(tuned, own, photos, images, tmp_path):
+    classifier, localiser, paths = pair(tmp_path, tuned, boxes="per-class")
+    options = ExportOptions(PRECISIONS, calibration=photos)
+    files = export_joined(*paths, tmp_path / "out", options, None, 1, lambda text: None)
+    assert [f.path.name for f in files] == [f"D.scores-boxes.{p}.onnx" for p in PRECISIONS]
+    scores, boxes = plain_forward(classifier, images)["fc8"], plain_forward(localiser, images)
+    for file in files:
+        model = onnx.load(file.path)
+        convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+        assert len(convolutions) == 16 + own
+        manifest = json.loads(file.path.with_suffix(".json").read_text())
+        assert max(manifest["differences_from_separate_files"].values()) <= 1e-4
+        if file.artifact.precision != "fp32":
+            continue
+        runtime = open_runtime(file.path)
+        found = runtime.run(images, ("score_map", "boxes"))
+        np.testing.assert_allclose(found["score_map"], scores, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(found["boxes"], boxes["fc8"], rtol=1e-3, atol=1e-4)
+        assert load(file.path, threads=1).predict(np.zeros((64, 64, 3), np.uint8)).posterior.any()
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_a_joined_file_that_mixes_nets_up_is_not_released(tmp_path, monkeypatch):
+    _, _, paths = pair(tmp_path, "conv1_1", boxes="shared")
+    monkeypatch.setattr(joined_graph, "_equal", lambda array, other: array.shape == other.shape)
+    with pytest.raises(CheckFailed, match="its boxes differs from that of the separate file"):
+        export_joined(*paths, tmp_path / "out", ExportOptions(), None, 1, lambda text: None)
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"classes": ("a", "b", "c", "d")}, "has other classes than classifier.pt"),
+        ({"preprocessing": Preprocessing()}, "has another preprocessing than classifier.pt"),
+    ],
+)
+def test_nets_of_other_input_or_classes_are_not_joined(more, said, tmp_path):
+    _, _, paths = pair(tmp_path, "conv1_1", boxes="shared", **more)
+    with pytest.raises(InputError, match=said):
+        export_joined(*paths, tmp_path / "out", ExportOptions(), None, 1, lambda text: None)
+
+
+def test_the_command_writes_both(photos, tmp_path):
+    _, _, (classifier, localiser) = pair(tmp_path, "fc6", boxes="shared")
+    out = tmp_path / "out"
+    said = run(
+        export, classifier, "--onnx", "--boxes-by", localiser, "--external-data", "--out", out
+    )
+    assert "boxes" in said
+    assert open_runtime(out / "D.scores-boxes.fp32.onnx").outputs[-1] == "boxes"
+    assert json.loads((out / "export.json").read_text())[0]["outputs"][-1] == "boxes"
+    run(export, out / "D.scores-boxes.fp32.onnx", "--ncnn", "--out", out, code=2)
+    said = run(export, classifier, "--onnx", "--boxes-by", classifier, "--out", out, code=2)
+    assert "is a classifier, which scores classes and states no boxes" in said
+    run(export, localiser, "--onnx", "--boxes-by", localiser, "--out", out, code=2)

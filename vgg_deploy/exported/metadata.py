@@ -142,7 +142,7 @@ def _outputs(fields: JsonObject, spec: NetSpec, where: str) -> tuple[str, ...]:
     if "outputs" not in fields:
         return head_outputs(spec)
     listed = entry(fields, "outputs", list, where, EXPORT_AGAIN)
-    known = all_outputs(spec)
+    known = dict.fromkeys((*(SCORES if spec.has_head else ()), *all_outputs(spec)))
     if not listed or [name for name in known if name in listed] != listed:
         raise InputError(
             f"{where}: the outputs {str(listed):.80} are not some of net {spec.arch}'s in running "

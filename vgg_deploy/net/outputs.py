@@ -11,6 +11,7 @@ from typing import NamedTuple
 from vgg_deploy.errors import InputError
 from vgg_deploy.near_misses import did_you_mean
 from vgg_deploy.net.archs import ARCHS, map_side
+from vgg_deploy.net.box_outputs import output_channels
 from vgg_deploy.net.spec import NetSpec
 
 # Posterior (N, classes), softmax of the spatial mean of the scores; score map (N, classes, h, w)
@@ -83,7 +84,7 @@ def output_shape(
     """Shape of an output.
 
     Args:
-        spec: The net.
+        spec: The net. In a file that gives scores and boxes it describes both.
         output: Of SCORES, BOXES, or the name of a layer.
         images: Shape of the images, (N, 3, H, W).
 
@@ -91,9 +92,13 @@ def output_shape(
         KeyError: For a name that the net does not have.
     """
     count, _, height, width = images
+    classes = len(spec.classes)
     if output == "posterior":
-        return count, len(spec.classes)
-    layer = layer_of(spec, output)
+        return count, classes
+    if output in ("score_map", BOXES):
+        channels = classes if output == "score_map" else output_channels(spec.boxes, classes)
+        return count, channels, map_side(height, spec.crop), map_side(width, spec.crop)
+    layer = _by_name(spec)[output]
     if layer.is_head:
         return count, layer.channels, map_side(height, spec.crop), map_side(width, spec.crop)
     return count, layer.channels, height >> layer.pools, width >> layer.pools

@@ -147,7 +147,8 @@ def require_scores(runtime: Runtime) -> None:
     Raises:
         InputError: If it does not.
     """
-    refuse_without_scores(runtime.spec, runtime.where)
+    if "posterior" not in runtime.outputs:
+        refuse_without_scores(runtime.spec, runtime.where)
     require(runtime.where, runtime.outputs, SCORES)
 
 
