@@ -89,6 +89,10 @@ def parse_scales(
             "a TensorRT engine for these sizes",
         ),
         ("vgg-export exported/D.fp32.onnx --ncnn", "files for ncnn"),
+        (
+            "vgg-export vgg16.pth --onnx --features relu1_2,relu2_2,relu3_3",
+            "a feature extractor",
+        ),
     ),
 )
 @click.argument("model", required=False, type=WEIGHTS)
@@ -161,6 +165,27 @@ def parse_scales(
     callback=parse_names,
     metavar="LAYER,...",
     help="Layers that are not quantized, e.g. conv1_1,fc6. fc8 never is.",
+)
+@click.option(
+    "--features",
+    default="",
+    show_default=False,
+    callback=parse_names,
+    metavar="LAYER,...",
+    help="Write files that give the outputs of these layers, named so, instead of scores: conv5_3 "
+    "and fc7 before their ReLU, relu5_3 and relu7 after it, pool5. Later layers are left out.",
+)
+@click.option(
+    "--with-scores",
+    is_flag=True,
+    help="Files with --features give posterior and score map too.",
+)
+@click.option(
+    "--boxes-by",
+    type=click.Path(path_type=Path),
+    metavar="LOCALISER",
+    help="A localiser of the same classes: every file gives MODEL's scores and its boxes. What "
+    "both nets compute alike is computed once.",
 )
 @click.option(
     "--external-data",

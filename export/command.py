@@ -136,10 +136,14 @@ def write_onnx_files(request: ExportRequest) -> OnnxFiles:
     def keep_list(files: "list[Exported]") -> None:
         write_list(request, OnnxFiles([file.path for file in files], files))
 
+    rest = (request.out, request.onnx, classes, threads, log, request.stated, keep_list)
     try:
-        exported = export_onnx(
-            source, request.out, request.onnx, classes, threads, log, request.stated, keep_list
-        )
+        if request.boxes_by:
+            from export.joined_release import export_joined
+
+            exported = export_joined(source, request.boxes_by, *rest)
+        else:
+            exported = export_onnx(source, *rest)
     except PartlyExported as error:
         if not error.exported:
             raise

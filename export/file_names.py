@@ -10,18 +10,21 @@ from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.json_files import JsonObject
 
 USUAL_FORM = "uint8"  # of the input; file names do not mention it
+# In the names of files that give outputs of layers, boxes, or scores and boxes
+FEATURES, LOCALISER, BOTH = "features", "boxes", "scores-boxes"
 
 
-def onnx_name(stem: str, form: str, precision: str) -> str:
-    """The name of an ONNX file, such as D.fp16.onnx or D.normalised.fp16.onnx.
+def onnx_name(stem: str, form: str, precision: str, kind: str = "") -> str:
+    """The name of an ONNX file: D.fp16.onnx, D.normalised.fp16.onnx, D.features.fp16.onnx.
 
     Args:
         stem: The user's name, or the configuration's letter.
         form: What the graph takes as input, one of INPUT_FORMS.
         precision: Such as "fp16".
+        kind: What the graph gives; empty for posterior and score map alone.
     """
-    parts = (stem, precision) if form == USUAL_FORM else (stem, form, precision)
-    return f"{'.'.join(parts)}.onnx"
+    parts = [stem, kind, "" if form == USUAL_FORM else form, precision, "onnx"]
+    return ".".join(filter(None, parts))
 
 
 def replaces(path: Path, artifact: Artifact, quantization: dict[str, object] | None) -> str:
@@ -46,6 +49,8 @@ def replaces(path: Path, artifact: Artifact, quantization: dict[str, object] | N
         what = f"the export of another net, {older.source}"
     elif older.spec != artifact.spec:
         what = "an export of the same source with other classes or another input"
+    elif older.outputs != artifact.outputs:
+        what = f"an export of the same source that gives {', '.join(older.outputs)}"
     elif quantization and manifest.get("quantization") != _as_read(quantization):
         what = "an export of the same source that is quantized in another way"
     else:

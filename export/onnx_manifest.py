@@ -41,6 +41,7 @@ def onnx_manifest(
         **json.loads(exported.artifact.to_json()),
         **prepared.record,
         "check": [asdict(comparison) for comparison in exported.comparisons],
+        "check_features": [asdict(comparison) for comparison in exported.features],
         "versions": {name: version(name) for name in (*PACKAGES, runtime_package("onnxruntime"))},
     }
     if data:
@@ -58,9 +59,12 @@ def onnx_manifest(
         manifest["quantization"] = describe_quantization(
             prepared.quantized, precision, exported.kept, method
         )
+    if exported.rating:
+        manifest["cost"] = exported.rating
     if exported.cost:
-        manifest["cost"] = exported.cost.rating
         manifest["held_out"] = exported.cost.figures()
+    if exported.feature_costs:
+        manifest["held_out_features"] = [asdict(cost) for cost in exported.feature_costs]
     return manifest
 
 

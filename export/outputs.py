@@ -27,13 +27,26 @@ class Differences(TypedDict):
     """How a file differs from its reference.
 
     Those of a quantized file are on held-out calibration images, those of others on the built-in
-    images. A quantized file has no largest score difference.
+    images. A quantized file has no largest score difference, one that gives no scores has none of
+    them.
     """
 
     largest_score_difference: float | None
-    score_error: float
-    largest_posterior_difference: float
-    top1_agreement: str
+    score_error: float | None
+    largest_posterior_difference: float | None
+    top1_agreement: str | None
+
+
+class FeatureRow(TypedDict):
+    """How one layer of a file differs from its reference.
+
+    Of a quantized file on held-out calibration images, of others on the built-in images.
+    """
+
+    layer: str
+    largest_difference: float | None
+    error: float
+    least_cosine: float
 
 
 def differences(exported: Exported) -> Differences:
@@ -46,6 +59,13 @@ def differences(exported: Exported) -> Differences:
             "largest_posterior_difference": cost.largest_posterior_difference,
             "top1_agreement": f"{cost.agree}/{cost.images}",
         }
+    if not comparisons:
+        return {
+            "largest_score_difference": None,
+            "score_error": None,
+            "largest_posterior_difference": None,
+            "top1_agreement": None,
+        }
     agree = sum(c.agree for c in comparisons)
     return {
         "largest_score_difference": max(c.score_difference for c in comparisons),
@@ -55,21 +75,51 @@ def differences(exported: Exported) -> Differences:
     }
 
 
+def feature_rows(exported: Exported) -> list[FeatureRow]:
+    """How the layers of a file differ from their reference, in running order."""
+    if exported.feature_costs:
+        return [
+            {
+                "layer": cost.layer,
+                "largest_difference": None,
+                "error": cost.error_pct / 100,
+                "least_cosine": cost.least_cosine,
+            }
+            for cost in exported.feature_costs
+        ]
+    rows: list[FeatureRow] = []
+    for layer in exported.artifact.maps:
+        results = [r for r in exported.features if r.layer == layer]
+        rows.append(
+            {
+                "layer": layer,
+                "largest_difference": max(r.difference for r in results),
+                "error": max(r.error for r in results),
+                "least_cosine": min(r.cosine for r in results),
+            }
+        )
+    return rows
+
+
 def summary(exported: Exported) -> dict[str, object]:
     """One entry of export.json."""
-    sizes = {(c.height, c.width) for c in exported.comparisons}
+    checked = [(c.height, c.width) for c in exported.comparisons]
+    checked += [(c.height, c.width) for c in exported.features]
     row: dict[str, object] = {
         "file": exported.path.name,
         "arch": exported.artifact.spec.arch,
         "precision": exported.artifact.precision,
         "input": exported.artifact.input,
+        "outputs": list(exported.artifact.outputs),
         "bytes": exported.size,
         **differences(exported),
-        "sizes_checked": len(sizes),
+        "sizes_checked": len(set(checked)),
         "kept": list(exported.kept),
     }
-    if exported.cost is not None:
-        row["cost"] = exported.cost.rating
+    if exported.artifact.maps:
+        row["features"] = feature_rows(exported)
+    if exported.rating:
+        row["cost"] = exported.rating
     return row
 
 
@@ -150,23 +200,60 @@ def show(exported: list[Exported]) -> None:
     Args:
         exported: Files with one reference, at least one.
     """
-    for file in exported:
+    scored = [file for file in exported if file.artifact.has_scores]
+    for file in scored:
         if file.artifact.precision == "fp32":
             _show_sizes(file)
-    has_cost = any(file.cost for file in exported)
-    title = f"Exported, against {exported[0].reference} in float32"
-    heads = ["file", "MB", "input", "largest difference", "RMS %", "of posteriors", "top-1 agrees"]
-    rows = [_cells(file) for file in exported]
-    if has_cost:
-        heads += ["cost", "not quantized"]
-        for row, file in zip(rows, exported, strict=True):
-            row += [file.cost.rating if file.cost else "", ", ".join(file.kept)]
-    print_table(title, _columns(heads, rows, ("file", "input", "not quantized"), FILES_SPARE))
-    if has_cost:
+    if scored:
+        _show_scores(scored)
+    featured = [file for file in exported if file.artifact.maps]
+    if featured:
+        _show_features(featured)
+    if any(file.rating for file in exported):
         results().print(
             "Files with a cost: differences on held-out calibration images; "
             "others: on the built-in images."
         )
+
+
+def _title(exported: list[Exported]) -> str:
+    return f"Exported, against {exported[0].reference} in float32"
+
+
+def _show_scores(exported: list[Exported]) -> None:
+    """One line per file."""
+    heads = ["file", "MB", "input", "largest difference", "RMS %", "of posteriors", "top-1 agrees"]
+    rows = [_cells(file) for file in exported]
+    if any(file.cost for file in exported):
+        heads += ["cost", "not quantized"]
+        for row, file in zip(rows, exported, strict=True):
+            row += [file.cost.rating if file.cost else "", ", ".join(file.kept)]
+    words = ("file", "input", "not quantized")
+    print_table(_title(exported), _columns(heads, rows, words, FILES_SPARE))
+
+
+def _show_features(exported: list[Exported]) -> None:
+    """One line per file and layer; the first of a file has the file's own columns."""
+    heads = ("file", "MB", "feature", "largest difference", "RMS %", "least cosine", "cost")
+    rows = []
+    for file in exported:
+        ratings = {cost.layer: cost.rating for cost in file.feature_costs}
+        own = [str(file.path), f"{file.size / 1e6:.1f}"]
+        for i, row in enumerate(feature_rows(file)):
+            largest = row["largest_difference"]
+            rows.append(
+                [
+                    *(own if i == 0 else ["", ""]),
+                    row["layer"],
+                    "" if largest is None else f"{largest:.1e}",
+                    f"{100 * row['error']:.2g}",
+                    f"{row['least_cosine']:.6f}",
+                    ratings.get(row["layer"], ""),
+                ]
+            )
+    spare = ("least cosine", "largest difference")
+    title = f"Features and boxes, against {exported[0].reference} in float32"
+    print_table(title, _columns(heads, rows, ("file", "feature", "cost"), spare))
 
 
 def _columns(
@@ -187,14 +274,15 @@ def _columns(
 def _cells(exported: Exported) -> list[str]:
     found = differences(exported)
     largest = found["largest_score_difference"]
+    error, posteriors = found["score_error"], found["largest_posterior_difference"]
     return [
         str(exported.path),
         f"{exported.size / 1e6:.1f}",
         exported.artifact.input,
         "" if largest is None else f"{largest:.1e}",
-        f"{100 * found['score_error']:.2g}",
-        f"{found['largest_posterior_difference']:.1e}",
-        found["top1_agreement"].replace("/", " of "),
+        "" if error is None else f"{100 * error:.2g}",
+        "" if posteriors is None else f"{posteriors:.1e}",
+        (found["top1_agreement"] or "").replace("/", " of "),
     ]
 
 

@@ -5,15 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from export.quantize.calibration import Calibration, calibrate, read_images
 from export.quantize.calibration_images import open_calibration_images, split, warn_of_few
-from export.quantize.convolve import convolutions_of
+from export.quantize.convolve import layers_for
 from export.quantize.ranges import Range, clip, measure_ranges
 from export.quantize.rounding import LAST, Quantization
 from export.settings.export_options import ExportOptions
 from export.settings.precision import HALF, PRECISIONS, Precision
-from export.verify.parity import check_images, judge_reference, reference_scores
+from export.verify.feature_parity import judge_reference_features
+from export.verify.parity import check_images, judge_reference, reference_outputs, scores_in
 from export.weights_origin import recorded, source_lines, weights_identity
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.rotated import rotation_line
@@ -26,8 +28,9 @@ from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.named_weights import Located
-from vgg_deploy.net.open_net import open_net
-from vgg_deploy.runtimes.contract import Scores
+from vgg_deploy.net.open_net import open_layers, refuse_without_scores
+from vgg_deploy.net.outputs import SCORES, check_layer_names, head_outputs
+from vgg_deploy.runtimes.contract import Outputs, Scores
 from vgg_deploy.unchanged_files import unchanged
 
 
@@ -54,8 +57,11 @@ class Task:
     stated: StatedInput = NOTHING_STATED
 
     def open_net(self, on_assumed: Callable[[Assumed], None] | None = None) -> VGG:
-        """The net in evaluation mode, see `open_net`."""
-        return open_net(self.source, self.classes, self.stated, on_assumed)
+        """The net in evaluation mode, see `open_layers`; without features it needs a head."""
+        net = open_layers(self.source, self.classes, self.stated, on_assumed)
+        if not (self.options.features and not self.options.with_scores) and not net.spec.boxes:
+            refuse_without_scores(net.spec, str(self.source.path))
+        return net
 
     @property
     def precisions(self) -> list[Precision]:
@@ -74,7 +80,7 @@ class HeldOut:
 
     Attributes:
         batches: (N, 3, H, W) uint8 RGB, at the net's test scale.
-        reference: The float32 net's scores, by batch.
+        reference: The float32 net's scores, by batch; empty if the files give none.
         skipped: Names of unreadable images.
     """
 
@@ -105,20 +111,24 @@ class Prepared:
     Attributes:
         arch: Of the net.
         source_sha256: Of the file that the net comes from.
+        outputs: What the files give: of SCORES, and layers in running order.
         check_images: Batches (N, 3, H, W) uint8 RGB.
-        reference: The float32 net's scores of them, by batch.
+        reference: The float32 net's outputs for them, by batch and name.
         ranges: On the calibration images, or for half precision alone on the check images.
         quantized: Where a file is quantized.
         record: What was assumed of the source, for the manifest.
+        convolutions: That the outputs need, in running order.
     """
 
     arch: str
     source_sha256: str
+    outputs: tuple[str, ...]
     check_images: list[np.ndarray]
-    reference: list[Scores]
+    reference: list[Outputs]
     ranges: dict[str, Range]
     quantized: Quantized | None
     record: dict[str, object]
+    convolutions: tuple[str, ...]
 
 
 def prepare(task: Task) -> Prepared:
@@ -136,36 +146,38 @@ def prepare(task: Task) -> Prepared:
     assumed = assumptions[0] if assumptions else None
     for line in source_lines(path, net.spec, task.classes, assumed):
         task.log(line)
-    check_layer_names("--keep", task.options.keep, net.spec.arch)
+    outputs = outputs_of(task.options, net)
+    convolutions = _convolutions(net, outputs)
+    check_convolution_names("--keep", task.options.keep, net.spec.arch)
     if task.quantizes:
-        _refuse_keeping_all(task.options.keep, net)
+        _refuse_keeping_all(task.options.keep, convolutions)
     images = check_images(net.spec.crop)
     ranges: dict[str, Range] = {}
     quantized: Quantized | None = None
     if task.options.calibration or task.quantizes:
         identity = weights_identity(source_sha256, assumed)
-        calibration, quantized = _calibrate(task, net, identity)
+        calibration, quantized = _calibrate(task, net, outputs, identity)
         ranges = calibration.ranges
     elif any(precision.trunk == HALF for precision in task.precisions):
         ranges = measure_ranges(net, images)
-    task.log("PyTorch's scores of the check images")
-    reference = reference_scores(net, images)
-    doubt = judge_reference(reference, path)
-    if doubt:
-        task.log(doubt)
+    task.log("PyTorch's outputs for the check images")
+    reference = reference_outputs(net, outputs, images)
+    _judge_reference(task, outputs, reference)
     return Prepared(
         arch=net.spec.arch,
         source_sha256=source_sha256,
+        outputs=outputs,
         check_images=images,
         reference=reference,
-        ranges=ranges,
+        ranges={name: ranges[name] for name in convolutions if name in ranges},
         quantized=quantized,
         record=recorded(path, net.spec, task.classes, assumed),
+        convolutions=tuple(convolutions),
     )
 
 
-def check_layer_names(option: str, names: tuple[str, ...], arch: str) -> None:
-    """Check that a net has the layers of these names.
+def check_convolution_names(option: str, names: tuple[str, ...], arch: str) -> None:
+    """Check that a net has the convolutions of these names.
 
     Args:
         option: That names them, for the message.
@@ -185,15 +197,49 @@ def check_layer_names(option: str, names: tuple[str, ...], arch: str) -> None:
             )
 
 
-def _refuse_keeping_all(keep: tuple[str, ...], net: VGG) -> None:
-    if not set(convolutions_of(net)) - {*keep, LAST}:
+def outputs_of(options: ExportOptions, net: VGG) -> tuple[str, ...]:
+    """What the files of an export give.
+
+    Raises:
+        InputError: For a layer that the net does not have.
+    """
+    head = head_outputs(net.spec)
+    if not options.features:
+        return head
+    layers = check_layer_names("--features", options.features, net.spec)
+    return (*(head if options.with_scores else ()), *layers)
+
+
+def _convolutions(net: VGG, outputs: tuple[str, ...]) -> list[str]:
+    """Names of the convolutions that some outputs need, in running order."""
+    return [name for name, layer in layers_for(net, outputs) if isinstance(layer, nn.Conv2d)]
+
+
+def _judge_reference(task: Task, outputs: tuple[str, ...], reference: list[Outputs]) -> None:
+    """Refuse outputs that nothing can be compared with, and warn of doubtful ones."""
+    path = task.source.path
+    if set(SCORES) <= set(outputs):
+        doubt = judge_reference([scores_in(one) for one in reference], path)
+        if doubt:
+            task.log(doubt)
+    layers = tuple(name for name in outputs if name not in SCORES)
+    for one in reference:
+        fault = judge_reference_features(one, layers)
+        if fault:
+            raise InputError(f"{path}: {fault}")
+
+
+def _refuse_keeping_all(keep: tuple[str, ...], convolutions: list[str]) -> None:
+    if not set(convolutions) - {*keep, LAST}:
+        reason = f"--keep {','.join(keep)}: leaves" if keep else "these outputs leave"
         raise InputError(
-            f"--keep {','.join(keep)}: leaves no layer to quantize; keep fewer layers, or export a "
-            "float precision"
+            f"{reason} no layer to quantize; keep fewer layers, or export a float precision"
         )
 
 
-def _calibrate(task: Task, net: VGG, identity: str) -> tuple[Calibration, Quantized | None]:
+def _calibrate(
+    task: Task, net: VGG, outputs: tuple[str, ...], identity: str
+) -> tuple[Calibration, Quantized | None]:
     """Measure ranges and, if a file is quantized, choose thresholds and hold images out."""
     options = task.options
     chosen = open_calibration_images(options.calibration, options.calibration_images, net)
@@ -209,17 +255,21 @@ def _calibrate(task: Task, net: VGG, identity: str) -> tuple[Calibration, Quanti
     )
     if not task.quantizes:
         return calibration, None
-    held_out = _hold_out(task, net, images.held_out)
+    held_out = _hold_out(task, net, outputs, images.held_out)
+    convolutions = _convolutions(net, outputs)
     quantizations = {
-        precision.name: _quantization(options, precision, calibration.ranges)
+        precision.name: _quantization(options, precision, calibration.ranges, convolutions)
         for precision in task.precisions
         if precision.is_quantized
     }
     return calibration, Quantized(calibration, held_out, quantizations)
 
 
-def _hold_out(task: Task, net: VGG, images: Dataset) -> HeldOut:
-    task.log(f"PyTorch's scores of {len(images)} held-out calibration images")
+def _hold_out(task: Task, net: VGG, outputs: tuple[str, ...], images: Dataset) -> HeldOut:
+    """Read the held-out images and, if the files give scores, score them.
+
+    Their features are not kept: those of one photo can have 100 MB.
+    """
     batches, skipped = read_images(net, images, task.threads, task.options.on_error)
     if skipped:
         task.log(
@@ -231,13 +281,26 @@ def _hold_out(task: Task, net: VGG, images: Dataset) -> HeldOut:
             f"{images.root}: none of the {len(images)} held-out images can be read, "
             f"e.g. {skipped[0]}"
         )
-    return HeldOut(batches, reference_scores(net, batches), skipped)
+    if not set(SCORES) <= set(outputs):
+        return HeldOut(batches, [], skipped)
+    task.log(f"PyTorch's scores of {len(images)} held-out calibration images")
+    scores = [scores_in(one) for one in reference_outputs(net, SCORES, batches)]
+    return HeldOut(batches, scores, skipped)
 
 
 def _quantization(
-    options: ExportOptions, precision: Precision, ranges: dict[str, Range]
+    options: ExportOptions,
+    precision: Precision,
+    ranges: dict[str, Range],
+    convolutions: list[str],
 ) -> Quantization:
+    """How the convolutions of a file are quantized."""
     thresholds = clip(ranges, options.method, precision)
-    last = thresholds.pop(LAST)
-    quantized = {name: t for name, t in thresholds.items() if name not in options.keep}
-    return Quantization(quantized, options.per_channel, last if precision.fused else None)
+    last = thresholds.pop(LAST, None)  # convolutions alone have none
+    quantized = {
+        name: t
+        for name, t in thresholds.items()
+        if name in convolutions and name not in options.keep
+    }
+    rounds_last = precision.fused and LAST in convolutions
+    return Quantization(quantized, options.per_channel, last if rounds_last else None)

@@ -1,28 +1,31 @@
 """Exports a checkpoint to ONNX files that get their final names only after passing their checks."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from onnx import ModelProto
 
-from export.file_names import onnx_name, replaces
+from export.file_names import FEATURES, LOCALISER, onnx_name, replaces
+from export.held_out_costs import Costs, measure_costs
 from export.memory import return_large_blocks
 from export.onnx.graph import Graph, onnx_graph
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.onnx_manifest import describe_quantization, onnx_manifest
-from export.preparation import HeldOut, Prepared, Task, prepare
-from export.quantize.cost import Cost, judge_cost, measure_cost
+from export.preparation import Prepared, Task, prepare
+from export.quantize.cost import judge_cost
 from export.quantize.rounding import LAST, Quantization, ReducedNet
 from export.released_files import Exported, FailedFile, PartlyExported
 from export.settings.export_options import ExportOptions
 from export.settings.precision import BF16, Precision
+from export.verify.compared import Compared
+from export.verify.feature_cost import judge_feature_costs
+from export.verify.feature_parity import judge_exact_features, judge_reduced_features
 from export.verify.float32_twin import check_twin, float32_twin
 from export.verify.lint import lint
 from export.verify.onnx_checker import check_onnx
-from export.verify.parity import compare, judge_consistent, judge_exact, judge_reduced
+from export.verify.parity import judge_consistent, judge_exact, judge_reduced
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import Artifact, data_path, manifest_path
 from vgg_deploy.exported.signatures import signature_path
@@ -30,8 +33,8 @@ from vgg_deploy.files import whole_files
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
-from vgg_deploy.progress import progress
-from vgg_deploy.runtimes.contract import Scores
+from vgg_deploy.net.outputs import BOXES
+from vgg_deploy.runtimes.contract import Outputs
 from vgg_deploy.runtimes.integer_kernels import check_arithmetic
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
 from vgg_deploy.sealed_json import sealed
@@ -68,8 +71,8 @@ def export_onnx(
 ) -> list[Exported]:
     """Write an ONNX file and its manifest for every precision.
 
-    They are called `<name or arch>.<precision>.onnx`, with the input form in the name unless it is
-    uint8, see `onnx_name`.
+    They are called `<name or arch>.<precision>.onnx`, with "features" and the input form in the
+    name where they are not the usual ones, see `onnx_name`.
 
     Args:
         source: Checkpoint or foreign weights, see `open_net`.
@@ -126,7 +129,8 @@ def _export(task: Task, prepared: Prepared, precision: Precision) -> Exported:
 
 def _name(task: Task, prepared: Prepared, precision: Precision) -> str:
     stem = task.options.name or prepared.arch
-    return onnx_name(stem, task.options.form, precision.name)
+    kind = FEATURES if task.options.features else LOCALISER if BOXES in prepared.outputs else ""
+    return onnx_name(stem, task.options.form, precision.name, kind)
 
 
 class _FileExport:
@@ -152,6 +156,7 @@ class _FileExport:
             self.precision.name,
             self.task.source.name,
             self.prepared.source_sha256,
+            self.prepared.outputs,
         )
         replaced = replaces(path, artifact, self._described())
         if replaced:
@@ -160,25 +165,29 @@ class _FileExport:
         self._write(onnx_graph(net, artifact, self.precision, self.quantization), written)
         log(f"checking {path.name} in onnx and ONNX Runtime")
         model = read_referring(*written)
-        twin_scores: list[Scores] = []
-        cost = None
+        compared = Compared()
+        costs = Costs()
         with beside(written.graph, model, ".check.onnx") as file:
             check_onnx(file)
             if self.precision.name != "fp32":
-                reduced = ReducedNet(net, self.precision, self.quantization)
-                twin_scores = self._lint_and_check_twin(model, written.graph, reduced)
-                del reduced
+                reduced = ReducedNet(net, self.precision, self.quantization, artifact.outputs)
+                twin = self._lint_and_check_twin(model, written.graph, reduced)
+                for index, outputs in enumerate(twin):
+                    if self.precision.trunk == BF16:  # no CPU kernel runs it
+                        self._compare(compared, outputs, index)
+                del reduced, twin
             del net  # its weights and ONNX Runtime's need not be in memory together
-            if self.precision.trunk == BF16:  # no CPU kernel runs it
-                found = twin_scores
-            else:
-                found, cost = self._run(file)
-        return self._judged(artifact, written, found, cost)
+            if self.precision.trunk != BF16:
+                costs = self._run(file, compared)
+        return self._judged(artifact, written, compared, costs)
 
     @property
     def _kept(self) -> tuple[str, ...]:
         """Convolutions that are not quantized, of a quantized file."""
-        return tuple(dict.fromkeys((*self.task.options.keep, LAST))) if self.quantization else ()
+        if not self.quantization:
+            return ()
+        names = dict.fromkeys((*self.task.options.keep, LAST))
+        return tuple(name for name in names if name in self.prepared.convolutions)
 
     def _described(self) -> dict[str, object] | None:
         """How the file is quantized, if it is."""
@@ -195,14 +204,14 @@ class _FileExport:
 
     def _lint_and_check_twin(
         self, model: ModelProto, written: Path, reduced: ReducedNet
-    ) -> list[Scores]:
-        """Scores of a reduced file's float32 twin for the check images. Changes `model`."""
+    ) -> Iterator[Outputs]:
+        """Outputs of a reduced file's float32 twin for the check images. Changes `model`."""
         quantized = set(reduced.mappings) - {LAST}
         findings = lint(model, self.precision, quantized, self.prepared.ranges, written.parent)
         if findings:
             raise CheckFailed("; ".join(findings))
         with float32_twin(model, written) as twin:
-            return check_twin(
+            yield from check_twin(
                 twin,
                 reduced,
                 self.task.options.form,
@@ -211,32 +220,53 @@ class _FileExport:
                 self.path.name,
             )
 
-    def _run(self, file: Path) -> tuple[list[Scores], Cost | None]:
-        """Scores of the check images in ONNX Runtime, and the cost if the file is quantized."""
+    def _run(self, file: Path, compared: Compared) -> Costs:
+        """Compare the check images in ONNX Runtime, and measure the cost of a quantized file."""
         name, options, threads = self.path.name, self.task.options, self.task.threads
+        batches = self.prepared.check_images
         held_out = self.prepared.quantized.held_out if self.prepared.quantized else None
         if self.precision.fused and held_out:
             check_arithmetic(file, held_out.batches[0][:2], options.form, threads, name)
         runtime = _as_it_will_run(file, self.precision, threads)
-        found = _scores(runtime, self.prepared.check_images)
+        # The largest batches run first: they need most memory, and fc6's weights are not yet read
+        for index in sorted(range(len(batches)), key=lambda i: batches[i].size, reverse=True):
+            self._compare(compared, runtime.run(batches[index], runtime.outputs), index)
         if not self.quantization or not held_out:
-            return found, None
+            return Costs()
         self.task.log(f"measuring the cost of {name} on held-out images")
-        cost = _measure_cost(runtime, held_out, name)
-        judge_cost(cost, options.max_cost, self.task.log, name)
-        return found, cost
+        costs = measure_costs(runtime, held_out, self.task.open_net, name)
+        if costs.scores:
+            judge_cost(costs.scores, options.max_cost, self.task.log, name)
+        judge_feature_costs(costs.features, options.max_cost, self.task.log, name)
+        return costs
+
+    def _compare(self, compared: Compared, found: Outputs, index: int) -> None:
+        """Compare one batch of check images with PyTorch."""
+        reference, batch = self.prepared.reference[index], self.prepared.check_images[index]
+        compared.add(index, found, reference, batch)
 
     def _judged(
-        self, artifact: Artifact, written: _Written, found: list[Scores], cost: Cost | None
+        self, artifact: Artifact, written: _Written, compared: Compared, costs: Costs
     ) -> Exported:
-        """The file, if its scores are good enough."""
-        comparisons = compare(found, self.prepared.reference, self.prepared.check_images)
+        """The file, if its outputs are good enough."""
+        scores, features = compared.scores, compared.features
         if self.precision.name == "fp32":
-            judge_exact(comparisons, self.path)
-        judge_consistent(comparisons, self.path)
+            judge_exact(scores, self.path)
+            judge_exact_features(features, self.path)
+        judge_consistent(scores, self.path)
         if not self.quantization:
-            judge_reduced(comparisons, self.precision.name, self.path)
-        return Exported(self.path, artifact, written.size, comparisons, self._kept, cost=cost)
+            judge_reduced(scores, self.precision.name, self.path)
+            judge_reduced_features(features, self.precision.name, self.path)
+        return Exported(
+            self.path,
+            artifact,
+            written.size,
+            scores,
+            self._kept,
+            cost=costs.scores,
+            features=tuple(features),
+            feature_costs=tuple(costs.features),
+        )
 
 
 def _as_it_will_run(path: Path, precision: Precision, threads: int) -> OnnxRuntime:
@@ -248,22 +278,3 @@ def _as_it_will_run(path: Path, precision: Precision, threads: int) -> OnnxRunti
     if precision.fused:
         return OnnxRuntime(path, threads=threads)
     return OnnxRuntime(path, threads=threads, optimisation="ENABLE_EXTENDED", arena=False)
-
-
-def _measure_cost(runtime: OnnxRuntime, held_out: HeldOut, name: str) -> Cost:
-    found = []
-    with progress(name, sum(map(len, held_out.batches))) as bar:
-        for batch in held_out.batches:
-            found.append(runtime(batch))
-            bar.advance(len(batch))
-    return measure_cost(found, held_out.reference)
-
-
-def _scores(runtime: OnnxRuntime, batches: list[np.ndarray]) -> list[Scores]:
-    """Scores of every batch.
-
-    The largest batches run first. They need most memory, and fc6's weights are not yet read then.
-    """
-    largest_first = sorted(range(len(batches)), key=lambda i: batches[i].size, reverse=True)
-    found = {i: runtime(batches[i]) for i in largest_first}
-    return [found[i] for i in range(len(batches))]

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from export.quantize.cost import Cost
+from export.verify.feature_cost import FeatureCost
+from export.verify.feature_parity import FeatureParity
 from export.verify.parity import ParityResult
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import Artifact
@@ -18,10 +20,12 @@ class Exported:
         path: The file.
         artifact: Its description.
         size: In bytes, with the weights where they are in a separate file.
-        comparisons: With the reference, by batch.
+        comparisons: Of the scores with the reference's, by batch; empty if it gives none.
+        features: Of the features with the reference's, by batch and layer.
         kept: Convolutions of a quantized file that are not quantized.
         reference: Name of what it was compared with.
-        cost: Of a quantized file.
+        cost: Of a quantized file that gives scores.
+        feature_costs: Of a quantized file, by layer.
     """
 
     path: Path
@@ -31,6 +35,16 @@ class Exported:
     kept: tuple[str, ...]
     reference: str = "PyTorch"
     cost: Cost | None = None
+    features: tuple[FeatureParity, ...] = ()
+    feature_costs: tuple[FeatureCost, ...] = ()
+
+    @property
+    def rating(self) -> str:
+        """Of the costs, in one word: the worst of them; empty if none was measured."""
+        ratings = [cost.rating for cost in self.feature_costs]
+        if self.cost:
+            ratings.append(self.cost.rating)
+        return next((word for word in ("broken", "high", "usual") if word in ratings), "")
 
 
 class FailedFile(NamedTuple):

@@ -28,6 +28,9 @@ class ExportRequest:
     form: str
     name: str | None  # of the files; None: the configuration's letter
     keep: tuple[str, ...]
+    features: tuple[str, ...]
+    with_scores: bool
+    boxes_by: Path | None
     quantize_weights: str  # "per-channel", "per-tensor"
     calibration: str | None
     calibration_images: int
@@ -77,6 +80,8 @@ class ExportRequest:
             on_error=self.on_error,
             exif=self.exif,
             name=self.name,
+            features=self.features,
+            with_scores=self.with_scores,
         )
 
     @property
@@ -126,6 +131,23 @@ def refuse_contradictions(request: ExportRequest) -> None:
         raise click.UsageError("--external-data is how ONNX files are written; add --onnx")
     if request.name is not None and not request.to_onnx:
         raise click.UsageError("--name begins the names of ONNX files; add --onnx")
+    if request.features and not request.to_onnx:
+        raise click.UsageError("--features says what ONNX files give; add --onnx")
+    if request.boxes_by and not request.to_onnx:
+        raise click.UsageError("--boxes-by adds the boxes of a localiser to ONNX files; add --onnx")
+    if request.boxes_by and request.features:
+        raise click.UsageError("--boxes-by gives scores and boxes; leave --features out")
+    if request.boxes_by and request.sensitivity:
+        raise click.UsageError("--sensitivity is measured on one net; leave --boxes-by out")
+    if request.boxes_by and request.to_ncnn:
+        raise click.UsageError(
+            "--ncnn writes the files of one net; leave --boxes-by out, and export the localiser "
+            "alone too"
+        )
+    if request.with_scores and not request.features:
+        raise click.UsageError("--with-scores adds posterior and score map to --features; add it")
+    if request.sensitivity and request.features:
+        raise click.UsageError("--sensitivity is measured on scores; leave --features out")
     if request.sensitivity and not request.to_onnx:
         raise click.UsageError("--sensitivity is measured on weights; add --onnx")
     if request.to_ncnn and request.to_onnx and "fp32" not in request.precisions:

@@ -18,14 +18,17 @@ from onnx import TensorProto, numpy_helper
 
 from export.onnx.onnx_file import read_referring, span_of
 from export.released_files import Exported
-from export.verify.parity import ParityResult, check_images, compare, judge_exact
+from export.verify.compared import Compared
+from export.verify.feature_parity import judge_exact_features
+from export.verify.parity import check_images, judge_exact
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import Artifact, check_manifest, manifest_path, weights_path
 from vgg_deploy.exported.ncnn_files import SUFFIX, NcnnFiles, StoredArray, array_bytes, ncnn_graph
 from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.files import sha256, whole_files
-from vgg_deploy.runtimes import NcnnRuntime, OnnxRuntime, Scores, runtime_package
+from vgg_deploy.runtimes import NcnnRuntime, OnnxRuntime, runtime_package
+from vgg_deploy.runtimes.contract import Outputs
 from vgg_deploy.sealed_json import sealed
 
 REFERENCE = "ONNX Runtime"
@@ -67,11 +70,16 @@ def export_ncnn(source: Path, threads: int, log: Callable[[str], None]) -> Expor
             f"{source}: is {described.precision}, ncnn's files are made of float32; "
             "export --precision fp32"
         )
+    if described.has_scores and described.has_boxes:
+        raise InputError(
+            f"{source}: gives the scores and boxes of two nets; ncnn's files are made of one, "
+            "export each alone"
+        )
     check_manifest(source)
     # ncnn's only input is float32
     form = "float32" if described.input == "uint8" else described.input
     artifact = replace(described, input=form)
-    graph = ncnn_graph(artifact.spec, artifact.input)
+    graph = ncnn_graph(artifact)
     path = source.with_suffix(SUFFIX)
     parts = [weights_path(path), path, manifest_path(path)]
     with whole_files(parts) as (weights, param, described_in):
@@ -79,31 +87,44 @@ def export_ncnn(source: Path, threads: int, log: Callable[[str], None]) -> Expor
         param.write_text(graph.text, encoding="utf-8", newline="\n")
         _write_weights(source, graph.arrays, weights)
         log(f"checking {path.name} in ncnn against {REFERENCE}")
-        comparisons = _compare(NcnnFiles(param, weights, artifact), source, threads)
-        judge_exact(comparisons, path, REFERENCE)
+        compared = _compare(NcnnFiles(param, weights, artifact), source, threads)
+        judge_exact(compared.scores, path, REFERENCE)
+        judge_exact_features(compared.features, path, REFERENCE)
         size = param.stat().st_size + weights.stat().st_size
-        exported = Exported(path, artifact, size, comparisons, (), REFERENCE)
+        exported = Exported(
+            path,
+            artifact,
+            size,
+            compared.scores,
+            (),
+            REFERENCE,
+            features=tuple(compared.features),
+        )
         files = {path.name: param, weights_path(path).name: weights}
-        manifest = _manifest(artifact, comparisons, source, files)
+        manifest = _manifest(artifact, compared, source, files)
         text = json.dumps(sealed(manifest), indent=2, ensure_ascii=False) + "\n"
         described_in.write_text(text, encoding="utf-8")
     return exported
 
 
-def _compare(files: NcnnFiles, source: Path, threads: int) -> list[ParityResult]:
-    """Scores of the check images in ncnn against ONNX Runtime's."""
+def _compare(files: NcnnFiles, source: Path, threads: int) -> Compared:
+    """Outputs for the check images in ncnn against ONNX Runtime's."""
     files.check()
     images = check_images(files.artifact.spec.crop)
     # one runtime after the other, because each has all weights in memory
-    reference = _scores(
+    reference = _outputs(
         OnnxRuntime(source, threads=threads, optimisation="ENABLE_EXTENDED"), images
     )
-    found = _scores(NcnnRuntime(files, threads=threads), images)
-    return compare(found, reference, images, REFERENCE)
+    runtime = NcnnRuntime(files, threads=threads)
+    compared = Compared()
+    for index, batch in enumerate(images):
+        found = runtime.run(batch, runtime.outputs)
+        compared.add(index, found, reference[index], batch, REFERENCE)
+    return compared
 
 
-def _scores(runtime: OnnxRuntime | NcnnRuntime, batches: list[np.ndarray]) -> list[Scores]:
-    return [runtime(batch) for batch in batches]
+def _outputs(runtime: OnnxRuntime, batches: list[np.ndarray]) -> list[Outputs]:
+    return [runtime.run(batch, runtime.outputs) for batch in batches]
 
 
 def _write_weights(source: Path, arrays: list[StoredArray], path: Path) -> None:
@@ -151,7 +172,7 @@ def _values(weights: _OnnxWeights, array: StoredArray) -> np.ndarray:
 
 
 def _manifest(
-    artifact: Artifact, comparisons: list[ParityResult], source: Path, files: dict[str, Path]
+    artifact: Artifact, compared: Compared, source: Path, files: dict[str, Path]
 ) -> dict[str, object]:
     return {
         "files": {
@@ -162,6 +183,7 @@ def _manifest(
         "onnx": source.name,
         "onnx_sha256": sha256(source),
         **json.loads(artifact.to_json()),
-        "check": [asdict(comparison) for comparison in comparisons],
+        "check": [asdict(comparison) for comparison in compared.scores],
+        "check_features": [asdict(comparison) for comparison in compared.features],
         "versions": {name: version(name) for name in (*PACKAGES, runtime_package("onnxruntime"))},
     }

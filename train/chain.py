@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from train.estimate import Speed, measure_speed
 from train.feed.epoch_order import steps_per_epoch
+from train.options.moved import Moved
 from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
 from train.recipe.number_ranges import RECIPE_LIMITS
@@ -102,7 +103,7 @@ class SavedChain(NamedTuple):
         Raises:
             InputError: If the data cannot be opened.
         """
-        return sources_from_json(self.sources, settings, moved_to)
+        return sources_from_json(self.sources, settings, Moved(moved_to))
 
 
 def train_chain(

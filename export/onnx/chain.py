@@ -58,6 +58,19 @@ class NodeChain:
             self.add("Cast", name, attributes={"to": helper.np_dtype_to_tensor_dtype(dtype)})
             self.dtype = dtype
 
+    def show(self, name: str) -> None:
+        """Make the last output an output of the graph, as float32, beside the row.
+
+        Args:
+            name: Of the graph's output; its node is `<name>.feature`.
+        """
+        node = f"{name}.feature"
+        if self.dtype == np.float32:
+            self.nodes.append(_node("Identity", node, [self.value], name, {}))
+        else:
+            to = {"to": helper.np_dtype_to_tensor_dtype(np.dtype(np.float32))}
+            self.nodes.append(_node("Cast", node, [self.value], name, to))
+
     def add_dequantized(
         self, name: str, quantized: np.ndarray, scale: np.ndarray, zero_point: np.ndarray
     ) -> str:

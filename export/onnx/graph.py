@@ -13,12 +13,13 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from export.onnx.chain import Attribute, Input, NodeChain
-from export.quantize.convolve import bias_of, layers_of, padding_of
+from export.quantize.convolve import bias_of, layers_for, padding_of
 from export.quantize.rounding import LAST, Mapping, Quantization, quantize_weight, weight_scales
 from export.settings.precision import FLOAT, Precision
 from vgg_deploy.exported.metadata import KEPT, KEY, Artifact
 from vgg_deploy.net.model import VGG
-from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD
+from vgg_deploy.net.outputs import layer_of, map_name
+from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD, NetSpec
 
 IR_VERSION = 10  # what ONNX Runtime and TensorRT of that opset's age read
 
@@ -33,29 +34,34 @@ class Graph(NamedTuple):
 def onnx_graph(
     net: VGG, artifact: Artifact, precision: Precision, quantization: Quantization | None = None
 ) -> Graph:
-    """Write a net in a precision.
+    """Write a net in a precision, no further than the last output needs.
+
+    A feature is what its layer gives before it is rounded for the next layer, as float32.
 
     Args:
         net: In evaluation mode.
-        artifact: Description of the file, with the form of its input.
+        artifact: Description of the file, with the form of its input and its outputs.
         precision: What the graph computes in.
         quantization: For a precision that has one.
 
     Returns:
-        The graph. Input `image` (N, 3, H, W); outputs `posterior` (N, classes) and `score_map`
-        (N, classes, h, w), float32.
+        The graph. Input `image` (N, 3, H, W); outputs as `artifact.outputs` names them, float32:
+        `posterior` (N, classes), `score_map` (N, classes, h, w), `boxes` (N, numbers, h, w), layers
+        (N, C, h, w).
     """
-    writer = _NetWriter(precision, quantization)
-    writer.write_input(artifact)
-    writer.write_layers(layers_of(net))
-    writer.write_posterior()
+    writer = _NetWriter(precision, quantization, artifact)
+    writer.write_input()
+    layers = layers_for(net, artifact.outputs)
+    writer.write_layers(layers)
+    if artifact.has_scores:
+        writer.write_posterior()
     model = helper.make_model(
         _with_interface(writer.chain, artifact, net),
         opset_imports=[helper.make_opsetid("", precision.opset)],
         ir_version=IR_VERSION,
         producer_name="vgg-deploy",
     )
-    kept = writer.kept_convolutions(net)
+    kept = writer.kept_convolutions(layers)
     helper.set_model_props(model, {KEY: artifact.to_json(), KEPT: ",".join(kept)})
     return Graph(model, writer.chain.weights)
 
@@ -63,18 +69,19 @@ def onnx_graph(
 class _NetWriter:
     """Appends the layers of a net to a chain of nodes."""
 
-    def __init__(self, precision: Precision, quantization: Quantization | None):
+    def __init__(self, precision: Precision, quantization: Quantization | None, artifact: Artifact):
         self.chain = NodeChain("image", FLOAT)
-        self.precision = precision
+        self.precision, self.artifact = precision, artifact
         self.is_quantized = quantization is not None
         self.mappings = quantization.mappings(precision) if quantization else {}
         self.per_channel = quantization is None or quantization.per_channel
 
-    def write_input(self, artifact: Artifact) -> None:
+    def write_input(self) -> None:
         """From what the caller feeds to RGB 0-255 minus the mean.
 
         Zero padding then means the mean, as in training.
         """
+        artifact = self.artifact
         mean = _per_channel(artifact.spec.preprocessing.mean).astype(np.float32)
         if artifact.input == "uint8":
             self.chain.add("Cast", "to_float", attributes={"to": TensorProto.FLOAT})
@@ -87,11 +94,14 @@ class _NetWriter:
         self.chain.add("Add", "move_mean", {"offset": offset})
 
     def write_layers(self, layers: list[tuple[str, nn.Module]]) -> None:
-        """All layers from conv1_1 to fc8."""
+        """Layers from conv1_1 on."""
         for i, (name, layer) in enumerate(layers):
-            if isinstance(layer, nn.MaxPool2d) and self.precision.fused:
+            is_feature = name in self.artifact.layers
+            if isinstance(layer, nn.MaxPool2d) and self.precision.fused and not is_feature:
                 self._quantize_ahead_of_pool(layers[i:])
             self._write_layer(name, layer)
+            if is_feature:
+                self.chain.show(name)
 
     def write_posterior(self) -> None:
         """Softmax of the spatial mean of the scores (section 3.2 of the paper)."""
@@ -99,15 +109,12 @@ class _NetWriter:
         self.chain.add("ReduceMean", "mean_score", {"axes": axes}, {"keepdims": 0})
         self.chain.add("Softmax", "softmax", attributes={"axis": 1}, output="posterior")
 
-    def kept_convolutions(self, net: VGG) -> list[str]:
+    def kept_convolutions(self, layers: list[tuple[str, nn.Module]]) -> list[str]:
         """Convolutions in another type than the precision's."""
+        convolutions = [name for name, layer in layers if isinstance(layer, nn.Conv2d)]
         if not self.is_quantized:
-            return [LAST]
-        return [
-            name
-            for name, layer in layers_of(net)
-            if isinstance(layer, nn.Conv2d) and (name == LAST or name not in self.mappings)
-        ]
+            return [name for name in convolutions if name == LAST]
+        return [name for name in convolutions if name == LAST or name not in self.mappings]
 
     def _write_layer(self, name: str, layer: nn.Module) -> None:
         match layer:
@@ -158,7 +165,8 @@ class _NetWriter:
         if name == LAST:
             if mapping:
                 self._round_input(name, mapping)
-            self._write_float_convolution(name, layer, FLOAT, output="score_map")
+            output = map_name(self.artifact.spec) if self.artifact.is_whole else None
+            self._write_float_convolution(name, layer, FLOAT, output)
         elif mapping:
             self._write_quantized_convolution(name, layer, mapping)
         else:
@@ -210,19 +218,30 @@ class _NetWriter:
 
 def _with_interface(chain: NodeChain, artifact: Artifact, net: VGG) -> onnx.GraphProto:
     """The nodes with their input and outputs."""
-    classes = len(net.spec.classes)
     pixels = TensorProto.UINT8 if artifact.input == "uint8" else TensorProto.FLOAT
     image: list[str | int | None] = ["batch", 3, "height", "width"]
-    score_map: list[str | int | None] = ["batch", classes, "map_height", "map_width"]
     return helper.make_graph(
         chain.nodes,
         f"vgg-{net.spec.arch}",
         [helper.make_tensor_value_info("image", pixels, image)],
         [
-            helper.make_tensor_value_info("posterior", TensorProto.FLOAT, ["batch", classes]),
-            helper.make_tensor_value_info("score_map", TensorProto.FLOAT, score_map),
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, _symbolic_shape(name, net.spec))
+            for name in artifact.outputs
         ],
     )
+
+
+def _symbolic_shape(output: str, spec: NetSpec) -> list[str | int | None]:
+    """Shape of an output. Sides that are equal for every image have one name."""
+    if output == "posterior":
+        return ["batch", len(spec.classes)]
+    layer = layer_of(spec, output)
+    if layer.is_head:
+        return ["batch", layer.channels, "map_height", "map_width"]
+    if layer.pools == 0:
+        return ["batch", layer.channels, "height", "width"]
+    scale = 2**layer.pools
+    return ["batch", layer.channels, f"height_{scale}", f"width_{scale}"]
 
 
 def _per_channel(values: tuple[float, float, float]) -> np.ndarray:

@@ -1,11 +1,14 @@
 """Runs a net layer by layer, without copies of its weights."""
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vgg_deploy.net.fully_connected import convolve
 from vgg_deploy.net.model import VGG, subtract_mean
+from vgg_deploy.net.outputs import BOXES, SCORES
 from vgg_deploy.net.spec import NetSpec
 
 
@@ -14,6 +17,20 @@ def layers_of(net: VGG) -> list[tuple[str, nn.Module]]:
     return [
         (name, layer) for name, layer in net.named_children() if not isinstance(layer, nn.Dropout)
     ]
+
+
+def layers_for(net: VGG, outputs: Collection[str]) -> list[tuple[str, nn.Module]]:
+    """Names and layers in running order, up to the last that some outputs need.
+
+    Args:
+        net: The net.
+        outputs: Of SCORES, BOXES, or names of layers.
+    """
+    layers = layers_of(net)
+    if set(outputs) & {*SCORES, BOXES}:
+        return layers
+    last = max(i for i, (name, _) in enumerate(layers) if name in outputs)
+    return layers[: last + 1]
 
 
 def convolutions_of(net: VGG) -> dict[str, nn.Conv2d]:

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.quantize.convolve import bias_of, layers_of, padding_of, run_layer
+from export.quantize.convolve import bias_of, layers_for, padding_of, run_layer
 from export.settings.precision import Format, Precision
 from vgg_deploy.net.fully_connected import convolve
 from vgg_deploy.net.model import VGG
+from vgg_deploy.net.outputs import SCORES
 
 FIRST = "conv1_1"  # the only convolution whose input has negative values
 LAST = "fc8"  # never quantized, because its scores decide
@@ -198,18 +199,28 @@ class ReducedNet:
         net: The float32 net.
         spec: Its description.
         precision: Of the file.
+        outputs: Of the file.
+        layers: Names and layers that they need, in running order.
         mappings: How inputs are rounded, by convolution; empty if nothing is quantized.
         per_channel: Whether quantized weights have one scale per output channel.
     """
 
-    def __init__(self, net: VGG, precision: Precision, quantization: Quantization | None):
-        self.net, self.spec, self.precision = net, net.spec, precision
-        self.mappings = quantization.mappings(precision) if quantization else {}
+    def __init__(
+        self,
+        net: VGG,
+        precision: Precision,
+        quantization: Quantization | None,
+        outputs: tuple[str, ...] = SCORES,
+    ):
+        self.net, self.spec, self.precision, self.outputs = net, net.spec, precision, outputs
+        self.layers = layers_for(net, outputs)
+        mappings = quantization.mappings(precision) if quantization else {}
+        self.mappings = {name: mappings[name] for name, _ in self.layers if name in mappings}
         self.per_channel = quantization is None or quantization.per_channel
 
     @torch.inference_mode()
     def steps(self, images: Tensor) -> Generator[tuple[str, Tensor], Tensor, None]:
-        """Compute one convolution after the other, and LRN.
+        """Compute one convolution after the other, LRN, and every layer that is an output.
 
         The caller sends the tensor to continue with in place of each output, so that an error of
         one step does not reach the next.
@@ -218,12 +229,12 @@ class ReducedNet:
             images: (N, 3, H, W) float32 RGB minus mean.
 
         Yields:
-            Name and output (N, C, h, w) of each step. The last output is the score map.
+            Name and output (N, C, h, w) of each step.
         """
-        for name, layer in layers_of(self.net):
+        for name, layer in self.layers:
             if isinstance(layer, nn.Conv2d):
                 images = (yield name, self._convolution(name, layer, images)).clone()
-            elif isinstance(layer, nn.LocalResponseNorm):
+            elif isinstance(layer, nn.LocalResponseNorm) or name in self.outputs:
                 images = (yield name, run_layer(layer, images)).clone()
             else:
                 images = run_layer(layer, images)

@@ -39,6 +39,8 @@ class ExportOptions:
         on_error: What an unreadable calibration image does, one of ON_ERROR_NAMES.
         exif: What is done with the EXIF rotation of calibration images, one of EXIF_NAMES.
         name: Beginning of the file names; None: the letter of the configuration.
+        features: Layers whose outputs the files give; empty: posterior and score map.
+        with_scores: Whether files with features give posterior and score map too.
 
     Raises:
         InputError: If a name is unknown or a number is out of its range.
@@ -60,6 +62,8 @@ class ExportOptions:
     on_error: str = "stop"
     exif: str = "ignore"
     name: str | None = None
+    features: tuple[str, ...] = ()
+    with_scores: bool = False
 
     def __post_init__(self) -> None:
         if not self.precisions:
@@ -82,6 +86,8 @@ class ExportOptions:
             )
         if self.max_cost is not None and not self.max_cost > 0:
             raise InputError(f"max_cost {self.max_cost} is not a percentage above 0")
+        if self.with_scores and not self.features:
+            raise InputError("scores beside features are asked for, but no features are named")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from vgg_deploy.exported.metadata import Artifact, check_manifest
 from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.exported.trt_manifest import check_engine
+from vgg_deploy.net.outputs import output_shape
+from vgg_deploy.net.spec import NetSpec
 
 QUEUE_DELAY_US = 2000  # how long a request may wait to be batched with others of its size
 PIXEL_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "normalised": "TYPE_FP32"}
@@ -94,7 +96,6 @@ def write_repository(
 
 def configuration(model: TritonModel) -> str:
     """The text of config.pbtxt."""
-    classes = len(model.artifact.spec.classes)
     pixels = PIXEL_TYPES[model.artifact.input]
     smaller = {size for size in (4, 8, 16, 32) if size < model.max_batch}
     batches = ", ".join(map(str, sorted(smaller | {model.max_batch})))
@@ -102,7 +103,7 @@ def configuration(model: TritonModel) -> str:
     if model.profiles:
         chosen = ", ".join(f'"{i}"' for i in range(model.profiles))
         instances = f"instance_group [ {{ count: 1, kind: KIND_GPU, profile: [ {chosen} ] }} ]\n"
-    posterior = f'data_type: TYPE_FP32, dims: [ {classes} ], label_filename: "labels.txt"'
+    outputs = ",\n".join(_output(name, model.artifact.spec) for name in model.artifact.outputs)
     batching = (
         f"preferred_batch_size: [ {batches} ], max_queue_delay_microseconds: {QUEUE_DELAY_US}"
     )
@@ -113,11 +114,20 @@ input [
   {{ name: "image", data_type: {pixels}, dims: [ 3, -1, -1 ] }}
 ]
 output [
-  {{ name: "posterior", {posterior} }},
-  {{ name: "score_map", data_type: TYPE_FP32, dims: [ {classes}, -1, -1 ] }}
+{outputs}
 ]
 dynamic_batching {{ {batching} }}
 {instances}{source_parameter(model.artifact.source_sha256)}"""
+
+
+def _output(name: str, spec: NetSpec) -> str:
+    """The entry of one output; its batch dimension is not named."""
+    channels = output_shape(spec, name, (1, 3, spec.crop, spec.crop))[1]
+    if name == "posterior":
+        form = f'dims: [ {channels} ], label_filename: "labels.txt"'
+    else:
+        form = f"dims: [ {channels}, -1, -1 ]"
+    return f'  {{ name: "{name}", data_type: TYPE_FP32, {form} }}'
 
 
 def _write_model(folder: Path, file: Path, model: TritonModel, log: Callable[[str], None]) -> None:

@@ -19,12 +19,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from export.onnx.onnx_file import PAGE, Span, beside, referring, stored_values
+from export.onnx.onnx_file import PAGE, Span, beside, read_referring, referring, stored_values
 from export.quantize.convolve import net_input
 from export.quantize.rounding import LAST, ReducedNet
 from export.settings.precision import FLOAT
 from vgg_deploy.errors import CheckFailed
-from vgg_deploy.runtimes.contract import Scores, feed
+from vgg_deploy.exported.metadata import KEY, Artifact
+from vgg_deploy.net.outputs import map_name
+from vgg_deploy.runtimes.contract import Outputs, feed
 
 EXACT = 1e-4  # of a convolution's largest output; rounding in another order gives about 1e-6
 REDUCED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -64,11 +66,10 @@ def float32_twin(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
             yield twin
 
 
-@torch.inference_mode()
 def check_twin(
     path: Path, reduced: ReducedNet, form: str, batches: list[np.ndarray], threads: int, name: str
-) -> list[Scores]:
-    """Compare every convolution of a twin with PyTorch's on the same input.
+) -> Iterator[Outputs]:
+    """Compare every convolution and every feature of a twin with PyTorch's on the same input.
 
     Args:
         path: The twin.
@@ -78,14 +79,40 @@ def check_twin(
         threads: Of ONNX Runtime.
         name: Of the file that it is the twin of.
 
-    Returns:
-        The twin's scores of every batch.
+    Yields:
+        The twin's outputs for every batch.
 
     Raises:
-        CheckFailed: If a convolution differs; its name is in the message.
+        CheckFailed: If a layer differs; its name is in the message.
     """
     twin = Twin(_session(path, threads), form, name)
-    return [_check_batch(twin, reduced, batch) for batch in batches]
+    for batch in batches:
+        yield _check_batch(twin, reduced, batch)
+
+
+def twin_outputs(
+    path: Path, data: Path | None, batches: list[np.ndarray], threads: int
+) -> list[Outputs]:
+    """Outputs of a file's float32 twin, without a comparison.
+
+    Args:
+        path: A file of ours.
+        data: The separate file of its weights, if it has one.
+        batches: (N, 3, H, W) uint8 RGB.
+        threads: Of ONNX Runtime.
+
+    Returns:
+        By batch and name.
+    """
+    model = read_referring(path, data)
+    form = Artifact.from_json(
+        next(entry.value for entry in model.metadata_props if entry.key == KEY), str(path)
+    ).input
+    names = [output.name for output in model.graph.output]
+    with float32_twin(model, path) as file:
+        twin = Twin(_session(file, threads), form, path.name)
+        found = [_outputs(twin, batch) for batch in batches]
+    return [{name: outputs[name] for name in names} for outputs in found]
 
 
 def _show_steps(graph: onnx.GraphProto) -> None:
@@ -123,20 +150,27 @@ def _convert(tensor: TensorProto, file: IO[bytes], folder: Path) -> None:
     referring(tensor, Path(file.name).name, Span(start, file.tell() - start))
 
 
-def _check_batch(twin: Twin, reduced: ReducedNet, batch: np.ndarray) -> Scores:
-    """Compare all convolutions on one batch (N, 3, H, W) uint8."""
+@torch.inference_mode()
+def _check_batch(twin: Twin, reduced: ReducedNet, batch: np.ndarray) -> Outputs:
+    """Compare all steps on one batch (N, 3, H, W) uint8."""
     outputs = _outputs(twin, batch)
     steps = reduced.steps(net_input(batch, reduced.spec))
     step, expected = next(steps)
     while True:
         # an output that was compared needs no memory any more
-        output = outputs["score_map"] if step == LAST else outputs.pop(f"{step}.out")
+        own = f"{step}.out"
+        output = outputs.pop(own) if own in outputs else outputs[_shown(step, reduced)]
         found = torch.from_numpy(output)
         _compare_step(f"{twin.name}: {step}", found, expected, batch)
         try:
             step, expected = steps.send(found)
         except StopIteration:
-            return Scores(outputs["posterior"], outputs["score_map"])
+            return {name: outputs[name] for name in reduced.outputs}
+
+
+def _shown(step: str, reduced: ReducedNet) -> str:
+    """Name of a step's output that is an output of the file."""
+    return map_name(reduced.spec) if step == LAST and step not in reduced.outputs else step
 
 
 def _outputs(twin: Twin, batch: np.ndarray) -> dict[str, np.ndarray]:

@@ -92,7 +92,8 @@ def test_the_text_is_what_ncnn_documents():
 
     5=1 makes pools drop a rest, 9=1 is the ReLU.
     """
-    lines = ncnn_graph(thin_net("A-LRN").spec, "float32").text.splitlines()
+    artifact = Artifact(thin_net("A-LRN").spec, "float32", "fp32", "net.pt", "0" * 64)
+    lines = ncnn_graph(artifact).text.splitlines()
     # input, mean, 8 + 3 convolutions, LRN, 5 pools, split (into two values), average, softmax
     assert lines[:2] == ["7767517", "22 23"]
     assert lines[3] == "Bias subtract_mean 1 1 image subtract_mean.out 0=3"
@@ -246,7 +247,7 @@ def test_ncnn_runs_on_cpus_and_from_the_crop_up(tmp_path, monkeypatch):
         open_runtime(path, "cuda")
     assert refused.value.about == "cpu"
     assert "the runtime onnxruntime does not open it" in refusal(path, runtime="onnxruntime")
-    with pytest.raises(InputError, match="of 63x200 are below the crop 64"):
+    with pytest.raises(InputError, match="of 63x200 have a side below 64"):
         open_runtime(path)(np.zeros((1, 3, 63, 200), np.uint8))
     monkeypatch.setitem(sys.modules, "ncnn", None)  # as where it is not installed
     assert "pip install vgg-deploy[ncnn]" in refusal(path)

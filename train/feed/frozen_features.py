@@ -255,7 +255,12 @@ def announce(
 
 
 def feature_batches(
-    features: Features, labels: np.ndarray, config: TrainConfig, begin: int, device: str
+    features: Features,
+    labels: np.ndarray,
+    config: TrainConfig,
+    begin: int,
+    device: str,
+    boxes: np.ndarray | None = None,
 ) -> Generator[Examples, None, None]:
     """Read batches in the order in which the images would come, without the unreadable ones.
 
@@ -265,6 +270,7 @@ def feature_batches(
         config: Batch, epochs and seed.
         begin: First step, counted over the run from 0.
         device: "cpu" or "cuda".
+        boxes: (images, 4) float32, what a localiser should say; None for a classifier.
 
     Yields:
         The batch of each step to the end of the last epoch.
@@ -282,7 +288,10 @@ def feature_batches(
         chosen = batch[rows]
         inputs = torch.from_numpy(features.values[chosen].astype(np.float32)).to(device)
         yield Examples(
-            inputs, torch.from_numpy(labels[chosen]).to(device), torch.from_numpy(rows).to(device)
+            inputs,
+            torch.from_numpy(labels[chosen]).to(device),
+            torch.from_numpy(rows).to(device),
+            None if boxes is None else torch.from_numpy(boxes[chosen]).to(device),
         )
 
 

@@ -106,7 +106,7 @@ def to_send(batch: TrainBatch) -> TrainBatch | SentBatch:
         return batch
     if AVAILABLE:
         return SentBatch(batch)
-    for tensor in batch[:4]:
+    for tensor in batch.tensors:
         if tensor.numel():
             tensor.share_memory_()  # type: ignore[no-untyped-call]  # PyTorch states none
     return batch

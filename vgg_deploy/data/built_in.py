@@ -10,6 +10,7 @@ import math
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -71,6 +72,47 @@ def render(split: str, index: int) -> Image.Image:
     Returns:
         RGB.
     """
+    return render_scene(split, index).image
+
+
+class Scene(NamedTuple):
+    """An image, and where its objects are.
+
+    Attributes:
+        image: RGB.
+        boxes: (objects, 4) float64 left, top, right, bottom, pixels: for each object the smallest
+            box that holds every pixel that it covers, if only in part. The largest is drawn first.
+    """
+
+    image: Image.Image
+    boxes: np.ndarray
+
+
+def render_scene(split: str, index: int) -> Scene:
+    """Render one image as `render`, with the boxes of its objects.
+
+    Blur reaches a pixel or two beyond an object's box.
+
+    Args:
+        split: "train" or "val".
+        index: Of the image.
+    """
+    drawn, rng = _drawn_scene(split, index)
+    return drawn._replace(image=_photographed(drawn.image, rng))
+
+
+def object_boxes_of(split: str, index: int) -> np.ndarray:
+    """The boxes of `render_scene`, in half the time.
+
+    Args:
+        split: "train" or "val".
+        index: Of the image.
+    """
+    return _drawn_scene(split, index)[0].boxes
+
+
+def _drawn_scene(split: str, index: int) -> tuple[Scene, np.random.Generator]:
+    """Background and objects, before blur, light and noise; and the generator for these."""
     rng = np.random.default_rng((VERSION, SPLITS.index(split), index))
     shorter = int(rng.integers(SHORTER[0], SHORTER[1] + 1))
     longer = round(shorter * ASPECTS[rng.integers(len(ASPECTS))])
@@ -79,12 +121,13 @@ def render(split: str, index: int) -> Image.Image:
     _clutter(image, ground, rng)
     outlines = SHAPES[CLASSES[index % len(CLASSES)]]
     taken: list[Box] = []
+    boxes: list[Box] = []
     for diameter in _diameters(rng):
         box = _free_box(round(diameter * shorter), image.size, taken, rng)
         if box is not None:
             taken.append(box)
-            _draw_object(image, outlines, box, ground, rng)
-    return _photographed(image, rng)
+            boxes.append(_draw_object(image, outlines, box, ground, rng))
+    return Scene(image, np.array(boxes, np.float64).reshape(-1, 4)), rng
 
 
 def _existing_files(root: Path) -> set[str]:
@@ -190,8 +233,19 @@ def _patch(x: float, y: float, radius: float, rng: np.random.Generator) -> Outli
 
 def _draw_object(
     image: Image.Image, outlines: list[Outline], box: Box, ground: Colour, rng: np.random.Generator
-) -> None:
-    """Draw one object: textured, turned, slightly stretched, brighter than the background."""
+) -> Box:
+    """Draw one object: textured, turned, slightly stretched, brighter than the background.
+
+    Args:
+        image: To draw on.
+        outlines: Of the object's class.
+        box: The square that the object is turned in.
+        ground: Mean colour of the background.
+        rng: The image's.
+
+    Returns:
+        The box of the object itself.
+    """
     side = box[2] - box[0]
     mask = _mask(outlines, side, rng)
     colour = _colour(rng)
@@ -200,6 +254,8 @@ def _draw_object(
     colours = _near(colour, 30, rng), _near(colour, 30, rng)
     texture = _texture((side, side), colours, max(4, side // 4), rng)
     image.paste(texture, box[:2], mask)
+    left, top, right, bottom = mask.getbbox() or (0, 0, side, side)
+    return box[0] + left, box[1] + top, box[0] + right, box[1] + bottom
 
 
 def _mask(outlines: list[Outline], side: int, rng: np.random.Generator) -> Image.Image:

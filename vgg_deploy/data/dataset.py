@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from vgg_deploy.boxes.box_lists import BoxLists
 from vgg_deploy.data.imagenet import Benchmark
 from vgg_deploy.data.index_file import Names
 from vgg_deploy.data.packed import Packed
@@ -68,6 +69,7 @@ class Dataset:
         right: (files, most) int64, all right classes of every image, -1 behind the last; None if
             only `labels` are right.
         benchmark: How the data set defines its errors; None for a plain top-1 and top-5 error.
+        boxes: Of the objects of every image's own class; None where they are not known.
     """
 
     root: Path | str
@@ -80,6 +82,7 @@ class Dataset:
     upright: bool = False
     right: np.ndarray | None = None
     benchmark: Benchmark | None = None
+    boxes: BoxLists | None = None
 
     def path(self, index: int) -> Path:
         """Path of an image that is a file."""
@@ -273,6 +276,7 @@ class Dataset:
             labels=self.labels[kept] if self.labelled else self.labels,
             packed=self.packed.take(kept) if self.packed else None,
             right=self.right[kept] if self.right is not None else None,
+            boxes=self.boxes.take(kept) if self.boxes is not None else None,
         )
 
     @property

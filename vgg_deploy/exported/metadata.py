@@ -15,6 +15,7 @@ from vgg_deploy.json_files import (
     is_text,
     parse_json,
 )
+from vgg_deploy.net.outputs import BOXES, SCORES, all_outputs, head_outputs
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.regular_files import is_regular
 from vgg_deploy.sealed_json import read_sealed
@@ -36,7 +37,7 @@ INPUT_FORMS = {
 
 @dataclass(frozen=True)
 class Artifact:
-    """Where an exported file comes from and what input it takes.
+    """Where an exported file comes from, what input it takes and what it gives.
 
     Attributes:
         spec: The net.
@@ -44,6 +45,7 @@ class Artifact:
         precision: "fp32", ...
         source: Name of the file it was made from.
         source_sha256: Of that file.
+        outputs: Names of what the graph gives: of SCORES, and of layers in running order.
     """
 
     spec: NetSpec
@@ -51,6 +53,32 @@ class Artifact:
     precision: str
     source: str
     source_sha256: str
+    outputs: tuple[str, ...] = SCORES
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers whose outputs the graph gives."""
+        return tuple(name for name in self.outputs if name not in (*SCORES, BOXES))
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Outputs that are compared value by value: boxes, and layers."""
+        return tuple(name for name in self.outputs if name not in SCORES)
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether the graph gives the boxes of a localiser."""
+        return BOXES in self.outputs
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the graph has all layers."""
+        return self.has_scores or self.has_boxes
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the graph gives posterior and score map."""
+        return set(SCORES) <= set(self.outputs)
 
     def to_json(self) -> str:
         """Write all fields, and the version of this form."""
@@ -60,6 +88,7 @@ class Artifact:
             "precision": self.precision,
             "source": self.source,
             "source_sha256": self.source_sha256,
+            "outputs": list(self.outputs),
             "spec": json.loads(self.spec.to_json()),
         }
         return json.dumps(fields, ensure_ascii=False)
@@ -105,14 +134,32 @@ class Artifact:
                 f"{where}: input form {text('input')!r} is unknown; "
                 f"choose one of {', '.join(INPUT_FORMS)}"
             )
-        spec = json.dumps(entry(fields, "spec", dict, where, EXPORT_AGAIN))
+        spec = NetSpec.from_json(
+            json.dumps(entry(fields, "spec", dict, where, EXPORT_AGAIN)), where
+        )
         return cls(
-            NetSpec.from_json(spec, where),
+            spec,
             text("input"),
             text("precision"),
             text("source"),
             text("source_sha256"),
+            _outputs(fields, spec, where),
         )
+
+
+def _outputs(fields: JsonObject, spec: NetSpec, where: str) -> tuple[str, ...]:
+    """Names of what a graph gives; files of earlier versions give scores and do not say so."""
+    if "outputs" not in fields:
+        return head_outputs(spec)
+    listed = entry(fields, "outputs", list, where, EXPORT_AGAIN)
+    known = dict.fromkeys((*(SCORES if spec.has_head else ()), *all_outputs(spec)))
+    if not listed or [name for name in known if name in listed] != listed:
+        raise InputError(
+            f"{where}: the outputs {str(listed):.80} are not some of net {spec.arch}'s in running "
+            "order",
+            EXPORT_AGAIN,
+        )
+    return tuple(listed)
 
 
 def manifest_path(path: Path) -> Path:

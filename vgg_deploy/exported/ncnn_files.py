@@ -28,7 +28,7 @@ from vgg_deploy.exported.metadata import (
 )
 from vgg_deploy.json_files import JsonObject, entry
 from vgg_deploy.net.model import VGG
-from vgg_deploy.net.spec import NetSpec
+from vgg_deploy.net.outputs import BOXES
 from vgg_deploy.regular_files import is_regular, open_regular
 
 MAGIC = "7767517"  # the first line of every .param of today's format
@@ -97,33 +97,59 @@ class _Chain:
         self.values += len(outputs)
         self.output = outputs[-1]
 
+    def show(self, name: str, is_last: bool) -> None:
+        """Make the last output an output of the net.
+
+        Args:
+            name: Of the output.
+            is_last: Whether no layer follows. Otherwise the value gets two names: ncnn drops a
+                value once it is read, unless it has a name for each reader.
+        """
+        if is_last:
+            self.add("Noop", f"{name}.feature", {}, outputs=(name,))
+        else:
+            split = "split" if name == "score_map" else f"{name}.split"
+            following = "scores" if name == "score_map" else f"{name}.following"
+            self.add("Split", split, {}, outputs=(name, following))
+
     def text(self) -> str:
         return "\n".join([MAGIC, f"{len(self.lines)} {self.values}", *self.lines, ""])
 
 
-def ncnn_graph(spec: NetSpec, form: str) -> NcnnGraph:
+def ncnn_graph(artifact: Artifact) -> NcnnGraph:
     """Describe the files of a net.
 
-    Its input is `image` (3, H, W), or a batch of them, float32. Its outputs are `posterior`
-    (classes) and `score_map` (classes, h, w), float32.
+    Its input is `image` (3, H, W), or a batch of them, float32. Its outputs are those of the
+    artifact: `posterior` (classes), `score_map` (classes, h, w), layers (C, h, w), float32.
 
     Args:
-        spec: The net.
-        form: One of INPUT_FORMS, of the ONNX file. If that is uint8, ncnn's input has the same
-            values as floats, the only input it takes.
+        artifact: Of the ONNX file, or of the files themselves. If its input is uint8, ncnn's has
+            the same values as floats, the only input it takes.
     """
     with torch.device("meta"):  # layers without weights
-        children = list(VGG(spec).named_children())
+        children = list(VGG(artifact.spec).named_children())
     layers = [(name, layer) for name, layer in children if not isinstance(layer, nn.Dropout)]
-    followers = [*(layer for _, layer in layers[1:]), None]
+    if not artifact.is_whole:
+        last = max(i for i, (name, _) in enumerate(layers) if name in artifact.layers)
+        layers = layers[: last + 1]
     chain = _Chain()
-    _add_input(chain, form)
-    for (name, layer), follower in zip(layers, followers, strict=True):
-        _add_layer(chain, name, layer, isinstance(follower, nn.ReLU))
-    # ncnn drops a value once it is read, unless it has a name for each reader
-    chain.add("Split", "split", {}, outputs=("score_map", "scores"))
-    chain.add("Pooling", "mean_score", {0: 1, 4: 1})
-    chain.add("Softmax", "softmax", {0: 0, 1: 1}, outputs=("posterior",))
+    _add_input(chain, artifact.input)
+    for i, (name, layer) in enumerate(layers):
+        is_last = i + 1 == len(layers)
+        relu_follows = not is_last and isinstance(layers[i + 1][1], nn.ReLU)
+        # a ReLU is part of the convolution before it, unless that is an output itself
+        fuses = relu_follows and name not in artifact.layers
+        fused = isinstance(layer, nn.ReLU) and layers[i - 1][0] not in artifact.layers
+        if not fused:
+            _add_layer(chain, name, layer, fuses)
+        if name in artifact.layers:
+            chain.show(name, is_last and not artifact.is_whole)
+    if artifact.has_boxes:
+        chain.show(BOXES, True)
+    if artifact.has_scores:
+        chain.show("score_map", False)
+        chain.add("Pooling", "mean_score", {0: 1, 4: 1})
+        chain.add("Softmax", "softmax", {0: 0, 1: 1}, outputs=("posterior",))
     return NcnnGraph(chain.text(), chain.arrays)
 
 
@@ -138,10 +164,10 @@ def _add_input(chain: _Chain, form: str) -> None:
 
 
 def _add_layer(chain: _Chain, name: str, layer: nn.Module, relu_follows: bool) -> None:
-    """Append a layer of the net; a ReLU is part of the convolution before it."""
+    """Append a layer of the net; `relu_follows` makes a ReLU part of a convolution."""
     match layer:
         case nn.ReLU():
-            return
+            chain.add("ReLU", name, {})
         case nn.Conv2d():
             shape = tuple(layer.weight.shape)
             parameters = {
@@ -192,7 +218,7 @@ class NcnnFiles:
         Raises:
             InputError: If they differ.
         """
-        graph = ncnn_graph(self.artifact.spec, self.artifact.input)
+        graph = ncnn_graph(self.artifact)
         # Read no more of the text than can be right: the file may be anything
         with _opened(self.param) as file:
             text = file.read(len(graph.text) + 1)

@@ -38,5 +38,5 @@ def read_onnx_metadata(path: Path) -> tuple[Artifact, tuple[str, ...]]:
             f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; "
             "export it with vgg-export"
         )
-    kept = tuple(properties[KEPT].split(","))
+    kept = tuple(filter(None, properties[KEPT].split(",")))
     return Artifact.from_json(properties[KEY], str(path)), kept

@@ -10,6 +10,7 @@ from typing import Any
 from vgg_deploy.errors import InputError
 from vgg_deploy.json_files import as_object, is_text, parse_json
 from vgg_deploy.net.archs import ARCHS, STRIDE
+from vgg_deploy.net.box_outputs import BOX_FORM_NAMES, BOX_OUTPUTS, USUAL_FORM, output_channels
 from vgg_deploy.number_bounds import MOST_CLASSES, MOST_SIDE
 
 # RGB of 0-1: what torchvision, timm and most pipelines around them feed
@@ -57,7 +58,10 @@ SCALARS: dict[str, tuple[type, ...]] = {
     "crop": (int,),
     "lrn": (str,),
     "recipe": (str,),
+    "boxes": (str,),
+    "box_form": (str,),
 }
+OF_BOXES = ("boxes", "box_form")  # fields that a record of a classifier leaves out
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class NetSpec:
     """A net and its classes; its weights are in the same file."""
 
     arch: str  # a column of Table 1
-    classes: tuple[str, ...]  # ids in the order of the scores: folder names, wnids
+    # ids in the order of the scores: folder names, wnids; empty: the convolutions alone, no fc6-fc8
+    classes: tuple[str, ...]
     names: tuple[str, ...] = ()  # what people call them; the ids when nothing better is known
     width: float = 1.0  # multiplier of every layer's channels
     crop: int = 224  # side of the training crop, pixels; fc6 is crop/32 wide
@@ -74,6 +79,9 @@ class NetSpec:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     train_side: tuple[int, int] = (256, 256)  # S: shorter side in training, from this closed range
     recipe: str = ""  # how the weights were made, for people
+    # of a localiser, whose outputs are boxes and no scores: one of BOX_OUTPUTS; "" for a classifier
+    boxes: str = ""
+    box_form: str = USUAL_FORM  # of a localiser: which four numbers state a box
 
     def __post_init__(self) -> None:
         """Check the fields; give classes without names their ids as names.
@@ -102,10 +110,13 @@ class NetSpec:
                 f"S {str(list(sides)):.60} needs {self.crop} <= low <= high <= {MOST_SIDE}, "
                 f"or the {self.crop} crop does not fit"
             )
+        if self.boxes not in ("", *BOX_OUTPUTS) or self.box_form not in BOX_FORM_NAMES:
+            raise InputError(
+                f"boxes {self.boxes!r:.40} in the form {self.box_form!r:.40} are unknown; this "
+                f"version has {', '.join(BOX_OUTPUTS)} and {', '.join(BOX_FORM_NAMES)}"
+            )
 
     def _check_classes(self) -> None:
-        if not self.classes:
-            raise InputError("a net needs at least one class")
         if len(set(self.classes)) != len(self.classes):
             raise InputError(
                 "class ids repeat; key classes by wnid or folder name, "
@@ -132,6 +143,22 @@ class NetSpec:
             )
 
     @property
+    def has_head(self) -> bool:
+        """Whether the net has fc6 to fc8."""
+        return bool(self.classes)
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the net scores classes; a localiser states boxes instead."""
+        return self.has_head and not self.boxes
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the last layer: a score for each class, or the numbers of the boxes."""
+        classes = len(self.classes)
+        return output_channels(self.boxes, classes) if self.boxes else classes
+
+    @property
     def test_side(self) -> int:
         """Q of single-scale testing: S, or the middle of its range (section 4.1)."""
         return sum(self.train_side) // 2
@@ -149,7 +176,10 @@ class NetSpec:
 
     def to_json(self) -> str:
         """The record as a JSON object, for `from_json`."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        record = asdict(self)
+        if not self.boxes:  # so that earlier versions read the record of a classifier
+            record = {name: value for name, value in record.items() if name not in OF_BOXES}
+        return json.dumps(record, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "NetSpec":

@@ -68,18 +68,18 @@ def pixels_at(image: Image.Image, sides: Iterable[int], spec: NetSpec) -> Pixels
     }
 
 
-def checked_batch(images: Any, spec: NetSpec) -> np.ndarray:
+def checked_batch(images: Any, least: int) -> np.ndarray:
     """Check the input of a net.
 
     Args:
         images: (N, 3, H, W) uint8 RGB, an array or a tensor.
-        spec: Of the net.
+        least: Shortest side that the net takes, pixels.
 
     Returns:
         The same, contiguous.
 
     Raises:
-        InputError: For another type, another shape, or sides below the crop.
+        InputError: For another type, another shape, or shorter sides.
     """
     array = images.numpy(force=True) if isinstance(images, Tensor) else images
     if not isinstance(array, np.ndarray):
@@ -90,10 +90,10 @@ def checked_batch(images: Any, spec: NetSpec) -> np.ndarray:
         )
     if array.ndim != 4 or array.shape[1] != 3 or not len(array):
         raise InputError(f"images have the shape {array.shape}; {LAYOUT}, (N, 3, H, W)")
-    if min(array.shape[2:]) < spec.crop:
+    if min(array.shape[2:]) < least:
         height, width = array.shape[2:]
         raise InputError(
-            f"images are {height} x {width}, and the net needs sides of {spec.crop} or more; "
+            f"images are {height} x {width}, and the net needs sides of {least} or more; "
             "rescale them"
         )
     return np.ascontiguousarray(array)

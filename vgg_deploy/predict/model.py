@@ -15,6 +15,7 @@ from vgg_deploy.net.class_matching import with_classes
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
+from vgg_deploy.net.outputs import least_side
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.predict.inputs import ImageInput, checked_batch, named_images, pixels_at
 from vgg_deploy.predict.predictions import Predictions
@@ -170,12 +171,12 @@ class Model:
         Raises:
             InputError: For another type or shape.
         """
-        return self.runtime(checked_batch(images, self.spec))
+        return self.runtime(checked_batch(images, self.spec.crop))
 
     def features(
         self,
         images: np.ndarray | Tensor,
-        layers: Sequence[str] = ("conv5_3", "relu5_3", "pool5", "fc7"),
+        layers: Sequence[str] | None = None,
     ) -> dict[str, np.ndarray]:
         """Give the outputs of layers, by the names of the paper's layers.
 
@@ -184,8 +185,9 @@ class Model:
         no further than the last of them.
 
         Args:
-            images: As in `scores`.
-            layers: Names of layers.
+            images: As in `scores`. Layers ahead of fc6 also take images smaller than the crop.
+            layers: Names of layers; None for pool5 and relu7, or for all that an exported file of
+                features gives.
 
         Returns:
             By name: (N, C, h, w) float32. For images of the crop's size fc6 to fc8 have h = w = 1.
@@ -194,5 +196,9 @@ class Model:
             InputError: For a layer that the net does not have, for a file that does not show its
                 layers, or as `scores`.
         """
+        if layers is None:
+            artifact = self.runtime.artifact
+            layers = (artifact.layers if artifact else ()) or ("pool5", "relu7")
         chosen = [layers] if isinstance(layers, str) else list(layers)
-        return features(self.runtime, checked_batch(images, self.spec), chosen)
+        least = least_side(self.spec, chosen)
+        return features(self.runtime, checked_batch(images, least), chosen)

@@ -10,7 +10,7 @@ from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
-from vgg_deploy.net.open_net import open_net
+from vgg_deploy.net.open_net import open_layers
 from vgg_deploy.regular_files import is_regular
 from vgg_deploy.runtimes.contract import Runtime, Scores, WrongOutputs
 from vgg_deploy.runtimes.ncnn import NcnnRuntime
@@ -98,7 +98,7 @@ def open_runtime(
     if path.suffix in (".onnx", ".param", ".engine"):
         with unchanged(path):  # what is checked is what runs
             return _open_exported(path, device, threads, runtime)
-    net = open_net(path, None, stated, on_assumed)
+    net = open_layers(path, None, stated, on_assumed)
     compiled = runtime == "torch-compile"
     return TorchRuntime(net, device, threads, precision, compiled=compiled, where=str(path))
 

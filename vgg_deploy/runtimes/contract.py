@@ -1,16 +1,20 @@
 """Defines what every runtime is: a net ready to run, which whoever has it can call."""
 
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol, TypeGuard
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vgg_deploy.errors import CheckFailed
+from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import Artifact
-from vgg_deploy.net.archs import map_side
+from vgg_deploy.net.open_net import refuse_without_scores
+from vgg_deploy.net.outputs import SCORES, output_shape
 from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD, NetSpec
+
+# float32, by name: of SCORES, BOXES, or of layers
+Outputs: TypeAlias = dict[str, np.ndarray]
 
 
 class Scores(NamedTuple):
@@ -21,17 +25,18 @@ class Scores(NamedTuple):
 
 
 class WrongOutputs(CheckFailed):
-    """A file gave something other than the scores that its description promises.
+    """A file gave something other than the outputs that its description promises.
 
     That is a fault of the file.
     """
 
 
 class Runtime(Protocol):
-    """Takes images and gives scores; everything else describes it.
+    """Takes images and gives scores or features; everything else describes it.
 
     Attributes:
         spec: Of the net.
+        outputs: Names of what `run` gives: of SCORES, BOXES, and of layers.
         name: Key of PACKAGES: "torch", "onnxruntime", ...
         precision: "fp32", ...
         device: "cpu" or "cuda".
@@ -40,6 +45,7 @@ class Runtime(Protocol):
     """
 
     spec: NetSpec
+    outputs: tuple[str, ...]
     name: str
     precision: str
     device: str
@@ -64,6 +70,22 @@ class Runtime(Protocol):
 
         Raises:
             WrongOutputs: If an output has another shape or type.
+            InputError: If the file gives no scores.
+        """
+
+    def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
+        """Run a batch up to the last of some outputs.
+
+        Args:
+            images: (N, 3, H, W) uint8 RGB; sides of at least `least_side`.
+            outputs: Some of `self.outputs`.
+
+        Returns:
+            By name, in the order of `outputs`, in host memory.
+
+        Raises:
+            WrongOutputs: If an output has another shape or type.
+            InputError: If the file does not give one of them.
         """
 
 
@@ -119,36 +141,79 @@ def page_locked(shape: tuple[int, ...]) -> np.ndarray:
     return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
 
 
-def empty_scores(spec: NetSpec, pixels: Tensor) -> tuple[Tensor, Tensor]:
+def require_scores(runtime: Runtime) -> None:
+    """Check that a file gives scores.
+
+    Raises:
+        InputError: If it does not.
+    """
+    if "posterior" not in runtime.outputs:
+        refuse_without_scores(runtime.spec, runtime.where)
+    require(runtime.where, runtime.outputs, SCORES)
+
+
+def give_scores(runtime: Runtime, images: np.ndarray) -> Scores:
+    """Score a batch by `Runtime.run`."""
+    require_scores(runtime)
+    outputs = runtime.run(images, SCORES)
+    return Scores(outputs["posterior"], outputs["score_map"])
+
+
+def require(where: str, has: Sequence[str], asked: Sequence[str]) -> None:
+    """Check that a file gives what it is asked for.
+
+    Args:
+        where: The file, for messages.
+        has: Names of what it gives.
+        asked: Names of what is wanted.
+
+    Raises:
+        InputError: If it does not give one of them.
+    """
+    for name in asked:
+        if name in has:
+            continue
+        wanted = "scores" if name in SCORES else f"{name}"
+        raise InputError(
+            f"{where}: gives {', '.join(has)} and no {wanted}; open the weights in PyTorch, or "
+            f"export a file that gives {'them' if name in SCORES else 'it'}"
+        )
+
+
+def empty_outputs(spec: NetSpec, outputs: Sequence[str], pixels: Tensor) -> dict[str, Tensor]:
     """Allocate a net's outputs for a batch, on the device of the batch.
 
     Args:
         spec: Of the net.
+        outputs: Their names.
         pixels: (N, 3, H, W).
 
     Returns:
-        (N, classes) posterior and (N, classes, h, w) score map, float32, not initialised.
+        By name, float32, not initialised.
     """
-    posterior_shape, map_shape = _output_shapes(spec, tuple(pixels.shape))
-    posterior = torch.empty(posterior_shape, device=pixels.device)
-    return posterior, torch.empty(map_shape, device=pixels.device)
+    return {
+        name: torch.empty(output_shape(spec, name, tuple(pixels.shape)), device=pixels.device)
+        for name in outputs
+    }
 
 
-def to_host(scores: tuple[Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Wait for the device and copy a net's outputs to host memory."""
-    posterior, score_map = (tensor.contiguous().cpu().numpy() for tensor in scores)
-    return posterior, score_map
+def to_host(outputs: Mapping[str, Tensor]) -> Outputs:
+    """Wait for the device and copy outputs to host memory, as float32 with planes of channels."""
+    return {
+        name: tensor.to(torch.float32).contiguous().cpu().numpy()
+        for name, tensor in outputs.items()
+    }
 
 
 def checked(
-    outputs: tuple[object, object], images: np.ndarray, spec: NetSpec, where: str
-) -> Scores:
+    outputs: Mapping[str, object], images: np.ndarray, spec: NetSpec, where: str
+) -> Outputs:
     """Check that outputs have the shapes and types that every runtime promises.
 
     Their values are not looked at.
 
     Args:
-        outputs: Posterior and score map, as the library gave them.
+        outputs: By name, as the library gave them.
         images: (N, 3, H, W), what the net was called with.
         spec: Of the net.
         where: The file, for messages.
@@ -156,14 +221,14 @@ def checked(
     Raises:
         WrongOutputs: If one is not a float32 array of its shape.
     """
-    posterior, score_map = outputs
-    posterior_shape, map_shape = _output_shapes(spec, images.shape)
     count, _, height, width = images.shape
     batch = f"{count} images of {height}x{width}"
-    return Scores(
-        _checked_output(posterior, posterior_shape, f"{where}: its posterior for {batch}"),
-        _checked_output(score_map, map_shape, f"{where}: its score_map for {batch}"),
-    )
+    return {
+        name: _checked_output(
+            output, output_shape(spec, name, images.shape), f"{where}: its {name} for {batch}"
+        )
+        for name, output in outputs.items()
+    }
 
 
 def _checked_output(output: object, shape: tuple[int, ...], what: str) -> np.ndarray:
@@ -174,13 +239,3 @@ def _checked_output(output: object, shape: tuple[int, ...], what: str) -> np.nda
     else:
         return output
     raise WrongOutputs(f"{what} is {found} and should be float32 {shape}; export the file again")
-
-
-def _output_shapes(
-    spec: NetSpec, images: tuple[int, ...]
-) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
-    """Shapes of posterior and score map for images of shape (N, 3, H, W)."""
-    count, _, height, width = images
-    classes = len(spec.classes)
-    map_height, map_width = map_side(height, spec.crop), map_side(width, spec.crop)
-    return (count, classes), (count, classes, map_height, map_width)

@@ -1,5 +1,6 @@
 """Records the kernels of one input shape as a CUDA graph, and launches them together."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,15 @@ import torch
 from torch import Tensor
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.runtimes.contract import Runtime, Scores, checked, is_device_runtime, to_host
+from vgg_deploy.net.outputs import SCORES
+from vgg_deploy.runtimes.contract import (
+    Outputs,
+    Runtime,
+    Scores,
+    checked,
+    is_device_runtime,
+    to_host,
+)
 
 WARM_UP = 3  # calls before recording, on a side stream as CUDA requires
 
@@ -40,6 +49,7 @@ class GraphedRuntime:
         self.inner = runtime
         self.spec, self.name, self.precision = runtime.spec, runtime.name, runtime.precision
         self.device, self.threads = runtime.device, runtime.threads
+        self.outputs = runtime.outputs
         self.artifact, self.settings, self.where = runtime.artifact, runtime.settings, runtime.where
         self.recorded: dict[torch.Size, Recorded] = {}
 
@@ -61,8 +71,14 @@ class GraphedRuntime:
 
     def __call__(self, images: np.ndarray) -> Scores:
         """Score a batch, as `Runtime`."""
-        outputs = to_host(self.on_device(torch.from_numpy(images).to(self.device)))
-        return checked(outputs, images, self.spec, self.where)
+        scores = self.on_device(torch.from_numpy(images).to(self.device))
+        found = to_host(dict(zip(SCORES, scores, strict=True)))
+        found = checked(found, images, self.spec, self.where)
+        return Scores(found["posterior"], found["score_map"])
+
+    def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
+        """Give some outputs, as `Runtime`; they are computed without a graph."""
+        return self.inner.run(images, outputs)
 
     def _record(self, pixels: Tensor) -> Recorded:
         fixed = pixels.clone()

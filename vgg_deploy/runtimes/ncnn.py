@@ -3,6 +3,7 @@
 Winograd's convolution takes a quarter of the multiplications of a 3x3 convolution.
 """
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.ncnn_files import AGAIN, NcnnFiles
-from vgg_deploy.runtimes.contract import Scores, checked, feed
+from vgg_deploy.net.outputs import least_side
+from vgg_deploy.runtimes.contract import Outputs, Scores, checked, feed, give_scores, require
 
 # Where the CPU has half precision ncnn would use it, and a GPU where it finds one
 OFF = (
@@ -52,6 +54,7 @@ class NcnnRuntime:
         self.name, self.device, self.threads = "ncnn", device, threads
         self.artifact, self.where = files.artifact, str(files.param)
         self.spec, self.precision = files.artifact.spec, files.artifact.precision
+        self.outputs = self.artifact.outputs
         self.net: Any = self.ncnn.Net()
         for name in OFF:
             setattr(self.net.opt, name, False)
@@ -61,24 +64,30 @@ class NcnnRuntime:
 
     def __call__(self, images: np.ndarray) -> Scores:
         """Score a batch, as `Runtime`."""
+        return give_scores(self, images)
+
+    def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
+        """Give some outputs, as `Runtime`."""
+        require(self.where, self.outputs, outputs)
         height, width = images.shape[2:]
-        if min(height, width) < self.spec.crop:
+        least = least_side(self.spec, outputs)
+        if min(height, width) < least:
             raise InputError(
-                f"images of {height}x{width} are below the crop {self.spec.crop} of the net; "
-                "enlarge them"
+                f"images of {height}x{width} have a side below {least}, the least that the net "
+                "takes; enlarge them"
             )
         inputs = feed(torch.from_numpy(images), self.artifact.input).float().contiguous().numpy()
-        posteriors, maps = zip(*(self._run_one(image) for image in inputs), strict=True)
-        return checked((np.stack(posteriors), np.stack(maps)), images, self.spec, self.where)
+        found = [self._run_one(image, outputs) for image in inputs]
+        stacked = {name: np.stack([one[name] for one in found]) for name in outputs}
+        return checked(stacked, images, self.spec, self.where)
 
-    def _run_one(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score one (3, H, W) float32 image: posterior and score map."""
+    def _run_one(self, image: np.ndarray, outputs: Sequence[str]) -> Outputs:
+        """The outputs for one (3, H, W) float32 image."""
         extractor = self.net.create_extractor()
         # A copy, in memory of ncnn's own: its first layer works in place, and a Mat made from a
         # NumPy array does not keep the array alive
         extractor.input("image", self.ncnn.Mat(image).clone())
-        score_map = self._extract(extractor, "score_map", image)
-        return self._extract(extractor, "posterior", image), score_map
+        return {name: self._extract(extractor, name, image) for name in outputs}
 
     def _extract(self, extractor: Any, name: str, image: np.ndarray) -> np.ndarray:
         status, values = extractor.extract(name)

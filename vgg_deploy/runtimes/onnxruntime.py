@@ -13,7 +13,17 @@ from vgg_deploy.cache import cache_folder, writable_folder
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import EXPORT_AGAIN, KEY, Artifact, check_manifest
 from vgg_deploy.exported.onnx_wire import data_files
-from vgg_deploy.runtimes.contract import Scores, checked, empty_scores, feed, to_host
+from vgg_deploy.net.outputs import SCORES, output_shape
+from vgg_deploy.runtimes.contract import (
+    Outputs,
+    Scores,
+    checked,
+    empty_outputs,
+    feed,
+    give_scores,
+    require,
+    to_host,
+)
 from vgg_deploy.runtimes.packages import runtime_package
 
 # ONNX Runtime's exceptions have no base class of their own
@@ -89,6 +99,7 @@ class OnnxRuntime:
         self.session = opened.session
         self.artifact = Artifact.from_json(opened.metadata[KEY], str(path))
         self.spec, self.precision = self.artifact.spec, self.artifact.precision
+        self.outputs = self.artifact.outputs
         self._check_inputs(opened.inputs)
         self._check_outputs(opened.outputs)
 
@@ -104,27 +115,35 @@ class OnnxRuntime:
         Raises:
             InputError: If ONNX Runtime cannot run the file on it.
         """
+        scores = self._bound(pixels, SCORES)
+        return scores["posterior"], scores["score_map"]
+
+    def __call__(self, images: np.ndarray) -> Scores:
+        """Score a batch, as `Runtime`."""
+        return give_scores(self, images)
+
+    def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
+        """Give some outputs, as `Runtime`."""
+        require(self.where, self.outputs, outputs)
+        if self.device == "cpu":
+            return checked(self._on_cpu(images, outputs), images, self.spec, self.where)
+        found = to_host(self._bound(torch.from_numpy(images).to(self.device), outputs))
+        return checked(found, images, self.spec, self.where)
+
+    def _bound(self, pixels: Tensor, outputs: Sequence[str]) -> dict[str, Tensor]:
+        """Run a batch on the device."""
         image = feed(pixels, self.artifact.input).contiguous()
-        posterior, score_map = empty_scores(self.spec, pixels)
+        found = empty_outputs(self.spec, outputs, pixels)
         binding = self.session.io_binding()
         binding.bind_input("image", *_buffer(image))
-        binding.bind_output("posterior", *_buffer(posterior))
-        binding.bind_output("score_map", *_buffer(score_map))
+        for name, tensor in found.items():
+            binding.bind_output(name, *_buffer(tensor))
         torch.cuda.current_stream().synchronize()  # ONNX Runtime works on a stream of its own
         try:
             self.session.run_with_iobinding(binding)
         except self.failures as error:
             raise self._run_failure(tuple(pixels.shape), error) from None
-        return posterior, score_map
-
-    def __call__(self, images: np.ndarray) -> Scores:
-        """Score a batch, as `Runtime`."""
-        outputs: tuple[object, object]
-        if self.device == "cpu":
-            outputs = self._on_cpu(images)
-        else:
-            outputs = to_host(self.on_device(torch.from_numpy(images).to(self.device)))
-        return checked(outputs, images, self.spec, self.where)
+        return found
 
     def _open(self, ort: ModuleType, options: Any, provider: str) -> "_Opened":
         """Load the file into ONNX Runtime, and refuse its fallback to another provider."""
@@ -152,13 +171,13 @@ class OnnxRuntime:
             )
         return opened
 
-    def _on_cpu(self, images: np.ndarray) -> tuple[object, object]:
+    def _on_cpu(self, images: np.ndarray, outputs: Sequence[str]) -> dict[str, object]:
         image = feed(torch.from_numpy(images), self.artifact.input).numpy()
         try:
-            posterior, score_map = self.session.run(["posterior", "score_map"], {"image": image})
+            found = self.session.run(list(outputs), {"image": image})
         except self.failures as error:
             raise self._run_failure(images.shape, error) from None
-        return posterior, score_map
+        return dict(zip(outputs, found, strict=True))
 
     def _load_failure(self, error: Exception, provider: str) -> InputError:
         """Explain an error of ONNX Runtime while loading the file."""
@@ -201,13 +220,14 @@ class OnnxRuntime:
 
     def _check_outputs(self, outputs: dict[str, tuple[str, list[int | str]]]) -> None:
         """Compare the graph's outputs, name -> (type, shape), with the metadata."""
-        classes = len(self.spec.classes)
-        for name, rank in (("posterior", 2), ("score_map", 4)):
+        for name in self.outputs:
+            expected = output_shape(self.spec, name, (1, 3, self.spec.crop, self.spec.crop))
             kind, shape = outputs.get(name, ("", []))
-            if kind != "tensor(float)" or len(shape) != rank or shape[1] != classes:
+            fits = len(shape) == len(expected) and shape[1] == expected[1]
+            if kind != "tensor(float)" or not fits:
                 raise InputError(
-                    f"{self.where}: its metadata promises posterior and score_map of {classes} "
-                    f"classes, the graph gives {outputs}",
+                    f"{self.where}: its metadata promises {name} of {expected[1]} channels, the "
+                    f"graph gives {outputs}",
                     EXPORT_AGAIN,
                 )
 

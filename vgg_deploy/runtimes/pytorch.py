@@ -1,6 +1,6 @@
 """Runs the PyTorch net itself; in float32 it is the reference for every exported file."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from vgg_deploy.machine import pick_device
 from vgg_deploy.net.fully_connected import fc_channels_last
 from vgg_deploy.net.model import VGG, channel_mean, memory_format, posterior
-from vgg_deploy.runtimes.contract import Scores, checked, to_host
+from vgg_deploy.net.outputs import SCORES, all_outputs, map_name
+from vgg_deploy.runtimes.contract import Outputs, Scores, checked, give_scores, require, to_host
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -100,6 +101,7 @@ class TorchRuntime:
         torch.backends.cudnn.allow_tf32 = False  # on by default; float32 means float32 here
         self.name = "torch-compile" if compiled else "torch"
         self.spec, self.threads, self.precision = net.spec, threads, precision
+        self.outputs = all_outputs(net.spec)
         self.device = pick_device(device)
         layout = layout or memory_format(self.device, precision)
         self.settings, self.where = {"layout": str(layout)}, where or f"net {net.spec.arch}"
@@ -110,7 +112,7 @@ class TorchRuntime:
         if compiled:  # for any size at once: PyTorch silently gives up after some eight single ones
             self.forward = torch.compile(module, dynamic=True)
 
-    def outputs(self, pixels: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def layer_outputs(self, pixels: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Run the net layer by layer, eager even where the runtime is compiled.
 
         Args:
@@ -133,5 +135,30 @@ class TorchRuntime:
 
     def __call__(self, images: np.ndarray) -> Scores:
         """Score a batch, as `Runtime`."""
-        outputs = to_host(self.on_device(torch.from_numpy(images).to(self.device)))
-        return checked(outputs, images, self.spec, self.where)
+        return give_scores(self, images)
+
+    @torch.inference_mode()
+    def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
+        """Give some outputs, as `Runtime`. Those of layers are computed eagerly."""
+        require(self.where, self.outputs, outputs)
+        pixels = torch.from_numpy(images).to(self.device)
+        if set(outputs) <= set(SCORES):
+            scores = dict(zip(SCORES, self.on_device(pixels), strict=True))
+            found = to_host({name: scores[name] for name in outputs})
+        else:
+            found = self._run_layers(pixels, outputs)
+        return checked({name: found[name] for name in outputs}, images, self.spec, self.where)
+
+    def _run_layers(self, pixels: Tensor, outputs: Sequence[str]) -> Outputs:
+        """Outputs of layers and scores, each in host memory before the next layer runs."""
+        found: Outputs = {}
+        for name, values in self.layer_outputs(pixels):
+            given = {name: values}
+            if name == "fc8":
+                given |= {map_name(self.spec): values, "posterior": posterior(values)}
+            for each in given.keys() & set(outputs):
+                # a ReLU overwrites its input, which is where the CPU's results lie
+                found |= to_host({each: given[each].clone()})
+            if len(found) == len(set(outputs)):
+                break
+        return found

@@ -1,5 +1,6 @@
 """Runs a TensorRT engine of either flavour on tensors on the GPU."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,17 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.exported.trt_manifest import REBUILD, InputShape, check_engine
 from vgg_deploy.exported.trt_packages import FLAVOURS, Flavour, collecting_logger, errors_of
 from vgg_deploy.machine import pick_device
-from vgg_deploy.runtimes.contract import Scores, checked, empty_scores, feed, to_host
+from vgg_deploy.net.outputs import SCORES
+from vgg_deploy.runtimes.contract import (
+    Outputs,
+    Scores,
+    checked,
+    empty_outputs,
+    feed,
+    give_scores,
+    require,
+    to_host,
+)
 
 
 class EngineRuntime:
@@ -32,6 +43,7 @@ class EngineRuntime:
         self.manifest = check_engine(path)
         self.artifact = self.manifest.artifact
         self.spec, self.precision = self.artifact.spec, self.artifact.precision
+        self.outputs = self.artifact.outputs
         self.device, self.threads, self.where = device, threads, str(path)
         self.settings: dict[str, str] = {}
         if device != "cuda":
@@ -64,12 +76,29 @@ class EngineRuntime:
         Raises:
             InputError: If no profile takes its shape, or TensorRT refuses it.
         """
+        require(self.where, self.outputs, SCORES)
+        found = self._executed(pixels)
+        return found["posterior"], found["score_map"]
+
+    def __call__(self, images: np.ndarray) -> Scores:
+        """Score a batch, as `Runtime`."""
+        return give_scores(self, images)
+
+    def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
+        """Give some outputs, as `Runtime`; the engine computes all that it has."""
+        require(self.where, self.outputs, outputs)
+        found = self._executed(torch.from_numpy(images).to(self.device))
+        asked = to_host({name: found[name] for name in outputs})
+        return checked(asked, images, self.spec, self.where)
+
+    def _executed(self, pixels: Tensor) -> dict[str, Tensor]:
+        """All outputs for a batch on the device."""
         shape = InputShape(pixels.shape[0], *pixels.shape[2:])
         context = self.contexts[self.manifest.nearest(shape)]
         image = feed(pixels, self.artifact.input)
-        posterior, score_map = empty_scores(self.spec, pixels)
+        found = empty_outputs(self.spec, self.outputs, pixels)
         context.set_input_shape("image", tuple(image.shape))
-        for name, tensor in (("image", image), ("posterior", posterior), ("score_map", score_map)):
+        for name, tensor in {"image": image, **found}.items():
             context.set_tensor_address(name, tensor.data_ptr())
         if not context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
             raise InputError(
@@ -77,12 +106,7 @@ class EngineRuntime:
                 f"{shape.height}x{shape.width} ({errors_of(self.log)})",
                 REBUILD,
             )
-        return posterior, score_map
-
-    def __call__(self, images: np.ndarray) -> Scores:
-        """Score a batch, as `Runtime`."""
-        outputs = to_host(self.on_device(torch.from_numpy(images).to(self.device)))
-        return checked(outputs, images, self.spec, self.where)
+        return found
 
     def _check_version(self, flavour: Flavour) -> None:
         if flavour.version() != self.manifest.version:

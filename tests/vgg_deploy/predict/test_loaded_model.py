@@ -100,7 +100,9 @@ def test_exported_files_predict_the_same(tmp_path, model, photo):
     assert exported.runtime.name == "onnxruntime" and "onnxruntime fp32 on cpu" in repr(exported)
     found, expected = exported.predict(photo), model.predict(photo)
     np.testing.assert_allclose(found.posterior, expected.posterior, atol=1e-6)
-    with pytest.raises(InputError, match="runs in onnxruntime, which gives scores only"):
+    with pytest.raises(
+        InputError, match="gives posterior, score_map and no pool5; open the weights in PyTorch"
+    ):
         exported.features(np.zeros((1, 3, 32, 32), np.uint8))
 
 

@@ -24,10 +24,10 @@ from vgg_deploy.exported.trt_manifest import InputShape, Profile
 from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.files import sha256
 from vgg_deploy.net import fully_connected
+from vgg_deploy.net.outputs import SCORES
 from vgg_deploy.runtimes import (
     PACKAGES,
     OnnxRuntime,
-    Scores,
     WrongOutputs,
     open_runtime,
     packages,
@@ -203,9 +203,7 @@ def with_metadata(tmp_path, **changes):
 def test_metadata_that_does_not_fit_the_graph_is_refused(tmp_path):
     assert "promises input" in refusal(with_metadata(tmp_path, input="float32"))
     spec = json.loads(thin_net("B", classes=("a", "b", "c")).spec.to_json())
-    assert "promises posterior and score_map of 3 classes" in refusal(
-        with_metadata(tmp_path, spec=spec)
-    )
+    assert "promises posterior of 3 channels" in refusal(with_metadata(tmp_path, spec=spec))
     assert "metadata version 9" in refusal(with_metadata(tmp_path, version=9))
     assert "input form 'yuv'" in refusal(with_metadata(tmp_path, input="yuv"))
     assert "spec is 3, expected: object; export it again" in refusal(
@@ -393,9 +391,12 @@ def test_outputs_of_another_rank_are_refused_at_opening(tmp_path, output, shape)
 def test_every_output_is_checked_before_it_becomes_scores(outputs, found):
     images, spec = np.zeros((2, 3, 32, 64), np.uint8), thin_net("B").spec
     with pytest.raises(WrongOutputs, match=f"file: its .*{found}"):
-        checked(outputs, images, spec, "file")
-    sound = np.zeros((2, 4), np.float32), np.zeros((2, 4, 1, 2), np.float32)
-    assert checked(sound, images, spec, "file") == Scores(*sound)
+        checked(dict(zip(SCORES, outputs, strict=True)), images, spec, "file")
+    sound = {
+        "posterior": np.zeros((2, 4), np.float32),
+        "score_map": np.zeros((2, 4, 1, 2), np.float32),
+    }
+    assert checked(sound, images, spec, "file") == sound
 
 
 def test_errors_of_onnxruntime_in_a_call_name_the_file(tmp_path):
