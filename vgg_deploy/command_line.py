@@ -1,6 +1,5 @@
 """Shows errors of the core as click does, and parses options that several commands have."""
 
-import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ import click
 
 from vgg_deploy import __version__, faults
 from vgg_deploy.errors import InputError, VGGDeployError, interrupted
+from vgg_deploy.impossible_names import impossible_names_refused
 from vgg_deploy.near_misses import did_you_mean
 from vgg_deploy.number_bounds import LARGEST_CHANNEL_VALUE
 from vgg_deploy.printable import printable
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 else:
     ChoiceType = click.Choice  # earlier versions of click cannot be subscripted
 
-# What a name itself causes, wherever it is looked up first
-IMPOSSIBLE_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 Channels = tuple[float, float, float]  # of R, G and B
 
 
@@ -120,7 +118,8 @@ def _shown_ends() -> Iterator[None]:
         SystemExit: Where a standard stream cannot be written.
     """
     try:
-        yield
+        with impossible_names_refused():
+            yield
     except VGGDeployError as error:
         raise ShownError(error) from None
     except KeyboardInterrupt as stop:
@@ -131,14 +130,10 @@ def _shown_ends() -> Iterator[None]:
         lines = map(printable, error.message.split("\n\t"))
         error.message = "\n\t".join(lines)  # type: ignore[misc]
         raise
-    except OSError as error:
+    except OSError:
         if failed := failed_stream():
             sys.exit(_stream_end(*failed))
-        if error.errno not in IMPOSSIBLE_NAMES or error.filename is None:
-            raise
-        reason = os.strerror(error.errno).lower()
-        wrong = InputError(f"{error.filename!s:.300}: {reason}; correct it")
-        raise ShownError(wrong) from None
+        raise
 
 
 def _refuse_lost_folder() -> None:
