@@ -140,7 +140,7 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
 @version_option
 @click.pass_context
 @hints(HINTS)
-@interruptible("what was saved before is kept")
+@interruptible("what was saved before is kept; run the same command again")
 def main(
     ctx: click.Context,
     /,
