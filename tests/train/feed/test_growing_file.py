@@ -154,6 +154,7 @@ def test_parts(tmp_path):
     data = np.random.default_rng(0).bytes(300)
     for part in range(3):
         file = GrowingFile(final, "make space")
+        assert not file.damaged
         assert (file.size, file.steps, file.notes) == (100 * part, part, list(range(part)))
         file.write(data[100 * part : 100 * part + 100])
         file.finish_part(1, [part])
