@@ -11,6 +11,7 @@ import stat
 from typing import BinaryIO
 
 MOST_TEXT_BYTES = 256 * 2**20  # of a list or a table
+CHUNK = 2**20  # bytes that are read at once
 KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFCHR: "a device",
@@ -62,11 +63,14 @@ def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
     Raises:
         OSError: As `open_regular`; also if it grows beyond `most` while it is read.
     """
+    data = bytearray()
     with open_regular(path, most) as file:
-        data = file.read(most + 1)
+        # not `most` at once: Python would reserve as much memory for the smallest file
+        while len(data) <= most and (part := file.read(CHUNK)):
+            data += part
     if len(data) > most:
         raise _too_large(os.fspath(path), len(data), most)
-    return data
+    return bytes(data)
 
 
 def read_regular_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:

@@ -12,8 +12,9 @@ from typing import Generic, TypeVar
 from torch.utils.data import DataLoader
 
 from train.feed.loader_workers import signals_blocked
-from vgg_deploy.data.patience import Patience, StopWaiting, state_of
+from vgg_deploy.data.patience import Patience, StopWaiting
 from vgg_deploy.errors import CheckFailed
+from vgg_deploy.process_states import state_of
 
 T = TypeVar("T")
 TIMED_OUT = "DataLoader timed out"  # begins PyTorch's error after POLL seconds
