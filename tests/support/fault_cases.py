@@ -39,24 +39,31 @@ def one(case: Callable[..., Row], signum: signal.Signals) -> Case:
     return lambda place: [case(place, signum)]
 
 
-def all_cases(kills: int) -> list[Case]:
-    """All faults under all commands; what waits longest comes first."""
+def all_cases(kills: int, writes: int) -> list[Case]:
+    """All faults under all commands; what waits longest comes first.
+
+    Args:
+        kills: SIGKILLs per command.
+        writes: Every how many-th write fails.
+    """
     cases: list[Case] = [one(kinds.decoder, signal.SIGSTOP)]
     for signum in (signal.SIGKILL, signal.SIGSTOP):
         cases += [one(kinds.rank, signum), partial(kinds.loader, signum=signum)]
     cases.append(one(kinds.decoder, signal.SIGKILL))
     cases += [partial(kinds.shared_memory, size=size) for size in ("2m", "64m")]
-    for number, name in enumerate(NAMES):
-        cases.append(partial(kinds.environments, name=name))
-        cases.append(partial(kinds.from_the_future, name=name))
-        cases.append(partial(kinds.together, name=name))
-        cases.append(partial(kinds.limits, name=name))
-        cases.append(partial(kinds.signals, name=name, seed=number))
-        if name not in ("predict", "train.pack"):
+    numbered = list(enumerate(NAMES))
+    cases += [partial(kinds.together, name=name) for name in NAMES]
+    for number, name in numbered:
+        if name in ("train", "export", "bench"):
             cases.append(partial(kinds.killed, name=name, times=kills, seed=number))
+    cases += [partial(kinds.signals, name=name, seed=number) for number, name in numbered]
+    cases += [partial(kinds.limits, name=name) for name in NAMES]
+    cases += [partial(kinds.from_the_future, name=name) for name in NAMES]
+    cases += [partial(kinds.environments, name=name) for name in NAMES]
+    for name in NAMES:
         cases += [
-            partial(kinds.full_disk, name=name, step=SLICES, first=first)
-            for first in range(1, SLICES + 1)
+            partial(kinds.full_disk, name=name, step=SLICES * writes, first=1 + writes * first)
+            for first in range(SLICES)
         ]
     return cases
 
@@ -141,9 +148,10 @@ def _without_places(text: str) -> str:
 @click.command()
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 @click.option("--kills", default=20, help="SIGKILLs per command.")
+@click.option("--writes", default=1, help="Every how many-th write finds the disk full.")
 @click.option("--jobs", default=3, help="Cases that run at the same time.")
 @click.option("--only", default="", help="Cases whose description contains this.")
-def main(out: Path, kills: int, jobs: int, only: str) -> None:
+def main(out: Path, kills: int, writes: int, jobs: int, only: str) -> None:
     """Run all faults and write the tables."""
     rows: list[Row] = []
     start = time.monotonic()
@@ -152,7 +160,7 @@ def main(out: Path, kills: int, jobs: int, only: str) -> None:
         rows.append(found)
         click.echo(" | ".join(map(str, found))[:600])
 
-    cases = [case for case in all_cases(kills) if only in repr(case)]
+    cases = [case for case in all_cases(kills, writes) if only in repr(case)]
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where flushing costs no time
     with tempfile.TemporaryDirectory(dir=memory) as name:
         try:

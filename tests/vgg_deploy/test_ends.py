@@ -100,7 +100,7 @@ def test_a_full_stream_is_named():
         _, err = process.communicate(timeout=20)
         assert process.returncode == 2
         reason = "No space left on device); send it somewhere else"
-            assert err == f"Error: standard output cannot be written ({reason}\n"
+        assert err == f"Error: standard output cannot be written ({reason}\n"
         process = start("click.echo('x', err=True)", stderr=full)
         out, _ = process.communicate(timeout=20)
         assert (out, process.returncode) == ("", 2)
