@@ -68,19 +68,40 @@ def all_cases(kills: int, writes: int) -> list[Case]:
     return cases
 
 
-def run_all(cases: list[Case], root: Path, jobs: int, on_row: Callable[[Row], None]) -> None:
-    """Run cases beside each other, each in a place that no other uses."""
+def run_all(
+    cases: list[Case], root: Path, jobs: int, seconds: float, on_row: Callable[[Row], None]
+) -> int:
+    """Run cases beside each other, each in a place that no other uses.
+
+    Args:
+        cases: In the order in which they begin.
+        root: Of the places.
+        jobs: How many cases at a time.
+        seconds: After which none begins, and loops end.
+        on_row: Gets every row.
+
+    Returns:
+        How many cases were not run to their end.
+    """
+    end, cut = time.monotonic() + seconds, 0
     places: queue.Queue[Place] = queue.Queue()
     for number in range(jobs):
         places.put(Place(root / f"place{number}"))
     lock = threading.Lock()
 
     def run(case: Case) -> None:
+        nonlocal cut
         place = places.get()
         try:
-            for found in case(place):
+            rows = iter(case(place))
+            while time.monotonic() < end:
+                try:
+                    found = next(rows)
+                except StopIteration:
+                    return
                 with lock:
                     on_row(found)
+            cut += 1
         finally:
             places.put(place)
 
@@ -91,9 +112,10 @@ def run_all(cases: list[Case], root: Path, jobs: int, on_row: Callable[[Row], No
     finally:
         while not places.empty():
             places.get().commands.close()
+    return cut
 
 
-def write_tables(rows: list[Row], out: Path, seconds: float) -> None:
+def write_tables(rows: list[Row], out: Path, seconds: float, cut: int) -> None:
     """Write faults.csv with all rows, and faults.md with one row per command and kind."""
     import pandas as pd
 
@@ -117,7 +139,8 @@ def write_tables(rows: list[Row], out: Path, seconds: float) -> None:
         "a final name is whole. After SIGKILL and signals the command is started again; its "
         "results are compared with an undisturbed run's. Exit codes below 0 are signals.",
         "",
-        f"{len(frame)} runs, {len(bad)} not in order.",
+        f"{len(frame)} runs, {len(bad)} not in order."
+        + (f" {cut} loops were cut off or left out when the time was over." if cut else ""),
         "",
         "| command | fault | runs | ends (an example) | exit codes | left behind | way on |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -150,8 +173,9 @@ def _without_places(text: str) -> str:
 @click.option("--kills", default=20, help="SIGKILLs per command.")
 @click.option("--writes", default=1, help="Every how many-th write finds the disk full.")
 @click.option("--jobs", default=3, help="Cases that run at the same time.")
+@click.option("--minutes", default=60.0, help="After which no case begins, and loops end.")
 @click.option("--only", default="", help="Cases whose description contains this.")
-def main(out: Path, kills: int, writes: int, jobs: int, only: str) -> None:
+def main(out: Path, kills: int, writes: int, jobs: int, minutes: float, only: str) -> None:
     """Run all faults and write the tables."""
     rows: list[Row] = []
     start = time.monotonic()
@@ -163,10 +187,8 @@ def main(out: Path, kills: int, writes: int, jobs: int, only: str) -> None:
     cases = [case for case in all_cases(kills, writes) if only in repr(case)]
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where flushing costs no time
     with tempfile.TemporaryDirectory(dir=memory) as name:
-        try:
-            run_all(cases, Path(name), jobs, keep)
-        finally:
-            write_tables(rows, out, time.monotonic() - start)
+        cut = run_all(cases, Path(name), jobs, 60 * minutes, keep)
+        write_tables(rows, out, time.monotonic() - start, cut)
 
 
 if __name__ == "__main__":
