@@ -242,7 +242,7 @@ def shared_memory(place: Place, size: str) -> Iterator[Row]:
             *("--workers", 2, "--threads", 1, "--out", "run"),
         )
         (root / "here").mkdir()
-        how = {"prefix": prefix, "here": root / "here"}
+        how = {"prefix": prefix, "here": root / "here", "seconds": 600}
         ended, here = real_process(place, "train", words=words, **how)
         yield row("train", f"/dev/shm of {size}, batch 256 x 224", ended, here)
         words = (root / "here" / "run" / "best.pt", "--data", root / "photos", "--scales", 224)
