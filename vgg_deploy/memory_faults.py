@@ -9,6 +9,7 @@ WORDS = (  # of PyTorch, ONNX Runtime, the loader of libraries and C++
     "failed to map segment",
     "bad alloc",
     "bad_alloc",
+    "could not create a primitive",  # all that oneDNN says
 )
 ADVICE = "use fewer threads and processes or smaller batches, or free memory"
 
