@@ -278,11 +278,11 @@ def loader(place: Place, signum: signal.Signals) -> Iterator[Row]:
     words = ("--epochs", 2000, "--step-patience", 10, "--checkpoint-every", 1)
     command, *own = place.jobs["train"]
     running = place.commands.start(here, command, *own, *words)
-    until(lambda: (here / "run" / "last.pt").exists(), 60)
+    until(lambda: (here / "run" / "last.pt").exists(), 240)
     os.kill(child_of(running), signum)
     yield row("train", f"{signum.name} to a loader process", running.wait(), here)
     resumed = place.commands.start(here, "train", "--resume", "run", "--threads", 1)
-    until(lambda: "Resuming" in resumed.log.read_text(), 60)
+    until(lambda: "Resuming" in resumed.log.read_text(), 240)
     os.kill(resumed.pid, signal.SIGTERM)
     yield row("train", f"--resume after {signum.name} to a loader process", resumed.wait(), here)
 
@@ -306,7 +306,7 @@ def rank(place: Place, signum: signal.Signals) -> Row:
             start_new_session=True,
         )
     try:
-        until(lambda: (here / "run" / "last.pt").exists(), 120)
+        until(lambda: (here / "run" / "last.pt").exists(), 240)
         os.kill(_rank_one(process.pid), signum)
         code = process.wait(150)
     except subprocess.TimeoutExpired:
@@ -323,7 +323,7 @@ def rank(place: Place, signum: signal.Signals) -> Row:
 def child_of(running) -> int:
     """A worker process of a command, when there is one."""
     found: list[int] = []
-    until(lambda: found.extend(running.children()) or found or not in_session(running.pid), 60)
+    until(lambda: found.extend(running.children()) or found or not in_session(running.pid), 240)
     return found[-1]
 
 
