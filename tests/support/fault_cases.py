@@ -171,7 +171,7 @@ def _without_places(text: str) -> str:
     """Names of temporary folders as they would be at a user's."""
     import re
 
-    return re.sub(r"/\S*/place\d+/(here\d+/)?", "", text)
+    return re.sub(r"/\S*/(place\d+/(here\d+/)?|(?=site-packages/))", "", text)
 
 
 @click.command()

@@ -15,8 +15,10 @@ from tests.support.nets import CLASSES, photo_of, save_net, thin_net
 WAYS = (
     "resume", "run again", "run the same", "same command", "start again", "start after", "free ",
     "raise ", "lower ", "use fewer", "choose", "make space", "wait", "correct", "check", "remove",
-    "change", "set ", "send it", "use ", "look at", "restarts", "more of it", "give ",
+    "change to", "set ", "send it", "use ", "look at", "restarts", "more of it", "give ",
 )  # fmt: skip
+
+FULL = "No space left on device"  # says by itself what to do
 
 
 class Row(NamedTuple):
@@ -114,7 +116,9 @@ def row(name: str, fault: str, ended: Ended, here: Path, way: str = "") -> Row:
     """Judge a run by its end and by what it left."""
     left = [ended.fault, *remains(here), *half_written(here)]
     said = sentence(ended)
-    if ended.code > 0 and not way:
+    if FULL in said:
+        way = "make space, then as after any other end"
+    elif ended.code > 0 and not way:
         way = next((said[said.find(word) :] for word in WAYS if word in said), "")
         left += [] if way else ["says no way on"]
     return Row(name, fault, ended.code, said, "; ".join(filter(None, left)), way)
