@@ -37,7 +37,7 @@ from vgg_deploy.number_bounds import MOST_BATCH, MOST_CLASSES, MOST_IMAGES, MOST
 # How long a process waits for another one: the main process measures latency alone. A process
 # that has ended is noticed at once.
 PATIENCE = timedelta(days=7)
-KEPT = "the tables of an earlier run stay as they were"
+KEPT = "stored scores and the tables of an earlier run are kept; run the same command again"
 
 MEASURES = ("accuracy", "latency", "localisation")
 RUNTIMES = (

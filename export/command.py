@@ -14,11 +14,10 @@ import click
 from export.outputs import file_list, show, show_engines
 from export.request import ExportRequest
 from export.tensorrt.build import BuiltEngine
-from export.tensorrt.build_all import build_engines, plan_engines
+from export.tensorrt.build_all import EnginePlan, build_engines, plan_engines
 from export.tensorrt.triton import write_repository
 from vgg_deploy.command_line import say
 from vgg_deploy.exported.signatures import SigningKey, signature_path
-from vgg_deploy.exported.trt_packages import Flavour
 from vgg_deploy.files import write_text
 from vgg_deploy.newest import LAST_EXPORT, newest_exports, newest_run
 from vgg_deploy.printable import printable
@@ -50,7 +49,7 @@ def export(request: ExportRequest) -> None:
         CheckFailed: If a file fails its check; what else can be written is written.
         click.UsageError: If there are no ONNX files to work from.
     """
-    flavour = check_packages(request)
+    plan = check_packages(request)
     key = SigningKey(request.sign) if request.sign else None  # before hours of work
     onnx = write_onnx_files(request) if request.to_onnx else find_onnx_files(request)
     engines: list[BuiltEngine] = []
@@ -61,8 +60,8 @@ def export(request: ExportRequest) -> None:
 
     with telling_what_was_written(request, onnx, engines, ncnn):
         sign_files(onnx, key)
-        if flavour:
-            write_engines(request, onnx, flavour, engines, keep_list)
+        if plan:
+            write_engines(request, onnx, plan, engines, keep_list)
         if request.to_ncnn:
             write_ncnn_files(request, onnx, ncnn, keep_list)
         keep_list()
@@ -94,24 +93,25 @@ def log(text: str) -> None:
     console.print(printable(text))
 
 
-def check_packages(request: ExportRequest) -> Flavour | None:
+def check_packages(request: ExportRequest) -> EnginePlan | None:
     """Refuse what cannot be written, before anything is.
 
     Returns:
-        The flavour of TensorRT to build engines with; None: no engines.
+        How engines are built; None: none are.
 
     Raises:
-        InputError: If a package is missing, or a GPU does not run a precision.
+        InputError: If a package is missing, a GPU does not run a precision, or the images of
+            --data cannot be read.
     """
-    flavour = None
+    plan = None
     if request.to_trt:
         precisions = request.precisions if request.to_onnx else ()
-        flavour = plan_engines(request.engines, precisions)
+        plan = plan_engines(request.engines, precisions)
     if request.to_ncnn:
         from vgg_deploy.runtimes.ncnn import load_ncnn
 
         load_ncnn()
-    return flavour
+    return plan
 
 
 def write_onnx_files(request: ExportRequest) -> OnnxFiles:
@@ -198,7 +198,7 @@ def find_onnx_files(request: ExportRequest) -> OnnxFiles:
 def write_engines(
     request: ExportRequest,
     onnx: OnnxFiles,
-    flavour: Flavour,
+    plan: EnginePlan,
     engines: list[BuiltEngine],
     keep_list: Callable[[], None],
 ) -> None:
@@ -207,7 +207,7 @@ def write_engines(
     Args:
         request: The options.
         onnx: The ONNX files.
-        flavour: Of TensorRT.
+        plan: How they are built.
         engines: Gets every engine that is built.
         keep_list: Called after each of them.
     """
@@ -216,7 +216,7 @@ def write_engines(
         engines.append(engine)
         keep_list()
 
-    build_engines(onnx.files, flavour, request.engines, log, built)
+    build_engines(onnx.files, plan, request.engines, log, built)
     show_engines(engines)
 
 

@@ -15,6 +15,7 @@ from export.tensorrt.triton import write_repository
 from export.write_ncnn import export_ncnn
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
+from vgg_deploy.impossible_names import impossible_names_refused
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.class_lists import Classes, class_list
 from vgg_deploy.net.input_convention import NOTHING_STATED
@@ -25,6 +26,7 @@ from vgg_deploy.progress import console
 Source = str | os.PathLike[str]
 
 
+@impossible_names_refused()
 def export(
     source: Source,
     folder: str | os.PathLike[str] = "exported",

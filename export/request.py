@@ -152,8 +152,28 @@ def refuse_contradictions(request: ExportRequest) -> None:
         raise click.UsageError("--sensitivity is measured on weights; add --onnx")
     if request.to_ncnn and request.to_onnx and "fp32" not in request.precisions:
         raise click.UsageError("--ncnn is made from float32; add fp32 to --precision")
+    if not request.to_trt:
+        _refuse_options_of_engines(request)
     describes_weights = bool(request.classes) or request.stated != NOTHING_STATED
     if describes_weights and not request.to_onnx:
         raise click.UsageError(
             "--classes, --mean, --std, --channel-order and --crop describe weights; add --onnx"
         )
+
+
+def _refuse_options_of_engines(request: ExportRequest) -> None:
+    """Refuse, where no engine is built, what would have no effect, be it right or wrong.
+
+    Raises:
+        click.UsageError: For the first such option.
+    """
+    given = {
+        "--trt-flavour": request.flavour_name is not None,
+        "--target": bool(request.targets),
+        "--scales": request.sides is not None,
+        "--profiles": request.profiles != EngineOptions().profiles,
+        "--data": request.data is not None,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise click.UsageError(f"{option} is for TensorRT engines; add --trt, or leave it out")

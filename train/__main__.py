@@ -125,7 +125,8 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
     type=Number(STEP_PATIENCE),
     default=DEFAULT_STEP_PATIENCE,
     metavar="SECONDS",
-    help="Longest wait for a loader or decoding process; then the run ends and names it.",
+    help="Longest wait for a loader or decoding process; then the run ends and names it. Processes "
+    "of torchrun wait 5 s more for each other in an update.",
 )
 @click.option(
     "--tensorboard",
@@ -148,7 +149,7 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
 @version_option
 @click.pass_context
 @hints(HINTS)
-@interruptible("what was saved before is kept")
+@interruptible("what was saved before is kept; run the same command again")
 def main(
     ctx: click.Context,
     /,

@@ -92,7 +92,13 @@ def _feed_of_features(
 ) -> Feed:
     """Features of the frozen trunk, which are computed once."""
     how = Extraction(
-        net, net.spec.test_side, settings.device, settings.threads, settings.on_error, log
+        net,
+        net.spec.test_side,
+        settings.device,
+        settings.threads,
+        settings.on_error,
+        log,
+        Patience(settings.step_patience),
     )
     val = None if config.localises else whole_maps(sources.val, how)
     train = pool5_features(sources.train, how)

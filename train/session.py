@@ -26,7 +26,7 @@ from train.step.stop_signals import Signals
 from train.step.trainee import shape_for_training
 from train.step.training import Training
 from train.step.update import Updater
-from vgg_deploy.errors import InputError
+from vgg_deploy.errors import InputError, interruptible
 from vgg_deploy.job import Job
 
 
@@ -60,13 +60,20 @@ def train_net(
         job.on_main(check_headers, sources.val, settings.threads * job.local_world)
     with ExitStack() as locks:
         start = start_run(config, sources, settings, folder, resume, locks)
-        updater = _updater(start, config, sources, settings)
-        _fit(updater, start, config, sources, settings)
         run = start.run
+        with interruptible(_kept(run, sources)):
+            updater = _updater(start, config, sources, settings)
+            _fit(updater, start, config, sources, settings)
         error = f"{measures_of(config).first_words} error {min(start.state.errors):.1f} %"
         log(f"Done: lowest validation {error}, {run.best}")
         job.on_main(_draw_curves, run)
         return run
+
+
+def _kept(run: Run, sources: Sources) -> str:
+    """What a signal before the first update leaves, and the way on."""
+    kept = "features that were finished are kept; " if sources.freeze else ""
+    return f"{kept}resume with: {run.resume_command}"
 
 
 def set_up_torch(settings: RunSettings) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 MOST_TEXT_BYTES = 256 * 2**20  # of a list or a table
+CHUNK = 2**20  # bytes that are read at once
 KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFCHR: "a device",
@@ -63,15 +64,14 @@ def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
     Raises:
         OSError: As `open_regular`; also if it grows beyond `most` while it is read.
     """
+    data = bytearray()
     with open_regular(path, most) as file:
-        # not `most` at once: Python reserves as much memory as it is asked to read
-        size = min(os.fstat(file.fileno()).st_size, most)
-        data = file.read(size + 1)
-        if len(data) > size:  # it grows, or is a file of the system, which states no size
-            data += file.read(most - size)
+        # not `most` at once: Python would reserve as much memory for the smallest file
+        while len(data) <= most and (part := file.read(CHUNK)):
+            data += part
     if len(data) > most:
         raise _too_large(os.fspath(path), len(data), most)
-    return data
+    return bytes(data)
 
 
 def read_regular_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:

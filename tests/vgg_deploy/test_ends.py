@@ -100,7 +100,8 @@ def test_a_full_stream_is_named():
         process = start("print('x')", stdout=full)
         _, err = process.communicate(timeout=20)
         assert process.returncode == 2
-        assert err == "Error: standard output cannot be written (No space left on device)\n"
+        reason = "No space left on device); send it somewhere else"
+        assert err == f"Error: standard output cannot be written ({reason}\n"
         process = start("click.echo('x', err=True)", stderr=full)
         out, _ = process.communicate(timeout=20)
         assert (out, process.returncode) == ("", 2)

@@ -95,7 +95,7 @@ def _update_for_an_epoch(
         for _ in range(first, steps):
             examples = _next_unless_stopped(batches)
             count = len(examples.labels) if examples else 0
-            images, interrupted = training.job.sum(np.array([count, signals.arrived()]))
+            images, interrupted = training.job.sum_in_step(np.array([count, signals.arrived()]))
             if interrupted or examples is None:
                 metrics.collect()
                 return True

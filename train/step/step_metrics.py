@@ -47,7 +47,7 @@ class StepMetrics:
         if not self.unseen:
             return
         job = self.training.job
-        tallies = job.sum(torch.stack(self.unseen).cpu().numpy())
+        tallies = job.sum_in_step(torch.stack(self.unseen).cpu().numpy())
         first = self.state.step - len(tallies)
         self.unseen = []
         for step, tally in enumerate(tallies, start=first + 1):

@@ -53,6 +53,10 @@ class Updater:
                 self.forward = DistributedDataParallel(
                     self.trainee,
                     device_ids=[self.device] if self.device.type == "cuda" else None,
+                    # NCCL's own group on GPUs, whose waits PyTorch ends
+                    process_group=job.steps.group
+                    if job.steps and self.device.type == "cpu"
+                    else None,
                     gradient_as_bucket_view=True,
                 )
         if compiled:
@@ -87,7 +91,7 @@ class Updater:
         share = self.config.batch // self.job.world
         masks = dropout_masks(self.net, self.config, number, examples.rows + self.job.rank * share)
         self.optimiser.zero_grad(set_to_none=True)
-        with explain_lost_process():
+        with self.job.explained_waits():
             with mixed(self.device.type, self.config.precision):
                 outputs = self.forward(examples.inputs, masks).float()
             loss = self.objective.loss(outputs, examples)

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.impossible_names import impossible_names_refused
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.class_lists import Classes, class_list
 from vgg_deploy.net.class_matching import with_classes
@@ -24,6 +25,7 @@ from vgg_deploy.runtimes import TYPES, Runtime, Scores, open_runtime, runtimes_f
 from vgg_deploy.runtimes.features import features
 
 
+@impossible_names_refused()
 def load(
     path: str | os.PathLike[str],
     *,
@@ -107,6 +109,7 @@ class Model:
             f"{runtime.name} {runtime.precision} on {runtime.device})"
         )
 
+    @impossible_names_refused()
     def predict(
         self,
         images: ImageInput,

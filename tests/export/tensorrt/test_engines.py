@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from export.release import ExportOptions, export_onnx
 from export.tensorrt.build import build_engine, check_types, convolution_types
-from export.tensorrt.build_all import EngineOptions, build_engines
+from export.tensorrt.build_all import EngineOptions, EnginePlan, build_engines
 from export.tensorrt.profiles import (
     COMMON,
     Aspects,
@@ -411,7 +411,7 @@ def test_the_nearest_profile_is_picked(engine):
 def test_scales_below_the_crop_are_refused(exported):
     options = EngineOptions("rtx", sides=(16,), max_batch=4)
     with pytest.raises(InputError, match="--scales 16: below the crop 32"):
-        build_engines([exported["fp16"]], RTX, options, lambda text: None)
+        build_engines([exported["fp16"]], EnginePlan(RTX, COMMON), options, lambda text: None)
 
 
 @needs_rtx
