@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ from train.pack import main as pack
 from vgg_deploy import progress
 from vgg_deploy.features.folder import UNKNOWN, open_features
 from vgg_deploy.features.settings import FORMS, JOINED
+from vgg_deploy.features.writer import FeatureWriter
 from vgg_deploy.predict.model import load
 from vgg_deploy.runtimes import PACKAGES
 
@@ -113,13 +115,11 @@ def test_every_runtime_gives_the_same(net, photos, here):
     assert "gives relu3_1, relu7 and no fc7; open the weights in PyTorch, or export" in output
 
 
-def start(*words, **settings) -> subprocess.Popen:
-    """A process of its own; `before` stands ahead of the module."""
-    before = settings.pop("before", [])
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", *before, "bench.features", *map(str, words)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **settings}
-    return subprocess.Popen(command, env=env, text=True, **pipes)
+def start(*words, stderr=subprocess.STDOUT, **more) -> subprocess.Popen:
+    """A process of its own, with more environment variables."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+    command = [sys.executable, "-m", "bench.features", *map(str, words)]
+    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=stderr)
 
 
 @pytest.mark.slow
@@ -153,31 +153,50 @@ def test_two_processes_write_the_same_set(net, photos_copy, here):
     bad.write_bytes(b"no image")
     words = [net, photos_copy, *OWN, "--shard", "5", "--on-error", "skip"]
     run(main, *words, "--out", "one")
-    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    process = start(*words, "--out", here / "two", before=torchrun)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    assert "2 processes, each with 1 threads" in output and output.count("5 shards") == 1
-    assert f"Skipped: {bad}" in output and "Skipped 1 of 24 images, unreadable" in output
+    processes = [
+        start(*words, "--out", here / "two", **of_rank) for of_rank in environments_of_torchrun(2)
+    ]
+    first, second = (process.communicate(timeout=120)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], first + second
+    assert "2 processes, each with 1 threads" in first and "5 shards" in first
+    assert "Skipped 1 of 24 images, unreadable" in first
+    assert second.startswith(f"Skipped: {bad}: ") and len(second.splitlines()) == 1
     assert files_of(here / "two") == files_of(here / "one")
 
 
+def environments_of_torchrun(count: int) -> list[dict[str, str]]:
+    """The variables that torchrun sets for each process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    world |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    return [{**world, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+
+
 @pytest.mark.slow
-def test_signals_and_a_closed_pipe(net, photos, here):
-    words = [net, photos, "--threads", "1", "--scales", "256", "--shard", "1", "--out", here / "f"]
-    process = start(*words, stderr=subprocess.PIPE)
-    first = here / "f" / "shard-00000.json"
-    until(lambda: first.exists() or process.poll() is not None, 60)
-    process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert error == (
-        "Error: stopped by SIGTERM; whole shards are kept; go on with the same command\n"
-    )
-    process = start(*words, stderr=subprocess.PIPE)
+def test_a_closed_pipe_ends_quietly(net, photos, here):
+    process = start(net, photos, *OWN, stderr=subprocess.PIPE)
     process.stdout.close()
     assert process.wait(60) == 141 and process.stderr.read() == ""
     process.stderr.close()
+
+
+def test_ctrl_c_keeps_whole_shards(net, photos, here, monkeypatch):
+    write = FeatureWriter.write
+
+    def interrupted(self, shard, *given):
+        if shard == 2:
+            signal.raise_signal(signal.SIGINT)
+        write(self, shard, *given)
+
+    words = [net, photos, *OWN, "--shard", "5"]
+    monkeypatch.setattr(FeatureWriter, "write", interrupted)
+    output = run(main, *words, code=130)
+    assert output.endswith("interrupted; whole shards are kept; go on with the same command")
+    monkeypatch.setattr(FeatureWriter, "write", write)
+    assert "2 of 5 shards are in features already" in run(main, *words)
+    assert len(open_features("features")) == 24
 
 
 def test_an_unreadable_image_stops_or_is_skipped(net, photos_copy, here):
@@ -203,6 +222,7 @@ def test_an_unreadable_image_stops_or_is_skipped(net, photos_copy, here):
     assert not (here / "none" / "features.json").exists()
 
 
+@pytest.mark.slow
 def test_images_without_labels_and_those_of_shards(net, photos, paths, here):
     flat = here / "flat"
     flat.mkdir()
@@ -376,7 +396,7 @@ def test_memory_waits_for_no_whole_data_set(net, photos, monkeypatch, here):
     from bench.features import command
 
     decoded, written = [], []
-    real, write = command.decoded, command.FeatureWriter.write
+    real, write = command.decoded, FeatureWriter.write
 
     def noted(*given):
         for index, image in real(*given):
@@ -388,7 +408,7 @@ def test_memory_waits_for_no_whole_data_set(net, photos, monkeypatch, here):
         write(self, shard, *given)
 
     monkeypatch.setattr(command, "decoded", noted)
-    monkeypatch.setattr(command.FeatureWriter, "write", noting)
+    monkeypatch.setattr(FeatureWriter, "write", noting)
     run(main, net, photos, *OWN, "--shard", "5")
     assert written == [(0, 4), (1, 9), (2, 14), (3, 19), (4, 23)]
 
