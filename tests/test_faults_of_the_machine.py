@@ -1,4 +1,4 @@
-"""Export, bench and predict under faults: one sentence, nothing half written.
+"""Export, bench, predict and features under faults: one sentence, nothing half written.
 
 A part of tests/support/fault_cases.py, which runs all of them and writes a table.
 """
@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc"),
 ]
-NAMES = ["export", "bench", "predict"]
+NAMES = ["export", "bench", "predict", "features"]
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +29,13 @@ def in_order(rows):
     return rows
 
 
-@pytest.mark.parametrize(("name", "step"), list(zip(NAMES, (53, 61, 13), strict=True)))
+@pytest.mark.parametrize(("name", "step"), list(zip(NAMES, (53, 61, 13, 17), strict=True)))
 def test_a_full_disk(name, step, place):
     rows = in_order(full_disk(place, name, step))
     assert any("No space left on device" in row.end for row in rows)
 
 
-@pytest.mark.parametrize("name", NAMES[:2])
+@pytest.mark.parametrize("name", ["export", "bench", "features"])
 def test_killed_at_random_moments(name, place):
     assert in_order(killed(place, name, 2, seed=1))[-1].end == "0"
 

@@ -1,4 +1,4 @@
-"""Faults under export, bench and predict, and how each run ends.
+"""Faults under export, bench, predict and features, and how each run ends.
 
     python -m tests.support.fault_cases --out benchmarks/results
 
@@ -74,6 +74,7 @@ class Place:
                 *("--protocols", "centre", "--measure", "accuracy", "--max-top1-drop", "100"),
             ),
             "predict": ("predict", net, photos / "val", "--out", "predicted.csv", *own),
+            "features": ("features", net, photos, "--scales", "32", "--shard", "3", *own),
         }
         (root / "logs").mkdir()
         self.commands, self.count = Commands(root / "logs"), 0
@@ -185,7 +186,7 @@ def together(place: Place, name: str) -> Iterator[Row]:
 def environments(place: Place, name: str) -> Iterator[Row]:
     """A real process with locale C, and with a HOME that cannot be written."""
     command, *args = place.jobs[name]
-    module = {"predict": "bench.predict.cli"}.get(command, command)
+    module = f"bench.{command}.cli" if command in ("predict", "features") else command
     code = f"from {module}.cli import main" if module == command else f"from {module} import main"
     changes = {
         "locale C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},

@@ -103,7 +103,7 @@ class Commands:
 
         Args:
             here: Its working folder.
-            command: "export", "bench" or "predict".
+            command: "export", "bench", "predict" or "features".
             args: Its words.
             nth: The write below `here` that fails; 0 only counts them, None does not.
             limits: Pairs of a name such as "RLIMIT_NOFILE" and its value.
@@ -145,11 +145,13 @@ def remains(folder: Path) -> list[str]:
 def half_written(folder: Path) -> list[str]:
     """Files below a folder that have final names, and are not whole.
 
-    Exports are compared with their manifests and read by onnx, lists with the files that they name.
+    Exports are compared with their manifests and read by onnx, lists with the files that they name,
+    features with their checksums.
     """
     import onnx
 
     from vgg_deploy.exported.metadata import check_manifest
+    from vgg_deploy.features.folder import open_features
 
     found = []
     for path in folder.rglob("*"):
@@ -159,7 +161,9 @@ def half_written(folder: Path) -> list[str]:
         try:
             if path.suffix == ".json":
                 content = json.loads(path.read_text())
-                if path.name == "export.json":
+                if path.name == "features.json":
+                    open_features(path.parent)
+                elif path.name == "export.json":
                     for row in content:
                         check_manifest(path.parent / row["file"])
                         (path.parent / row["file"]).stat()
@@ -185,6 +189,8 @@ def _serve() -> None:
 
     import bench.cli
     import bench.command
+    import bench.features.cli
+    import bench.features.command
     import bench.predict.cli
     import bench.predict.command  # noqa: F401
     import export.cli
@@ -196,6 +202,7 @@ def _serve() -> None:
         "export": export.cli.main,
         "bench": bench.cli.main,
         "predict": bench.predict.cli.main,
+        "features": bench.features.cli.main,
     }
     gc.freeze()
     for line in sys.stdin:
