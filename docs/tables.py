@@ -15,8 +15,8 @@ page.
 
 Names come from files and may hold anything. In the CSV files of vgg-bench, vgg-predict and
 vgg-features a name stands as a JSON string where it would begin a formula in a spreadsheet (`=`,
-`+`, `-`, `@`), begins with a quotation mark, or holds control characters, broken Unicode or marks of
-a CI server's commands.
+`+`, `-`, `@`), begins with a quotation mark, or holds control characters, broken Unicode or marks
+of a CI server's commands.
 `pandas.read_csv(FILE, keep_default_na=False)` reads such a cell as that string, `"=1+1"` with its
 quotation marks, and `json.loads` of every cell that begins with one gives the name back.
 
