@@ -29,7 +29,7 @@ def in_order(rows):
     return rows
 
 
-@pytest.mark.parametrize(("name", "step"), list(zip(NAMES, (53, 61, 13, 17), strict=True)))
+@pytest.mark.parametrize(("name", "step"), list(zip(NAMES, (53, 61, 13, 19), strict=True)))
 def test_a_full_disk(name, step, place):
     rows = in_order(full_disk(place, name, step))
     assert any("No space left on device" in row.end for row in rows)

@@ -74,7 +74,7 @@ class Place:
                 *("--protocols", "centre", "--measure", "accuracy", "--max-top1-drop", "100"),
             ),
             "predict": ("predict", net, photos / "val", "--out", "predicted.csv", *own),
-            "features": ("features", net, photos, "--scales", "32", "--shard", "3", *own),
+            "features": ("features", net, photos, "--scales", "32", "--shard", "6", *own),
         }
         (root / "logs").mkdir()
         self.commands, self.count = Commands(root / "logs"), 0
