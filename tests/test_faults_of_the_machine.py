@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc"),
 ]
-STEPS = {"train": 67, "train.pack": 23, "export": 61, "bench": 67, "predict": 13}
+STEPS = {"train": 67, "train.pack": 23, "export": 61, "bench": 67, "predict": 13, "features": 19}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_a_full_disk(name, place):
     assert any("No space left on device" in row.said for row in rows)
 
 
-@pytest.mark.parametrize("name", ["train", "export", "bench"])
+@pytest.mark.parametrize("name", ["train", "export", "bench", "features"])
 def test_killed_at_random_moments(name, place):
     """Oracle: the results of a run that nobody killed."""
     rows = in_order(killed(place, name, 2, seed=1, each=2))

@@ -102,6 +102,7 @@ COMMANDS = (
     "export.cli",
     "bench.cli",
     "bench.predict.cli",
+    "bench.features.cli",
     "bench.doctor.cli",
 )
 

@@ -1,4 +1,4 @@
-"""Describes every column of every table that vgg-bench and vgg-predict write."""
+"""Describes every column of every table that the commands of this package write."""
 
 from vgg_deploy.table_schema import Column, Table, columns
 
@@ -329,6 +329,17 @@ OF_PREDICT = (
             *columns("whole number", rank="1 for the best class"),
             *columns("text", **{"class": "id of the class", "name": "what people call it"}),
             *columns("number", posterior="0 to 1"),
+        ),
+    ),
+)
+OF_FEATURES = (
+    Table(
+        "images-NNNNN.csv",
+        "One row per image of a shard, in the order of the rows of its arrays.",
+        columns(
+            "text",
+            image="name of the image in the data set",
+            **{"class": "id of its class; empty without labels"},
         ),
     ),
 )

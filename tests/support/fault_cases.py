@@ -29,6 +29,7 @@ NAMES = (
     "export --external-data --ncnn",
     "bench",
     "predict",
+    "features",
 )
 SLICES = 4  # of the longest loops, so that they run beside each other
 Case = Callable[[Place], Iterable[Row]]

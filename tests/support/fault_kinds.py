@@ -26,7 +26,17 @@ from tests.support.warm import until
 MIB = 2**20
 DESCRIPTORS = (12, 16, 24, 32, 64)
 MEMORY = (20, 100, 300, 1000)  # MiB of addresses above those of the libraries
-MODULES = {"train": "train", "pack": "train.pack", "predict": "bench.predict"}
+MODULES = {
+    "train": "train",
+    "pack": "train.pack",
+    "predict": "bench.predict",
+    "features": "bench.features",
+}
+    "train": "train",
+    "pack": "train.pack",
+    "predict": "bench.predict",
+    "features": "bench.features",
+}
 
 
 def full_disk(place: Place, name: str, step: int = 1, first: int = 1) -> Iterator[Row]:

@@ -80,6 +80,7 @@ class Place:
                 *("--threads", 2),
             ),
             "predict": ("predict", net, photos / "val", "--out", "predicted.csv", *own),
+            "features": ("features", net, photos, "--scales", "32", "--shard", "6", *own),
         }
         (root / "logs").mkdir()
         self.commands, self.count = Commands(root / "logs"), 0
@@ -137,7 +138,15 @@ def results_of(folder: Path) -> dict[str, str]:
         name = str(path.relative_to(folder))
         if not path.is_file() or name.startswith("."):
             continue
-        if path.suffix in (".onnx", ".data", ".bin", ".param", ".tar", ".index") or path.name in (
+        if path.suffix in (
+            ".onnx",
+            ".data",
+            ".bin",
+            ".param",
+            ".tar",
+            ".index",
+            ".npy",
+        ) or path.name in (
             *("best.pt", "predicted.csv", "accuracy.csv", "comparisons.csv", "export.json"),
             *("predictions.csv",),
         ):

@@ -107,7 +107,7 @@ class Commands:
 
         Args:
             here: Its working folder.
-            command: "train", "pack", "export", "bench" or "predict".
+            command: "train", "pack", "export", "bench", "predict" or "features".
             args: Its words.
             nth: The write below `here` that fails; 0 only counts them, None does not.
             limits: Pairs of a name such as "RLIMIT_NOFILE" and its value.
@@ -149,13 +149,15 @@ def remains(folder: Path) -> list[str]:
 def half_written(folder: Path) -> list[str]:
     """Files below a folder that have final names, and are not whole.
 
-    Exports are compared with their manifests and read by onnx, lists with the files that they name.
+    Exports are compared with their manifests and read by onnx, lists with the files that they name,
+    features with their checksums.
     """
     import numpy as np
     import onnx
 
     from vgg_deploy.exported.metadata import check_manifest
     from vgg_deploy.exported.ncnn_files import find_ncnn
+    from vgg_deploy.features.folder import open_features
     from vgg_deploy.net.checkpoint import load_checkpoint
 
     found = []
@@ -166,7 +168,9 @@ def half_written(folder: Path) -> list[str]:
         try:
             if path.suffix == ".json":
                 content = json.loads(path.read_text())
-                if path.name == "export.json":
+                if path.name == "features.json":
+                    open_features(path.parent)
+                elif path.name == "export.json":
                     for row in content:
                         file = path.parent / row["file"]
                         find_ncnn(file) if file.suffix == ".param" else check_manifest(file)
@@ -203,6 +207,8 @@ def _serve() -> None:
 
     import bench.cli
     import bench.command
+    import bench.features.cli
+    import bench.features.command
     import bench.predict.cli
     import bench.predict.command  # noqa: F401
     import export.cli
@@ -220,6 +226,7 @@ def _serve() -> None:
         "export": export.cli.main,
         "bench": bench.cli.main,
         "predict": bench.predict.cli.main,
+        "features": bench.features.cli.main,
         "train": train_main,
         "pack": train.pack.main,
     }

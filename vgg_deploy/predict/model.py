@@ -18,6 +18,7 @@ from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.net.outputs import least_side
 from vgg_deploy.net.spec import NetSpec
+from vgg_deploy.predict.descriptors import DescriptorPlan, Descriptors, descriptors
 from vgg_deploy.predict.inputs import ImageInput, checked_batch, named_images, pixels_at
 from vgg_deploy.predict.predictions import Predictions
 from vgg_deploy.predict.stream import Pixels, ViewPlan, posteriors
@@ -145,14 +146,8 @@ class Model:
             raise InputError(f"top {top} lists no class; use at least 1")
         plan = ViewPlan.of(self.spec, protocol, side, flips, batch)
         names: list[str] = []
-
-        def decoded() -> Iterator[Pixels | InputError]:
-            for name, image in named_images(images):
-                names.append(name)
-                yield pixels_at(image, plan.sides, self.spec)
-
         found: list[np.ndarray] = []
-        for one in posteriors(self.runtime, decoded(), plan):
+        for one in posteriors(self.runtime, self._rescaled(images, plan.sides, names), plan):
             if isinstance(one.posterior, InputError):
                 raise one.posterior
             found.append(one.posterior)
@@ -160,6 +155,14 @@ class Model:
             raise InputError("no images to classify; give at least one")
         stacked = np.stack(found).astype(np.float32)
         return Predictions(tuple(names), stacked, self.spec, top)
+
+    def _rescaled(
+        self, images: ImageInput, sides: Sequence[int], names: list[str]
+    ) -> Iterator[Pixels | InputError]:
+        """Decode images at some Q as they are asked for; their names are added to a list."""
+        for name, image in named_images(images):
+            names.append(name)
+            yield pixels_at(image, sides, self.spec)
 
     def scores(self, images: np.ndarray | Tensor) -> Scores:
         """Run the net once.
@@ -205,3 +208,51 @@ class Model:
         chosen = [layers] if isinstance(layers, str) else list(layers)
         least = least_side(self.spec, chosen)
         return features(self.runtime, checked_batch(images, least), chosen)
+
+    def descriptors(
+        self,
+        images: ImageInput,
+        *,
+        layers: str | Sequence[str] | None = None,
+        sides: int | Sequence[int] | None = None,
+        flips: bool = True,
+        over_scales: str = "average",
+        l2: bool = False,
+        batch: int = 16,
+    ) -> Descriptors:
+        """Describe whole images by layers of the net, as vgg-features does (appendix B).
+
+        A layer's map is averaged over its positions, over the image and its mirror image, and over
+        the scales.
+
+        Args:
+            images: As in `predict`. They are rescaled to Q.
+            layers: Names of layers, see `features`; None for all that an exported file of features
+                gives, else for relu7.
+            sides: Q, the shorter side in pixels, one or several. None for the paper's single
+                scale, the middle of the net's S.
+            flips: Whether the mirror image is averaged too.
+            over_scales: "average", or "stack" for the descriptors of all scales side by side, the
+                smallest Q first.
+            l2: Whether each descriptor is divided by its Euclidean norm at the end.
+            batch: Most images per call of the net.
+
+        Returns:
+            (images, d) float32 by layer, in the order of the images.
+
+        Raises:
+            InputError: For an image or a setting that cannot be used.
+            CheckFailed: For a descriptor that is not finite.
+        """
+        plan = DescriptorPlan.of(self.runtime, layers, sides, flips, over_scales, l2, batch)
+        names: list[str] = []
+        found: list[dict[str, np.ndarray]] = []
+        rescaled = self._rescaled(images, plan.sides, names)
+        for one in descriptors(self.runtime, rescaled, plan):
+            if isinstance(one, InputError):
+                raise one
+            found.append(one)
+        if not found:
+            raise InputError("no images to describe; give at least one")
+        rows = {layer: np.stack([one[layer] for one in found]) for layer in plan.layers}
+        return Descriptors(tuple(names), rows)

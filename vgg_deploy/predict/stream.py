@@ -1,13 +1,13 @@
-"""Turns a stream of images into a stream of posteriors: in order, in batches, in bounded memory.
+"""Turns a stream of images into a stream of results: in order, in batches, in bounded memory.
 
 Images of one size share a batch; nothing is padded. An image whose size is rare would wait for
 others of its size and hold back all results after it. So at most WINDOW images are under way; when
 there are more, the size of the oldest goes as it is.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,9 @@ WINDOW = 256  # images that are under way at once
 MOST_WAITING_BYTES = 512 * 2**20  # of their pixels
 
 Pixels = dict[int, np.ndarray]  # by Q: (3, h, w) uint8 RGB with min(h, w) == Q
+R = TypeVar("R")  # what is computed of an image
+# Computes the results of images of one size, which are given by Q as (N, 3, h, w) uint8 RGB
+Compute = Callable[[Mapping[int, np.ndarray]], Iterable[R]]
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,6 @@ class Scored(NamedTuple):
     posterior: np.ndarray | InputError
 
 
-Shapes = tuple[tuple[int, ...], ...]  # of an image at every Q
-
-
 def posteriors(
     runtime: Runtime, images: Iterable[Pixels | InputError], plan: ViewPlan
 ) -> Iterator[Scored]:
@@ -115,7 +115,34 @@ def posteriors(
         CheckFailed: For posteriors that are not finite.
         InputError: If the file gives no scores.
     """
-    flow = _Flow(runtime, plan)
+
+    def score(stacked: Mapping[int, np.ndarray]) -> np.ndarray:
+        found = protocol_posteriors(runtime, stacked, plan.protocol, plan.flips, plan.batch)
+        if not np.isfinite(found).all():
+            raise CheckFailed(
+                f"{runtime.where}: gives posteriors that are not finite; export it in another "
+                "precision, or check its weights"
+            )
+        return found
+
+    for number, result in enumerate(by_size(images, plan.batch, score)):
+        yield Scored(number, result)
+
+
+def by_size(
+    images: Iterable[Pixels | InputError], batch: int, compute: Compute[R]
+) -> Iterator[R | InputError]:
+    """Compute something of images as they come, in batches of one size.
+
+    Args:
+        images: Each at every Q, or what is wrong with it.
+        batch: Most images per call of `compute`.
+        compute: Gives one result per image.
+
+    Yields:
+        The result of each image, or what is wrong with it, in the order of the images.
+    """
+    flow = _Flow(batch, compute)
     for number, image in enumerate(images):
         flow.add(number, image)
         yield from flow.take_ready()
@@ -123,18 +150,21 @@ def posteriors(
     yield from flow.take_ready()
 
 
-class _Flow:
+Shapes = tuple[tuple[int, ...], ...]  # of an image at every Q
+
+
+class _Flow(Generic[R]):
     """Images that wait for others of their size, and results that wait for earlier ones."""
 
-    def __init__(self, runtime: Runtime, plan: ViewPlan):
-        self.runtime, self.plan = runtime, plan
+    def __init__(self, batch: int, compute: Compute[R]):
+        self.batch, self.compute = batch, compute
         self.waiting: dict[Shapes, list[tuple[int, Pixels]]] = {}
         self.bytes = 0  # of the pixels that wait
-        self.results: dict[int, np.ndarray | InputError] = {}
+        self.results: dict[int, R | InputError] = {}
         self.next = 0  # number of the image whose result is due
 
     def add(self, number: int, image: Pixels | InputError) -> None:
-        """Take an image; score a batch if it is full or if too much waits."""
+        """Take an image; compute a batch if it is full or if too much waits."""
         if isinstance(image, InputError):
             self.results[number] = image
         else:
@@ -142,10 +172,10 @@ class _Flow:
             group = self.waiting.setdefault(shapes, [])
             group.append((number, image))
             self.bytes += _bytes_of(image)
-            if len(group) == self.plan.batch:
-                self._score(shapes)
+            if len(group) == self.batch:
+                self._compute(shapes)
         while self.waiting and self._too_much(number):
-            self._score(self._oldest())
+            self._compute(self._oldest())
 
     def _too_much(self, number: int) -> bool:
         """Whether the oldest image must go now."""
@@ -153,31 +183,24 @@ class _Flow:
         return number - oldest >= WINDOW or self.bytes > MOST_WAITING_BYTES
 
     def finish(self) -> None:
-        """Score all that waits."""
+        """Compute all that waits."""
         for shapes in list(self.waiting):
-            self._score(shapes)
+            self._compute(shapes)
 
-    def take_ready(self) -> Iterator[Scored]:
+    def take_ready(self) -> Iterator[R | InputError]:
         """The results that no earlier image holds back."""
         while self.next in self.results:
-            yield Scored(self.next, self.results.pop(self.next))
+            yield self.results.pop(self.next)
             self.next += 1
 
     def _oldest(self) -> Shapes:
         return min(self.waiting, key=lambda shapes: self.waiting[shapes][0][0])
 
-    def _score(self, shapes: Shapes) -> None:
+    def _compute(self, shapes: Shapes) -> None:
         numbers, images = zip(*self.waiting.pop(shapes), strict=True)
         self.bytes -= sum(_bytes_of(image) for image in images)
-        plan = self.plan
-        stacked = {side: np.stack([image[side] for image in images]) for side in plan.sides}
-        found = protocol_posteriors(self.runtime, stacked, plan.protocol, plan.flips, plan.batch)
-        if not np.isfinite(found).all():
-            raise CheckFailed(
-                f"{self.runtime.where}: gives posteriors that are not finite; export it in another "
-                "precision, or check its weights"
-            )
-        self.results.update(zip(numbers, found, strict=True))
+        stacked = {side: np.stack([image[side] for image in images]) for side in images[0]}
+        self.results.update(zip(numbers, self.compute(stacked), strict=True))
 
 
 def _bytes_of(image: Pixels) -> int:

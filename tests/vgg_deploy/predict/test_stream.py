@@ -2,31 +2,16 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.support.naive import Naive
 from tests.support.nets import save_net, thin_net
 from vgg_deploy.errors import CheckFailed, InputError, UnreadableImage
 from vgg_deploy.images.protocols import PROTOCOLS
+from vgg_deploy.net.outputs import SCORES
 from vgg_deploy.predict import stream
 from vgg_deploy.predict.model import load
 from vgg_deploy.predict.stream import ViewPlan, posteriors
 from vgg_deploy.runtimes import Scores
-
-SIZES = [(40, 71), (90, 47), (64, 64), (33, 150), (20, 28)]  # height, width
-
-
-@pytest.fixture(scope="module")
-def noisy(tmp_path_factory):
-    """Images of odd sizes, one of them grey and one smaller than the crop."""
-    root, rng = tmp_path_factory.mktemp("noisy"), np.random.default_rng(4)
-    paths = []
-    for i, (height, width) in enumerate(SIZES):
-        noise = rng.integers(0, 256, (height // 5 + 1, width // 5 + 1, 3), np.uint8)
-        image = Image.fromarray(noise).resize((width, height))
-        paths.append(root / f"{i}.png")
-        (image.convert("L") if i == 3 else image).save(paths[-1])
-    return paths
 
 
 @pytest.mark.slow
@@ -50,7 +35,7 @@ def test_every_protocol_equals_the_naive_evaluation(protocol, noisy, tmp_path):
 class Counting:
     """A runtime whose posterior is the mean grey of the image; it notes the shape of each call."""
 
-    where = "counting"
+    where, outputs = "counting", SCORES
 
     def __init__(self):
         self.spec = thin_net("A").spec

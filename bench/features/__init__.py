@@ -1,0 +1,1 @@
+"""vgg-features: images in, a folder of descriptors out."""
