@@ -467,6 +467,45 @@ def test_planted_faults_in_rehearsal(tmp_path):
     assert "3 of 3 faults fail the gate" in (tmp_path / "planted_faults.md").read_text()
 
 
+@pytest.mark.slow
+def test_svms_beside_logistic_regression(benchmarks, tmp_path):
+    """Oracles: scipy's binomial test and interval, and scikit-learn on the first split."""
+    from scipy.stats import binomtest
+    from sklearn.linear_model import LogisticRegression
+
+    from tests.support.features import write_features
+    from train.transfer.class_labels import listed_classes
+    from train.transfer.single import SingleProtocol, draw_splits
+
+    script = benchmarks("transfer")
+    for one, other in ((0, 0), (0, 3), (7, 2), (5, 5), (1, 30)):
+        expected = binomtest(one, one + other).pvalue if one + other else 1
+        assert script.mcnemar(one, other) == pytest.approx(min(1, expected), abs=1e-12)
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 20)
+    rows = np.maximum(rng.normal(size=(60, 12)) + rng.normal(size=(3, 12))[labels], 0.01)
+    images = [f"{label}/{i}.jpg" for i, label in enumerate(labels)]
+    classes = [str(label) for label in labels]
+    folder = write_features(tmp_path / "f", images, classes, {"relu7": rows.astype("f4")})
+    options = {
+        "--features": folder, "--out": tmp_path, "--splits": 2, "--train-per-class": 10,
+        "--c-grid": "1,10",
+    }  # fmt: skip
+    done = CliRunner().invoke(script.main, words(options))
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(tmp_path / "transfer.csv")
+    assert table.method.tolist() == ["SVM", "logistic regression"] * 2
+    unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype("f4").astype(float)
+    split = draw_splits(listed_classes(("0", "1", "2"), labels), SingleProtocol(2, 10, 50, 0))[0]
+    theirs = LogisticRegression(C=table.c[1], max_iter=10_000)
+    theirs.fit(unit[split.train], labels[split.train])
+    right = int((theirs.predict(unit[split.test]) == labels[split.test]).sum())
+    assert (table.right[1], table.test_images[1]) == (right, 30)
+    interval = binomtest(right, 30).proportion_ci(0.95, "exact")
+    shown = f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+    assert shown in (tmp_path / "transfer.md").read_text()
+
+
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads Linux's /proc")
 def test_a_soak_finds_growth_and_what_a_process_holds(benchmarks, tmp_path):
     """Oracles: a straight line with known rate; a process that holds what the test made it hold."""

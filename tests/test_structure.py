@@ -99,6 +99,7 @@ def test_the_core_names_no_option():
 
 COMMANDS = (
     "train.__main__",
+    "train.transfer.__main__",
     "export.cli",
     "bench.cli",
     "bench.predict.cli",
@@ -109,7 +110,7 @@ COMMANDS = (
 
 @pytest.mark.parametrize("module", COMMANDS)
 def test_help_needs_no_heavy_import(module):
-    heavy = ("torch", "torchvision", "onnx", "onnxruntime", "pandas", "numpy", "rich")
+    heavy = ("torch", "torchvision", "onnx", "onnxruntime", "pandas", "numpy", "rich", "sklearn")
     code = f"import sys, {module}; print(*sorted(set(sys.modules) & set({heavy})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.split() == [], done.stderr

@@ -24,6 +24,7 @@ from export.quantize.ranges import BINS, Range, clip
 from export.settings.precision import PRECISIONS
 from export.write_ncnn import export_ncnn
 from tests.fuzz.described_files import DESCRIBED
+from tests.fuzz.feature_folders import FOLDERS
 from tests.fuzz.own_files import OWN
 from tests.fuzz.reader import Reader, Victim, seal_index, seal_json, seal_tar
 from tests.fuzz.small_models import PIXELS, photos, small_artifact, small_onnx, thin_state
@@ -424,5 +425,6 @@ READERS = {
         Reader("run folders", _make_run, _read_run),
         *OWN,
         *DESCRIBED,
+        *FOLDERS,
     )
 }

@@ -116,9 +116,7 @@ def read_parquet(path: Path, shape: tuple[int, int]) -> np.ndarray:
             if not pa.types.is_fixed_size_list(field) or not field.equals(kind):
                 raise wrong
             groups = (found.row_group(i) for i in range(found.num_row_groups))
-            if sum(group.total_byte_size for group in groups) > (
-                4 * shape[0] * shape[1] + PARQUET_OVERHEAD + shape[0] * shape[1]
-            ):
+            if sum(group.total_byte_size for group in groups) > most_bytes(shape):
                 raise wrong
             column = opened.read(columns=[COLUMN]).column(COLUMN).combine_chunks()
             if isinstance(column, pa.ChunkedArray):  # no rows, or several chunks in older versions
@@ -145,6 +143,16 @@ def _pyarrow(path: Path) -> tuple[Any, Any]:
             'pip install "vgg-deploy[parquet]"'
         ) from None
     return pyarrow, pyarrow.parquet
+
+
+def most_bytes(shape: tuple[int, int]) -> int:
+    """The largest size that a file of descriptors can have, in either form.
+
+    Args:
+        shape: (n, d) of the descriptors.
+    """
+    numbers = shape[0] * shape[1]
+    return 5 * numbers + PARQUET_OVERHEAD
 
 
 WRITERS: dict[str, Callable[[Path, np.ndarray], None]] = {

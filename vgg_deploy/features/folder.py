@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from vgg_deploy.data.index_file import Names, NamesBuilder
 from vgg_deploy.errors import InputError
-from vgg_deploy.features.arrays import READERS
+from vgg_deploy.features.arrays import READERS, most_bytes
 from vgg_deploy.features.image_list import read_list, repeated
 from vgg_deploy.features.manifest import (
     MANIFEST,
@@ -23,6 +23,7 @@ from vgg_deploy.features.settings import AGAIN, FeatureSettings
 from vgg_deploy.files import sha256
 from vgg_deploy.near_misses import did_you_mean
 from vgg_deploy.progress import progress
+from vgg_deploy.regular_files import MOST_TEXT_BYTES, open_regular
 
 UNKNOWN = -1  # label of an image without a class
 
@@ -46,6 +47,7 @@ class FeatureFolder:
     images: Names
     labels: np.ndarray
     classes: tuple[str, ...]
+    _finite: set[Path] = field(default_factory=set, repr=False)  # files whose values are
 
     def __len__(self) -> int:
         return len(self.images)
@@ -110,9 +112,11 @@ class FeatureFolder:
         shape = (shard.images, self.width(layer))
         path = self.path / array_name(layer, shard.index, self.settings.form)
         rows = READERS[self.settings.form](path, shape)
-        # the extremes carry NaN and infinity along, and take no memory
-        if rows.size and not np.isfinite([rows.min(), rows.max()]).all():
-            raise InputError(f"{path}: has values that are not finite", AGAIN)
+        if path not in self._finite:
+            # the extremes carry NaN and infinity along, and take no memory
+            if rows.size and not np.isfinite([rows.min(), rows.max()]).all():
+                raise InputError(f"{path}: has values that are not finite", AGAIN)
+            self._finite.add(path)
         return rows
 
 
@@ -158,6 +162,20 @@ def open_features(folder: str | os.PathLike[str], layers: Sequence[str] = ()) ->
     )
 
 
+def read_settings(folder: str | os.PathLike[str]) -> FeatureSettings:
+    """Read what a complete folder of features contains; none of its other files is opened.
+
+    Args:
+        folder: As `feature_writer` wrote it.
+
+    Raises:
+        InputError: If it is no such folder, is not complete, or its manifest is damaged.
+    """
+    path = Path(folder)
+    _refuse_incomplete(path)
+    return read_manifest(path).settings
+
+
 def _refuse_incomplete(path: Path) -> None:
     if not path.is_dir():
         raise InputError(f"{path}: is not a folder; give a folder of features", about="features")
@@ -175,8 +193,24 @@ def _check_files(opened: FeatureFolder, layers: Sequence[str]) -> None:
     form = opened.settings.form
     with progress(f"checking {opened.path}", len(opened.shards)) as bar:
         for shard in opened.shards:
-            arrays = [array_name(layer, shard.index, form) for layer in layers]
-            for name in (list_name(shard.index), *arrays):
+            most = {list_name(shard.index): MOST_TEXT_BYTES}
+            for layer in layers:
+                shape = (shard.images, opened.width(layer))
+                most[array_name(layer, shard.index, form)] = most_bytes(shape)
+            for name, size in most.items():
+                _refuse_larger(opened.path / name, size)
                 if sha256(opened.path / name) != shard.sha256[name]:
                     raise InputError(f"{opened.path / name}: has another sha256", AGAIN)
             bar.advance()
+
+
+def _refuse_larger(path: Path, most: int) -> None:
+    """Refuse a file that is larger than its content can be, before all of it is read.
+
+    Raises:
+        InputError: If it is, or cannot be opened.
+    """
+    try:
+        open_regular(path, most).close()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})", AGAIN) from None

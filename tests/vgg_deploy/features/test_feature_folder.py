@@ -266,9 +266,13 @@ def damage(path: Path, kind: str) -> None:
         case "folder":
             path.unlink()
             path.mkdir()
+        case "endless":
+            os.truncate(path, 2**40)
 
 
-@pytest.mark.parametrize("kind", ["flipped", "cut", "missing", "pipe", "device", "folder"])
+@pytest.mark.parametrize(
+    "kind", ["flipped", "cut", "missing", "pipe", "device", "folder", "endless"]
+)
 @pytest.mark.parametrize("name", ["relu7-00002.npy", "images-00001.csv", "features.json"])
 def test_damaged_files_are_named(folder, name, kind):
     if (name, kind) == ("features.json", "flipped"):
