@@ -32,11 +32,6 @@ MODULES = {
     "predict": "bench.predict",
     "features": "bench.features",
 }
-    "train": "train",
-    "pack": "train.pack",
-    "predict": "bench.predict",
-    "features": "bench.features",
-}
 
 
 def full_disk(place: Place, name: str, step: int = 1, first: int = 1) -> Iterator[Row]:
