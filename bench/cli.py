@@ -9,7 +9,18 @@ import click
 
 from bench.gate.refused import GateCommand, withdraw
 from bench.hints import HINTS
-from bench.option_types import BOUNDS, IMAGES, PER_CENT, POINTS, POSTERIOR, SECONDS, Names, Sizes
+from bench.option_types import (
+    BOUNDS,
+    CORRELATION,
+    DISTANCE,
+    IMAGES,
+    PER_CENT,
+    POINTS,
+    POSTERIOR,
+    SECONDS,
+    Names,
+    Sizes,
+)
 from bench.request import BenchRequest, OutputRequest, refuse_contradictions
 from vgg_deploy.command_line import Choice, ShownError, parse_channels, say, version_option
 from vgg_deploy.errors import InputError, VGGDeployError, hints, interruptible
@@ -57,6 +68,10 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
         (
             "vgg-bench D.pt E.pt --data imagenet --paper-tables --measure accuracy",
             "Tables 3 to 7 of the paper",
+        ),
+        (
+            "vgg-bench D.lpips.fp32.onnx D.lpips.int8.onnx --data photos --min-spearman 0.99",
+            "distance files on distorted photos",
         ),
         ("vgg-bench --prune 30d --dry-run", "stored posteriors not used for 30 days"),
     ),
@@ -152,6 +167,17 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     "--max-left-out",
     type=click.IntRange(0, MOST_IMAGES),
     help="Gate: how many images may be unreadable or skipped.  [default: 0]",
+)
+@click.option(
+    "--min-spearman",
+    type=CORRELATION,
+    help="Gate: smallest rank correlation of a distance file's distances with the first file's, 0 "
+    "to 1.",
+)
+@click.option(
+    "--max-distance-error",
+    type=DISTANCE,
+    help="Gate: largest difference of any distance from the first file's.",
 )
 @click.option(
     "--gate-rows",

@@ -171,6 +171,8 @@ class Names(click.ParamType[tuple[str, ...]]):
 POINTS = Number("points", 100, "in percentage points without a sign for per cent", "0.5")
 PER_CENT = Number("per cent", 100, "in per cent without a sign for it", "99")
 POSTERIOR = Number("difference", 1, "a difference of posteriors", "0.01")
+CORRELATION = Number("correlation", 1, "a correlation", "0.99")
+DISTANCE = Number("difference", 1e12, "a difference of distances", "0.01")
 BOUNDS = Bounds()
 SECONDS = Seconds()
 IMAGES = Images()

@@ -1,7 +1,8 @@
 """Writes a distance of two images as an ONNX graph.
 
 Both batches are joined, run through the convolutions together, and compared layer by layer. So the
-weights are there once. Everything behind the convolutions is float32 in every precision.
+weights are there once. Everything behind the convolutions is float32 in every precision; the names
+of its nodes begin with `distance.`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,8 +75,8 @@ def distance_graph(
             case _:
                 raise ValueError(f"distance {artifact.kind} is unknown")
         if term.weight != 1:
-            weight = compared.stored(f"{term.layer}.weight", np.float32(term.weight))
-            part = compared.add("Mul", f"{term.layer}.weighted", [part, weight])
+            weight = compared.stored(f"distance.{term.layer}.weight", np.float32(term.weight))
+            part = compared.add("Mul", f"distance.{term.layer}.weighted", [part, weight])
         parts.append(part)
     _sum(compared, parts)
     pixels = TensorProto.UINT8 if artifact.input == "uint8" else TensorProto.FLOAT
@@ -175,19 +176,27 @@ def _split(nodes: _Nodes, layer: str, value: str) -> tuple[str, str]:
 
     So batches of different sizes are never mixed up.
     """
-    if not any(node.name == "count" for node in nodes.nodes):
-        nodes.add("Shape", "count", [INPUTS[0]], {"start": 0, "end": 1})
-        nodes.stored("count.zero", np.zeros(1, np.int64))
-        nodes.stored("count.end", END)
-        nodes.stored("count.axis", np.zeros(1, np.int64))
-    first = nodes.add("Slice", f"{layer}.first", [value, "count.zero", "count.out", "count.axis"])
-    second = nodes.add("Slice", f"{layer}.second", [value, "count.out", "count.end", "count.axis"])
+    if not any(node.name == "distance.count" for node in nodes.nodes):
+        nodes.add("Shape", "distance.count", [INPUTS[0]], {"start": 0, "end": 1})
+        nodes.stored("distance.count.zero", np.zeros(1, np.int64))
+        nodes.stored("distance.count.end", END)
+        nodes.stored("distance.count.axis", np.zeros(1, np.int64))
+    first = nodes.add(
+        "Slice",
+        f"distance.{layer}.first",
+        [value, "distance.count.zero", "distance.count.out", "distance.count.axis"],
+    )
+    second = nodes.add(
+        "Slice",
+        f"distance.{layer}.second",
+        [value, "distance.count.out", "distance.count.end", "distance.count.axis"],
+    )
     return first, second
 
 
 def _difference(nodes: _Nodes, layer: str, value: str) -> str:
     first, second = _split(nodes, layer, value)
-    return nodes.add("Sub", f"{layer}.difference", [first, second])
+    return nodes.add("Sub", f"distance.{layer}.difference", [first, second])
 
 
 def _reduced(nodes: _Nodes, op: str, name: str, value: str, axes: list[int], keep: int = 0) -> str:
@@ -197,44 +206,46 @@ def _reduced(nodes: _Nodes, op: str, name: str, value: str, axes: list[int], kee
 
 def _lpips(nodes: _Nodes, layer: str, head: np.ndarray) -> str:
     """Spatial mean of the head's sum of squared differences of features of unit length."""
-    norm = _reduced(nodes, "ReduceL2", f"{layer}.norm", layer, [1], keep=1)
-    epsilon = nodes.stored(f"{layer}.epsilon", np.float32(EPSILON))
-    above_zero = nodes.add("Add", f"{layer}.above_zero", [norm, epsilon])
-    unit = nodes.add("Div", f"{layer}.unit", [layer, above_zero])
+    norm = _reduced(nodes, "ReduceL2", f"distance.{layer}.norm", layer, [1], keep=1)
+    epsilon = nodes.stored(f"distance.{layer}.epsilon", np.float32(EPSILON))
+    above_zero = nodes.add("Add", f"distance.{layer}.above_zero", [norm, epsilon])
+    unit = nodes.add("Div", f"distance.{layer}.unit", [layer, above_zero])
     difference = _difference(nodes, layer, unit)
-    square = nodes.add("Mul", f"{layer}.square", [difference, difference])
-    weights = nodes.stored(f"{layer}.head", head.reshape(1, -1, 1, 1))
-    weighted = nodes.add("Mul", f"{layer}.by_head", [square, weights])
-    summed = _reduced(nodes, "ReduceSum", f"{layer}.sum", weighted, [1])
-    return _reduced(nodes, "ReduceMean", f"{layer}.mean", summed, [1, 2])
+    square = nodes.add("Mul", f"distance.{layer}.square", [difference, difference])
+    weights = nodes.stored(f"distance.{layer}.head", head.reshape(1, -1, 1, 1))
+    weighted = nodes.add("Mul", f"distance.{layer}.by_head", [square, weights])
+    summed = _reduced(nodes, "ReduceSum", f"distance.{layer}.sum", weighted, [1])
+    return _reduced(nodes, "ReduceMean", f"distance.{layer}.mean", summed, [1, 2])
 
 
 def _perceptual(nodes: _Nodes, layer: str) -> str:
     """Mean of the squared differences of features."""
     difference = _difference(nodes, layer, layer)
-    square = nodes.add("Mul", f"{layer}.square", [difference, difference])
-    return _reduced(nodes, "ReduceMean", f"{layer}.mean", square, [1, 2, 3])
+    square = nodes.add("Mul", f"distance.{layer}.square", [difference, difference])
+    return _reduced(nodes, "ReduceMean", f"distance.{layer}.mean", square, [1, 2, 3])
 
 
 def _gram(nodes: _Nodes, layer: str) -> str:
     """Sum of the squared differences of Gram matrices."""
-    rows = nodes.stored(f"{layer}.rows", np.array([0, 0, -1], np.int64))
-    flat = nodes.add("Reshape", f"{layer}.flat", [layer, rows])
-    turned = nodes.add("Transpose", f"{layer}.turned", [flat], {"perm": [0, 2, 1]})
-    products = nodes.add("MatMul", f"{layer}.products", [flat, turned])
-    shape = nodes.add("Shape", f"{layer}.shape", [layer], {"start": 1})
-    count = _reduced(nodes, "ReduceProd", f"{layer}.count", shape, [0])
-    divisor = nodes.add("Cast", f"{layer}.count.to_float", [count], {"to": int(TensorProto.FLOAT)})
-    matrix = nodes.add("Div", f"{layer}.gram", [products, divisor])
+    rows = nodes.stored(f"distance.{layer}.rows", np.array([0, 0, -1], np.int64))
+    flat = nodes.add("Reshape", f"distance.{layer}.flat", [layer, rows])
+    turned = nodes.add("Transpose", f"distance.{layer}.turned", [flat], {"perm": [0, 2, 1]})
+    products = nodes.add("MatMul", f"distance.{layer}.products", [flat, turned])
+    shape = nodes.add("Shape", f"distance.{layer}.shape", [layer], {"start": 1})
+    count = _reduced(nodes, "ReduceProd", f"distance.{layer}.count", shape, [0])
+    divisor = nodes.add(
+        "Cast", f"distance.{layer}.count.to_float", [count], {"to": int(TensorProto.FLOAT)}
+    )
+    matrix = nodes.add("Div", f"distance.{layer}.gram", [products, divisor])
     difference = _difference(nodes, layer, matrix)
-    return _reduced(nodes, "ReduceSumSquare", f"{layer}.sum", difference, [1, 2])
+    return _reduced(nodes, "ReduceSumSquare", f"distance.{layer}.sum", difference, [1, 2])
 
 
 def _sum(nodes: _Nodes, parts: list[str]) -> None:
     """The sum of all parts, as the output."""
     total = parts[0]
     for index, part in enumerate(parts[1:], 1):
-        output = OUTPUT if index == len(parts) - 1 else f"sum_{index}.out"
-        total = nodes.add("Add", f"sum_{index}", [total, part], output=output)
+        output = OUTPUT if index == len(parts) - 1 else f"distance.sum_{index}.out"
+        total = nodes.add("Add", f"distance.sum_{index}", [total, part], output=output)
     if len(parts) == 1:
-        nodes.add("Identity", "sum", [total], output=OUTPUT)
+        nodes.add("Identity", "distance.sum", [total], output=OUTPUT)
