@@ -10,12 +10,12 @@ from bench.gate.gate_limits import GateLimits
 from bench.gate.method import FIXED, Method
 from bench.gate.verdict import LISTED, Check, Gate
 from bench.statistics.evidence import Verdict, verdicts
-from bench.statistics.rank_bootstrap import LEAST_PHOTOS, RankCorrelation
+from bench.statistics.rank_interval import LEAST_PHOTOS, RankCorrelation
 from vgg_deploy.images.distortions import DISTORTIONS
 
-BOOTSTRAP = FIXED._replace(
-    source="percentile bootstrap over photos (Efron 1979; Davison and Hinkley 1997), one-sided; "
-    "fails corrected over all rows by Holm 1979"
+JACKKNIFE = FIXED._replace(
+    source="jackknife over photos of Fisher's transform of the rank correlation, Student's t, one-"
+    "sided, approximate (Miller 1974); fails corrected over all rows by Holm 1979"
 )
 
 
@@ -33,7 +33,7 @@ def judge_distances(
         names: Of the photos.
         left_out: One message per photo that was not measured.
     """
-    method: Method = BOOTSTRAP
+    method: Method = JACKKNIFE
     checks = [check_left_out(limits, left_out), *(_finite(one) for one in judged)]
     others = [one for one in judged if not one.is_reference]
     if limits.distance_error is not None:
@@ -100,7 +100,7 @@ def _correlations(others: Sequence[Judged], limit: float) -> list[Check]:
     """Decided by the interval, and undecided if the limit lies in it."""
     compared = [(one, one.correlation) for one in others if one.correlation is not None]
     evidence = [correlation.evidence(limit) for _, correlation in compared]
-    answers = verdicts(evidence, BOOTSTRAP.level)
+    answers = verdicts(evidence, JACKKNIFE.level)
     return [
         _correlation(one, correlation, limit, verdict)
         for (one, correlation), verdict in zip(compared, answers, strict=True)
@@ -120,14 +120,14 @@ def _correlation(
             "its distances cannot be ranked, as they are all the same or not finite",
             limit=limit,
         )
-    low, high = correlation.bounds(BOOTSTRAP.level)
+    low, high = correlation.bounds(JACKKNIFE.level)
     text = (
         f"Spearman's correlation with {row.reference} is {correlation.value:.5f} on {row.pairs} "
         f"pairs of {row.photos} photos (95 % bounds: {low:.5f} to {high:.5f}), required {limit:g}"
     )
     undecided = verdict == Verdict.UNDECIDED
     needed = correlation.photos_to_decide(limit) if undecided else None
-    if undecided and not len(correlation.draws):
+    if undecided and correlation.centre is None:
         text += f"; too few photos for a verdict, at least {LEAST_PHOTOS} are needed"
     elif undecided and needed:
         text += f"; too few photos for a verdict, about {needed:,} are needed"

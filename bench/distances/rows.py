@@ -9,7 +9,7 @@ import pandas as pd
 from bench.distances.measure import Measured, Photos, photo_of_pairs
 from bench.distances.models import are_comparable
 from bench.report.tables import HeadAndCells, Texts
-from bench.statistics.rank_bootstrap import RankCorrelation, rank_correlation
+from bench.statistics.rank_interval import RankCorrelation, rank_correlation
 from vgg_deploy.images.distortions import DISTORTIONS
 
 TWO_SIDED = 0.025  # each end of a 95 % interval
@@ -81,7 +81,7 @@ def _judged(one: Measured, reference: Measured, photos: Photos) -> Judged:
             errors = distances - expected
     low, high = (
         correlation.bounds(TWO_SIDED)
-        if correlation is not None and len(correlation.draws)
+        if correlation is not None and correlation.centre is not None
         else (None, None)
     )
     power = float(np.sqrt(np.mean(expected**2)))

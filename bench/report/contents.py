@@ -309,7 +309,7 @@ def _distance_chapters(tables: list[Section]) -> list[Chapter]:
     note = (
         "Each photo beside 15 distortions of it: blur, noise, JPEG, brightness and shift, each at "
         "three strengths. Spearman's correlation and errors are against the first file; its 95 % "
-        "interval is by bootstrap over photos."
+        "interval is by the jackknife over photos."
     )
     return [Chapter("distances", "Distances", note, tables=tables)]
 

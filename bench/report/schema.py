@@ -326,8 +326,8 @@ DISTANCES = Table(
         *columns(
             "number",
             spearman="rank correlation with the first file's distances; missing for the first",
-            spearman_low="lower end of its 95 % interval (bootstrap over photos); missing for "
-            "fewer than 8 photos",
+            spearman_low="lower end of its 95 % interval (jackknife over photos); missing for "
+            "fewer than 12 photos",
             spearman_high="upper end",
             largest_error="largest difference of any distance from the first file's; missing "
             "between other distances",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from export import distance_preparation
 from export.distance import heads, pairs
 from export.distance_files import export_distances
 from export.settings.distance_choice import DistanceChoice
@@ -58,9 +59,15 @@ def lines():
 def exported(source, lines, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairs, "BUILT_IN_PHOTOS", 1)
-        options = ExportOptions(("fp32", "fp16"), distance=CHOICE)
+        patch.setattr(distance_preparation, "check_pairs", small_pairs)
+        options = ExportOptions(("fp32",), distance=CHOICE)
         folder = tmp_path_factory.mktemp("exported")
         return export_distances(source, folder, options, CHOICE, 2, lines.append)
+
+
+def small_pairs(least: int) -> list[pairs.Pairs]:
+    """The first sizes; full-width nets take seconds for the larger ones."""
+    return pairs.check_pairs(least)[:3]
 
 
 def filled(model, weights):
@@ -116,7 +123,6 @@ def test_the_export_compares_with_the_package(exported, lines):
     assert exported[0].reference == "the package lpips"
     assert exported[0].distorted.largest_error < 1e-6
     assert exported[0].distorted.spearman == 1
-    assert exported[1].distorted.largest_error < 1e-3
     assert not any("not torchvision's weights" in line for line in lines)
     manifest = json.loads(exported[0].path.with_suffix(".json").read_text())
     assert manifest["versions"]["lpips"] == "0.1.4"
@@ -161,6 +167,7 @@ def test_weights_with_another_mean_are_warned_of_and_still_checked(weights, tmp_
     from vgg_deploy.net.input_convention import StatedInput
 
     monkeypatch.setattr(pairs, "BUILT_IN_PHOTOS", 1)
+    monkeypatch.setattr(distance_preparation, "check_pairs", small_pairs)
     torch.save(weights, tmp_path / "w.pth")
     lines = []
     stated = StatedInput(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
