@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from export.preparation import HeldOut
 from export.quantize.cost import Cost, measure_cost
-from export.quantize.feature_cost import FeatureCost, FeatureErrors
+from export.verify.feature_cost import FeatureCost, FeatureErrors
 from export.verify.parity import reference_outputs, scores_in
 from vgg_deploy.net.model import VGG
 from vgg_deploy.progress import progress

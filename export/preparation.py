@@ -28,7 +28,7 @@ from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.named_weights import Located
-from vgg_deploy.net.open_net import open_net
+from vgg_deploy.net.open_net import open_layers, open_net
 from vgg_deploy.net.outputs import SCORES, check_layer_names
 from vgg_deploy.runtimes.contract import Outputs, Scores
 
@@ -56,7 +56,9 @@ class Task:
     stated: StatedInput = NOTHING_STATED
 
     def open_net(self, on_assumed: Callable[[Assumed], None] | None = None) -> VGG:
-        """The net in evaluation mode, see `open_net`."""
+        """The net in evaluation mode, see `open_net`; for features it needs no head."""
+        if self.options.features and not self.options.with_scores:
+            return open_layers(self.source, self.classes, self.stated, on_assumed)
         return open_net(self.source, self.classes, self.stated, on_assumed)
 
     @property
@@ -290,7 +292,7 @@ def _quantization(
 ) -> Quantization:
     """How the convolutions of a file are quantized."""
     thresholds = clip(ranges, options.method, precision)
-    last = thresholds.pop(LAST)
+    last = thresholds.pop(LAST, None)  # convolutions alone have none
     quantized = {
         name: t
         for name, t in thresholds.items()

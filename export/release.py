@@ -15,12 +15,12 @@ from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with
 from export.onnx_manifest import describe_quantization, onnx_manifest
 from export.preparation import Prepared, Task, prepare
 from export.quantize.cost import judge_cost
-from export.quantize.feature_cost import judge_feature_costs
 from export.quantize.rounding import LAST, Quantization, ReducedNet
 from export.released_files import Exported, FailedFile, PartlyExported
 from export.settings.export_options import ExportOptions
 from export.settings.precision import BF16, Precision
 from export.verify.compared import Compared
+from export.verify.feature_cost import judge_feature_costs
 from export.verify.feature_parity import judge_exact_features, judge_reduced_features
 from export.verify.float32_twin import check_twin, float32_twin
 from export.verify.lint import lint

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from export.distance.parity import DistortedParity, PairParity
 from export.quantize.cost import Cost
-from export.quantize.feature_cost import FeatureCost
+from export.verify.feature_cost import FeatureCost
 from export.verify.feature_parity import FeatureParity
 from export.verify.parity import ParityResult
 from vgg_deploy.errors import CheckFailed, InputError

@@ -33,7 +33,7 @@ NO_NUMBERS = (click.Choice, click.Path, type(WEIGHTS), Names)
 # Options of free text: names, folders, patterns
 TEXT = {
     "--stage", "--resume", "--train", "--val", "--keep", "--target", "--protocols", "--fuse",
-    "--classes", "--gate-rows", "--name",
+    "--classes", "--gate-rows", "--name", "--features",
 }  # fmt: skip
 VALUES = (
     "nan", "inf", "-inf", "1e400", "9" * 20, "9" * 6000, "-" + "9" * 20, "-1", "1" * 12, "x", " ",

@@ -17,7 +17,7 @@ from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.net.open_net import is_own
 from vgg_deploy.runtimes import Runtime, open_runtime, runtime_version, runtimes_for
-from vgg_deploy.runtimes.contract import DeviceRuntime
+from vgg_deploy.runtimes.contract import DeviceRuntime, require_scores
 from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
 
 NEEDS_OTHER_DEVICE = {"cpu": (".engine", ".bf16.onnx"), "cuda": (".param",)}  # names' ends
@@ -200,6 +200,7 @@ def _open(
         assumed[path] = found
 
     runtime = open_runtime(path, options.device, options.threads, name, precision, stated, note)
+    require_scores(runtime)
     if options.cuda_graphs:
         return GraphedRuntime(cast(DeviceRuntime, runtime))  # refuses runtimes on the CPU
     return runtime

@@ -246,7 +246,7 @@ def test_ncnn_runs_on_cpus_and_from_the_crop_up(tmp_path, monkeypatch):
         open_runtime(path, "cuda")
     assert refused.value.about == "cpu"
     assert "the runtime onnxruntime does not open it" in refusal(path, runtime="onnxruntime")
-    with pytest.raises(InputError, match="of 63x200 are below the crop 64"):
+    with pytest.raises(InputError, match="of 63x200 have a side below 64"):
         open_runtime(path)(np.zeros((1, 3, 63, 200), np.uint8))
     monkeypatch.setitem(sys.modules, "ncnn", None)  # as where it is not installed
     assert "pip install vgg-deploy[ncnn]" in refusal(path)

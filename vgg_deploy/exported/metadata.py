@@ -9,7 +9,7 @@ from pathlib import Path
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
 from vgg_deploy.json_files import JsonObject, as_object, entry, parse_json, read_json_object
-from vgg_deploy.net.outputs import SCORES, layer_names
+from vgg_deploy.net.outputs import SCORES, all_outputs
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.regular_files import is_regular
 
@@ -124,10 +124,9 @@ class Artifact:
 
 def _outputs(fields: JsonObject, spec: NetSpec, where: str) -> tuple[str, ...]:
     """Names of what a graph gives; files of earlier versions give scores and do not say so."""
-    if "outputs" not in fields:
-        return SCORES
-    listed = entry(fields, "outputs", list, where, EXPORT_AGAIN)
-    known = (*SCORES, *layer_names(spec))
+    listed = entry(fields, "outputs", list, where, EXPORT_AGAIN) if "outputs" in fields else SCORES
+    listed = list(listed)
+    known = all_outputs(spec)
     if not listed or [name for name in known if name in listed] != listed:
         raise InputError(
             f"{where}: the outputs {str(listed):.80} are not some of net {spec.arch}'s in running "

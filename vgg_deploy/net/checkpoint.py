@@ -104,6 +104,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise InputError(
             f"{path}: the checkpoint has no {error}; it is damaged, take another one"
         ) from None
+    if not spec.has_head:
+        raise InputError(
+            f"{path}: the checkpoint names no classes; it is damaged, take another one"
+        )
     check_weights(checkpoint.weights, spec, str(path))
     return checkpoint
 

@@ -46,11 +46,17 @@ def layers(spec: NetSpec) -> tuple[Layer, ...]:
                 found.append(Layer("norm1", conv.c_out, s, False))
         found.append(Layer(f"pool{s + 1}", stage[-1].c_out, s + 1, False))
     pools = found[-1].pools
-    for fc in arch.head(len(spec.classes), spec.width, spec.crop):
+    head = arch.head(len(spec.classes), spec.width, spec.crop) if spec.has_head else []
+    for fc in head:
         found.append(Layer(fc.name, fc.c_out, pools, True))
         if fc.name != "fc8":
             found.append(Layer(fc.name.replace("fc", "relu"), fc.c_out, pools, True))
     return tuple(found)
+
+
+def all_outputs(spec: NetSpec) -> tuple[str, ...]:
+    """Names of all that a net gives: of SCORES where it has a head, and of its layers."""
+    return (*(SCORES if spec.has_head else ()), *layer_names(spec))
 
 
 def layer_names(spec: NetSpec) -> tuple[str, ...]:

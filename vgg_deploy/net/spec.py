@@ -65,7 +65,8 @@ class NetSpec:
     """A net and its classes; its weights are in the same file."""
 
     arch: str  # a column of Table 1
-    classes: tuple[str, ...]  # ids in the order of the scores: folder names, wnids
+    # ids in the order of the scores: folder names, wnids; empty: the convolutions alone, no fc6-fc8
+    classes: tuple[str, ...]
     names: tuple[str, ...] = ()  # what people call them; the ids when nothing better is known
     width: float = 1.0  # multiplier of every layer's channels
     crop: int = 224  # side of the training crop, pixels; fc6 is crop/32 wide
@@ -104,8 +105,6 @@ class NetSpec:
             )
 
     def _check_classes(self) -> None:
-        if not self.classes:
-            raise InputError("a net needs at least one class")
         if len(set(self.classes)) != len(self.classes):
             raise InputError(
                 "class ids repeat; key classes by wnid or folder name, "
@@ -128,6 +127,11 @@ class NetSpec:
                 f"{len(self.classes)} classes have {len(self.names)} names; "
                 "give one name per class, or none"
             )
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the net has fc6 to fc8, which score classes."""
+        return bool(self.classes)
 
     @property
     def test_side(self) -> int:

@@ -113,6 +113,7 @@ def posteriors(
 
     Raises:
         CheckFailed: For posteriors that are not finite.
+        InputError: If the file gives no scores.
     """
     flow = _Flow(runtime, plan)
     for number, image in enumerate(images):

@@ -10,7 +10,7 @@ from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
-from vgg_deploy.net.open_net import open_net
+from vgg_deploy.net.open_net import open_layers
 from vgg_deploy.regular_files import is_regular
 from vgg_deploy.runtimes.contract import Runtime, Scores, WrongOutputs
 from vgg_deploy.runtimes.ncnn import NcnnRuntime
@@ -101,6 +101,6 @@ def open_runtime(
             return NcnnRuntime(find_ncnn(path), device, threads)
         case ".engine":
             return EngineRuntime(path, device, threads)
-    net = open_net(path, None, stated, on_assumed)
+    net = open_layers(path, None, stated, on_assumed)
     compiled = runtime == "torch-compile"
     return TorchRuntime(net, device, threads, precision, compiled=compiled, where=str(path))

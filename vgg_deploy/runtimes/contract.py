@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import Artifact
+from vgg_deploy.net.open_net import refuse_without_head
 from vgg_deploy.net.outputs import SCORES, output_shape
 from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD, NetSpec
 
@@ -139,8 +140,19 @@ def page_locked(shape: tuple[int, ...]) -> np.ndarray:
     return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
 
 
+def require_scores(runtime: Runtime) -> None:
+    """Check that a file gives scores.
+
+    Raises:
+        InputError: If it does not.
+    """
+    refuse_without_head(runtime.spec, runtime.where)
+    require(runtime.where, runtime.outputs, SCORES)
+
+
 def give_scores(runtime: Runtime, images: np.ndarray) -> Scores:
     """Score a batch by `Runtime.run`."""
+    require_scores(runtime)
     outputs = runtime.run(images, SCORES)
     return Scores(outputs["posterior"], outputs["score_map"])
 

@@ -173,6 +173,30 @@ def test_build_matrix(exported, precision, target):
 
 
 @needs_rtx
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_an_engine_gives_the_features_of_its_file(precision, tmp_path):
+    """Convolutions that feed two readers keep their type, and outputs are float32."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for i in range(6):
+        photo_of("disc", rng).save(tmp_path / "photos" / f"{i}.png")
+    layers = ("relu1_2", "conv3_3", "pool3", "relu5_3")
+    options = ExportOptions((precision,), features=layers, calibration=tmp_path / "photos")
+    source = save_net(thin_net("D"), tmp_path / "net.pt")
+    (file,) = export_onnx(source, tmp_path, options, None, 1, lambda text: None)
+    built = build_engine(file.path, RTX, PROFILES, ("sm120",), lambda text: None)
+    assert built.manifest.outputs == {
+        "relu1_2": "FLOAT [-1, 4, -1, -1]",
+        "conv3_3": "FLOAT [-1, 16, -1, -1]",
+        "pool3": "FLOAT [-1, 16, -1, -1]",
+        "relu5_3": "FLOAT [-1, 32, -1, -1]",
+    }
+    assert set(built.manifest.convolutions.values()) == {TYPES[precision]}
+    assert "fc6" not in built.manifest.convolutions
+    assert check_engine(built.path).artifact.outputs == layers
+
+
+@needs_rtx
 def test_refusals_that_need_no_build(exported):
     import tensorrt_rtx as trt
 
