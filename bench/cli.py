@@ -11,6 +11,8 @@ from bench.gate.refused import GateCommand, withdraw
 from bench.hints import HINTS
 from bench.option_types import (
     BOUNDS,
+    CORRELATION,
+    DISTANCE,
     IMAGES,
     MATCHES,
     PER_CENT,
@@ -72,6 +74,10 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
         (
             "vgg-bench D.pt --boxes-by D-boxes.pt --data imagenet --boxes xml",
             "localisation errors, as Tables 8 to 10",
+        ),
+        (
+            "vgg-bench D.lpips.fp32.onnx D.lpips.int8.onnx --data photos --min-spearman 0.99",
+            "distance files on distorted photos",
         ),
         ("vgg-bench --prune 30d --dry-run", "stored posteriors not used for 30 days"),
     ),
@@ -207,6 +213,17 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     "--max-left-out",
     type=click.IntRange(0, MOST_IMAGES),
     help="Gate: how many images may be unreadable or skipped.  [default: 0]",
+)
+@click.option(
+    "--min-spearman",
+    type=CORRELATION,
+    help="Gate: smallest rank correlation of a distance file's distances with the first file's, 0 "
+    "to 1.",
+)
+@click.option(
+    "--max-distance-error",
+    type=DISTANCE,
+    help="Gate: largest difference of any distance from the first file's.",
 )
 @click.option(
     "--gate-rows",

@@ -102,6 +102,8 @@ class GateRequest:
     max_top1_error: float | None
     max_posterior_difference: float | None
     max_left_out: int | None
+    min_spearman: float | None
+    max_distance_error: float | None
     gate_rows: tuple[str, ...]
     undecided: str | None  # "pass", "fail"; None: exit code 3
 
@@ -115,6 +117,8 @@ class GateRequest:
             top1_error=self.max_top1_error,
             posterior_difference=self.max_posterior_difference,
             left_out=self.max_left_out,
+            spearman=self.min_spearman,
+            distance_error=self.max_distance_error,
         )
 
     @property

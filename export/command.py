@@ -13,6 +13,7 @@ import click
 
 from export.outputs import file_list, show, show_engines
 from export.request import ExportRequest
+from export.settings.distance_choice import DistanceChoice
 from export.tensorrt.build import BuiltEngine
 from export.tensorrt.build_all import EnginePlan, build_engines, plan_engines
 from export.tensorrt.triton import write_repository
@@ -24,7 +25,12 @@ from vgg_deploy.printable import printable
 from vgg_deploy.progress import console
 
 if TYPE_CHECKING:
-    from export.released_files import Exported, PartlyExported
+    from export.released_files import (
+        DistancesPartlyExported,
+        Exported,
+        ExportedDistance,
+        PartlyExported,
+    )
 
 
 class OnnxFiles(NamedTuple):
@@ -34,11 +40,19 @@ class OnnxFiles(NamedTuple):
         files: All of them.
         exported: Those that this command wrote.
         failed: Why some were not written.
+        distances: Distance files that this command wrote.
     """
 
     files: list[Path]
     exported: "list[Exported]"
-    failed: "PartlyExported | None" = None
+    failed: "PartlyExported | DistancesPartlyExported | None" = None
+    distances: "list[ExportedDistance] | None" = None
+
+    @property
+    def written(self) -> list[Path]:
+        """Those that this command wrote."""
+        scores = [file.path for file in self.exported]
+        return scores + [file.path for file in self.distances or []]
 
 
 def export(request: ExportRequest) -> None:
@@ -51,7 +65,7 @@ def export(request: ExportRequest) -> None:
     """
     plan = check_packages(request)
     key = SigningKey(request.sign) if request.sign else None  # before hours of work
-    onnx = write_onnx_files(request) if request.to_onnx else find_onnx_files(request)
+    onnx = onnx_files(request)
     engines: list[BuiltEngine] = []
     ncnn: list[Exported] = []
 
@@ -80,7 +94,8 @@ def telling_what_was_written(
     try:
         yield
     except BaseException:
-        written = [file.path.name for file in (*onnx.exported, *ncnn)]
+        written = [path.name for path in onnx.written]
+        written += [file.path.name for file in ncnn]
         written += [engine.path.name for engine in engines]
         if written:
             names = ", ".join(written)
@@ -112,6 +127,58 @@ def check_packages(request: ExportRequest) -> EnginePlan | None:
 
         load_ncnn()
     return plan
+
+
+def onnx_files(request: ExportRequest) -> OnnxFiles:
+    """The ONNX files to work from, written if they are asked for."""
+    if not request.to_onnx:
+        return find_onnx_files(request)
+    if request.distance:
+        return write_distance_files(request, request.distance)
+    return write_onnx_files(request)
+
+
+def write_distance_files(request: ExportRequest, choice: DistanceChoice) -> OnnxFiles:
+    """Export a distance of two images, and show the files.
+
+    Raises:
+        InputError: If the input cannot be used.
+        DistancesPartlyExported: If no file passes its checks.
+    """
+    import torch
+
+    from export.distance_files import export_distances
+    from export.distance_outputs import show_distances
+    from export.released_files import DistancesPartlyExported
+    from vgg_deploy.net.named_weights import locate
+
+    torch.set_num_threads(request.thread_count)
+    source = locate(request.model or newest_checkpoint())
+    failed = None
+
+    def keep_list(files: "list[ExportedDistance]") -> None:
+        write_list(request, OnnxFiles([file.path for file in files], [], None, files))
+
+    try:
+        exported = export_distances(
+            source,
+            request.out,
+            request.onnx,
+            choice,
+            request.thread_count,
+            log,
+            request.stated,
+            keep_list,
+        )
+    except DistancesPartlyExported as error:
+        if not error.exported:
+            raise
+        exported, failed = error.exported, error
+        log(f"Warning: {error.message}. Continuing with what was written")
+    onnx = OnnxFiles([file.path for file in exported], [], failed, exported)
+    write_list(request, onnx)
+    show_distances(exported)
+    return onnx
 
 
 def write_onnx_files(request: ExportRequest) -> OnnxFiles:
@@ -165,10 +232,10 @@ def sign_files(onnx: OnnxFiles, key: SigningKey | None) -> None:
     Raises:
         InputError: If a signature cannot be written.
     """
-    for file in onnx.exported:
-        signature_path(file.path).unlink(missing_ok=True)
+    for path in onnx.written:
+        signature_path(path).unlink(missing_ok=True)
         if key:
-            log(f"signed: {key.sign(file.path)}")
+            log(f"signed: {key.sign(path)}")
 
 
 def newest_checkpoint() -> Path:
@@ -259,5 +326,5 @@ def write_list(
 ) -> None:
     """List the files in export.json, for commands that run without a named model."""
     exported = [*onnx.exported, *(ncnn or [])]
-    text = file_list(exported, onnx.files, engines or [], request.out)
+    text = file_list(exported, onnx.files, engines or [], request.out, onnx.distances or [])
     write_text(request.out / LAST_EXPORT, text)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from export.settings.distance_choice import DistanceChoice
 from export.settings.export_options import EngineOptions, ExportOptions
 from vgg_deploy.command_line import Channels
 from vgg_deploy.machine import available_cores
@@ -31,6 +32,10 @@ class ExportRequest:
     features: tuple[str, ...]
     with_scores: bool
     boxes_by: Path | None
+
+    lpips: bool
+    perceptual: tuple[tuple[str, float], ...]
+    gram: tuple[tuple[str, float], ...]
     quantize_weights: str  # "per-channel", "per-tensor"
     calibration: str | None
     calibration_images: int
@@ -82,7 +87,21 @@ class ExportRequest:
             name=self.name,
             features=self.features,
             with_scores=self.with_scores,
+            distance=self.distance,
         )
+
+    @property
+    def distance(self) -> DistanceChoice | None:
+        """The distance that the files give; None: scores or features.
+
+        Raises:
+            InputError: If a layer is named twice, or a weight is not positive.
+        """
+        if self.lpips:
+            return DistanceChoice("lpips")
+        if self.perceptual:
+            return DistanceChoice("perceptual", self.perceptual)
+        return DistanceChoice("gram", self.gram) if self.gram else None
 
     @property
     def engines(self) -> EngineOptions:
@@ -146,6 +165,7 @@ def refuse_contradictions(request: ExportRequest) -> None:
         )
     if request.with_scores and not request.features:
         raise click.UsageError("--with-scores adds posterior and score map to --features; add it")
+    _refuse_distance_options(request)
     if request.sensitivity and request.features:
         raise click.UsageError("--sensitivity is measured on scores; leave --features out")
     if request.sensitivity and not request.to_onnx:
@@ -177,3 +197,41 @@ def _refuse_options_of_engines(request: ExportRequest) -> None:
     for option, is_given in given.items():
         if is_given:
             raise click.UsageError(f"{option} is for TensorRT engines; add --trt, or leave it out")
+
+
+def _refuse_distance_options(request: ExportRequest) -> None:
+    """Check the options that make files of distances.
+
+    Raises:
+        click.UsageError: If they do not fit together.
+    """
+    given = [
+        name
+        for name, value in (
+            ("--lpips", request.lpips),
+            ("--perceptual", request.perceptual),
+            ("--gram", request.gram),
+        )
+        if value
+    ]
+    if not given:
+        return
+    if len(given) > 1:
+        raise click.UsageError(
+            f"{' and '.join(given)}: a file gives one distance; export them one after the other"
+        )
+    if not request.to_onnx:
+        raise click.UsageError(f"{given[0]} says what ONNX files give; add --onnx")
+    others = (
+        ("--features", request.features),
+        ("--boxes-by", request.boxes_by),
+        ("--sensitivity", request.sensitivity),
+        ("--ncnn", request.to_ncnn),
+        ("--classes", request.classes),
+    )
+    for name, value in others:
+        if value:
+            raise click.UsageError(
+                f"{name}: does not go with {given[0]}, whose files give the distance of two "
+                "images; leave one of them out"
+            )

@@ -45,9 +45,6 @@ class Twin(NamedTuple):
 def float32_twin(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
     """Write a twin whose outputs include the output of every convolution and of LRN.
 
-    Weights of half precision are converted into a separate file, others are used where they are.
-    ONNX Runtime maps both without a copy.
-
     Args:
         model: Of `read_referring`; it is changed.
         path: The file that the model is of.
@@ -56,6 +53,24 @@ def float32_twin(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
         The twin, which is removed at the end of the block.
     """
     _show_steps(model.graph)
+    with in_float32(model, path) as twin:
+        yield twin
+
+
+@contextmanager
+def in_float32(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
+    """Write a model so that it computes in float32 with the values that it stores.
+
+    Weights of half precision are converted into a separate file, others are used where they are.
+    ONNX Runtime maps both without a copy.
+
+    Args:
+        model: Of `read_referring`; it is changed.
+        path: The file that the model is of.
+
+    Yields:
+        The file, which is removed at the end of the block.
+    """
     _cast_to_float32(model.graph)
     with NamedTemporaryFile(prefix=f"{path.name}.", suffix=".twin.data", dir=path.parent) as file:
         for tensor in model.graph.initializer:

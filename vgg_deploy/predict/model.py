@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.distance_metadata import not_a_distance, read_distance
 from vgg_deploy.impossible_names import impossible_names_refused
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.class_lists import Classes, class_list
@@ -20,9 +21,11 @@ from vgg_deploy.net.outputs import least_side
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.predict.descriptors import DescriptorPlan, Descriptors, descriptors
 from vgg_deploy.predict.inputs import ImageInput, checked_batch, named_images, pixels_at
+from vgg_deploy.predict.pair_distances import pair_distances
 from vgg_deploy.predict.predictions import Predictions
 from vgg_deploy.predict.stream import Pixels, ViewPlan, posteriors
 from vgg_deploy.runtimes import TYPES, Runtime, Scores, open_runtime, runtimes_for
+from vgg_deploy.runtimes.distance_files import DistanceOnly, open_distance
 from vgg_deploy.runtimes.features import features
 
 
@@ -61,6 +64,15 @@ def load(
         raise InputError(f"precision {precision!r} is unknown; choose from {', '.join(TYPES)}")
     if file.is_file() and precision != "fp32" and "torch" not in runtimes_for(file):
         raise InputError(f"{file}: has a precision of its own; state none")
+    if read_distance(file):
+        if classes is not None or stated != NOTHING_STATED:
+            raise InputError(
+                f"{file}: gives distances and knows its input; state neither classes nor an input"
+            )
+        return Model(
+            located,
+            DistanceOnly(open_distance(file, device, threads or available_cores(), runtime)),
+        )
     assumed: list[Assumed] = []
     opened = open_runtime(
         located, device, threads or available_cores(), runtime, precision, stated, assumed.append
@@ -105,6 +117,12 @@ class Model:
 
     def __repr__(self) -> str:
         spec, runtime = self.spec, self.runtime
+        if isinstance(runtime, DistanceOnly):
+            kind = runtime.distances.artifact.kind
+            return (
+                f"Model({str(self.path)!r}: {kind} distance of net {spec.arch}, "
+                f"{runtime.name} {runtime.precision} on {runtime.device})"
+            )
         return (
             f"Model({str(self.path)!r}: net {spec.arch}, {len(spec.classes)} classes, "
             f"{runtime.name} {runtime.precision} on {runtime.device})"
@@ -256,3 +274,22 @@ class Model:
             raise InputError("no images to describe; give at least one")
         rows = {layer: np.stack([one[layer] for one in found]) for layer in plan.layers}
         return Descriptors(tuple(names), rows)
+
+    def distance(self, first: ImageInput, second: ImageInput) -> np.ndarray:
+        """Measure the distance of images, pair by pair, by a file that gives distances.
+
+        Args:
+            first: One image or several, in any form that `predict` takes. They are not rescaled.
+            second: As many, each of the size of its partner.
+
+        Returns:
+            (N,) float32; smaller is more similar.
+
+        Raises:
+            InputError: For a file that gives no distances, an image that cannot be used, or pairs
+                of unequal number or size.
+            CheckFailed: For a distance that is not finite.
+        """
+        if not isinstance(self.runtime, DistanceOnly):
+            raise not_a_distance(self.path)
+        return pair_distances(self.runtime.distances, first, second)
