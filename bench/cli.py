@@ -9,10 +9,23 @@ import click
 
 from bench.gate.refused import GateCommand, withdraw
 from bench.hints import HINTS
-from bench.option_types import BOUNDS, IMAGES, PER_CENT, POINTS, POSTERIOR, SECONDS, Names, Sizes
+from bench.option_types import (
+    BOUNDS,
+    CORRELATION,
+    DISTANCE,
+    IMAGES,
+    MATCHES,
+    PER_CENT,
+    POINTS,
+    POSTERIOR,
+    SECONDS,
+    Names,
+    Sizes,
+)
 from bench.request import BenchRequest, OutputRequest, refuse_contradictions
 from vgg_deploy.command_line import Choice, ShownError, parse_channels, say, version_option
 from vgg_deploy.errors import InputError, VGGDeployError, hints, interruptible
+from vgg_deploy.net.box_outputs import BOX_COORDINATES, MATCH, TOP_CLASSES
 from vgg_deploy.net.input_convention import (
     CHANNEL_ORDERS,
     CROP_HELP,
@@ -21,14 +34,14 @@ from vgg_deploy.net.input_convention import (
     STD_HELP,
 )
 from vgg_deploy.net.weights_names import WEIGHTS
-from vgg_deploy.number_bounds import MOST_BATCH, MOST_IMAGES, MOST_SIDE, MOST_THREADS
+from vgg_deploy.number_bounds import MOST_BATCH, MOST_CLASSES, MOST_IMAGES, MOST_SIDE, MOST_THREADS
 
 # How long a process waits for another one: the main process measures latency alone. A process
 # that has ended is noticed at once.
 PATIENCE = timedelta(days=7)
-KEPT = "the tables of an earlier run stay as they were"
+KEPT = "stored scores and the tables of an earlier run are kept; run the same command again"
 
-MEASURES = ("accuracy", "latency")
+MEASURES = ("accuracy", "latency", "localisation")
 RUNTIMES = (
     "torch",
     "torch-compile",
@@ -57,6 +70,14 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
         (
             "vgg-bench D.pt E.pt --data imagenet --paper-tables --measure accuracy",
             "Tables 3 to 7 of the paper",
+        ),
+        (
+            "vgg-bench D.pt --boxes-by D-boxes.pt --data imagenet --boxes xml",
+            "localisation errors, as Tables 8 to 10",
+        ),
+        (
+            "vgg-bench D.lpips.fp32.onnx D.lpips.int8.onnx --data photos --min-spearman 0.99",
+            "distance files on distorted photos",
         ),
         ("vgg-bench --prune 30d --dry-run", "stored posteriors not used for 30 days"),
     ),
@@ -119,7 +140,47 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     "--measure",
     default="accuracy,latency",
     type=Names(MEASURES),
-    help="What to measure, comma-separated.",
+    help="What to measure, comma-separated; with --boxes-by always localisation.",
+)
+@click.option(
+    "--boxes-by",
+    multiple=True,
+    type=WEIGHTS,
+    metavar="BOXNET",
+    help="Also judge the boxes of this localiser; the labels are those of MODELS. May be repeated: "
+    "then also all together.",
+)
+@click.option(
+    "--boxes",
+    type=click.Path(),
+    metavar="ANNOTATIONS",
+    help="Where the objects of --data are: folder of Pascal VOC's or ILSVRC's XML files, or a "
+    "table image,class,xmin,ymin,xmax,ymax (.csv).",
+)
+@click.option(
+    "--box-coordinates",
+    default=BOX_COORDINATES[0],
+    type=Choice(BOX_COORDINATES),
+    help="Of --boxes: voc, numbers of pixels from 1, the last one inside; edges, from 0, as "
+    "ILSVRC.",
+)
+@click.option(
+    "--blacklist",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Images that do not count for boxes, one per line: ILSVRC's numbers, or names.",
+)
+@click.option(
+    "--merge-match",
+    default=MATCH,
+    type=MATCHES,
+    help="Boxes are merged up to this match: distance of centres in mean diagonals, plus 1 - IoU.",
+)
+@click.option(
+    "--merge-classes",
+    default=TOP_CLASSES,
+    type=click.IntRange(1, MOST_CLASSES),
+    help="A scale gives the boxes of so many classes, the best ones there.",
 )
 @click.option(
     "--flips/--no-flips",
@@ -152,6 +213,17 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     "--max-left-out",
     type=click.IntRange(0, MOST_IMAGES),
     help="Gate: how many images may be unreadable or skipped.  [default: 0]",
+)
+@click.option(
+    "--min-spearman",
+    type=CORRELATION,
+    help="Gate: smallest rank correlation of a distance file's distances with the first file's, 0 "
+    "to 1.",
+)
+@click.option(
+    "--max-distance-error",
+    type=DISTANCE,
+    help="Gate: largest difference of any distance from the first file's.",
 )
 @click.option(
     "--gate-rows",

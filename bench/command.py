@@ -10,6 +10,7 @@ from bench.accuracy.measure import score_cells, score_until_sure
 from bench.accuracy.settings import Scoring, Storage
 from bench.cells_kept import cells_kept
 from bench.conclusion import ScoredCells, conclude
+from bench.distance_bench import bench_distances, measures_distances
 from bench.gate.until_decided import UntilDecided
 from bench.gate.verdict_files import verdict_on_disk
 from bench.inputs import Inputs, find_models, models_to_measure, open_images, open_inputs
@@ -41,6 +42,10 @@ def bench(request: BenchRequest, job: Job) -> None:
         threads = request.models.threads or max(1, available_cores() // job.local_world)
         models = job.on_main(models_to_measure, request.models)
         found = job.main_first(find_models, models, job.is_main)
+        if job.on_main(measures_distances, found, request):
+            environment = job.on_main(_environment, run_id, threads, job)
+            job.on_main(bench_distances, request, found, threads, environment, results)
+            return
         inputs = job.on_all(open_inputs, request, threads, found)
         environment = job.on_main(_environment, run_id, threads, job)
         scored = _score(inputs, job) if request.tables.accuracy else None

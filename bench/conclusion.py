@@ -25,6 +25,7 @@ from bench.report.sections import (
     side_by_side_section,
     write_report_md,
 )
+from bench.request import BenchRequest
 from bench.results.results_folder import Results
 from bench.speed.first_calls import ShapeRow
 from bench.speed.latency_grid import measure_latencies
@@ -71,13 +72,13 @@ def conclude(
     if scored:
         _conclude_accuracy(inputs, scored, findings, results)
     _conclude_speed(inputs, findings, results)
-    _publish(inputs, findings, results)
+    publish(inputs.request, findings, results)
     if scored:
         say(cells_line(inputs.request.output.cells))
     if findings.gate:
         for line in lines(findings.gate):
             say(line)
-        _end_with_verdict(findings.gate, inputs.request.gate.accept_undecided, results)
+        end_with_verdict(findings.gate, inputs.request.gate.accept_undecided, results)
     elif findings.accuracy:
         _refuse_faulty(findings.accuracy)
 
@@ -142,17 +143,23 @@ def _warn_unsteady(text: str) -> None:
     say(f"Unsteady: {text}", err=True)
 
 
-def _publish(inputs: Inputs, findings: Findings, results: Results) -> None:
-    """Write the reports and the verdict, and publish all files of the run."""
+def publish(request: BenchRequest, findings: Findings, results: Results) -> None:
+    """Write the reports and the verdict, and publish all files of the run.
+
+    Args:
+        request: The options.
+        findings: What the run found; its tables are staged already.
+        results: Where the files go.
+    """
     out, environment = results.staging, findings.environment
     write_text(out / "environment.json", json_text(environment, 2) + "\n")
     write_report_md(findings.sections, findings.gate, environment, out)
     write_report(findings, out)
     if findings.gate:
-        write_gate(findings.gate, inputs.request.gate.accept_undecided, results.run_id, out)
+        write_gate(findings.gate, request.gate.accept_undecided, results.run_id, out)
     results.publish(environment)
-    if inputs.request.output.summary:
-        append_summary(findings.sections, findings.gate, environment, inputs.request.output.summary)
+    if request.output.summary:
+        append_summary(findings.sections, findings.gate, environment, request.output.summary)
     report = results.folder / "report.html"
     files = ", ".join(["report.md", *_files(findings.sections), "environment.json"])
     say(f"Report: {report}; tables, raw times and environment beside it: {files}")
@@ -163,7 +170,7 @@ def _files(sections: list[Section]) -> list[str]:
     return list(dict.fromkeys(section.file for section in sections if section.file))
 
 
-def _end_with_verdict(gate: Gate, accept_undecided: bool | None, results: Results) -> None:
+def end_with_verdict(gate: Gate, accept_undecided: bool | None, results: Results) -> None:
     """Turn the verdict into the exit code.
 
     Args:

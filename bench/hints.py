@@ -1,4 +1,4 @@
-"""Hints about errors of the core in the options of vgg-bench, by the error's `about`."""
+"""Hints about errors of the core in the options of commands, by the error's `about`."""
 
 HINTS = {
     "data": "check --data",
@@ -17,3 +17,4 @@ HINTS = {
     "ratios it must take",
     "head": "train a head on them: python -m train --weights FILE --freeze-features --data FOLDER",
 }
+OF_FEATURES = {**HINTS, "data": "check DATA"}  # of vgg-features, which has no --data

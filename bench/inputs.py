@@ -11,6 +11,7 @@ from bench.gate.method import FIXED, SEQUENTIAL
 from bench.gate.row_choice import check_selectors, chosen_rows
 from bench.models.foreign_models import class_lists, input_lines
 from bench.models.model import Model, ModelOptions, check_sides, open_models, runnable
+from bench.models.unverified import unverified_lines
 from bench.request import BenchRequest, DataRequest, ModelRequest
 from vgg_deploy.command_line import say
 from vgg_deploy.data.built_in import built_in
@@ -107,7 +108,7 @@ def open_inputs(request: BenchRequest, threads: int, found: list[Located]) -> In
         for file in found:
             key.verify(file.path)
     models = _open_models(request.models, threads, found)
-    for line in input_lines(models):
+    for line in (*input_lines(models), *unverified_lines(models)):
         say(line)
     if request.tables.side_by_side and len(models) < 2:
         raise InputError(

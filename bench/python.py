@@ -34,6 +34,7 @@ from vgg_deploy.data.class_labels import matching
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.open_data import open_data
 from vgg_deploy.errors import CheckFailed, InputError
+from vgg_deploy.impossible_names import impossible_names_refused
 from vgg_deploy.machine import available_cores
 from vgg_deploy.name_frames import named_frame
 from vgg_deploy.predict.model import Model as LoadedModel
@@ -117,6 +118,7 @@ class GateResult:
         return named_frame([asdict(check) for check in self.gate.checks])
 
 
+@impossible_names_refused()
 def evaluate(
     models: OneModel | Sequence[OneModel],
     data: Data,
@@ -154,6 +156,7 @@ def evaluate(
     return Evaluation(accuracy)
 
 
+@impossible_names_refused()
 def check(
     reference: OneModel,
     others: OneModel | Sequence[OneModel],

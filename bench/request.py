@@ -59,7 +59,7 @@ class DataRequest:
 class TableRequest:
     """Which tables are measured, and which rows they have."""
 
-    measure: tuple[str, ...]  # "accuracy", "latency"
+    measure: tuple[str, ...]  # "accuracy", "latency", "localisation"
     protocols: str | None
     sides: tuple[int, ...] | None  # Q, pixels; None: by each net's S
     flips: bool
@@ -81,6 +81,18 @@ class TableRequest:
 
 
 @dataclass(frozen=True)
+class BoxRequest:
+    """Which localisers state boxes beside the classifiers, and how they are judged."""
+
+    boxes_by: tuple[Path | str, ...]  # localisers; empty: localisation is not measured
+    boxes: str | None  # annotations of the images; None: built-in images
+    box_coordinates: str  # what their coordinates mean
+    blacklist: Path | None  # images that do not count
+    merge_match: float
+    merge_classes: int
+
+
+@dataclass(frozen=True)
 class GateRequest:
     """What a model may lose, and which rows count."""
 
@@ -90,6 +102,8 @@ class GateRequest:
     max_top1_error: float | None
     max_posterior_difference: float | None
     max_left_out: int | None
+    min_spearman: float | None
+    max_distance_error: float | None
     gate_rows: tuple[str, ...]
     undecided: str | None  # "pass", "fail"; None: exit code 3
 
@@ -103,6 +117,8 @@ class GateRequest:
             top1_error=self.max_top1_error,
             posterior_difference=self.max_posterior_difference,
             left_out=self.max_left_out,
+            spearman=self.min_spearman,
+            distance_error=self.max_distance_error,
         )
 
     @property
@@ -123,7 +139,7 @@ class OutputRequest:
     summary: Path | None  # a Markdown file, to which the tables are appended
 
 
-GROUPS = (ModelRequest, DataRequest, TableRequest, GateRequest, OutputRequest)
+GROUPS = (ModelRequest, DataRequest, TableRequest, BoxRequest, GateRequest, OutputRequest)
 
 
 @dataclass(frozen=True)
@@ -133,6 +149,7 @@ class BenchRequest:
     models: ModelRequest
     data: DataRequest
     tables: TableRequest
+    boxes: BoxRequest
     gate: GateRequest
     output: OutputRequest
 
@@ -147,6 +164,7 @@ class BenchRequest:
             models=ModelRequest(**_select(options, fields(ModelRequest))),
             data=DataRequest(**_select(options, fields(DataRequest))),
             tables=TableRequest(**_select(options, fields(TableRequest))),
+            boxes=BoxRequest(**_select(options, fields(BoxRequest))),
             gate=GateRequest(**_select(options, fields(GateRequest))),
             output=OutputRequest(**_select(options, fields(OutputRequest))),
         )
@@ -171,6 +189,7 @@ def refuse_contradictions(request: BenchRequest) -> None:
             "--prune measures nothing; leave models and limits out, or run it afterwards"
         )
     _refuse_tables(request.tables)
+    _refuse_boxes(request)
     if request.data.no_labels and request.data.data is None:
         raise click.UsageError("--no-labels is about the images of --data; name their folder")
     if request.gate.limits:
@@ -183,12 +202,37 @@ def refuse_contradictions(request: BenchRequest) -> None:
 
 def _refuse_tables(tables: TableRequest) -> None:
     if not tables.measure:
-        message = "names nothing; choose from accuracy, latency"
+        message = "names nothing; choose from accuracy, latency, localisation"
         raise click.BadParameter(message, param_hint="--measure")
     if tables.paper_tables and (tables.sides or tables.protocols or tables.fuse):
         raise click.UsageError(
             "--paper-tables fixes scales, protocols and fusions; leave --scales, --protocols and "
             "--fuse out"
+        )
+
+
+def _refuse_boxes(request: BenchRequest) -> None:
+    boxes = request.boxes
+    if not boxes.boxes_by:
+        if boxes.boxes or boxes.blacklist or "localisation" in request.tables.measure:
+            raise click.UsageError(
+                "boxes are judged beside a classifier by a localiser; add --boxes-by BOXNET.pt"
+            )
+        return
+    if request.data.data is not None and not boxes.boxes:
+        raise click.UsageError(
+            "--boxes-by needs to know where the objects of --data are; add --boxes ANNOTATIONS"
+        )
+    if boxes.boxes and request.data.data is None:
+        raise click.UsageError(
+            "--boxes are of the images of --data, and the built-in images know their own; add "
+            "--data, or leave --boxes out"
+        )
+    if request.data.no_labels:
+        raise click.UsageError("boxes belong to classes; leave --no-labels or --boxes-by out")
+    if request.data.images == "auto":
+        raise click.UsageError(
+            "--images auto is for gates of accuracy; with --boxes-by give a number"
         )
 
 

@@ -35,7 +35,7 @@ PEER = "torch.onnx.export"
 STAGES = (  # start of a step's name, the column its time counts in
     ("reading", "read_s"),
     ("calibrat", "reference_s"),
-    ("PyTorch's scores", "reference_s"),
+    ("PyTorch's", "reference_s"),
     ("writing", "write_s"),
     ("checking", "check_s"),
     ("measuring the cost", "check_s"),

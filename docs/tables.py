@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.report.schema import OF_BENCH, OF_PREDICT
+from bench.report.schema import OF_BENCH, OF_FEATURES, OF_PREDICT
 from export.schema import OF_EXPORT
 from train.record.schema import OF_TRAIN
 from train.transfer.schema import OF_TRANSFER
@@ -29,6 +29,7 @@ def page() -> str:
     chapters = [
         markdown("vgg-bench", OF_BENCH),
         markdown("vgg-predict", OF_PREDICT),
+        markdown("vgg-features", OF_FEATURES),
         markdown("vgg-train", OF_TRAIN),
         markdown("train.transfer", OF_TRANSFER),
         markdown("vgg-export", OF_EXPORT),

@@ -57,6 +57,26 @@ def parse_precisions(ctx: click.Context, param: click.Parameter, text: str) -> t
     return names
 
 
+def parse_terms(
+    ctx: click.Context, param: click.Parameter, text: str | None
+) -> tuple[tuple[str, float], ...]:
+    """A comma-separated list of LAYER:WEIGHT; empty if there is none."""
+    if text is None:
+        return ()
+    terms = []
+    for part in split_names(text):
+        layer, colon, weight = part.partition(":")
+        try:
+            terms.append((layer, float(weight if colon else "1")))
+        except ValueError:
+            raise click.BadParameter(
+                f"{part!r:.60} is not LAYER:WEIGHT; write e.g. relu2_2:1,relu3_3:0.5"
+            ) from None
+    if not terms:
+        raise click.BadParameter("names no layer; write e.g. relu2_2:1,relu3_3:0.5")
+    return tuple(terms)
+
+
 def parse_percent(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
     """Refuse nan, which click's ranges let pass."""
     if value is not None and math.isnan(value):
@@ -93,6 +113,7 @@ def parse_scales(
             "vgg-export vgg16.pth --onnx --features relu1_2,relu2_2,relu3_3",
             "a feature extractor",
         ),
+        ("vgg-export vgg16.pth --onnx --lpips", "the LPIPS distance of two images"),
     ),
 )
 @click.argument("model", required=False, type=WEIGHTS)
@@ -179,6 +200,33 @@ def parse_scales(
     "--with-scores",
     is_flag=True,
     help="Files with --features give posterior and score map too.",
+)
+@click.option(
+    "--boxes-by",
+    type=click.Path(path_type=Path),
+    metavar="LOCALISER",
+    help="A localiser of the same classes: every file gives MODEL's scores and its boxes. What "
+    "both nets compute alike is computed once.",
+)
+@click.option(
+    "--lpips",
+    is_flag=True,
+    help="Write files that give the LPIPS distance of two images, D.lpips.fp32.onnx. For net D; "
+    "needs the extra `lpips`.",
+)
+@click.option(
+    "--perceptual",
+    callback=parse_terms,
+    metavar="LAYER:WEIGHT,...",
+    help="Write files that give the perceptual distance of two images: the weighted mean squared "
+    "differences of these layers' outputs. A weight that is left out is 1.",
+)
+@click.option(
+    "--gram",
+    callback=parse_terms,
+    metavar="LAYER:WEIGHT,...",
+    help="Write files that give the style distance of two images: the weighted squared differences "
+    "of these layers' Gram matrices.",
 )
 @click.option(
     "--external-data",

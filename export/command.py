@@ -13,19 +13,24 @@ import click
 
 from export.outputs import file_list, show, show_engines
 from export.request import ExportRequest
+from export.settings.distance_choice import DistanceChoice
 from export.tensorrt.build import BuiltEngine
-from export.tensorrt.build_all import build_engines, plan_engines
+from export.tensorrt.build_all import EnginePlan, build_engines, plan_engines
 from export.tensorrt.triton import write_repository
 from vgg_deploy.command_line import say
 from vgg_deploy.exported.signatures import SigningKey, signature_path
-from vgg_deploy.exported.trt_packages import Flavour
 from vgg_deploy.files import write_text
 from vgg_deploy.newest import LAST_EXPORT, newest_exports, newest_run
 from vgg_deploy.printable import printable
 from vgg_deploy.progress import console
 
 if TYPE_CHECKING:
-    from export.released_files import Exported, PartlyExported
+    from export.released_files import (
+        DistancesPartlyExported,
+        Exported,
+        ExportedDistance,
+        PartlyExported,
+    )
 
 
 class OnnxFiles(NamedTuple):
@@ -35,11 +40,19 @@ class OnnxFiles(NamedTuple):
         files: All of them.
         exported: Those that this command wrote.
         failed: Why some were not written.
+        distances: Distance files that this command wrote.
     """
 
     files: list[Path]
     exported: "list[Exported]"
-    failed: "PartlyExported | None" = None
+    failed: "PartlyExported | DistancesPartlyExported | None" = None
+    distances: "list[ExportedDistance] | None" = None
+
+    @property
+    def written(self) -> list[Path]:
+        """Those that this command wrote."""
+        scores = [file.path for file in self.exported]
+        return scores + [file.path for file in self.distances or []]
 
 
 def export(request: ExportRequest) -> None:
@@ -50,9 +63,9 @@ def export(request: ExportRequest) -> None:
         CheckFailed: If a file fails its check; what else can be written is written.
         click.UsageError: If there are no ONNX files to work from.
     """
-    flavour = check_packages(request)
+    plan = check_packages(request)
     key = SigningKey(request.sign) if request.sign else None  # before hours of work
-    onnx = write_onnx_files(request) if request.to_onnx else find_onnx_files(request)
+    onnx = onnx_files(request)
     engines: list[BuiltEngine] = []
     ncnn: list[Exported] = []
 
@@ -61,8 +74,8 @@ def export(request: ExportRequest) -> None:
 
     with telling_what_was_written(request, onnx, engines, ncnn):
         sign_files(onnx, key)
-        if flavour:
-            write_engines(request, onnx, flavour, engines, keep_list)
+        if plan:
+            write_engines(request, onnx, plan, engines, keep_list)
         if request.to_ncnn:
             write_ncnn_files(request, onnx, ncnn, keep_list)
         keep_list()
@@ -81,7 +94,8 @@ def telling_what_was_written(
     try:
         yield
     except BaseException:
-        written = [file.path.name for file in (*onnx.exported, *ncnn)]
+        written = [path.name for path in onnx.written]
+        written += [file.path.name for file in ncnn]
         written += [engine.path.name for engine in engines]
         if written:
             names = ", ".join(written)
@@ -94,24 +108,77 @@ def log(text: str) -> None:
     console.print(printable(text))
 
 
-def check_packages(request: ExportRequest) -> Flavour | None:
+def check_packages(request: ExportRequest) -> EnginePlan | None:
     """Refuse what cannot be written, before anything is.
 
     Returns:
-        The flavour of TensorRT to build engines with; None: no engines.
+        How engines are built; None: none are.
 
     Raises:
-        InputError: If a package is missing, or a GPU does not run a precision.
+        InputError: If a package is missing, a GPU does not run a precision, or the images of
+            --data cannot be read.
     """
-    flavour = None
+    plan = None
     if request.to_trt:
         precisions = request.precisions if request.to_onnx else ()
-        flavour = plan_engines(request.engines, precisions)
+        plan = plan_engines(request.engines, precisions)
     if request.to_ncnn:
         from vgg_deploy.runtimes.ncnn import load_ncnn
 
         load_ncnn()
-    return flavour
+    return plan
+
+
+def onnx_files(request: ExportRequest) -> OnnxFiles:
+    """The ONNX files to work from, written if they are asked for."""
+    if not request.to_onnx:
+        return find_onnx_files(request)
+    if request.distance:
+        return write_distance_files(request, request.distance)
+    return write_onnx_files(request)
+
+
+def write_distance_files(request: ExportRequest, choice: DistanceChoice) -> OnnxFiles:
+    """Export a distance of two images, and show the files.
+
+    Raises:
+        InputError: If the input cannot be used.
+        DistancesPartlyExported: If no file passes its checks.
+    """
+    import torch
+
+    from export.distance_files import export_distances
+    from export.distance_outputs import show_distances
+    from export.released_files import DistancesPartlyExported
+    from vgg_deploy.net.named_weights import locate
+
+    torch.set_num_threads(request.thread_count)
+    source = locate(request.model or newest_checkpoint())
+    failed = None
+
+    def keep_list(files: "list[ExportedDistance]") -> None:
+        write_list(request, OnnxFiles([file.path for file in files], [], None, files))
+
+    try:
+        exported = export_distances(
+            source,
+            request.out,
+            request.onnx,
+            choice,
+            request.thread_count,
+            log,
+            request.stated,
+            keep_list,
+        )
+    except DistancesPartlyExported as error:
+        if not error.exported:
+            raise
+        exported, failed = error.exported, error
+        log(f"Warning: {error.message}. Continuing with what was written")
+    onnx = OnnxFiles([file.path for file in exported], [], failed, exported)
+    write_list(request, onnx)
+    show_distances(exported)
+    return onnx
 
 
 def write_onnx_files(request: ExportRequest) -> OnnxFiles:
@@ -136,10 +203,14 @@ def write_onnx_files(request: ExportRequest) -> OnnxFiles:
     def keep_list(files: "list[Exported]") -> None:
         write_list(request, OnnxFiles([file.path for file in files], files))
 
+    rest = (request.out, request.onnx, classes, threads, log, request.stated, keep_list)
     try:
-        exported = export_onnx(
-            source, request.out, request.onnx, classes, threads, log, request.stated, keep_list
-        )
+        if request.boxes_by:
+            from export.joined_release import export_joined
+
+            exported = export_joined(source, request.boxes_by, *rest)
+        else:
+            exported = export_onnx(source, *rest)
     except PartlyExported as error:
         if not error.exported:
             raise
@@ -161,10 +232,10 @@ def sign_files(onnx: OnnxFiles, key: SigningKey | None) -> None:
     Raises:
         InputError: If a signature cannot be written.
     """
-    for file in onnx.exported:
-        signature_path(file.path).unlink(missing_ok=True)
+    for path in onnx.written:
+        signature_path(path).unlink(missing_ok=True)
         if key:
-            log(f"signed: {key.sign(file.path)}")
+            log(f"signed: {key.sign(path)}")
 
 
 def newest_checkpoint() -> Path:
@@ -194,7 +265,7 @@ def find_onnx_files(request: ExportRequest) -> OnnxFiles:
 def write_engines(
     request: ExportRequest,
     onnx: OnnxFiles,
-    flavour: Flavour,
+    plan: EnginePlan,
     engines: list[BuiltEngine],
     keep_list: Callable[[], None],
 ) -> None:
@@ -203,7 +274,7 @@ def write_engines(
     Args:
         request: The options.
         onnx: The ONNX files.
-        flavour: Of TensorRT.
+        plan: How they are built.
         engines: Gets every engine that is built.
         keep_list: Called after each of them.
     """
@@ -212,7 +283,7 @@ def write_engines(
         engines.append(engine)
         keep_list()
 
-    build_engines(onnx.files, flavour, request.engines, log, built)
+    build_engines(onnx.files, plan, request.engines, log, built)
     show_engines(engines)
 
 
@@ -255,5 +326,5 @@ def write_list(
 ) -> None:
     """List the files in export.json, for commands that run without a named model."""
     exported = [*onnx.exported, *(ncnn or [])]
-    text = file_list(exported, onnx.files, engines or [], request.out)
+    text = file_list(exported, onnx.files, engines or [], request.out, onnx.distances or [])
     write_text(request.out / LAST_EXPORT, text)

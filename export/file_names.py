@@ -5,12 +5,14 @@ import os
 from pathlib import Path
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.distance_metadata import DistanceArtifact, read_distance
 from vgg_deploy.exported.metadata import Artifact, manifest_path, read_manifest
 from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.json_files import JsonObject
 
 USUAL_FORM = "uint8"  # of the input; file names do not mention it
-FEATURES = "features"  # in the names of files that give outputs of layers
+# In the names of files that give outputs of layers, boxes, or scores and boxes
+FEATURES, LOCALISER, BOTH = "features", "boxes", "scores-boxes"
 
 
 def onnx_name(stem: str, form: str, precision: str, kind: str = "") -> str:
@@ -52,6 +54,41 @@ def replaces(path: Path, artifact: Artifact, quantization: dict[str, object] | N
         what = f"an export of the same source that gives {', '.join(older.outputs)}"
     elif quantization and manifest.get("quantization") != _as_read(quantization):
         what = "an export of the same source that is quantized in another way"
+    else:
+        return ""
+    return f"{path}: {what}, will be replaced"
+
+
+def replaces_distance(
+    path: Path, artifact: DistanceArtifact, quantization: dict[str, object] | None
+) -> str:
+    """As `replaces`, of a distance file.
+
+    Args:
+        path: The final name.
+        artifact: Description of the new file.
+        quantization: Of the new file, as its manifest will describe it; None if it has none.
+
+    Returns:
+        Empty if there is no file, or if it is the same export: same source and settings.
+    """
+    if not os.path.lexists(path):
+        return ""
+    try:
+        older = read_distance(path)
+        manifest = read_manifest(path, "", "") if manifest_path(path).is_file() else JsonObject({})
+    except InputError:
+        older, manifest = None, JsonObject({})
+    if older is None:
+        return f"{path}: will be replaced; it is not a whole distance file of this program"
+    if older.source_sha256 != artifact.source_sha256:
+        what = f"a distance by another net, {older.source}"
+    elif older.spec != artifact.spec:
+        what = "a distance by the same source with another input"
+    elif (older.terms, older.heads) != (artifact.terms, artifact.heads):
+        what = "a distance by other layers, weights or heads"
+    elif quantization and manifest.get("quantization") != _as_read(quantization):
+        what = "a distance by the same source that is quantized in another way"
     else:
         return ""
     return f"{path}: {what}, will be replaced"

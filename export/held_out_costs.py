@@ -8,9 +8,9 @@ from export.quantize.cost import Cost, measure_cost
 from export.verify.feature_cost import FeatureCost, FeatureErrors
 from export.verify.parity import reference_outputs, scores_in
 from vgg_deploy.net.model import VGG
+from vgg_deploy.net.outputs import SCORES
 from vgg_deploy.progress import progress
 from vgg_deploy.runtimes.contract import Scores
-from vgg_deploy.runtimes.features import layers_of
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
 
 
@@ -20,7 +20,7 @@ class Costs:
 
     Attributes:
         scores: Of the scores; None if it gives none, or if it is not quantized.
-        features: By layer.
+        features: By layer; boxes are among them.
     """
 
     scores: Cost | None = None
@@ -35,10 +35,10 @@ def measure_costs(
     Args:
         runtime: With the file.
         held_out: The images.
-        open_net: Gives the float32 net; called if the file gives features.
+        open_net: Gives the float32 net; called if the file gives features or boxes.
         name: Of the file, for the progress.
     """
-    layers = layers_of(runtime)
+    layers = tuple(name for name in runtime.outputs if name not in SCORES)
     net = open_net() if layers else None
     errors = FeatureErrors(layers)
     scores: list[Scores] = []

@@ -14,7 +14,7 @@ from vgg_deploy.progress import results
 from vgg_deploy.terminal_tables import Column, print_table
 
 if TYPE_CHECKING:  # it needs PyTorch, engines do not
-    from export.released_files import Exported
+    from export.released_files import Exported, ExportedDistance
 
 PROFILE_HEAD = "profile: least / tuned / largest, batch x height x width"
 # Columns that a narrow terminal can spare, the last of them first
@@ -88,7 +88,7 @@ def feature_rows(exported: Exported) -> list[FeatureRow]:
             for cost in exported.feature_costs
         ]
     rows: list[FeatureRow] = []
-    for layer in exported.artifact.layers:
+    for layer in exported.artifact.maps:
         results = [r for r in exported.features if r.layer == layer]
         rows.append(
             {
@@ -116,11 +116,35 @@ def summary(exported: Exported) -> dict[str, object]:
         "sizes_checked": len(set(checked)),
         "kept": list(exported.kept),
     }
-    if exported.artifact.layers:
+    if exported.artifact.maps:
         row["features"] = feature_rows(exported)
     if exported.rating:
         row["cost"] = exported.rating
     return row
+
+
+def distance_summary(exported: ExportedDistance) -> dict[str, object]:
+    """One entry of export.json."""
+    artifact, distorted = exported.artifact, exported.distorted
+    return {
+        "file": exported.path.name,
+        "arch": artifact.spec.arch,
+        "precision": artifact.precision,
+        "input": artifact.input,
+        "distance": artifact.kind,
+        "terms": [list(term) for term in artifact.terms],
+        "bytes": exported.size,
+        "reference": exported.reference,
+        "largest_difference": max(c.difference for c in exported.comparisons),
+        "sizes_checked": len({(c.height, c.width) for c in exported.comparisons}),
+        "pairs": distorted.pairs,
+        "spearman": distorted.spearman,
+        "largest_error": distorted.largest_error,
+        "error": distorted.error_pct / 100,
+        "mean_distance": distorted.mean_distance,
+        "kept": list(exported.kept),
+        "cost": distorted.rating,
+    }
 
 
 def engine_summary(engine: BuiltEngine) -> dict[str, object]:
@@ -147,7 +171,11 @@ def profile_text(profile: Profile) -> str:
 
 
 def file_list(
-    exported: list[Exported], sources: list[Path], engines: list[BuiltEngine], folder: Path
+    exported: list[Exported],
+    sources: list[Path],
+    engines: list[BuiltEngine],
+    folder: Path,
+    distances: Sequence[ExportedDistance] = (),
 ) -> str:
     """The text of export.json: the files that a command wrote, and those that it worked from.
 
@@ -156,11 +184,15 @@ def file_list(
         sources: ONNX files that engines and ncnn's files were made from.
         engines: That were built.
         folder: Of export.json; files are named by their path from there.
+        distances: Distance files that were written.
     """
-    written = {e.path for e in exported}
+    written = {e.path for e in exported} | {e.path for e in distances}
     rows: list[dict[str, object]] = []
     for file in exported:
         rows.append({**summary(file), "file": os.path.relpath(file.path, folder)})
+    for distance in distances:
+        row = distance_summary(distance)
+        rows.append({**row, "file": os.path.relpath(distance.path, folder)})
     for path in sources:
         if path not in written:
             rows.append({"file": os.path.relpath(path, folder)})
@@ -187,7 +219,7 @@ def show_engines(engines: list[BuiltEngine]) -> None:
             )
             rows.append([*(own if i == 0 else [""] * len(own)), profile_text(profile), activations])
     heads = ("file", "MB", "build s", "targets", PROFILE_HEAD, "activations MB")
-    print_table(title, _columns(heads, rows, ("file", "targets", PROFILE_HEAD), ENGINES_SPARE))
+    print_table(title, columns_of(heads, rows, ("file", "targets", PROFILE_HEAD), ENGINES_SPARE))
 
 
 def _flavour(engine: BuiltEngine) -> str:
@@ -206,7 +238,7 @@ def show(exported: list[Exported]) -> None:
             _show_sizes(file)
     if scored:
         _show_scores(scored)
-    featured = [file for file in exported if file.artifact.layers]
+    featured = [file for file in exported if file.artifact.maps]
     if featured:
         _show_features(featured)
     if any(file.rating for file in exported):
@@ -229,7 +261,7 @@ def _show_scores(exported: list[Exported]) -> None:
         for row, file in zip(rows, exported, strict=True):
             row += [file.cost.rating if file.cost else "", ", ".join(file.kept)]
     words = ("file", "input", "not quantized")
-    print_table(_title(exported), _columns(heads, rows, words, FILES_SPARE))
+    print_table(_title(exported), columns_of(heads, rows, words, FILES_SPARE))
 
 
 def _show_features(exported: list[Exported]) -> None:
@@ -252,11 +284,11 @@ def _show_features(exported: list[Exported]) -> None:
                 ]
             )
     spare = ("least cosine", "largest difference")
-    title = f"Features, against {exported[0].reference} in float32"
-    print_table(title, _columns(heads, rows, ("file", "feature", "cost"), spare))
+    title = f"Features and boxes, against {exported[0].reference} in float32"
+    print_table(title, columns_of(heads, rows, ("file", "feature", "cost"), spare))
 
 
-def _columns(
+def columns_of(
     heads: Sequence[str], rows: list[list[str]], words: Sequence[str], spared: Sequence[str]
 ) -> list[Column]:
     """Columns of rows; of those that a narrow terminal can spare, the last goes first."""
@@ -304,4 +336,4 @@ def _show_sizes(exported: Exported) -> None:
         for c in exported.comparisons
     ]
     title = f"{exported.path.name} against {exported.reference}"
-    print_table(title, _columns(heads, rows, (), SIZES_SPARE))
+    print_table(title, columns_of(heads, rows, (), SIZES_SPARE))

@@ -28,9 +28,10 @@ from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.named_weights import Located
-from vgg_deploy.net.open_net import open_net
-from vgg_deploy.net.outputs import SCORES, check_layer_names
+from vgg_deploy.net.open_net import open_layers, refuse_without_scores
+from vgg_deploy.net.outputs import SCORES, check_layer_names, head_outputs
 from vgg_deploy.runtimes.contract import Outputs, Scores
+from vgg_deploy.unchanged_files import unchanged
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,11 @@ class Task:
     stated: StatedInput = NOTHING_STATED
 
     def open_net(self, on_assumed: Callable[[Assumed], None] | None = None) -> VGG:
-        """The net in evaluation mode, see `open_net`."""
-        return open_net(self.source, self.classes, self.stated, on_assumed)
+        """The net in evaluation mode, see `open_layers`; without features it needs a head."""
+        net = open_layers(self.source, self.classes, self.stated, on_assumed)
+        if not (self.options.features and not self.options.with_scores) and not net.spec.boxes:
+            refuse_without_scores(net.spec, str(self.source.path))
+        return net
 
     @property
     def precisions(self) -> list[Precision]:
@@ -136,7 +140,9 @@ def prepare(task: Task) -> Prepared:
     path = task.source.path
     task.log(task.source.line or f"reading {path}")
     assumptions: list[Assumed] = []
-    net = task.open_net(assumptions.append)
+    with unchanged(path):
+        net = task.open_net(assumptions.append)
+        source_sha256 = sha256(path)
     assumed = assumptions[0] if assumptions else None
     for line in source_lines(path, net.spec, task.classes, assumed):
         task.log(line)
@@ -145,7 +151,6 @@ def prepare(task: Task) -> Prepared:
     check_convolution_names("--keep", task.options.keep, net.spec.arch)
     if task.quantizes:
         _refuse_keeping_all(task.options.keep, convolutions)
-    source_sha256 = sha256(path)
     images = check_images(net.spec.crop)
     ranges: dict[str, Range] = {}
     quantized: Quantized | None = None
@@ -155,7 +160,7 @@ def prepare(task: Task) -> Prepared:
         ranges = calibration.ranges
     elif any(precision.trunk == HALF for precision in task.precisions):
         ranges = measure_ranges(net, images)
-    task.log(f"PyTorch's {'features' if task.options.features else 'scores'} of the check images")
+    task.log("PyTorch's outputs for the check images")
     reference = reference_outputs(net, outputs, images)
     _judge_reference(task, outputs, reference)
     return Prepared(
@@ -198,10 +203,11 @@ def outputs_of(options: ExportOptions, net: VGG) -> tuple[str, ...]:
     Raises:
         InputError: For a layer that the net does not have.
     """
+    head = head_outputs(net.spec)
     if not options.features:
-        return SCORES
+        return head
     layers = check_layer_names("--features", options.features, net.spec)
-    return (*(SCORES if options.with_scores else ()), *layers)
+    return (*(head if options.with_scores else ()), *layers)
 
 
 def _convolutions(net: VGG, outputs: tuple[str, ...]) -> list[str]:
@@ -290,7 +296,7 @@ def _quantization(
 ) -> Quantization:
     """How the convolutions of a file are quantized."""
     thresholds = clip(ranges, options.method, precision)
-    last = thresholds.pop(LAST)
+    last = thresholds.pop(LAST, None)  # convolutions alone have none
     quantized = {
         name: t
         for name, t in thresholds.items()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from export.joined_release import export_joined
 from export.outputs import file_list
 from export.release import PartlyExported, export_onnx
 from export.released_files import Exported
@@ -14,8 +15,10 @@ from export.tensorrt.triton import write_repository
 from export.write_ncnn import export_ncnn
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
+from vgg_deploy.impossible_names import impossible_names_refused
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.class_lists import Classes, class_list
+from vgg_deploy.net.input_convention import NOTHING_STATED
 from vgg_deploy.newest import LAST_EXPORT
 from vgg_deploy.printable import printable
 from vgg_deploy.progress import console
@@ -23,6 +26,7 @@ from vgg_deploy.progress import console
 Source = str | os.PathLike[str]
 
 
+@impossible_names_refused()
 def export(
     source: Source,
     folder: str | os.PathLike[str] = "exported",
@@ -36,6 +40,7 @@ def export(
     name: str | None = None,
     features: Sequence[str] = (),
     with_scores: bool = False,
+    boxes_by: str | os.PathLike[str] | None = None,
     threads: int | None = None,
 ) -> list[Exported]:
     """Write ONNX files, and ncnn's files and a Triton repository from them.
@@ -60,6 +65,8 @@ def export(
         features: Layers whose outputs the files give, such as ("relu3_3", "relu7"), instead of
             scores.
         with_scores: Whether files with features give scores too.
+        boxes_by: The checkpoint of a localiser of the same classes; every file then gives scores
+            and boxes.
         threads: Of calibration and check; None for all cores that this process may use.
 
     Returns:
@@ -84,10 +91,14 @@ def export(
     torch.set_num_threads(count)
     failed = None
     listed = class_list(classes) if classes is not None else None
+    if boxes_by is not None and (ncnn or features):
+        raise InputError("files of scores and boxes have no features, and no form for ncnn")
+    rest = (out, options, listed, count, _log, NOTHING_STATED, _keep_list(out))
     try:
-        exported = export_onnx(
-            _source(source), out, options, listed, count, _log, on_file=_keep_list(out)
-        )
+        if boxes_by is not None:
+            exported = export_joined(_source(source), Path(boxes_by), *rest)
+        else:
+            exported = export_onnx(_source(source), *rest)
     except PartlyExported as error:
         if not error.exported:
             raise

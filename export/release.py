@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from onnx import ModelProto
 
-from export.file_names import FEATURES, onnx_name, replaces
+from export.file_names import FEATURES, LOCALISER, onnx_name, replaces
 from export.held_out_costs import Costs, measure_costs
 from export.memory import return_large_blocks
 from export.onnx.graph import Graph, onnx_graph
@@ -33,9 +33,11 @@ from vgg_deploy.files import whole_files
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
+from vgg_deploy.net.outputs import BOXES
 from vgg_deploy.runtimes.contract import Outputs
 from vgg_deploy.runtimes.integer_kernels import check_arithmetic
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
+from vgg_deploy.sealed_json import sealed
 
 __all__ = ["ExportOptions", "Exported", "PartlyExported", "export_onnx"]
 
@@ -120,14 +122,14 @@ def _export(task: Task, prepared: Prepared, precision: Precision) -> Exported:
         manifest = onnx_manifest(
             exported, written.graph, written.data, prepared, task.options.method
         )
-        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(sealed(manifest), indent=2, ensure_ascii=False) + "\n"
         partials[-1].write_text(text, encoding="utf-8")
     return exported
 
 
 def _name(task: Task, prepared: Prepared, precision: Precision) -> str:
     stem = task.options.name or prepared.arch
-    kind = FEATURES if task.options.features else ""
+    kind = FEATURES if task.options.features else LOCALISER if BOXES in prepared.outputs else ""
     return onnx_name(stem, task.options.form, precision.name, kind)
 
 

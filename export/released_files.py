@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from export.distance.parity import DistortedParity, PairParity
 from export.quantize.cost import Cost
 from export.verify.feature_cost import FeatureCost
 from export.verify.feature_parity import FeatureParity
 from export.verify.parity import ParityResult
 from vgg_deploy.errors import CheckFailed, InputError
+from vgg_deploy.exported.distance_metadata import DistanceArtifact
 from vgg_deploy.exported.metadata import Artifact
 
 
@@ -47,6 +49,29 @@ class Exported:
         return next((word for word in ("broken", "high", "usual") if word in ratings), "")
 
 
+@dataclass(frozen=True)
+class ExportedDistance:
+    """One distance file that passed its checks and has its final name.
+
+    Attributes:
+        path: The file.
+        artifact: Its description.
+        size: In bytes, with the weights where they are in a separate file.
+        comparisons: With the reference's distances, by batch of check pairs.
+        distorted: The same on photos and distorted photos.
+        kept: Convolutions of a quantized file that are not quantized.
+        reference: Name of what it was compared with.
+    """
+
+    path: Path
+    artifact: DistanceArtifact
+    size: int
+    comparisons: tuple[PairParity, ...]
+    distorted: DistortedParity
+    kept: tuple[str, ...]
+    reference: str
+
+
 class FailedFile(NamedTuple):
     """One file that was not written."""
 
@@ -73,11 +98,44 @@ class PartlyExported(CheckFailed):
             exported: Files that were written.
             failures: Files that were not, at least one.
         """
-        parts = [failure.text() for failure in failures]
-        if exported:
-            verb = "were" if len(exported) > 1 else "was"
-            parts.insert(0, f"{', '.join(e.path.name for e in exported)} {verb} written")
-        super().__init__("; ".join(parts))
+        super().__init__(what_failed([file.path.name for file in exported], failures))
         self.exported = exported
-        # a failed check, 1, is a stronger result than an unusable file, 2
-        self.exit_code = min(failure.error.exit_code for failure in failures)
+        self.exit_code = exit_code_of(failures)
+
+
+class DistancesPartlyExported(CheckFailed):
+    """As `PartlyExported`, of distance files.
+
+    Attributes:
+        exported: Files that were written.
+    """
+
+    def __init__(self, exported: list[ExportedDistance], failures: list[FailedFile]):
+        """Name the files.
+
+        Args:
+            exported: Files that were written.
+            failures: Files that were not, at least one.
+        """
+        super().__init__(what_failed([file.path.name for file in exported], failures))
+        self.exported = exported
+        self.exit_code = exit_code_of(failures)
+
+
+def what_failed(written: list[str], failures: list[FailedFile]) -> str:
+    """Name the files that were written and those that were not.
+
+    Args:
+        written: Names of files.
+        failures: Files that were not written, at least one.
+    """
+    parts = [failure.text() for failure in failures]
+    if written:
+        verb = "were" if len(written) > 1 else "was"
+        parts.insert(0, f"{', '.join(written)} {verb} written")
+    return "; ".join(parts)
+
+
+def exit_code_of(failures: list[FailedFile]) -> int:
+    """The exit code: a failed check, 1, is a stronger result than an unusable file, 2."""
+    return min(failure.error.exit_code for failure in failures)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from export.settings.distance_choice import DistanceChoice
 from export.settings.export_options import EngineOptions, ExportOptions
 from vgg_deploy.command_line import Channels
 from vgg_deploy.machine import available_cores
@@ -30,6 +31,11 @@ class ExportRequest:
     keep: tuple[str, ...]
     features: tuple[str, ...]
     with_scores: bool
+    boxes_by: Path | None
+
+    lpips: bool
+    perceptual: tuple[tuple[str, float], ...]
+    gram: tuple[tuple[str, float], ...]
     quantize_weights: str  # "per-channel", "per-tensor"
     calibration: str | None
     calibration_images: int
@@ -81,7 +87,21 @@ class ExportRequest:
             name=self.name,
             features=self.features,
             with_scores=self.with_scores,
+            distance=self.distance,
         )
+
+    @property
+    def distance(self) -> DistanceChoice | None:
+        """The distance that the files give; None: scores or features.
+
+        Raises:
+            InputError: If a layer is named twice, or a weight is not positive.
+        """
+        if self.lpips:
+            return DistanceChoice("lpips")
+        if self.perceptual:
+            return DistanceChoice("perceptual", self.perceptual)
+        return DistanceChoice("gram", self.gram) if self.gram else None
 
     @property
     def engines(self) -> EngineOptions:
@@ -132,16 +152,86 @@ def refuse_contradictions(request: ExportRequest) -> None:
         raise click.UsageError("--name begins the names of ONNX files; add --onnx")
     if request.features and not request.to_onnx:
         raise click.UsageError("--features says what ONNX files give; add --onnx")
+    if request.boxes_by and not request.to_onnx:
+        raise click.UsageError("--boxes-by adds the boxes of a localiser to ONNX files; add --onnx")
+    if request.boxes_by and request.features:
+        raise click.UsageError("--boxes-by gives scores and boxes; leave --features out")
+    if request.boxes_by and request.sensitivity:
+        raise click.UsageError("--sensitivity is measured on one net; leave --boxes-by out")
+    if request.boxes_by and request.to_ncnn:
+        raise click.UsageError(
+            "--ncnn writes the files of one net; leave --boxes-by out, and export the localiser "
+            "alone too"
+        )
     if request.with_scores and not request.features:
         raise click.UsageError("--with-scores adds posterior and score map to --features; add it")
+    _refuse_distance_options(request)
     if request.sensitivity and request.features:
         raise click.UsageError("--sensitivity is measured on scores; leave --features out")
     if request.sensitivity and not request.to_onnx:
         raise click.UsageError("--sensitivity is measured on weights; add --onnx")
     if request.to_ncnn and request.to_onnx and "fp32" not in request.precisions:
         raise click.UsageError("--ncnn is made from float32; add fp32 to --precision")
+    if not request.to_trt:
+        _refuse_options_of_engines(request)
     describes_weights = bool(request.classes) or request.stated != NOTHING_STATED
     if describes_weights and not request.to_onnx:
         raise click.UsageError(
             "--classes, --mean, --std, --channel-order and --crop describe weights; add --onnx"
         )
+
+
+def _refuse_options_of_engines(request: ExportRequest) -> None:
+    """Refuse, where no engine is built, what would have no effect, be it right or wrong.
+
+    Raises:
+        click.UsageError: For the first such option.
+    """
+    given = {
+        "--trt-flavour": request.flavour_name is not None,
+        "--target": bool(request.targets),
+        "--scales": request.sides is not None,
+        "--profiles": request.profiles != EngineOptions().profiles,
+        "--data": request.data is not None,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise click.UsageError(f"{option} is for TensorRT engines; add --trt, or leave it out")
+
+
+def _refuse_distance_options(request: ExportRequest) -> None:
+    """Check the options that make files of distances.
+
+    Raises:
+        click.UsageError: If they do not fit together.
+    """
+    given = [
+        name
+        for name, value in (
+            ("--lpips", request.lpips),
+            ("--perceptual", request.perceptual),
+            ("--gram", request.gram),
+        )
+        if value
+    ]
+    if not given:
+        return
+    if len(given) > 1:
+        raise click.UsageError(
+            f"{' and '.join(given)}: a file gives one distance; export them one after the other"
+        )
+    if not request.to_onnx:
+        raise click.UsageError(f"{given[0]} says what ONNX files give; add --onnx")
+    others = (
+        ("--features", request.features),
+        ("--boxes-by", request.boxes_by),
+        ("--sensitivity", request.sensitivity),
+        ("--ncnn", request.to_ncnn),
+        ("--classes", request.classes),
+    )
+    for name, value in others:
+        if value:
+            raise click.UsageError(
+                f"{name}: does not go with {given[0]}, whose files give the distance of two "
+                "images; leave one of them out"
+            )

@@ -34,7 +34,12 @@ def source_lines(
 
 
 def class_order(spec: NetSpec, classes: ClassList | None) -> str:
-    """Where the order of the classes is from: "class list", "source", or "numbered" if neither."""
+    """Where the order of the classes is from: "class list", "source", or "numbered" if neither.
+
+    Empty for convolutions alone.
+    """
+    if not spec.has_head:
+        return ""
     if classes:
         return "class list"
     return "numbered" if spec.classes == numbered(len(spec.classes)) else "source"

@@ -29,6 +29,7 @@ from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.files import sha256, whole_files
 from vgg_deploy.runtimes import NcnnRuntime, OnnxRuntime, runtime_package
 from vgg_deploy.runtimes.contract import Outputs
+from vgg_deploy.sealed_json import sealed
 
 REFERENCE = "ONNX Runtime"
 PACKAGES = ("torch", "onnx", "ncnn")  # whose versions are recorded, with ONNX Runtime's
@@ -69,6 +70,11 @@ def export_ncnn(source: Path, threads: int, log: Callable[[str], None]) -> Expor
             f"{source}: is {described.precision}, ncnn's files are made of float32; "
             "export --precision fp32"
         )
+    if described.has_scores and described.has_boxes:
+        raise InputError(
+            f"{source}: gives the scores and boxes of two nets; ncnn's files are made of one, "
+            "export each alone"
+        )
     check_manifest(source)
     # ncnn's only input is float32
     form = "float32" if described.input == "uint8" else described.input
@@ -96,7 +102,7 @@ def export_ncnn(source: Path, threads: int, log: Callable[[str], None]) -> Expor
         )
         files = {path.name: param, weights_path(path).name: weights}
         manifest = _manifest(artifact, compared, source, files)
-        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(sealed(manifest), indent=2, ensure_ascii=False) + "\n"
         described_in.write_text(text, encoding="utf-8")
     return exported
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from tests.support.nets import photo_of, save_net, thin_net
+from vgg_deploy.features.folder import open_features
 
 START = "from {}.cli import main; main(prog_name='x')"
 ROOT = Path(__file__).parent.parent
@@ -101,6 +102,23 @@ def test_all_that_bench_shows_and_writes_is_tame(hostile):
     table = pd.read_csv(results / "per_class.csv", keep_default_na=False, dtype=str)
     cells = {cell for column in table for cell in table[column]}
     assert json.dumps("=1+1") in cells and json.dumps("caf\x85\u2028") in cells
+
+
+@pytest.mark.slow
+def test_all_that_features_shows_and_writes_is_tame(hostile):
+    model = next(path for path in hostile.glob("*.pt") if path.name != "A.pt")
+    words = [model.name, "data", "--on-error", "skip", "--threads", "1", "--scales", "64"]
+    out, err = command("bench.features", *words, "--out", "=f[/y]", folder=hostile)
+    assert_tame(out, "stdout")
+    assert_tame(err, "stderr")
+    assert b"Skipped: " in err and b"Skipped 1 of " in out
+    written = hostile / "=f[/y]"
+    for path in written.glob("*.[cj]s*"):
+        assert_tame(path.read_bytes(), path.name)
+    folder = open_features(written)
+    names = {os.fsdecode(p) for p in os.listdir(os.fsencode(hostile / "data/val" / "=1+1"))}
+    assert {f"val/=1+1/{name}" for name in names if ".png" in name} <= {*folder.images}
+    assert {*folder.classes} == {name.replace("/", "") for name in CLASSES}
 
 
 @pytest.mark.slow

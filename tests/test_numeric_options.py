@@ -11,6 +11,7 @@ import pytest
 
 from bench.cli import main as bench
 from bench.doctor.cli import main as doctor
+from bench.features.cli import main as features
 from bench.option_types import Names
 from bench.predict.cli import main as predict
 from export.cli import main as export
@@ -27,13 +28,14 @@ COMMANDS = {
     "export": export,
     "bench": bench,
     "predict": predict,
+    "features": features,
     "doctor": doctor,
 }
 NO_NUMBERS = (click.Choice, click.Path, type(WEIGHTS), Names)
 # Options of free text: names, folders, patterns
 TEXT = {
     "--stage", "--resume", "--train", "--val", "--keep", "--target", "--protocols", "--fuse",
-    "--classes", "--gate-rows", "--name", "--features",
+    "--classes", "--gate-rows", "--name", "--features", "--layers",
 }  # fmt: skip
 VALUES = (
     "nan", "inf", "-inf", "1e400", "9" * 20, "9" * 6000, "-" + "9" * 20, "-1", "1" * 12, "x", " ",

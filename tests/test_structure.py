@@ -103,6 +103,7 @@ COMMANDS = (
     "export.cli",
     "bench.cli",
     "bench.predict.cli",
+    "bench.features.cli",
     "bench.doctor.cli",
 )
 

@@ -10,8 +10,10 @@ from click.core import ParameterSource
 from train.hints import HINTS
 from train.options import option_groups as groups
 from train.options.machine_options import MachineOptions, joined_job
+from train.options.moved import Moved
 from train.options.option_types import Number
 from train.options.request import TrainRequest, refuse_contradictions
+from train.recipe.config import CLASSIFY
 from train.recipe.number_ranges import (
     CHECKPOINT_EVERY,
     DEFAULT_CHECKPOINT_EVERY,
@@ -36,6 +38,7 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
     "resume",
     "plan_only",
     "data",
+    "boxes",
     *(field.name for field in fields(MachineOptions)),
 }
 
@@ -49,6 +52,10 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
         (
             "python -m train --weights vgg16.pth --freeze-features --data photos",
             "a new head on trained convolutions",
+        ),
+        (
+            "python -m train --task localise --weights runs/D/best.pt --data photos --boxes xml",
+            "boxes of objects, from a trained classifier",
         ),
         (
             "python -m train --arch all --chain paper --data /data/imagenet",
@@ -98,6 +105,7 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
     help="Train fc6-fc8 only, on features of --weights that are computed once: training images' "
     "centre crops, whole validation images.",
 )
+@groups.localise_options
 @groups.recipe_options
 @groups.fine_tune_options
 @groups.images_option
@@ -117,7 +125,8 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
     type=Number(STEP_PATIENCE),
     default=DEFAULT_STEP_PATIENCE,
     metavar="SECONDS",
-    help="Longest wait for a loader or decoding process; then the run ends and names it.",
+    help="Longest wait for a loader or decoding process; then the run ends and names it. Processes "
+    "of torchrun wait 5 s more for each other in an update.",
 )
 @click.option(
     "--tensorboard",
@@ -140,7 +149,7 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
 @version_option
 @click.pass_context
 @hints(HINTS)
-@interruptible("what was saved before is kept")
+@interruptible("what was saved before is kept; run the same command again")
 def main(
     ctx: click.Context,
     /,
@@ -171,6 +180,9 @@ def main(
     picture: Path | None,
     plot: Path | None,
     on_error: str,
+    task: str,
+    boxes: str | None,
+    box_coordinates: str | None,
     **recipe: Any,  # fields of RecipeOptions, checked by the types of their options
 ) -> None:
     """Train a net of Table 1 by the paper's recipe.
@@ -183,8 +195,10 @@ def main(
     """
     if resume:
         _refuse_options_of_the_recipe(ctx)
+    arch_given = ctx.get_parameter_source("arch") is ParameterSource.COMMANDLINE
     request = TrainRequest(
-        arch=arch,
+        # a localiser has the net of its weights
+        arch=arch if arch_given or task == CLASSIFY else "",
         chain=chain or ("one-scale" if arch == "all" else None),
         stage=stage,
         data=data,
@@ -197,6 +211,9 @@ def main(
         fine_tune=FineTune(fine_tune_epochs, fine_tune_lr),
         stated=StatedInput(mean, std, channel_order),
         exif=exif,
+        task=task,
+        boxes=boxes,
+        box_coordinates=box_coordinates,
     )
     refuse_contradictions(request, plan_only, resumed=resume is not None)
     machine = MachineOptions(
@@ -234,7 +251,7 @@ def _train(
             _recommend("train.plan", "--plan")
             command.plan(request, resume, settings)
         elif resume:
-            command.resume(resume, request.data, settings)
+            command.resume(resume, Moved(request.data, request.boxes), settings)
         else:
             command.train(request, settings)
 

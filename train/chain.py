@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from train.estimate import Speed, measure_speed
 from train.feed.epoch_order import steps_per_epoch
+from train.options.moved import Moved
 from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
 from train.recipe.number_ranges import RECIPE_LIMITS
@@ -32,10 +33,11 @@ from train.session import check_share, train_net
 from train.sources import Sources, current_name, sources_from_json
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
-from vgg_deploy.json_files import JsonObject, as_object, read_json_object
+from vgg_deploy.json_files import JsonObject, as_object
 from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.newest import RUNS
 from vgg_deploy.progress import clock
+from vgg_deploy.sealed_json import read_sealed, sealed
 from vgg_deploy.terminal_tables import Column, print_table
 
 PLAN_HEADS = ("stage", "starts from", "S", "LR", "epochs", "updates", "about", "state")
@@ -101,7 +103,7 @@ class SavedChain(NamedTuple):
         Raises:
             InputError: If the data cannot be opened.
         """
-        return sources_from_json(self.sources, settings, moved_to)
+        return sources_from_json(self.sources, settings, Moved(moved_to))
 
 
 def train_chain(
@@ -192,7 +194,7 @@ def saved_chain(folder: Path) -> SavedChain:
         InputError: If it is missing or damaged.
     """
     path = folder / CHAIN_FILE
-    saved: dict[str, Any] = read_json_object(path, REWRITE)
+    saved: dict[str, Any] = read_sealed(path, REWRITE)
     try:
         config, fine_tune = (
             as_object(saved[key], f"{path}: {key}", REWRITE) for key in ("config", "fine_tune")
@@ -255,7 +257,7 @@ def _claim_folder(
     if not listed:
         keep_contents(folder, sources.train, sources.val)
     content = _as_json(chain, stage, sources)
-    write_text(folder / CHAIN_FILE, json.dumps(content, indent=2) + "\n")
+    write_text(folder / CHAIN_FILE, json.dumps(sealed(content), indent=2) + "\n")
 
 
 def _compare_folder(
@@ -272,7 +274,7 @@ def _compare_folder(
     path = folder / CHAIN_FILE
     if not path.exists():
         return False
-    saved = read_json_object(path, "remove it to start a chain here")
+    saved = read_sealed(path, "remove it to start a chain here")
     different = _differences(saved, _as_json(chain, stage, sources), moved)
     if different:
         raise InputError(

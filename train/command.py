@@ -9,16 +9,19 @@ from train.feed.frozen_features import refuse_unless_given
 from train.feed.unreadable import refuse_unreadable
 from train.feed.view_sheet import draw_views
 from train.feed.views import Views
+from train.first_weights import options_of_localiser
 from train.one_net import resume_run, train_one
+from train.options.moved import Moved, absolute_place
 from train.options.request import TrainRequest
 from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
 from train.recipe.recipe_options import RecipeOptions, make_config
 from train.recipe.stages import CHAIN_FILE, CHAINS, side_of
 from train.record.log import log
-from train.sources import BUILT_IN, Sources, open_sets
+from train.sources import BUILT_IN, ImageRequest, Sources, open_sets
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import Job
+from vgg_deploy.net.box_outputs import BOX_COORDINATES
 from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.net.spec import Preprocessing
 from vgg_deploy.net.weights_names import is_name
@@ -39,7 +42,6 @@ def train(request: TrainRequest, settings: RunSettings) -> None:
         chain = Chain(request.chain, request.arch, config, request.fine_tune)
         train_chain(chain, sources, request.out, request.stage, settings)
     else:
-        config = replace(config, arch=request.arch)
         train_one(config, sources, request.out, settings, request.recipe.init)
 
 
@@ -63,27 +65,30 @@ def plan(request: TrainRequest, folder: str | None, settings: RunSettings) -> No
     if not is_chain:
         raise InputError(f"{path}: is a run of one net; only a chain has a plan")
     saved = settings.job.on_main(saved_chain, path)
-    moved_to = _absolute(request.data)
+    moved_to = absolute_place(request.data)
     sources = saved.open_sources(settings, moved_to)
     plan_chain(saved.chain, sources, path, saved.stage, settings, moved=moved_to is not None)
 
 
-def resume(folder: str, data: str | None, settings: RunSettings) -> None:
+def resume(folder: str, moved: Moved, settings: RunSettings) -> None:
     """Resume a run or a chain.
 
     Args:
         folder: Of the run or chain, or "newest".
-        data: Where its images are now; None if they are where they were.
+        moved: Where its images and boxes are now.
         settings: Of this process.
 
     Raises:
         InputError: For a folder without a run, and for data that changed.
     """
     path, is_chain = settings.job.on_main(_find, folder)
-    if is_chain:
-        resume_chain(path, _absolute(data), settings)
+    moved = moved.absolute
+    if not is_chain:
+        resume_run(path, settings, moved)
+    elif moved.boxes:
+        raise InputError(f"{path}: is a chain of classifiers; leave --boxes out")
     else:
-        resume_run(path, settings, _absolute(data))
+        resume_chain(path, moved.data, settings)
 
 
 def draw_views_of(request: TrainRequest, path: Path, settings: RunSettings) -> None:
@@ -112,18 +117,26 @@ def _open(request: TrainRequest, settings: RunSettings) -> tuple[TrainConfig, So
     if request.freeze_features:
         refuse_unless_given(request.weights)
     # the paper's where there is data to learn from, the small one for the built-in images
-    recipe = "paper" if request.data or request.weights else "small"
+    recipe = "paper" if request.data or (request.weights and not request.localises) else "small"
     if request.data is None:
-        _explain_built_in_images(recipe)
-    config = settings.job.on_all(make_config, recipe, _options_of_recipe(request))
-    train, val = open_sets(
-        request.data, request.images, settings.on_error, settings.job, request.exif
-    )
+        _explain_built_in_images(recipe, request.localises)
     weights, net_a = (_locate(given, settings.job) for given in (request.weights, request.net_a))
+    config = settings.job.on_all(_config, recipe, request, weights)
+    boxes = None
+    if request.localises:
+        boxes = request.boxes or BUILT_IN
+    images = ImageRequest(
+        request.data,
+        request.images,
+        request.exif,
+        absolute_place(boxes) if boxes != BUILT_IN else boxes,
+        request.box_coordinates or BOX_COORDINATES[0],
+    )
+    train, val = open_sets(images, settings)
     sources = Sources(
         train=train,
         val=val,
-        data=_absolute(request.data) or BUILT_IN,
+        data=absolute_place(request.data) or BUILT_IN,
         recipe=recipe,
         weights=weights.path if weights else None,
         weights_name=weights.given if weights and is_name(weights.given) else "",
@@ -132,8 +145,20 @@ def _open(request: TrainRequest, settings: RunSettings) -> tuple[TrainConfig, So
         images=request.images,
         stated=request.stated,
         exif=request.exif,
+        boxes=images.boxes,
+        box_coordinates=images.box_coordinates,
     )
     return config, sources
+
+
+def _config(recipe: str, request: TrainRequest, weights: Located | None) -> TrainConfig:
+    """Make the config of a recipe and the options."""
+    if request.localises and weights:
+        options = options_of_localiser(request.recipe, weights.path, request.stated)
+        config = make_config(f"{recipe}-localise", options.recipe)
+        return replace(config, arch=options.arch)
+    config = make_config(recipe, _options_of_recipe(request))
+    return config if request.chain else replace(config, arch=request.arch)
 
 
 def _options_of_recipe(request: TrainRequest) -> RecipeOptions:
@@ -145,8 +170,10 @@ def _options_of_recipe(request: TrainRequest) -> RecipeOptions:
     return options
 
 
-def _explain_built_in_images(recipe: str) -> None:
+def _explain_built_in_images(recipe: str, localises: bool) -> None:
     learner = "a thin net learns" if recipe == "small" else "training on"
+    if localises:
+        learner = "a localiser learns the objects of"
     log(
         f"No --data: {learner} {BUILT_IN} by the {recipe} recipe; "
         "with --data FOLDER the paper's recipe is used."
@@ -161,11 +188,6 @@ def _locate(given: Path | str | None, job: Job) -> Located | None:
     if found.line:
         log(found.line)
     return found
-
-
-def _absolute(data: str | None) -> str | None:
-    """A folder's absolute path; a URL as it is."""
-    return str(Path(data).resolve()) if data and "://" not in data else data
 
 
 def _find(folder: str) -> tuple[Path, bool]:

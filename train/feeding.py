@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from train.feed.box_targets import centre_targets
 from train.feed.colour_statistics import Colours
 from train.feed.examples import Examples
 from train.feed.frozen_features import Extraction, feature_batches, pool5_features
@@ -17,6 +18,7 @@ from train.recipe.config import TrainConfig
 from train.record.log import log
 from train.record.state import State
 from train.sources import Sources
+from train.step.box_validation import box_validation
 from train.step.head_validation import map_validation, whole_maps
 from train.step.loop import Validate
 from train.step.trainee import shaped
@@ -24,6 +26,7 @@ from train.step.validation import dense_validation
 from vgg_deploy.command_line import say
 from vgg_deploy.data.patience import Patience
 from vgg_deploy.errors import InputError, UnreadableImage
+from vgg_deploy.net.box_outputs import NUMBERS
 from vgg_deploy.net.model import VGG
 
 LABEL = "Left out"  # starts the lines about unreadable images
@@ -66,7 +69,13 @@ def open_feed(
     if sources.freeze:
         return _feed_of_features(net, config, sources, settings, state.step)
     batches = _augmented_examples(net, config, sources, settings, state, stopping)
-    validate = dense_validation(
+    return Feed(batches, _validation(net, config, sources, settings))
+
+
+def _validation(net: VGG, config: TrainConfig, sources: Sources, settings: RunSettings) -> Validate:
+    """Of images: dense for a classifier, on centre crops for a localiser."""
+    validation = box_validation if config.localises else dense_validation
+    return validation(
         net,
         config.precision,
         sources.val,
@@ -76,7 +85,6 @@ def open_feed(
         log,
         settings.step_patience,
     )
-    return Feed(batches, validate)
 
 
 def _feed_of_features(
@@ -84,12 +92,23 @@ def _feed_of_features(
 ) -> Feed:
     """Features of the frozen trunk, which are computed once."""
     how = Extraction(
-        net, net.spec.test_side, settings.device, settings.threads, settings.on_error, log
+        net,
+        net.spec.test_side,
+        settings.device,
+        settings.threads,
+        settings.on_error,
+        log,
+        Patience(settings.step_patience),
     )
-    val = whole_maps(sources.val, how)
+    val = None if config.localises else whole_maps(sources.val, how)
     train = pool5_features(sources.train, how)
     Skipped(LABEL, log).report(train.unreadable.values())
-    batches = feature_batches(train, sources.train.labels, config, step, settings.device)
+    boxes = None
+    if config.localises:
+        boxes = centre_targets(sources.train, how.side, config.crop, config.box_form)
+    batches = feature_batches(train, sources.train.labels, config, step, settings.device, boxes)
+    if val is None:
+        return Feed(batches, _validation(net, config, sources, settings))
     return Feed(batches, map_validation(how, val, sources.val, config.precision))
 
 
@@ -143,23 +162,23 @@ def _examples(batch: TrainBatch, mean: torch.Tensor, precision: str) -> Examples
     """A batch on the device.
 
     Args:
-        batch: Crops (N, 3, crop, crop) uint8, colour shifts (N, 3) and labels (N,).
+        batch: Crops (N, 3, crop, crop) uint8, colour shifts (N, 3), labels (N,) and boxes.
         mean: (1, 3, 1, 1) float32 RGB, on the device.
         precision: Of the updates.
     """
-    crops, shifts, labels, rows = (
-        tensor.to(mean.device, non_blocking=True)
-        for tensor in (batch.crops, batch.shifts, batch.labels, batch.rows)
+    crops, shifts, labels, rows, boxes = (
+        tensor.to(mean.device, non_blocking=True) for tensor in batch.tensors
     )
     inputs = crops.float() - mean + shifts[:, :, None, None]
-    return Examples(shaped(inputs, precision), labels, rows)
+    return Examples(shaped(inputs, precision), labels, rows, boxes)
 
 
 def _no_examples(net: VGG, device: str) -> Examples:
     """A batch of no images."""
     crop = net.spec.crop
     none = torch.empty(0, dtype=torch.int64, device=device)
-    return Examples(torch.zeros(0, 3, crop, crop, device=device), none, none)
+    boxes = torch.zeros(0, NUMBERS, device=device)
+    return Examples(torch.zeros(0, 3, crop, crop, device=device), none, none, boxes)
 
 
 def _log_to_stderr(text: str) -> None:

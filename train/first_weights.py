@@ -9,14 +9,17 @@ import torch
 from torch import Tensor
 
 from train.recipe.config import TrainConfig
+from train.recipe.recipe_options import RecipeOptions
+from train.recipe.stages import side_of
 from train.record.run_folder import Run
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.box_outputs import USUAL_FORM
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.net.foreign_weights import Assumed, read_foreign
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import FROM_A, VGG, initialise, start_from_a
-from vgg_deploy.net.open_net import is_own, open_net
+from vgg_deploy.net.open_net import foreign_spec, is_own, open_net
 from vgg_deploy.net.spec import NetSpec, Preprocessing
 from vgg_deploy.newest import newest_first
 
@@ -42,7 +45,58 @@ def describe(
         preprocessing=preprocessing,
         train_side=config.side,
         recipe=recipe,
+        boxes=config.box_outputs if config.localises else "",
+        box_form=config.box_form if config.localises else USUAL_FORM,
     )
+
+
+class OptionsOfLocaliser(NamedTuple):
+    """What the classification net that a localiser starts from decides.
+
+    Attributes:
+        arch: A net of Table 1.
+        recipe: The options, with its width, crop and LRN; and with its S unless another is given.
+    """
+
+    arch: str
+    recipe: RecipeOptions
+
+
+def options_of_localiser(
+    given: RecipeOptions, path: Path, stated: StatedInput
+) -> OptionsOfLocaliser:
+    """Complete the options of a localiser by the net that it starts from (appendix A).
+
+    Args:
+        given: The options.
+        path: Checkpoint or foreign file.
+        stated: As in `weights_of`.
+
+    Raises:
+        InputError: If the file cannot be used, or holds convolutions alone.
+    """
+    spec = spec_of(path, stated)
+    side = given.side or (
+        spec.train_side if len(set(spec.train_side)) == 1 else side_of("256", spec.crop)
+    )
+    lrn = spec.lrn if spec.arch == "A-LRN" else None
+    recipe = replace(given, width=spec.width, crop=spec.crop, side=side, lrn=lrn)
+    return OptionsOfLocaliser(spec.arch, recipe)
+
+
+def spec_of(path: Path, stated: StatedInput) -> NetSpec:
+    """The record of a net to start from; classes of foreign weights are numbered.
+
+    Args:
+        path: Checkpoint or foreign file.
+        stated: As in `weights_of`.
+
+    Raises:
+        InputError: As `weights_of`, and for convolutions alone.
+    """
+    if is_own(path):
+        return load_checkpoint(path).spec
+    return foreign_spec(read_foreign(path, stated=stated), path, None)
 
 
 def random_net(spec: NetSpec, config: TrainConfig) -> VGG:
@@ -53,7 +107,7 @@ def random_net(spec: NetSpec, config: TrainConfig) -> VGG:
 
 
 def load_what_fits(net: VGG, path: Path, stated: StatedInput = NOTHING_STATED) -> str:
-    """Copy every layer of a file into a net, fc8 only if its classes agree.
+    """Copy every layer of a file into a net, fc8 only if it has the same kind of outputs.
 
     Args:
         net: Gets the layers.
@@ -68,8 +122,10 @@ def load_what_fits(net: VGG, path: Path, stated: StatedInput = NOTHING_STATED) -
     """
     own = net.state_dict()
     copied = set()
-    for name, tensor in weights_of(path, stated).weights.items():
-        if name.startswith("fc8") and own[name].shape != tensor.shape:
+    weights = weights_of(path, stated)
+    same_kind = weights.outputs == (net.spec.boxes, net.spec.box_form)
+    for name, tensor in weights.weights.items():
+        if name.startswith("fc8") and not (same_kind and own[name].shape == tensor.shape):
             continue
         if name not in own or own[name].shape != tensor.shape:
             expected = tuple(own[name].shape) if name in own else "no such layer"
@@ -92,11 +148,13 @@ class Weights(NamedTuple):
         weights: By name; float32.
         preprocessing: Of the net's input.
         assumed: What was taken for granted about another project's weights; None for a checkpoint.
+        outputs: `boxes` and `box_form` of the net's record.
     """
 
     weights: dict[str, Tensor]
     preprocessing: Preprocessing
     assumed: Assumed | None
+    outputs: tuple[str, str] = ("", USUAL_FORM)
 
 
 def weights_of(path: Path, stated: StatedInput = NOTHING_STATED) -> Weights:
@@ -116,7 +174,8 @@ def weights_of(path: Path, stated: StatedInput = NOTHING_STATED) -> Weights:
                 "leave --mean, --std and --channel-order out"
             )
         checkpoint = load_checkpoint(path)
-        return Weights(checkpoint.weights, checkpoint.spec.preprocessing, None)
+        spec = checkpoint.spec
+        return Weights(checkpoint.weights, spec.preprocessing, None, (spec.boxes, spec.box_form))
     foreign = read_foreign(path, stated=stated)
     return Weights(foreign.weights, foreign.preprocessing, foreign.assumed)
 

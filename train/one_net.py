@@ -4,13 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from train.first_weights import describe, newest_fitting_a
+from train.options.moved import Moved
 from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
 from train.recipe.learning_rate import describe_rate, epochs
 from train.record.log import log
 from train.record.run_folder import Run
 from train.session import train_net
-from train.sources import Sources, sources_from_json
+from train.sources import NOT_MOVED, Sources, sources_from_json
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import started_by_torchrun
 from vgg_deploy.machine import available_cores
@@ -53,20 +54,20 @@ def train_one(
     train_net(config, sources, settings, out)
 
 
-def resume_run(folder: Path, settings: RunSettings, moved_to: str | None = None) -> None:
+def resume_run(folder: Path, settings: RunSettings, moved: Moved = NOT_MOVED) -> None:
     """Resume a run by the recipe it was started with.
 
     Args:
         folder: Of the run.
         settings: Of this process.
-        moved_to: Where its images are now; None if they are where they were.
+        moved: Where its images and boxes are now.
 
     Raises:
         InputError: As `train_one`.
         Interrupted: As `train_one`.
     """
     config, saved = settings.job.on_main(Run(folder).saved_config)
-    sources = sources_from_json(saved, settings, moved_to)
+    sources = sources_from_json(saved, settings, moved)
     train_net(config, sources, settings, folder, resume=True)
 
 
@@ -114,7 +115,8 @@ def choose_first_weights(
 def describe_run(config: TrainConfig, sources: Sources, settings: RunSettings) -> None:
     """Print net, data, recipe and machine in a few lines."""
     train, job = sources.train, settings.job
-    count = parameters(ARCHS[config.arch], len(train.classes), config.width, config.crop)
+    outputs = describe(config, train, Preprocessing(), "").outputs
+    count = parameters(ARCHS[config.arch], outputs, config.width, config.crop)
     log(
         f"Net {config.arch}, width {config.width:g}, crop {config.crop}, {count:,} parameters, "
         f"{len(train.classes)} classes; {len(train)} training and {len(sources.val)} validation "
@@ -124,6 +126,14 @@ def describe_run(config: TrainConfig, sources: Sources, settings: RunSettings) -
         f"{epochs(config.epochs)} of batch {config.batch}, {config.s}, {describe_rate(config)}, "
         f"momentum {config.momentum:g}, weight decay {config.weight_decay:g}"
     )
+    if config.localises:
+        log(
+            f"Localisation: {config.box_outputs} boxes in the form {config.box_form!r}, Euclidean "
+            "loss on the box of the true class; random crops as for classification"
+            if not sources.freeze
+            else f"Localisation: {config.box_outputs} boxes in the form {config.box_form!r}, "
+            "Euclidean loss on the box of the true class; centre crops"
+        )
     if train.packed and not sources.freeze:
         log(
             f"From {len(train.packed.shards)} tar shards in {config.streams} streams, shuffled "

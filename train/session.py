@@ -14,18 +14,19 @@ from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
 from train.record.keeper import Keeper
 from train.record.log import log
+from train.record.measures import measures_of
 from train.record.report_curves import curves_line
 from train.record.run_folder import Run
 from train.record.tensorboard import TensorBoardWriter
 from train.sources import Sources
 from train.start import Start, start_run
-from train.step.health import Health
+from train.step.health import health_of
 from train.step.loop import fit
 from train.step.stop_signals import Signals
 from train.step.trainee import shape_for_training
 from train.step.training import Training
 from train.step.update import Updater
-from vgg_deploy.errors import InputError
+from vgg_deploy.errors import InputError, interruptible
 from vgg_deploy.job import Job
 
 
@@ -59,12 +60,20 @@ def train_net(
         job.on_main(check_headers, sources.val, settings.threads * job.local_world)
     with ExitStack() as locks:
         start = start_run(config, sources, settings, folder, resume, locks)
-        updater = _updater(start, config, sources, settings)
-        _fit(updater, start, config, sources, settings)
         run = start.run
-        log(f"Done: lowest validation top-1 error {min(start.state.errors):.1f} %, {run.best}")
+        with interruptible(_kept(run, sources)):
+            updater = _updater(start, config, sources, settings)
+            _fit(updater, start, config, sources, settings)
+        error = f"{measures_of(config).first_words} error {min(start.state.errors):.1f} %"
+        log(f"Done: lowest validation {error}, {run.best}")
         job.on_main(_draw_curves, run)
         return run
+
+
+def _kept(run: Run, sources: Sources) -> str:
+    """What a signal before the first update leaves, and the way on."""
+    kept = "features that were finished are kept; " if sources.freeze else ""
+    return f"{kept}resume with: {run.resume_command}"
 
 
 def set_up_torch(settings: RunSettings) -> None:
@@ -114,7 +123,7 @@ def _fit(
     log(f"Checkpoints and metrics.csv go to {run.folder}")
     signals = Signals()
     feed = open_feed(updater.net, config, sources, settings, state, signals.arrived)
-    health = Health(len(updater.net.spec.classes), config.init, log)
+    health = health_of(config, len(updater.net.spec.classes), log)
     board = closing(keeper.board) if keeper and keeper.board else nullcontext()
     with explain_lost_worker(run.resume_command), closing(feed.batches), board:
         fit(Training(updater, state, health, keeper), feed.batches, feed.validate, signals)

@@ -13,6 +13,7 @@ from train.recipe.config import TrainConfig
 from train.recipe.provenance import Circumstances, describe_recipe
 from train.record.contents import compare_contents, keep_contents
 from train.record.log import log
+from train.record.measures import measures_of
 from train.record.run_folder import Run
 from train.record.state import State
 from train.sources import Sources
@@ -121,7 +122,7 @@ def fresh_start(run: Run, config: TrainConfig, sources: Sources, colours: Colour
     log(f"Mean RGB subtracted: {', '.join(f'{m:.2f}' for m in preprocessing.mean)}{measured}")
     state = State(len(sources.train), colours=colours.as_json())
     keep_contents(run.folder, sources.train, sources.val)
-    run.reset_to(state)
+    run.reset_to(state, measures_of(config))
     return Start(net, run, state)
 
 
@@ -144,7 +145,7 @@ def resume_from(run: Run, config: TrainConfig, sources: Sources, settings: RunSe
     if state.colours is None:
         state.colours = _measured_colours(sources, settings).as_json()
     run.note_data(sources.data)
-    run.reset_to(state)
+    run.reset_to(state, measures_of(config))
     log(f"Resuming {run.folder} at step {state.step}.")
     return Start(net, run, state, resumed=True, training=checkpoint.training)
 
@@ -206,7 +207,7 @@ def _check_net(run: Run, config: TrainConfig, sources: Sources, spec: NetSpec) -
         InputError: If they do not.
     """
     configured = describe(config, sources.train, spec.preprocessing, spec.recipe)
-    for what in ("arch", "width", "crop", "lrn", "train_side"):
+    for what in ("arch", "width", "crop", "lrn", "train_side", "boxes", "box_form"):
         stated, trained = getattr(configured, what), getattr(spec, what)
         if stated != trained:
             raise InputError(

@@ -1,6 +1,5 @@
 """Shows errors of the core as click does, and parses options that several commands have."""
 
-import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +9,9 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from vgg_deploy import __version__, faults
-from vgg_deploy.errors import InputError, VGGDeployError, interrupted
+from vgg_deploy.errors import CheckFailed, InputError, VGGDeployError, interrupted
+from vgg_deploy.impossible_names import impossible_names_refused
+from vgg_deploy.memory_faults import ADVICE, memory_ran_out
 from vgg_deploy.near_misses import did_you_mean
 from vgg_deploy.number_bounds import LARGEST_CHANNEL_VALUE
 from vgg_deploy.printable import printable
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 else:
     ChoiceType = click.Choice  # earlier versions of click cannot be subscripted
 
-# What a name itself causes, wherever it is looked up first
-IMPOSSIBLE_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 Channels = tuple[float, float, float]  # of R, G and B
 
 
@@ -102,13 +101,22 @@ class Command(click.Command):
             show_error(error)
             code = error.exit_code
         except Exception as error:
-            if failed_stream() is None:
-                click.echo(f"Error: {faults.fault_sentence(error, __version__)}", err=True)
-            code = faults.EXIT_CODE
+            code = _unexpected_end(error)
         if failed := failed_stream():
             code = _stream_end(*failed)
         end_at_signals(code if isinstance(code, int) else 0 if code is None else 1)
         sys.exit(code)
+
+
+def _unexpected_end(error: Exception) -> int:
+    """Show an error that nobody expected; returns the exit code."""
+    if memory_ran_out(error):
+        wanting = CheckFailed("memory ran out", ADVICE)
+        show_error(wanting)
+        return wanting.exit_code
+    if failed_stream() is None:
+        click.echo(f"Error: {faults.fault_sentence(error, __version__)}", err=True)
+    return faults.EXIT_CODE
 
 
 @contextmanager
@@ -120,7 +128,8 @@ def _shown_ends() -> Iterator[None]:
         SystemExit: Where a standard stream cannot be written.
     """
     try:
-        yield
+        with impossible_names_refused():
+            yield
     except VGGDeployError as error:
         raise ShownError(error) from None
     except KeyboardInterrupt as stop:
@@ -131,14 +140,10 @@ def _shown_ends() -> Iterator[None]:
         lines = map(printable, error.message.split("\n\t"))
         error.message = "\n\t".join(lines)  # type: ignore[misc]
         raise
-    except OSError as error:
+    except OSError:
         if failed := failed_stream():
             sys.exit(_stream_end(*failed))
-        if error.errno not in IMPOSSIBLE_NAMES or error.filename is None:
-            raise
-        reason = os.strerror(error.errno).lower()
-        wrong = InputError(f"{error.filename!s:.300}: {reason}; correct it")
-        raise ShownError(wrong) from None
+        raise
 
 
 def _refuse_lost_folder() -> None:
@@ -160,7 +165,9 @@ def _stream_end(name: str, error: OSError) -> int:
     """Say that a stream cannot be written, unless its reader has left; returns the exit code."""
     code = exit_code(error)
     if code == FULL:
-        click.echo(f"Error: {name} cannot be written ({error.strerror})", err=True)
+        click.echo(
+            f"Error: {name} cannot be written ({error.strerror}); send it somewhere else", err=True
+        )
     return code
 
 

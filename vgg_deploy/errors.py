@@ -9,6 +9,10 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from vgg_deploy.printable import printable
+
+MOST_CHARACTERS = 4000  # of a sentence: names come from files, and may be of any length
+
 
 class VGGDeployError(Exception):
     """Base of all errors that are raised on purpose.
@@ -32,8 +36,12 @@ class VGGDeployError(Exception):
 
     @property
     def message(self) -> str:
-        """The whole sentence."""
-        return f"{self.what}; {self.hint}" if self.hint else self.what
+        """The whole sentence on one line, whatever names it has; a long one without its middle."""
+        sentence = f"{self.what}; {self.hint}" if self.hint else self.what
+        if len(sentence) > MOST_CHARACTERS:
+            half = MOST_CHARACTERS // 2
+            sentence = f"{sentence[:half]} [...] {sentence[-half:]}"
+        return printable(sentence)
 
     def __str__(self) -> str:
         return self.message

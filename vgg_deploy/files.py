@@ -108,6 +108,23 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def append(path: Path, data: bytes) -> None:
+    """Append to a file, which need not exist. A pipe must have a reader: nobody is waited for.
+
+    Raises:
+        OSError: If it cannot be opened or written.
+    """
+    if not hasattr(os, "O_NONBLOCK"):  # Windows, which has no such pipes
+        with open(path, "ab") as file:
+            file.write(data)
+        return
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    handle = os.open(path, flags, 0o666)
+    os.set_blocking(handle, True)
+    with open(handle, "ab") as file:
+        file.write(data)
+
+
 def exchange(renamed: Mapping[Path, Path], obsolete: Sequence[Path], aside: Path) -> None:
     """Give files their final names. The files that were there are put back if that fails.
 

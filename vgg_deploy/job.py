@@ -4,11 +4,12 @@ A program that is started alone is a job of one process.
 """
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
 from uuid import uuid4
@@ -19,10 +20,11 @@ from numpy.typing import NDArray
 from vgg_deploy import progress
 from vgg_deploy.errors import CheckFailed, InputError, Interrupted, VGGDeployError
 from vgg_deploy.printable import printable
+from vgg_deploy.process_states import state_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.distributed.distributed_c10d import Store
+    from torch.distributed.distributed_c10d import ProcessGroup, Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,6 +36,41 @@ LOST = (
 TRANSPORTS = (
     "gloo", "Gloo", "NCCL", "nccl", "Connection", "ProcessGroup", "TCPStore", "Broken pipe",
 )  # fmt: skip
+TIMED_OUT = "timed out"  # in PyTorch's errors when a process does not answer
+STEP_GRACE_S = 5.0  # after the patience with a loader, so that its process can tell of it itself
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How the processes wait for each other in a step of a training.
+
+    Attributes:
+        group: Of all processes, with this patience, as PyTorch makes it.
+        seconds: The longest wait.
+        processes: Machine and number of each process, by rank.
+    """
+
+    group: "ProcessGroup"
+    seconds: float
+    processes: tuple[tuple[str, int], ...]
+
+    def silent(self, rank: int) -> str:
+        """What the others do, as far as this machine shows it; of stopped ones only, if any are.
+
+        Args:
+            rank: Of this process.
+        """
+        here = self.processes[rank][0]
+        others = {
+            other: f"{state_of(pid)}" if machine == here else f"on {machine}"
+            for other, (machine, pid) in enumerate(self.processes)
+            if other != rank
+        }
+        stopped = [other for other, state in others.items() if state.startswith("stopped")]
+        return "; ".join(
+            f"process {self.processes[other][1]} of rank {other} is {others[other]}"
+            for other in stopped or others
+        )
 
 
 @dataclass(frozen=True)
@@ -52,6 +89,7 @@ class Job:
     world: int = 1
     local_rank: int = 0  # rank among the processes on this machine
     local_world: int = 1  # number of processes on this machine
+    steps: Steps | None = None
 
     @property
     def is_main(self) -> bool:
@@ -85,6 +123,44 @@ class Job:
             torch.distributed.all_reduce(total)
         summed: np.ndarray = total.numpy()
         return summed
+
+    def sum_in_step(self, values: np.ndarray) -> np.ndarray:
+        """As `sum`, in a step of a training: the wait for the other processes has an end.
+
+        Args:
+            values: As of `sum`.
+
+        Raises:
+            CheckFailed: A process gave nothing within the patience of the job.
+        """
+        if self.world == 1 or self.steps is None:
+            return self.sum(values)
+        import torch
+
+        total = torch.from_numpy(np.array(values))
+        with self.explained_waits():
+            torch.distributed.all_reduce(total, group=self.steps.group)
+        summed: np.ndarray = total.numpy()
+        return summed
+
+    @contextmanager
+    def explained_waits(self) -> Iterator[None]:
+        """Explain errors of PyTorch that mean that another process is gone, or silent in a step.
+
+        Raises:
+            CheckFailed: Instead of these errors; others pass.
+        """
+        with explain_lost_process():
+            try:
+                yield
+            except RuntimeError as error:
+                if self.steps is None or TIMED_OUT not in str(error).lower():
+                    raise
+                raise CheckFailed(
+                    f"another process of this job gave nothing for {self.steps.seconds:g} s "
+                    f"({self.steps.silent(self.rank)})",
+                    about="patience",
+                ) from None
 
     def gather(self, value: T) -> list[T]:
         """The value of each process, by rank, in all processes."""
@@ -182,7 +258,11 @@ ALONE = Job()
 
 
 @contextmanager
-def joined(device: str = "cpu", patience: timedelta | None = None) -> Iterator[Job]:
+def joined(
+    device: str = "cpu",
+    patience: timedelta | None = None,
+    step_patience: float | None = None,
+) -> Iterator[Job]:
     """Join the job that torchrun's environment variables describe, for the length of the block.
 
     Only the main process shows progress and prints results. An error is reported by the process
@@ -192,6 +272,7 @@ def joined(device: str = "cpu", patience: timedelta | None = None) -> Iterator[J
         device: "cpu" or "cuda".
         patience: How long a process waits for another; by default PyTorch's own 10 to 30 minutes.
             A process that is gone is noticed at once.
+        step_patience: The same in `Job.sum_in_step`, seconds; None for `patience`.
 
     Yields:
         This process's part in the job.
@@ -211,6 +292,8 @@ def joined(device: str = "cpu", patience: timedelta | None = None) -> Iterator[J
     torch.distributed.init_process_group(
         backend, store=_store(job), rank=job.rank, world_size=job.world, timeout=patience
     )
+    if step_patience is not None:
+        job = replace(job, steps=_steps(job, step_patience + STEP_GRACE_S))
     stdout = sys.stdout
     if not job.is_main:
         progress.mute()
@@ -226,6 +309,16 @@ def joined(device: str = "cpu", patience: timedelta | None = None) -> Iterator[J
     finally:
         sys.stdout = stdout
         torch.distributed.destroy_process_group()
+
+
+def _steps(job: Job, seconds: float) -> Steps:
+    """A group of all processes for the steps of a training."""
+    import torch
+
+    group = torch.distributed.new_group(backend="gloo", timeout=timedelta(seconds=seconds))
+    return Steps(
+        cast("ProcessGroup", group), seconds, tuple(job.gather((socket.gethostname(), os.getpid())))
+    )
 
 
 def hide_other_gpus() -> None:
@@ -330,7 +423,8 @@ def _from_environment() -> Job:
         return ALONE
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     try:
-        return Job(*(int(os.environ[name]) for name in names))
+        rank, size, local_rank, local_size = (int(os.environ[name]) for name in names)
+        return Job(rank, size, local_rank, local_size)
     except (KeyError, ValueError) as error:
         raise InputError(
             f"WORLD_SIZE is {world} in the environment, but the other variables of torchrun are "

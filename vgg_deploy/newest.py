@@ -4,6 +4,7 @@ from pathlib import Path
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.json_files import read_json
+from vgg_deploy.regular_files import real_path
 
 RUNS = Path("runs")  # one folder per training run, with best.pt
 EXPORTED = Path("exported")  # models and their manifests
@@ -23,7 +24,7 @@ def newest_run(runs: Path = RUNS, holding: str = "best.pt") -> Path:
     files = newest_first(runs, holding)
     if not files:
         raise InputError(
-            f"{runs.resolve()}: no run with a {holding} here",
+            f"{real_path(runs)}: no run with a {holding} here",
             "train one with `python -m train`, or name a file",
         )
     return files[0].parent
@@ -51,7 +52,7 @@ def newest_exports(exported: Path = EXPORTED) -> list[Path]:
     again = "run vgg-export again"
     if not manifest.exists():
         raise InputError(
-            f"{exported.resolve()}: no exported models here",
+            f"{real_path(exported)}: no exported models here",
             "write one with vgg-export, or name a file",
         )
     rows = read_json(manifest, again)

@@ -20,7 +20,7 @@ except ImportError:  # Windows
 else:
     HAS_LOCKS = True
 
-# .NAME.RANDOM.partial, and what is written beside it under the same beginning
+# .NAME.RANDOM.partial, and files and folders that are written beside it under the same beginning
 PARTIAL = re.compile(r"(\..+\.[a-z0-9_]{8}\.partial)(\..+)?")
 
 
@@ -47,6 +47,28 @@ def partial_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
         if handle is not None:
             os.close(handle)
+
+
+@contextmanager
+def partial_folder(path: Path) -> Iterator[Path]:
+    """Make a temporary folder for the block, beside a file that will be made from what is in it.
+
+    Args:
+        path: The final name of the file, in an existing folder.
+
+    Yields:
+        The folder, which is removed at the end of the block.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    with partial_file(path) as partial:
+        folder = Path(f"{partial}.parts")
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -126,7 +148,8 @@ def sweep(folder: Path) -> None:
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = PARTIAL.fullmatch(entry.name)
-            if match and entry.is_file(follow_symlinks=False):
+            is_folder = match and match[2] and entry.is_dir(follow_symlinks=False)
+            if match and (is_folder or entry.is_file(follow_symlinks=False)):
                 found.setdefault(match[1], []).append(Path(entry.path))
     for name, files in found.items():
         with suppress(OSError):  # another user's, or another process has removed it
@@ -149,7 +172,10 @@ def _remove_unless_locked(partial: Path, files: list[Path]) -> None:
 
 def _remove(files: list[Path]) -> None:
     for file in files:
-        file.unlink(missing_ok=True)
+        if file.is_dir():
+            shutil.rmtree(file, ignore_errors=True)
+        else:
+            file.unlink(missing_ok=True)
 
 
 def _locked_file(path: Path) -> tuple[int | None, Path]:

@@ -8,9 +8,11 @@ wrong is an OSError, as for any other file that cannot be opened.
 import errno
 import os
 import stat
+from pathlib import Path
 from typing import BinaryIO
 
 MOST_TEXT_BYTES = 256 * 2**20  # of a list or a table
+CHUNK = 2**20  # bytes that are read at once
 KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFCHR: "a device",
@@ -62,11 +64,14 @@ def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
     Raises:
         OSError: As `open_regular`; also if it grows beyond `most` while it is read.
     """
+    data = bytearray()
     with open_regular(path, most) as file:
-        data = file.read(most + 1)
+        # not `most` at once: Python would reserve as much memory for the smallest file
+        while len(data) <= most and (part := file.read(CHUNK)):
+            data += part
     if len(data) > most:
         raise _too_large(os.fspath(path), len(data), most)
-    return data
+    return bytes(data)
 
 
 def read_regular_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> str:
@@ -96,6 +101,19 @@ def is_regular(path: str | os.PathLike[str]) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):
         return False
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Where a name leads to, absolute and without links.
+
+    Unlike `Path.resolve`, a link that leads to itself is no error; it stays as it is.
+    """
+    return Path(os.path.realpath(path))
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a folder, or a link to one; as `is_regular`."""
+    return os.path.isdir(path)
 
 
 def _check(status: os.stat_result, name: str, most: int | None) -> None:

@@ -47,9 +47,20 @@ class Bound:
 
 
 def kept_cells(folder: Path) -> list[KeptCell]:
-    """List the cells in a folder, the least recently used first; none if it does not exist."""
+    """List the cells in a folder, the least recently used first; none if it does not exist.
+
+    Raises:
+        InputError: If it cannot be listed.
+    """
     files: dict[str, list[Path]] = {}
-    for path in folder.iterdir() if folder.is_dir() else ():
+    try:
+        present = list(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        what = f"{folder}: cannot be listed ({error.strerror})"
+        raise InputError(
+            what, "check its permissions, or choose another folder with --cells"
+        ) from None
+    for path in present:
         match = NAMED_LIKE_A_CELL.fullmatch(path.name)
         if match and path.is_file() and not path.is_symlink():
             files.setdefault(match["stem"], []).append(path)

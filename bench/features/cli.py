@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from bench.features.request import FeaturesRequest
-from bench.hints import HINTS
+from bench.features.request import FeaturesRequest, refuse_contradictions
+from bench.hints import OF_FEATURES
 from bench.option_types import Sizes
 from vgg_deploy.command_line import (
     Choice,
@@ -73,7 +73,7 @@ def parse_layers(
             "two layers, the scales side by side, divided by the Euclidean norm",
         ),
         (
-            "torchrun --nproc-per-node 8 -m bench.features D.pt /data/imagenet --device cuda",
+            "torchrun --nproc-per-node 8 -m bench.features D.pt photos --device cuda",
             "eight processes, each with its share of the shards",
         ),
     ),
@@ -85,7 +85,7 @@ def parse_layers(
     metavar="LAYER,...",
     callback=parse_layers,
     help="Layers that describe an image, such as relu7, pool5 or conv4_3. fc7 is before the ReLU, "
-    "relu7 after it.  [default: relu7, or all layers that a feature file gives]",
+    "relu7 after it.  [default: relu7; pool5 of convolutions alone; all that a feature file gives]",
 )
 @click.option(
     "--scales",
@@ -183,7 +183,7 @@ def parse_layers(
     help="Images per shard. Memory grows with it; a stopped run loses one shard per process.",
 )
 @version_option
-@hints(HINTS)
+@hints(OF_FEATURES)
 @interruptible(KEPT)
 def main(**options: Any) -> None:
     """Describe the images of DATA by layers of MODEL: whole images, as in the paper's appendix B.
@@ -198,12 +198,12 @@ def main(**options: Any) -> None:
     features.json, which appears when all shards are there.
     """
     request = FeaturesRequest(**options)
-    _ = request.stated  # the record checks itself
+    refuse_contradictions(request)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see bench.cli
     from bench.features.command import write_features
     from vgg_deploy.job import hide_other_gpus, joined
 
     if request.device == "cuda":
         hide_other_gpus()
-    with joined(patience=PATIENCE) as job, interruptible(KEPT), hints(HINTS):
+    with joined(patience=PATIENCE) as job, interruptible(KEPT), hints(OF_FEATURES):
         write_features(request, job)

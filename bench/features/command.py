@@ -72,7 +72,8 @@ def write_features(request: FeaturesRequest, job: Job) -> None:
     if any(skipped):
         say(f"Skipped {sum(skipped)} of {len(dataset)} images, unreadable")
     widths = ", ".join(f"{layer} ({width} numbers)" for layer, width in settings.layers.items())
-    say(f"{request.out}: {widths}; {settings.shard_count} shards")
+    count = settings.shard_count
+    say(f"{request.out}: {widths}; {count} shard{'s' if count > 1 else ''}")
 
 
 def _open_model(request: FeaturesRequest, job: Job) -> Model:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 from vgg_deploy.net.input_convention import Channels, StatedInput
 
 
@@ -47,3 +49,17 @@ class FeaturesRequest:
             InputError: If mean and std have different units.
         """
         return StatedInput(self.mean, self.std, self.channel_order, self.crop)
+
+
+def refuse_contradictions(request: FeaturesRequest) -> None:
+    """Check options that are wrong together, whatever the files contain.
+
+    Raises:
+        click.UsageError: If two options contradict each other.
+        InputError: If the stated input contradicts itself.
+    """
+    _ = request.stated  # the record checks itself
+    if request.no_labels and request.split == "train":
+        raise click.UsageError(
+            f"--no-labels lists a folder as it is; name {request.data}/train, and leave --split out"
+        )

@@ -15,6 +15,8 @@ class GateLimits:
         posterior_difference: Largest difference from the reference of any class on any image, 0
             to 1.
         left_out: How many images may be left out; None means that no image may be.
+        spearman: Smallest rank correlation of a distance file with the reference, 0 to 1.
+        distance_error: Largest difference of any distance from the reference's.
     """
 
     top1_drop: float | None = None
@@ -23,10 +25,23 @@ class GateLimits:
     top1_error: float | None = None
     posterior_difference: float | None = None
     left_out: int | None = None
+    spearman: float | None = None
+    distance_error: float | None = None
 
     def __bool__(self) -> bool:
         """Whether there is a gate at all."""
-        return self.compares or self.top1_error is not None or self.left_out is not None
+        alone = (self.top1_error, self.left_out)
+        return self.compares or self.of_distances or any(limit is not None for limit in alone)
+
+    @property
+    def of_distances(self) -> bool:
+        """Whether a limit is about distance files."""
+        return self.spearman is not None or self.distance_error is not None
+
+    @property
+    def of_classifiers(self) -> bool:
+        """Whether a limit is about classifiers."""
+        return self.compares or self.top1_error is not None
 
     @property
     def compares(self) -> bool:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.metadata import content_sha256
+from vgg_deploy.exported.metadata import content_sha256, weights_path
 from vgg_deploy.images.decode import decoder_versions
 from vgg_deploy.machine import cpu_instructions, gpu_stack
 from vgg_deploy.net.class_lists import ClassList
@@ -16,10 +16,10 @@ from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.net.open_net import is_own
-from vgg_deploy.net.outputs import SCORES
 from vgg_deploy.runtimes import Runtime, open_runtime, runtime_version, runtimes_for
-from vgg_deploy.runtimes.contract import DeviceRuntime, require
+from vgg_deploy.runtimes.contract import DeviceRuntime, require_scores
 from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
+from vgg_deploy.unchanged_files import unchanged
 
 NEEDS_OTHER_DEVICE = {"cpu": (".engine", ".bf16.onnx"), "cuda": (".param",)}  # names' ends
 
@@ -120,10 +120,19 @@ def open_models(
         lists: The classes of files in the order of their scores, by path.
 
     Raises:
-        InputError: For a file that is not a model, that none of the runtimes opens, or that
-            contradicts its class list or what is stated about its input.
+        InputError: For a file that is not a model, that none of the runtimes opens, that changes
+            meanwhile, or that contradicts its class list or what is stated about its input.
     """
     found = [locate(model) for model in models]
+    files = [model.path for model in found]
+    with unchanged(*files, *(weights_path(path) for path in files if path.suffix == ".param")):
+        return _open_all(found, options, lists)
+
+
+def _open_all(
+    found: list[Located], options: ModelOptions, lists: Mapping[Path, ClassList]
+) -> list[Model]:
+    """Open files that stay as they are meanwhile, so that the SHA-256 is of what was read."""
     opened: list[OpenedFile] = []
     assumed: dict[Path, Assumed] = {}
     for model in found:
@@ -201,7 +210,7 @@ def _open(
         assumed[path] = found
 
     runtime = open_runtime(path, options.device, options.threads, name, precision, stated, note)
-    require(runtime.where, runtime.outputs, SCORES)
+    require_scores(runtime)
     if options.cuda_graphs:
         return GraphedRuntime(cast(DeviceRuntime, runtime))  # refuses runtimes on the CPU
     return runtime

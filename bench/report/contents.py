@@ -55,6 +55,8 @@ class Findings:
         sections: All tables, for report.md.
         paper: Those of the tables that are the paper's.
         side_by_side: Those of the tables that compare models in turn.
+        distances: Those of the tables that are of distance files.
+        names: Of distance files, which are no models.
     """
 
     models: list[Model]
@@ -67,6 +69,8 @@ class Findings:
     sections: list[Section] = field(default_factory=list)
     paper: list[Section] = field(default_factory=list)
     side_by_side: list[Section] = field(default_factory=list)
+    distances: list[Section] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
     @property
     def faulty(self) -> set[str]:
@@ -85,7 +89,7 @@ def write_report(findings: Findings, out: Path) -> None:
         InputError: If a file cannot be written.
     """
     page = Page(
-        title=_title(findings.models),
+        title=_title([model.name for model in findings.models] or findings.names),
         subtitle=_subtitle(findings),
         judgement=_judgement(findings.gate),
         cards=_cards(findings),
@@ -93,6 +97,7 @@ def write_report(findings: Findings, out: Path) -> None:
             *_fault_chapters(findings.accuracy),
             *_accuracy_chapters(findings, out),
             *_speed_chapters(findings),
+            *_distance_chapters(findings.distances),
             *_paper_chapters(findings.paper),
             Chapter("environment", "Environment", facts=_facts(findings.environment)),
         ],
@@ -100,11 +105,11 @@ def write_report(findings: Findings, out: Path) -> None:
     write_page(out / "report.html", page)
 
 
-def _title(models: Sequence[Model]) -> str:
+def _title(names: Sequence[str]) -> str:
     """The names of at most three models; the number of more, or of long names."""
-    title = f"VGG benchmark: {', '.join(model.name for model in models)}"
-    if len(models) > NAMED or len(title) > LONGEST_TITLE and len(models) > 1:
-        title = f"VGG benchmark of {len(models)} models"
+    title = f"VGG benchmark: {', '.join(names)}"
+    if len(names) > NAMED or len(title) > LONGEST_TITLE and len(names) > 1:
+        title = f"VGG benchmark of {len(names)} models"
     return printable(title)
 
 
@@ -296,6 +301,17 @@ def _speed_chapters(findings: Findings) -> list[Chapter]:
         )
         chapters.append(Chapter("in-turn", "Side by side", note, tables=findings.side_by_side))
     return chapters
+
+
+def _distance_chapters(tables: list[Section]) -> list[Chapter]:
+    if not tables:
+        return []
+    note = (
+        "Each photo beside 15 distortions of it: blur, noise, JPEG, brightness and shift, each at "
+        "three strengths. Spearman's correlation and errors are against the first file; its 95 % "
+        "interval is by the jackknife over photos."
+    )
+    return [Chapter("distances", "Distances", note, tables=tables)]
 
 
 def _paper_chapters(tables: list[Section]) -> list[Chapter]:

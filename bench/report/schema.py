@@ -1,4 +1,4 @@
-"""Describes every column of every table that vgg-bench and vgg-predict write."""
+"""Describes every column of every table that the commands of this package write."""
 
 from vgg_deploy.table_schema import Column, Table, columns
 
@@ -306,6 +306,54 @@ SIDE_BY_SIDE_SAMPLES = Table(
         *columns("number", ms="time of the call"),
     ),
 )
+DISTANCES = Table(
+    "distances.csv",
+    "One row per distance file and scale: its distances of photos from 15 distortions of each, "
+    "beside the first file's.",
+    (
+        *MODEL,
+        *columns(
+            "text",
+            reference="name of the first file",
+            distance="lpips, perceptual or gram",
+        ),
+        *columns(
+            "whole number",
+            side_px="Q, shorter side of the photos in pixels",
+            photos="photos that were measured",
+            pairs="pairs of a photo and a distortion of it",
+        ),
+        *columns(
+            "number",
+            spearman="rank correlation with the first file's distances; missing for the first",
+            spearman_low="lower end of its 95 % interval (jackknife over photos); missing for "
+            "fewer than 12 photos",
+            spearman_high="upper end",
+            largest_error="largest difference of any distance from the first file's; missing "
+            "between other distances",
+            rms_error_pct="root mean square of the differences in per cent of that of the first "
+            "file's distances",
+            mean_distance="mean distance",
+            ms_per_pair="median of the calls' milliseconds per pair, from uint8 images to "
+            "distances in host memory",
+        ),
+    ),
+)
+DISTANCE_PAIRS = Table(
+    "distance_pairs.csv",
+    "One row per distance file, scale and pair.",
+    (
+        *MODEL,
+        *columns("whole number", side_px="Q, shorter side of the photo in pixels"),
+        *columns(
+            "text",
+            photo="name of the photo in the data set",
+            distortion="blur, noise, jpeg, brightness or shift",
+        ),
+        *columns("whole number", strength="0 (mild), 1 or 2 (strong)"),
+        *columns("number", distance="of the photo from its distortion"),
+    ),
+)
 OF_BENCH = (
     ACCURACY,
     PREDICTIONS,
@@ -319,6 +367,8 @@ OF_BENCH = (
     LATENCY_SAMPLES,
     SIDE_BY_SIDE,
     SIDE_BY_SIDE_SAMPLES,
+    DISTANCES,
+    DISTANCE_PAIRS,
 )
 OF_PREDICT = (
     Table(
@@ -329,6 +379,17 @@ OF_PREDICT = (
             *columns("whole number", rank="1 for the best class"),
             *columns("text", **{"class": "id of the class", "name": "what people call it"}),
             *columns("number", posterior="0 to 1"),
+        ),
+    ),
+)
+OF_FEATURES = (
+    Table(
+        "images-NNNNN.csv",
+        "One row per image of a shard, in the order of the rows of its arrays.",
+        columns(
+            "text",
+            image="name of the image in the data set",
+            **{"class": "id of its class; empty without labels"},
         ),
     ),
 )

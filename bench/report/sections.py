@@ -36,7 +36,7 @@ from bench.report.tables import (
 from bench.speed.latency import LatencyRow
 from bench.speed.side_by_side import SideBySideRow
 from vgg_deploy.errors import InputError
-from vgg_deploy.files import write_text
+from vgg_deploy.files import append, write_text
 from vgg_deploy.name_frames import named_frame
 from vgg_deploy.printable import json_text, printable
 
@@ -233,8 +233,7 @@ def append_summary(
             break
         lines.append(line)
     try:
-        with open(path, "ab") as file:
-            file.write(b"".join(lines))
+        append(path, b"".join(lines))
     except OSError as error:
         raise InputError(
             f"{path}: the summary cannot be written ({error.strerror}); name another file"

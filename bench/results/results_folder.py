@@ -172,7 +172,8 @@ def earlier_files(folder: Path) -> list[str]:
         names += [name for name in VERDICTS if name not in names]
     # a name alone, so that no other folder is reached
     names = [name for name in names if name == Path(name).name]
-    return [name for name in names if (folder / name).is_file() or (folder / name).is_symlink()]
+    # unlike those of Path, these take names that no file can have
+    return [n for n in names if os.path.isfile(folder / n) or os.path.islink(folder / n)]
 
 
 def _json_object(path: Path) -> JsonObject:

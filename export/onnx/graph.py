@@ -18,7 +18,7 @@ from export.quantize.rounding import LAST, Mapping, Quantization, quantize_weigh
 from export.settings.precision import FLOAT, Precision
 from vgg_deploy.exported.metadata import KEPT, KEY, Artifact
 from vgg_deploy.net.model import VGG
-from vgg_deploy.net.outputs import layers as described_layers
+from vgg_deploy.net.outputs import layer_of, map_name
 from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD, NetSpec
 
 IR_VERSION = 10  # what ONNX Runtime and TensorRT of that opset's age read
@@ -46,7 +46,8 @@ def onnx_graph(
 
     Returns:
         The graph. Input `image` (N, 3, H, W); outputs as `artifact.outputs` names them, float32:
-        `posterior` (N, classes), `score_map` (N, classes, h, w), layers (N, C, h, w).
+        `posterior` (N, classes), `score_map` (N, classes, h, w), `boxes` (N, numbers, h, w), layers
+        (N, C, h, w).
     """
     writer = _NetWriter(precision, quantization, artifact)
     writer.write_input()
@@ -164,7 +165,7 @@ class _NetWriter:
         if name == LAST:
             if mapping:
                 self._round_input(name, mapping)
-            output = "score_map" if self.artifact.has_scores else None
+            output = map_name(self.artifact.spec) if self.artifact.is_whole else None
             self._write_float_convolution(name, layer, FLOAT, output)
         elif mapping:
             self._write_quantized_convolution(name, layer, mapping)
@@ -234,11 +235,7 @@ def _symbolic_shape(output: str, spec: NetSpec) -> list[str | int | None]:
     """Shape of an output. Sides that are equal for every image have one name."""
     if output == "posterior":
         return ["batch", len(spec.classes)]
-    layer = next(
-        layer
-        for layer in described_layers(spec)
-        if layer.name == ("fc8" if output == "score_map" else output)
-    )
+    layer = layer_of(spec, output)
     if layer.is_head:
         return ["batch", layer.channels, "map_height", "map_width"]
     if layer.pools == 0:

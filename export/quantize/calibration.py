@@ -18,6 +18,7 @@ from vgg_deploy.files import write_text
 from vgg_deploy.json_files import JsonObject, as_object, entry, read_json_object
 from vgg_deploy.net.model import VGG
 from vgg_deploy.progress import progress
+from vgg_deploy.sealed_json import check_seal, sealed
 
 BATCH = 8
 MOST_IMAGES = 10**9
@@ -224,6 +225,7 @@ def read_calibration(path: Path) -> Calibration | None:
         return None
     if version != VERSION:
         raise InputError(f"{where}: version {version!r:.40}, expected {VERSION}", hint)
+    check_seal(document, str(path), hint)
     model, images_sha256, data = (
         entry(document, key, str, where, hint) for key in ("model_sha256", "data_sha256", "data")
     )
@@ -270,4 +272,4 @@ def _document(calibration: Calibration) -> dict[str, object]:
     ranges = {
         name: {**vars(r), "counts": r.counts.tolist()} for name, r in calibration.ranges.items()
     }
-    return {"version": VERSION, **vars(calibration), "ranges": ranges}
+    return sealed({"version": VERSION, **vars(calibration), "ranges": ranges})

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vgg_deploy.net.fully_connected import convolve
 from vgg_deploy.net.model import VGG, subtract_mean
-from vgg_deploy.net.outputs import SCORES
+from vgg_deploy.net.outputs import BOXES, SCORES
 from vgg_deploy.net.spec import NetSpec
 
 
@@ -24,10 +24,10 @@ def layers_for(net: VGG, outputs: Collection[str]) -> list[tuple[str, nn.Module]
 
     Args:
         net: The net.
-        outputs: Of SCORES, or names of layers.
+        outputs: Of SCORES, BOXES, or names of layers.
     """
     layers = layers_of(net)
-    if set(outputs) & set(SCORES):
+    if set(outputs) & {*SCORES, BOXES}:
         return layers
     last = max(i for i, (name, _) in enumerate(layers) if name in outputs)
     return layers[: last + 1]

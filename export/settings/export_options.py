@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.settings.distance_choice import DistanceChoice
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import INPUT_FORMS
 from vgg_deploy.exported.trt_packages import FLAVOURS
@@ -41,6 +42,7 @@ class ExportOptions:
         name: Beginning of the file names; None: the letter of the configuration.
         features: Layers whose outputs the files give; empty: posterior and score map.
         with_scores: Whether files with features give posterior and score map too.
+        distance: The distance of two images that the files give instead; None: none.
 
     Raises:
         InputError: If a name is unknown or a number is out of its range.
@@ -64,6 +66,7 @@ class ExportOptions:
     name: str | None = None
     features: tuple[str, ...] = ()
     with_scores: bool = False
+    distance: DistanceChoice | None = None
 
     def __post_init__(self) -> None:
         if not self.precisions:
@@ -88,6 +91,8 @@ class ExportOptions:
             raise InputError(f"max_cost {self.max_cost} is not a percentage above 0")
         if self.with_scores and not self.features:
             raise InputError("scores beside features are asked for, but no features are named")
+        if self.features and self.distance:
+            raise InputError("a file gives features or a distance; export them one after the other")
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,30 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from export.settings.export_options import EngineOptions
 from export.tensorrt.build import BuiltEngine, build_engine
-from export.tensorrt.profiles import COMMON, PROFILE_RULES, aspects_of
+from export.tensorrt.profiles import COMMON, PROFILE_RULES, Aspects, aspects_of
 from export.tensorrt.targets import pick_targets
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.trt_packages import Flavour, pick_flavour
 
 
-def plan_engines(options: EngineOptions, precisions: tuple[str, ...]) -> Flavour:
+class EnginePlan(NamedTuple):
+    """What is known before anything is exported for the engines.
+
+    Attributes:
+        flavour: Of TensorRT.
+        aspects: Of the images that the engines must take.
+    """
+
+    flavour: Flavour
+    aspects: Aspects
+
+
+def plan_engines(options: EngineOptions, precisions: tuple[str, ...]) -> EnginePlan:
     """Refuse what cannot be built before anything is exported for it.
 
     Args:
@@ -20,21 +33,22 @@ def plan_engines(options: EngineOptions, precisions: tuple[str, ...]) -> Flavour
         precisions: That will be exported.
 
     Returns:
-        The flavour of TensorRT to build with.
+        The flavour of TensorRT to build with, and the aspect ratios.
 
     Raises:
-        InputError: If the flavour is not installed, or a target does not run a precision.
+        InputError: If the flavour is not installed, a target does not run a precision, or the
+            images whose aspect ratios are asked for cannot be read.
     """
     flavour = pick_flavour(options.flavour)
     trt = flavour.load()
     for precision in precisions:
         pick_targets(flavour, trt, options.targets, precision)
-    return flavour
+    return EnginePlan(flavour, aspects_of(options.data) if options.data else COMMON)
 
 
 def build_engines(
     files: list[Path],
-    flavour: Flavour,
+    plan: EnginePlan,
     options: EngineOptions,
     log: Callable[[str], None],
     on_engine: Callable[[BuiltEngine], None] = lambda engine: None,
@@ -43,7 +57,7 @@ def build_engines(
 
     Args:
         files: The ONNX files.
-        flavour: Of TensorRT.
+        plan: Of `plan_engines`.
         options: Of the engines.
         log: Called with a sentence for each step.
         on_engine: Called with each engine when it has its final name.
@@ -53,7 +67,7 @@ def build_engines(
             were built before stay.
         CheckFailed: As `build_engine`.
     """
-    aspects = aspects_of(options.data) if options.data else COMMON
+    flavour, aspects = plan
     source = f"of {options.data}" if options.data else "by rule, without --data"
     usual, longest = ("x".join(map(str, size)) for size in (aspects.usual, aspects.longest))
     log(f"shapes {source}: tuned for {usual}, up to {longest} in either orientation")

@@ -19,11 +19,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from export.onnx.onnx_file import PAGE, Span, beside, referring, stored_values
+from export.onnx.onnx_file import PAGE, Span, beside, read_referring, referring, stored_values
 from export.quantize.convolve import net_input
 from export.quantize.rounding import LAST, ReducedNet
 from export.settings.precision import FLOAT
 from vgg_deploy.errors import CheckFailed
+from vgg_deploy.exported.metadata import KEY, Artifact
+from vgg_deploy.net.outputs import map_name
 from vgg_deploy.runtimes.contract import Outputs, feed
 
 EXACT = 1e-4  # of a convolution's largest output; rounding in another order gives about 1e-6
@@ -43,9 +45,6 @@ class Twin(NamedTuple):
 def float32_twin(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
     """Write a twin whose outputs include the output of every convolution and of LRN.
 
-    Weights of half precision are converted into a separate file, others are used where they are.
-    ONNX Runtime maps both without a copy.
-
     Args:
         model: Of `read_referring`; it is changed.
         path: The file that the model is of.
@@ -54,6 +53,24 @@ def float32_twin(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
         The twin, which is removed at the end of the block.
     """
     _show_steps(model.graph)
+    with in_float32(model, path) as twin:
+        yield twin
+
+
+@contextmanager
+def in_float32(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
+    """Write a model so that it computes in float32 with the values that it stores.
+
+    Weights of half precision are converted into a separate file, others are used where they are.
+    ONNX Runtime maps both without a copy.
+
+    Args:
+        model: Of `read_referring`; it is changed.
+        path: The file that the model is of.
+
+    Yields:
+        The file, which is removed at the end of the block.
+    """
     _cast_to_float32(model.graph)
     with NamedTemporaryFile(prefix=f"{path.name}.", suffix=".twin.data", dir=path.parent) as file:
         for tensor in model.graph.initializer:
@@ -86,6 +103,31 @@ def check_twin(
     twin = Twin(_session(path, threads), form, name)
     for batch in batches:
         yield _check_batch(twin, reduced, batch)
+
+
+def twin_outputs(
+    path: Path, data: Path | None, batches: list[np.ndarray], threads: int
+) -> list[Outputs]:
+    """Outputs of a file's float32 twin, without a comparison.
+
+    Args:
+        path: A file of ours.
+        data: The separate file of its weights, if it has one.
+        batches: (N, 3, H, W) uint8 RGB.
+        threads: Of ONNX Runtime.
+
+    Returns:
+        By batch and name.
+    """
+    model = read_referring(path, data)
+    form = Artifact.from_json(
+        next(entry.value for entry in model.metadata_props if entry.key == KEY), str(path)
+    ).input
+    names = [output.name for output in model.graph.output]
+    with float32_twin(model, path) as file:
+        twin = Twin(_session(file, threads), form, path.name)
+        found = [_outputs(twin, batch) for batch in batches]
+    return [{name: outputs[name] for name in names} for outputs in found]
 
 
 def _show_steps(graph: onnx.GraphProto) -> None:
@@ -132,7 +174,7 @@ def _check_batch(twin: Twin, reduced: ReducedNet, batch: np.ndarray) -> Outputs:
     while True:
         # an output that was compared needs no memory any more
         own = f"{step}.out"
-        output = outputs.pop(own) if own in outputs else outputs[_shown(step, outputs)]
+        output = outputs.pop(own) if own in outputs else outputs[_shown(step, reduced)]
         found = torch.from_numpy(output)
         _compare_step(f"{twin.name}: {step}", found, expected, batch)
         try:
@@ -141,9 +183,9 @@ def _check_batch(twin: Twin, reduced: ReducedNet, batch: np.ndarray) -> Outputs:
             return {name: outputs[name] for name in reduced.outputs}
 
 
-def _shown(step: str, outputs: dict[str, np.ndarray]) -> str:
+def _shown(step: str, reduced: ReducedNet) -> str:
     """Name of a step's output that is an output of the file."""
-    return "score_map" if step == LAST and step not in outputs else step
+    return map_name(reduced.spec) if step == LAST and step not in reduced.outputs else step
 
 
 def _outputs(twin: Twin, batch: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from export.quantize.convolve import layers_for, net_input, run_layer
 from vgg_deploy.data.built_in import render
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.net.model import VGG, posterior
-from vgg_deploy.net.outputs import SCORES
+from vgg_deploy.net.outputs import BOXES, SCORES, map_name
 from vgg_deploy.runtimes.contract import Outputs, Scores
 
 # Largest difference of a float32 file's score, over the largest score. Rounding in another order
@@ -246,9 +246,9 @@ def _outputs_of(net: VGG, outputs: tuple[str, ...], image: np.ndarray) -> Output
         values = run_layer(layer, values)
         if name in outputs:
             found[name] = values.numpy().copy()  # a ReLU overwrites its input
-    if set(SCORES) & set(outputs):
-        found |= {"score_map": values.numpy(), "posterior": posterior(values).numpy()}
-    return found
+    if set(outputs) & {*SCORES, BOXES}:
+        found |= {map_name(net.spec): values.numpy(), "posterior": posterior(values).numpy()}
+    return {name: found[name] for name in outputs}
 
 
 def _compare_batch(found: Scores, reference: Scores, batch: np.ndarray, by: str) -> ParityResult:

@@ -100,6 +100,31 @@ def test_what_a_target_cannot_run_is_refused_before_anything_is_exported(here, m
     assert not (here / "exported").exists()
 
 
+@needs_rtx
+def test_images_for_engines_that_cannot_be_read_are_refused_before_anything_is_exported(
+    here, model
+):
+    args = (model, "--onnx", "--trt", "--trt-flavour", "rtx", "--data")
+    assert "nowhere: cannot be listed" in run(vgg_export, *args, "nowhere", code=2)
+    assert not (here / "exported").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--data", "nowhere"),
+        ("--scales", "32"),
+        ("--target", "sm80"),
+        ("--profiles", "covering"),
+        ("--trt-flavour", "rtx"),
+    ],
+)
+def test_an_option_of_engines_is_refused_where_none_is_built(here, model, option, value):
+    output = run(vgg_export, model, "--onnx", option, value, code=2)
+    assert f"{option} is for TensorRT engines; add --trt, or leave it out" in output
+    assert not (here / "exported").exists()
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("tensorrt") is not None,
     reason="this machine has the package whose absence is tested",

@@ -8,6 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from safetensors.torch import save_file
 
 from bench.cli import main as bench
 from export import release
@@ -19,6 +20,7 @@ from tests.support.layer_oracle import plain_forward
 from tests.support.nets import photo_of, save_net, thin_net
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.net.outputs import SCORES, layer_names, least_side, output_shape
+from vgg_deploy.net.spec import Preprocessing
 from vgg_deploy.predict.model import load
 from vgg_deploy.runtimes import open_runtime
 
@@ -243,3 +245,45 @@ def test_a_file_of_features_is_no_classifier(tmp_path, photos):
         model.scores(np.zeros((1, 3, 64, 64), np.uint8))
     with pytest.raises(InputError, match="gives relu3_3 and no relu4_1; open the weights"):
         model.features(np.zeros((1, 3, 64, 64), np.uint8), ("relu4_1",))
+
+
+@pytest.mark.slow
+def test_convolutions_alone_give_features_and_no_scores(photos, images, tmp_path):
+    """As style transfer and perceptual losses use them: no fc6 to fc8 in the file."""
+    net = thin_net("D", seed=4, preprocessing=Preprocessing())
+    tensors = {
+        name: tensor.flip(1).contiguous() if name == "conv1_1.weight" else tensor
+        for name, tensor in net.state_dict().items()
+        if name.startswith("conv")
+    }  # Caffe's layer names, so BGR
+    source = tmp_path / "convolutions.safetensors"
+    save_file(tensors, source)
+    expected = plain_forward(net, images)
+    model = load(source, threads=1)
+    assert model.runtime.outputs[-1] == "pool5" and not model.classes
+    found = model.features(images, ("conv1_1", "pool5"))
+    np.testing.assert_allclose(found["pool5"], expected["pool5"], rtol=1e-4, atol=1e-4)
+    options = ExportOptions(
+        ("fp32", "int8", "int8-cpu"), features=("relu3_3", "pool5"), calibration=photos
+    )
+    files = export_onnx(source, tmp_path / "out", options, None, 1, lambda text: None)
+    for file in files:
+        layers = open_runtime(file.path).run(images, ("relu3_3", "pool5"))
+        assert layers["pool5"].shape == expected["pool5"].shape
+        if file.artifact.precision == "fp32":
+            np.testing.assert_allclose(layers["pool5"], expected["pool5"], rtol=1e-4, atol=1e-4)
+        else:
+            assert max(cost.error_pct for cost in file.feature_costs) < 40
+    assert open_runtime(export_ncnn(files[0].path, 1, lambda text: None).path)
+    with pytest.raises(InputError, match="convolutions of D only, without fc6-fc8"):
+        model.predict(np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(InputError, match="convolutions of D only, without fc6-fc8"):
+        model.scores(np.zeros((1, 3, 224, 224), np.uint8))
+    for wanted in ({}, {"features": ("pool5",), "with_scores": True}):
+        with pytest.raises(InputError, match="convolutions of D only, without fc6-fc8"):
+            export_onnx(source, tmp_path, ExportOptions(**wanted), None, 1, lambda text: None)
+    with pytest.raises(InputError, match="net D has no layer 'fc7'; choose from conv1_1"):
+        options = ExportOptions(features=("fc7",))
+        export_onnx(source, tmp_path, options, None, 1, lambda text: None)
+    result = CliRunner().invoke(bench, [str(source), "--data", str(photos)])
+    assert result.exit_code == 2 and "without fc6-fc8" in result.stderr

@@ -27,6 +27,7 @@ from vgg_deploy.exported.ncnn_files import ncnn_graph
 from vgg_deploy.files import sha256
 from vgg_deploy.net.model import posterior
 from vgg_deploy.runtimes import open_runtime
+from vgg_deploy.sealed_json import sealed
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed: pip install ncnn"
@@ -190,7 +191,7 @@ def signed(path, **changes) -> None:
     """Write a manifest with fitting hashes, as an attacker would."""
     manifest = json.loads(manifest_path(path).read_text())
     manifest["files"] = {file.name: {"sha256": sha256(file)} for file in (path, weights_path(path))}
-    manifest_path(path).write_text(json.dumps({**manifest, **changes}))
+    manifest_path(path).write_text(json.dumps(sealed({**manifest, **changes})))
 
 
 def test_what_ncnn_would_trust_is_checked_before(tmp_path):
@@ -228,8 +229,8 @@ def test_what_ncnn_would_trust_is_checked_before(tmp_path):
         "{}",
         "hello",
         "[]",
-        json.dumps({**json.loads(manifest), "files": 3}),
-        json.dumps({**json.loads(manifest), "version": 9}),
+        json.dumps(sealed({**json.loads(manifest), "files": 3})),
+        json.dumps(sealed({**json.loads(manifest), "version": 9})),
     ):
         manifest_path(path).write_text(spoilt)
         assert "export it again" in refusal(path)

@@ -48,7 +48,7 @@ def tar(data: bytes) -> None:
 
 def index(data: bytes) -> None:
     """An index of names and numbers, once as it is and once with a checksum that fits."""
-    from tests.fuzz.readers import seal_index
+    from tests.fuzz.reader import seal_index
 
     for content in (data, seal_index(data)):
         with tempfile.NamedTemporaryFile(suffix=".index") as file:

@@ -86,11 +86,13 @@ class Json:
     value: Any
     action: str  # replace, remove, add, raw
     raw: str
+    sealed: bool = True  # its checksum is made to fit
     kind = "json"
 
     def apply(self, path: Path, seal: Seal | None) -> None:
         text = self.changed(path.read_text(encoding="utf-8"))
-        path.write_text(text, encoding="utf-8", errors="surrogatepass")
+        data = text.encode("utf-8", "surrogatepass")
+        path.write_bytes(seal(data) if self.sealed and seal else data)
 
     def changed(self, text: str) -> str:
         """Change a document; the result may be no JSON."""
@@ -212,7 +214,7 @@ values = st.one_of(
 )
 actions = st.sampled_from(("replace", "replace", "replace", "remove", "add", "raw"))
 steps = st.lists(st.integers(0, 40), max_size=5).map(tuple)
-of_json = st.builds(Json, steps, values, actions, st.sampled_from(RAW))
+of_json = st.builds(Json, steps, values, actions, st.sampled_from(RAW), st.booleans())
 of_torch = st.builds(
     Torch,
     steps,

@@ -4,14 +4,13 @@ Each reader builds its files once. `read` takes a folder with one damaged file, 
 read in a comparable form, and asserts that it is sound. The project's own errors leave it.
 """
 
-import hashlib
 import io
 import json
 import os
 import tarfile
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +19,16 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from bench.accuracy.cell_store import CellSize, exclusive, open_cell
-from export.onnx.graph import onnx_graph
-from export.onnx.onnx_file import write_onnx
 from export.quantize.calibration import Calibration, _document, read_calibration
 from export.quantize.ranges import BINS, Range, clip
 from export.settings.precision import PRECISIONS
 from export.write_ncnn import export_ncnn
-from tests.fuzz.mutations import Seal
-from tests.support.features import write_features
-from tests.support.foreign import torchvision_net
-from tests.support.nets import CLASSES, photo_of, save_net, thin_net
-from tests.train.transfer.conftest import voc_sets, write_voc
+from tests.fuzz.described_files import DESCRIBED
+from tests.fuzz.feature_folders import FOLDERS
+from tests.fuzz.own_files import OWN
+from tests.fuzz.reader import Reader, Victim, seal_index, seal_json, seal_tar
+from tests.fuzz.small_models import PIXELS, photos, small_artifact, small_onnx, thin_state
+from tests.support.nets import CLASSES, save_net, thin_net
 from train.chain import saved_chain
 from train.recipe.config import TrainConfig
 from train.recipe.stages import FineTune
@@ -38,13 +36,12 @@ from train.record.history import read_histories
 from train.record.run_folder import Run
 from train.record.state import State
 from train.record.tables import COLUMNS, STEP_COLUMNS, rows_up_to, write_table
-from train.transfer.voc_lists import read_truth
 from vgg_deploy.data.foreign_shards import index_shards
 from vgg_deploy.data.ilsvrc import flat_images
 from vgg_deploy.data.kaggle import read_solution
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.metadata import Artifact, check_manifest, manifest_path
+from vgg_deploy.exported.metadata import check_manifest, manifest_path
 from vgg_deploy.exported.ncnn_files import find_ncnn
 from vgg_deploy.exported.trt_manifest import (
     EngineManifest,
@@ -52,15 +49,14 @@ from vgg_deploy.exported.trt_manifest import (
     Profile,
     check_engine,
 )
-from vgg_deploy.features.folder import open_features
 from vgg_deploy.files import sha256, write_text
 from vgg_deploy.images.decode import image_size, read_image
 from vgg_deploy.net.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint
 from vgg_deploy.net.class_lists import read_class_list
 from vgg_deploy.net.open_net import open_net
-from vgg_deploy.regular_files import read_regular
 from vgg_deploy.runtimes.ncnn import NcnnRuntime
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
+from vgg_deploy.sealed_json import sealed
 
 PHOTOS = 4  # per split of the data sets here
 IDENTITY = {
@@ -72,39 +68,8 @@ IDENTITY = {
 }
 
 
-@dataclass(frozen=True)
-class Victim:
-    """A file that is damaged.
-
-    Attributes:
-        name: In the folder of the reader.
-        kind: What it holds, see `mutations`.
-        seal: Writes its checksums anew.
-        exact: Whether changed bytes are refused or change nothing, for it has checksums.
-    """
-
-    name: str
-    kind: str = "bytes"
-    seal: Seal | None = None
-    exact: bool = False
-
-
-@dataclass(frozen=True)
-class Reader:
-    """One reader, its files and its oracle."""
-
-    name: str
-    make: Callable[[Path], tuple[Victim, ...]]
-    read: Callable[[Path], object]
-
-
-def _photos(count: int) -> list[Image.Image]:
-    rng = np.random.default_rng(5)
-    return [photo_of(CLASSES[i % len(CLASSES)], rng) for i in range(count)]
-
-
 def _make_images(folder: Path) -> tuple[Victim, ...]:
-    photo = _photos(1)[0]
+    photo = photos(1)[0]
     forms = {"jpg": {}, "png": {}, "gif": {}, "bmp": {}, "webp": {}}
     for suffix in forms:
         (folder / suffix).mkdir()
@@ -144,14 +109,8 @@ def _read_checkpoint(folder: Path) -> object:
     return checkpoint.spec, sum(float(value.double().sum()) for value in net.parameters())
 
 
-def _thin_state() -> dict[str, torch.Tensor]:
-    # a quarter of the channels again, or a file would take 2 MB
-    state = torchvision_net("A", batch_norm=False).state_dict()
-    return {name: value.detach().clone().contiguous() for name, value in state.items()}
-
-
 def _make_foreign(folder: Path) -> tuple[Victim, ...]:
-    state = _thin_state()
+    state = thin_state()
     torch.save(state, folder / "a.pth")
     torch.save(state, folder / "old.pth", _use_new_zipfile_serialization=False)
     save_file(state, folder / "a.safetensors")
@@ -171,22 +130,8 @@ def _read_foreign(folder: Path, name: str) -> object:
     return net.spec, sum(float(value.double().sum()) for value in net.parameters())
 
 
-def _artifact() -> Artifact:
-    return Artifact(thin_net("A", width=1 / 64).spec, "uint8", "fp32", "A.pt", "0" * 64)
-
-
-def _write_onnx(folder: Path) -> Path:
-    path = folder / "A.onnx"
-    net = thin_net("A", width=1 / 64)
-    write_onnx(path, onnx_graph(net, _artifact(), PRECISIONS["fp32"]))
-    return path
-
-
-PIXELS = np.arange(3 * 40 * 33, dtype=np.uint64).reshape(1, 3, 40, 33).astype(np.uint8)
-
-
 def _make_onnx(folder: Path) -> tuple[Victim, ...]:
-    _write_onnx(folder)
+    small_onnx(folder)
     return (Victim("A.onnx"),)
 
 
@@ -198,12 +143,12 @@ def _read_onnx(folder: Path) -> object:
 
 
 def _make_ncnn(folder: Path) -> tuple[Victim, ...]:
-    path = export_ncnn(_write_onnx(folder), 1, lambda text: None).path
+    path = export_ncnn(small_onnx(folder), 1, lambda text: None).path
     stem = path.name.removesuffix(".param")
     return (
         Victim(path.name, "text", exact=True),
         Victim(f"{stem}.bin", exact=True),
-        Victim(f"{stem}.json", "json"),
+        Victim(f"{stem}.json", "json", seal_json),
     )
 
 
@@ -214,19 +159,23 @@ def _read_ncnn(folder: Path) -> object:
 
 
 def _make_manifests(folder: Path) -> tuple[Victim, ...]:
-    path = _write_onnx(folder)
+    path = small_onnx(folder)
     digest = {"sha256": sha256(path), "bytes": path.stat().st_size}
-    write_text(manifest_path(path), json.dumps(digest))
+    write_text(manifest_path(path), json.dumps(sealed(digest)))
     engine = folder / "A.engine"
     engine.write_bytes(b"an engine")
     profile = Profile(InputShape(1, 32, 32), InputShape(2, 64, 80), InputShape(4, 96, 96))
     names = {"image": "uint8"}
     manifest = EngineManifest(
-        _artifact(), "rtx", "1.0", ("sm80",), (profile,), names, names, {"conv1_1": "HALF"},
+        small_artifact(), "rtx", "1.0", ("sm80",), (profile,), names, names, {"conv1_1": "HALF"},
         (1000,), 1.5, sha256(engine), len(b"an engine"), "A.onnx", sha256(path),
     )  # fmt: skip
     write_text(manifest_path(engine).with_name("engine.json"), manifest.to_json())
-    return Victim("A.json", "json"), Victim("engine.json", "json"), Victim("A.engine", exact=True)
+    return (
+        Victim("A.json", "json", seal_json),
+        Victim("engine.json", "json", seal_json),
+        Victim("A.engine", exact=True),
+    )
 
 
 def _read_manifests(folder: Path) -> object:
@@ -248,7 +197,7 @@ def _make_calibration(folder: Path) -> tuple[Victim, ...]:
     ranges = {name: Range(9.0, 12.0, 16.0, counts) for name in ("conv1_1", "fc8")}
     calibration = Calibration("0" * 64, "1" * 64, "photos", 20, 48, ("a.jpg",), 19, 1, ranges)
     write_text(folder / "calibration.json", json.dumps(_document(calibration)))
-    return (Victim("calibration.json", "json"),)
+    return (Victim("calibration.json", "json", seal_json),)
 
 
 def _read_calibration(folder: Path) -> object:
@@ -294,25 +243,9 @@ def _read_cells(folder: Path) -> object:
     return None
 
 
-def seal_index(data: bytes) -> bytes:
-    """Write the checksum of an index anew."""
-    body = data[:-8]
-    return body + np.array(zlib.crc32(body), "<i8").tobytes()
-
-
-def seal_tar(data: bytes) -> bytes:
-    """Write the checksums of all blocks that look like headers anew."""
-    sealed = bytearray(data)
-    for at in range(0, len(data) - 511, 512):
-        if data[at + 257 : at + 262] == b"ustar":
-            block = data[at : at + 148] + b" " * 8 + data[at + 156 : at + 512]
-            sealed[at + 148 : at + 156] = f"{sum(block):06o}\0 ".encode()
-    return bytes(sealed)
-
-
 def _tar(path: Path) -> None:
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for i, photo in enumerate(_photos(PHOTOS)):
+        for i, photo in enumerate(photos(PHOTOS)):
             content = io.BytesIO()
             photo.save(content, "JPEG")
             for name, data in ((f"{i}.jpg", content.getvalue()), (f"{i}.cls", b"%d" % (i % 2))):
@@ -326,7 +259,7 @@ def _make_shards(folder: Path) -> tuple[Victim, ...]:
     _tar(folder / "val-000000.tar")
     index_shards(folder, None, {})
     return (
-        Victim("shards.json", "json"),
+        Victim("shards.json", "json", seal_json),
         Victim("val.index", seal=seal_index),
         Victim("val-000000.tar", seal=seal_tar),
     )
@@ -366,7 +299,7 @@ def _make_lists(folder: Path) -> tuple[Victim, ...]:
     write_text(folder / "class_index.json", json.dumps(indexed))
     flat = folder / "flat"
     flat.mkdir()
-    for i, photo in enumerate(_photos(PHOTOS)):
+    for i, photo in enumerate(photos(PHOTOS)):
         photo.save(flat / f"{i}.jpg")
     write_text(flat / "val.txt", "".join(f"{i}.jpg {wnids[i]}\n" for i in range(PHOTOS)))
     write_text(flat / "synset_words.txt", "".join(f"{wnid} name\n" for wnid in wnids))
@@ -418,10 +351,10 @@ def _make_run(folder: Path) -> tuple[Victim, ...]:
         "fine_tune": FineTune()._asdict(), "sources": sources,
         "stages": [{"name": "A-256", "arch": "A", "start": None}],
     }  # fmt: skip
-    write_text(folder / "chain.json", json.dumps(chain))
+    write_text(folder / "chain.json", json.dumps(sealed(chain)))
     return (
-        Victim("chain.json", "json"),
-        Victim("A-256/config.json", "json"),
+        Victim("chain.json", "json", seal_json),
+        Victim("A-256/config.json", "json", seal_json),
         Victim("A-256/metrics.csv", "text"),
         Victim("A-256/steps.csv", "text"),
         Victim("A-256/last.pt", "torch"),
@@ -449,61 +382,6 @@ def _read_run(folder: Path) -> object:
         chain.config(stage)
     for history in read_histories(folder):
         assert history.updates >= 0 and history.best.epoch >= 0
-    return None
-
-
-def _make_features(folder: Path) -> tuple[Victim, ...]:
-    rows = np.random.default_rng(0).normal(size=(6, 4)).astype("f4")
-    for form in ("npy", "parquet"):
-        images = ["a/1.jpg", "=1.jpg", "a/\n.jpg", "b/1.jpg", "b/2.jpg", "b/3.jpg"]
-        write_features(folder / form, images, list("aaabbb"), {"relu7": rows}, form=form)
-    return (
-        Victim("npy/features.json", "json"),
-        Victim("npy/images-00001.csv", "text"),
-        Victim("npy/relu7-00000.npy"),
-        Victim("parquet/relu7-00001.parquet"),
-    )
-
-
-def _read_features(folder: Path) -> object:
-    """The checksums of the arrays and lists are made to fit, so that their readers see them."""
-    for form in ("npy", "parquet"):
-        manifest = folder / form / "features.json"
-        try:
-            document = json.loads(read_regular(manifest, 2**20))
-            for shard in document["shards"]:
-                for name in shard["sha256"]:
-                    data = read_regular(folder / form / name, 2**20)
-                    shard["sha256"][name] = hashlib.sha256(data).hexdigest()
-            manifest.write_text(json.dumps(document))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError):
-            pass  # the manifest itself is damaged, or a file cannot be read
-        opened = open_features(folder / form)
-        rows = np.concatenate(list(opened.blocks("relu7")))
-        assert rows.shape == (len(opened), 4) and np.isfinite(rows).all()
-        assert len(set(opened.images)) == len(opened.labels) == len(opened) <= 6
-        assert opened.labels.max(initial=0) < max(1, len(opened.classes))
-    return None
-
-
-def _make_voc(folder: Path) -> tuple[Victim, ...]:
-    sets = voc_sets(train=6, test=5)
-    write_voc(folder / "lists" / "VOC2007", sets, xml=False)
-    write_voc(folder / "xml" / "VOC2007", sets, lists=False)
-    main = "VOC2007/ImageSets/Main"
-    return (
-        Victim(f"lists/{main}/cat_trainval.txt", "text"),
-        Victim(f"xml/{main}/test.txt", "text"),
-        Victim("xml/VOC2007/Annotations/000002.xml"),
-    )
-
-
-def _read_voc(folder: Path) -> object:
-    for form in ("lists", "xml"):
-        truth = read_truth(folder / form, None, None)
-        for images in (truth.train, truth.test):
-            assert images.labels.shape == (len(images.ids), len(truth.classes))
-            assert np.isin(images.labels, (-1, 0, 1)).all() and len(images.ids) > 0
     return None
 
 
@@ -545,7 +423,8 @@ READERS = {
         Reader("tars", _make_tars, _read_tars),
         Reader("lists", _make_lists, _read_lists),
         Reader("run folders", _make_run, _read_run),
-        Reader("features", _make_features, _read_features),
-        Reader("VOC labels", _make_voc, _read_voc),
+        *OWN,
+        *DESCRIBED,
+        *FOLDERS,
     )
 }

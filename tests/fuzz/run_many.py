@@ -53,7 +53,8 @@ def fuzz(name: str, cases: int, seed: int) -> dict[str, Any]:
     from hypothesis import strategies as st
 
     from tests.fuzz.mutations import Mutation, mutations
-    from tests.fuzz.readers import READERS, Victim
+    from tests.fuzz.reader import Victim
+    from tests.fuzz.readers import READERS
 
     reader = READERS[name]
     place = Path(tempfile.mkdtemp(prefix="vgg-fuzz-"))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz import run_many
+from tests.fuzz.readers import READERS
 
 ROOT = Path(__file__).parents[2]
 PEAK_MB = 600  # above the process; JSON and lists of up to 256 MiB are read whole
@@ -40,7 +41,7 @@ def counts(tmp_path, cases: int, seed: int) -> list[dict[str, str]]:
 
 
 def test_some_cases_of_every_reader(tmp_path):
-    assert len(counts(tmp_path, 170, seed=0)) == 17
+    assert len(counts(tmp_path, 10 * len(READERS), seed=0)) == len(READERS) >= 26
 
 
 @pytest.mark.slow

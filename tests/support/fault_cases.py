@@ -1,267 +1,201 @@
-"""Faults under export, bench and predict, and how each run ends.
+"""Faults of the machine under every command, and how each run ends.
 
     python -m tests.support.fault_cases --out benchmarks/results
 
 runs all of them and writes faults.csv and faults.md. The suite runs a part,
-tests/test_faults_of_the_machine.py.
-A run is in order if it succeeds, or ends with one sentence; if no temporary file is left, except by
-SIGKILL until the next run; and if every file with a final name is whole. Linux only.
+tests/test_faults_of_the_machine.py. Linux only; a small /dev/shm needs root.
 """
 
-import os
-import random
-import shutil
+import queue
 import signal
-import subprocess
-import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import click
-import numpy as np
 
-from tests.support.faulty_process import ROOT, Commands, Ended, half_written, remains
-from tests.support.nets import CLASSES, photo_of, save_net, thin_net
-from tests.support.warm import until
+from tests.support import fault_kinds as kinds
+from tests.support.fault_place import Place, Row
 
-MIB = 2**20
+NAMES = (
+    "train",
+    "train --freeze-features",
+    "train.pack",
+    "export",
+    "export --external-data --ncnn",
+    "bench",
+    "predict",
+    "features",
+)
+SLICES = 4  # of the longest loops, so that they run beside each other
+Case = Callable[[Place], Iterable[Row]]
 
 
-class Row(NamedTuple):
-    """One run under a fault.
+def one(case: Callable[..., Row], signum: signal.Signals) -> Case:
+    """A case of one row."""
 
-    Attributes:
-        command: Its name in `jobs`.
-        fault: What was done to it.
-        end: Its exit code and sentence.
-        left: What is not in order; empty if everything is.
+    def only(place: Place) -> Iterable[Row]:
+        yield case(place, signum)
+
+    return only
+
+
+def all_cases(kills: int, writes: int) -> list[Case]:
+    """All faults under all commands; what waits longest comes first.
+
+    Args:
+        kills: SIGKILLs per command.
+        writes: Every how many-th write fails.
     """
-
-    command: str
-    fault: str
-    end: str
-    left: str
-
-
-class Place:
-    """A folder with nets and photos, the commands on them, and a server that starts them."""
-
-    def __init__(self, root: Path):
-        self.root, rng = root, np.random.default_rng(7)
-        save_net(thin_net("A"), root / "A.pt")
-        shutil.copy(root / "A.pt", root / "copy.pt")  # which the gate lets pass
-        for split in ("train", "val"):
-            for name in CLASSES:
-                (root / "photos" / split / name).mkdir(parents=True)
-                for i in range(3):
-                    photo_of(name, rng).save(root / "photos" / split / name / f"{i}.png")
-        net, photos = root / "A.pt", root / "photos"
-        own = ("--threads", 2)
-        calibrated = ("--calibration", photos, "--calibration-images", 8)
-        self.jobs: dict[str, tuple] = {
-            "export": (
-                *("export", net, "--onnx", "--precision", "fp32,int8", *calibrated, *own),
-                *("--triton", "models"),
-            ),
-            "export --external-data --ncnn": (
-                *("export", net, "--onnx", "--external-data", "--ncnn", "--triton", "models", *own),
-            ),
-            "bench": (
-                *("bench", net, root / "copy.pt", "--data", photos, "--scales", "32", *own),
-                *("--protocols", "centre", "--measure", "accuracy", "--max-top1-drop", "100"),
-            ),
-            "predict": ("predict", net, photos / "val", "--out", "predicted.csv", *own),
-        }
-        (root / "logs").mkdir()
-        self.commands, self.count = Commands(root / "logs"), 0
-
-    def here(self, like: Path | None = None) -> Path:
-        """A new working folder, empty or a copy of another."""
-        self.count += 1
-        folder = self.root / f"here{self.count}"
-        if like:
-            shutil.copytree(like, folder)
-        else:
-            folder.mkdir()
-        return folder
-
-
-def row(name: str, fault: str, ended: Ended, here: Path) -> Row:
-    """Judge a run."""
-    start = ended.output.rfind("Error: ")
-    sentence = ended.output[start:][:300] if ended.code else ""
-    left = [ended.fault, *remains(here), *half_written(here)]
-    return Row(name, fault, f"{ended.code} {sentence}".strip(), "; ".join(filter(None, left)))
-
-
-def full_disk(place: Place, name: str, step: int = 1) -> Iterator[Row]:
-    """The n-th write fails, for every `step`-th n, in an empty folder and over older files."""
-    base = place.here()
-    writes = place.commands.run(base, *place.jobs[name], nth=0).writes
-    for like in (None, base):
-        for nth in range(1, writes + 1, step):
-            here = place.here(like)
-            ended = place.commands.run(here, *place.jobs[name], nth=nth)
-            where = "over older files" if like else "in an empty folder"
-            yield row(name, f"disk full at write {nth} of {writes}, {where}", ended, here)
-            shutil.rmtree(here)
-
-
-def killed(place: Place, name: str, times: int, seed: int) -> Iterator[Row]:
-    """SIGKILL at random moments; the same command then finishes, and nothing is left."""
-    rng, base = random.Random(seed), place.here()
-    seconds = place.commands.run(base, *place.jobs[name]).seconds
-    here = place.here()
-    for _ in range(times):
-        running = place.commands.start(here, *place.jobs[name])
-        at = rng.uniform(0, seconds)
-        time.sleep(at)
-        os.kill(running.pid, signal.SIGKILL)
-        ended = running.wait()
-        until(lambda session=running.pid: not in_session(session), 10)
-        whole = half_written(here)
-        yield Row(name, f"SIGKILL after {at:.2f} s", str(ended.code), "; ".join(whole))
-    yield row(
-        name, "the same command afterwards", place.commands.run(here, *place.jobs[name]), here
-    )
-
-
-def in_session(session: int) -> list[int]:
-    """Processes of a session that run."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(path.parent.name))
-    return found
-
-
-def limits(place: Place, name: str, values: dict[str, list[int]]) -> Iterator[Row]:
-    """Too few descriptors, or too little memory."""
-    for limit, numbers in values.items():
-        for number in numbers:
-            here = place.here()
-            ended = place.commands.run(here, *place.jobs[name], limits=[(limit, number)])
-            yield row(name, f"{limit} {number}", ended, here)
-
-
-def decoder(place: Place, signum: signal.Signals) -> Row:
-    """A decoding process of bench is killed or stopped."""
-    here = place.here()
-    many = place.root / "many" / "val" / CLASSES[0]
-    if not many.exists():
-        many.mkdir(parents=True)
-        for other in CLASSES[1:]:
-            (many.parent / other).mkdir()
-            shutil.copy(place.root / "photos" / "val" / other / "0.png", many.parent / other)
-        image = photo_of(CLASSES[0], np.random.default_rng(0)).resize((2000, 2000))
-        image.save(many / "0.png")
-        for i in range(1, 300):
-            os.symlink("0.png", many / f"{i}.png")
-    given = ["--data", place.root / "many", "--scales", "32", "--protocols", "centre"]
-    given += ["--measure", "accuracy", "--threads", 2]
-    running = place.commands.start(here, "bench", place.root / "A.pt", *given)
-    found: list[int] = []
-    until(lambda: found.extend(running.children()) or found or not in_session(running.pid), 60)
-    os.kill(found[-1], signum)
-    return row("bench", f"{signum.name} to a decoder", running.wait(), here)
-
-
-def together(place: Place, name: str) -> Iterator[Row]:
-    """Two of the same command in one folder."""
-    here = place.here()
-    both = [place.commands.start(here, *place.jobs[name]) for _ in range(2)]
-    ended = [running.wait() for running in both]
-    for number, end in enumerate(ended, 1):
-        yield row(name, f"two in one folder, number {number}", end, here)
-
-
-def environments(place: Place, name: str) -> Iterator[Row]:
-    """A real process with locale C, and with a HOME that cannot be written."""
-    command, *args = place.jobs[name]
-    module = {"predict": "bench.predict.cli"}.get(command, command)
-    code = f"from {module}.cli import main" if module == command else f"from {module} import main"
-    changes = {
-        "locale C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        "HOME cannot be written": {"HOME": "/proc", "XDG_CACHE_HOME": ""},
-        "clock goes backwards": {},
-    }
-    for fault, env in changes.items():
-        here = place.here()
-        start = "import time; t = iter(range(10**9, 0, -1)); time.time = lambda: float(next(t)); "
-        lines = f"{start if fault.startswith('clock') else ''}{code}; main()"
-        keep = {k: v for k, v in os.environ.items() if k not in ("VGG_DEPLOY_CACHE",)}
-        run = subprocess.run(
-            [sys.executable, "-c", lines, *map(str, args)],
-            cwd=here,
-            env={**keep, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env},
-            capture_output=True,
-            timeout=300,
-        )
-        text = " ".join((run.stdout + run.stderr).decode(errors="replace").split())
-        yield row(name, fault, Ended(run.returncode, text, 0, 0.0), here)
-
-
-DESCRIPTORS = [16, 24, 32, 48, 64]
-MEMORY = [n * MIB for n in (4600, 4800, 5200, 6000)]  # of addresses; libraries alone take 4.5 GB
-
-
-def everything(place: Place, kills: int) -> Iterator[Row]:
-    """All faults under all commands."""
-    for number, name in enumerate(place.jobs):
-        yield from full_disk(place, name)
-        if name != "predict":
-            yield from killed(place, name, kills, number)
-        yield from limits(place, name, {"RLIMIT_NOFILE": DESCRIPTORS, "RLIMIT_AS": MEMORY})
-        yield from together(place, name)
-        yield from environments(place, name)
+    cases: list[Case] = [one(kinds.decoder, signal.SIGSTOP)]
     for signum in (signal.SIGKILL, signal.SIGSTOP):
-        yield decoder(place, signum)
+        cases += [one(kinds.rank, signum), partial(kinds.loader, signum=signum)]
+    cases.append(one(kinds.decoder, signal.SIGKILL))
+    cases += [partial(kinds.shared_memory, size=size) for size in ("2m", "64m")]
+    numbered = list(enumerate(NAMES))
+    cases += [partial(kinds.together, name=name) for name in NAMES]
+    for number, name in numbered:
+        if name in ("train", "export", "bench"):
+            cases.append(partial(kinds.killed, name=name, times=kills, seed=number))
+    cases += [partial(kinds.signals, name=name, seed=number) for number, name in numbered]
+    cases += [partial(kinds.limits, name=name) for name in NAMES]
+    cases += [partial(kinds.from_the_future, name=name) for name in NAMES]
+    cases += [partial(kinds.environments, name=name) for name in NAMES]
+    for name in NAMES:
+        cases += [
+            partial(kinds.full_disk, name=name, step=SLICES * writes, first=1 + writes * first)
+            for first in range(SLICES)
+        ]
+    return cases
 
 
-def write_tables(rows: list[Row], out: Path) -> None:
-    """Write faults.csv with all rows, and faults.md with counts and what is not in order."""
+def run_all(
+    cases: list[Case], root: Path, jobs: int, seconds: float, on_row: Callable[[Row], None]
+) -> int:
+    """Run cases beside each other, each in a place that no other uses.
+
+    Args:
+        cases: In the order in which they begin.
+        root: Of the places.
+        jobs: How many cases at a time.
+        seconds: After which none begins, and loops end.
+        on_row: Gets every row.
+
+    Returns:
+        How many cases were not run to their end.
+    """
+    end, cut = time.monotonic() + seconds, 0
+    places: queue.Queue[Place] = queue.Queue()
+    for number in range(jobs):
+        places.put(Place(root / f"place{number}"))
+    lock = threading.Lock()
+
+    def run(case: Case) -> None:
+        nonlocal cut
+        place = places.get()
+        try:
+            rows = iter(case(place))
+            while time.monotonic() < end:
+                try:
+                    found = next(rows)
+                except StopIteration:
+                    return
+                except AssertionError as error:  # this machine was too slow for the case
+                    found = Row("", repr(case)[:80], 0, "", f"could not be tried: {error}", "")
+                with lock:
+                    on_row(found)
+            cut += 1
+        finally:
+            places.put(place)
+
+    try:
+        with ThreadPoolExecutor(jobs) as pool:
+            for future in [pool.submit(run, case) for case in cases]:
+                future.result()
+    finally:
+        while not places.empty():
+            places.get().commands.close()
+    return cut
+
+
+def write_tables(rows: list[Row], out: Path, seconds: float, cut: int) -> None:
+    """Write faults.csv with all rows, and faults.md with one row per command and kind."""
     import pandas as pd
 
-    frame = pd.DataFrame(rows)
+    rows = sorted(rows, key=lambda r: next((i for i, n in enumerate(NAMES) if n == r.command), 99))
+    frame = pd.DataFrame(rows, columns=Row._fields).fillna("")
+    for column in ("said", "left", "way_on"):
+        frame[column] = frame[column].map(_without_places)
     frame.to_csv(out / "faults.csv", index=False)
-    frame["kind"] = frame.fault.str.replace(r"\d+(\.\d+)?", "N", regex=True)
-    frame["code"] = frame.end.str.split().str[0]
-    lines = ["# Faults and ends", "", "`python -m tests.support.fault_cases`: thin nets.", ""]
-    lines += [
-        "| command | fault | runs | exit codes | not in order |",
-        "| --- | --- | --- | --- | --- |",
+    frame["kind"] = frame.fault.str.replace(r"(write |of |after )\d+(\.\d+)?", r"\1N", regex=True)
+    frame["kind"] = frame.kind.str.replace(r"^ulimit -([nv]).*", r"ulimit -\1", regex=True)
+    bad = frame[frame.left != ""]
+    lines = [
+        "# Faults and ends",
+        "",
+        "`python -m tests.support.fault_cases` on two cores of an AMD EPYC (AVX-512 with VNNI), "
+        f"shared with other work; {seconds / 60:.0f} minutes. Thin nets, small photos. All runs "
+        "are in [faults.csv](faults.csv).",
+        "",
+        "A run is in order if it succeeds, or ends with one sentence that says a way on; if it "
+        "leaves no temporary file, except by SIGKILL until the next start; and if every file with "
+        "a final name is whole. After SIGKILL and signals the command is started again; its "
+        "results are compared with an undisturbed run's. Exit codes below 0 are signals.",
+        "",
+        f"{len(frame)} runs, {len(bad)} not in order."
+        + (f" {cut} loops were cut off or left out when the time was over." if cut else ""),
+        "",
+        "| command | fault | runs | ends (an example) | exit codes | left behind | way on |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for (name, kind), group in frame.groupby(["command", "kind"], sort=False):
         codes = ", ".join(f"{code} ({n})" for code, n in group.code.value_counts().items())
-        lines.append(f"| {name} | {kind} | {len(group)} | {codes} | {(group.left != '').sum()} |")
-    bad = frame[frame.left != ""]
-    lines += ["", f"{len(frame)} runs, {len(bad)} not in order.", ""]
-    lines += [f"- {r.command}, {r.fault}: {r.end} Left: {r.left}" for r in bad.itertuples()]
+        said = next((s for s in group.said if s), "nothing to say")
+        way = next((w for w in group.way_on if w), "none needed")
+        wrong = (group.left != "").sum()
+        left = f"not in order: {wrong}" if wrong else "nothing"
+        cells = [name, kind, str(len(group)), said[:230], codes, left, way[:120]]
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    if len(bad):
+        lines += ["", "## Not in order", ""]
+        lines += [
+            f"- {r.command}, {r.fault}: {r.code} {r.said} Left: {r.left}" for r in bad.itertuples()
+        ]
     (out / "faults.md").write_text("\n".join(lines).rstrip() + "\n")
+
+
+def _without_places(text: str) -> str:
+    """Names of temporary folders as they would be at a user's."""
+    import re
+
+    return re.sub(r"/\S*/(place\d+/(here\d+/)?|(?=site-packages/))", "", text)
 
 
 @click.command()
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 @click.option("--kills", default=20, help="SIGKILLs per command.")
-def main(out: Path, kills: int) -> None:
+@click.option("--writes", default=1, help="Every how many-th write finds the disk full.")
+@click.option("--jobs", default=3, help="Cases that run at the same time.")
+@click.option("--minutes", default=60.0, help="After which no case begins, and loops end.")
+@click.option("--only", default="", help="Cases whose description contains this.")
+def main(out: Path, kills: int, writes: int, jobs: int, minutes: float, only: str) -> None:
     """Run all faults and write the tables."""
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as name:
-        place = Place(Path(name))
-        try:
-            for found in everything(place, kills):
-                rows.append(found)
-                click.echo(" | ".join(found)[:240])
-                write_tables(rows, out)
-        finally:
-            place.commands.close()
+    start = time.monotonic()
+
+    def keep(found: Row) -> None:
+        rows.append(found)
+        click.echo(" | ".join(map(str, found))[:600])
+
+    cases = [case for case in all_cases(kills, writes) if only in repr(case)]
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where flushing costs no time
+    with tempfile.TemporaryDirectory(dir=memory) as name:
+        cut = run_all(cases, Path(name), jobs, 60 * minutes, keep)
+        write_tables(rows, out, time.monotonic() - start, cut)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 A server process has everything imported and forks the commands. `Ends` judges what is left.
 """
 
+import csv
 import json
 import multiprocessing.util
 import os
@@ -10,6 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import traceback
 from pathlib import Path
@@ -42,6 +44,8 @@ class Ended(NamedTuple):
             return "took too long"
         if "Traceback" in self.output:
             return "traceback"
+        if self.code == 70:
+            return "a fault of the program"
         if self.code > 0 and self.output.count("Error: ") != 1:
             return "no sentence" if "Error: " not in self.output else "several errors"
         return ""
@@ -103,7 +107,7 @@ class Commands:
 
         Args:
             here: Its working folder.
-            command: "export", "bench" or "predict".
+            command: "train", "pack", "export", "bench", "predict" or "features".
             args: Its words.
             nth: The write below `here` that fails; 0 only counts them, None does not.
             limits: Pairs of a name such as "RLIMIT_NOFILE" and its value.
@@ -145,11 +149,16 @@ def remains(folder: Path) -> list[str]:
 def half_written(folder: Path) -> list[str]:
     """Files below a folder that have final names, and are not whole.
 
-    Exports are compared with their manifests and read by onnx, lists with the files that they name.
+    Exports are compared with their manifests and read by onnx, lists with the files that they name,
+    features with their checksums.
     """
+    import numpy as np
     import onnx
 
     from vgg_deploy.exported.metadata import check_manifest
+    from vgg_deploy.exported.ncnn_files import find_ncnn
+    from vgg_deploy.features.folder import open_features
+    from vgg_deploy.net.checkpoint import load_checkpoint
 
     found = []
     for path in folder.rglob("*"):
@@ -159,13 +168,26 @@ def half_written(folder: Path) -> list[str]:
         try:
             if path.suffix == ".json":
                 content = json.loads(path.read_text())
-                if path.name == "export.json":
+                if path.name == "features.json":
+                    open_features(path.parent)
+                elif path.name == "export.json":
                     for row in content:
-                        check_manifest(path.parent / row["file"])
-                        (path.parent / row["file"]).stat()
+                        file = path.parent / row["file"]
+                        find_ncnn(file) if file.suffix == ".param" else check_manifest(file)
+                        file.stat()
             elif path.suffix == ".onnx":
                 check_manifest(path)
                 onnx.checker.check_model(str(path))
+            elif path.suffix == ".pt":
+                load_checkpoint(path)
+            elif path.suffix == ".tar":
+                with tarfile.open(path) as tar:
+                    assert all(tar.extractfile(member).read() for member in tar)
+            elif path.suffix == ".csv":
+                lines = list(csv.reader(path.read_text().splitlines()))
+                assert lines and len({len(line) for line in lines}) == 1
+            elif path.suffix == ".npy" and ".partial" not in path.name:
+                np.load(path)
             elif path.name == "config.pbtxt":
                 names = {file.name for file in path.parent.iterdir()}
                 assert names == {"1", "config.pbtxt", "labels.txt"}
@@ -185,17 +207,28 @@ def _serve() -> None:
 
     import bench.cli
     import bench.command
+    import bench.features.cli
+    import bench.features.command
     import bench.predict.cli
     import bench.predict.command  # noqa: F401
     import export.cli
     import export.release  # noqa: F401
     import export.write_ncnn  # noqa: F401
+    import train.command
+    import train.pack
+    import train.record.curves
+    import vgg_deploy.data.downloads
+    import vgg_deploy.data.shard_writer  # noqa: F401
     from tests.support.nth_write import FullDisk
+    from train.__main__ import main as train_main
 
     mains = {
         "export": export.cli.main,
         "bench": bench.cli.main,
         "predict": bench.predict.cli.main,
+        "features": bench.features.cli.main,
+        "train": train_main,
+        "pack": train.pack.main,
     }
     gc.freeze()
     for line in sys.stdin:

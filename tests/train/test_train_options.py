@@ -19,6 +19,7 @@ from train.recipe.config import INITS, TrainConfig
 from train.recipe.number_ranges import RECIPE_LIMITS, NumberRange
 from vgg_deploy.errors import InputError
 from vgg_deploy.net import model
+from vgg_deploy.sealed_json import sealed
 
 THIN = options(
     "--arch A --width 0.0625 --crop 32 --side 32:48 --batch 16 --init he --workers 0 --threads 1"
@@ -147,7 +148,7 @@ def test_a_damaged_config_is_named(here, photos, rate, message):
     path = here / "run" / "config.json"
     content = json.loads(path.read_text())
     content["config"]["lr"] = rate
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(sealed(content)))
     assert f"{path}: {message}" in run(train, "--resume", here / "run", code=2)
 
 

@@ -204,6 +204,27 @@ def test_a_lost_process_ends_the_others(warm, photos, here):
 
 
 @pytest.mark.slow
+def test_a_stopped_process_is_named_and_ends_the_others(warm, photos, here):
+    trainings = started(
+        warm,
+        here,
+        *THIN,
+        *options(f"--epochs 1000 --workers 0 --threads 1 --data {photos} --out {here / 'run'}"),
+        *("--step-patience", 1),
+    )
+    until(lambda: (here / "run" / "best.pt").exists())
+    trainings[1].send(signal.SIGSTOP)
+    assert trainings[0].wait(60) == 1
+    output = trainings[0].output()
+    stopped = f"process {trainings[1].pid} of rank 1 is stopped by a signal"
+    assert f"another process of this job gave nothing for 6 s ({stopped})" in output
+    assert f"resume with: python -m train --resume {here / 'run'}" in output
+    assert output.count("Error: ") == 1 and "Traceback" not in output
+    trainings[1].send(signal.SIGKILL)
+    assert trainings[1].wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
 def test_torchrun_restarts_and_passes_on_signals(warm, photos, here):
     """kill -9 of one of two: torchrun restarts the job, which resumes from its checkpoint.
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.files import whole_file, whole_files, write_text
+from vgg_deploy.files import append, whole_file, whole_files, write_text
 
 NAMES = ("a.bin", "a.json")
 
@@ -70,3 +70,19 @@ def test_files_of_a_killed_process_are_swept_and_those_of_a_living_one_stay(tmp_
         process.stdout.close()
     write_text(tmp_path / "b.txt", "b")
     assert {path.name for path in tmp_path.iterdir()} == {".note.partial", "b.txt", "outer.txt"}
+
+
+def test_appending_waits_for_no_reader_of_a_pipe(tmp_path):
+    path, pipe = tmp_path / "summary.md", tmp_path / "pipe"
+    append(path, b"one ")
+    append(path, b"two")
+    assert path.read_bytes() == b"one two"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError):  # without a reader
+        append(pipe, b"x")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        append(pipe, b"x")
+        assert os.read(reader, 9) == b"x"
+    finally:
+        os.close(reader)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from vgg_deploy.errors import MOST_CHARACTERS, InputError
 from vgg_deploy.printable import csv_text, printable
 
 NAMES = st.text(st.characters(codec=None), max_size=20)
@@ -62,3 +63,11 @@ def test_a_csv_cell_is_no_formula_and_gives_the_name_back(name):
 @pytest.mark.parametrize("name", ["disc", "n01440764", "a b", "小さな犬", "dog.jpg", "a=b", "x-1"])
 def test_usual_names_stay_as_they_are(name):
     assert printable(name) == csv_text(name) == name
+
+
+def test_a_sentence_is_one_line_of_a_bounded_length_whatever_it_names():
+    error = InputError("a\nb\x1c::error::", "x\u2028y")
+    assert len(error.message.splitlines()) == 1 and "\n" in error.what
+    long = InputError("begin " + "x" * 10**6, "end")
+    assert len(str(long)) <= MOST_CHARACTERS + 10
+    assert str(long).startswith("begin x") and str(long).endswith("x; end")

@@ -59,3 +59,18 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path):
             write_text(tmp_path / name, "x")
     assert pipe.is_fifo() and (tmp_path / "link").is_symlink()
     assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
+def test_a_small_file_is_read_with_little_memory_whatever_its_bound(tmp_path):
+    """Oracle: the limit of the system; a read of 2 TB would need as much address space."""
+    path = tmp_path / "x"
+    path.write_bytes(b"content")
+    assert read_regular(path, 2**41) == b"content"
+    assert read_regular(path, 7) == b"content"
+    with pytest.raises(OSError, match="more than"):
+        read_regular(path, 6)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="this system has no /proc")
+def test_a_file_of_the_system_without_a_size_is_read_whole():
+    assert b"VmPeak" in read_regular("/proc/self/status", 2**20)

@@ -49,7 +49,7 @@ class SentBatch:
         self.unreadable = batch.unreadable
         self.regions: list[Region] = []
         size = 0
-        for tensor in batch[:4]:
+        for tensor in batch.tensors:
             self.regions.append((size, tuple(tensor.shape), tensor.dtype))
             size += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
         self.size = max(size, ALIGNMENT)
@@ -58,7 +58,7 @@ class SentBatch:
             # Unlike ftruncate, this fails where memory is limited, instead of a later SIGBUS
             os.posix_fallocate(descriptor, 0, self.size)
             copies = _tensors(descriptor, self.size, self.regions)
-            for tensor, copy in zip(batch[:4], copies, strict=True):
+            for tensor, copy in zip(batch.tensors, copies, strict=True):
                 copy.copy_(tensor)
         except BaseException:
             os.close(descriptor)
@@ -92,8 +92,8 @@ def _received(
     try:
         if os.fstat(descriptor).st_ino != inode:
             raise OSError(f"{path} is another batch")
-        crops, shifts, labels, rows = _tensors(descriptor, size, regions)
-        return TrainBatch(crops, shifts, labels, rows, unreadable)
+        crops, shifts, labels, rows, boxes = _tensors(descriptor, size, regions)
+        return TrainBatch(crops, shifts, labels, rows, unreadable, boxes)
     finally:
         os.close(descriptor)
 

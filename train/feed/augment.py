@@ -11,6 +11,8 @@ from vgg_deploy.images.crops import centre
 from vgg_deploy.images.decode import rescaled_part
 from vgg_deploy.images.geometry import rescaled_size
 
+NO_BOX = np.zeros(0, np.float32)
+
 
 @dataclass(frozen=True, eq=False)
 class Augmentation:
@@ -41,6 +43,7 @@ class RandomView(NamedTuple):
         top: First row of the crop in the image at S.
         left: First column of the crop in the image at S.
         mirrored: Whether the crop is flipped horizontally.
+        box: (4,) float32, what a localiser should say of the view; (0,) for a classifier.
     """
 
     crop: Tensor
@@ -49,6 +52,7 @@ class RandomView(NamedTuple):
     top: int
     left: int
     mirrored: bool
+    box: np.ndarray = NO_BOX
 
 
 def random_view(image: Image, augmentation: Augmentation, rng: np.random.Generator) -> RandomView:

@@ -12,8 +12,10 @@ class Examples(NamedTuple):
         inputs: (N, ...) float32, ready for the trainee.
         labels: (N,) int64.
         rows: (N,) int64, positions in this process's share of the batch.
+        boxes: (N, 4) float32, what a localiser should say; None for a classifier.
     """
 
     inputs: Tensor
     labels: Tensor
     rows: Tensor
+    boxes: Tensor | None = None

@@ -106,7 +106,7 @@ def to_send(batch: TrainBatch) -> TrainBatch | SentBatch:
         return batch
     if AVAILABLE:
         return SentBatch(batch)
-    for tensor in batch[:4]:
+    for tensor in batch.tensors:
         if tensor.numel():
             tensor.share_memory_()  # type: ignore[no-untyped-call]  # PyTorch states none
     return batch
@@ -137,9 +137,6 @@ def explain_lost_worker(resume_command: str) -> Iterator[None]:
         text = str(error)
         if isinstance(error, RuntimeError) and not any(word in text for word in LOST_WORKER):
             raise
-        if hasattr(signal, "SIGCHLD"):
-            # PyTorch's handler would raise the same error again, at any later line
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         raise CheckFailed(_explained(text, resume_command)) from None
 
 

@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
@@ -12,8 +13,9 @@ from typing import Generic, TypeVar
 from torch.utils.data import DataLoader
 
 from train.feed.loader_workers import signals_blocked
-from vgg_deploy.data.patience import Patience, StopWaiting, state_of
+from vgg_deploy.data.patience import Patience, StopWaiting
 from vgg_deploy.errors import CheckFailed
+from vgg_deploy.process_states import state_of
 
 T = TypeVar("T")
 TIMED_OUT = "DataLoader timed out"  # begins PyTorch's error after POLL seconds
@@ -37,7 +39,7 @@ class PatientLoader(Iterator[T], Generic[T]):
         """
         self.patience, self.opened_last = patience, opened_last
         before = set(active_children())
-        with signals_blocked():
+        with signals_blocked(), _own_sigchld():
             self.batches = [iter(loader)]  # emptied by `close`, so that nothing else keeps it
         self.workers = sorted(
             (child for child in active_children() if child not in before), key=_number
@@ -90,15 +92,27 @@ def _end(workers: list[BaseProcess], batches: list[Iterator[object]]) -> None:
 
     PyTorch waits 5 s for each worker that is busy, and forever for a stopped one.
     """
-    quiet = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
-    if quiet:  # PyTorch's handler would raise that a worker was killed
-        before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.join()
+    batches.clear()
+
+
+@contextmanager
+def _own_sigchld() -> Iterator[None]:
+    """Keep the handler of ended children in the block, where PyTorch sets its own.
+
+    That one raises at whatever line runs when a worker was killed, and a message is lost or printed
+    twice. A worker that has ended is noticed without it, within POLL seconds.
+    """
+    if not hasattr(signal, "SIGCHLD") or (
+        threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
     try:
-        for worker in workers:
-            worker.kill()
-        for worker in workers:
-            worker.join()
-        batches.clear()
+        yield
     finally:
-        if quiet:
-            signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)

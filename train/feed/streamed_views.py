@@ -142,6 +142,7 @@ def _joined(parts: list[TrainBatch], pin: bool) -> TrainBatch:
         _column([part.labels for part in readable], pin),
         _column([part.rows for part in readable], pin),
         [message for part in parts for message in part.unreadable],
+        _column([part.boxes for part in readable], pin),
     )
 
 

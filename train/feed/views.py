@@ -13,6 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import get_worker_info
 
 from train.feed.augment import Augmentation, RandomView, random_view
+from train.feed.box_targets import Place, box_target
 from train.feed.epoch_order import Key
 from train.recipe.config import TrainConfig
 from vgg_deploy.data.dataset import Dataset
@@ -22,6 +23,7 @@ from vgg_deploy.net.spec import Preprocessing
 # A view with its label, or what is wrong with the image. An exception would lose its plain message
 # on its way out of a worker.
 Example = tuple[RandomView, int] | str
+NO_BOXES = torch.empty(0)
 
 
 class TrainBatch(NamedTuple):
@@ -33,6 +35,7 @@ class TrainBatch(NamedTuple):
         labels: (N,) int64.
         rows: (N,) int64, positions in this process's share of the batch, skipped images counted.
         unreadable: What is wrong with each skipped image.
+        boxes: (N, 4) float32, what a localiser should say; (N, 0) for a classifier.
     """
 
     crops: Tensor
@@ -40,6 +43,12 @@ class TrainBatch(NamedTuple):
     labels: Tensor
     rows: Tensor
     unreadable: list[str]
+    boxes: Tensor = NO_BOXES
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All fields but the messages."""
+        return self.crops, self.shifts, self.labels, self.rows, self.boxes
 
 
 class Views(TorchDataset[Example]):
@@ -96,7 +105,17 @@ class Views(TorchDataset[Example]):
             image = open_image()
         except InputError as error:
             return error.what
-        return random_view(image, self.augmentation, rng), int(self.dataset.labels[index])
+        view = random_view(image, self.augmentation, rng)
+        if self.config.localises:
+            view = view._replace(box=self._box(index, image, view))
+        return view, int(self.dataset.labels[index])
+
+    def _box(self, index: int, image: Image, view: RandomView) -> np.ndarray:
+        """What a localiser should say of a view."""
+        assert self.dataset.boxes is not None  # given to localisers
+        place = Place(view.side, view.top, view.left, self.config.crop, view.mirrored)
+        size = (image.height, image.width)
+        return box_target(self.dataset.boxes[index], size, place, self.config.box_form)
 
 
 def collate(examples: Sequence[Example]) -> TrainBatch:
@@ -129,4 +148,5 @@ def collate(examples: Sequence[Example]) -> TrainBatch:
         torch.tensor(labels),
         torch.tensor(rows),
         unreadable,
+        torch.from_numpy(np.stack([view.box for view in views])),
     )

@@ -58,7 +58,7 @@ def joined_job(options: MachineOptions) -> Iterator["RunSettings"]:
     from vgg_deploy.machine import pick_device
 
     device = pick_device(options.device)
-    with joined(device) as job:
+    with joined(device, step_patience=options.step_patience) as job:
         if options.tensorboard:
             from train.record.tensorboard import check_installed
 

@@ -6,13 +6,14 @@ from typing import Any, TypeVar
 import click
 
 from train.options.option_types import Number, parse_drops, parse_side, recipe_option
-from train.recipe.config import INITS, PRECISIONS, TRAIN_SCENES
+from train.recipe.config import CLASSIFY, INITS, PRECISIONS, TASKS, TRAIN_SCENES
 from train.recipe.number_ranges import IMAGES, RECIPE_LIMITS, processes
 from train.recipe.stages import CHAINS
 from vgg_deploy.command_line import Choice
 from vgg_deploy.machine import available_cores
 from vgg_deploy.near_misses import LAYERS_OF_NETS
 from vgg_deploy.net.archs import ARCHS
+from vgg_deploy.net.box_outputs import BOX_COORDINATES, BOX_FORM_NAMES, BOX_OUTPUTS
 
 F = TypeVar("F", bound=Callable[..., Any])
 CORES = available_cores()
@@ -142,6 +143,40 @@ recipe_options = together(
         "divides --batch.",
     ),
     seed_option,
+)
+
+localise_options = together(
+    click.option(
+        "--task",
+        default=CLASSIFY,
+        type=Choice(TASKS),
+        help="classify: score classes; localise: state the boxes of objects (appendix A), from the "
+        "classification net of --weights.",
+    ),
+    click.option(
+        "--boxes",
+        type=click.Path(),
+        metavar="ANNOTATIONS",
+        help="Localise: where the objects of --data are: folder of Pascal VOC's or ILSVRC's XML "
+        "files, or a table image,class,xmin,ymin,xmax,ymax (.csv).",
+    ),
+    click.option(
+        "--box-coordinates",
+        type=Choice(BOX_COORDINATES),
+        help="Of --boxes: voc, numbers of pixels from 1, the last one inside; edges, from 0, as "
+        "ILSVRC.  [default: voc]",
+    ),
+    click.option(
+        "--box-outputs",
+        type=Choice(BOX_OUTPUTS),
+        help="Localise: one box for all classes, or one for each.  [default: per-class]",
+    ),
+    click.option(
+        "--box-form",
+        type=Choice(BOX_FORM_NAMES),
+        help="Localise: what a net says of a box, relative to its window: centre, width and "
+        "height, or the four edges.  [default: centre]",
+    ),
 )
 
 exif_option = click.option(

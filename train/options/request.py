@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from train.recipe.config import CLASSIFY, LOCALISE
 from train.recipe.recipe_options import RecipeOptions
 from train.recipe.stages import FineTune
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
@@ -28,6 +29,9 @@ class TrainRequest:
         fine_tune: Of a chain's stages that train the same net further.
         stated: The input convention of `weights`.
         exif: What is done with the EXIF rotation of the images of `data`, "ignore" or "apply".
+        task: One of `TASKS`.
+        boxes: Annotations of `data`, for a localiser.
+        box_coordinates: What their coordinates mean; None for the usual.
     """
 
     arch: str = "D"
@@ -43,6 +47,14 @@ class TrainRequest:
     fine_tune: FineTune = FineTune()
     stated: StatedInput = NOTHING_STATED
     exif: str = "ignore"
+    task: str = CLASSIFY
+    boxes: str | None = None
+    box_coordinates: str | None = None
+
+    @property
+    def localises(self) -> bool:
+        """Whether a net is trained that states boxes."""
+        return self.task == LOCALISE
 
 
 def refuse_contradictions(request: TrainRequest, plan_only: bool, resumed: bool) -> None:
@@ -75,4 +87,44 @@ def refuse_contradictions(request: TrainRequest, plan_only: bool, resumed: bool)
     if not (request.weights or request.stated.is_empty):
         raise click.UsageError(
             "--mean, --std and --channel-order describe the weights to start from; add --weights"
+        )
+    if request.localises:
+        _refuse_for_a_localiser(request, resumed)
+    elif not resumed:
+        _refuse_options_of_boxes(request)
+
+
+def _refuse_for_a_localiser(request: TrainRequest, resumed: bool) -> None:
+    recipe = request.recipe
+    if request.chain or request.net_a:
+        raise click.UsageError(
+            "a localiser starts from the classification net of --weights; leave --chain and "
+            "--net-a out"
+        )
+    if not (request.weights or resumed):
+        raise click.UsageError(
+            "--task localise starts from a trained classification net; add --weights FILE"
+        )
+    if request.arch or recipe.width or recipe.crop or recipe.lrn:
+        raise click.UsageError(
+            "a localiser is the net of --weights with another last layer; leave --arch, --width, "
+            "--crop and --lrn out"
+        )
+    if request.data and not request.boxes:
+        raise click.UsageError(
+            "--task localise needs to know where the objects of --data are; add --boxes ANNOTATIONS"
+        )
+    if request.boxes and not request.data:
+        raise click.UsageError(
+            "--boxes are of the images of --data, and the built-in images know their own; add "
+            "--data, or leave --boxes out"
+        )
+
+
+def _refuse_options_of_boxes(request: TrainRequest) -> None:
+    recipe = request.recipe
+    if request.boxes or request.box_coordinates or recipe.box_outputs or recipe.box_form:
+        raise click.UsageError(
+            "--boxes, --box-coordinates, --box-outputs and --box-form are about a localiser; add "
+            "--task localise"
         )

@@ -8,6 +8,7 @@ from typing import Any
 from train.recipe.number_ranges import RECIPE_LIMITS
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.archs import STRIDE
+from vgg_deploy.net.box_outputs import BOX_FORM_NAMES, BOX_OUTPUTS, USUAL_FORM
 from vgg_deploy.number_bounds import MOST_SIDE
 
 # Written here and not imported from `vgg_deploy.net.model`, so that --help needs no PyTorch; a test
@@ -17,6 +18,8 @@ TRAIN_SCENES, VAL_SCENES = 4000, 300  # built-in images, unless --images asks fo
 PLATEAU: tuple[int, ...] = ()  # of `lr_drops`: divide when the validation error stops improving
 # of convolutions and matrix products; weights and their updates are float32
 PRECISIONS = ("fp32", "bf16", "fp16")
+CLASSIFY, LOCALISE = "classify", "localise"
+TASKS = (CLASSIFY, LOCALISE)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class TrainConfig:
             batch takes the same number of images from every stream.
         shuffle_buffer: Of tar shards: images held in memory to draw from, over all streams.
         seed: Of weights, order, augmentation and dropout.
+        task: One of `TASKS`: a net that scores classes, or one that states boxes (appendix A).
+        box_outputs: Of a localiser: one box for all classes, or one for each; of `BOX_OUTPUTS`.
+        box_form: Of a localiser: the four numbers that state a box; of `BOX_FORM_NAMES`.
     """
 
     arch: str = "D"
@@ -74,10 +80,16 @@ class TrainConfig:
     streams: int = 16
     shuffle_buffer: int = 4096
     seed: int = 0
+    task: str = CLASSIFY
+    box_outputs: str = "per-class"
+    box_form: str = USUAL_FORM
 
     def __post_init__(self) -> None:
         _check_choice("init", self.init, INITS)
         _check_choice("precision", self.precision, PRECISIONS)
+        _check_choice("task", self.task, TASKS)
+        _check_choice("box_outputs", self.box_outputs, BOX_OUTPUTS)
+        _check_choice("box_form", self.box_form, BOX_FORM_NAMES)
         for name, limits in RECIPE_LIMITS.items():
             fault = limits.fault(getattr(self, name))
             if fault:
@@ -108,6 +120,11 @@ class TrainConfig:
             for name, value in saved.items()
         }
         return cls(**values)
+
+    @property
+    def localises(self) -> bool:
+        """Whether a net is trained that states boxes."""
+        return self.task == LOCALISE
 
     @property
     def s(self) -> str:
@@ -161,5 +178,21 @@ RECIPES = {
         lr_drops=(12, 13),
         dropout=0.0,
         init="he",
+    ),
+    # Appendix A: from the classification net, LR 1e-3. How long is open: here as long as the stages
+    # at S = 384 and jitter, with one drop less than the first. Only the last layer is drawn.
+    "paper-localise": TrainConfig(task=LOCALISE, epochs=37, lr=1e-3, most_drops=2),
+    # The same for the built-in images
+    "small-localise": TrainConfig(
+        task=LOCALISE,
+        width=0.125,
+        crop=96,
+        side=(110, 110),
+        batch=16,
+        epochs=12,
+        lr=0.001,
+        lr_drops=(8, 11),
+        most_drops=2,
+        dropout=0.0,
     ),
 }

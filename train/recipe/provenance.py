@@ -8,7 +8,8 @@ from train.recipe.learning_rate import effective_drops
 
 PAPER_IMAGES, PAPER_CLASSES = 1_281_167, 1000  # of ILSVRC-2012
 PAPER_SIDES = ((256, 256), (384, 384), (256, 512))  # S in pixels; all three are the paper's
-NOT_OF_THE_RECIPE = ("arch", "seed")  # every net and every seed is as good
+# every net and every seed is as good; the kind of boxes is named before
+NOT_OF_THE_RECIPE = ("arch", "seed", "box_outputs")
 
 
 class Circumstances(NamedTuple):
@@ -37,7 +38,8 @@ def describe_recipe(config: TrainConfig, about: Circumstances) -> str:
         >>> describe_recipe(TrainConfig(batch=16, init="he"), about)
         'paper recipe, except batch 16, init he, 64 images'
     """
-    paper = RECIPES["paper"]
+    paper = RECIPES["paper-localise" if config.localises else "paper"]
+    recipe = _of_boxes(config, about) if config.localises else "paper recipe"
     changed = [
         field.name
         for field in fields(config)
@@ -46,7 +48,7 @@ def describe_recipe(config: TrainConfig, about: Circumstances) -> str:
     differences = [_describe(name, config) for name in changed if _matters(name, config, about)]
     if config.arch not in ("A", "A-LRN") and not about.from_a and not about.weights:
         differences.append("all layers drawn at random, none from a trained A")
-    if about.weights:
+    if about.weights and not config.localises:
         differences.append(f"started from {about.weights}")
     if about.frozen:
         differences.append("only fc6-fc8 trained, on centre crops without augmentation")
@@ -59,7 +61,12 @@ def describe_recipe(config: TrainConfig, about: Circumstances) -> str:
         differences.append(f"{about.images} images")
     if about.classes != PAPER_CLASSES:
         differences.append(f"{about.classes} classes" if about.classes > 1 else "1 class")
-    return f"paper recipe, except {', '.join(differences)}" if differences else "paper recipe"
+    return f"{recipe}, except {', '.join(differences)}" if differences else recipe
+
+
+def _of_boxes(config: TrainConfig, about: Circumstances) -> str:
+    """The recipe of appendix A, with the kind of boxes; both kinds are the paper's."""
+    return f"paper recipe of localisation from {about.weights}, {config.box_outputs} boxes"
 
 
 def _matters(name: str, config: TrainConfig, about: Circumstances) -> bool:
@@ -74,6 +81,8 @@ def _matters(name: str, config: TrainConfig, about: Circumstances) -> bool:
         return config.lr_drops == PLATEAU
     if name == "colour_shift":
         return not about.frozen
+    if name == "box_form":
+        return config.localises
     return True
 
 

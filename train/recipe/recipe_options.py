@@ -33,6 +33,8 @@ class RecipeOptions:
     shuffle_buffer: int | None = None
     streams: int | None = None
     seed: int | None = None
+    box_outputs: str | None = None
+    box_form: str | None = None
 
     def given(self) -> dict[str, Any]:
         """The options that are given, by name."""

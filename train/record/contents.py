@@ -53,7 +53,7 @@ def compare_contents(folder: Path, train: Dataset, val: Dataset, advice: str) ->
     for split, dataset in (("train", train), ("val", val)):
         path = _file(folder, split)
         try:
-            before = read_index(path)
+            before = _read_list(path)
         except FileNotFoundError:
             return False
         except (OSError, DamagedIndex) as error:
@@ -108,6 +108,23 @@ def describe_changes(before: Index, after: Index) -> str:
         f"{len(names)} {change} (first: {names[0]})" for change, names in changes.items() if names
     ]
     return ", ".join(described) or "their order is another"
+
+
+def _read_list(path: Path) -> Index:
+    """Read a list of `keep_contents`.
+
+    Raises:
+        DamagedIndex: For any other file, also for an index of something else.
+        OSError: If there is none.
+    """
+    index = read_index(path)
+    classes, labels = index.head.get("classes"), index.columns.get("label")
+    texts = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if not isinstance(classes, list) or not texts or labels is None:
+        raise DamagedIndex("is no list of a run's images")
+    if not ((labels >= 0) & (labels < len(classes))).all():
+        raise DamagedIndex("a label of it is no class")
+    return index
 
 
 def _file(folder: Path, split: str) -> Path:

@@ -14,8 +14,10 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from matplotlib.transforms import blended_transform_factory
 
 from train.record.history import History, read_epochs, read_histories
+from train.record.measures import MEASURES
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
+from vgg_deploy.regular_files import real_path
 
 # Okabe and Ito's colours, which the colour-blind can tell apart
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
@@ -75,7 +77,7 @@ def draw_curves(folder: Path) -> Path:
             written.
     """
     folder = Path(folder)
-    return _write(curves(read_histories(folder), folder.resolve().name), folder / "curves.png")
+    return _write(curves(read_histories(folder), real_path(folder).name), folder / "curves.png")
 
 
 def compare_curves(labelled: dict[str, list[Path]], path: Path, x: str = "step") -> Path:
@@ -112,8 +114,14 @@ def curves(histories: list[History], title: str) -> Figure:
         _draw_rate(rate, history, first)
         first += history.updates
     _name_stages(loss, (loss, error, rate), histories)
-    equal = _equal_scores(loss, {history.classes for history in histories})
-    for axes, name in ((loss, "training loss, nats"), (error, "error, %")):
+    # equal scores are a loss of scores
+    classes = {None if h.config.localises else h.classes for h in histories}
+    equal = _equal_scores(loss, classes)
+    localises = histories[0].config.localises
+    units = (
+        ("training loss", "error and IoU, %") if localises else ("training loss, nats", "error, %")
+    )
+    for axes, name in zip((loss, error), units, strict=True):
         axes.set(ylabel=name, ylim=(0, axes.get_ylim()[1]))
     _label_ends(loss, first, 14, [*_loss_ends(histories[-1]), *equal])
     _label_ends(error, first, 20, _error_ends(histories[-1]))
@@ -148,7 +156,7 @@ def comparison(labelled: dict[str, list[Path]], x: str) -> Figure:
         right = max(right, at[-1])
     axes.set(
         xlabel=X_LABELS[x],
-        ylabel="validation top-1 error, %",
+        ylabel="validation error, %",
         xlim=(0, right),
         ylim=(0, axes.get_ylim()[1]),
     )
@@ -174,7 +182,13 @@ def _errors_of_runs(label: str, folders: list[Path], x: str) -> tuple[np.ndarray
                 f"{folder}: its epochs end at other {X_LABELS[x]} than those of {folders[0]}; "
                 f"compare runs of one length under {label!r}"
             )
-    return at, np.stack([run.val_top1_error_pct for run in runs])
+    return at, np.stack([run[_error_column(run)] for run in runs])
+
+
+def _error_column(epochs: pd.DataFrame) -> str:
+    """The column of the validation error that chooses best.pt."""
+    columns = [f"val_{measures.first}" for measures in MEASURES.values()]
+    return next(column for column in columns if column in epochs)
 
 
 def _loss_ends(history: History) -> list[End]:
@@ -185,13 +199,15 @@ def _loss_ends(history: History) -> list[End]:
 
 
 def _error_ends(history: History) -> list[End]:
-    last = history.epochs.iloc[-1]
+    last, measures = history.epochs.iloc[-1], history.measures
+    first, second = measures.first_words, measures.second_words
+    curves = (
+        (f"train_{measures.first}", f"training {first}", TRAINING),
+        (f"val_{measures.first}", f"validation {first}", TOP1),
+        (f"val_{measures.second}", f"validation {second}", TOP5),
+    )
     return [
-        End(
-            last.train_top1_error_pct, f"training top-1  {last.train_top1_error_pct:.1f}", TRAINING
-        ),
-        End(last.val_top1_error_pct, f"validation top-1  {last.val_top1_error_pct:.1f}", TOP1),
-        End(last.val_top5_error_pct, f"validation top-5  {last.val_top5_error_pct:.1f}", TOP5),
+        End(last[column], f"{name}  {last[column]:.1f}", colour) for column, name, colour in curves
     ]
 
 
@@ -213,25 +229,25 @@ def _draw_loss(axes: Axes, history: History, first: int) -> None:
 
 
 def _draw_errors(axes: Axes, history: History, first: int, marks: dict[str, Any]) -> None:
-    steps, epochs, best = history.steps, history.epochs, history.best
+    steps, epochs, best, measures = history.steps, history.epochs, history.best, history.measures
     axes.plot(
         first + steps.step,
-        steps.train_top1_error_pct,
+        steps[f"train_{measures.first}"],
         color=RUNNING,
         linewidth=0.9,
-        label="running training top-1",
+        label=f"running training {measures.first_words}",
     )
     axes.plot(
-        *_levels(epochs.step, epochs.train_top1_error_pct, first),
+        *_levels(epochs.step, epochs[f"train_{measures.first}"], first),
         color=TRAINING,
-        label="training top-1",
+        label=f"training {measures.first_words}",
     )
     for name, column, colour in (
-        ("top-1", epochs.val_top1_error_pct, TOP1),
-        ("top-5", epochs.val_top5_error_pct, TOP5),
+        (measures.first_words, epochs[f"val_{measures.first}"], TOP1),
+        (measures.second_words, epochs[f"val_{measures.second}"], TOP5),
     ):
         axes.plot(first + epochs.step, column, color=colour, label=f"validation {name}", **marks)
-    at = (first + best.step, best.val_top1_error_pct)
+    at = (first + best.step, best[f"val_{measures.first}"])
     axes.plot(
         *at,
         "o",

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from train.recipe.config import TrainConfig
+from train.recipe.config import CLASSIFY, TrainConfig
 from train.recipe.stages import CHAIN_FILE
+from train.record.measures import MEASURES, Measures, measures_of
 from train.record.run_folder import Run
-from train.record.tables import COLUMNS, LATER_COLUMNS, STEP_COLUMNS
+from train.record.tables import COLUMNS, LATER_COLUMNS
 from vgg_deploy.errors import InputError
 from vgg_deploy.json_files import read_json_object
 from vgg_deploy.net.checkpoint import load_checkpoint
-from vgg_deploy.regular_files import is_regular, read_regular_text
+from vgg_deploy.regular_files import is_regular, read_regular_text, real_path
 
 
 class History(NamedTuple):
@@ -40,9 +41,15 @@ class History(NamedTuple):
         return int(max(self.epochs.step.max(), self.steps.step.max() if len(self.steps) else 0))
 
     @property
+    def measures(self) -> Measures:
+        """Of the run's task."""
+        return measures_of(self.config)
+
+    @property
     def best(self) -> pd.Series:
-        """The epoch of best.pt: the last one with the lowest validation top-1 error."""
-        return self.epochs[::-1].loc[self.epochs.val_top1_error_pct[::-1].idxmin()]
+        """The epoch of best.pt: the last one with the lowest validation error."""
+        errors = self.epochs[f"val_{self.measures.first}"]
+        return self.epochs[::-1].loc[errors[::-1].idxmin()]
 
 
 def read_histories(folder: Path) -> list[History]:
@@ -58,7 +65,8 @@ def read_histories(folder: Path) -> list[History]:
     if not is_regular(path):
         return [read_history(folder)]
     stages = [folder / name for name in _stage_names(path)]
-    started = [stage for stage in stages if Run(stage).metrics.is_file()]
+    # the stages of a chain are classifiers
+    started = [stage for stage in stages if is_regular(Run(stage).metrics)]
     histories = [
         read_history(stage) for stage in started if len(read_table(Run(stage).metrics, COLUMNS))
     ]
@@ -79,8 +87,8 @@ def read_history(folder: Path) -> History:
     epochs = read_epochs(folder)
     config, _ = run.saved_config()
     classes = len(load_checkpoint(run.best).spec.classes) if run.best.is_file() else None
-    steps = read_table(run.steps, STEP_COLUMNS)
-    return History(folder.resolve().name, config, classes, epochs, steps)
+    steps = read_table(run.steps, measures_of(config).step_columns)
+    return History(real_path(folder).name, config, classes, epochs, steps)
 
 
 def read_epochs(folder: Path) -> pd.DataFrame:
@@ -89,11 +97,17 @@ def read_epochs(folder: Path) -> pd.DataFrame:
     Raises:
         InputError: As `read_histories`.
     """
-    path = Run(folder).metrics
-    epochs = read_table(path, COLUMNS)
+    run = Run(folder)
+    path = run.metrics
+    epochs = read_table(path, _measures_beside(run).columns)
     if epochs.empty:
         raise InputError(f"{path}: has no epoch yet; draw it once the first is done")
     return epochs
+
+
+def _measures_beside(run: Run) -> Measures:
+    """Of the task in config.json; a classifier's where there is none."""
+    return measures_of(run.saved_config()[0]) if run.exists else MEASURES[CLASSIFY]
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

@@ -10,12 +10,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from train.recipe.config import TrainConfig
+from train.recipe.config import CLASSIFY, TrainConfig
 from train.recipe.stages import CHAIN_FILE
+from train.record.measures import MEASURES, Measures
 from train.record.state import State
 from train.record.tables import (
-    COLUMNS,
-    STEP_COLUMNS,
     Row,
     append_row,
     count_rows,
@@ -31,6 +30,7 @@ from vgg_deploy.locks import exclusive_lock
 from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vgg_deploy.net.model import VGG
 from vgg_deploy.newest import RUNS
+from vgg_deploy.sealed_json import read_sealed, sealed
 
 LOCK = ".lock"
 SOURCE_TYPES = {  # of the entries of config.json that name a run's sources
@@ -42,6 +42,8 @@ SOURCE_TYPES = {  # of the entries of config.json that name a run's sources
     "freeze": bool,
     "images": int | None,
     "exif": str,
+    "boxes": str | None,
+    "box_coordinates": str,
 }
 
 
@@ -143,7 +145,7 @@ class Run:
                 f"{self.folder}: no run here (config.json is missing); "
                 "give the folder that `python -m train` named"
             )
-        saved: dict[str, Any] = read_json_object(self.config, hint="start a new run")
+        saved: dict[str, Any] = read_sealed(self.config, "restore it, or start a new run")
         try:
             config = TrainConfig.from_json(saved["config"])
             return config, _checked_sources(dict(saved["sources"]))
@@ -177,17 +179,19 @@ class Run:
         except InputError:  # of another version, or damaged
             return True
 
-    def reset_to(self, state: State) -> None:
+    def reset_to(self, state: State, measures: Measures = MEASURES[CLASSIFY]) -> None:
         """Make the tables agree with a state, and remove what a killed process left half written.
 
         Args:
             state: Of last.pt, or a new one.
+            measures: Of the run's task.
         """
         for partial in self.folder.glob(".*.partial"):
             partial.unlink(missing_ok=True)
-        write_table(self.metrics, COLUMNS, state.rows)
-        steps = rows_up_to(self.steps, state.step) if state.step else []
-        write_table(self.steps, STEP_COLUMNS, steps)
+        write_table(self.metrics, measures.columns, state.rows)
+        columns = measures.step_columns
+        steps = rows_up_to(self.steps, state.step, columns) if state.step else []
+        write_table(self.steps, columns, steps)
 
     def add_epoch(self, row: Row) -> None:
         """Append to metrics.csv.
@@ -195,7 +199,7 @@ class Run:
         Raises:
             InputError: If the file cannot be written; says how to resume.
         """
-        self._append(self.metrics, COLUMNS, row)
+        self._append(self.metrics, row)
 
     def add_step(self, row: Row) -> None:
         """Append to steps.csv.
@@ -203,7 +207,7 @@ class Run:
         Raises:
             InputError: If the file cannot be written; says how to resume.
         """
-        self._append(self.steps, STEP_COLUMNS, row)
+        self._append(self.steps, row)
 
     def save_last(self, net: VGG, training: dict[str, Any]) -> None:
         """Write last.pt.
@@ -242,7 +246,7 @@ class Run:
         return checkpoint, state
 
     def _write_config(self, content: Mapping[str, object]) -> None:
-        write_text(self.config, json.dumps(content, indent=2) + "\n")
+        write_text(self.config, json.dumps(sealed(content), indent=2) + "\n")
 
     def _refuse_if_used(self) -> None:
         """Refuse a folder that has more in it than a killed start leaves.
@@ -270,9 +274,10 @@ class Run:
                 "choose another --out"
             )
 
-    def _append(self, path: Path, columns: tuple[str, ...], row: Row) -> None:
+    def _append(self, path: Path, row: Row) -> None:
+        """Append a row, which has all columns in their order."""
         try:
-            append_row(path, columns, row)
+            append_row(path, tuple(row), row)
         except OSError as error:
             raise InputError(
                 f"{path}: writing failed ({error.strerror}). {self._free_space_and_resume}"

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from train.record.tables import COLUMNS, Row
+from train.record.measures import MEASURES
+from train.record.tables import Row
 
+KNOWN_COLUMNS = {name for measures in MEASURES.values() for name in measures.columns}
 LATER_FIELDS = ("window", "window_s", "colours")  # earlier versions did not write them
 
 
@@ -23,9 +25,11 @@ class State:
     Attributes:
         images: Number of training images, which makes the length of an epoch.
         step: Updates so far.
-        errors: Validation top-1 error after each epoch, in per cent.
+        errors: Validation error after each epoch, in per cent: top-1, or of a localiser the
+            localisation error.
         rows: Of metrics.csv.
         tally: Sums over the images of the current epoch: loss, top-1 errors, top-5 errors, images.
+            Of a localiser: loss, wrong boxes, intersections over unions, images.
         epoch_s: Seconds spent on the updates of the current epoch.
         elapsed_s: Seconds spent on the run.
         window: As `tally`, since the last row of steps.csv.
@@ -95,6 +99,6 @@ def _is_number(value: object) -> bool:
 def _is_row(row: object) -> bool:
     """Whether a value is a row of metrics.csv; earlier versions have fewer columns."""
     return isinstance(row, dict) and all(
-        name in COLUMNS and (_is_number(value) or value in ("", None))
+        name in KNOWN_COLUMNS and (_is_number(value) or value in ("", None))
         for name, value in row.items()
     )

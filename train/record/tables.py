@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from train.recipe.config import CLASSIFY
+from train.record.measures import MEASURES
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.regular_files import MOST_TEXT_BYTES, read_regular, read_regular_text
@@ -14,12 +16,9 @@ from vgg_deploy.regular_files import MOST_TEXT_BYTES, read_regular, read_regular
 WHOLE = re.compile("[0-9]{1,18}")
 Row = dict[str, float]  # values by column
 
-COLUMNS = (  # of metrics.csv
-    "epoch", "step", "lr", "train_loss", "train_top1_error_pct", "train_top5_error_pct",
-    "val_top1_error_pct", "val_top5_error_pct", "images_per_s", "elapsed_s", "val_images",
-)  # fmt: skip
+COLUMNS = MEASURES[CLASSIFY].columns  # of metrics.csv of a classifier
 LATER_COLUMNS = ("val_images",)  # empty in the first rows of runs that an earlier version started
-STEP_COLUMNS = ("step", "epoch", "lr", "train_loss", "train_top1_error_pct", "images_per_s")
+STEP_COLUMNS = MEASURES[CLASSIFY].step_columns
 
 
 def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[Mapping[str, object]]) -> None:
@@ -58,8 +57,15 @@ def count_rows(path: Path) -> int:
         ) from None
 
 
-def rows_up_to(path: Path, step: int) -> list[dict[str, str]]:
+def rows_up_to(
+    path: Path, step: int, columns: tuple[str, ...] = STEP_COLUMNS
+) -> list[dict[str, str]]:
     """The rows of steps.csv up to a step, without those that were not written to their end.
+
+    Args:
+        path: Of the table.
+        step: Of the last row.
+        columns: Those of the run's task.
 
     Raises:
         InputError: If the table cannot be read, or has other columns.
@@ -71,7 +77,7 @@ def rows_up_to(path: Path, step: int) -> list[dict[str, str]]:
         text = read_regular(path, MOST_TEXT_BYTES).decode("utf-8", "replace")
         rows = csv.DictReader(io.StringIO(text))
         names = rows.fieldnames or ()
-        if "step" not in names or not set(names) <= set(STEP_COLUMNS):
+        if "step" not in names or not set(names) <= set(columns):
             raise InputError(f"{path}: has other columns than a run's own table", hint)
         return [row for row in rows if _is_whole(row) and int(row["step"]) <= step]
     except (OSError, ValueError, csv.Error) as error:

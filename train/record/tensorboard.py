@@ -4,8 +4,9 @@ import math
 from importlib.util import find_spec
 
 from train.record.history import read_table
+from train.record.measures import measures_of
 from train.record.run_folder import Run
-from train.record.tables import COLUMNS, STEP_COLUMNS, Row
+from train.record.tables import Row
 from vgg_deploy.errors import InputError
 
 NOT_PLOTTED = ("step", "epoch")  # columns that only name the point in time
@@ -39,9 +40,10 @@ class TensorBoardWriter:
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(run.folder, purge_step=0)
-        for row in read_table(run.steps, STEP_COLUMNS).to_dict("records"):
+        measures = measures_of(run.saved_config()[0])
+        for row in read_table(run.steps, measures.step_columns).to_dict("records"):
             self._add("updates", row)
-        for row in read_table(run.metrics, COLUMNS).to_dict("records"):
+        for row in read_table(run.metrics, measures.columns).to_dict("records"):
             self._add("epochs", row)
         self.writer.flush()
 

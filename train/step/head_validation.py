@@ -5,21 +5,26 @@ size of each; and the SHA-256 of both, which is checked before they are used aga
 kept in float32 so that the errors are those of the whole net.
 """
 
+import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 import torch
 
+from train.feed.feature_announcement import MORE_SPACE, Announcement, seconds_per_image
 from train.feed.frozen_features import (
     Extraction,
-    announce,
     cache_path,
     computed_again,
+    messages_of,
+    parts,
     pool5_channels,
     trunk_of,
 )
+from train.feed.growing_file import GrowingFile, only_writer
 from train.feed.unreadable import Skipped
 from train.step.loop import Errors, Validate
 from train.step.stop_signals import Signals
@@ -27,7 +32,6 @@ from train.step.trainee import mixed
 from train.step.validation import BATCH, LABEL, Counts, counted, errors_of, few_sizes
 from vgg_deploy.cache import writable_folder
 from vgg_deploy.data.dataset import Dataset
-from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError, UnreadableImage
 from vgg_deploy.files import sha256, whole_file, write_text
@@ -79,7 +83,8 @@ def whole_maps(dataset: Dataset, how: Extraction) -> Maps:
     """Compute pool5 of every validation image at Q = `how.side`, without mirrored images.
 
     The files are used again for the same trunk, images and size, unless an image that was
-    unreadable can be read by now.
+    unreadable can be read by now. If the process is stopped, the next one goes on with the parts
+    that were finished.
 
     Args:
         dataset: Validation images.
@@ -101,12 +106,11 @@ def whole_maps(dataset: Dataset, how: Extraction) -> Maps:
     if maps is None or not _rest_is_unreadable(maps, dataset, how):
         path = writable_folder(path.parent) / path.name
         table = path.with_suffix(".table.npy")
-        with whole_file(path) as partial:
-            rows = _compute(dataset, how, partial, path)
-            with whole_file(table) as partial_table, open(partial_table, "wb") as file:
-                np.save(file, np.array(rows, np.int64).reshape(-1, 3))
-            write_text(path.with_suffix(".sha256"), _digests(partial, table))
-        maps = _cached(path, table, how)
+        with only_writer(path, how.log) as waited:
+            maps = _cached(path, table, how) if waited else None
+            if maps is None or not _rest_is_unreadable(maps, dataset, how):
+                _compute(dataset, how, path, table)
+                maps = _cached(path, table, how)
     if maps is None:
         raise InputError(
             f"{dataset.root}: none of its {len(dataset)} validation images can be read"
@@ -151,43 +155,90 @@ def _digests(path: Path, table: Path) -> str:
 
 
 @torch.inference_mode()
-def _compute(
-    dataset: Dataset, how: Extraction, partial: Path, path: Path
-) -> list[tuple[int, int, int]]:
-    """Write the maps to `partial`.
-
-    Returns:
-        The rows of the table.
-    """
-    announce(dataset, "validation", _usual_bytes(how) * len(dataset), path, how.log)
+def _compute(dataset: Dataset, how: Extraction, path: Path, table: Path) -> None:
+    """Write the maps, their table and the digests, from where an earlier process was stopped."""
     skipped = Skipped(LABEL, how.log)
 
     def report(index: int, error: InputError) -> None:
         skipped.report([error.what])
 
     on_bad = report if how.on_error == "skip" else None
-    pool5 = trunk_of(how)
-    rows: list[tuple[int, int, int]] = []
-    scales = {Scale(how.side, how.net.spec.preprocessing.filter): np.ones(len(dataset), bool)}
-    with (
-        few_sizes(),
-        open(partial, "wb") as file,
-        progress(f"validation features of net {how.net.spec.arch}", len(dataset)) as bar,
-    ):
-        for batch in size_batches(dataset, scales, BATCH, how.threads, on_bad):
-            maps = pool5(batch.images).cpu().contiguous().numpy()
-            file.write(maps.tobytes())
-            _, _, height, width = maps.shape
-            rows += [(int(index), height, width) for index in batch.indices]
-            bar.advance(len(batch.indices))
-    return rows
+    images, pool5 = len(dataset), trunk_of(how)
+    usual = (how.side, int(how.side * USUAL_ASPECT))
+    with few_sizes(), closing(GrowingFile(path, MORE_SPACE)) as growing:
+        if growing.damaged:
+            how.log(computed_again(growing.path))
+        rows = _rows_so_far(growing, dataset, how, skipped)
+        seconds = seconds_per_image(
+            dataset, pool5, (how.trial_batch, *usual), *how.scale, how.threads
+        )
+        size = _usual_bytes(how, *usual) * images
+        todo = images - growing.steps
+        Announcement("validation", images, growing.steps, size, path, todo * seconds).print(
+            how.log, shutil.disk_usage(path.parent).free
+        )
+        title = f"validation features of net {how.net.spec.arch}"
+        with progress(title, images, growing.steps) as bar:
+            for part, wanted in parts(images, growing.steps, how.device):
+                new: list[list[int]] = []
+                for batch in size_batches(
+                    dataset,
+                    {how.scale: wanted},
+                    BATCH,
+                    how.threads,
+                    on_bad,
+                    patience=how.patience,
+                ):
+                    maps = pool5(batch.images).cpu().contiguous().numpy()
+                    growing.write(maps.reshape(-1).view(np.uint8).data)
+                    _, _, height, width = maps.shape
+                    new += [[int(index), height, width] for index in batch.indices]
+                    bar.advance(len(batch.indices))
+                growing.finish_part(len(part), new)
+                rows += new
+        with whole_file(table) as partial_table, open(partial_table, "wb") as file:
+            np.save(file, np.array(rows, np.int64).reshape(-1, 3))
+        write_text(path.with_suffix(".sha256"), _digests(growing.path, table))
+        growing.finish()
 
 
-def _usual_bytes(how: Extraction) -> int:
-    """Size of the map of a photo."""
-    height = how.side // STRIDE
-    width = int(how.side * USUAL_ASPECT) // STRIDE
-    return height * width * pool5_channels(how.net) * FLOAT32_BYTES
+def _rows_so_far(
+    growing: GrowingFile, dataset: Dataset, how: Extraction, skipped: Skipped
+) -> list[list[int]]:
+    """Rows of the table for the parts that are done; begins anew if they do not fit.
+
+    Args:
+        growing: The maps so far.
+        dataset: The images.
+        how: With the net.
+        skipped: Names the images of these parts that cannot be read.
+    """
+    rows = [row for row in growing.notes if _is_row(row, growing.steps)]
+    values = pool5_channels(how.net) * sum(height * width for _, height, width in rows)
+    fits = growing.size == FLOAT32_BYTES * values and len(rows) == len(growing.notes)
+    if fits and growing.steps <= len(dataset):
+        missing = sorted(set(range(growing.steps)) - {row[0] for row in rows})
+        unreadable = messages_of(dataset, missing)
+        if unreadable is not None and not (unreadable and how.on_error == "stop"):
+            skipped.report(unreadable.values())
+            return rows
+    growing.begin_anew()
+    return []
+
+
+def _is_row(row: object, images: int) -> TypeGuard[list[int]]:
+    """Whether it is the index of one of the first images, and the size of its map."""
+    return (
+        isinstance(row, list)
+        and len(row) == 3
+        and all(type(value) is int and value >= 0 for value in row)
+        and row[0] < images
+    )
+
+
+def _usual_bytes(how: Extraction, height: int, width: int) -> int:
+    """Size of the map of an image of these sides, pixels."""
+    return (height // STRIDE) * (width // STRIDE) * pool5_channels(how.net) * FLOAT32_BYTES
 
 
 def map_validation(how: Extraction, maps: Maps, dataset: Dataset, precision: str) -> Validate:

@@ -4,6 +4,8 @@ import math
 from collections import deque
 from collections.abc import Callable
 
+from train.recipe.config import TrainConfig
+
 STALLED = 0.02  # share of ln(classes) by which the loss must have fallen
 LOOK_EVERY = 1000  # updates: even sound nets stand still for the first hundreds
 LOOK_AT = 100  # updates whose mean loss is judged
@@ -57,3 +59,35 @@ class Health:
             "random weights: start from a trained A (--chain paper, --net-a), or choose --init "
             "glorot or he"
         )
+
+
+class BoxHealth(Health):
+    """Warns of a localiser whose first loss is far too large.
+
+    There is no loss that all localisers start from, so a standstill is not judged.
+    """
+
+    def after_step(self, step: int, loss: float) -> None:
+        """Warn of a first loss that is far too large.
+
+        Args:
+            step: Counted from 1.
+            loss: Mean over the images of this update.
+        """
+        if step == 1 and loss > WILD:
+            self.log(
+                f"Warning: the first loss is {loss:.4g}; boxes about the middle of the crop would "
+                f"give less than 1. The last layer (init {self.init}) is drawn far too large. "
+                "Press Ctrl-C, and choose --init paper-std"
+            )
+
+
+def health_of(config: TrainConfig, classes: int, log: Callable[[str], None]) -> Health:
+    """Make the judge of a run's losses.
+
+    Args:
+        config: The recipe.
+        classes: Of the net.
+        log: Prints a line.
+    """
+    return (BoxHealth if config.localises else Health)(classes, config.init, log)

@@ -11,8 +11,10 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from train.feed.examples import Examples
+from train.recipe.config import TrainConfig
 from train.recipe.learning_rate import learning_rate
 from train.record.keeper import Keeper
+from train.record.measures import measures_of
 from train.step.step_metrics import StepMetrics
 from train.step.stop_signals import Signals
 from train.step.training import Training
@@ -28,8 +30,8 @@ class Errors(NamedTuple):
     """Validation errors.
 
     Attributes:
-        top1: Per cent of the images.
-        top5: Per cent of the images.
+        top1: Per cent of the images. Of a localiser: the localisation error.
+        top5: Per cent of the images. Of a localiser: the mean intersection over union.
         images: How many images were scored.
     """
 
@@ -93,7 +95,7 @@ def _update_for_an_epoch(
         for _ in range(first, steps):
             examples = _next_unless_stopped(batches)
             count = len(examples.labels) if examples else 0
-            images, interrupted = training.job.sum(np.array([count, signals.arrived()]))
+            images, interrupted = training.job.sum_in_step(np.array([count, signals.arrived()]))
             if interrupted or examples is None:
                 metrics.collect()
                 return True
@@ -133,7 +135,7 @@ def _finish_epoch(training: Training, errors: Errors) -> None:
     if keeper and best:
         keeper.run.save_best(training.updater.net)
     training.save()
-    _print(row, training.config.epochs, best)
+    _print(row, training.config, best)
     if keeper:
         keeper.run.add_epoch(row)
         if keeper.board:
@@ -162,29 +164,32 @@ def _row(training: Training, errors: Errors) -> dict[str, float]:
     """A row of metrics.csv, for the epoch that was added to the state last."""
     state = training.state
     *sums, images = state.tally
-    loss, top1, top5 = (value / images for value in sums)
+    loss, first, second = (value / images for value in sums)
+    measures = measures_of(training.config)
     return {
         "epoch": len(state.errors),
         "step": state.step,
         "lr": training.updater.learning_rate,
         "train_loss": round(loss, 5),
-        "train_top1_error_pct": round(100 * top1, 3),
-        "train_top5_error_pct": round(100 * top5, 3),
-        "val_top1_error_pct": round(errors.top1, 3),
-        "val_top5_error_pct": round(errors.top5, 3),
+        f"train_{measures.first}": round(100 * first, 3),
+        f"train_{measures.second}": round(100 * second, 3),
+        f"val_{measures.first}": round(errors.top1, 3),
+        f"val_{measures.second}": round(errors.top5, 3),
         "images_per_s": round(images / state.epoch_s, 1),
         "elapsed_s": round(training.read_clock(), 1),
         "val_images": errors.images,
     }
 
 
-def _print(row: dict[str, float], epochs: int, best: bool) -> None:
+def _print(row: dict[str, float], config: TrainConfig, best: bool) -> None:
     """One line per epoch."""
+    epochs, measures = config.epochs, measures_of(config)
     print(
         f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  LR {row['lr']:g}  "
         f"loss {row['train_loss']:.3f}  "
-        f"error: training top-1 {row['train_top1_error_pct']:.1f} %  "
-        f"validation top-1 {row['val_top1_error_pct']:.1f} %  "
-        f"top-5 {row['val_top5_error_pct']:.1f} %{'  (best)' if best else ''}",
+        f"error: training {measures.first_words} {row[f'train_{measures.first}']:.1f} %  "
+        f"validation {measures.first_words} {row[f'val_{measures.first}']:.1f} %  "
+        f"{measures.second_words} {row[f'val_{measures.second}']:.1f} %"
+        f"{'  (best)' if best else ''}",
         flush=True,
     )

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from train.record.measures import measures_of
 from train.step.training import Training
 
 
@@ -25,6 +26,7 @@ class StepMetrics:
         """
         self.training = training
         self.state = training.state
+        self.measures = measures_of(training.config)
         self.unseen: list[Tensor] = []
         self.since = time.monotonic()
 
@@ -45,7 +47,7 @@ class StepMetrics:
         if not self.unseen:
             return
         job = self.training.job
-        tallies = job.sum(torch.stack(self.unseen).cpu().numpy())
+        tallies = job.sum_in_step(torch.stack(self.unseen).cpu().numpy())
         first = self.state.step - len(tallies)
         self.unseen = []
         for step, tally in enumerate(tallies, start=first + 1):
@@ -69,7 +71,7 @@ class StepMetrics:
             CheckFailed: As `collect`.
         """
         self.collect()
-        loss, top1_errors, _, images = self.state.window
+        loss, first, _, images = self.state.window
         if not images:
             return
         keeper = self.training.keeper
@@ -79,7 +81,7 @@ class StepMetrics:
                 "epoch": len(self.state.errors) + 1,
                 "lr": self.training.updater.learning_rate,
                 "train_loss": round(loss / images, 5),
-                "train_top1_error_pct": round(100 * top1_errors / images, 3),
+                f"train_{self.measures.first}": round(100 * first / images, 3),
                 "images_per_s": round(images / self.state.window_s, 1),
             }
             keeper.run.add_step(row)
@@ -92,9 +94,7 @@ class StepMetrics:
         *sums, images = self.state.tally
         if not images:
             return ""
-        loss, top1, top5 = (value / images for value in sums)
+        loss, first, second = (value / images for value in sums)
+        words = self.measures.in_words(100 * first, 100 * second)
         seconds = self.state.epoch_s + time.monotonic() - self.since
-        return (
-            f"loss {loss:.3f}  top-1 {100 * top1:.1f} %  top-5 {100 * top5:.1f} % error  "
-            f"{images / seconds:.0f} images/s"
-        )
+        return f"loss {loss:.3f}  {words}  {images / seconds:.0f} images/s"

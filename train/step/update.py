@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from train.feed.examples import Examples
 from train.recipe.config import TrainConfig
+from train.step.objective import objective_of
 from train.step.saved_state import check_saved_state
 from train.step.trainee import Trainee, dropout_masks, mixed
 from vgg_deploy.job import Job, explain_lost_process
@@ -27,7 +27,8 @@ class Updater:
         trainee: The part of the net that is trained.
         optimiser: Momentum SGD over the trainee's weights.
         scaler: Of the loss, for float16.
-        forward: Computes logits from inputs and dropout masks, see `Trainee.forward`.
+        objective: What the outputs are trained for.
+        forward: Computes outputs from inputs and dropout masks, see `Trainee.forward`.
     """
 
     def __init__(self, net: VGG, head_only: bool, config: TrainConfig, job: Job, compiled: bool):
@@ -44,6 +45,7 @@ class Updater:
         self.device = net.convolution("fc8").weight.device
         self.trainee: nn.Module = Trainee(net, head_only)
         self.optimiser = sgd(self.trainee, config)
+        self.objective = objective_of(config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.forward: Callable[[Tensor, list[Tensor]], Tensor] = self.trainee
         if job.world > 1:
@@ -51,6 +53,10 @@ class Updater:
                 self.forward = DistributedDataParallel(
                     self.trainee,
                     device_ids=[self.device] if self.device.type == "cuda" else None,
+                    # NCCL's own group on GPUs, whose waits PyTorch ends
+                    process_group=job.steps.group
+                    if job.steps and self.device.type == "cpu"
+                    else None,
                     gradient_as_bucket_view=True,
                 )
         if compiled:
@@ -79,22 +85,24 @@ class Updater:
             images: Readable images in the batch, of all processes together.
 
         Returns:
-            (4,) float64 on the device: sums over this process's images of loss, top-1 and top-5
-            errors, and the number of images.
+            (4,) float64 on the device: sums over this process's images of loss and of the two
+            numbers of `Measures`, and the number of images.
         """
         share = self.config.batch // self.job.world
         masks = dropout_masks(self.net, self.config, number, examples.rows + self.job.rank * share)
         self.optimiser.zero_grad(set_to_none=True)
-        with explain_lost_process():
+        with self.job.explained_waits():
             with mixed(self.device.type, self.config.precision):
-                logits = self.forward(examples.inputs, masks)
-            loss = cross_entropy(logits.float(), examples.labels, reduction="sum")
+                outputs = self.forward(examples.inputs, masks).float()
+            loss = self.objective.loss(outputs, examples)
             # DDP averages over processes; their batches differ in size where images were skipped
             scaled = self.scaler.scale(loss * (self.job.world / images))
             scaled.backward()  # type: ignore[no-untyped-call]  # PyTorch states no types
             self.scaler.step(self.optimiser)
             self.scaler.update()
-        return _tally(loss.detach(), logits.detach(), examples.labels)
+        first, second = self.objective.judged(outputs.detach(), examples)
+        images_here = torch.full_like(first, len(examples.labels))
+        return torch.stack([loss.detach().double(), first, second, images_here])
 
     def state(self) -> dict[str, dict[str, Any]]:
         """What a resumed run needs, apart from the weights."""
@@ -172,12 +180,3 @@ def _parameters(trainee: nn.Module, kind: str) -> list[nn.Parameter]:
         for name, parameter in trainee.named_parameters()
         if parameter.requires_grad and name.endswith(kind)
     ]
-
-
-def _tally(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """(4,) float64: see `Updater.step`."""
-    hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-    images = torch.full((), len(labels), dtype=torch.float64, device=loss.device)
-    top1_errors = images - hits[:, :1].any(1).sum()
-    top5_errors = images - hits[:, :5].any(1).sum()
-    return torch.stack([loss.double(), top1_errors, top5_errors, images])

@@ -31,7 +31,10 @@ LABEL = "Left out of validation"  # of unreadable images
 
 
 class Counts(NamedTuple):
-    """Images that were scored, and errors among them; errors are NaN where posteriors are."""
+    """Images that were scored, and errors among them; errors are NaN where posteriors are.
+
+    Of a localiser: wrong boxes, and the sum of intersections over unions.
+    """
 
     images: float
     top1_errors: float
@@ -64,6 +67,41 @@ def dense_validation(
         A function that returns the errors of the present weights: NaN for a net that has diverged,
         None if a signal came first.
     """
+
+    def count(images: Tensor, indices: np.ndarray) -> Counts:
+        return counted(net(shaped(images, precision)), dataset.labels[indices])
+
+    return image_validation(net, precision, dataset, threads, on_error, job, log, patience, count)
+
+
+def image_validation(
+    net: VGG,
+    precision: str,
+    dataset: Dataset,
+    threads: int,
+    on_error: str,
+    job: Job,
+    log: Callable[[str], None],
+    patience: float,
+    count: Callable[[Tensor, np.ndarray], Counts],
+) -> Validate:
+    """Prepare a validation that looks at every image once, at the paper's single test scale.
+
+    Args:
+        net: As in `dense_validation`.
+        precision: As in `dense_validation`.
+        dataset: As in `dense_validation`.
+        threads: As in `dense_validation`.
+        on_error: As in `dense_validation`.
+        job: As in `dense_validation`.
+        log: As in `dense_validation`.
+        patience: As in `dense_validation`.
+        count: Judges (N, 3, h, w) whole images minus the mean, float32 on the device, whose indices
+            in the data set are (N,) int64.
+
+    Returns:
+        As `dense_validation`.
+    """
     skipped = Skipped(LABEL, log)
     scale = Scale(net.spec.test_side, net.spec.preprocessing.filter)
     mine = job.share(len(dataset))
@@ -91,7 +129,7 @@ def dense_validation(
                 dataset, {scale: mine}, BATCH, threads, on_bad, patience=wait
             ):
                 images = torch.from_numpy(batch.images).to(mean.device).float() - mean
-                counts[:3] += counted(net(shaped(images, precision)), dataset.labels[batch.indices])
+                counts[:3] += count(images, batch.indices)
                 bar.advance(len(batch.indices))
                 if signals.noted:
                     break

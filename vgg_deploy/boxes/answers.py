@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vgg_deploy.boxes.merging import MATCH, TOP_CLASSES, merge
+from vgg_deploy.boxes.merging import merge
 from vgg_deploy.boxes.outputs import boxes_of_class
+from vgg_deploy.net.box_outputs import MATCH, TOP_CLASSES
 
 MOST_BOXES = 1000  # of a class that are merged: those of the highest scores
 
@@ -17,10 +18,23 @@ class ScaleView(NamedTuple):
     Attributes:
         posteriors: (classes, positions) softmax of the classifier's scores at every position.
         stated: (classes, positions, 4) boxes in pixels of the image, see `boxes_of_map`.
+        numbers: (classes,) int64, the box net's number of each of the classifier's classes; None if
+            they are the same.
     """
 
     posteriors: np.ndarray
     stated: np.ndarray
+    numbers: np.ndarray | None = None
+
+    def boxes(self, label: int) -> np.ndarray:
+        """(positions, 4) boxes of a class.
+
+        Args:
+            label: As the classifier numbers it.
+        """
+        return boxes_of_class(
+            self.stated, label if self.numbers is None else int(self.numbers[label])
+        )
 
 
 class Merging(NamedTuple):
@@ -50,7 +64,7 @@ def merged_box(views: Sequence[ScaleView], label: int, how: Merging) -> np.ndarr
         (4,) float64, pixels of the image.
     """
     among = [view for view in views if _rank(view, label) < how.top_classes] or views
-    boxes = np.concatenate([boxes_of_class(view.stated, label) for view in among])
+    boxes = np.concatenate([view.boxes(label) for view in among])
     scores = np.concatenate([view.posteriors[label] for view in among])
     if len(boxes) > MOST_BOXES:
         first = np.sort(np.argsort(-scores, kind="stable")[:MOST_BOXES])

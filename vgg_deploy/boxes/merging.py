@@ -14,9 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vgg_deploy.boxes.geometry import iou
-
-MATCH = 0.8  # t: boxes that match worse are not merged; chosen on built-in training images
-TOP_CLASSES = 5  # k: a scale contributes the boxes of so many classes
+from vgg_deploy.net.box_outputs import MATCH
 
 
 class Merged(NamedTuple):

@@ -22,6 +22,7 @@ from vgg_deploy.data.annotation_records import Annotation, Annotations, Marked
 from vgg_deploy.data.annotations_csv import read_table
 from vgg_deploy.data.annotations_xml import list_folder
 from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.remote import Unreachable
 from vgg_deploy.errors import InputError
 from vgg_deploy.near_misses import did_you_mean
 from vgg_deploy.printable import printable
@@ -33,7 +34,7 @@ CONVENTIONS = {  # what the coordinates of annotations mean: what is added to xm
 }
 TOLERANCE = 1.0  # pixels that a box may leave its image by, where writers count otherwise
 HINT = "correct the annotation or remove it"
-UNREADABLE = np.zeros((0, 4))  # boxes of an image whose size cannot be read: the decoder names it
+NONE = np.zeros((0, 4))
 
 
 class WithBoxes(NamedTuple):
@@ -41,12 +42,14 @@ class WithBoxes(NamedTuple):
 
     Attributes:
         dataset: The images that have a box of their own class; `boxes` holds these.
-        left_out: Names of the others.
+        left_out: Names of others that can be read.
+        unreadable: What is wrong with images that cannot be read.
         strangers: How many annotations are of no image of the data set.
     """
 
     dataset: Dataset
     left_out: list[str]
+    unreadable: list[str]
     strangers: int
 
     def lines(self, kind: str) -> list[str]:
@@ -62,6 +65,11 @@ class WithBoxes(NamedTuple):
             lines.append(
                 f"{len(self.left_out):,} {kind} images have no box of their class and are left out "
                 f"(first: {self.left_out[0]})"
+            )
+        if self.unreadable:
+            lines.append(
+                f"{len(self.unreadable):,} {kind} images cannot be read and are left out "
+                f"(first: {self.unreadable[0]})"
             )
         if self.strangers:
             lines.append(f"{self.strangers:,} annotations are of no {kind} image")
@@ -93,7 +101,7 @@ def open_annotations(path: str | os.PathLike[str]) -> Annotations:
 
 
 def with_boxes(
-    dataset: Dataset, annotations: Annotations, convention: str, threads: int
+    dataset: Dataset, annotations: Annotations, convention: str, threads: int, on_error: str
 ) -> WithBoxes:
     """Give a data set the boxes of its images.
 
@@ -104,20 +112,38 @@ def with_boxes(
         annotations: Of these images, and perhaps of more.
         convention: Name in CONVENTIONS.
         threads: That read at the same time.
+        on_error: "stop" or "skip" at images that cannot be read.
 
     Raises:
-        InputError: If an annotation of an image cannot be used, or no image has a box.
+        InputError: If an annotation of an image cannot be used, no image has a box, or an image
+            cannot be read and is not skipped.
     """
     if not dataset.labelled:
         raise InputError(f"{dataset.root}: its images have no labels, and boxes belong to classes")
     found = match_names(dataset.files, annotations.names, annotations.where)
     classes = _ClassNumbers(dataset)
+    unreadable: dict[int, str] = {}
 
     def boxes_of(index: int) -> np.ndarray:
         if found[index] < 0:
-            return UNREADABLE
+            return NONE
         annotation = annotations.read(int(found[index]))
-        return _boxes(dataset, index, annotation, convention, classes)
+        try:
+            height, width = dataset.size(index)
+        except InputError as error:
+            if on_error == "stop" or isinstance(error, Unreachable):
+                raise
+            unreadable[index] = error.what
+            return NONE
+        if annotation.size not in (None, (width, height)):
+            raise InputError(_other_size(annotation, dataset.where(index), width, height))
+        boxes = [
+            box
+            for marked in annotation.objects
+            for box in [_checked(marked, convention, width, height)]
+            if classes.number(marked) == dataset.labels[index]
+        ]
+        return np.array(boxes, np.float64).reshape(-1, 4)
 
     label = f"boxes of {len(dataset)} images"
     with progress(label, len(dataset)) as bar, ThreadPoolExecutor(threads) as pool:
@@ -133,9 +159,13 @@ def with_boxes(
             f"of the class of one of the {len(dataset):,} images of {dataset.root}",
             "images and annotations belong together by their names",
         )
-    left_out = [dataset.files[index] for index in np.flatnonzero(known.counts == 0).tolist()]
-    strangers = len(annotations.names) - len(set(found[found >= 0].tolist()))
-    return WithBoxes(replace(dataset, boxes=known).take(kept), left_out, strangers)
+    boxless = [i for i in np.flatnonzero(known.counts == 0).tolist() if i not in unreadable]
+    return WithBoxes(
+        replace(dataset, boxes=known).take(kept),
+        left_out=[dataset.files[index] for index in boxless],
+        unreadable=[unreadable[index] for index in sorted(unreadable)],
+        strangers=len(annotations.names) - len(set(found[found >= 0].tolist())),
+    )
 
 
 class _ClassNumbers:
@@ -163,28 +193,6 @@ class _ClassNumbers:
                 HINT,
             )
         return number
-
-
-def _boxes(
-    dataset: Dataset,
-    index: int,
-    annotation: Annotation,
-    convention: str,
-    classes: _ClassNumbers,
-) -> np.ndarray:
-    """(boxes, 4) float64 of an image's own class."""
-    try:
-        height, width = dataset.size(index)
-    except InputError:
-        return UNREADABLE
-    if annotation.size not in (None, (width, height)):
-        raise InputError(_other_size(annotation, dataset.where(index), width, height))
-    boxes = []
-    for marked in annotation.objects:
-        box = _checked(marked, convention, width, height)
-        if classes.number(marked) == dataset.labels[index]:
-            boxes.append(box)
-    return np.array(boxes, np.float64).reshape(-1, 4)
 
 
 def _other_size(annotation: Annotation, image: str, width: int, height: int) -> str:

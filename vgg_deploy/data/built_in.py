@@ -97,6 +97,22 @@ def render_scene(split: str, index: int) -> Scene:
         split: "train" or "val".
         index: Of the image.
     """
+    drawn, rng = _drawn_scene(split, index)
+    return drawn._replace(image=_photographed(drawn.image, rng))
+
+
+def object_boxes_of(split: str, index: int) -> np.ndarray:
+    """The boxes of `render_scene`, in half the time.
+
+    Args:
+        split: "train" or "val".
+        index: Of the image.
+    """
+    return _drawn_scene(split, index)[0].boxes
+
+
+def _drawn_scene(split: str, index: int) -> tuple[Scene, np.random.Generator]:
+    """Background and objects, before blur, light and noise; and the generator for these."""
     rng = np.random.default_rng((VERSION, SPLITS.index(split), index))
     shorter = int(rng.integers(SHORTER[0], SHORTER[1] + 1))
     longer = round(shorter * ASPECTS[rng.integers(len(ASPECTS))])
@@ -111,7 +127,7 @@ def render_scene(split: str, index: int) -> Scene:
         if box is not None:
             taken.append(box)
             boxes.append(_draw_object(image, outlines, box, ground, rng))
-    return Scene(_photographed(image, rng), np.array(boxes, np.float64).reshape(-1, 4))
+    return Scene(image, np.array(boxes, np.float64).reshape(-1, 4)), rng
 
 
 def _existing_files(root: Path) -> set[str]:

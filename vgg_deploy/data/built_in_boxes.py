@@ -10,7 +10,7 @@ import numpy as np
 
 from vgg_deploy.boxes.box_lists import BoxLists
 from vgg_deploy.cache import cache_folder, or_uncached
-from vgg_deploy.data.built_in import VERSION, built_in, render_scene
+from vgg_deploy.data.built_in import VERSION, built_in, object_boxes_of
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.files import whole_file
 from vgg_deploy.machine import available_cores
@@ -66,14 +66,10 @@ def _drawn(split: str, count: int) -> BoxLists:
     pool = ProcessPoolExecutor(available_cores(), mp_context=worker_context())
     lists = []
     with pool, progress(label, count) as bar:
-        for boxes in pool.map(partial(_boxes, split), range(count), chunksize=16):
+        for boxes in pool.map(partial(object_boxes_of, split), range(count), chunksize=16):
             lists.append(boxes)
             bar.advance()
     return BoxLists.of(lists)
-
-
-def _boxes(split: str, index: int) -> np.ndarray:
-    return render_scene(split, index).boxes
 
 
 def _read(path: Path, count: int) -> BoxLists | None:

@@ -20,6 +20,7 @@ from vgg_deploy.data.index_file import (
 )
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import progress
+from vgg_deploy.regular_files import real_path
 
 WORTH_CACHING = 10_000  # images; fewer are listed in no time
 # A file system's clock may tick so slowly that a later change leaves a folder's time as it is
@@ -76,7 +77,7 @@ def list_classes(folder: Path, classes: list[str]) -> Listing:
 
 
 def _cached_path(folder: Path) -> Path:
-    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()
+    digest = hashlib.sha256(os.fsencode(real_path(folder))).hexdigest()
     return cache_folder() / "listings" / f"{digest[:32]}.index"
 
 
@@ -128,4 +129,12 @@ def _read_cached(path: Path, stamps: list[_Stamp]) -> Index | None:
     except (OSError, DamagedIndex):
         return None
     unchanged = index.head.get("folders") == [list(stamp) for stamp in stamps]
-    return index if unchanged else None
+    return index if unchanged and _is_listing(index, len(stamps)) else None
+
+
+def _is_listing(index: Index, classes: int) -> bool:
+    """Whether an index is one that `list_classes` writes."""
+    strays, labels = index.head.get("strays"), index.columns.get("labels")
+    if not isinstance(strays, list) or not all(isinstance(file, str) for file in strays):
+        return False
+    return labels is not None and bool(((labels >= 0) & (labels < classes)).all())

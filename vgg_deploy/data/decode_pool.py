@@ -21,9 +21,10 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from vgg_deploy.data.dataset import Dataset
-from vgg_deploy.data.patience import POLL, Patience, StopWaiting, state_of
+from vgg_deploy.data.patience import POLL, Patience, StopWaiting
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.images.decode import resized
+from vgg_deploy.process_states import state_of
 from vgg_deploy.shared_buffers import SharedBuffers
 from vgg_deploy.worker_processes import (
     outlive_signals,

@@ -39,9 +39,7 @@ def is_image(file: str) -> bool:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """List the files of a folder and of all folders in it, sorted.
-
-    Hidden files and linked folders are left out.
+    """List the files of a folder and of all folders in it, see `names_below`.
 
     Args:
         folder: Any folder.
@@ -49,13 +47,34 @@ def files_below(folder: Path) -> list[Path]:
     Raises:
         InputError: If one of the folders cannot be listed.
     """
-    files = []
-    for entry in entries(folder):
-        if entry.is_dir(follow_symlinks=False):
-            files += files_below(Path(entry.path))
-        elif not entry.is_dir():
-            files.append(Path(entry.path))
-    return sorted(files, key=os.fspath)
+    return [folder / name for name in names_below(folder)]
+
+
+def names_below(folder: Path) -> list[str]:
+    """List the files of a folder and of all folders in it, sorted, in little more than their names.
+
+    Hidden files and linked folders are left out.
+
+    Args:
+        folder: Any folder.
+
+    Returns:
+        Paths relative to the folder.
+
+    Raises:
+        InputError: If one of the folders cannot be listed.
+    """
+    found: list[str] = []
+    waiting = [""]
+    while waiting:
+        inner = waiting.pop()
+        for entry in entries(folder / inner):
+            name = os.path.join(inner, entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(name)
+            elif not entry.is_dir():
+                found.append(name)
+    return sorted(found)
 
 
 def stray_error(folder: Path, strays: Sequence[str]) -> InputError:

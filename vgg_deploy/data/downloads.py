@@ -16,6 +16,7 @@ from vgg_deploy.data.remote import is_url
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.class_lists import some
 from vgg_deploy.net.imagenet_classes import imagenet_wnids
+from vgg_deploy.regular_files import real_path
 
 SPLITS = ("train", "val")
 EXPECTED = (
@@ -53,8 +54,8 @@ def opened_downloads(sources: Sequence[str], target: Path, on_error: str) -> Ite
     if tars:
         yield Downloaded(_of_tars(tars, on_error), True)
     elif by_split:
-        target.resolve().parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{target.name}-", dir=target.resolve().parent) as copies:
+        real_path(target).parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{target.name}-", dir=real_path(target).parent) as copies:
             datasets = open_parquet(by_split, Path(copies))
             classes = next(iter(datasets.values())).classes
             yield Downloaded(datasets, set(classes) <= set(imagenet_wnids()))
@@ -83,7 +84,7 @@ def _of_tars(paths: list[Path], on_error: str) -> dict[str, Dataset]:
     datasets = {}
     if "val" in by_kind:  # first, since it is the smaller one and needs lists
         devkit = by_kind.get("devkit")
-        lists = devkit.resolve().parent if devkit else None
+        lists = real_path(devkit).parent if devkit else None
         datasets["val"] = open_val_tar(by_kind["val"], lists, on_error)
     if "train" in by_kind:
         datasets["train"] = open_train_tar(by_kind["train"], on_error)

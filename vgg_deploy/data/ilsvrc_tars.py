@@ -25,7 +25,7 @@ from vgg_deploy.data.packed import Packed
 from vgg_deploy.data.tar_reader import Member, members, nested_members
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import Bar, progress
-from vgg_deploy.regular_files import open_regular
+from vgg_deploy.regular_files import open_regular, real_path
 
 CLASS_TAR = re.compile(r"(n[0-9]{8})\.tar")
 
@@ -88,7 +88,7 @@ def open_val_tar(path: Path, lists: Path | None = None, on_error: str = "stop") 
         for member in members(file, str(path)):
             yield PurePosixPath(member.name).name, member
 
-    folder = lists or path.resolve().parent
+    folder = lists or real_path(path).parent
     labelling = find_labelling(
         (folder, folder),
         f"{path}: the classes of its images are not known, there is",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vgg_deploy.net.imagenet_classes import imagenet_wnids
+from vgg_deploy.regular_files import real_path
 
 IMAGES = {"train": 1_281_167, "val": 50_000}  # of ILSVRC-2012, by split
 CLASSES = 1000
@@ -55,7 +56,7 @@ def is_v2(folder: Path, classes: Collection[str]) -> bool:
     """
     if set(classes) != {str(number) for number in range(CLASSES)}:
         return False
-    resolved = folder.resolve()
+    resolved = real_path(folder)
     names = [name.lower().replace("-", "").replace("_", "") for name in resolved.parts[-2:]]
     return any(part in name for part in V2_NAMES for name in names)
 

@@ -22,6 +22,7 @@ from vgg_deploy.regular_files import open_regular
 
 MAGIC = b"vggindx1"
 TYPE = np.dtype("<i8")
+MOST_BYTES = 2**32  # of an index; that of fourteen million images has a third of it
 CHUNK = 2**20  # bytes read at a time for the checksum
 
 
@@ -177,6 +178,8 @@ def read_index(path: Path) -> Index:
         size = os.fstat(file.fileno()).st_size
         if size < 4 * TYPE.itemsize:
             raise DamagedIndex("too short")
+        if size > MOST_BYTES:  # such as a hole, which would be read for hours
+            raise DamagedIndex(f"more than {MOST_BYTES // 2**30} GiB")
         names_end = size - TYPE.itemsize
         _check_sum(file, names_end)
         data = np.asarray(np.memmap(file, np.uint8, "r", shape=(size,)))

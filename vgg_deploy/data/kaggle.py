@@ -11,7 +11,7 @@ import io
 from pathlib import Path
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.regular_files import MOST_TEXT_BYTES, read_regular
+from vgg_deploy.regular_files import MOST_TEXT_BYTES, read_regular, real_path
 
 CLS_LOC = Path("ILSVRC/Data/CLS-LOC")
 SOLUTION = "LOC_val_solution.csv"
@@ -26,7 +26,7 @@ def image_root(root: Path) -> Path:
 
 def list_root(root: Path) -> Path:
     """The folder that the lists lie in, if the root is Kaggle's CLS-LOC itself; else the root."""
-    above = root.resolve()
+    above = real_path(root)
     if above.parts[-3:] == CLS_LOC.parts and (above.parents[2] / SOLUTION).is_file():
         return above.parents[2]
     return root

@@ -17,6 +17,7 @@ from vgg_deploy.data.shards import are_shards, open_shards
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.class_lists import CLASS_INDEX, read_class_list, some
 from vgg_deploy.net.imagenet_classes import imagenet_wnids
+from vgg_deploy.regular_files import real_path
 
 SPLITS = ("train", "val")
 PACKABLE = (".tar", ".tar.gz", ".parquet")
@@ -113,7 +114,7 @@ def _folder_of_lists(root: Path, lists: Path, folder: Path) -> Path:
     """
     if lists != root:
         return lists
-    return root if folder != root else root.resolve().parent
+    return root if folder != root else real_path(root).parent
 
 
 def _of_v2(

@@ -6,8 +6,10 @@ from pathlib import Path
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
+from vgg_deploy.impossible_names import impossible_names_refused
 
 
+@impossible_names_refused()
 def open_data(root: str | os.PathLike[str], split: str = "val", on_error: str = "stop") -> Dataset:
     """Open a data set: class folders, ILSVRC's validation set, tar shards, or images alone.
 

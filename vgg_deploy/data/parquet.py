@@ -6,7 +6,6 @@ Columns are image, {"bytes", "path"}, and label, a number whose names are in the
 ILSVRC/imagenet-1k the names are words, and the path of an image ends with its wnid.
 """
 
-import json
 import re
 import shutil
 import zlib
@@ -24,7 +23,9 @@ from vgg_deploy.data.index_file import Names
 from vgg_deploy.data.packed import Packed
 from vgg_deploy.data.tar_reader import MOST_BYTES
 from vgg_deploy.errors import InputError
+from vgg_deploy.json_files import is_text, parse_json
 from vgg_deploy.progress import progress
+from vgg_deploy.regular_files import is_regular, open_regular
 
 SPLITS = {"train": "train", "val": "val", "validation": "val"}  # by the start of a file's name
 NAME = re.compile(r"([a-z]+)(?:-([0-9]{5})-of-([0-9]{5}))?(?:-[0-9a-f]+)?\.parquet")
@@ -110,7 +111,9 @@ def open_parquet(by_split: dict[str, list[Path]], scratch: Path) -> dict[str, Da
 
 def _check_space(by_split: dict[str, list[Path]], scratch: Path) -> None:
     """The copies and the shards each need the size of the parquet files."""
-    needed = 2 * sum(path.stat().st_size for paths in by_split.values() for path in paths)
+    files = [path for paths in by_split.values() for path in paths]
+    # whatever else has such a name is refused when it is opened
+    needed = 2 * sum(path.stat().st_size for path in files if is_regular(path))
     free = shutil.disk_usage(scratch).free
     if needed > free:
         raise InputError(
@@ -131,7 +134,7 @@ def _readable(path: Path) -> Iterator[Any]:
             'pip install "vgg-deploy[parquet]"'
         ) from None
     try:
-        with ParquetFile(path) as file:
+        with open_regular(path) as opened, ParquetFile(opened) as file:
             yield file
     except (ArrowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -161,7 +164,8 @@ def _append(row: dict[str, Any], copy: BinaryIO, rows: _Rows, where: str) -> Non
         raise InputError(f"{where}: has no bytes of an image; download the file again")
     if type(label) is not int or label < 0:
         raise InputError(f"{where}: has the label {label!r:.40}, expected the number of a class")
-    name = PurePosixPath(image.get("path") or "").name
+    given = image.get("path")
+    name = PurePosixPath(given if isinstance(given, str) else "").name
     if not is_image(name):
         suffix = next((end for start, end in STARTS.items() if data.startswith(start)), None)
         if suffix is None:
@@ -178,11 +182,12 @@ def _append(row: dict[str, Any], copy: BinaryIO, rows: _Rows, where: str) -> Non
 def _label_names(metadata: dict[bytes, bytes]) -> list[str] | None:
     """Names of the labels in the schema's metadata; None without them."""
     try:
-        described = json.loads(metadata[b"huggingface"])
+        described: Any = parse_json(metadata[b"huggingface"].decode(), "the schema")
         names = described["info"]["features"]["label"]["names"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, InputError):
         return None
-    return names if isinstance(names, list) and all(isinstance(n, str) for n in names) else None
+    are_texts = isinstance(names, list) and all(isinstance(n, str) and is_text(n) for n in names)
+    return names if are_texts else None
 
 
 def _classes(

@@ -1,19 +1,10 @@
 """States how long to wait for a process, and what ends the wait earlier."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 SECONDS = 600
 POLL = 1  # seconds between two looks at the clock
-STATES = {  # letters of /proc/PID/stat
-    "T": "stopped by a signal",
-    "t": "stopped by a debugger",
-    "D": "waiting for a disk",
-    "R": "computing",
-    "S": "waiting",
-    "Z": "ended",
-}
 
 
 class StopWaiting(Exception):
@@ -35,13 +26,3 @@ class Patience(NamedTuple):
 
     seconds: float = SECONDS
     stopping: Callable[[], bool] = never
-
-
-def state_of(pid: int | None) -> str:
-    """What a process does, in words; "alive" where the system does not say."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # other systems than Linux, or the process is gone
-        return "alive"
-    letter = status.rpartition(")")[2].split()[0]
-    return STATES.get(letter, f"in state {letter}")

@@ -1,5 +1,6 @@
 """Reaches files behind URLs through fsspec, with errors that name the address."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,8 +35,9 @@ def read_range(files: "AbstractFileSystem", path: str, begin: int, end: int | No
         content: bytes = files.cat_file(path, start=begin, end=end)
         return content
     with open_regular(path) as file:
+        size = file.seek(0, os.SEEK_END)  # Python reserves as much memory as it is asked to read
         file.seek(begin)
-        return file.read() if end is None else file.read(end - begin)
+        return file.read(max(0, size - begin if end is None else min(end, size) - begin))
 
 
 def open_stored(files: "AbstractFileSystem", path: str) -> BinaryIO:

@@ -23,6 +23,7 @@ from vgg_deploy.files import sha256, whole_file, write_text
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.progress import progress
 from vgg_deploy.regular_files import open_regular
+from vgg_deploy.sealed_json import sealed
 
 LONGEST_STEM = 60  # characters of a file's own name in its key
 
@@ -180,7 +181,14 @@ def refuse_old_shards(target: Path) -> None:
     """
     if not target.is_dir():
         return
-    for path in sorted(target.iterdir()):
+    try:
+        present = sorted(target.iterdir())
+    except OSError as error:
+        raise InputError(
+            f"{target}: cannot be listed ({error.strerror}); check its permissions, or give "
+            "another folder"
+        ) from None
+    for path in present:
         if path.suffix in (".tar", ".index") or path.name == SHARDS:
             raise InputError(
                 f"{target}: already contains {path.name}; remove what is there, "
@@ -238,4 +246,4 @@ def write_description(folder: Path, classes: ClassList, packings: dict[str, Pack
             split: packing.write(folder / f"{split}.index") for split, packing in packings.items()
         },
     }
-    write_text(folder / SHARDS, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / SHARDS, json.dumps(sealed(document), indent=1, ensure_ascii=False) + "\n")

@@ -27,6 +27,7 @@ from vgg_deploy.files import sha256 as file_sha256
 from vgg_deploy.files import whole_file
 from vgg_deploy.json_files import LARGEST, JsonObject, as_object, entry, is_text, parse_json
 from vgg_deploy.regular_files import is_regular
+from vgg_deploy.sealed_json import check_seal
 
 SHARDS = "shards.json"
 FORMAT = 1
@@ -131,6 +132,7 @@ def _described(content: object, split: str, where: str) -> _Description:
     document = as_object(content, where, PACK_AGAIN)
     if document.get("format") != FORMAT:
         raise InputError(f"{where}: format {document.get('format')!r:.60}, expected {FORMAT}")
+    check_seal(document, where, PACK_AGAIN)
     classes, names = (_texts(document, key, where) for key in ("classes", "names"))
     if not classes or len(set(classes)) != len(classes) or len(names) != len(classes):
         raise InputError(f"{where}: its classes repeat or have not one name each; {PACK_AGAIN}")

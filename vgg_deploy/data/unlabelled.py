@@ -1,16 +1,19 @@
 """Recognises and opens images without labels: any tree of folders, none of which is a class."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.devkit import is_devkit
-from vgg_deploy.data.directory import SUFFIXES, entries, files_below, is_image, stray_error
+from vgg_deploy.data.directory import SUFFIXES, entries, is_image, names_below, stray_error
 from vgg_deploy.data.ilsvrc import SYNSETS_OF_IMAGES, has_ground_truth
+from vgg_deploy.data.index_file import Names
 from vgg_deploy.data.kaggle import image_root, list_root
 from vgg_deploy.data.shards import are_shards
 from vgg_deploy.errors import InputError
+from vgg_deploy.regular_files import real_path
 
 
 def lacks_labels(root: Path | str) -> bool:
@@ -34,7 +37,7 @@ def lacks_labels(root: Path | str) -> bool:
     inside = entries(folder)
     subfolders = [Path(entry.path) for entry in inside if entry.is_dir()]
     if not subfolders:
-        above = Path(root) if folder != Path(root) else Path(root).resolve().parent
+        above = Path(root) if folder != Path(root) else real_path(root).parent
         has_images = any(is_image(entry.name) for entry in inside)
         return has_images and not _has_lists(folder) and not _has_lists(above)
     if any(is_image(entry.name) for entry in inside if not entry.is_dir()):
@@ -59,10 +62,11 @@ def open_unlabelled(root: Path | str, on_error: str = "stop") -> Dataset:
     folder = _image_folder(root)
     if not folder.is_dir():
         entries(folder)  # raises, with the reason
-    names = [path.relative_to(root).as_posix() for path in files_below(folder)]
-    images = tuple(name for name in names if is_image(name))
-    strays = tuple(name for name in names if not is_image(name))
-    if not images:
+    prefix = "" if folder == root else f"{folder.name}/"
+    names = [name.replace(os.sep, "/") for name in names_below(folder)]
+    images = Names.of((name for name in names if is_image(name)), prefix)
+    strays = tuple(prefix + name for name in names if not is_image(name))
+    if not len(images):
         raise InputError(f"{folder}: has no images, expected {', '.join(SUFFIXES)}")
     if strays and on_error == "stop":
         raise stray_error(root, strays)
@@ -86,4 +90,4 @@ def _has_images(folder: Path) -> bool:
 
 
 def _has_images_below(folder: Path) -> bool:
-    return any(is_image(path.name) for path in files_below(folder))
+    return any(map(is_image, names_below(folder)))

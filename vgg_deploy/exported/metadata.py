@@ -8,10 +8,17 @@ from pathlib import Path
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
-from vgg_deploy.json_files import JsonObject, as_object, entry, parse_json, read_json_object
-from vgg_deploy.net.outputs import SCORES, layer_names
+from vgg_deploy.json_files import (
+    JsonObject,
+    as_object,
+    entry,
+    is_text,
+    parse_json,
+)
+from vgg_deploy.net.outputs import BOXES, SCORES, all_outputs, head_outputs
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.regular_files import is_regular
+from vgg_deploy.sealed_json import read_sealed
 
 KEY = "vgg_deploy"  # of the metadata entry
 # Of another entry: convolutions that are to be of another type than the precision's
@@ -51,7 +58,22 @@ class Artifact:
     @property
     def layers(self) -> tuple[str, ...]:
         """Layers whose outputs the graph gives."""
+        return tuple(name for name in self.outputs if name not in (*SCORES, BOXES))
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Outputs that are compared value by value: boxes, and layers."""
         return tuple(name for name in self.outputs if name not in SCORES)
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether the graph gives the boxes of a localiser."""
+        return BOXES in self.outputs
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the graph has all layers."""
+        return self.has_scores or self.has_boxes
 
     @property
     def has_scores(self) -> bool:
@@ -97,7 +119,10 @@ class Artifact:
         """
 
         def text(key: str) -> str:
-            return entry(fields, key, str, where, EXPORT_AGAIN)
+            found = entry(fields, key, str, where, EXPORT_AGAIN)
+            if not is_text(found):
+                raise InputError(f"{where}: {key} has half a character (a surrogate)", EXPORT_AGAIN)
+            return found
 
         version = entry(fields, "version", int, where, EXPORT_AGAIN)
         if version != VERSION:
@@ -125,9 +150,9 @@ class Artifact:
 def _outputs(fields: JsonObject, spec: NetSpec, where: str) -> tuple[str, ...]:
     """Names of what a graph gives; files of earlier versions give scores and do not say so."""
     if "outputs" not in fields:
-        return SCORES
+        return head_outputs(spec)
     listed = entry(fields, "outputs", list, where, EXPORT_AGAIN)
-    known = (*SCORES, *layer_names(spec))
+    known = dict.fromkeys((*(SCORES if spec.has_head else ()), *all_outputs(spec)))
     if not listed or [name for name in known if name in listed] != listed:
         raise InputError(
             f"{where}: the outputs {str(listed):.80} are not some of net {spec.arch}'s in running "
@@ -168,7 +193,7 @@ def read_manifest(path: Path, what_is_unknown: str, hint: str) -> JsonObject:
         raise InputError(
             f"{path}: has no manifest {manifest.name} beside it, so {what_is_unknown}", hint
         )
-    return read_json_object(manifest, hint)
+    return read_sealed(manifest, hint)
 
 
 def check_manifest(path: Path) -> None:
@@ -184,31 +209,43 @@ def check_manifest(path: Path) -> None:
     if not os.path.lexists(manifest):
         return
     hint = f"export {path.name} again"
-    fields = read_json_object(manifest, hint)
-    digests = {path: entry(fields, "sha256", str, str(manifest), hint)}
+    fields = read_sealed(manifest, hint)
+    described = {path: fields}
     if "data" in fields:
-        data = JsonObject(entry(fields, "data", dict, str(manifest), hint))
-        digests[data_path(path)] = entry(data, "sha256", str, str(manifest), hint)
-    for file, digest in digests.items():
+        described[data_path(path)] = JsonObject(entry(fields, "data", dict, str(manifest), hint))
+    for file, of_file in described.items():
         if not is_regular(file):
             raise InputError(
                 f"{path}: its weights are in {file.name}, which is missing; "
                 "keep both files in one folder"
             )
-        check_digest(file, digest, manifest)
+        check_digest(file, of_file, manifest, hint)
 
 
-def check_digest(file: Path, digest: str, manifest: Path) -> None:
-    """Compare a file with its digest in a manifest.
+def check_digest(
+    file: Path, described: JsonObject, manifest: Path, hint: str = EXPORT_AGAIN
+) -> None:
+    """Compare a file with its size and its digest in a manifest.
 
     Args:
         file: Any file.
-        digest: Hex sha256 that it should have.
-        manifest: Where the digest was read.
+        described: With "sha256", in hex, and "bytes"; earlier versions may lack the latter.
+        manifest: Where they were read.
+        hint: What to do about a damaged manifest.
 
     Raises:
         InputError: If the file has changed.
     """
+    digest = entry(described, "sha256", str, str(manifest), hint)
+    # the size first: the digest of a file with a huge hole would take hours
+    if "bytes" in described:
+        size = entry(described, "bytes", int, str(manifest), hint)
+        found = file.stat().st_size if is_regular(file) else size
+        if found != size:
+            raise InputError(
+                f"{file}: has {found:,} bytes, its manifest {manifest.name} says {size:,}",
+                EXPORT_AGAIN,
+            )
     if sha256(file) != digest:
         raise InputError(
             f"{file}: changed since it was exported and checked "

@@ -28,6 +28,7 @@ from vgg_deploy.exported.metadata import (
 )
 from vgg_deploy.json_files import JsonObject, entry
 from vgg_deploy.net.model import VGG
+from vgg_deploy.net.outputs import BOXES
 from vgg_deploy.regular_files import is_regular, open_regular
 
 MAGIC = "7767517"  # the first line of every .param of today's format
@@ -128,7 +129,7 @@ def ncnn_graph(artifact: Artifact) -> NcnnGraph:
     with torch.device("meta"):  # layers without weights
         children = list(VGG(artifact.spec).named_children())
     layers = [(name, layer) for name, layer in children if not isinstance(layer, nn.Dropout)]
-    if not artifact.has_scores:
+    if not artifact.is_whole:
         last = max(i for i, (name, _) in enumerate(layers) if name in artifact.layers)
         layers = layers[: last + 1]
     chain = _Chain()
@@ -142,7 +143,9 @@ def ncnn_graph(artifact: Artifact) -> NcnnGraph:
         if not fused:
             _add_layer(chain, name, layer, fuses)
         if name in artifact.layers:
-            chain.show(name, is_last and not artifact.has_scores)
+            chain.show(name, is_last and not artifact.is_whole)
+    if artifact.has_boxes:
+        chain.show(BOXES, True)
     if artifact.has_scores:
         chain.show("score_map", False)
         chain.add("Pooling", "mean_score", {0: 1, 4: 1})
@@ -270,10 +273,10 @@ def find_ncnn(path: Path) -> NcnnFiles:
     manifest = manifest_path(path)
     fields = read_manifest(path, "its preprocessing is unknown", AGAIN)
     described = JsonObject(entry(fields, "files", dict, str(manifest), AGAIN))
-    digests = {}
-    for file in (path, weights):
-        of_file = JsonObject(entry(described, file.name, dict, str(manifest), AGAIN))
-        digests[file] = entry(of_file, "sha256", str, str(manifest), AGAIN)
+    of_files = {
+        file: JsonObject(entry(described, file.name, dict, str(manifest), AGAIN))
+        for file in (path, weights)
+    }
     files = NcnnFiles(path, weights, Artifact.from_fields(fields, str(manifest)))
     if not is_regular(weights):
         raise InputError(
@@ -281,8 +284,8 @@ def find_ncnn(path: Path) -> NcnnFiles:
             f"copy all three files together, or {AGAIN}"
         )
     files.check()
-    for file, digest in digests.items():
-        check_digest(file, digest, manifest)
+    for file, of_file in of_files.items():
+        check_digest(file, of_file, manifest)
     return files
 
 

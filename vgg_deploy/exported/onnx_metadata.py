@@ -6,9 +6,12 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.distance_metadata import refuse_distance
 from vgg_deploy.exported.metadata import KEPT, KEY, Artifact
 from vgg_deploy.exported.onnx_wire import data_files
-from vgg_deploy.regular_files import is_regular
+from vgg_deploy.regular_files import is_regular, read_regular
+
+MOST_BYTES = 2**31  # of a protobuf
 
 
 def read_onnx_metadata(path: Path) -> tuple[Artifact, tuple[str, ...]]:
@@ -21,16 +24,17 @@ def read_onnx_metadata(path: Path) -> tuple[Artifact, tuple[str, ...]]:
         Its description, and the convolutions that are to be of another type than its precision's.
 
     Raises:
-        InputError: If it is not a file of vgg-export.
+        InputError: If it is not a file of vgg-export, or if it gives a distance.
     """
     if not is_regular(path):
         raise InputError(f"{path}: no such file; write one with vgg-export")
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load_model_from_string(read_regular(path, MOST_BYTES))
     except (DecodeError, OSError) as error:
         raise InputError(f"{path}: not an ONNX file ({error}); export it with vgg-export") from None
     data_files(path)  # before anything follows the file to its weights
     properties: dict[str, str] = {prop.key: prop.value for prop in model.metadata_props}
+    refuse_distance(path, properties)
     if KEY not in properties or KEPT not in properties:
         raise InputError(
             f"{path}: has no vgg_deploy metadata, so its preprocessing is unknown; "

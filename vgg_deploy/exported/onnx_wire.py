@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.regular_files import is_regular, open_regular
+from vgg_deploy.regular_files import is_regular, open_regular, real_path
 
 # Wire types; groups, which ONNX does not use, are refused
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
@@ -148,7 +148,7 @@ def data_files(path: Path) -> list[Path]:
                 f"{path}: its weights are in {location}, which is missing; "
                 "keep both files in one folder"
             )
-        if not is_regular(file) or file.resolve().parent != path.resolve().parent:
+        if not is_regular(file) or real_path(file).parent != real_path(path).parent:
             raise InputError(
                 f"{path}: its weights {location} are no plain file in its folder; "
                 "only such files are read. Copy the file there"

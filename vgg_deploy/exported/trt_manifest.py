@@ -14,6 +14,7 @@ from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.files import sha256
 from vgg_deploy.json_files import JsonObject, as_object, entry, is_text
 from vgg_deploy.regular_files import is_regular, open_regular
+from vgg_deploy.sealed_json import sealed
 
 VERSION = 1
 MOST_SIZE = 2**31 - 1  # of a dimension, as TensorRT has it
@@ -80,7 +81,7 @@ class EngineManifest:
             "artifact": json.loads(self.artifact.to_json()),
             "profiles": [_profile_fields(profile) for profile in self.profiles],
         }
-        return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(sealed(fields), indent=2, ensure_ascii=False) + "\n"
 
     def nearest(self, shape: InputShape) -> int:
         """Find the profile for a batch.

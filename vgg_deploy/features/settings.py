@@ -21,6 +21,10 @@ MOST_SHARD_BYTES = 2**32  # of one layer
 AGAIN = "write the features again"
 # What a user calls things, and what follows from the sha256: they change no number
 NOT_COMPARED = ("model.name", "model.artifact", "data.name")
+OTHERS = {  # what a difference of these means
+    "model.sha256": "the model is another file",
+    "data.sha256": "the images are others, or have changed",
+}
 
 
 @dataclass(frozen=True)
@@ -228,12 +232,13 @@ class FeatureSettings:
             Such as "scales is [256], not [384]", with these settings first; None if the numbers
             are the same.
         """
+        if [*self.layers] != [*other.layers]:
+            return f"the layers are {', '.join(self.layers)}, not {', '.join(other.layers)}"
         mine, theirs = _flat(self.to_fields()), _flat(other.to_fields())
         for key in (*mine, *(key for key in theirs if key not in mine)):
             if key not in NOT_COMPARED and mine.get(key) != theirs.get(key):
-                return f"{key} is {mine.get(key)!r:.80}, not {theirs.get(key)!r:.80}"
-        if [*self.layers] != [*other.layers]:
-            return f"the layers are {', '.join(self.layers)}, not {', '.join(other.layers)}"
+                change = f"{key} is {mine.get(key)!r:.80}, not {theirs.get(key)!r:.80}"
+                return OTHERS.get(key, change)
         return None
 
 

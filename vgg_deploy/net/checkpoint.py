@@ -15,6 +15,7 @@ from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.net.torch_archive import check_archive, check_old_file, described, is_archive
 from vgg_deploy.net.torch_files import is_torchscript, why_unreadable
 from vgg_deploy.regular_files import is_regular
+from vgg_deploy.unchanged_files import unchanged
 
 FORMAT = "vgg-deploy-checkpoint"
 VERSION = 1
@@ -62,7 +63,13 @@ def _cause(error: RuntimeError) -> Exception:
 
 def is_checkpoint(content: object) -> TypeGuard[dict[str, Any]]:
     """Whether the content of a torch file is that of a checkpoint."""
-    return isinstance(content, dict) and content.get("format") == FORMAT
+    # the type first: a tensor compares with anything, and gives no single answer
+    return isinstance(content, dict) and _is(content.get("format"), FORMAT)
+
+
+def _is(value: object, expected: object) -> bool:
+    """Whether a value of a file is of the same type and equal."""
+    return type(value) is type(expected) and value == expected
 
 
 def is_checkpoint_file(path: Path) -> bool:
@@ -80,7 +87,8 @@ def is_checkpoint_file(path: Path) -> bool:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a file of `save_checkpoint`.
 
-    The weights are mapped from the file, not copied into memory.
+    The weights are read into memory: a mapped file that another process shortens would end this
+    one without a word, and one that is changed would change the weights.
 
     Raises:
         InputError: If the file is missing, truncated, foreign, from a newer version, or its weights
@@ -92,9 +100,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: contains {_summary(content)}, not a VGG Deploy checkpoint; "
             "`python -m train` writes one"
         )
-    if content.get("version") != VERSION:
+    if not _is(content.get("version"), VERSION):
         raise InputError(
-            f"{path}: format version {content.get('version')!r}, this program reads {VERSION}; "
+            f"{path}: format version {content.get('version')!r:.40}, this program reads {VERSION}; "
             "use the version that wrote it"
         )
     try:
@@ -104,6 +112,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise InputError(
             f"{path}: the checkpoint has no {error}; it is damaged, take another one"
         ) from None
+    if not spec.has_head:
+        raise InputError(
+            f"{path}: the checkpoint names no classes; it is damaged, take another one"
+        )
     check_weights(checkpoint.weights, spec, str(path))
     return checkpoint
 
@@ -111,24 +123,29 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def _summary(content: object) -> str:
     """The content of a foreign torch file, for messages."""
     if isinstance(content, dict):
-        return f"a dictionary with keys {list(content)[:4]}"
+        return f"a dictionary with keys {list(content)[:4]!r:.200}"
     return f"a {type(content).__name__}"
 
 
 def load_untrusted(path: Path) -> object:
-    """Load a torch file without running any code in it; tensors are mapped from disk.
+    """Load a torch file without running any code in it.
 
     All bytes of an archive are checked first, see `check_archive`. Files from before torch 1.6
-    are no archives; they have no checksums and cannot be mapped.
+    are no archives; they have no checksums.
 
     Raises:
-        InputError: If the file is missing, damaged or no torch file.
+        InputError: If the file is missing, damaged or no torch file, or if it changes meanwhile.
     """
     path = _existing(path)
+    with unchanged(path):
+        return _load(path)
+
+
+def _load(path: Path) -> object:
+    """Check and load a torch file, as `load_untrusted`."""
     if is_torchscript(path):
         raise InputError(f"{path}: {why_unreadable('a torch file', None)}")
-    archive = is_archive(path)
-    if archive:
+    if is_archive(path):
         check_archive(path)
     else:
         check_old_file(path)
@@ -136,7 +153,7 @@ def load_untrusted(path: Path) -> object:
         with warnings.catch_warnings():
             # about sparse or quantized tensors, which are refused later
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
     except Exception as error:  # torch raises almost anything for a damaged file
         raise InputError(f"{path}: {why_unreadable('a torch file', error)}") from None
 

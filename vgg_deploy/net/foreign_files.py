@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from safetensors import safe_open
+from safetensors.torch import load
 from torch import Tensor
 
 from vgg_deploy.errors import InputError
@@ -14,7 +15,8 @@ from vgg_deploy.net.stand_ins import StandIn, load_with_stand_ins
 from vgg_deploy.net.torch_archive import check_archive, check_old_file, is_archive
 from vgg_deploy.net.torch_files import TORCH_SUFFIXES, is_torchscript, why_unreadable
 from vgg_deploy.net.wrapped_weights import AVERAGE_COUNTER, unwrapped, without_prefix
-from vgg_deploy.regular_files import is_regular, open_regular
+from vgg_deploy.regular_files import is_regular, open_regular, read_regular
+from vgg_deploy.unchanged_files import unchanged
 
 Tensors = dict[str, Tensor]
 Metadata = dict[str, str]
@@ -22,6 +24,7 @@ Metadata = dict[str, str]
 # Counts the batches that a normalisation has seen: an integer, and of no use after training
 BATCH_COUNTER = ".num_batches_tracked"
 MOST_NPZ_BYTES = 2**32  # net E in float64 has 1.2 GB
+MOST_SAFETENSORS_BYTES = 2**32
 SAFETENSORS, NPZ = ".safetensors", ".npz"
 WEIGHTS_SUFFIXES = (SAFETENSORS, NPZ, *TORCH_SUFFIXES)
 
@@ -30,7 +33,7 @@ class NamedTensors(NamedTuple):
     """The content of a weights file.
 
     Attributes:
-        tensors: Float32, mapped from disk where the format allows it.
+        tensors: Float32, in memory.
         metadata: Of a .safetensors; empty for other files.
         unwrapped: How the tensors were found in the file, for people; empty for a plain state dict.
     """
@@ -66,12 +69,13 @@ def open_tensors(path: Path) -> NamedTensors:
         raise InputError(f"{path}: no such file; give a file of weights such as vgg16-397923af.pth")
     if is_torchscript(path):
         raise InputError(f"{path}: {why_unreadable(path.suffix, None)}")
-    try:
-        content, metadata = readers[path.suffix](path)
-    except InputError:
-        raise
-    except Exception as error:  # KeyError, struct.error, SafetensorError ... for a damaged file
-        raise InputError(f"{path}: {why_unreadable(path.suffix, error)}") from None
+    with unchanged(path):
+        try:
+            content, metadata = readers[path.suffix](path)
+        except InputError:
+            raise
+        except Exception as error:  # KeyError, struct.error, SafetensorError ... if it is damaged
+            raise InputError(f"{path}: {why_unreadable(path.suffix, error)}") from None
     if is_checkpoint(content):
         raise InputError(
             f"{path}: is a VGG Deploy checkpoint, not another project's weights; "
@@ -90,19 +94,21 @@ def _is_counter(name: str) -> bool:
 
 def _open_torch(path: Path) -> tuple[object, Metadata]:
     # Files from before torch 1.6, torchvision's first VGGs among them, are no zip archives: they
-    # have no checksums and cannot be mapped
+    # have no checksums
     archive = is_archive(path)
     if archive:
         check_archive(path)
     else:
         check_old_file(path)
-    return load_with_stand_ins(path, mmap=archive), {}
+    return load_with_stand_ins(path, archive), {}
 
 
 def _open_safetensors(path: Path) -> tuple[object, Metadata]:
+    # safe_open's own tensors are mapped from the file; those of `load` are copies
+    data = read_regular(path, MOST_SAFETENSORS_BYTES)
     with safe_open(path, framework="pt") as file:
-        names = file.keys()
-        return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+        metadata = file.metadata() or {}
+    return load(data), metadata
 
 
 def _open_npz(path: Path) -> tuple[object, Metadata]:

@@ -7,6 +7,7 @@ from typing import NoReturn
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.downloaded_files import check_digest, shown_in_logs
 from vgg_deploy.net.timm_config import CONFIG
+from vgg_deploy.regular_files import real_path
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository, the best first
 WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -117,7 +118,7 @@ def _offline(given: str, parts: re.Match[str], file: str) -> InputError:
 
 def _digest_of(path: Path) -> str:
     """The sha256 that the Hub gave, by which the cache names the content; empty if unknown."""
-    content = path.resolve().name
+    content = real_path(path).name
     return content if SHA256.fullmatch(content) else ""
 
 

@@ -37,7 +37,8 @@ class VGG(nn.Sequential):
     """One net of Table 1, with layers named as in the released weights: conv1_1, ..., fc7, fc8.
 
     The fully connected layers are convolutions (section 3.2): the same weights score a crop (a 1x1
-    map) and a whole image (a larger map). There is no adaptive pool.
+    map) and a whole image (a larger map). There is no adaptive pool. A spec without classes gives
+    the convolutions alone.
 
     Attributes:
         spec: The net's architecture, classes and preprocessing.
@@ -63,7 +64,8 @@ class VGG(nn.Sequential):
                     alpha = {"alexnet": 5e-4, "caffe": 1e-4}[spec.lrn]
                     layers["norm1"] = Norm(5, alpha=alpha, beta=0.75, k=2.0)
             layers[f"pool{s}"] = nn.MaxPool2d(2)  # drops an odd last row or column
-        for fc in arch.head(spec.outputs, spec.width, spec.crop):
+        head = arch.head(spec.outputs, spec.width, spec.crop) if spec.has_head else []
+        for fc in head:
             layers[fc.name] = nn.Conv2d(fc.c_in, fc.c_out, fc.kernel)
             if fc.name != "fc8":
                 layers[fc.name.replace("fc", "relu")] = nn.ReLU(inplace=True)
@@ -121,7 +123,7 @@ class VGG(nn.Sequential):
 
     def _split(self) -> tuple[list[tuple[str, nn.Module]], list[tuple[str, nn.Module]]]:
         layers = list(self.named_children())
-        fc6 = [name for name, _ in layers].index("fc6")
+        fc6 = 1 + [name for name, _ in layers].index("pool5")
         return layers[:fc6], layers[fc6:]
 
 

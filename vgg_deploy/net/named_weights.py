@@ -10,6 +10,7 @@
 Each is downloaded once, by its project's own loader into its own cache.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from vgg_deploy.net.foreign_files import WEIGHTS_SUFFIXES
 from vgg_deploy.net.hub_weights import HUB_FILES, hub_file
 from vgg_deploy.net.torchvision_weights import torchvision_file
 from vgg_deploy.net.weights_names import HUB, NAMES_HELP, TIMM, TORCHVISION, URLS, is_name
+from vgg_deploy.regular_files import is_folder, is_regular
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ def locate(given: str | Path | Located) -> Located:
     if isinstance(given, Path) and text.startswith(tuple(url.replace("//", "/") for url in URLS)):
         raise InputError(f"{text}: is an address made into a Path, which changes it; give a str")
     path = Path(given)
-    if path.is_dir():
+    if is_folder(path):
         return Located(_in_folder(path), text)
-    if ":" in text and not path.exists():
+    if ":" in text and not os.path.exists(path):
         raise InputError(f"{text}: no such file, and no name of weights; give {NAMES_HELP}")
     return Located(path, text)
 
@@ -86,9 +88,14 @@ def locate(given: str | Path | Located) -> Located:
 def _in_folder(folder: Path) -> Path:
     """The weights of a folder that timm's or another project's save_pretrained wrote."""
     for name in HUB_FILES:
-        if (folder / name).is_file():
+        if is_regular(folder / name):
             return folder / name
-    found = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS_SUFFIXES)
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS_SUFFIXES)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be listed ({error.strerror}); check its permissions"
+        ) from None
     if len(found) == 1:
         return found[0]
     if found:

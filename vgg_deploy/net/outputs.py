@@ -11,10 +11,12 @@ from typing import NamedTuple
 from vgg_deploy.errors import InputError
 from vgg_deploy.near_misses import did_you_mean
 from vgg_deploy.net.archs import ARCHS, map_side
+from vgg_deploy.net.box_outputs import output_channels
 from vgg_deploy.net.spec import NetSpec
 
 # Posterior (N, classes), softmax of the spatial mean of the scores; score map (N, classes, h, w)
 SCORES = ("posterior", "score_map")
+BOXES = "boxes"  # of a localiser: (N, numbers, h, w), four numbers for each box
 
 
 class Layer(NamedTuple):
@@ -46,11 +48,29 @@ def layers(spec: NetSpec) -> tuple[Layer, ...]:
                 found.append(Layer("norm1", conv.c_out, s, False))
         found.append(Layer(f"pool{s + 1}", stage[-1].c_out, s + 1, False))
     pools = found[-1].pools
-    for fc in arch.head(len(spec.classes), spec.width, spec.crop):
+    head = arch.head(spec.outputs, spec.width, spec.crop) if spec.has_head else []
+    for fc in head:
         found.append(Layer(fc.name, fc.c_out, pools, True))
         if fc.name != "fc8":
             found.append(Layer(fc.name.replace("fc", "relu"), fc.c_out, pools, True))
     return tuple(found)
+
+
+def all_outputs(spec: NetSpec) -> tuple[str, ...]:
+    """Names of all that a net gives: what its head gives, and its layers."""
+    return (*head_outputs(spec), *layer_names(spec))
+
+
+def head_outputs(spec: NetSpec) -> tuple[str, ...]:
+    """Names of what a net's head gives: SCORES, BOXES for a localiser, none without a head."""
+    if spec.boxes:
+        return (BOXES,)
+    return SCORES if spec.has_head else ()
+
+
+def map_name(spec: NetSpec) -> str:
+    """The name of fc8's output, beside its own."""
+    return BOXES if spec.boxes else "score_map"
 
 
 def layer_names(spec: NetSpec) -> tuple[str, ...]:
@@ -64,20 +84,33 @@ def output_shape(
     """Shape of an output.
 
     Args:
-        spec: The net.
-        output: Of SCORES, or the name of a layer.
+        spec: The net. In a file that gives scores and boxes it describes both.
+        output: Of SCORES, BOXES, or the name of a layer.
         images: Shape of the images, (N, 3, H, W).
 
     Raises:
         KeyError: For a name that the net does not have.
     """
     count, _, height, width = images
+    classes = len(spec.classes)
     if output == "posterior":
-        return count, len(spec.classes)
-    layer = _by_name(spec)["fc8" if output == "score_map" else output]
+        return count, classes
+    if output in ("score_map", BOXES):
+        channels = classes if output == "score_map" else output_channels(spec.boxes, classes)
+        return count, channels, map_side(height, spec.crop), map_side(width, spec.crop)
+    layer = _by_name(spec)[output]
     if layer.is_head:
         return count, layer.channels, map_side(height, spec.crop), map_side(width, spec.crop)
     return count, layer.channels, height >> layer.pools, width >> layer.pools
+
+
+def layer_of(spec: NetSpec, output: str) -> Layer:
+    """The layer that an output is of, but for the posterior.
+
+    Raises:
+        KeyError: For a name that the net does not have.
+    """
+    return _by_name(spec)["fc8" if output == map_name(spec) else output]
 
 
 def least_side(spec: NetSpec, outputs: Iterable[str]) -> int:

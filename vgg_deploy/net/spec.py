@@ -69,7 +69,8 @@ class NetSpec:
     """A net and its classes; its weights are in the same file."""
 
     arch: str  # a column of Table 1
-    classes: tuple[str, ...]  # ids in the order of the scores: folder names, wnids
+    # ids in the order of the scores: folder names, wnids; empty: the convolutions alone, no fc6-fc8
+    classes: tuple[str, ...]
     names: tuple[str, ...] = ()  # what people call them; the ids when nothing better is known
     width: float = 1.0  # multiplier of every layer's channels
     crop: int = 224  # side of the training crop, pixels; fc6 is crop/32 wide
@@ -116,8 +117,6 @@ class NetSpec:
             )
 
     def _check_classes(self) -> None:
-        if not self.classes:
-            raise InputError("a net needs at least one class")
         if len(set(self.classes)) != len(self.classes):
             raise InputError(
                 "class ids repeat; key classes by wnid or folder name, "
@@ -127,6 +126,8 @@ class NetSpec:
             raise InputError(
                 f"{len(self.classes):,} classes are more than the {MOST_CLASSES:,} that are read"
             )
+        if not is_text(self.recipe):
+            raise InputError(f"the recipe {self.recipe!a:.60} is not text in UTF-8")
         unwritable = [text for text in (*self.classes, *self.names) if not is_text(text)]
         if unwritable:
             raise InputError(
@@ -140,6 +141,16 @@ class NetSpec:
                 f"{len(self.classes)} classes have {len(self.names)} names; "
                 "give one name per class, or none"
             )
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the net has fc6 to fc8."""
+        return bool(self.classes)
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the net scores classes; a localiser states boxes instead."""
+        return self.has_head and not self.boxes
 
     @property
     def outputs(self) -> int:

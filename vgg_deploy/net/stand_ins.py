@@ -42,12 +42,13 @@ class _DictStandIn:
         return {}
 
 
-def load_with_stand_ins(path: Path, mmap: bool) -> object:
+def load_with_stand_ins(path: Path, archive: bool) -> object:
     """Load a torch file by PyTorch's safe reader, with stand-ins for classes that it refuses.
 
     Args:
         path: A torch file.
-        mmap: Whether tensors are mapped from disk; only archives can be.
+        archive: Whether it is a zip archive. The classes of an archive are found without reading
+            its tensors.
 
     Returns:
         Its content. Objects of classes other than tensors and plain data are `StandIn`s.
@@ -56,6 +57,7 @@ def load_with_stand_ins(path: Path, mmap: bool) -> object:
         Exception: What `torch.load` raises for a file that it cannot read.
     """
     stand_ins: dict[str, type] = {}
+    mmap = archive
     first: Exception | None = None  # it names a class, later ones may not
     while True:
         allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
@@ -65,7 +67,11 @@ def load_with_stand_ins(path: Path, mmap: bool) -> object:
             with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
                 # about sparse or quantized tensors, which are refused later
                 warnings.simplefilter("ignore")
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+            if not mmap:
+                return content
+            # now into memory: a mapped file that is shortened later would end the process
+            mmap = False
         except Exception as error:  # torch raises almost anything for a damaged file
             first = first or error
             if len(stand_ins) > MOST_CLASSES or not _add_what_lacks(stand_ins, str(error)):

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.pickle_bounds import MOST_BYTES, check_next_pickle, check_pickle
+from vgg_deploy.net.torch_files import is_zip
 from vgg_deploy.regular_files import open_regular
 
 BLOCK = 2**20  # bytes read at a time
@@ -94,7 +95,7 @@ class _Reader(pickle.Unpickler):
 
 def is_archive(path: Path) -> bool:
     """Whether a file is a zip archive, as torch has written them since version 1.6."""
-    return zipfile.is_zipfile(path)
+    return is_zip(path)
 
 
 def described(path: Path) -> object:

@@ -20,12 +20,20 @@ def save_a_state_dict(net: str) -> str:
     )
 
 
+def is_zip(path: Path) -> bool:
+    """Whether a file ends as a zip archive does; it may still be damaged."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # damage that Python notices that early, such as several disks
+        return True
+
+
 def is_torchscript(path: Path) -> bool:
     """Whether a file is a program of torch.jit.
 
     `torch.load` would warn of it and then refuse it.
     """
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         return False
     try:
         with zipfile.ZipFile(path) as archive:

@@ -9,6 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.distance_metadata import not_a_distance, read_distance
+from vgg_deploy.impossible_names import impossible_names_refused
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.class_lists import Classes, class_list
 from vgg_deploy.net.class_matching import with_classes
@@ -19,12 +21,15 @@ from vgg_deploy.net.outputs import least_side
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.predict.descriptors import DescriptorPlan, Descriptors, descriptors
 from vgg_deploy.predict.inputs import ImageInput, checked_batch, named_images, pixels_at
+from vgg_deploy.predict.pair_distances import pair_distances
 from vgg_deploy.predict.predictions import Predictions
 from vgg_deploy.predict.stream import Pixels, ViewPlan, posteriors
 from vgg_deploy.runtimes import TYPES, Runtime, Scores, open_runtime, runtimes_for
+from vgg_deploy.runtimes.distance_files import DistanceOnly, open_distance
 from vgg_deploy.runtimes.features import features
 
 
+@impossible_names_refused()
 def load(
     path: str | os.PathLike[str],
     *,
@@ -59,6 +64,15 @@ def load(
         raise InputError(f"precision {precision!r} is unknown; choose from {', '.join(TYPES)}")
     if file.is_file() and precision != "fp32" and "torch" not in runtimes_for(file):
         raise InputError(f"{file}: has a precision of its own; state none")
+    if read_distance(file):
+        if classes is not None or stated != NOTHING_STATED:
+            raise InputError(
+                f"{file}: gives distances and knows its input; state neither classes nor an input"
+            )
+        return Model(
+            located,
+            DistanceOnly(open_distance(file, device, threads or available_cores(), runtime)),
+        )
     assumed: list[Assumed] = []
     opened = open_runtime(
         located, device, threads or available_cores(), runtime, precision, stated, assumed.append
@@ -103,11 +117,18 @@ class Model:
 
     def __repr__(self) -> str:
         spec, runtime = self.spec, self.runtime
+        if isinstance(runtime, DistanceOnly):
+            kind = runtime.distances.artifact.kind
+            return (
+                f"Model({str(self.path)!r}: {kind} distance of net {spec.arch}, "
+                f"{runtime.name} {runtime.precision} on {runtime.device})"
+            )
         return (
             f"Model({str(self.path)!r}: net {spec.arch}, {len(spec.classes)} classes, "
             f"{runtime.name} {runtime.precision} on {runtime.device})"
         )
 
+    @impossible_names_refused()
     def predict(
         self,
         images: ImageInput,
@@ -189,8 +210,8 @@ class Model:
 
         Args:
             images: As in `scores`. Layers ahead of fc6 also take images smaller than the crop.
-            layers: Names of layers; None for pool5 and relu7, or for all that an exported file of
-                features gives.
+            layers: Names of layers; None for pool5, and relu7 where the net has it, or for all
+                that an exported file of features gives.
 
         Returns:
             By name: (N, C, h, w) float32. For images of the crop's size fc6 to fc8 have h = w = 1.
@@ -201,7 +222,8 @@ class Model:
         """
         if layers is None:
             artifact = self.runtime.artifact
-            layers = (artifact.layers if artifact else ()) or ("pool5", "relu7")
+            usual = ("pool5", "relu7") if self.spec.has_head else ("pool5",)
+            layers = (artifact.layers if artifact else ()) or usual
         chosen = [layers] if isinstance(layers, str) else list(layers)
         least = least_side(self.spec, chosen)
         return features(self.runtime, checked_batch(images, least), chosen)
@@ -225,7 +247,7 @@ class Model:
         Args:
             images: As in `predict`. They are rescaled to Q.
             layers: Names of layers, see `features`; None for all that an exported file of features
-                gives, else for relu7.
+                gives, else for relu7, or pool5 of convolutions alone.
             sides: Q, the shorter side in pixels, one or several. None for the paper's single
                 scale, the middle of the net's S.
             flips: Whether the mirror image is averaged too.
@@ -253,3 +275,22 @@ class Model:
             raise InputError("no images to describe; give at least one")
         rows = {layer: np.stack([one[layer] for one in found]) for layer in plan.layers}
         return Descriptors(tuple(names), rows)
+
+    def distance(self, first: ImageInput, second: ImageInput) -> np.ndarray:
+        """Measure the distance of images, pair by pair, by a file that gives distances.
+
+        Args:
+            first: One image or several, in any form that `predict` takes. They are not rescaled.
+            second: As many, each of the size of its partner.
+
+        Returns:
+            (N,) float32; smaller is more similar.
+
+        Raises:
+            InputError: For a file that gives no distances, an image that cannot be used, or pairs
+                of unequal number or size.
+            CheckFailed: For a distance that is not finite.
+        """
+        if not isinstance(self.runtime, DistanceOnly):
+            raise not_a_distance(self.path)
+        return pair_distances(self.runtime.distances, first, second)

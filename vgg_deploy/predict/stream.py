@@ -13,10 +13,9 @@ import numpy as np
 
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.images.protocols import FIXED_SCALES, PROTOCOLS, googlenet_sides
-from vgg_deploy.net.outputs import SCORES
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.predict.views import protocol_posteriors
-from vgg_deploy.runtimes.contract import Runtime, require
+from vgg_deploy.runtimes.contract import Runtime
 
 WINDOW = 256  # images that are under way at once
 MOST_WAITING_BYTES = 512 * 2**20  # of their pixels
@@ -114,9 +113,8 @@ def posteriors(
 
     Raises:
         CheckFailed: For posteriors that are not finite.
-        InputError: For a file that gives no scores.
+        InputError: If the file gives no scores.
     """
-    require(runtime.where, runtime.outputs, SCORES)
 
     def score(stacked: Mapping[int, np.ndarray]) -> np.ndarray:
         found = protocol_posteriors(runtime, stacked, plan.protocol, plan.flips, plan.batch)

@@ -10,7 +10,7 @@ from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
-from vgg_deploy.net.open_net import open_net
+from vgg_deploy.net.open_net import open_layers
 from vgg_deploy.regular_files import is_regular
 from vgg_deploy.runtimes.contract import Runtime, Scores, WrongOutputs
 from vgg_deploy.runtimes.ncnn import NcnnRuntime
@@ -18,6 +18,7 @@ from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
 from vgg_deploy.runtimes.packages import PACKAGES, runtime_package, runtime_version
 from vgg_deploy.runtimes.pytorch import TYPES, TorchRuntime
 from vgg_deploy.runtimes.tensorrt import EngineRuntime
+from vgg_deploy.unchanged_files import unchanged
 
 __all__ = [
     "PACKAGES",
@@ -94,13 +95,19 @@ def open_runtime(
         raise InputError(
             f"{path}: the runtime {runtime} does not open it; choose from {', '.join(choices)}"
         )
+    if path.suffix in (".onnx", ".param", ".engine"):
+        with unchanged(path):  # what is checked is what runs
+            return _open_exported(path, device, threads, runtime)
+    net = open_layers(path, None, stated, on_assumed)
+    compiled = runtime == "torch-compile"
+    return TorchRuntime(net, device, threads, precision, compiled=compiled, where=str(path))
+
+
+def _open_exported(path: Path, device: str, threads: int, runtime: str) -> Runtime:
+    """Open an exported file, as `open_runtime`."""
     match path.suffix:
         case ".onnx":
             return OnnxRuntime(path, device, threads, runtime)
         case ".param":
             return NcnnRuntime(find_ncnn(path), device, threads)
-        case ".engine":
-            return EngineRuntime(path, device, threads)
-    net = open_net(path, None, stated, on_assumed)
-    compiled = runtime == "torch-compile"
-    return TorchRuntime(net, device, threads, precision, compiled=compiled, where=str(path))
+    return EngineRuntime(path, device, threads)

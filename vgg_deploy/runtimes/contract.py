@@ -9,10 +9,12 @@ from torch import Tensor
 
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import Artifact
+from vgg_deploy.net.open_net import refuse_without_scores
 from vgg_deploy.net.outputs import SCORES, output_shape
 from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD, NetSpec
 
-Outputs: TypeAlias = dict[str, np.ndarray]  # float32, by name: of SCORES, or of layers
+# float32, by name: of SCORES, BOXES, or of layers
+Outputs: TypeAlias = dict[str, np.ndarray]
 
 
 class Scores(NamedTuple):
@@ -34,7 +36,7 @@ class Runtime(Protocol):
 
     Attributes:
         spec: Of the net.
-        outputs: Names of what `run` gives: of SCORES, and of layers.
+        outputs: Names of what `run` gives: of SCORES, BOXES, and of layers.
         name: Key of PACKAGES: "torch", "onnxruntime", ...
         precision: "fp32", ...
         device: "cpu" or "cuda".
@@ -139,8 +141,20 @@ def page_locked(shape: tuple[int, ...]) -> np.ndarray:
     return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
 
 
+def require_scores(runtime: Runtime) -> None:
+    """Check that a file gives scores.
+
+    Raises:
+        InputError: If it does not.
+    """
+    if "posterior" not in runtime.outputs:
+        refuse_without_scores(runtime.spec, runtime.where)
+    require(runtime.where, runtime.outputs, SCORES)
+
+
 def give_scores(runtime: Runtime, images: np.ndarray) -> Scores:
     """Score a batch by `Runtime.run`."""
+    require_scores(runtime)
     outputs = runtime.run(images, SCORES)
     return Scores(outputs["posterior"], outputs["score_map"])
 

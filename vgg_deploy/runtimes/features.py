@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vgg_deploy.net.outputs import SCORES, check_layer_names
+from vgg_deploy.net.outputs import BOXES, SCORES, check_layer_names
 from vgg_deploy.runtimes.contract import Outputs, Runtime, require
 
 
 def layers_of(runtime: Runtime) -> tuple[str, ...]:
     """Names of the layers whose output a runtime gives, in running order."""
-    return tuple(name for name in runtime.outputs if name not in SCORES)
+    return tuple(name for name in runtime.outputs if name not in (*SCORES, BOXES))
 
 
 def features(runtime: Runtime, images: np.ndarray, layers: Sequence[str]) -> Outputs:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.machine import cpu_instructions
 from vgg_deploy.net.fully_connected import convolve
-from vgg_deploy.net.outputs import SCORES
+from vgg_deploy.net.outputs import BOXES, SCORES
 from vgg_deploy.runtimes.contract import feed
 
 ROUNDING = 1  # levels of 8 bits: a value halfway between two may go either way
@@ -77,7 +77,7 @@ def kernel_errors(path: Path, images: np.ndarray, form: str, threads: int) -> di
     image = feed(torch.from_numpy(images), form)
     fused_outputs = _fused(model, image.numpy(), threads)
     values = image  # what the next node reads; the graph is a straight line
-    features = {output.name for output in model.graph.output} - set(SCORES)
+    features = {output.name for output in model.graph.output} - {*SCORES, BOXES}
     conv = ""  # the last one
     errors = {}
     for node in model.graph.node:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vgg_deploy.machine import pick_device
 from vgg_deploy.net.fully_connected import fc_channels_last
 from vgg_deploy.net.model import VGG, channel_mean, memory_format, posterior
-from vgg_deploy.net.outputs import SCORES, layer_names
+from vgg_deploy.net.outputs import SCORES, all_outputs, map_name
 from vgg_deploy.runtimes.contract import Outputs, Scores, checked, give_scores, require, to_host
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -101,7 +101,7 @@ class TorchRuntime:
         torch.backends.cudnn.allow_tf32 = False  # on by default; float32 means float32 here
         self.name = "torch-compile" if compiled else "torch"
         self.spec, self.threads, self.precision = net.spec, threads, precision
-        self.outputs = (*SCORES, *layer_names(net.spec))
+        self.outputs = all_outputs(net.spec)
         self.device = pick_device(device)
         layout = layout or memory_format(self.device, precision)
         self.settings, self.where = {"layout": str(layout)}, where or f"net {net.spec.arch}"
@@ -155,7 +155,7 @@ class TorchRuntime:
         for name, values in self.layer_outputs(pixels):
             given = {name: values}
             if name == "fc8":
-                given |= {"score_map": values, "posterior": posterior(values)}
+                given |= {map_name(self.spec): values, "posterior": posterior(values)}
             for each in given.keys() & set(outputs):
                 # a ReLU overwrites its input, which is where the CPU's results lie
                 found |= to_host({each: given[each].clone()})

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from bench.cli import main as vgg_bench
+from bench.features.cli import main as vgg_features
 from bench.predict.cli import main as vgg_predict
-from bench.report.schema import OF_BENCH, OF_PREDICT
+from bench.report.schema import OF_BENCH, OF_FEATURES, OF_PREDICT
 from export.quantize.sensitivity import Sensitivity
 from export.schema import SENSITIVITY
 from tests.support.nets import save_net, thin_net
@@ -52,6 +53,12 @@ def test_tables_of_predictions_have_the_described_columns(photos, here):
     run(vgg_predict, net, photos / "val", "--out", "p.parquet", "--threads", "1")
     for frame in (pd.read_csv("p.csv"), pd.read_parquet("p.parquet")):
         check_values(OF_PREDICT[0], frame)
+
+
+def test_lists_of_features_have_the_described_columns(photos, here):
+    net = save_net(thin_net("A"), here / "A.pt")
+    run(vgg_features, net, photos, "--scales", "32", "--threads", "1")
+    check_values(OF_FEATURES[0], pd.read_csv(here / "features" / "images-00000.csv"))
 
 
 def test_tables_of_training_and_export_have_the_described_columns():

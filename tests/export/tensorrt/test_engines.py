@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from export.release import ExportOptions, export_onnx
 from export.tensorrt.build import build_engine, check_types, convolution_types
-from export.tensorrt.build_all import EngineOptions, build_engines
+from export.tensorrt.build_all import EngineOptions, EnginePlan, build_engines
 from export.tensorrt.profiles import (
     COMMON,
     Aspects,
@@ -31,6 +31,7 @@ from vgg_deploy.exported.trt_manifest import InputShape, Profile, check_engine, 
 from vgg_deploy.exported.trt_packages import FLAVOURS, collecting_logger
 from vgg_deploy.files import sha256
 from vgg_deploy.runtimes import open_runtime
+from vgg_deploy.sealed_json import sealed
 
 pytestmark = pytest.mark.slow
 
@@ -173,7 +174,7 @@ def test_build_matrix(exported, precision, target):
 
 
 @needs_rtx
-@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8", "fp8"])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_an_engine_gives_the_features_of_its_file(precision, tmp_path):
     """Convolutions that feed two readers keep their type, and outputs are float32."""
     rng = np.random.default_rng(0)
@@ -321,15 +322,15 @@ def test_loading_checks_the_manifest(engine, tmp_path):
     assert "changed since it was built" in refusal(engine)
     engine.write_bytes(whole)
     document = json.loads(manifest)
-    manifest_path(engine).write_text(json.dumps({**document, "version": "1.0.0"}))
+    manifest_path(engine).write_text(json.dumps(sealed({**document, "version": "1.0.0"})))
     message = r"built by tensorrt-rtx 1\.0\.0, installed is .*build it again"
     assert re.search(message, refusal(engine, "cuda"))
     for spoilt in (
         "{}",
         "hello",
-        json.dumps({**document, "profiles": [1]}),
-        json.dumps({**document, "manifest": 7}),
-        json.dumps({**document, "artifact": 3}),
+        json.dumps(sealed({**document, "profiles": [1]})),
+        json.dumps(sealed({**document, "manifest": 7})),
+        json.dumps(sealed({**document, "artifact": 3})),
     ):
         manifest_path(engine).write_text(spoilt)
         message = refusal(engine)
@@ -410,7 +411,7 @@ def test_the_nearest_profile_is_picked(engine):
 def test_scales_below_the_crop_are_refused(exported):
     options = EngineOptions("rtx", sides=(16,), max_batch=4)
     with pytest.raises(InputError, match="--scales 16: below the crop 32"):
-        build_engines([exported["fp16"]], RTX, options, lambda text: None)
+        build_engines([exported["fp16"]], EnginePlan(RTX, COMMON), options, lambda text: None)
 
 
 @needs_rtx

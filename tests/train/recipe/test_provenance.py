@@ -101,6 +101,9 @@ def test_every_field_of_the_record_is_named_or_known_to_be_of_no_effect():
         "lrn",
         "streams",
         "shuffle_buffer",
+        "task",
+        "box_outputs",
+        "box_form",
     }  # named above where they have an effect
     other = {
         "width": 0.5,
@@ -123,6 +126,17 @@ def test_every_field_of_the_record_is_named_or_known_to_be_of_no_effect():
     assert set(other) | silent == set(TrainConfig.__dataclass_fields__)
     for name, value in other.items():
         assert describe_recipe(replace(PAPER, **{name: value}), IMAGENET) != "paper recipe", name
+
+
+def test_a_localiser_is_described_by_its_start_and_its_boxes():
+    recipe, about = RECIPES["paper-localise"], IMAGENET._replace(weights="D-384/best.pt")
+    begin = "paper recipe of localisation from D-384/best.pt"
+    assert describe_recipe(recipe, about) == f"{begin}, per-class boxes"
+    other = replace(recipe, box_outputs="shared", box_form="edges", lr=0.01)
+    assert describe_recipe(other, about._replace(frozen=True)) == (
+        f"{begin}, shared boxes, except LR 0.01, box form edges, only fc6-fc8 trained, on centre "
+        "crops without augmentation"
+    )
 
 
 def test_a_stage_at_384_is_described_by_what_it_changes():

@@ -11,6 +11,7 @@ from tests.support.options import options
 from tests.support.run import run
 from train.__main__ import main as train
 from vgg_deploy.net.checkpoint import load_untrusted
+from vgg_deploy.sealed_json import sealed
 
 SMALL = options("--width 0.0625 --crop 32 --side 32 --batch 16 --epochs 1")
 ONE_THREAD = options("--workers 0 --threads 1")
@@ -85,7 +86,7 @@ def test_a_recipe_of_another_run_is_refused(here, photos, group, changed, words)
     content = json.loads(path.read_text())
     content["config"]["epochs"] = 2
     content[group].update(changed)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(sealed(content)))
     before = (folder / "last.pt").read_bytes()
     output = run(train, "--resume", folder, *ONE_THREAD, code=2)
     assert words in output and "config.json" in output
@@ -101,7 +102,9 @@ def test_an_earlier_version_named_the_built_in_images_otherwise(here):
     for path in (chain / "chain.json", chain / "A-256" / "config.json"):
         text = path.read_text()
         assert text.count('"data": "the built-in images"') == 1
-        path.write_text(text.replace("built-in images", "built-in pictures"))
+        content = json.loads(text.replace("built-in images", "built-in pictures"))
+        del content["content_sha256"]  # which it did not write either
+        path.write_text(json.dumps(content, indent=2))
     assert "The chain's nets are in" in run(train, "--resume", chain, *ONE_THREAD)
     assert "Done" in run(train, "--resume", chain / "A-256", *ONE_THREAD)
     assert '"data": "the built-in images"' in (chain / "A-256" / "config.json").read_text()

@@ -1,13 +1,16 @@
 """Annotations of images: names, coordinates, classes, and every way to be wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from vgg_deploy.data.annotation_names import image_name, match_names
-from vgg_deploy.data.annotations import open_annotations, with_boxes
+from vgg_deploy.data.annotations import CONVENTIONS, open_annotations, with_boxes
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.errors import InputError
+from vgg_deploy.net.box_outputs import BOX_COORDINATES
 
 IMAGES = {"cat/a.jpg": (60, 40), "cat/b.png": (50, 50), "dog/c.jpg": (30, 80)}  # width, height
 
@@ -55,8 +58,8 @@ def table(tmp_path):
     return make
 
 
-def read(root, path, convention="voc"):
-    return with_boxes(opened(root), open_annotations(path), convention, 2)
+def read(root, path, convention="voc", on_error="stop"):
+    return with_boxes(opened(root), open_annotations(path), convention, 2, on_error)
 
 
 def test_a_folder_of_xml_files(data, tmp_path):
@@ -131,14 +134,12 @@ def test_exif_rotation_turns_the_image_that_boxes_are_of(data, table, tmp_path):
     image.save(data / "val/cat/a.jpg", exif=exif)
     path = table("a,cat,1,1,60,40\n")
     assert read(data, path).dataset.boxes[0].tolist() == [[0, 0, 60, 40]]
-    from dataclasses import replace
-
     upright = replace(opened(data), upright=True)
     with pytest.raises(InputError, match=r"leaves the image of 40 x 60"):
-        with_boxes(upright, open_annotations(path), "voc", 1)
+        with_boxes(upright, open_annotations(path), "voc", 1, "stop")
     folder = tmp_path / "xml"
     write(folder, "a.xml", xml([("cat", (1, 1, 40, 60))], (40, 60)))
-    found = with_boxes(upright, open_annotations(folder), "voc", 1)
+    found = with_boxes(upright, open_annotations(folder), "voc", 1, "stop")
     assert found.dataset.boxes[0].tolist() == [[0, 0, 40, 60]]
     with pytest.raises(InputError, match="is of an image of 40 x 60 .* is turned: .* EXIF"):
         read(data, folder)
@@ -211,10 +212,14 @@ def test_xml_of_another_image_is_refused(data, tmp_path):
         read(data, folder)
 
 
-def test_an_unreadable_image_is_left_to_the_decoder(data, table):
+def test_an_unreadable_image_is_named(data, table):
     (data / "val/cat/a.jpg").write_bytes(b"no image")
-    found = read(data, table("a,cat,1,1,5,4\nb,cat,1,1,5,4\n"))
-    assert found.left_out == ["val/cat/a.jpg", "val/dog/c.jpg"]
+    path = table("a,cat,1,1,5,4\nb,cat,1,1,5,4\n")
+    with pytest.raises(InputError, match=r"val/cat/a\.jpg: "):
+        read(data, path)
+    found = read(data, path, on_error="skip")
+    assert found.left_out == ["val/dog/c.jpg"] and list(found.dataset.files) == ["val/cat/b.png"]
+    assert "1 validation images cannot be read" in found.lines("validation")[2]
 
 
 def test_the_longest_common_path_decides():
@@ -225,3 +230,7 @@ def test_the_longest_common_path_decides():
     assert match_names(files[::-1], ["dog/1", "cat/1"], "x").tolist() == [-1, -1, 0, 1]
     with pytest.raises(InputError, match=r"1 may be the annotation of train/cat/1\.jpg and of"):
         match_names(files, ["1"], "x")
+
+
+def test_every_convention_has_its_name():
+    assert tuple(CONVENTIONS) == BOX_COORDINATES

@@ -21,6 +21,7 @@ from PIL import Image
 
 from bench.cli import main as vgg_bench
 from export.quantize.calibration_images import open_calibration_images
+from tests.fuzz.reader import seal_index
 from tests.support.commands import THIN
 from tests.support.nets import CLASSES, thin_net, thin_spec
 from tests.support.run import run
@@ -41,6 +42,7 @@ from vgg_deploy.data.packed import Packed
 from vgg_deploy.data.remote import Unreachable
 from vgg_deploy.data.size_batches import size_batches
 from vgg_deploy.errors import InputError
+from vgg_deploy.sealed_json import sealed
 
 SMALL = TrainConfig(
     arch="A", crop=32, side=(32, 64), batch=16, epochs=2, streams=8, shuffle_buffer=40
@@ -673,7 +675,7 @@ def edited(folder: Path, change) -> str:
     path = folder / "shards.json"
     document = json.loads(path.read_text())
     change(document)
-    path.write_text(json.dumps(document))
+    path.write_text(json.dumps(sealed(document)))
     with pytest.raises(InputError) as caught:
         open_dataset(folder, "train")
     return caught.value.message
@@ -769,6 +771,18 @@ def test_a_damaged_index_is_refused_here_and_behind_a_url(packed_copy, in_memory
         InputError, match="memory://bucket/train.index: not the index that shards.json describes"
     ):
         open_dataset(in_memory, "train")
+
+
+def test_a_copy_of_an_index_that_was_changed_is_fetched_again(in_memory, own_cache):
+    """Oracle: the labels of the index itself. The changed copy has a checksum that fits."""
+    labels = open_dataset(in_memory, "train").labels.copy()
+    (copy,) = (own_cache / "shards").glob("*.index")
+    data = copy.read_bytes()
+    begin = data.index(labels.astype("<i8").tobytes())
+    end = begin + 8 * len(labels)
+    copy.write_bytes(seal_index(data[:begin] + bytes(end - begin) + data[end:]))
+    assert (read_index(copy).columns["labels"] == 0).all()
+    assert np.array_equal(open_dataset(in_memory, "train").labels, labels)
 
 
 def test_a_url_s_index_is_fetched_once(in_memory):

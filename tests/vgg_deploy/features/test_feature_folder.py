@@ -128,7 +128,7 @@ def _write(writer, shard, rows):
         ({"flips": False}, "flips is True, not False"),
         ({"joined": "stack"}, "joined is 'average', not 'stack'"),
         ({"l2": True}, "l2 is False, not True"),
-        ({"layers": {"relu7": 6, "pool4": 4}}, "layers.pool5 is 4, not None"),
+        ({"layers": {"relu7": 6, "pool4": 4}}, "the layers are relu7, pool5, not relu7, pool4"),
         ({"layers": {"pool5": 4, "relu7": 6}}, "the layers are relu7, pool5, not pool5, relu7"),
         ({"images_per_shard": 4}, "images_per_shard is 3, not 4"),
         ({"count": 11}, "count is 10, not 11"),
@@ -153,7 +153,7 @@ def test_another_net_or_other_images_are_refused_and_other_names_are_not(folder)
     renamed = replace(settings.model, name="x/D.pt", artifact={"source": "y"})
     with feature_writer(folder, replace(settings, model=renamed)) as writer:
         assert writer.shards == ()
-    for part, named in (("model", "model.sha256"), ("data", "data.sha256")):
+    for part, named in (("model", "the model is another"), ("data", "the images are others")):
         other = replace(settings, **{part: replace(getattr(settings, part), sha256="c" * 64)})
         with pytest.raises(InputError, match=named), feature_writer(folder, other):
             pass

@@ -313,7 +313,6 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     ("change", "message"),
     [
         ({"arch": "F"}, "choose one of A, A-LRN, B, C, D, E"),
-        ({"classes": ()}, "at least one class"),
         ({"classes": ("a", "a")}, "repeat"),
         ({"names": ("one",)}, "4 classes have 1 names"),
         ({"crop": 100}, "not a multiple of 32"),
@@ -325,6 +324,12 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
 def test_a_description_is_checked_when_made(change, message):
     with pytest.raises(InputError, match=message):
         replace(thin_net().spec, **change)
+
+
+def test_a_checkpoint_without_classes_is_damaged(tmp_path):
+    path = save_net(thin_net(classes=()), tmp_path / "net.pt")
+    with pytest.raises(InputError, match="net.pt: the checkpoint names no classes; it is damaged"):
+        open_net(path)
 
 
 def test_mean_and_filter_are_checked_when_made():

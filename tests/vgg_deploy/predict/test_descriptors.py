@@ -8,6 +8,7 @@ from tests.support.naive_descriptors import NaiveDescriptors
 from tests.support.nets import save_net, thin_net
 from tests.support.written import written_onnx
 from vgg_deploy.errors import CheckFailed, InputError, UnreadableImage
+from vgg_deploy.net.spec import Preprocessing
 from vgg_deploy.predict import descriptors as module
 from vgg_deploy.predict.descriptors import DescriptorPlan, described, descriptors
 from vgg_deploy.predict.model import load
@@ -38,13 +39,14 @@ def near(found, expected):
 def test_descriptors_equal_the_naive_evaluation(arch, crop, sides, settings, noisy, tmp_path):
     net = thin_net(arch, seed=2, crop=crop)
     model = load(save_net(net, tmp_path / "net.pt"), threads=1)
-    found = model.descriptors(noisy, layers=LAYERS, sides=sides, batch=2, **settings)
+    paths = noisy[: 5 if crop == 32 else 3]
+    found = model.descriptors(paths, layers=LAYERS, sides=sides, batch=2, **settings)
     naive = NaiveDescriptors(net)
     given = {"flips": settings.get("flips", True), "l2": settings.get("l2", False)}
     given["stack"] = settings.get("over_scales") == "stack"
-    assert list(found.layers) == list(LAYERS) and found.images == tuple(map(str, noisy))
+    assert list(found.layers) == list(LAYERS) and found.images == tuple(map(str, paths))
     for layer in LAYERS:
-        expected = [naive.descriptor(path, layer, sorted(sides), **given) for path in noisy]
+        expected = [naive.descriptor(path, layer, sorted(sides), **given) for path in paths]
         assert found[layer].dtype == np.float32
         near(found[layer], np.array(expected))
 
@@ -61,6 +63,14 @@ def test_images_have_many_forms(model, noisy):
     alone = model.descriptors(noisy[1], sides=40)
     assert len(alone) == 1
     near(alone["relu7"], by_path["relu7"][1:2])
+
+
+def test_images_of_one_size_share_a_batch(model):
+    images = np.random.default_rng(5).integers(0, 256, (5, 40, 50, 3), np.uint8)
+    together = model.descriptors(images, sides=32, batch=3)["relu7"]
+    alone = [model.descriptors(image, sides=32)["relu7"][0] for image in images]
+    near(together, np.array(alone))
+    assert np.abs(together[0] - together[1]).max() > 1e-3 * np.abs(together).max()
 
 
 def test_descriptors_are_a_table(model, noisy):
@@ -107,6 +117,22 @@ def test_the_default_layers_are_those_of_the_file(tmp_path, noisy):
     scores = load(written_onnx(tmp_path / "scores.onnx", net), threads=1)
     with pytest.raises(InputError, match="gives posterior, score_map and no relu7; open the wei"):
         scores.descriptors(noisy)
+
+
+def test_convolutions_alone_are_described_by_pool5(tmp_path, noisy):
+    """Weights of Caffe's layout without fc6 to fc8, whose input is BGR."""
+    net = thin_net("D", preprocessing=Preprocessing(mean=(123.68, 116.779, 103.939)))
+    arrays = {
+        name.replace(".weight", "_W").replace(".bias", "_b"): tensor.numpy()
+        for name, tensor in net.state_dict().items()
+        if name.startswith("conv")
+    }
+    arrays["conv1_1_W"] = arrays["conv1_1_W"][:, ::-1]
+    np.savez(tmp_path / "D.npz", **arrays)
+    found = load(tmp_path / "D.npz", threads=1).descriptors(noisy, sides=40)
+    expected = [NaiveDescriptors(net).descriptor(path, "pool5", (40,)) for path in noisy]
+    assert list(found.layers) == ["pool5"]
+    near(found["pool5"], np.array(expected))
 
 
 @pytest.mark.parametrize(

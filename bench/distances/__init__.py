@@ -1,0 +1,1 @@
+"""Files that give the distance of two images, measured on distorted photos."""

@@ -1,0 +1,1 @@
+"""A distance of two images as one ONNX graph."""
