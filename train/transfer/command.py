@@ -42,6 +42,8 @@ def run(request: TransferRequest) -> Outcome:
     descriptors = open_descriptors(request.features, request.layer, request.join)
     for line in other_images(descriptors):
         say(line, err=True)
+    for part in descriptors.parts:
+        say(f"{part.folder.path}: {part.layer} of {part.folder.settings.model.name}")
     method = _nets(descriptors)
     say(f"{method}: {len(descriptors.images)} images, {descriptors.width} numbers each")
     outcome = (_single if request.task == "single" else _multi)(descriptors, request)
@@ -133,9 +135,11 @@ def _check_memory(rows: int, width: int) -> None:
 
 
 def _nets(descriptors: Descriptors) -> str:
-    """The nets and what was taken from them, for people."""
-    return " + ".join(
-        f"{part.folder.settings.model.name} {part.layer}" for part in descriptors.parts
+    """The nets and what was taken from them, as the tables name them: "D relu7 at Q 256,384"."""
+    return " & ".join(
+        f"{part.folder.settings.model.arch} {part.layer} at Q "
+        f"{','.join(map(str, part.folder.settings.scales))}"
+        for part in descriptors.parts
     )
 
 

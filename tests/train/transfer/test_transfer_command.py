@@ -189,8 +189,10 @@ def test_fused_nets_and_class_folders(here, single_features):
         transfer, "--features", single_features, "--features", second, *SINGLE,
         "--annotations", "photos",
     )  # fmt: skip
-    assert "D.pt relu7 + D.pt relu7: 60 images, 21 numbers each" in output
-    assert table("paper_tables").method.iloc[-1] == "D.pt relu7 + D.pt relu7"
+    nets = "D relu7 at Q 256,384 & D relu7 at Q 256,384"
+    assert f"{single_features}: relu7 of D.pt" in output
+    assert f"{nets}: 60 images, 21 numbers each" in output
+    assert table("paper_tables").method.iloc[-1] == nets
 
 
 def test_every_table_has_the_columns_of_its_schema(here, single_features):
