@@ -25,7 +25,8 @@ from vgg_deploy.command_line import say
 from vgg_deploy.errors import InputError
 from vgg_deploy.machine import total_memory_bytes
 
-BYTES_PER_NUMBER = 4 + 8 + 16  # float32, scikit-learn's float64, liblinear's pairs
+# float32, float64, liblinear's pairs; VOC's without difficult images once more
+BYTES_PER_NUMBER = {"single": 4 + 8 + 16, "multi": 4 + 8 + 16 + 8}
 
 
 def run(request: TransferRequest) -> Outcome:
@@ -70,7 +71,7 @@ def _single(descriptors: Descriptors, request: TransferRequest) -> Outcome:
         f"{request.train_per_class} training images and {_most(request.test_per_class)} test "
         f"images per class: {len(splits[0].train)} and {max(tested)}"
     )
-    _check_memory(len(splits[0].train), descriptors.width)
+    _check_memory(request.task, len(splits[0].train), descriptors.width)
     data = caltech_of_paper(labelled.caltech, protocol)
     return measure_single(descriptors, labelled, splits, request.c_grid, data, request.seed)
 
@@ -109,7 +110,7 @@ def _multi(descriptors: Descriptors, request: TransferRequest) -> Outcome:
         f"learn from, {len(truth.test.ids)} of {truth.test.name} to score (labels: "
         f"{truth.train.source}, {truth.test.source}); C by VOC's rule of {rule}"
     )
-    _check_memory(len(truth.train.ids), descriptors.width)
+    _check_memory(request.task, len(truth.train.ids), descriptors.width)
     data = voc_of_paper(truth)
     return measure_multi(descriptors, truth, request.c_grid, rule, data, request.seed)
 
@@ -118,13 +119,13 @@ def _most(images: int) -> str:
     return "all other images as" if images == ALL else f"up to {images}"
 
 
-def _check_memory(rows: int, width: int) -> None:
+def _check_memory(task: str, rows: int, width: int) -> None:
     """Refuse what cannot fit.
 
     Raises:
         InputError: If the machine has too little memory for the training descriptors.
     """
-    needed, total = BYTES_PER_NUMBER * rows * width, total_memory_bytes()
+    needed, total = BYTES_PER_NUMBER[task] * rows * width, total_memory_bytes()
     if total is not None and needed > total:
         raise InputError(
             f"{rows} training descriptors of {width} numbers need about {needed / 1e9:.0f} GB "

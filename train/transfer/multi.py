@@ -8,7 +8,7 @@ from train.transfer.average_precision import DIFFICULT, NEGATIVE, POSITIVE, aver
 from train.transfer.descriptors import Descriptors
 from train.transfer.outcome import ClassRow, GridRow, Outcome, choose
 from train.transfer.splits import held_out
-from train.transfer.svm import Svm, fit_binary
+from train.transfer.svm import Svm, fit_binary, side_by_side
 from train.transfer.voc_lists import ImageSet, VocTruth
 from vgg_deploy.errors import InputError
 from vgg_deploy.progress import Bar, progress
@@ -149,14 +149,10 @@ def _fit_all(
     rows: np.ndarray, labels: np.ndarray, chosen: Sequence[int], c: float, seed: int, bar: Bar
 ) -> Svm:
     """Train one SVM per class; images that show it only in difficult objects are left out."""
-    found = []
+    wide, found = rows.astype(np.float64), []
     for label in chosen:
         counted = labels[:, label] != DIFFICULT
-        inputs = rows if counted.all() else rows[counted]
+        inputs = wide if counted.all() else wide[counted]
         found.append(fit_binary(inputs, labels[counted, label] == POSITIVE, c, seed))
         bar.advance()
-    return Svm(
-        np.concatenate([svm.weights for svm in found], axis=1),
-        np.concatenate([svm.bias for svm in found]),
-        all(svm.converged for svm in found),
-    )
+    return side_by_side(found)

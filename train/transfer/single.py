@@ -76,18 +76,18 @@ def measure_single(
         seed: Of the held-out images, and of scikit-learn.
     """
     outcome = Outcome("single", "recall_pct", data)
-    with progress("training SVMs", len(splits) * (len(grid) + 1)) as bar:
+    classes = len(labelled.classes)
+    with progress("training SVMs", len(splits) * (len(grid) + 1) * classes) as bar:
         for number, split in enumerate(splits, start=1):
             rows, labels = descriptors.take(split.train), labelled.labels[split.train]
-            chosen = choose(_grid(rows, labels, len(labelled.classes), grid, seed, number, bar))
+            chosen = choose(_grid(rows, labels, classes, grid, seed, number, bar))
             outcome.grid.extend(chosen)
             (best,) = (row for row in chosen if row.chosen)
-            svm = fit(rows, labels, len(labelled.classes), best.c, seed)
-            bar.advance()
+            svm = fit(rows, labels, classes, best.c, seed, bar.advance)
             del rows
             truth = labelled.labels[split.test]
             found = predicted(descriptors, svm, split.test)
-            recalls = class_recalls(truth, found, len(labelled.classes))
+            recalls = class_recalls(truth, found, classes)
             outcome.rows.extend(
                 ClassRow(
                     number,
@@ -147,9 +147,9 @@ def _grid(
     held = held_out_by_class(labels, (seed, number))
     found = []
     for c in grid:
-        svm = fit(rows[~held], labels[~held], classes, c, seed)
+        svm = fit(rows[~held], labels[~held], classes, c, seed, bar.advance)
         answers = svm.scores(rows[held]).argmax(1)
         score = 100 * float(class_recalls(labels[held], answers, classes).mean())
         found.append(GridRow(number, c, score, svm.converged))
-        bar.advance(note=f"split {number}, C {c:g}: {score:.1f} %")
+        bar.advance(0, f"split {number}, C {c:g}: {score:.1f} %")
     return found

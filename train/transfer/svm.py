@@ -1,8 +1,8 @@
 """Linear support vector machines of scikit-learn, one against the rest."""
 
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -53,10 +53,17 @@ def check_installed() -> None:
         )
 
 
-def fit(rows: np.ndarray, labels: np.ndarray, classes: int, c: float, seed: int) -> Svm:
+def fit(
+    rows: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    c: float,
+    seed: int,
+    after_each: Callable[[], object] = lambda: None,
+) -> Svm:
     """Train one SVM per class against all others.
 
-    Squared hinge loss and a regularised bias, as scikit-learn's LinearSVC has by default.
+    They are trained one by one: a signal is heard, and progress is shown, after each.
 
     Args:
         rows: (n, width) float32.
@@ -64,20 +71,35 @@ def fit(rows: np.ndarray, labels: np.ndarray, classes: int, c: float, seed: int)
         classes: At least 2.
         c: Weight of the losses.
         seed: Of the order in which liblinear goes through the rows.
+        after_each: Is called after each class.
     """
-    model, converged = _fitted(rows, labels, c, seed)
-    weights, bias = model.coef_.T, model.intercept_
-    if classes == 2:  # which scikit-learn separates with one SVM
-        weights = np.concatenate([-weights, weights], axis=1)
-        bias = np.concatenate([-bias, bias])
-    return Svm(np.ascontiguousarray(weights), np.asarray(bias, np.float64), converged)
+    wide, found = rows.astype(np.float64), []
+    for label in range(classes):
+        found.append(fit_binary(wide, labels == label, c, seed))
+        after_each()
+    return side_by_side(found)
+
+
+def side_by_side(found: Sequence[Svm]) -> Svm:
+    """Several SVMs of the same width as one.
+
+    Args:
+        found: In the order of the classes.
+    """
+    return Svm(
+        np.concatenate([svm.weights for svm in found], axis=1),
+        np.concatenate([svm.bias for svm in found]),
+        all(svm.converged for svm in found),
+    )
 
 
 def fit_binary(rows: np.ndarray, positive: np.ndarray, c: float, seed: int) -> Svm:
     """Train one SVM.
 
+    Squared hinge loss and a regularised bias, as scikit-learn's LinearSVC has by default.
+
     Args:
-        rows: (n, width) float32.
+        rows: (n, width), any float type; float64 is not copied first.
         positive: (n,) bool, both values occur.
         c: As `fit`.
         seed: As `fit`.
@@ -85,13 +107,6 @@ def fit_binary(rows: np.ndarray, positive: np.ndarray, c: float, seed: int) -> S
     Returns:
         For one class.
     """
-    model, converged = _fitted(rows, positive, c, seed)
-    bias = np.asarray(model.intercept_, np.float64)
-    return Svm(np.ascontiguousarray(model.coef_.T), bias, converged)
-
-
-def _fitted(rows: np.ndarray, labels: np.ndarray, c: float, seed: int) -> tuple[Any, bool]:
-    """A trained LinearSVC, and whether it converged."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
 
@@ -100,7 +115,7 @@ def _fitted(rows: np.ndarray, labels: np.ndarray, c: float, seed: int) -> tuple[
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the tables say it
-        # many classes of few images each
-        warnings.filterwarnings("ignore", "The number of unique classes")
-        model.fit(rows, labels)
-    return model, bool(np.max(model.n_iter_) < MOST_ITERATIONS)
+        model.fit(rows, positive)
+    bias = np.asarray(model.intercept_, np.float64)
+    converged = bool(np.max(model.n_iter_) < MOST_ITERATIONS)
+    return Svm(np.ascontiguousarray(model.coef_.T), bias, converged)
