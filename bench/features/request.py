@@ -64,8 +64,8 @@ def refuse_contradictions(request: FeaturesRequest) -> None:
         raise click.UsageError(
             f"--no-labels lists a folder as it is; name {request.data}/train, and leave --split out"
         )
-    images = os.path.realpath(request.data)
-    if Path(images) in (out := Path(os.path.realpath(request.out)), *out.parents):
+    images, out = (Path(os.path.realpath(path)) for path in (request.data, request.out))
+    if images in (out, *out.parents):
         raise click.UsageError(
             f"--out {request.out} is in the folder of the images, {request.data}, which it would "
             "change; choose one outside of it"
