@@ -85,7 +85,7 @@ def parse_layers(
     metavar="LAYER,...",
     callback=parse_layers,
     help="Layers that describe an image, such as relu7, pool5 or conv4_3. fc7 is before the ReLU, "
-    "relu7 after it.  [default: relu7, or all layers that a feature file gives]",
+    "relu7 after it.  [default: relu7; pool5 of convolutions alone; all that a feature file gives]",
 )
 @click.option(
     "--scales",

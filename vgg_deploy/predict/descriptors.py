@@ -24,7 +24,8 @@ from vgg_deploy.runtimes.contract import Runtime, require
 if TYPE_CHECKING:
     import pandas as pd
 
-USUAL_LAYERS = ("relu7",)  # the paper's: activations of the last layer but one
+USUAL_LAYER = "relu7"  # the paper's: activations of the last layer but one
+USUAL_OF_TRUNK = "pool5"  # of convolutions alone
 MOST_MAP_BYTES = 256 * 2**20  # of the maps that one call of a net gives
 
 Row = dict[str, np.ndarray]  # of one image, by layer: (d,) float32
@@ -66,7 +67,7 @@ class DescriptorPlan:
         Args:
             runtime: The net.
             layers: Names of layers; None for all that an exported file of features gives, else
-                relu7.
+                relu7, or pool5 of convolutions alone.
             sides: Q in pixels, one or several; None for the paper's single scale (section 4.1).
             flips: As the attribute.
             over_scales: As the attribute.
@@ -79,7 +80,8 @@ class DescriptorPlan:
         """
         spec, where = runtime.spec, runtime.where
         if layers is None:
-            layers = (runtime.artifact.layers if runtime.artifact else ()) or USUAL_LAYERS
+            given = runtime.artifact.layers if runtime.artifact else ()
+            layers = given or (USUAL_LAYER if spec.has_head else USUAL_OF_TRUNK)
         named = (layers,) if isinstance(layers, str) else tuple(layers)
         chosen = check_layer_names(where, named, spec)
         require(where, runtime.outputs, chosen)

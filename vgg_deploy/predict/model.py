@@ -210,8 +210,8 @@ class Model:
 
         Args:
             images: As in `scores`. Layers ahead of fc6 also take images smaller than the crop.
-            layers: Names of layers; None for pool5 and relu7, or for all that an exported file of
-                features gives.
+            layers: Names of layers; None for pool5, and relu7 where the net has it, or for all
+                that an exported file of features gives.
 
         Returns:
             By name: (N, C, h, w) float32. For images of the crop's size fc6 to fc8 have h = w = 1.
@@ -222,7 +222,8 @@ class Model:
         """
         if layers is None:
             artifact = self.runtime.artifact
-            layers = (artifact.layers if artifact else ()) or ("pool5", "relu7")
+            usual = ("pool5", "relu7") if self.spec.has_head else ("pool5",)
+            layers = (artifact.layers if artifact else ()) or usual
         chosen = [layers] if isinstance(layers, str) else list(layers)
         least = least_side(self.spec, chosen)
         return features(self.runtime, checked_batch(images, least), chosen)
@@ -246,7 +247,7 @@ class Model:
         Args:
             images: As in `predict`. They are rescaled to Q.
             layers: Names of layers, see `features`; None for all that an exported file of features
-                gives, else for relu7.
+                gives, else for relu7, or pool5 of convolutions alone.
             sides: Q, the shorter side in pixels, one or several. None for the paper's single
                 scale, the middle of the net's S.
             flips: Whether the mirror image is averaged too.

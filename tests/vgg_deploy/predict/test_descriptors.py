@@ -8,6 +8,7 @@ from tests.support.naive_descriptors import NaiveDescriptors
 from tests.support.nets import save_net, thin_net
 from tests.support.written import written_onnx
 from vgg_deploy.errors import CheckFailed, InputError, UnreadableImage
+from vgg_deploy.net.spec import Preprocessing
 from vgg_deploy.predict import descriptors as module
 from vgg_deploy.predict.descriptors import DescriptorPlan, described, descriptors
 from vgg_deploy.predict.model import load
@@ -107,6 +108,22 @@ def test_the_default_layers_are_those_of_the_file(tmp_path, noisy):
     scores = load(written_onnx(tmp_path / "scores.onnx", net), threads=1)
     with pytest.raises(InputError, match="gives posterior, score_map and no relu7; open the wei"):
         scores.descriptors(noisy)
+
+
+def test_convolutions_alone_are_described_by_pool5(tmp_path, noisy):
+    """Weights of Caffe's layout without fc6 to fc8, whose input is BGR."""
+    net = thin_net("D", preprocessing=Preprocessing(mean=(123.68, 116.779, 103.939)))
+    arrays = {
+        name.replace(".weight", "_W").replace(".bias", "_b"): tensor.numpy()
+        for name, tensor in net.state_dict().items()
+        if name.startswith("conv")
+    }
+    arrays["conv1_1_W"] = arrays["conv1_1_W"][:, ::-1]
+    np.savez(tmp_path / "D.npz", **arrays)
+    found = load(tmp_path / "D.npz", threads=1).descriptors(noisy, sides=40)
+    expected = [NaiveDescriptors(net).descriptor(path, "pool5", (40,)) for path in noisy]
+    assert list(found.layers) == ["pool5"]
+    near(found["pool5"], np.array(expected))
 
 
 @pytest.mark.parametrize(
