@@ -55,6 +55,7 @@ class Findings:
         sections: All tables, for report.md.
         paper: Those of the tables that are the paper's.
         side_by_side: Those of the tables that compare models in turn.
+        boxes: Those of the tables that judge boxes.
     """
 
     models: list[Model]
@@ -67,6 +68,7 @@ class Findings:
     sections: list[Section] = field(default_factory=list)
     paper: list[Section] = field(default_factory=list)
     side_by_side: list[Section] = field(default_factory=list)
+    boxes: list[Section] = field(default_factory=list)
 
     @property
     def faulty(self) -> set[str]:
@@ -92,6 +94,7 @@ def write_report(findings: Findings, out: Path) -> None:
         chapters=[
             *_fault_chapters(findings.accuracy),
             *_accuracy_chapters(findings, out),
+            *_box_chapters(findings.boxes),
             *_speed_chapters(findings),
             *_paper_chapters(findings.paper),
             Chapter("environment", "Environment", facts=_facts(findings.environment)),
@@ -274,6 +277,17 @@ def _maps_chapter(
     )
     seen = image_maps(models, scored, dataset, accuracy.positions, accuracy.classes)
     return Chapter("maps", "Score maps", note, images=seen)
+
+
+def _box_chapters(tables: list[Section]) -> list[Chapter]:
+    if not tables:
+        return []
+    note = (
+        "A box is right if it overlaps one of the image's own boxes by more than half. Labels are "
+        "the classifier's; with the true class the box alone is judged. The paper's errors are on "
+        "other images."
+    )
+    return [Chapter("boxes", "Boxes", note, tables=tables)]
 
 
 def _speed_chapters(findings: Findings) -> list[Chapter]:
