@@ -44,7 +44,7 @@ def bench(request: BenchRequest, job: Job) -> None:
         found = job.main_first(find_models, models, job.is_main)
         inputs = job.on_all(open_inputs, request, threads, found)
         environment = job.on_main(_environment, run_id, threads, job)
-        box_nets = job.on_all(box_nets_of, request, threads)
+        box_nets = job.on_all(box_nets_of, inputs)
         scored = _score(inputs, job) if request.tables.accuracy else None
         boxes = localise(inputs, box_nets, job) if box_nets else None
         # the other processes wait without using a core

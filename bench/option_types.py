@@ -171,7 +171,7 @@ class Names(click.ParamType[tuple[str, ...]]):
 POINTS = Number("points", 100, "in percentage points without a sign for per cent", "0.5")
 PER_CENT = Number("per cent", 100, "in per cent without a sign for it", "99")
 POSTERIOR = Number("difference", 1, "a difference of posteriors", "0.01")
-MATCHES = Number("match", 1000, "0 for equal boxes", "0.8")
+MATCHES = Number("match", 1000, "0 for equal boxes", "0.6")
 BOUNDS = Bounds()
 SECONDS = Seconds()
 IMAGES = Images()

@@ -33,17 +33,18 @@ class LocalisationFindings:
     localised: Localised
 
 
-def box_nets_of(request: BenchRequest, threads: int) -> list[BoxNet]:
+def box_nets_of(inputs: Inputs) -> list[BoxNet]:
     """Open the localisers.
 
     Args:
-        request: The options.
-        threads: Of each process.
+        inputs: The request and the classifiers.
 
     Raises:
         InputError: For a file that is no localiser, or scales below a net's crop.
     """
-    nets = open_box_nets(request.boxes.boxes_by, request.models.device, threads)
+    request, taken = inputs.request, [model.name for model in inputs.models]
+    paths, device = request.boxes.boxes_by, request.models.device
+    nets = open_box_nets(paths, taken, device, inputs.threads)
     sides = request.tables.sides
     for net in nets:
         if sides and min(sides) < net.spec.crop:
