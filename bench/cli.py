@@ -154,8 +154,8 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     "--boxes",
     type=click.Path(),
     metavar="ANNOTATIONS",
-    help="Where the objects of --data are: folder of Pascal VOC's or ILSVRC's XML files, or a "
-    "table image,class,xmin,ymin,xmax,ymax (.csv).",
+    help="Where the objects of --data are: folder of Pascal VOC's or ILSVRC's XML files, or table "
+    "image,class,xmin,ymin,xmax,ymax (.csv).",
 )
 @click.option(
     "--box-coordinates",

@@ -11,10 +11,12 @@ from bench.gate.until_decided import images_left_out
 from bench.gate.verdict import Gate
 from bench.gate.verdict_files import JSON, XML, write_gate
 from bench.inputs import Inputs
+from bench.localisation.inputs import LocalisationFindings
 from bench.models.foreign_models import class_lines, input_lines
 from bench.models.model import Model
 from bench.report.contents import Findings, write_report
 from bench.report.gate_text import lines
+from bench.report.localisation import localisation_section
 from bench.report.sections import (
     Section,
     accuracy_section,
@@ -52,7 +54,11 @@ class ScoredCells(NamedTuple):
 
 
 def conclude(
-    inputs: Inputs, scored: ScoredCells | None, environment: dict[str, Any], results: Results
+    inputs: Inputs,
+    scored: ScoredCells | None,
+    boxes: LocalisationFindings | None,
+    environment: dict[str, Any],
+    results: Results,
 ) -> None:
     """Compute the rows, measure latency, write tables and reports, and judge.
 
@@ -61,6 +67,7 @@ def conclude(
     Args:
         inputs: The request, and what was opened for it.
         scored: The scores; None if accuracy is not measured.
+        boxes: The localisation errors; None if they are not measured.
         environment: Of `describe_environment`, with the run's id.
         results: Where the files go.
 
@@ -71,6 +78,8 @@ def conclude(
     findings = Findings(inputs.models, {**environment, **_assumed(inputs.models, scored)})
     if scored:
         _conclude_accuracy(inputs, scored, findings, results)
+    if boxes:
+        _conclude_boxes(boxes, findings, results)
     _conclude_speed(inputs, findings, results)
     publish(inputs.request, findings, results)
     if scored:
@@ -118,6 +127,14 @@ def _accuracy(inputs: Inputs, scored: ScoredCells) -> Accuracy:
     for message in scored.left_out:
         say(f"Left out: {message}", err=True)
     return accuracy
+
+
+def _conclude_boxes(boxes: LocalisationFindings, findings: Findings, results: Results) -> None:
+    """Write the tables of boxes, and report each image that was left out."""
+    for message in boxes.localised.skipped:
+        say(f"Left out: {message}", err=True)
+    findings.boxes = localisation_section(boxes, str(boxes.dataset.root), results.staging)
+    findings.sections += findings.boxes
 
 
 def _conclude_speed(inputs: Inputs, findings: Findings, results: Results) -> None:

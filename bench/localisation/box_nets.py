@@ -94,11 +94,14 @@ class TorchBoxes:
         return {name: boxes.cpu().numpy() for name in outputs}
 
 
-def open_box_nets(paths: Sequence[Path | str], device: str, threads: int) -> list[BoxNet]:
+def open_box_nets(
+    paths: Sequence[Path | str], taken: Sequence[str], device: str, threads: int
+) -> list[BoxNet]:
     """Open localisers; those of one file name are named with their folders.
 
     Args:
         paths: Checkpoints.
+        taken: Names of the classifiers.
         device: "cpu" or "cuda".
         threads: On the CPU.
 
@@ -108,7 +111,7 @@ def open_box_nets(paths: Sequence[Path | str], device: str, threads: int) -> lis
     found = [locate(path) for path in paths]
     if len({one.path for one in found}) < len(found):
         raise InputError("a localiser is named twice; name each once", "", "boxes_by")
-    own = [one.name for one in found]
+    own = [*taken, *(one.name for one in found)]
     return [
         BoxNet(
             one.path,
