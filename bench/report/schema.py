@@ -439,6 +439,25 @@ OF_PREDICT = (
         ),
     ),
 )
+OF_BOXES = (
+    Table(
+        "boxes.csv",
+        "One row per image and listed class: its box by the localiser, pixels of the image.",
+        (
+            *columns("text", image="path or web address; `standard input` for `-`"),
+            *columns("whole number", rank="1 for the best class"),
+            *columns("text", **{"class": "id of the class", "name": "what people call it"}),
+            *columns(
+                "number",
+                posterior="0 to 1",
+                left_px="left edge",
+                top_px="upper edge",
+                right_px="right edge",
+                bottom_px="lower edge",
+            ),
+        ),
+    ),
+)
 OF_FEATURES = (
     Table(
         "images-NNNNN.csv",
