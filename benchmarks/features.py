@@ -2,10 +2,10 @@
 
     python benchmarks/features.py --calibration photos
 
-D at full width, in every precision that runs on CPUs. Times are of one image of Q x Q, called in turn
-with the classifier's float32 file; memory is the peak of a process that opens a file and runs it once.
-Errors are those of the export's own check: float precisions on the built-in images, int8-cpu on
-held-out images of --calibration. Weights are random unless --weights names a file.
+D at full width, in every precision that runs on CPUs. Times are of one image of Q x Q, called in
+turn with the classifier's float32 file; memory is the peak of a process that opens a file and runs
+it once. Errors are those of the export's own check: float precisions on the built-in images,
+int8-cpu on held-out images of --calibration. Weights are random unless --weights names a file.
 """
 
 import tempfile
@@ -106,8 +106,8 @@ def main(
     of = "random weights" if weights is None else f"weights of {weights.name} for features"
     rows.note(
         f"`python benchmarks/features.py`, {of}, one image of {side} x {side}, {threads} threads, "
-        f"{rounds} calls in turn, 95 % bootstrap interval of the ratio of medians. ncnn's errors are "
-        "against ONNX Runtime."
+        f"{rounds} calls in turn, 95 % bootstrap interval of the ratio of medians. ncnn's errors "
+        "are against ONNX Runtime."
     )
     rows.note(environment_block(threads))
     print(rows.markdown())
