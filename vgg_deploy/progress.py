@@ -61,7 +61,7 @@ class Bar:
     def __init__(self, label: str, total: float, done: float, display: Progress | None):
         self.label = printable(label)
         self.total = total
-        self.done = done
+        self.first = self.done = done
         self.note = ""
         self.start = self.last_line = time.monotonic()
         self._display = display
@@ -84,7 +84,8 @@ class Bar:
             self._display.update(self._task, advance=by, note=self.note)
         elif now - self.last_line >= LOG_EVERY:
             self.last_line = now
-            left = (now - self.start) * (self.total / self.done - 1) if self.done else 0
+            finished = self.done - self.first
+            left = (now - self.start) * (self.total - self.done) / finished if finished else 0
             percent = 100 * self.done / self.total
             _log(f"{self.label}  {percent:3.0f} %  {clock(left)} left  {self.note}")
 

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from PIL import Image
 from rich.cells import cell_len
 
+from bench.features import command
 from bench.features.cli import RUNTIME_NAMES, main
 from export.cli import main as vgg_export
 from tests.support.naive_descriptors import NaiveDescriptors
@@ -26,6 +27,7 @@ from tests.support.run import run
 from tests.support.warm import until
 from train.pack import main as pack
 from vgg_deploy import progress
+from vgg_deploy.data.remote import Unreachable
 from vgg_deploy.features.folder import UNKNOWN, open_features
 from vgg_deploy.features.settings import FORMS, JOINED
 from vgg_deploy.features.writer import FeatureWriter
@@ -118,8 +120,8 @@ def test_every_runtime_gives_the_same(net, photos, here):
 def start(*words, stderr=subprocess.STDOUT, **more) -> subprocess.Popen:
     """A process of its own, with more environment variables."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
-    command = [sys.executable, "-m", "bench.features", *map(str, words)]
-    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=stderr)
+    line = [sys.executable, "-m", "bench.features", *map(str, words)]
+    return subprocess.Popen(line, env=env, text=True, stdout=subprocess.PIPE, stderr=stderr)
 
 
 @pytest.mark.slow
@@ -196,7 +198,8 @@ def test_ctrl_c_keeps_whole_shards(net, photos, here, monkeypatch):
     assert output.endswith("interrupted; whole shards are kept; go on with the same command")
     monkeypatch.setattr(FeatureWriter, "write", write)
     assert "2 of 5 shards are in features already" in run(main, *words)
-    assert len(open_features("features")) == 24
+    run(main, *words, "--out", "unbroken")
+    assert files_of(here / "features") == files_of(here / "unbroken")
 
 
 def test_an_unreadable_image_stops_or_is_skipped(net, photos_copy, here):
@@ -220,6 +223,15 @@ def test_an_unreadable_image_stops_or_is_skipped(net, photos_copy, here):
     output = run(main, net, one.parent, "--out", "none", "--on-error", "skip", code=2)
     assert output.endswith("none: none of the 1 images could be read")
     assert not (here / "none" / "features.json").exists()
+
+
+def test_a_store_that_does_not_answer_is_never_skipped(net, photos, here, monkeypatch):
+    def silent(*given):
+        yield 0, Unreachable("val-000000.tar: does not answer", "check the connection")
+
+    monkeypatch.setattr(command, "decoded", silent)
+    output = run(main, net, photos, *OWN, "--on-error", "skip", code=2)
+    assert output.endswith("val-000000.tar: does not answer; check the connection")
 
 
 @pytest.mark.slow
@@ -338,6 +350,9 @@ def test_another_stated_input_is_another_folder(here, photos):
         (["A.pt", "PHOTOS", "--out", "A.pt/x"], "A.pt/x: cannot be used (Not a directory); choose"),
         (["A.pt", "PHOTOS", "--out", "other"], "other: contains notes.txt, and no features; choos"),
         (["A.pt", "PHOTOS", "--out", "/proc/x"], "/proc/x: cannot be used (No such file or direc"),
+        (["A.pt", "."], "--out features is in the folder of the images, ., which it would change"),
+        (["A.pt", "empty", "--out", "empty/a/b"], "is in the folder of the images, empty"),
+        (["A.pt", "empty", "--out", "empty"], "is in the folder of the images, empty"),
         (["A.pt", "PHOTOS", "--shard", "0"], "0 is not in the range"),
         (["A.pt", "PHOTOS", "--no-labels", "--split", "train"], "/train, and leave --split out"),
         (["A.pt"], "Missing argument 'DATA'"),
@@ -393,8 +408,6 @@ def test_progress_counts_images_and_estimates_the_rest(net, photos, monkeypatch)
 
 def test_memory_waits_for_no_whole_data_set(net, photos, monkeypatch, here):
     """The first shard is written before the images of the third are decoded."""
-    from bench.features import command
-
     decoded, written = [], []
     real, write = command.decoded, FeatureWriter.write
 
