@@ -40,7 +40,7 @@ def counts(tmp_path, cases: int, seed: int) -> list[dict[str, str]]:
 
 
 def test_some_cases_of_every_reader(tmp_path):
-    assert len(counts(tmp_path, 150, seed=0)) == 15
+    assert len(counts(tmp_path, 150, seed=0)) == 16
 
 
 @pytest.mark.slow
