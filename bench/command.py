@@ -14,7 +14,7 @@ from bench.distance_bench import bench_distances, measures_distances
 from bench.gate.until_decided import UntilDecided
 from bench.gate.verdict_files import verdict_on_disk
 from bench.inputs import Inputs, find_models, models_to_measure, open_images, open_inputs
-from bench.localisation.inputs import box_nets_of, localise
+from bench.localise import box_nets_of, localise
 from bench.models.foreign_models import class_lines
 from bench.request import BenchRequest
 from bench.results.environment import describe_environment

@@ -11,7 +11,7 @@ from bench.gate.until_decided import images_left_out
 from bench.gate.verdict import Gate
 from bench.gate.verdict_files import JSON, XML, write_gate
 from bench.inputs import Inputs
-from bench.localisation.inputs import LocalisationFindings
+from bench.localisation.findings import LocalisationFindings
 from bench.models.foreign_models import class_lines, input_lines
 from bench.models.model import Model
 from bench.report.contents import Findings, write_report

@@ -34,8 +34,8 @@ from vgg_deploy.images.decode import rescale
 from vgg_deploy.job import ALONE
 
 RESULTS = Path(__file__).parent / "results"
-SHOWN, COLUMNS, ENLARGED, GAP, CAPTION = 12, 4, 2, 12, 34  # of the drawing
-TRUE, RIGHT, WRONG = "#009e73", "#0072b2", "#d55e00"
+SHOWN, COLUMNS, GAP, CAPTION = 12, 4, 10, 22  # of the drawing
+TRUE, RIGHT, WRONG = "#ffffff", "#0072b2", "#d55e00"
 HEADS = [
     *("boxes by", "tuned", "boxes", "protocol", "Q"),
     *("true class: error %", "95 %", "mean IoU %", "top-1 error %", "top-5 error %", "95 %"),
@@ -132,17 +132,18 @@ def _tile(
     assert dataset.boxes is not None
     right = best == label and is_right(box, dataset.boxes[index])
     pixels = Image.fromarray(image.permute(1, 2, 0).numpy())
-    large = pixels.resize((pixels.width * ENLARGED, pixels.height * ENLARGED))
-    tile = Image.new("RGB", (large.width, large.height + CAPTION), "white")
-    tile.paste(large)
+    tile = Image.new("RGB", (pixels.width, pixels.height + CAPTION), "white")
+    tile.paste(pixels)
     pen = ImageDraw.Draw(tile)
+    last = np.array([1, 1])  # the right and lower edges belong to the next pixels
     for true in dataset.boxes[index]:
-        pen.rectangle((true * ENLARGED).round().tolist(), outline=TRUE, width=1)
+        pen.rectangle([*true[:2], *(true[2:] - last)], outline=TRUE, width=1)
     colour = RIGHT if right else WRONG
-    drawn = np.clip(box * ENLARGED, 0, [large.width - 1, large.height - 1] * 2)
-    pen.rectangle(drawn.round().tolist(), outline=colour, width=3)
+    drawn = np.clip(box.round(), 0, [pixels.width, pixels.height] * 2)
+    low, high = drawn[:2], np.maximum(drawn[2:] - last, drawn[:2])
+    pen.rectangle([*low, *high], outline=colour, width=2)
     text = f"{dataset.names[best]}: {'right' if right else 'wrong'}"
-    pen.text((2, large.height + 6), text, colour, ImageFont.load_default(18))
+    pen.text((2, pixels.height + 3), text, colour, ImageFont.load_default(14))
     return tile
 
 

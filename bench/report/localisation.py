@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.localisation.inputs import LocalisationFindings
+from bench.localisation.findings import LocalisationFindings
 from bench.localisation.measure import CONSTANT, LocalisationRecord
 from bench.localisation.paper import TITLES, fill_tables
 from bench.report.sections import Section

@@ -120,7 +120,6 @@ LOCALISATION_PAPER = Table(
     "localisation_paper.csv",
     "Tables 8 to 10 of the paper, and below its rows those measured here.",
     (
-        *columns("whole number", table="number of the table"),
         *columns(
             "text",
             net="the net, or of a measured row the localiser and the classifier",
@@ -138,6 +137,7 @@ LOCALISATION_PAPER = Table(
             error_low="lower end of its 95 % interval",
             error_high="upper end",
         ),
+        *columns("whole number", table="number of the table"),
     ),
 )
 PREDICTIONS = Table(

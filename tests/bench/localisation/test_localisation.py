@@ -2,6 +2,10 @@
 
 import csv
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +17,7 @@ from bench.cli import main as bench
 from bench.localisation.constant_box import best_constant_box, candidates
 from bench.localisation.paper import fill_tables, paper_numbers
 from bench.localisation.rows import localisation_rows
+from export.release import ExportOptions, export_onnx
 from tests.support import naive_boxes as naive
 from tests.support.options import options
 from tests.support.run import run
@@ -22,6 +27,7 @@ from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
 from vgg_deploy.net.model import VGG, initialise
 from vgg_deploy.net.spec import NetSpec
 
+ROOT = Path(__file__).parents[3]
 CLASSES = ("ant", "bee", "cat")
 CROP, SIDES = 64, (64, 96)
 FEW = options("--scales 64,96 --measure localisation --threads 1 --merge-match 0.7")
@@ -29,7 +35,8 @@ FEW = options("--scales 64,96 --measure localisation --threads 1 --merge-match 0
 
 def made(path, seed, **fields):
     """A net whose outputs differ a lot between images and positions."""
-    spec = NetSpec("A", CLASSES, width=1 / 32, crop=CROP, train_side=(64, 64), **fields)
+    fields = {"classes": CLASSES, "crop": CROP, **fields}
+    spec = NetSpec("A", width=1 / 32, train_side=(64, 64), **fields)
     net = VGG(spec)
     initialise(net, "he", torch.Generator().manual_seed(seed))
     with torch.no_grad():
@@ -194,6 +201,7 @@ def errors(place, answer):
 COLUMNS = ["true_class_error_pct", "top1_error_pct", "top5_error_pct", "mean_iou_pct"]
 
 
+@pytest.mark.slow
 def test_every_row_is_that_of_plain_loops(place, here):
     table, output = measured(place, here, *both(place))
     per_class, shared = (
@@ -223,6 +231,7 @@ def test_every_row_is_that_of_plain_loops(place, here):
     assert "best constant box" in output and "Table 8" in output and "33.1" in output
 
 
+@pytest.mark.slow
 def test_one_class_of_a_scale_gives_its_boxes(place, here):
     """k = 1, where most classes are among the first of no scale, or of one."""
     arguments = ("--boxes-by", place / "per-class.pt", "--boxes", place / "boxes.csv")
@@ -236,6 +245,7 @@ def test_one_class_of_a_scale_gives_its_boxes(place, here):
     assert [line[column] for column in COLUMNS] == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_images_of_the_blacklist_do_not_count(place, here):
     listed = here / "list.txt"
     listed.write_text("val/ant/0.png\n\n4\nelsewhere/77\n")
@@ -245,6 +255,59 @@ def test_images_of_the_blacklist_do_not_count(place, here):
     listed.write_text("val/ant/0.png\n\nbee/4\nelsewhere/77\n")
     table, output = measured(place, here, *arguments, "--blacklist", listed)
     assert set(table.images) == {7} and "Blacklist: 2 of 9 images do not count" in output
+
+
+REFUSED = {
+    "A.pt --measure localisation": "add --boxes-by BOXNET.pt",
+    "A.pt --boxes boxes.csv": "add --boxes-by BOXNET.pt",
+    "A.pt --boxes-by shared.pt --data data": "add --boxes ANNOTATIONS",
+    "A.pt --boxes-by shared.pt --boxes boxes.csv": "leave --boxes out",
+    "A.pt --boxes-by shared.pt --boxes boxes.csv --data data --no-labels": "leave --no-labels",
+    "A.pt --boxes-by A.pt --boxes boxes.csv --data data": (
+        "A.pt: is a classifier, which scores classes and states no boxes; labels come from MODELS"
+    ),
+    "shared.pt --boxes-by shared.pt --boxes boxes.csv --data data": (
+        "shared.pt: is a localiser, which states boxes and scores no classes; labels come from"
+    ),
+    "A.pt --boxes-by shared.pt --boxes none --data data": "none: is neither a folder of XML files",
+    "A.pt --boxes-by shared.pt --boxes boxes.csv --data data --scales 32": "below the crop 64",
+    "A.pt --boxes-by shared.pt --boxes-by shared.pt --boxes boxes.csv --data data": "named twice",
+    "A.pt --boxes-by small.pt --boxes boxes.csv --data data": "has a crop of 64 and the filter",
+    "A.pt --boxes-by other.pt --boxes boxes.csv --data data": "states boxes of other classes",
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_what_does_not_fit_together_gets_one_sentence(line, place, monkeypatch, tmp_path):
+    monkeypatch.chdir(place)
+    made(place / "small.pt", 4, boxes="shared", crop=32)
+    made(place / "other.pt", 4, boxes="shared", classes=(*CLASSES, "dog"))
+    output = run(bench, *options(line), "--threads", "1", "--out", tmp_path / "results", code=2)
+    assert REFUSED[line] in output
+
+
+@pytest.mark.slow
+def test_an_exported_classifier_chooses_the_labels_as_its_checkpoint(place, here):
+    export_onnx(place / "A.pt", here, ExportOptions(("fp32",)), None, 1, lambda text: None)
+    arguments = ("--boxes-by", place / "shared.pt", "--boxes", place / "boxes.csv")
+    table, _ = measured(place, here, here / "A.fp32.onnx", *arguments)
+    one, other = (table[table.model == name] for name in ("A.pt", "A.fp32.onnx"))
+    assert len(one) == len(other) == 5
+    for column in COLUMNS:
+        assert one[column].tolist() == pytest.approx(other[column].tolist(), abs=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(place, here):
+    arguments = [*FEW, *both(place), "--data", place / "data"]
+    run(bench, place / "A.pt", *arguments, "--out", "one")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "-m", "bench", place / "A.pt", *arguments, "--out", "two"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one, two = (pd.read_csv(f"{name}/localisation.csv") for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, two)
 
 
 def test_the_best_constant_box_is_that_of_loops():

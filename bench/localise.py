@@ -1,10 +1,9 @@
-"""Opens what localisation needs: the box nets, and the images with their boxes."""
-
-from dataclasses import dataclass
+"""Opens the box nets and the images with their boxes, and measures localisation errors."""
 
 from bench.inputs import BUILT_IN_IMAGES, Inputs, open_images
 from bench.localisation.box_nets import BoxNet, open_box_nets
-from bench.localisation.measure import Localised, join_nets, measure_localisation
+from bench.localisation.findings import LocalisationFindings
+from bench.localisation.measure import join_nets, measure_localisation
 from bench.localisation.rows import localisation_rows
 from bench.localisation.see_image import Nets
 from bench.request import BenchRequest
@@ -16,21 +15,6 @@ from vgg_deploy.data.built_in_boxes import built_in_with_boxes
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import Job
-
-
-@dataclass(frozen=True)
-class LocalisationFindings:
-    """What was measured, and on what.
-
-    Attributes:
-        dataset: Images with boxes.
-        nets: That were joined.
-        localised: The rows.
-    """
-
-    dataset: Dataset
-    nets: Nets
-    localised: Localised
 
 
 def box_nets_of(inputs: Inputs) -> list[BoxNet]:
