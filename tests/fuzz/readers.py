@@ -332,7 +332,7 @@ def _read_lists(folder: Path) -> object:
 
 def _make_annotations(folder: Path) -> tuple[Victim, ...]:
     rows = ["image,class,xmin,ymin,xmax,ymax"]
-    for name, photo in zip(CLASSES[:2], _photos(2), strict=True):
+    for name, photo in zip(CLASSES[:2], photos(2), strict=True):
         (folder / "data" / name).mkdir(parents=True)
         photo.save(folder / "data" / name / f"{name}1.jpg")
         rows += [f"{name}1.jpg,{name},1,2,9.5,10", f"{name}1,{name},3,3,20,20"]
