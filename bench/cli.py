@@ -194,6 +194,12 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 )
 @click.option("--max-top5-drop", type=POINTS, help="Gate: the same for top-5.")
 @click.option(
+    "--max-box-drop",
+    type=POINTS,
+    help="Gate: largest loss of images with a right box of the true class against the first "
+    "--boxes-by, percentage points.",
+)
+@click.option(
     "--min-agreement",
     type=PER_CENT,
     help="Gate: smallest share of images with the first model's best class, per cent.",

@@ -6,11 +6,12 @@ from bench.accuracy.cell_pruning import cells_line
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.measure import Accuracy, accuracy_of
 from bench.cells_kept import cells_kept
-from bench.gate.judge import judge
+from bench.gate.judge import OtherQuestions, judge
 from bench.gate.until_decided import images_left_out
 from bench.gate.verdict import Gate
 from bench.gate.verdict_files import JSON, XML, write_gate
 from bench.inputs import Inputs
+from bench.localisation.checks import ask_box_drops
 from bench.localisation.findings import LocalisationFindings
 from bench.models.foreign_models import class_lines, input_lines
 from bench.models.model import Model
@@ -77,7 +78,7 @@ def conclude(
     """
     findings = Findings(inputs.models, {**environment, **_assumed(inputs.models, scored)})
     if scored:
-        _conclude_accuracy(inputs, scored, findings, results)
+        _conclude_accuracy(inputs, scored, boxes, findings, results)
     if boxes:
         _conclude_boxes(boxes, findings, results)
     _conclude_speed(inputs, findings, results)
@@ -101,14 +102,19 @@ def _assumed(models: list[Model], scored: ScoredCells | None) -> dict[str, list[
 
 
 def _conclude_accuracy(
-    inputs: Inputs, scored: ScoredCells, findings: Findings, results: Results
+    inputs: Inputs,
+    scored: ScoredCells,
+    boxes: LocalisationFindings | None,
+    findings: Findings,
+    results: Results,
 ) -> None:
     """Add everything that follows from the scores to the findings."""
     request, out = inputs.request, results.staging
     accuracy = _accuracy(inputs, scored)
     findings.dataset, findings.accuracy = scored.dataset, accuracy
     if request.gate.limits:
-        findings.gate = judge(inputs.judge, accuracy, scored.left_out)
+        others = _box_questions(inputs, boxes)
+        findings.gate = judge(inputs.judge, accuracy, scored.left_out, others)
     findings.sections += fault_section(accuracy)
     if not accuracy.scored:
         return
@@ -127,6 +133,15 @@ def _accuracy(inputs: Inputs, scored: ScoredCells) -> Accuracy:
     for message in scored.left_out:
         say(f"Left out: {message}", err=True)
     return accuracy
+
+
+def _box_questions(inputs: Inputs, boxes: LocalisationFindings | None) -> OtherQuestions:
+    """What the gate asks about boxes."""
+    if boxes is None:
+        return OtherQuestions([], [])
+    asked = inputs.judge
+    questions = ask_box_drops(boxes, asked.limits.box_drop, asked.method)
+    return OtherQuestions(questions, [str(boxes.dataset.files[i]) for i in boxes.localised.kept])
 
 
 def _conclude_boxes(boxes: LocalisationFindings, findings: Findings, results: Results) -> None:
