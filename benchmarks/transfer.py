@@ -157,6 +157,12 @@ def mcnemar(one: int, other: int) -> float:
     return min(1.0, 2 * at_most(min(one, other), one + other, 0.5)) if one + other else 1.0
 
 
+def mean_and_spread(values: list[float], form: str) -> str:
+    """The mean, and the standard deviation where there are several values."""
+    more = f" ± {spread(values):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):{form}}{more}"
+
+
 def overview(table: pd.DataFrame) -> str:
     """Mean and spread over splits, by descriptor and method."""
     rows = []
@@ -168,7 +174,7 @@ def overview(table: pd.DataFrame) -> str:
                 name,
                 str(group.numbers.iloc[0]),
                 method,
-                f"{np.mean(values):.2f} ± {spread(values):.2f}",
+                mean_and_spread(values, ".2f"),
                 f"{min(values):.2f}",
                 f"{max(values):.2f}",
                 often,
@@ -187,7 +193,7 @@ def pairs(table: pd.DataFrame) -> str:
         rows.append(
             [
                 name,
-                f"{np.mean(differences):+.2f} ± {spread(differences):.2f}",
+                mean_and_spread(differences, "+.2f"),
                 ", ".join(map(str, counts)),
             ]
         )
@@ -226,6 +232,14 @@ def written_features(weights: str, data: str, layers: str, scales: str | None, o
     return out
 
 
+def name_of(descriptors: Descriptors) -> str:
+    """The layer, and Q of each folder: "pool5, Q 256 + 384"."""
+    sides = (part.folder.settings.scales for part in descriptors.parts)
+    return (
+        f"{descriptors.parts[0].layer}, Q {' + '.join(','.join(map(str, side)) for side in sides)}"
+    )
+
+
 def describe(descriptors: Descriptors) -> str:
     """Where the descriptors come from, in one line per folder."""
     lines = []
@@ -243,7 +257,10 @@ def describe(descriptors: Descriptors) -> str:
 
 @click.command(context_settings={"show_default": True})
 @click.option(
-    "--features", type=click.Path(path_type=Path), multiple=True, help="Of vgg-features, one a net."
+    "--features",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Of vgg-features; several are measured alone and side by side.",
 )
 @click.option("--weights", help="Instead of --features: what vgg-features opens.")
 @click.option("--data", help="With --weights: class folders.")
@@ -254,6 +271,7 @@ def describe(descriptors: Descriptors) -> str:
 @click.option("--test-per-class", default=50)
 @click.option("--c-grid", default="0.01,0.1,1,10,100,1000", callback=parse_grid)
 @click.option("--seed", default=0)
+@click.option("--note", default="", help="Sentences about the net and the images for the page.")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(
     features: tuple[Path, ...],
@@ -266,6 +284,7 @@ def main(
     test_per_class: int,
     c_grid: tuple[float, ...],
     seed: int,
+    note: str,
     out: Path,
 ) -> None:
     """Write transfer.csv and transfer.md."""
@@ -277,21 +296,24 @@ def main(
     opened: Descriptors | None = None
     try:
         for layer in layers.split(","):
-            opened = open_descriptors(features, layer, None)
-            labelled = listed_classes(opened.classes, opened.labels)
-            drawn = draw_splits(
-                labelled, SingleProtocol(splits, train_per_class, test_per_class, seed)
-            )
-            tables.append(measure(layer, opened, labelled, drawn, c_grid, seed))
+            alone = [(folder,) for folder in features] if len(features) > 1 else []
+            for folders in (*alone, features):
+                opened = open_descriptors(folders, layer, None)
+                labelled = listed_classes(opened.classes, opened.labels)
+                drawn = draw_splits(
+                    labelled, SingleProtocol(splits, train_per_class, test_per_class, seed)
+                )
+                tables.append(measure(name_of(opened), opened, labelled, drawn, c_grid, seed))
     except InputError as error:
         raise click.ClickException(error.message) from None
     assert opened
     table = pd.concat(tables)
     write_csv(table, out / "transfer.csv")
     images = f"{len(drawn[0].train)} training and {len(drawn[0].test)} test images"
+    described = "\n\n".join(part for part in (describe(opened), note) if part)
     text = (
         "# Linear SVMs beside logistic regression\n\n"
-        f"{describe(opened)}\n\n"
+        f"{described}\n\n"
         f"{len(opened.images)} images of {len(labelled.classes)} classes; {splits} random splits "
         f"of {images}. Descriptors are L2-normalised. C is chosen for each split and method on a "
         f"fifth of the training images, from {', '.join(f'{c:g}' for c in c_grid)}; in brackets: "

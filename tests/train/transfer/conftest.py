@@ -31,8 +31,8 @@ def write_voc(root: Path, sets: dict[str, dict[str, tuple[int, ...]]], lists=Tru
         for image, labels in images.items():
             objects = ""
             for label, value in zip(VOC_CLASSES, labels, strict=True):
-                # an image that shows a class also has a difficult object of it
-                for difficult in {1: (1, 0), 0: (1,), -1: ()}[value]:
+                # an image that shows a class also has difficult objects of it
+                for difficult in {1: (1, 0, 1), 0: (1,), -1: ()}[value]:
                     objects += (
                         f"<object><name>{label}</name><difficult>{difficult}</difficult>"
                         "<part><name>head</name></part></object>"

@@ -115,6 +115,10 @@ def test_every_other_image():
 def test_equal_scores_are_ranked_by_the_order_of_the_images():
     assert average_precision(np.zeros(4), np.array([1, 1, -1, -1])) == (1, 1)
     assert average_precision(np.zeros(4), np.array([-1, -1, -1, 1])) == (0.25, 0.25)
+    rng = np.random.default_rng(0)
+    scores, truth = rng.integers(0, 3, 800).astype(float), rng.choice([1, -1], 800)
+    expected = [float(value) for value in of_the_kit(scores, truth)]
+    assert average_precision(scores, truth) == pytest.approx(expected, 1e-12)
 
 
 def test_difficult_images_are_left_out():

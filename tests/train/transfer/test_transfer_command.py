@@ -42,7 +42,7 @@ from train.transfer.paper import (
 from train.transfer.request import ALL
 from train.transfer.schema import OF_TRANSFER
 from train.transfer.single import SingleProtocol, draw_splits
-from train.transfer.splits import held_out
+from train.transfer.splits import held_out, held_out_by_class
 from train.transfer.voc_lists import ImageSet, VocTruth
 from vgg_deploy.features.folder import open_features
 from vgg_deploy.progress import PlainConsole
@@ -95,6 +95,22 @@ def test_c_is_the_best_of_the_grid_on_held_out_images(here, single_features):
     assert table("splits").c.tolist() == grid[grid.chosen].c.tolist()
     # held out are 2 of 12 images per class
     assert {round(score * 6 / 100, 6) for score in grid.score_pct} <= set(range(7))
+
+
+def test_scores_of_the_grid_are_those_of_images_that_were_not_learnt(here, single_features):
+    run(transfer, "--features", single_features, *SINGLE, "--c-grid", "1,1000", "--seed", 2)
+    rows = unit(open_features(single_features).take("relu7", np.arange(60)))
+    labels = np.repeat(np.arange(3), 20)
+    listed = listed_classes(("cat", "dog", "owl"), labels)
+    scores = []
+    for number, split in enumerate(draw_splits(listed, SingleProtocol(3, 12, 6, 2)), start=1):
+        held = held_out_by_class(labels[split.train], (2, number))
+        learnt, asked = split.train[~held], split.train[held]
+        for c in (1, 1000):
+            model = LinearSVC(C=c, random_state=2, max_iter=10_000, dual=True)
+            answers = model.fit(rows[learnt], labels[learnt]).predict(rows[asked])
+            scores.append(100 * recall_score(labels[asked], answers, average="macro"))
+    assert table("c_grid").score_pct.tolist() == pytest.approx(scores)
 
 
 def test_multi(here, voc, voc_features):
