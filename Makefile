@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 # What the environment was made from; it is made again only when this changes
 NEEDS  := cat pyproject.toml constraints.txt
 
-.PHONY: demo check lint test coverage bench install clean
+.PHONY: demo check lint test nightly coverage bench install clean
 
 demo: install   ## train, export and benchmark a small net on the built-in images
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ./demo.sh
@@ -17,8 +17,11 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: install   ## the whole test suite, in two processes
+test: install   ## the test suite, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+nightly: install  ## the long tests that the nightly job runs besides
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m nightly
 
 coverage: install  ## the same, and which lines no test runs; takes longer
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered

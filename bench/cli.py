@@ -154,8 +154,8 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     "--boxes",
     type=click.Path(),
     metavar="ANNOTATIONS",
-    help="Where the objects of --data are: folder of Pascal VOC's or ILSVRC's XML files, or a "
-    "table image,class,xmin,ymin,xmax,ymax (.csv).",
+    help="Where the objects of --data are: folder of Pascal VOC's or ILSVRC's XML files, or table "
+    "image,class,xmin,ymin,xmax,ymax (.csv).",
 )
 @click.option(
     "--box-coordinates",
@@ -193,6 +193,12 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     help="Gate: largest loss of top-1 accuracy against the first model, percentage points.",
 )
 @click.option("--max-top5-drop", type=POINTS, help="Gate: the same for top-5.")
+@click.option(
+    "--max-box-drop",
+    type=POINTS,
+    help="Gate: largest loss of images with a right box of the true class against the first "
+    "--boxes-by, percentage points.",
+)
 @click.option(
     "--min-agreement",
     type=PER_CENT,

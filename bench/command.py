@@ -14,6 +14,7 @@ from bench.distance_bench import bench_distances, measures_distances
 from bench.gate.until_decided import UntilDecided
 from bench.gate.verdict_files import verdict_on_disk
 from bench.inputs import Inputs, find_models, models_to_measure, open_images, open_inputs
+from bench.localise import box_nets_of, localise
 from bench.models.foreign_models import class_lines
 from bench.request import BenchRequest
 from bench.results.environment import describe_environment
@@ -48,9 +49,11 @@ def bench(request: BenchRequest, job: Job) -> None:
             return
         inputs = job.on_all(open_inputs, request, threads, found)
         environment = job.on_main(_environment, run_id, threads, job)
+        box_nets = job.on_all(box_nets_of, inputs)
         scored = _score(inputs, job) if request.tables.accuracy else None
+        boxes = localise(inputs, box_nets, job) if box_nets else None
         # the other processes wait without using a core
-        job.on_main(conclude, inputs, scored, environment, results)
+        job.on_main(conclude, inputs, scored, boxes, environment, results)
 
 
 def _open_results(request: BenchRequest, run_id: str, until_the_end: ExitStack) -> Results:

@@ -6,15 +6,18 @@ from bench.accuracy.cell_pruning import cells_line
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.measure import Accuracy, accuracy_of
 from bench.cells_kept import cells_kept
-from bench.gate.judge import judge
+from bench.gate.judge import OtherQuestions, judge
 from bench.gate.until_decided import images_left_out
 from bench.gate.verdict import Gate
 from bench.gate.verdict_files import JSON, XML, write_gate
 from bench.inputs import Inputs
+from bench.localisation.checks import ask_box_drops
+from bench.localisation.findings import LocalisationFindings
 from bench.models.foreign_models import class_lines, input_lines
 from bench.models.model import Model
 from bench.report.contents import Findings, write_report
 from bench.report.gate_text import lines
+from bench.report.localisation import localisation_section
 from bench.report.sections import (
     Section,
     accuracy_section,
@@ -52,7 +55,11 @@ class ScoredCells(NamedTuple):
 
 
 def conclude(
-    inputs: Inputs, scored: ScoredCells | None, environment: dict[str, Any], results: Results
+    inputs: Inputs,
+    scored: ScoredCells | None,
+    boxes: LocalisationFindings | None,
+    environment: dict[str, Any],
+    results: Results,
 ) -> None:
     """Compute the rows, measure latency, write tables and reports, and judge.
 
@@ -61,6 +68,7 @@ def conclude(
     Args:
         inputs: The request, and what was opened for it.
         scored: The scores; None if accuracy is not measured.
+        boxes: The localisation errors; None if they are not measured.
         environment: Of `describe_environment`, with the run's id.
         results: Where the files go.
 
@@ -70,7 +78,9 @@ def conclude(
     """
     findings = Findings(inputs.models, {**environment, **_assumed(inputs.models, scored)})
     if scored:
-        _conclude_accuracy(inputs, scored, findings, results)
+        _conclude_accuracy(inputs, scored, boxes, findings, results)
+    if boxes:
+        _conclude_boxes(boxes, findings, results)
     _conclude_speed(inputs, findings, results)
     publish(inputs.request, findings, results)
     if scored:
@@ -92,14 +102,19 @@ def _assumed(models: list[Model], scored: ScoredCells | None) -> dict[str, list[
 
 
 def _conclude_accuracy(
-    inputs: Inputs, scored: ScoredCells, findings: Findings, results: Results
+    inputs: Inputs,
+    scored: ScoredCells,
+    boxes: LocalisationFindings | None,
+    findings: Findings,
+    results: Results,
 ) -> None:
     """Add everything that follows from the scores to the findings."""
     request, out = inputs.request, results.staging
     accuracy = _accuracy(inputs, scored)
     findings.dataset, findings.accuracy = scored.dataset, accuracy
     if request.gate.limits:
-        findings.gate = judge(inputs.judge, accuracy, scored.left_out)
+        others = _box_questions(inputs, boxes)
+        findings.gate = judge(inputs.judge, accuracy, scored.left_out, others)
     findings.sections += fault_section(accuracy)
     if not accuracy.scored:
         return
@@ -118,6 +133,23 @@ def _accuracy(inputs: Inputs, scored: ScoredCells) -> Accuracy:
     for message in scored.left_out:
         say(f"Left out: {message}", err=True)
     return accuracy
+
+
+def _box_questions(inputs: Inputs, boxes: LocalisationFindings | None) -> OtherQuestions:
+    """What the gate asks about boxes."""
+    if boxes is None:
+        return OtherQuestions([], [])
+    asked = inputs.judge
+    questions = ask_box_drops(boxes, asked.limits.box_drop, asked.method)
+    return OtherQuestions(questions, [str(boxes.dataset.files[i]) for i in boxes.localised.kept])
+
+
+def _conclude_boxes(boxes: LocalisationFindings, findings: Findings, results: Results) -> None:
+    """Write the tables of boxes, and report each image that was left out."""
+    for message in boxes.localised.skipped:
+        say(f"Left out: {message}", err=True)
+    findings.boxes = localisation_section(boxes, str(boxes.dataset.root), results.staging)
+    findings.sections += findings.boxes
 
 
 def _conclude_speed(inputs: Inputs, findings: Findings, results: Results) -> None:

@@ -15,6 +15,8 @@ HINTS = {
     "crop": "if the net was trained at crop 32, add --crop 32",
     "profiles": "build it with these --scales and --max-batch, and with the --data whose aspect "
     "ratios it must take",
+    "localiser": "labels come from MODELS, and boxes from --boxes-by BOXNET.pt, trained with "
+    "python -m train --task localise",
     "head": "train a head on them: python -m train --weights FILE --freeze-features --data FOLDER",
 }
 OF_FEATURES = {**HINTS, "data": "check DATA"}  # of vgg-features, which has no --data

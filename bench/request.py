@@ -102,6 +102,7 @@ class GateRequest:
     max_top1_error: float | None
     max_posterior_difference: float | None
     max_left_out: int | None
+    max_box_drop: float | None
     min_spearman: float | None
     max_distance_error: float | None
     gate_rows: tuple[str, ...]
@@ -117,6 +118,7 @@ class GateRequest:
             top1_error=self.max_top1_error,
             posterior_difference=self.max_posterior_difference,
             left_out=self.max_left_out,
+            box_drop=self.max_box_drop,
             spearman=self.min_spearman,
             distance_error=self.max_distance_error,
         )
@@ -241,6 +243,10 @@ def _refuse_gate(request: BenchRequest) -> None:
     limits = request.gate.limits
     if not request.tables.accuracy:
         raise click.UsageError("a limit is judged on accuracy; add accuracy to --measure")
+    if limits.box_drop is not None and len(request.boxes.boxes_by) < 2:
+        raise click.UsageError(
+            "--max-box-drop compares localisers with the first one; name at least two --boxes-by"
+        )
     if request.data.images == "auto" and not limits.counts_images:
         raise click.UsageError(AUTO_WITHOUT_LIMIT)
     if request.data.no_labels and limits.needs_labels:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.report.schema import OF_BENCH, OF_FEATURES, OF_PREDICT
+from bench.report.schema import OF_BENCH, OF_BOXES, OF_FEATURES, OF_PREDICT
 from export.schema import OF_EXPORT
 from train.record.schema import OF_TRAIN
 from train.transfer.schema import OF_TRANSFER
@@ -28,7 +28,7 @@ def page() -> str:
     """The text of tables.md."""
     chapters = [
         markdown("vgg-bench", OF_BENCH),
-        markdown("vgg-predict", OF_PREDICT),
+        markdown("vgg-predict", (*OF_PREDICT, *OF_BOXES)),
         markdown("vgg-features", OF_FEATURES),
         markdown("vgg-train", OF_TRAIN),
         markdown("train.transfer", OF_TRANSFER),

@@ -16,7 +16,7 @@ from export.onnx.graph import Graph
 from export.onnx.joined_graph import PREFIX, joined, read_graph
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.release import export_onnx
-from export.released_files import Exported
+from export.released_files import Exported, PartlyExported
 from export.settings.export_options import ExportOptions
 from export.settings.precision import BF16, PRECISIONS, Precision
 from export.verify.float32_twin import twin_outputs
@@ -79,21 +79,43 @@ def export_joined(
         refuse_without_scores(load_checkpoint(found.path).spec, found.name)
     exported: list[Exported] = []
     folder.mkdir(parents=True, exist_ok=True)
-    plain = replace(options, external_data=False, name=None, features=(), with_scores=False)
-    for name in options.precisions:
-        path = folder / onnx_name(options.name or spec.arch, options.form, name, BOTH)
-        alone = replace(plain, precisions=(name,))
-        with partial_folder(path) as parts:
-            log(f"{path.name}: the classifier, {found.name}")
-            (scores,) = export_onnx(
-                found, parts / "classifier", alone, classes, threads, log, stated
-            )
-            log(f"{path.name}: the localiser, {box_net.name}")
-            (boxes,) = export_onnx(box_net, parts / "localiser", alone, None, threads, log)
-            _refuse_other_net(scores.artifact.spec, spec, found, box_net)
-            exported.append(_join(path, scores, boxes, PRECISIONS[name], options, threads, log))
-        on_file(exported)
+    alone = replace(options, external_data=False, name=None)
+    paths = [
+        folder / onnx_name(options.name or spec.arch, options.form, name, BOTH)
+        for name in options.precisions
+    ]
+    with partial_folder(paths[0]) as parts:
+        log(f"the classifier alone, {found.name}")
+        scores = _export_alone(found, parts / "classifier", alone, classes, threads, log, stated)
+        _refuse_other_net(scores[0].artifact.spec, spec, found, box_net)
+        log(f"the localiser alone, {box_net.name}")
+        boxes = _export_alone(box_net, parts / "localiser", alone, None, threads, log)
+        for path, one, other in zip(paths, scores, boxes, strict=True):
+            precision = PRECISIONS[one.artifact.precision]
+            exported.append(_join(path, one, other, precision, options, threads, log))
+            on_file(exported)
     return exported
+
+
+def _export_alone(
+    source: Located,
+    folder: Path,
+    options: ExportOptions,
+    classes: ClassList | None,
+    threads: int,
+    log: Callable[[str], None],
+    stated: StatedInput = NOTHING_STATED,
+) -> list[Exported]:
+    """Export one of the nets in all precisions.
+
+    Raises:
+        CheckFailed: If a file fails.
+    """
+    try:
+        return export_onnx(source, folder, options, classes, threads, log, stated)
+    except PartlyExported as error:
+        reasons = "; ".join(failure.text() for failure in error.failures)
+        raise CheckFailed(f"{source.name} alone: {reasons}; nothing was written") from None
 
 
 def _refuse_other_net(

@@ -89,6 +89,7 @@ class PartlyExported(CheckFailed):
 
     Attributes:
         exported: Files that were written.
+        failures: Files that were not.
     """
 
     def __init__(self, exported: list[Exported], failures: list[FailedFile]):
@@ -99,7 +100,7 @@ class PartlyExported(CheckFailed):
             failures: Files that were not, at least one.
         """
         super().__init__(what_failed([file.path.name for file in exported], failures))
-        self.exported = exported
+        self.exported, self.failures = exported, failures
         self.exit_code = exit_code_of(failures)
 
 
@@ -108,6 +109,7 @@ class DistancesPartlyExported(CheckFailed):
 
     Attributes:
         exported: Files that were written.
+        failures: Files that were not.
     """
 
     def __init__(self, exported: list[ExportedDistance], failures: list[FailedFile]):
@@ -118,7 +120,7 @@ class DistancesPartlyExported(CheckFailed):
             failures: Files that were not, at least one.
         """
         super().__init__(what_failed([file.path.name for file in exported], failures))
-        self.exported = exported
+        self.exported, self.failures = exported, failures
         self.exit_code = exit_code_of(failures)
 
 

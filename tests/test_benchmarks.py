@@ -116,6 +116,7 @@ def test_gpu_variants_are_the_same_net(changes, benchmarks):
     assert len(gradients) == len(expected) and np.allclose(gradients, expected, rtol=1e-9)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_gpu_session_in_rehearsal(tmp_path):
     (tmp_path / "out").mkdir()
@@ -383,6 +384,7 @@ def test_lines_and_deviations_from_them(benchmarks):
     assert np.allclose(table.memory_deviation_pct, 0)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_scaling_law_in_rehearsal(tmp_path):
     options = {

@@ -126,8 +126,16 @@ def test_a_wrong_option_is_found(in_scratch):
         parse("python -m train --arch Z")
 
 
-def to_run(language: str) -> list[Block]:
-    return [block for block in blocks(language) if block.note.startswith("run")]
+LONG = "docs/deploy-a-torchvision-vgg.md"  # whose commands export a net of full width
+
+
+def to_run(language: str) -> list:
+    """Blocks of commands; those of long pages run at night."""
+    return [
+        pytest.param(block, marks=pytest.mark.nightly if str(block).startswith(LONG) else ())
+        for block in blocks(language)
+        if block.note.startswith("run")
+    ]
 
 
 @pytest.mark.slow

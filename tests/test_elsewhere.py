@@ -60,6 +60,8 @@ def demo(folder: Path, data: Path, missing: str, start: str) -> pd.DataFrame:
     return pd.read_csv(folder / "results" / "accuracy.csv").drop(columns="ms_per_image")
 
 
+@pytest.mark.nightly
+@pytest.mark.slow
 def test_every_platform_gives_the_same_numbers(tmp_path, data):
     """Oracle: the run on this platform as it is."""
     ways = {"here": ("", "fork"), "elsewhere": (MISSING, "spawn"), "forkserver": ("", "forkserver")}

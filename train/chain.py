@@ -41,6 +41,7 @@ from vgg_deploy.sealed_json import read_sealed, sealed
 from vgg_deploy.terminal_tables import Column, print_table
 
 PLAN_HEADS = ("stage", "starts from", "S", "LR", "epochs", "updates", "about", "state")
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 DONE = "done"  # the state of a stage that needs no more epochs
 REWRITE = "remove it and give the options again, which writes it"  # a damaged chain.json
 
@@ -310,7 +311,8 @@ def _differences(saved: JsonObject, chain: Mapping[str, Any], moved: bool) -> li
     fields = [
         name
         for name, value in chain["config"].items()
-        if name != "arch" and config.get(name) != value
+        # a field that an earlier version did not have is at its default
+        if name != "arch" and config.get(name, DEFAULTS[name]) != value
     ]
     return groups + fields
 

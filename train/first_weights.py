@@ -77,7 +77,7 @@ def options_of_localiser(
     """
     spec = spec_of(path, stated)
     side = given.side or (
-        spec.train_side if len(set(spec.train_side)) == 1 else side_of("256", spec.crop)
+        spec.train_side if len(set(spec.train_side)) == 1 else side_of("384", spec.crop)
     )
     lrn = spec.lrn if spec.arch == "A-LRN" else None
     recipe = replace(given, width=spec.width, crop=spec.crop, side=side, lrn=lrn)

@@ -7,6 +7,7 @@ HINTS = {
     "threads": "lower --threads",
     "killed": "lower --threads and run again",
     "device": "use --device cpu, or install a driver and a CUDA build of torch",
+    "localiser": "start from a classification net",
     "crop": "if the net was trained at crop 32, train it at --crop 32",
     "shards": "check --index",
 }

@@ -1,5 +1,6 @@
 """Holds the options of vgg-features in one record."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,4 +63,10 @@ def refuse_contradictions(request: FeaturesRequest) -> None:
     if request.no_labels and request.split == "train":
         raise click.UsageError(
             f"--no-labels lists a folder as it is; name {request.data}/train, and leave --split out"
+        )
+    images, out = (Path(os.path.realpath(path)) for path in (request.data, request.out))
+    if images in (out, *out.parents):
+        raise click.UsageError(
+            f"--out {request.out} is in the folder of the images, {request.data}, which it would "
+            "change; choose one outside of it"
         )

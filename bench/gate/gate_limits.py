@@ -15,6 +15,7 @@ class GateLimits:
         posterior_difference: Largest difference from the reference of any class on any image, 0
             to 1.
         left_out: How many images may be left out; None means that no image may be.
+        box_drop: Largest loss of images with a right box, percentage points.
         spearman: Smallest rank correlation of a distance file with the reference, 0 to 1.
         distance_error: Largest difference of any distance from the reference's.
     """
@@ -25,12 +26,13 @@ class GateLimits:
     top1_error: float | None = None
     posterior_difference: float | None = None
     left_out: int | None = None
+    box_drop: float | None = None
     spearman: float | None = None
     distance_error: float | None = None
 
     def __bool__(self) -> bool:
         """Whether there is a gate at all."""
-        alone = (self.top1_error, self.left_out)
+        alone = (self.top1_error, self.left_out, self.box_drop)
         return self.compares or self.of_distances or any(limit is not None for limit in alone)
 
     @property

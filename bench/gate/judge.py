@@ -38,13 +38,31 @@ class Judge(NamedTuple):
     method: Method
 
 
-def judge(asked: Judge, accuracy: Accuracy, left_out: list[str]) -> Gate:
+class OtherQuestions(NamedTuple):
+    """Questions that are no rows of the accuracy table.
+
+    Attributes:
+        questions: They are judged together with those of the table.
+        files: Names of the images that they count.
+    """
+
+    questions: list[Question]
+    files: list[str]
+
+
+def judge(
+    asked: Judge,
+    accuracy: Accuracy,
+    left_out: list[str],
+    others: OtherQuestions = OtherQuestions([], []),  # noqa: B008  # nobody changes it
+) -> Gate:
     """Judge every row that counts, of every model.
 
     Args:
         asked: Limits, rows and method.
         accuracy: What was measured.
         left_out: Messages about images that were not scored.
+        others: Questions beside those of the rows.
     """
     limits, method = asked.limits, asked.method
     pairs = [pair for pair in accuracy.pairs if pair.other.row in asked.rows]
@@ -55,14 +73,16 @@ def judge(asked: Judge, accuracy: Accuracy, left_out: list[str]) -> Gate:
     questions = compared.questions
     for one in scored:
         questions += ask_error(one, limits, method)
-    answers = verdicts([question.evidence for question in questions], method.level)
+    listed = [(question, accuracy.files) for question in questions]
+    listed += [(question, others.files) for question in others.questions]
+    answers = verdicts([question.evidence for question, _ in listed], method.level)
     checks = [
         check_left_out(limits, left_out),
         *check_faults(accuracy),
         *compared.checks,
         *(
-            answer(question, verdict, accuracy.files)
-            for question, verdict in zip(questions, answers, strict=True)
+            answer(question, verdict, files)
+            for (question, files), verdict in zip(listed, answers, strict=True)
         ),
     ]
     if limits.compares:

@@ -18,6 +18,7 @@ GATE_OPTIONS = (
     "max_top1_error",
     "max_posterior_difference",
     "max_left_out",
+    "max_box_drop",
     "min_spearman",
     "max_distance_error",
     "gate_rows",

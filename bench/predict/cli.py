@@ -124,6 +124,18 @@ RUNTIME_NAMES = (
     "map, laid over the image.",
 )
 @click.option(
+    "--boxes-by",
+    type=click.Path(path_type=Path),
+    metavar="LOCALISER",
+    help="A localiser of the same classes, a checkpoint or an exported file.",
+)
+@click.option(
+    "--boxes",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for one PNG per image, with the boxes of its best classes by --boxes-by, and for "
+    "boxes.csv.",
+)
+@click.option(
     "--on-error",
     default="stop",
     type=click.Choice(("stop", "skip")),

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 
 import numpy as np
 
+from bench.localisation.box_nets import BoxNet, open_box_nets
+from bench.predict.box_files import BoxFiles, box_files
 from bench.predict.map_files import save_maps
 from bench.predict.photos import MOST_BYTES, STDIN, Photos, find_photos
 from bench.predict.request import PredictRequest
@@ -15,10 +17,11 @@ from vgg_deploy.command_line import say
 from vgg_deploy.data.decode_pool import Scale, decoded
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.signatures import VerifyingKey
+from vgg_deploy.machine import available_cores
 from vgg_deploy.net.named_weights import locate
 from vgg_deploy.net.spec import numbered
 from vgg_deploy.predict.model import Model, load
-from vgg_deploy.predict.predictions import prediction
+from vgg_deploy.predict.predictions import Prediction, prediction
 from vgg_deploy.predict.stream import Pixels, Scored, ViewPlan, posteriors
 from vgg_deploy.progress import Bar, progress
 
@@ -42,7 +45,8 @@ def predict(request: PredictRequest) -> None:
     plan = ViewPlan.of(model.spec, request.protocol, request.sides, request.flips, request.batch)
     if others:
         _note(f"Ignored {others} files in folders that are not images by their names")
-    skipped = _Run(request, model, photos, plan).write()
+    box_net = _open_box_net(request)
+    skipped = _Run(request, model, photos, plan, box_net).write()
     if skipped:
         _note(f"Skipped {skipped} of {len(photos)} images, unreadable")
     if skipped == len(photos):
@@ -84,13 +88,29 @@ def _open_model(request: PredictRequest) -> Model:
     return model
 
 
+def _open_box_net(request: PredictRequest) -> BoxNet | None:
+    if request.boxes_by is None:
+        return None
+    threads = request.threads or available_cores()
+    (box_net,) = open_box_nets([request.boxes_by], (), request.device, threads)
+    return box_net
+
+
 class _Run:
     """One pass over all images."""
 
-    def __init__(self, request: PredictRequest, model: Model, photos: Photos, plan: ViewPlan):
+    def __init__(
+        self,
+        request: PredictRequest,
+        model: Model,
+        photos: Photos,
+        plan: ViewPlan,
+        box_net: BoxNet | None,
+    ):
         self.request, self.model, self.photos, self.plan = request, model, photos, plan
+        self.box_net = box_net
         self.skipped = 0
-        self.held: dict[int, Pixels] = {}  # for the maps, until their image is scored
+        self.held: dict[int, Pixels] = {}  # for maps and boxes, until their image is scored
 
     def write(self) -> int:
         """Score and write; returns how many images were skipped."""
@@ -98,6 +118,7 @@ class _Run:
         started = time.monotonic()
         with ExitStack() as stack:
             write = stack.enter_context(writer(request.format, request.out))
+            boxes = self._box_files(stack)
             bar = self._bar(stack)
             results = posteriors(self.model.runtime, self._images(), self.plan)
             for done, one in enumerate(results, start=1):
@@ -105,8 +126,9 @@ class _Run:
                     self._skip(one.posterior)
                 else:
                     name = self.photos.where(one.number)
-                    write(prediction(name, one.posterior, self.model.spec, request.top))
-                    self._save_maps(one, one.posterior, name)
+                    best = prediction(name, one.posterior, self.model.spec, request.top)
+                    write(best)
+                    self._draw(one, one.posterior, best, boxes)
                 if bar:
                     seconds = time.monotonic() - started
                     bar.advance(1, f"{done / seconds:.1f} images/s")
@@ -129,7 +151,7 @@ class _Run:
                 continue
             # copied, because the decoder uses its memory again
             pixels = {scale.side: array.copy() for scale, array in scaled.items()}
-            if self.request.maps:
+            if self.request.maps or self.request.boxes:
                 self.held[number] = pixels
             yield pixels
 
@@ -139,10 +161,24 @@ class _Run:
         self.skipped += 1
         _note(f"Skipped: {error.what}")
 
-    def _save_maps(self, one: Scored, posterior: np.ndarray, name: str) -> None:
+    def _box_files(self, stack: ExitStack) -> BoxFiles | None:
+        if self.box_net is None or self.request.boxes is None:
+            return None
+        return stack.enter_context(box_files(self.request.boxes, self.model, self.box_net))
+
+    def _draw(
+        self, one: Scored, posterior: np.ndarray, best: Prediction, boxes: BoxFiles | None
+    ) -> None:
+        """Save the pictures of an image that were asked for."""
+        if not (self.request.maps or boxes):
+            return
+        image = self.held.pop(one.number)
         if self.request.maps:
-            image, best = self.held.pop(one.number), int(posterior.argmax())
-            save_maps(self.request.maps, one.number, name, image, best, self.model.runtime)
+            first = int(posterior.argmax())
+            maps, runtime = self.request.maps, self.model.runtime
+            save_maps(maps, one.number, best.image, image, first, runtime)
+        if boxes:
+            boxes.save(one.number, best, image, self.photos.read(one.number))
 
 
 def _note(text: str) -> None:

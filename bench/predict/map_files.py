@@ -56,11 +56,16 @@ def save_maps(folder: Path, number: int, name: str, image: Pixels, best: int, ru
     for panel in panels:
         page.paste(panel, (left, 0))
         left += panel.width
-    stem = re.sub(r"[^\w.-]+", "_", Path(name.partition("?")[0]).stem)[-80:]
-    path = folder / f"{number:06d}-{stem}.png"
+    path = picture_path(folder, number, name)
     with whole_file(path) as partial:
         page.save(partial, "PNG")
     return path
+
+
+def picture_path(folder: Path, number: int, name: str) -> Path:
+    """The file of an image's picture: NUMBER-NAME.png."""
+    stem = re.sub(r"[^\w.-]+", "_", Path(name.partition("?")[0]).stem)[-80:]
+    return folder / f"{number:06d}-{stem}.png"
 
 
 def overlay(pixels: np.ndarray, posterior_map: np.ndarray, crop: int) -> np.ndarray:

@@ -38,6 +38,8 @@ class PredictRequest:
     form: str | None  # of FORMATS; None: by the suffix of `out`
     out: Path | None
     maps: Path | None
+    boxes_by: Path | None  # a localiser
+    boxes: Path | None
     on_error: str
 
     @property
@@ -65,5 +67,9 @@ def refuse_contradictions(request: PredictRequest) -> None:
         InputError: If the stated input contradicts itself.
     """
     _ = request.stated
+    if (request.boxes_by is None) != (request.boxes is None):
+        raise click.UsageError(
+            "--boxes-by names the localiser and --boxes the folder of its pictures; give both"
+        )
     if request.format == "parquet" and request.out is None:
         raise click.UsageError("--format parquet needs a file; add --out predictions.parquet")

@@ -57,6 +57,7 @@ class Findings:
         side_by_side: Those of the tables that compare models in turn.
         distances: Those of the tables that are of distance files.
         names: Of distance files, which are no models.
+        boxes: Those of the tables that judge boxes.
     """
 
     models: list[Model]
@@ -71,6 +72,7 @@ class Findings:
     side_by_side: list[Section] = field(default_factory=list)
     distances: list[Section] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    boxes: list[Section] = field(default_factory=list)
 
     @property
     def faulty(self) -> set[str]:
@@ -96,6 +98,7 @@ def write_report(findings: Findings, out: Path) -> None:
         chapters=[
             *_fault_chapters(findings.accuracy),
             *_accuracy_chapters(findings, out),
+            *_box_chapters(findings.boxes),
             *_speed_chapters(findings),
             *_distance_chapters(findings.distances),
             *_paper_chapters(findings.paper),
@@ -279,6 +282,17 @@ def _maps_chapter(
     )
     seen = image_maps(models, scored, dataset, accuracy.positions, accuracy.classes)
     return Chapter("maps", "Score maps", note, images=seen)
+
+
+def _box_chapters(tables: list[Section]) -> list[Chapter]:
+    if not tables:
+        return []
+    note = (
+        "A box is right if it overlaps one of the image's own boxes by more than half. Labels are "
+        "the classifier's; with the true class the box alone is judged. The paper's errors are on "
+        "other images."
+    )
+    return [Chapter("boxes", "Boxes", note, tables=tables)]
 
 
 def _speed_chapters(findings: Findings) -> list[Chapter]:

@@ -85,6 +85,61 @@ ACCURACY = Table(
         ),
     ),
 )
+LOCALISATION = Table(
+    "localisation.csv",
+    "One row per classifier, box net or all of them together, protocol and scale; then the best "
+    "constant box, which looks at no image.",
+    (
+        *columns(
+            "text",
+            model="name of the classifier, which chooses the labels",
+            boxes_by="name of the localiser; several are joined by ` + `",
+            boxes="shared (one for all classes) or per-class",
+            protocol="centre (one crop) or dense (whole images, boxes merged)",
+            scales="Q in pixels, joined by `+`; those of several localisers by `|`",
+        ),
+        *columns("whole number", images="images with boxes that were judged"),
+        *columns(
+            "number",
+            true_class_error_pct="images whose box of the true class is wrong",
+            true_class_low_pct="lower end of its 95 % interval (Wilson)",
+            true_class_high_pct="upper end",
+            mean_iou_pct="mean intersection over union of that box with the nearest true one",
+            top1_error_pct="images whose best label or its box is wrong",
+            top1_low_pct="lower end of its 95 % interval (Wilson)",
+            top1_high_pct="upper end",
+            top5_error_pct="images without a right label with a right box among the best five",
+            top5_low_pct="lower end of its 95 % interval (Wilson)",
+            top5_high_pct="upper end",
+            label_top1_error_pct="images whose best label is wrong, whatever the box",
+            label_top5_error_pct="images without the right label among the best five",
+        ),
+    ),
+)
+LOCALISATION_PAPER = Table(
+    "localisation_paper.csv",
+    "Tables 8 to 10 of the paper, and below its rows those measured here.",
+    (
+        *columns(
+            "text",
+            net="the net, or of a measured row the localiser and the classifier",
+            S="S of a printed row",
+            Q="Q in pixels",
+            boxes="shared or per-class",
+            tuned="of a printed row: the layers that were trained further",
+        ),
+        *columns(
+            "number",
+            error_paper="the paper's error on validation images, per cent",
+            error_test_paper="the paper's error on test images, per cent",
+            error_measured="the error measured here: of the true class's box in Table 8, top-5 in "
+            "the others",
+            error_low="lower end of its 95 % interval",
+            error_high="upper end",
+        ),
+        *columns("whole number", table="number of the table"),
+    ),
+)
 PREDICTIONS = Table(
     "predictions.csv",
     "One row per row of accuracy.csv and image.",
@@ -362,6 +417,8 @@ OF_BENCH = (
     PER_CLASS,
     CONFUSIONS,
     PAPER_TABLES,
+    LOCALISATION,
+    LOCALISATION_PAPER,
     SHAPES,
     LATENCY,
     LATENCY_SAMPLES,
@@ -379,6 +436,25 @@ OF_PREDICT = (
             *columns("whole number", rank="1 for the best class"),
             *columns("text", **{"class": "id of the class", "name": "what people call it"}),
             *columns("number", posterior="0 to 1"),
+        ),
+    ),
+)
+OF_BOXES = (
+    Table(
+        "boxes.csv",
+        "One row per image and listed class: its box by the localiser, pixels of the image.",
+        (
+            *columns("text", image="path or web address; `standard input` for `-`"),
+            *columns("whole number", rank="1 for the best class"),
+            *columns("text", **{"class": "id of the class", "name": "what people call it"}),
+            *columns(
+                "number",
+                posterior="0 to 1",
+                left_px="left edge",
+                top_px="upper edge",
+                right_px="right edge",
+                bottom_px="lower edge",
+            ),
         ),
     ),
 )

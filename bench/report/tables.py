@@ -30,7 +30,10 @@ from vgg_deploy.terminal_tables import Column, print_table
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-LEFT_ALIGNED = ("model", "runtime", "protocol", "net", "method")  # heads of columns of words
+LEFT_ALIGNED = (  # heads of columns of words
+    *("model", "runtime", "protocol", "net", "method"),
+    *("boxes by", "boxes", "tuned"),
+)
 EMPTY_CELLS = ("", "-")
 ADDITIONS = ("95 %", "here, 95 %", "differs")  # to the figure in the column before
 SPARED = (  # by a narrow terminal, the last of them first; the CSV files have them all

@@ -11,7 +11,7 @@ from export.tensorrt.targets import pick_targets
 from vgg_deploy.cache import cache_folder, or_uncached
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import check_manifest, manifest_path
-from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
+from vgg_deploy.exported.onnx_metadata import read_description
 from vgg_deploy.exported.trt_manifest import EngineManifest, Profile, read_engine_manifest
 from vgg_deploy.exported.trt_packages import Flavour, collecting_logger, errors_of
 from vgg_deploy.files import sha256, whole_file, whole_files
@@ -92,7 +92,7 @@ def build_engine(
         CheckFailed: If TensorRT fails, or builds convolutions of other types.
     """
     check_manifest(path)
-    artifact, kept = read_onnx_metadata(path)
+    artifact, kept = read_description(path)
     targets = pick_targets(flavour, flavour.load(), wanted_targets, artifact.precision)
     released = path.with_suffix(f".{flavour.name}.engine")
     log(f"building {released} for {', '.join(targets)}{_last_time(released)}")
@@ -232,7 +232,8 @@ def _config(
     for shapes in profiles:
         profile = builder.create_optimization_profile()
         least, tuned, largest = ((s.batch, 3, s.height, s.width) for s in shapes)
-        profile.set_shape("image", least, tuned, largest)
+        for i in range(parsed.network.num_inputs):
+            profile.set_shape(parsed.network.get_input(i).name, least, tuned, largest)
         config.add_optimization_profile(profile)
     return config
 

@@ -9,8 +9,11 @@ from export.tensorrt.build import BuiltEngine, build_engine
 from export.tensorrt.profiles import COMMON, PROFILE_RULES, Aspects, aspects_of
 from export.tensorrt.targets import pick_targets
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
+from vgg_deploy.exported.distance_metadata import DistanceArtifact
+from vgg_deploy.exported.onnx_metadata import read_description
 from vgg_deploy.exported.trt_packages import Flavour, pick_flavour
+
+DISTANCE_SIDE = 256  # Q of engines of distances without --scales, pixels
 
 
 class EnginePlan(NamedTuple):
@@ -73,14 +76,25 @@ def build_engines(
     log(f"shapes {source}: tuned for {usual}, up to {longest} in either orientation")
     built = []
     for file in files:
-        spec = read_onnx_metadata(file)[0].spec
-        sides = options.sides or spec.test_sides
-        if min(sides) < spec.crop:
+        least, usual_sides = _sides(file)
+        sides = options.sides or usual_sides
+        if min(sides) < least:
             raise InputError(
-                f"--scales {min(sides)}: below the crop {spec.crop} of {file}, so no window fits; "
-                f"the smallest Q is {spec.crop}"
+                f"--scales {min(sides)}: below the crop {least} of {file}, so no window fits; "
+                f"the smallest Q is {least}"
             )
-        profiles = PROFILE_RULES[options.profiles](sides, options.max_batch, spec.crop, aspects)
+        profiles = PROFILE_RULES[options.profiles](sides, options.max_batch, least, aspects)
         built.append(build_engine(file, flavour, profiles, options.targets, log))
         on_engine(built[-1])
     return built
+
+
+def _sides(file: Path) -> tuple[int, tuple[int, ...]]:
+    """The shortest side that a file takes, and its usual test scales, pixels.
+
+    Distances are measured at any size; without --scales at that of usual photos.
+    """
+    artifact = read_description(file)[0]
+    if isinstance(artifact, DistanceArtifact):
+        return artifact.least_side, (DISTANCE_SIDE,)
+    return artifact.spec.crop, artifact.spec.test_sides

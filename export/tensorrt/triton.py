@@ -17,8 +17,9 @@ from export.tensorrt.triton_folder import (
     what_it_replaces,
 )
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.distance_metadata import INPUTS, OUTPUT, DistanceArtifact
 from vgg_deploy.exported.metadata import Artifact, check_manifest
-from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
+from vgg_deploy.exported.onnx_metadata import read_description
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.exported.trt_manifest import check_engine
 from vgg_deploy.net.outputs import output_shape
@@ -39,7 +40,7 @@ class TritonModel:
         profiles: Number of optimization profiles of an engine; 0 for an ONNX file.
     """
 
-    artifact: Artifact
+    artifact: Artifact | DistanceArtifact
     stem: str
     max_batch: int
     profiles: int = 0
@@ -89,7 +90,7 @@ def write_repository(
             model = TritonModel(manifest.artifact, stem, largest, len(manifest.profiles))
         else:
             check_manifest(file)
-            model = TritonModel(read_onnx_metadata(file)[0], file.stem, max_batch)
+            model = TritonModel(read_description(file)[0], file.stem, max_batch)
         _write_model(folder / model.name, file, model, log)
     log(f"Triton model repository: {folder}")
 
@@ -103,7 +104,8 @@ def configuration(model: TritonModel) -> str:
     if model.profiles:
         chosen = ", ".join(f'"{i}"' for i in range(model.profiles))
         instances = f"instance_group [ {{ count: 1, kind: KIND_GPU, profile: [ {chosen} ] }} ]\n"
-    outputs = ",\n".join(_output(name, model.artifact.spec) for name in model.artifact.outputs)
+    inputs = ",\n".join(_input(name, pixels) for name in _inputs(model.artifact))
+    outputs = ",\n".join(_outputs(model.artifact))
     batching = (
         f"preferred_batch_size: [ {batches} ], max_queue_delay_microseconds: {QUEUE_DELAY_US}"
     )
@@ -111,13 +113,30 @@ def configuration(model: TritonModel) -> str:
 platform: "{model.platform}"
 max_batch_size: {model.max_batch}
 input [
-  {{ name: "image", data_type: {pixels}, dims: [ 3, -1, -1 ] }}
+{inputs}
 ]
 output [
 {outputs}
 ]
 dynamic_batching {{ {batching} }}
 {instances}{source_parameter(model.artifact.source_sha256)}"""
+
+
+def _inputs(artifact: Artifact | DistanceArtifact) -> tuple[str, ...]:
+    return INPUTS if isinstance(artifact, DistanceArtifact) else ("image",)
+
+
+def _input(name: str, pixels: str) -> str:
+    """The entry of one input; its batch dimension is not named."""
+    return f'  {{ name: "{name}", data_type: {pixels}, dims: [ 3, -1, -1 ] }}'
+
+
+def _outputs(artifact: Artifact | DistanceArtifact) -> list[str]:
+    """The entries of all outputs. A distance is one number per pair, which Triton calls [1]."""
+    if isinstance(artifact, DistanceArtifact):
+        form = "dims: [ 1 ], reshape: { shape: [ ] }"
+        return [f'  {{ name: "{OUTPUT}", data_type: TYPE_FP32, {form} }}']
+    return [_output(name, artifact.spec) for name in artifact.outputs]
 
 
 def _output(name: str, spec: NetSpec) -> str:
@@ -132,14 +151,16 @@ def _output(name: str, spec: NetSpec) -> str:
 
 def _write_model(folder: Path, file: Path, model: TritonModel, log: Callable[[str], None]) -> None:
     """Write one model's folder."""
-    labels = "".join(f"{_label(name)}\n" for name in model.artifact.spec.names)
+    names = () if isinstance(model.artifact, DistanceArtifact) else model.artifact.spec.names
+    labels = "".join(f"{_label(name)}\n" for name in names)
     replaced = what_it_replaces(folder, model.artifact.source_sha256, labels)
     if replaced:
         log(f"Warning: {replaced}; use one repository for each net, or a name of its own")
     copies = {f"{VERSION}/{model.file_name}": file}
     if file.suffix == ".onnx":
         copies.update({f"{VERSION}/{data.name}": data for data in data_files(file)})
-    put_model(folder, {CONFIG: configuration(model), LABELS: labels}, copies)
+    texts = {CONFIG: configuration(model)} | ({LABELS: labels} if labels else {})
+    put_model(folder, texts, copies)
 
 
 def _label(name: str) -> str:

@@ -38,19 +38,18 @@ def what_it_replaces(folder: Path, digest: str, labels: str) -> str:
     Args:
         folder: Of the model.
         digest: Hex sha256 of the new model's source.
-        labels: The new model's labels.txt.
+        labels: The new model's labels.txt; empty if it has none.
 
     Returns:
         Empty if there is none, or if it is of the same source and has the same labels.
     """
     if not os.path.lexists(folder):
         return ""
-    try:
-        with open(folder / CONFIG, "rb") as file:
-            found = SOURCE.search(file.read(MOST_CONFIG_BYTES))
+    found, old_labels = None, b""
+    with suppress(OSError), open(folder / CONFIG, "rb") as file:
+        found = SOURCE.search(file.read(MOST_CONFIG_BYTES))
+    with suppress(OSError):
         old_labels = (folder / LABELS).read_bytes()
-    except OSError:
-        found, old_labels = None, b""
     if old_labels != labels.encode():
         return f"{folder}: has a model with other labels, or none, which will be replaced"
     if not found:

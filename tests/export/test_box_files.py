@@ -122,16 +122,16 @@ def pair(folder, tuned, **more):
 
 
 @pytest.mark.parametrize(
-    ("tuned", "own"),
-    [("conv1_1", 16), ("fc6", 3)],
+    ("tuned", "own", "precisions"),
+    [("conv1_1", 16, ("fp32",)), ("fc6", 3, ("fp32", "bf16", "int8-cpu"))],
     ids=["all layers tuned", "fully connected layers tuned"],
 )
 @pytest.mark.slow
-def test_scores_and_boxes_in_one_file(tuned, own, photos, images, tmp_path):
+def test_scores_and_boxes_in_one_file(tuned, own, precisions, photos, images, tmp_path):
     classifier, localiser, paths = pair(tmp_path, tuned, boxes="per-class")
-    options = ExportOptions(PRECISIONS, calibration=photos)
+    options = ExportOptions(precisions, calibration=photos)
     files = export_joined(*paths, tmp_path / "out", options, None, 1, lambda text: None)
-    assert [f.path.name for f in files] == [f"D.scores-boxes.{p}.onnx" for p in PRECISIONS]
+    assert [f.path.name for f in files] == [f"D.scores-boxes.{p}.onnx" for p in precisions]
     scores, boxes = plain_forward(classifier, images)["fc8"], plain_forward(localiser, images)
     for file in files:
         model = onnx.load(file.path)
@@ -150,7 +150,7 @@ def test_scores_and_boxes_in_one_file(tuned, own, photos, images, tmp_path):
 
 
 def test_a_joined_file_that_mixes_nets_up_is_not_released(tmp_path, monkeypatch):
-    _, _, paths = pair(tmp_path, "conv1_1", boxes="shared")
+    _, _, paths = pair(tmp_path, "conv1_1", boxes="per-class")
     monkeypatch.setattr(joined_graph, "_equal", lambda array, other: array.shape == other.shape)
     with pytest.raises(CheckFailed, match="its boxes differs from that of the separate file"):
         export_joined(*paths, tmp_path / "out", ExportOptions(), None, 1, lambda text: None)

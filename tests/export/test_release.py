@@ -147,6 +147,7 @@ def test_nan_passes_no_tolerance(tmp_path):
         judge_exact(compare(nan, right, images), tmp_path)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_full_size_d_exports_within_its_memory(tmp_path):
     """Each in a process of its own. The system counts its peak memory.

@@ -36,6 +36,8 @@ from train.record.history import read_histories
 from train.record.run_folder import Run
 from train.record.state import State
 from train.record.tables import COLUMNS, STEP_COLUMNS, rows_up_to, write_table
+from vgg_deploy.data.annotations import open_annotations, with_boxes
+from vgg_deploy.data.blacklist import without_listed
 from vgg_deploy.data.foreign_shards import index_shards
 from vgg_deploy.data.ilsvrc import flat_images
 from vgg_deploy.data.kaggle import read_solution
@@ -328,6 +330,35 @@ def _read_lists(folder: Path) -> object:
     return None
 
 
+def _make_annotations(folder: Path) -> tuple[Victim, ...]:
+    rows = ["image,class,xmin,ymin,xmax,ymax"]
+    for name, photo in zip(CLASSES[:2], photos(2), strict=True):
+        (folder / "data" / name).mkdir(parents=True)
+        photo.save(folder / "data" / name / f"{name}1.jpg")
+        rows += [f"{name}1.jpg,{name},1,2,9.5,10", f"{name}1,{name},3,3,20,20"]
+        write_text(folder / "xml" / f"{name}1.xml", VOC_XML.format(*photo.size, name))
+    write_text(folder / "boxes.csv", "\n".join(rows) + "\n")
+    write_text(folder / "list.txt", f"{CLASSES[0]}1.jpg\nother\n")
+    names = [f"xml/{name}1.xml" for name in CLASSES[:2]]
+    return (*(Victim(name, "text") for name in (*names, "boxes.csv", "list.txt")),)
+
+
+def _read_annotations(folder: Path) -> object:
+    dataset = open_dataset(folder / "data", "val")
+    for name in ("xml", "boxes.csv"):
+        found = with_boxes(dataset, open_annotations(folder / name), "voc", 1, "stop").dataset
+        assert found.boxes is not None and found.boxes.counts.all()
+        for index, boxes in enumerate(found.boxes.lists()):
+            height, width = found.size(index)
+            assert (boxes >= 0).all() and (boxes <= (width, height, width, height)).all()
+            assert (boxes[:, 2:] > boxes[:, :2]).all()
+    assert 0 < len(without_listed(dataset, folder / "list.txt")) <= len(dataset)
+    return None
+
+
+VOC_XML = """<annotation><filename>x</filename><size><width>{}</width><height>{}</height></size>
+<object><name>{}</name><difficult>0</difficult><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>9</xmax>
+<ymax>10.5</ymax></bndbox></object></annotation>"""
 SMALL = TrainConfig(width=1 / 64, crop=32, side=(32, 32), batch=4, epochs=2, lr_drops=(1,))
 
 
@@ -422,6 +453,7 @@ READERS = {
         Reader("shards and indexes", _make_shards, _read_shards),
         Reader("tars", _make_tars, _read_tars),
         Reader("lists", _make_lists, _read_lists),
+        Reader("annotations", _make_annotations, _read_annotations),
         Reader("run folders", _make_run, _read_run),
         *OWN,
         *DESCRIBED,

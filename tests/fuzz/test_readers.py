@@ -41,7 +41,7 @@ def counts(tmp_path, cases: int, seed: int) -> list[dict[str, str]]:
 
 
 def test_some_cases_of_every_reader(tmp_path):
-    assert len(counts(tmp_path, 10 * len(READERS), seed=0)) == len(READERS) >= 26
+    assert len(counts(tmp_path, 10 * len(READERS), seed=0)) == len(READERS) >= 27
 
 
 @pytest.mark.slow

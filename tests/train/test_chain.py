@@ -11,6 +11,7 @@ from tests.support.options import options
 from tests.support.run import run
 from tests.support.warm import Warm, until
 from train.__main__ import main as train
+from train.chain import _differences
 from train.recipe.config import RECIPES
 from train.recipe.stages import CHAINS, FineTune, config_of, stages_of
 from vgg_deploy.net.checkpoint import load_checkpoint
@@ -55,6 +56,16 @@ def test_what_starts_from_what_is_section_3_1s():
     assert {stage.name: stage.source for stage in CHAINS["glorot"]} == {
         name: None if source == "A-256" else source for name, source in sources.items()
     }
+
+
+def test_a_chain_of_an_earlier_version_lacks_later_fields():
+    """They are at their defaults, so the chain may go on."""
+    chain = {"chain": "paper", "fine_tune": {}, "sources": {"data": "x"}}
+    config = {"lr": 0.01, "task": "classify", "box_outputs": "per-class", "box_form": "centre"}
+    ours = {**chain, "config": config}
+    assert _differences({**chain, "config": {"lr": 0.01}}, ours, moved=False) == []
+    other = {**ours, "config": {**config, "box_form": "edges"}}
+    assert _differences({**chain, "config": {"lr": 0.1}}, other, False) == ["lr", "box_form"]
 
 
 def test_rates_and_lengths():

@@ -224,6 +224,7 @@ def test_a_stopped_process_is_named_and_ends_the_others(warm, photos, here):
     assert trainings[1].wait() == -signal.SIGKILL
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_torchrun_restarts_and_passes_on_signals(warm, photos, here):
     """kill -9 of one of two: torchrun restarts the job, which resumes from its checkpoint.

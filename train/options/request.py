@@ -69,6 +69,11 @@ def refuse_contradictions(request: TrainRequest, plan_only: bool, resumed: bool)
         click.UsageError: Names the options.
     """
     chain = request.chain
+    if request.localises and (chain or request.net_a):
+        raise click.UsageError(
+            "a localiser starts from the classification net of --weights; leave --chain and "
+            "--net-a out"
+        )
     of_a_chain = request.stage or plan_only or request.fine_tune != FineTune()
     if of_a_chain and not (chain or resumed):
         raise click.UsageError(
@@ -96,11 +101,6 @@ def refuse_contradictions(request: TrainRequest, plan_only: bool, resumed: bool)
 
 def _refuse_for_a_localiser(request: TrainRequest, resumed: bool) -> None:
     recipe = request.recipe
-    if request.chain or request.net_a:
-        raise click.UsageError(
-            "a localiser starts from the classification net of --weights; leave --chain and "
-            "--net-a out"
-        )
     if not (request.weights or resumed):
         raise click.UsageError(
             "--task localise starts from a trained classification net; add --weights FILE"

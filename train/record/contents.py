@@ -10,6 +10,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 
@@ -22,7 +23,8 @@ KINDS = {"train": "training", "val": "validation"}
 CHUNK = 4096  # files whose sizes one thread asks for at a time
 THREADS = 16  # they wait for the disk, not for a core
 
-Facts = tuple[str, int | None, int | None]  # of an image: class, bytes, CRC-32
+# of an image: class, bytes, CRC-32 of the file, CRC-32 of its boxes
+Facts = tuple[str, int | None, int | None, int | None]
 
 
 def keep_contents(folder: Path, train: Dataset, val: Dataset) -> None:
@@ -74,8 +76,8 @@ def contents(dataset: Dataset) -> Index:
     """List a data set.
 
     Returns:
-        Names in their order, with the columns `label` and `bytes` (-1 for a missing file), and
-        `crc32` for shards.
+        Names in their order, with the columns `label` and `bytes` (-1 for a missing file), `crc32`
+        for shards, and the CRC-32 of their `boxes` where images have some.
     """
     builder = NamesBuilder()
     for name in dataset.files:
@@ -85,6 +87,10 @@ def contents(dataset: Dataset) -> Index:
         columns |= {"bytes": dataset.packed.size, "crc32": dataset.packed.crc32}
     else:
         columns["bytes"] = _sizes(dataset)
+    if dataset.boxes is not None:
+        columns["boxes"] = np.array(
+            [crc32(boxes.tobytes()) for boxes in dataset.boxes.lists()], np.int64
+        )
     return Index({"classes": list(dataset.classes)}, columns, builder.names())
 
 
@@ -102,7 +108,8 @@ def describe_changes(before: Index, after: Index) -> str:
         "added": [name for name in new if name not in old],
         "removed": [name for name in old if name not in new],
         "of another class": [name for name in both if old[name][0] != new[name][0]],
-        "of another size or content": [name for name in both if old[name][1:] != new[name][1:]],
+        "of another size or content": [name for name in both if old[name][1:3] != new[name][1:3]],
+        "with other boxes": [name for name in both if old[name][3] != new[name][3]],
     }
     described = [
         f"{len(names)} {change} (first: {names[0]})" for change, names in changes.items() if names
@@ -145,14 +152,15 @@ def _same(one: Index, other: Index) -> bool:
 
 
 def _by_name(index: Index) -> dict[str, Facts]:
-    """Class, bytes and CRC-32 of every image by its name; None for a column that is not there."""
+    """The facts of every image by its name; None for a column that is not there."""
     classes = index.head["classes"]
     labels = index.columns["label"].tolist()
     sizes = _column(index, "bytes")
     sums = _column(index, "crc32")
+    boxes = _column(index, "boxes")
     return {
-        name: (classes[label], size, crc)
-        for name, label, size, crc in zip(index.names, labels, sizes, sums, strict=True)
+        name: (classes[label], *facts)
+        for name, label, *facts in zip(index.names, labels, sizes, sums, boxes, strict=True)
     }
 
 

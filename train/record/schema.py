@@ -47,4 +47,19 @@ STEPS = Table(
         ),
     ),
 )
-OF_TRAIN = (METRICS, STEPS)
+BOX_METRICS = Table(
+    "metrics.csv of a localiser",
+    "One row per epoch; the columns above, and in place of top-1 and top-5 errors these.",
+    (
+        *columns(
+            "number",
+            train_localisation_error_pct="training boxes of the true class that are wrong, with "
+            "dropout",
+            train_mean_iou_pct="mean intersection over union of these boxes",
+            val_localisation_error_pct="wrong boxes of the true class on centre crops of the "
+            "validation images, as Table 8",
+            val_mean_iou_pct="mean intersection over union of these boxes",
+        ),
+    ),
+)
+OF_TRAIN = (METRICS, STEPS, BOX_METRICS)

@@ -1,6 +1,6 @@
 """Holds the boxes of a data set's images: some images have none, others several."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,10 @@ class BoxLists:
     def counts(self) -> np.ndarray:
         """(images,) int64: how many boxes each image has."""
         return np.diff(self.ends, prepend=0)
+
+    def lists(self) -> Iterator[np.ndarray]:
+        """(boxes, 4) float64 of each image in turn."""
+        return (self[index] for index in range(len(self)))
 
     def take(self, kept: np.ndarray) -> "BoxLists":
         """Select images.

@@ -56,7 +56,7 @@ def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """
     common = areas(clipped(boxes, others))
     union = areas(boxes) + areas(others) - common
-    quotient: np.ndarray = np.divide(common, union, out=np.zeros_like(union), where=union != 0)
+    quotient: np.ndarray = np.divide(common, union, out=np.zeros(union.shape), where=union != 0)
     return quotient
 
 

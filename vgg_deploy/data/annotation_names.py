@@ -6,7 +6,7 @@ fit, the one that shares more folders counts, from the last one upwards: `cat/00
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -29,6 +29,8 @@ def image_name(file: str) -> str:
 def match_names(files: Sequence[str], names: Sequence[str], where: str) -> np.ndarray:
     """Find the annotation of each image.
 
+    The two belong together if neither shares more of its path with another one.
+
     Args:
         files: Of the images, with suffix.
         names: Of the annotations, without.
@@ -40,47 +42,38 @@ def match_names(files: Sequence[str], names: Sequence[str], where: str) -> np.nd
     Raises:
         InputError: If two annotations fit an image equally well, or the other way round.
     """
-    of_stem: dict[str, list[int]] = defaultdict(list)
+    paths = [image_name(file) for file in files]
+    ends_of_images = {end for path in paths for end in _ends(path)}
+    with_end: dict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(names):
-        of_stem[name.rpartition("/")[2]].append(index)
+        longest = next((end for end in _ends(name) if end in ends_of_images), None)
+        if longest is not None:
+            with_end[longest].append(index)
     found = np.full(len(files), -1, np.int64)
-    taken: dict[int, tuple[int, int]] = {}  # annotation: its image, and the parts that they share
-    for image, file in enumerate(files):
-        path = image_name(file)
-        candidates = of_stem.get(path.rpartition("/")[2])
-        if not candidates:
-            continue
-        shared = [_shared_parts(path, names[candidate]) for candidate in candidates]
-        most = max(shared)
-        best = [one for one, parts in zip(candidates, shared, strict=True) if parts == most]
-        if len(best) > 1:
-            first, second = (printable(names[one]) for one in best[:2])
+    image_of: dict[int, int] = {}
+    for image, path in enumerate(paths):
+        candidates = next((with_end[end] for end in _ends(path) if end in with_end), [])
+        if len(candidates) > 1:
+            first, second = (printable(names[one]) for one in candidates[:2])
             raise InputError(
-                f"{where}: {first} and {second} both may be the annotation of {printable(file)}",
+                f"{where}: {first} and {second} both may be the annotation of "
+                f"{printable(files[image])}",
                 "keep one of them",
             )
-        (one,) = best
-        other, parts = taken.get(one, (-1, 0))
-        if parts == most:
-            raise InputError(
-                f"{where}: {printable(names[one])} may be the annotation of "
-                f"{printable(files[other])} and of {printable(file)}",
-                "name the folder of the image too, such as CLASS/IMAGE",
-            )
-        if parts > most:
-            continue
-        if other >= 0:
-            found[other] = -1
-        found[image], taken[one] = one, (image, most)
+        for one in candidates:
+            if one in image_of:
+                raise InputError(
+                    f"{where}: {printable(names[one])} may be the annotation of "
+                    f"{printable(files[image_of[one]])} and of {printable(files[image])}",
+                    "name the folder of the image too, such as CLASS/IMAGE",
+                )
+            found[image], image_of[one] = one, image
     return found
 
 
-def _shared_parts(one: str, other: str) -> int:
-    """How many parts of two paths are equal, from the last one upwards."""
-    pairs = zip(reversed(one.split("/")), reversed(other.split("/")), strict=False)
-    count = 0
-    for first, second in pairs:
-        if first != second:
-            break
-        count += 1
-    return count
+def _ends(path: str) -> Iterator[str]:
+    """A path, and what is left of it without its first folder, and so on to its last part."""
+    yield path
+    for at, char in enumerate(path):
+        if char == "/":
+            yield path[at + 1 :]

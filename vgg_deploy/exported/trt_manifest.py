@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.distance_metadata import DistanceArtifact
 from vgg_deploy.exported.metadata import Artifact, manifest_path, read_manifest
 from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.files import sha256
@@ -57,7 +58,7 @@ class Profile(NamedTuple):
 class EngineManifest:
     """What is known of an engine file."""
 
-    artifact: Artifact  # of the net, with its precision
+    artifact: Artifact | DistanceArtifact  # of the net, with its precision
     flavour: str  # "tensorrt", "rtx"
     version: str | None  # of TensorRT; an engine runs in no other
     targets: tuple[str, ...]  # "sm80", ...
@@ -123,7 +124,9 @@ def read_engine_manifest(path: Path) -> EngineManifest:
         raise InputError(
             f"{where}: manifest {version!r:.40}, this program reads {VERSION}", REBUILD
         )
-    artifact = Artifact.from_fields(entry(fields, "artifact", dict, where, REBUILD), where)
+    described = entry(fields, "artifact", dict, where, REBUILD)
+    kind = DistanceArtifact if "distance" in described else Artifact
+    artifact = kind.from_fields(described, where)
 
     def text(key: str) -> str:
         return entry(fields, key, str, where, REBUILD)

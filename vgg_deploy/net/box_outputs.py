@@ -11,7 +11,7 @@ USUAL_FORM = "centre"
 BOX_COORDINATES = ("voc", "edges")
 NUMBERS = 4  # of a box
 # of the merging of boxes, see `vgg_deploy.boxes.merging`
-MATCH = 0.8  # t: boxes that match worse are not merged; chosen on built-in training images
+MATCH = 0.6  # t: boxes that match worse are not merged; chosen on built-in training images
 TOP_CLASSES = 5  # k: a scale contributes the boxes of so many classes
 
 

@@ -7,12 +7,15 @@ import numpy as np
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.distance_metadata import OUTPUT, not_a_distance
+from vgg_deploy.exported.trt_manifest import read_engine_manifest
+from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.net.outputs import SCORES
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.runtimes.contract import Outputs, Scores, require
 from vgg_deploy.runtimes.distances import DistanceRuntime, OnnxDistance
+from vgg_deploy.runtimes.tensorrt import EngineDistance
 
-ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-tensorrt")
+ONNX_RUNTIMES: tuple[str, ...] = ("onnxruntime", "onnxruntime-tensorrt")
 
 
 def open_distance(
@@ -21,22 +24,27 @@ def open_distance(
     """Open a distance file, ready to run.
 
     Args:
-        path: An ONNX file of vgg-export.
+        path: An ONNX file of vgg-export, or an engine.
         device: "cpu" or "cuda".
         threads: On the CPU.
-        runtime: "onnxruntime" or "onnxruntime-tensorrt"; None for the usual one of the file.
+        runtime: "onnxruntime" or "onnxruntime-tensorrt" for an ONNX file, that of its flavour for
+            an engine; None for the usual one of the file.
 
     Raises:
         InputError: If the file gives no distance, or its runtime or the device is missing.
     """
-    if path.suffix != ".onnx":
+    if path.suffix not in (".onnx", ".engine"):
         raise not_a_distance(path)
-    if runtime is not None and runtime not in ONNX_RUNTIMES:
+    choices = ONNX_RUNTIMES
+    if path.suffix == ".engine":
+        choices = (FLAVOURS[read_engine_manifest(path).flavour].runtime,)
+    if runtime is not None and runtime not in choices:
         raise InputError(
-            f"{path}: the runtime {runtime} does not open it; choose from "
-            f"{', '.join(ONNX_RUNTIMES)}"
+            f"{path}: the runtime {runtime} does not open it; choose from {', '.join(choices)}"
         )
-    return OnnxDistance(path, device, threads, runtime or ONNX_RUNTIMES[0])
+    if path.suffix == ".engine":
+        return EngineDistance(path, device, threads)
+    return OnnxDistance(path, device, threads, runtime or choices[0])
 
 
 class DistanceOnly:

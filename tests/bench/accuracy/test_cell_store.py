@@ -123,7 +123,9 @@ def start_bench(net, data, cells):
     )
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)]
+)
 @pytest.mark.slow
 def test_an_interrupted_run_resumes(many, tmp_path, how):
     net, data = many

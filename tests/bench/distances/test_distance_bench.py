@@ -154,3 +154,15 @@ def test_a_photo_below_the_least_side_is_named(folder, tmp_path):
     assert "needs sides of 4 or more; raise --scales" in bench(
         folder, tmp_path, FP32, code=2, more=more
     )
+
+
+def test_other_distances_are_ranked_but_have_no_error(folder, tmp_path):
+    words = (folder / "net.pt", "--onnx", "--gram", "relu2_2", "--threads", "2")
+    run(vgg_export, *words, "--out", tmp_path)
+    files = [folder / FP32, tmp_path / "D.gram.fp32.onnx"]
+    words = [*files, "--data", folder / "photos", "--scales", "40", "--out", tmp_path / "results"]
+    text = run(vgg_bench, *words, "--max-distance-error", "1e9", "--min-spearman", "0", code=1)
+    assert "measures another distance than D.perceptual.fp32.onnx" in text
+    row = pd.read_csv(tmp_path / "results" / "distances.csv").iloc[1]
+    assert np.isnan(row.largest_error) and row.spearman > 0.5
+    assert checks(tmp_path)["D.gram.fp32.onnx", "rank correlation"]["verdict"] == "pass"

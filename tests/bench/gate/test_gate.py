@@ -540,7 +540,9 @@ def holm_by_hand(p_fail, p_pass, level=0.05):
     return found
 
 
-@pytest.mark.parametrize("limit", [99.5, 95, 85, 60, 10])
+@pytest.mark.parametrize(
+    "limit", [99.5, 85, *(pytest.param(n, marks=pytest.mark.nightly) for n in (95, 60, 10))]
+)
 @pytest.mark.slow
 def test_verdicts_of_agreement_are_those_of_the_binomial_test(
     gate, reference, right, tmp_path, limit

@@ -13,7 +13,7 @@ from bench.predict.cli import main as vgg_predict
 from bench.report.schema import OF_BENCH, OF_FEATURES, OF_PREDICT
 from export.quantize.sensitivity import Sensitivity
 from export.schema import SENSITIVITY
-from tests.support.nets import save_net, thin_net
+from tests.support.nets import CLASSES, save_net, thin_net
 from tests.support.run import run
 from train.record.schema import METRICS, STEPS
 from train.record.tables import COLUMNS, STEP_COLUMNS
@@ -39,6 +39,10 @@ def check_values(table, frame):
 @pytest.mark.slow
 def test_every_table_of_bench_has_the_described_columns(photos, here):
     nets = [save_net(thin_net(arch), here / f"{arch}.pt") for arch in ("A", "B")]
+    localiser = save_net(thin_net("A", boxes="shared"), here / "boxes.pt")
+    boxes = [f"val/{name}/{i:03d},{name},1,1,9,9" for name in CLASSES for i in range(6)]
+    (here / "boxes.csv").write_text("\n".join(["image,class,xmin,ymin,xmax,ymax", *boxes]))
+    nets += ["--boxes-by", localiser, "--boxes", "boxes.csv"]
     options = ["--data", photos, "--paper-tables", "--threads", "1", "--latency-seconds", "0.01"]
     run(vgg_bench, *nets, *options, "--batch-sizes", "1", "--side-by-side")
     written = {path.name for path in (here / "results").glob("*.csv")}

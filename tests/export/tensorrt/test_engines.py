@@ -52,6 +52,7 @@ HOLDS = {
         "builder": "Builder",
         "parsed.builder": "Builder",
         "network": "INetworkDefinition",
+        "parsed.network": "INetworkDefinition",
         "parser": "OnnxParser",
         "config": "IBuilderConfig",
         "profile": "IOptimizationProfile",

@@ -166,6 +166,14 @@ def test_merging_agrees_with_plain_loops(cases, threshold):
         assert found.ratings[index] == pytest.approx(rating)
 
 
+def test_a_match_at_the_threshold_merges():
+    twice = np.array([[0.0, 0, 3, 4]] * 2)
+    assert merge(twice, np.array([1.0, 2.0]), 0).ratings.tolist() == [3]
+    apart = np.array([[0.0, 0, 3, 4], [3.0, 4, 6, 8]])  # centres one diagonal apart: 1 + 1
+    assert len(merge(apart, np.ones(2), 2).boxes) == 1
+    assert len(merge(apart, np.ones(2), 1.999).boxes) == 2
+
+
 def test_many_boxes_merge_as_plain_loops_do():
     boxes, scores = random_boxes(60, 7), np.random.default_rng(8).random(60)
     found = merge(boxes, scores, 0.9)

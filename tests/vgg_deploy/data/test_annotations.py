@@ -94,7 +94,7 @@ def test_a_table(data, table):
         "dog/c.jpg,cat,1,1,9,9\n"
     )
     found = read(data, path)
-    assert [boxes.tolist() for boxes in found.dataset.boxes] == [
+    assert [boxes.tolist() for boxes in found.dataset.boxes.lists()] == [
         [[0, 0, 60, 40]],
         [[9, 9, 20.5, 30]],
         [[0, 0, 30, 80]],
@@ -109,7 +109,7 @@ def test_columns_may_stand_in_any_order_and_have_company(data, table):
 
 def test_coordinates_as_edges(data, table):
     path = table("a,cat,0,0,60,40\nb,cat,5,6,7.5,8\n")
-    assert [boxes.tolist() for boxes in read(data, path, "edges").dataset.boxes] == [
+    assert [boxes.tolist() for boxes in read(data, path, "edges").dataset.boxes.lists()] == [
         [[0, 0, 60, 40]],
         [[5, 6, 7.5, 8]],
     ]
@@ -227,6 +227,10 @@ def test_the_longest_common_path_decides():
     assert image_name(files[3]) == files[3]
     assert match_names(files, ["dog/1", "2"], "x").tolist() == [-1, 0, 1, -1]
     assert match_names(files, ["dog/1", "cat/1"], "x").tolist() == [1, 0, -1, -1]
+    # cat/1 has no annotation, and those of others are not its own
+    assert match_names(files, ["dog/1", "emu/1"], "x").tolist() == [1, 0, -1, -1]
+    others = ["train/dog/1", "train/dog/2", "train/emu/1"]
+    assert match_names([*files, "train/emu/1.jpg"], others, "x").tolist() == [-1, 0, 1, -1, 2]
     assert match_names(files[::-1], ["dog/1", "cat/1"], "x").tolist() == [-1, -1, 0, 1]
     with pytest.raises(InputError, match=r"1 may be the annotation of train/cat/1\.jpg and of"):
         match_names(files, ["1"], "x")

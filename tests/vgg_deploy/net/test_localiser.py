@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,7 +53,9 @@ def test_unknown_boxes_are_refused(fields):
 
 def test_a_localiser_where_scores_are_wanted_gets_one_sentence(tmp_path):
     path = saved(tmp_path, replace(SPEC, boxes="per-class"))
-    for opened in (open_net, open_runtime):
+    runtime = open_runtime(path)
+    assert runtime.outputs[0] == "boxes" and "posterior" not in runtime.outputs
+    for opened in (open_net, lambda path: runtime(np.zeros((1, 3, 64, 64), np.uint8))):
         with pytest.raises(InputError, match="is a localiser, which states boxes and scores no"):
             opened(path)
     assert open_localiser(path).spec.boxes == "per-class"
