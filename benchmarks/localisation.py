@@ -71,7 +71,7 @@ def main(
     text = [
         "# Localisation on built-in images",
         f"\n`python benchmarks/localisation.py ...`: {images} validation images, thin nets. A box "
-        "is right if it overlaps one of the image's boxes of its class by more than half; intervals "
+        "is right if it overlaps one of the image's boxes by more than half; intervals "
         "are Wilson's. The nets:\n",
         *(f"- `{net.name}`: {net.spec.recipe}" for net in nets),
         "",
