@@ -70,10 +70,15 @@ def main(
     cells = [_cells(record, tuned) for record in found.records]
     text = [
         "# Localisation on built-in images",
-        f"`python benchmarks/localisation.py ...`: {images} validation images, thin nets.",
-        markdown_table(HEADS, cells),
+        f"\n`python benchmarks/localisation.py ...`: {images} validation images, thin nets. A box "
+        "is right if it overlaps one of the image's boxes by more than half; intervals "
+        "are Wilson's. The nets:\n",
         *(f"- `{net.name}`: {net.spec.recipe}" for net in nets),
-        f"\n{environment_block(threads)}",
+        "",
+        markdown_table(HEADS, cells),
+        f"![Images with boxes](localisation.png)\n\nTrue boxes are white; the box of the best "
+        f"label by `{nets[0].name}` (whole image, one Q) is blue where it is right, else red.\n",
+        environment_block(threads),
     ]
     write_text(out / "localisation.md", "\n".join(text))
     dense = next(row for row in rows if row.protocol != CENTRE)
@@ -107,7 +112,7 @@ def draw(nets: Nets, net: BoxNet, row: LocalisationRow, dataset: Dataset, path: 
         dataset: Images with boxes.
         path: Of the drawing.
     """
-    chosen = [number * len(dataset) // SHOWN + 3 for number in range(SHOWN)]
+    chosen = [(place * len(dataset) // SHOWN + 3) % len(dataset) for place in range(SHOWN)]
     tiles = [_tile(nets, net, row, dataset, index) for index in chosen]
     width = max(tile.width for tile in tiles) + GAP
     height = max(tile.height for tile in tiles) + GAP
@@ -115,7 +120,7 @@ def draw(nets: Nets, net: BoxNet, row: LocalisationRow, dataset: Dataset, path: 
     sheet = Image.new("RGB", (COLUMNS * width + GAP, lines * height + GAP), "white")
     for place, tile in enumerate(tiles):
         sheet.paste(tile, (GAP + place % COLUMNS * width, GAP + place // COLUMNS * height))
-    sheet.save(path)
+    sheet.quantize(256).save(path)
 
 
 def _tile(

@@ -17,6 +17,7 @@ from PIL import Image
 
 from export.release import ExportOptions, export_onnx
 from tests.support.nets import photo_of, save_net, thin_net
+from tests.support.run import run
 from vgg_deploy.data.built_in import CLASSES as BUILT_IN_CLASSES
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.net.checkpoint import load_checkpoint
@@ -535,3 +536,18 @@ def test_a_soak_finds_growth_and_what_a_process_holds(benchmarks, tmp_path):
         process.stdin.write("\n")
     assert 64 <= sample.memory_mib < 128 and 64 <= sample.shared_mib < 65
     assert (sample.descriptors, sample.processes, sample.temporary_files) == (12, 1, 1)
+
+
+def test_localisers_are_judged_and_drawn(tmp_path, benchmarks):
+    (tmp_path / "boxes").mkdir()
+    classes = {"classes": BUILT_IN_CLASSES, "train_side": (48, 48)}
+    net = save_net(thin_net("A", **classes), tmp_path / "A.pt")
+    localiser = save_net(thin_net("A", boxes="shared", **classes), tmp_path / "boxes/best.pt")
+    more = ["--images", 6, "--threads", 1, "--out", tmp_path]
+    run(benchmarks("localisation").main, net, localiser, *more)
+    table = pd.read_csv(tmp_path / "localisation.csv")
+    assert table.protocol.dropna().tolist() == ["centre", "dense", "dense"]
+    assert table.boxes_by.tolist() == ["boxes"] * 3 + ["best constant box"]
+    text = (tmp_path / "localisation.md").read_text()
+    assert "| boxes | all | shared | dense | 48 |" in text and '"cpu"' in text
+    assert is_png(tmp_path / "localisation.png")
