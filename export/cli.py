@@ -1,6 +1,7 @@
 """vgg-export: options in, files and tables out."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,10 @@ from vgg_deploy.net.weights_names import WEIGHTS
 from vgg_deploy.number_bounds import MOST_BATCH, MOST_IMAGES, MOST_SIDE, MOST_THREADS
 
 MOST_COST = 1e6  # per cent
+MOST_WEIGHT = 1e6  # of a layer in a distance
+LAYER = re.compile(
+    r"(conv|relu|pool|norm|fc)\d"
+)  # names of layers begin so
 ONNX, ENGINES = ExportOptions(), EngineOptions()  # their fields are the defaults
 
 
@@ -65,13 +70,17 @@ def parse_terms(
         return ()
     terms = []
     for part in split_names(text):
-        layer, colon, weight = part.partition(":")
+        layer, colon, written = part.partition(":")
         try:
-            terms.append((layer, float(weight if colon else "1")))
+            weight = float(written if colon else "1")
         except ValueError:
+            weight = math.nan
+        if not LAYER.match(layer) or not 0 < weight <= MOST_WEIGHT:
             raise click.BadParameter(
-                f"{part!r:.60} is not LAYER:WEIGHT; write e.g. relu2_2:1,relu3_3:0.5"
-            ) from None
+                f"{part!r:.60} is not LAYER:WEIGHT with a weight above 0 and up to "
+                f"{MOST_WEIGHT:,.0f}; write e.g. relu2_2:1,relu3_3:0.5"
+            )
+        terms.append((layer, weight))
     if not terms:
         raise click.BadParameter("names no layer; write e.g. relu2_2:1,relu3_3:0.5")
     return tuple(terms)
