@@ -11,6 +11,7 @@ images. The SVMs are those of `python -m train.transfer`; the other is scikit-le
 LogisticRegression, multinomial.
 """
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -314,7 +315,7 @@ def main(
     text = (
         "# Linear SVMs beside logistic regression\n\n"
         f"{described}\n\n"
-        f"{len(opened.images)} images of {len(labelled.classes)} classes; {splits} random splits "
+        f"{len(opened.images):,} images of {len(labelled.classes)} classes; {splits} random splits "
         f"of {images}. Descriptors are L2-normalised. C is chosen for each split and method on a "
         f"fifth of the training images, from {', '.join(f'{c:g}' for c in c_grid)}; in brackets: "
         f"number of splits.\n\n"
@@ -324,7 +325,8 @@ def main(
         "The test images of one split are independent of each other: for the first split, the "
         "exact binomial interval (Clopper and Pearson), the images that only one of the two "
         f"methods classifies right, and McNemar's exact p:\n\n{first_split(table)}\n"
-        "`python benchmarks/transfer.py`, whose options are in the block.\n\n"
+        "`python benchmarks/transfer.py`, whose options are in the block; scikit-learn "
+        f"{version('scikit-learn')}.\n\n"
         f"{environment_block(1)}"
     )
     write_text(out / "transfer.md", text)
