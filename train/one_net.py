@@ -127,12 +127,10 @@ def describe_run(config: TrainConfig, sources: Sources, settings: RunSettings) -
         f"momentum {config.momentum:g}, weight decay {config.weight_decay:g}"
     )
     if config.localises:
+        crops = "centre crops" if sources.freeze else "random crops as for classification"
         log(
             f"Localisation: {config.box_outputs} boxes in the form {config.box_form!r}, Euclidean "
-            "loss on the box of the true class; random crops as for classification"
-            if not sources.freeze
-            else f"Localisation: {config.box_outputs} boxes in the form {config.box_form!r}, "
-            "Euclidean loss on the box of the true class; centre crops"
+            f"loss on the box of the true class; {crops}"
         )
     if train.packed and not sources.freeze:
         log(

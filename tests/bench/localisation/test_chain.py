@@ -54,7 +54,6 @@ def test_a_localiser_beats_the_best_constant_box_by_far(scenes, here):
     table = pd.read_csv("results/localisation.csv")
     error = dict(zip(table.protocol.fillna("constant"), table.true_class_error_pct, strict=True))
     assert error["centre"] < error["constant"] / 2, error
-    print(error)
     metrics = pd.read_csv("boxes/metrics.csv")
     # at 64 x 64 the centre crop is the image
     best = metrics.val_localisation_error_pct.min()

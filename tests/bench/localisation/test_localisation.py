@@ -14,13 +14,17 @@ import torch
 from PIL import Image
 
 from bench.cli import main as bench
+from bench.localisation.box_nets import open_box_nets
 from bench.localisation.constant_box import best_constant_box, candidates
 from bench.localisation.paper import fill_tables, paper_numbers
 from bench.localisation.rows import localisation_rows
+from bench.localisation.see_image import ImageSeen, Nets
+from bench.models.model import ModelOptions, open_models
 from export.release import ExportOptions, export_onnx
 from tests.support import naive_boxes as naive
 from tests.support.options import options
 from tests.support.run import run
+from vgg_deploy.boxes.answers import Merging
 from vgg_deploy.boxes.box_lists import BoxLists
 from vgg_deploy.images.decode import decode, rescale
 from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
@@ -229,6 +233,21 @@ def test_every_row_is_that_of_plain_loops(place, here):
     assert len({tuple(np.round(one, 2)) for one in found}) > 6
     assert 0 < min(one[0] for one in found) < 100
     assert "best constant box" in output and "Table 8" in output and "33.1" in output
+
+
+def test_labels_are_chosen_with_mirror_images(place):
+    image = rescale(decode(place / "data/val/bee/4.png"), 96, "bilinear")
+    models = open_models([place / "A.pt"], ModelOptions())
+    nets = open_box_nets([place / "shared.pt"], [], "cpu", 1)
+    same = [[np.arange(3)]]
+    oracle = Oracle(made(place / "again.pt", 1), [])
+    found = []
+    for flips, views in ((True, [image, image.flip(2)]), (False, [image])):
+        together = Nets(models, nets, same, flips, Merging())
+        seen = ImageSeen(together, {96: image.numpy()}, (96, 96))
+        found.append(seen.posteriors(0, 96, False))
+        np.testing.assert_allclose(found[-1], oracle.posterior(views), atol=1e-4)
+    assert np.abs(found[0] - found[1]).max() > 1e-2
 
 
 @pytest.mark.slow
