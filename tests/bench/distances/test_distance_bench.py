@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 from scipy import stats
@@ -78,7 +79,9 @@ def test_rows_are_those_of_a_plain_evaluation(folder, tmp_path):
 
 
 def checks(tmp_path) -> dict:
-    gate = json.loads((tmp_path / "results" / "gate.json").read_text())
+    text = (tmp_path / "results" / "gate.json").read_text()
+    assert "NaN" not in text
+    gate = json.loads(text)
     return {(c["model"], c["check"]): c for c in gate["checks"]} | {"verdict": gate["verdict"]}
 
 
@@ -166,3 +169,20 @@ def test_other_distances_are_ranked_but_have_no_error(folder, tmp_path):
     row = pd.read_csv(tmp_path / "results" / "distances.csv").iloc[1]
     assert np.isnan(row.largest_error) and row.spearman > 0.5
     assert checks(tmp_path)["D.gram.fp32.onnx", "rank correlation"]["verdict"] == "pass"
+
+
+def test_distances_that_are_not_finite_fail(folder, tmp_path):
+    model = onnx.load(folder / FP32)
+    for tensor in model.graph.initializer:
+        if tensor.name == "conv1_1.bias":
+            values = onnx.numpy_helper.to_array(tensor) * np.float32(np.nan)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    onnx.save(model, tmp_path / "nan.onnx")
+    words = [folder / FP32, tmp_path / "nan.onnx", "--data", folder / "photos", "--scales", "40"]
+    words += ["--images", "12", "--accuracy-batch", "4", "--out", tmp_path / "results"]
+    assert "nan.onnx: gives distances that are not finite" in run(vgg_bench, *words, code=1)
+    limits = ("--min-spearman", "0.5", "--max-distance-error", "1e9")
+    assert "cannot be ranked" in run(vgg_bench, *words, *limits, code=1)
+    found = checks(tmp_path)  # the file is JSON, which has no NaN
+    for check in ("finite distances", "distance error", "rank correlation"):
+        assert found["nan.onnx", check]["verdict"] == "fail"
