@@ -105,7 +105,12 @@ def bench_distances(
     )
     with progress("pairs", len(dataset)) as bar:
         measured, photos = measure_distances(
-            models, dataset, sides, request.data.on_error == "skip", bar.advance
+            models,
+            dataset,
+            sides,
+            request.data.accuracy_batch,
+            request.data.on_error == "skip",
+            bar.advance,
         )
     for message in photos.left_out:
         say(f"Left out: {message}", err=True)

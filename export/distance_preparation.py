@@ -23,7 +23,8 @@ from vgg_deploy.exported.distance_metadata import DistanceArtifact, Term
 from vgg_deploy.files import sha256
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.model import VGG
-from vgg_deploy.net.open_trunk import build_trunk, open_trunk, trunk_layers
+from vgg_deploy.net.open_trunk import build_trunk, open_trunk
+from vgg_deploy.net.outputs import layer_names
 from vgg_deploy.net.spec import NetSpec
 
 CHANGE_INPUT = "state another with --mean, --std, --channel-order"
@@ -82,7 +83,7 @@ def prepare_distance(task: Task, choice: DistanceChoice) -> PreparedDistance:
         task.log(line)
     if choice.kind == "lpips":
         _refuse_other_net(spec, str(path))
-    terms = tuple(Term(*term) for term in choice.terms_of(trunk_layers(spec), spec.arch))
+    terms = tuple(Term(*term) for term in choice.terms_of(layer_names(spec), spec.arch))
     net = build_trunk(spec, weights, terms[-1].layer)
     check_convolution_names("--keep", task.options.keep, spec.arch)
     if task.quantizes and not set(convolutions_of(net)) - set(task.options.keep):

@@ -80,6 +80,9 @@ def _largest_error(one: Judged, limit: float, names: list[str]) -> Check:
         f"{DISTORTIONS[i % len(DISTORTIONS)].strength})"
         for i in beyond[:LISTED]
     ]
+    if not one.is_finite:
+        message = "its distances are not finite, so its errors mean nothing"
+        return Check(row.model, "distance error", _label(one), Verdict.FAIL, message, limit=limit)
     found = float(errors.max())
     return Check(
         model=row.model,

@@ -12,7 +12,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.images.decode import resized
 from vgg_deploy.images.distortions import DISTORTIONS, distorted_batch
 
-PAIRS = 5  # per call
+MOST_PAIRS = 5  # per call
 
 
 class Measured(NamedTuple):
@@ -47,6 +47,7 @@ def measure_distances(
     models: Sequence[DistanceModel],
     dataset: Dataset,
     sides: Sequence[int],
+    batch: int,
     skip: bool,
     advance: Callable[[], None],
 ) -> tuple[list[Measured], Photos]:
@@ -56,6 +57,7 @@ def measure_distances(
         models: All models.
         dataset: The photos.
         sides: Q, pixels; each is a row of the table.
+        batch: Most pairs per call; never more than MOST_PAIRS.
         skip: Whether an unreadable photo is left out.
         advance: Called after each photo.
 
@@ -68,7 +70,7 @@ def measure_distances(
     """
     found: dict[tuple[int, int], list[np.ndarray]] = {}
     times: dict[tuple[int, int], list[float]] = {}
-    photos = Photos([], [])
+    photos, most = Photos([], []), min(batch, MOST_PAIRS)
     for index in range(len(dataset)):
         try:
             image = dataset.image(index)
@@ -81,15 +83,16 @@ def measure_distances(
         for side in sides:
             pixels = np.asarray(resized(image, side, "bilinear"))
             distorted = distorted_batch(pixels, index)
-            first = np.repeat(pixels.transpose(2, 0, 1)[None], PAIRS, axis=0)
+            first = np.repeat(pixels.transpose(2, 0, 1)[None], most, axis=0)
             for number, model in enumerate(models):
                 _refuse_small(model, pixels, photos.names[-1])
-                for start in range(0, len(distorted), PAIRS):
+                for start in range(0, len(distorted), most):
+                    second = distorted[start : start + most]
                     began = time.perf_counter()
-                    distances = model.runtime(first, distorted[start : start + PAIRS])
+                    distances = model.runtime(first[: len(second)], second)
                     seconds = time.perf_counter() - began
                     found.setdefault((number, side), []).append(distances)
-                    times.setdefault((number, side), []).append(1000 * seconds / PAIRS)
+                    times.setdefault((number, side), []).append(1000 * seconds / len(second))
         advance()
     if not photos.names:
         raise InputError(f"{dataset.root}: none of the {len(dataset)} photos can be read")

@@ -97,7 +97,9 @@ def _judged(one: Measured, reference: Measured, photos: Photos) -> Judged:
         spearman_high=high,
         largest_error=None if errors is None else float(np.abs(errors).max()),
         rms_error_pct=(
-            None if errors is None else 100 * float(np.sqrt(np.mean(errors**2))) / power
+            None
+            if errors is None or power == 0
+            else 100 * float(np.sqrt(np.mean(errors**2))) / power
         ),
         mean_distance=float(distances.mean()),
         ms_per_pair=float(np.median(one.ms)),

@@ -115,7 +115,7 @@ def compare_distorted(found: np.ndarray, reference: np.ndarray, photos: int) -> 
         pairs=len(found),
         spearman=spearman(found, reference),
         largest_error=float(np.abs(difference).max()),
-        error_pct=100 * float(np.sqrt(np.mean(difference**2))) / power,
+        error_pct=100 * float(np.sqrt(np.mean(difference**2))) / power if power else np.inf,
         mean_distance=float(reference.mean()),
     )
 

@@ -238,7 +238,7 @@ def _trunk(described: JsonObject, where: str) -> NetSpec:
             f"{', '.join(TRUNK)}",
             EXPORT_AGAIN,
         )
-    whole = {"classes": ["0"], "names": ["0"], "crop": 32, "train_side": [256, 256], "recipe": ""}
+    whole = {"classes": [], "names": [], "crop": 224, "train_side": [256, 256], "recipe": ""}
     return NetSpec.from_json(json.dumps({**whole, **described}), where)
 
 
@@ -253,7 +253,7 @@ def _terms(listed: list[object], spec: NetSpec, where: str) -> tuple[Term, ...]:
         match one:
             case [str(layer), int() | float() as weight] if not isinstance(weight, bool):
                 terms.append(Term(layer, float(weight)))
-    known = [layer.name for layer in layers(spec) if not layer.is_head]
+    known = [layer.name for layer in layers(spec)]
     names = [term.layer for term in terms]
     is_sound = len(terms) == len(listed) and names and names == [n for n in known if n in names]
     if not is_sound or not all(0 < term.weight < math.inf for term in terms):

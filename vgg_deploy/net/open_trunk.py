@@ -11,20 +11,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vgg_deploy.net.checkpoint import load_checkpoint
-from vgg_deploy.net.foreign_weights import Assumed, read_foreign
+from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
-from vgg_deploy.net.named_weights import Located, locate
-from vgg_deploy.net.open_net import is_own
-from vgg_deploy.net.outputs import layers
+from vgg_deploy.net.named_weights import Located
+from vgg_deploy.net.open_net import open_layers
 from vgg_deploy.net.spec import NetSpec, Preprocessing
 
 
 def trunk_spec(
     arch: str, width: float = 1.0, lrn: str = "alexnet", preprocessing: Preprocessing | None = None
 ) -> NetSpec:
-    """Describe a net without its head: the record has one class, which stands for none.
+    """Describe a net without its head.
 
     Args:
         arch: A column of Table 1.
@@ -32,7 +30,7 @@ def trunk_spec(
         lrn: Reading of A-LRN's normalisation.
         preprocessing: Of its input; by default that of our nets.
     """
-    spec = NetSpec(arch, ("0",), (), width, 32, lrn)
+    spec = NetSpec(arch, (), (), width, lrn=lrn)
     return replace(spec, preprocessing=preprocessing) if preprocessing else spec
 
 
@@ -44,7 +42,7 @@ def open_trunk(
     """Read the convolutions of a checkpoint or of foreign weights.
 
     Args:
-        source: As `open_net`; convolutions alone will do.
+        source: As `open_layers`.
         stated: What the caller knows about the input of foreign weights.
         on_assumed: Called with what was assumed, for foreign weights only.
 
@@ -55,17 +53,10 @@ def open_trunk(
     Raises:
         InputError: If the file is not found or no VGG, or contradicts what is stated.
     """
-    path = locate(source).path
-    if is_own(path):
-        checkpoint = load_checkpoint(path)
-        own = checkpoint.spec
-        spec = trunk_spec(own.arch, own.width, own.lrn, own.preprocessing)
-        return spec, _without_head(checkpoint.weights)
-    foreign = read_foreign(path, stated=stated)
-    if on_assumed:
-        on_assumed(foreign.assumed)
-    spec = trunk_spec(foreign.arch, foreign.width, preprocessing=foreign.preprocessing)
-    return spec, _without_head(foreign.weights)
+    net = open_layers(source, None, stated, on_assumed)
+    own = net.spec
+    weights = {name: w for name, w in net.state_dict().items() if not name.startswith("fc")}
+    return trunk_spec(own.arch, own.width, own.lrn, own.preprocessing), weights
 
 
 def build_trunk(spec: NetSpec, weights: dict[str, Tensor], last: str) -> VGG:
@@ -87,12 +78,3 @@ def build_trunk(spec: NetSpec, weights: dict[str, Tensor], last: str) -> VGG:
     kept = net.state_dict().keys()
     net.load_state_dict({name: weights[name] for name in kept}, assign=True)
     return net.eval().requires_grad_(False)
-
-
-def trunk_layers(spec: NetSpec) -> tuple[str, ...]:
-    """Names of the layers ahead of fc6, in running order."""
-    return tuple(layer.name for layer in layers(spec) if not layer.is_head)
-
-
-def _without_head(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in weights.items() if not name.startswith("fc")}

@@ -17,7 +17,7 @@ from vgg_deploy.net.class_matching import with_classes
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
-from vgg_deploy.net.outputs import least_side
+from vgg_deploy.net.outputs import SCORES, least_side
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.predict.descriptors import DescriptorPlan, Descriptors, descriptors
 from vgg_deploy.predict.inputs import ImageInput, checked_batch, named_images, pixels_at
@@ -25,6 +25,7 @@ from vgg_deploy.predict.pair_distances import pair_distances
 from vgg_deploy.predict.predictions import Predictions
 from vgg_deploy.predict.stream import Pixels, ViewPlan, posteriors
 from vgg_deploy.runtimes import TYPES, Runtime, Scores, open_runtime, runtimes_for
+from vgg_deploy.runtimes.contract import require
 from vgg_deploy.runtimes.distance_files import DistanceOnly, open_distance
 from vgg_deploy.runtimes.features import features
 
@@ -162,6 +163,7 @@ class Model:
         """
         if top < 1:
             raise InputError(f"top {top} lists no class; use at least 1")
+        require(self.runtime.where, self.runtime.outputs, SCORES)
         plan = ViewPlan.of(self.spec, protocol, side, flips, batch)
         names: list[str] = []
         found: list[np.ndarray] = []
@@ -195,6 +197,7 @@ class Model:
         Raises:
             InputError: For another type or shape.
         """
+        require(self.runtime.where, self.runtime.outputs, SCORES)
         return self.runtime(checked_batch(images, self.spec.crop))
 
     def features(
@@ -220,6 +223,8 @@ class Model:
             InputError: For a layer that the net does not have, for a file that does not show its
                 layers, or as `scores`.
         """
+        if isinstance(self.runtime, DistanceOnly):
+            require(self.runtime.where, self.runtime.outputs, ["features"])
         if layers is None:
             artifact = self.runtime.artifact
             usual = ("pool5", "relu7") if self.spec.has_head else ("pool5",)

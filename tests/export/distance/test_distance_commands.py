@@ -20,7 +20,6 @@ def source(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--lpips"], "--lpips says what ONNX files give; add --onnx"),
         (["--onnx", "--lpips", "--gram", "relu1_1"], "--lpips and --gram: a file gives one"),
         (["--onnx", "--lpips", "--features", "relu1_1"], "--features: does not go with --lpips"),
         (["--onnx", "--gram", "relu1_1", "--ncnn"], "--ncnn: does not go with --gram"),
@@ -42,6 +41,11 @@ def test_what_does_not_fit_is_one_sentence(words, message, source, tmp_path):
     text = run(vgg_export, source, *words, "--out", tmp_path / "out", code=2)
     assert message in text
     assert not (tmp_path / "out").exists()
+
+
+def test_a_distance_is_written_as_onnx():
+    text = run(vgg_export, "--trt", "--lpips", code=2)
+    assert "--lpips says what ONNX files give; add --onnx" in text
 
 
 def test_the_table_and_the_list_say_what_was_measured(source, tmp_path):

@@ -86,6 +86,7 @@ def test_a_distance_has_no_scores_and_a_classifier_no_distance(file, tmp_path):
     for call in (
         lambda: model.scores(images(0, 1, 32, 32)),
         lambda: model.features(images(0, 1, 32, 32), ["relu1_2"]),
+        lambda: model.features(images(0, 1, 32, 32)),
         lambda: model.predict(images(0, 1, 32, 32)),
     ):
         with pytest.raises(InputError, match="gives distance and no"):
