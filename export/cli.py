@@ -43,9 +43,7 @@ from vgg_deploy.number_bounds import MOST_BATCH, MOST_IMAGES, MOST_SIDE, MOST_TH
 
 MOST_COST = 1e6  # per cent
 MOST_WEIGHT = 1e6  # of a layer in a distance
-LAYER = re.compile(
-    r"(conv|relu|pool|norm|fc)\d"
-)  # names of layers begin so
+LAYER = re.compile(r"(conv|relu|pool|norm|fc)\d")  # names of layers begin so
 ONNX, ENGINES = ExportOptions(), EngineOptions()  # their fields are the defaults
 
 
