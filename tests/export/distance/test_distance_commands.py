@@ -27,7 +27,7 @@ def source(tmp_path, monkeypatch):
         (["--onnx", "--gram", "relu1_1:x"], "'relu1_1:x' is not LAYER:WEIGHT"),
         (["--onnx", "--gram", "relu1_1:"], "'relu1_1:' is not LAYER:WEIGHT"),
         (["--onnx", "--gram", ","], "names no layer"),
-        (["--onnx", "--gram", "relu1_1:-1"], "the weight -1.0 of relu1_1 is not a number above 0"),
+        (["--onnx", "--gram", "relu1_1:-1"], "with a weight above 0 and up to 1,000,000"),
         (["--onnx", "--gram", "relu1_1:1,relu1_1:2"], "names the layer relu1_1 twice"),
         (["--onnx", "--gram", "fc6"], "net B has no layer 'fc6' ahead of fc6"),
         (["--onnx", "--lpips"], "is net B; the linear heads of LPIPS belong to"),
