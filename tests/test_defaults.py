@@ -25,6 +25,7 @@ def test_export():
     params |= {
         "per_channel": params["quantize_weights"] == "per-channel",
         "flavour": params["flavour_name"],
+        "distance": None if not (params["lpips"] or params["perceptual"] or params["gram"]) else 0,
     }
     for record in (ExportOptions(), EngineOptions()):
         for field in fields(record):

@@ -10,6 +10,7 @@ WORDS = (  # of PyTorch, ONNX Runtime, the loader of libraries and C++
     "bad alloc",
     "bad_alloc",
     "could not create a primitive",  # all that oneDNN says
+    "can't start new thread",  # whose stack finds no room
 )
 ADVICE = "use fewer threads and processes or smaller batches, or free memory"
 

@@ -9,7 +9,6 @@ import pytest
 from tests.fuzz import readers, run_many
 from tests.fuzz.mutations import Json, Other
 from tests.fuzz.reader import Reader, Victim
-from vgg_deploy.errors import InputError
 
 
 def make(folder: Path) -> tuple[Victim, ...]:
@@ -25,12 +24,6 @@ def valid(folder: Path) -> bool:
 def raises(folder: Path) -> str:
     if not valid(folder):
         raise KeyError("x")
-    return "valid"
-
-
-def two_lines(folder: Path) -> str:
-    if not valid(folder):
-        raise InputError("one\ntwo")
     return "valid"
 
 
@@ -54,7 +47,6 @@ def waits(folder: Path) -> str:
     ("read", "fault"),
     [
         (raises, "tracebacks"),
-        (two_lines, "tracebacks"),
         (takes_everything, "silent"),
         (crashes, "crashes"),
         (waits, "hangs"),

@@ -17,7 +17,7 @@ from vgg_deploy.net.class_matching import with_classes
 from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
-from vgg_deploy.net.outputs import SCORES, least_side
+from vgg_deploy.net.outputs import least_side
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.predict.descriptors import DescriptorPlan, Descriptors, descriptors
 from vgg_deploy.predict.inputs import ImageInput, checked_batch, named_images, pixels_at
@@ -25,7 +25,7 @@ from vgg_deploy.predict.pair_distances import pair_distances
 from vgg_deploy.predict.predictions import Predictions
 from vgg_deploy.predict.stream import Pixels, ViewPlan, posteriors
 from vgg_deploy.runtimes import TYPES, Runtime, Scores, open_runtime, runtimes_for
-from vgg_deploy.runtimes.contract import require
+from vgg_deploy.runtimes.contract import require, require_scores
 from vgg_deploy.runtimes.distance_files import DistanceOnly, open_distance
 from vgg_deploy.runtimes.features import features
 
@@ -163,7 +163,7 @@ class Model:
         """
         if top < 1:
             raise InputError(f"top {top} lists no class; use at least 1")
-        require(self.runtime.where, self.runtime.outputs, SCORES)
+        require_scores(self.runtime)
         plan = ViewPlan.of(self.spec, protocol, side, flips, batch)
         names: list[str] = []
         found: list[np.ndarray] = []
@@ -197,7 +197,7 @@ class Model:
         Raises:
             InputError: For another type or shape.
         """
-        require(self.runtime.where, self.runtime.outputs, SCORES)
+        require_scores(self.runtime)
         return self.runtime(checked_batch(images, self.spec.crop))
 
     def features(

@@ -147,7 +147,8 @@ def require_scores(runtime: Runtime) -> None:
     Raises:
         InputError: If it does not.
     """
-    if "posterior" not in runtime.outputs:
+    is_whole_net = runtime.name.startswith("torch") or bool(runtime.spec.boxes)
+    if is_whole_net and "posterior" not in runtime.outputs:
         refuse_without_scores(runtime.spec, runtime.where)
     require(runtime.where, runtime.outputs, SCORES)
 

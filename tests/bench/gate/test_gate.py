@@ -476,13 +476,15 @@ def test_answers_rounded_to_1_say_nothing_about_flips(tmp_path, photos, cell_typ
 def test_equal_in_some_rows_only_is_said(gate, reference, tmp_path, monkeypatch):
     judge = conclusion.judge
 
-    def one_row_differs(asked, accuracy, left_out):
+    def one_row_differs(asked, accuracy, left_out, others):
         last = accuracy.pairs[-1]
         apart = Distance(np.full(24, 0.5), np.full(24, 0.5))
         changed = last._replace(
             distance=apart, comparison=replace(last.comparison, largest_posterior_difference=0.5)
         )
-        return judge(asked, replace(accuracy, pairs=[*accuracy.pairs[:-1], changed]), left_out)
+        return judge(
+            asked, replace(accuracy, pairs=[*accuracy.pairs[:-1], changed]), left_out, others
+        )
 
     monkeypatch.setattr(conclusion, "judge", one_row_differs)
     said, found, _ = gate(faulty_file(reference, tmp_path, None), code=1)

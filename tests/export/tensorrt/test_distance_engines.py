@@ -15,7 +15,8 @@ from export.onnx.onnx_file import write_onnx
 from export.settings.distance_choice import LPIPS_LAYERS, DistanceChoice
 from export.settings.export_options import EngineOptions, ExportOptions
 from export.settings.precision import PRECISIONS
-from export.tensorrt.build_all import build_engines
+from export.tensorrt.build_all import EnginePlan, build_engines
+from export.tensorrt.profiles import COMMON
 from export.tensorrt.triton import write_repository
 from tests.support.nets import photo_of, save_net, thin_net
 from vgg_deploy.errors import InputError
@@ -59,7 +60,7 @@ def exported(net, tmp_path_factory):
 
 def built(files, **options):
     settings = EngineOptions(sides=(64,), max_batch=2, **options)
-    return build_engines(files, RTX, settings, lambda text: None)
+    return build_engines(files, EnginePlan(RTX, COMMON), settings, lambda text: None)
 
 
 @needs_rtx
@@ -102,7 +103,7 @@ def test_engines_of_other_distances_are_built(kind, precision, type, net, tmp_pa
 def test_a_scale_below_the_least_side_is_refused(exported):
     settings = EngineOptions(sides=(3,))
     with pytest.raises(InputError, match="the smallest Q is 4"):
-        build_engines(exported[:1], RTX, settings, lambda text: None)
+        build_engines(exported[:1], EnginePlan(RTX, COMMON), settings, lambda text: None)
 
 
 @needs_rtx
