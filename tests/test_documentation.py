@@ -85,13 +85,15 @@ def in_scratch(scratch, monkeypatch):
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
-    """A folder with the commands of pyproject.toml, of this tree and this Python."""
+    """A folder with the commands of pyproject.toml, of this tree, and with this Python."""
     folder = tmp_path_factory.mktemp("bin")
     for name, module in commands().items():
         program = folder / name
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "import {module} as m; '
                            f'import sys; sys.argv[0] = \'{name}\'; m.main()" "$@"\n')  # fmt: skip
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    (folder / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (folder / "python").chmod(0o755)
     return folder
 
 
