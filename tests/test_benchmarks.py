@@ -339,6 +339,7 @@ def test_words_select_rows_and_their_references(benchmarks):
     assert evaluations.select(["dense"], []) == {"dense": evaluations.VIEWS["dense"]}
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_comparison_with_peers_in_rehearsal(tmp_path):
     options = {
@@ -419,6 +420,7 @@ def test_the_scaling_law_in_rehearsal(tmp_path):
     assert "ms per GMAC" in (tmp_path / "scaling.md").read_text()
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_ncnn_against_onnx_runtime_in_rehearsal(tmp_path, photos):
     pytest.importorskip("ncnn")
@@ -441,6 +443,7 @@ def test_ncnn_against_onnx_runtime_in_rehearsal(tmp_path, photos):
     assert "| 32 | 24 | 24 |" in (tmp_path / "cpu_fp32.md").read_text()
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_loaders_in_rehearsal(tmp_path, photos):
     options = {"--data": photos, "--images": 24, "--seconds": 0.5, "--enlarge": 160}
@@ -457,6 +460,7 @@ def test_the_loaders_in_rehearsal(tmp_path, photos):
     assert np.allclose(table.per_core * table.cores, table.images_per_s)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_planted_faults_in_rehearsal(tmp_path):
     """On an untrained net the posteriors show the fault as they always do."""

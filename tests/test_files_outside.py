@@ -138,6 +138,7 @@ def test_home_may_be_a_file(here, photos, expected):
     same_results(here, expected)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.skipif(not can_be_nobody(), reason="needs root and setpriv")
 @pytest.mark.parametrize("home", ["missing", "read-only"])
@@ -157,6 +158,7 @@ def test_a_users_home_may_be_missing_or_read_only(everyones, photos, expected, h
     same_results(work, expected)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_built_in_images_and_features_without_a_cache(here):
     """Oracle: the same commands with a cache."""

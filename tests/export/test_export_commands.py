@@ -154,6 +154,7 @@ def test_options_that_do_not_fit(here, model, photos):
         assert message in run(vgg_export, model, "--onnx", *args, code=2)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_pytorch_in_three_precisions_and_side_by_side(here, model, photos):
     run(vgg_export, model, "--onnx")

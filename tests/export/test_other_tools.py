@@ -47,8 +47,14 @@ def polygraphy(*args, **environment) -> str:
     return done.stdout
 
 
+RARE = ("fp16", "int8-cpu", "fp8")  # linted at night
+
+
 @needs_polygraphy
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-cpu", "fp8"])
+@pytest.mark.parametrize(
+    "precision",
+    ["fp32", "int8", *(pytest.param(p, marks=pytest.mark.nightly) for p in RARE)],
+)
 @pytest.mark.slow
 def test_polygraphy_lints_and_runs_every_file(precision, files, tmp_path):
     """Except bf16: polygraphy's NumPy has no such type, ONNX Runtime no such CPU kernels."""

@@ -46,7 +46,9 @@ def test_nothing_near():
     ("command", "words", "meant"),
     [
         (train, ("--chain", "papers"), "paper"),
-        (train, ("--chain", "paper", "--stage", "d384"), "D-384"),
+        pytest.param(
+            *(train, ("--chain", "paper", "--stage", "d384"), "D-384"), marks=pytest.mark.nightly
+        ),
         (train, ("--init", "Glorot"), "glorot"),
         (train, ("--precision", "FP-16"), "fp16"),
         (vgg_export, ("--precision", "int8cpu"), "int8-cpu"),

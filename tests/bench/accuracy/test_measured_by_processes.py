@@ -134,6 +134,7 @@ def test_two_processes_count_exactly_what_one_does(here, model, photos_copy):
         )
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_more_processes_than_images_and_latency_by_one_alone(here, model, photos):
     args = [model, "--data", photos, "--scales", "48", "--images", "2", "--batch-sizes", "1"]
@@ -147,6 +148,7 @@ def test_more_processes_than_images_and_latency_by_one_alone(here, model, photos
     pd.testing.assert_frame_equal(of_three, of_one, check_exact=True)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_two_processes_stop_where_one_does(here, model, photos):
     """Images in random order until the gate is sure: the same verdict on the same images.

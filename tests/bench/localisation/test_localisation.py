@@ -316,6 +316,7 @@ def test_an_exported_classifier_chooses_the_labels_as_its_checkpoint(place, here
         assert one[column].tolist() == pytest.approx(other[column].tolist(), abs=1e-3)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_two_processes_measure_what_one_does(place, here):
     arguments = [*FEW, *both(place), "--data", place / "data"]

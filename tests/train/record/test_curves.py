@@ -107,6 +107,7 @@ def test_a_run_draws_its_tables(trained):
     ) and f"validation top-5  {last.val_top5_error_pct:.1f}" in texts(error)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_chain_draws_its_stages_one_after_another(here, photos):
     thin = [a for a in THIN if a not in ("--side", "32:64")]

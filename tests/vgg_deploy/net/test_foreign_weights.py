@@ -94,6 +94,7 @@ def test_torchvision_net_scores_the_same(tmp_path, arch, batch_norm):
         assert_same(ours(centred(images, foreign)), torch.stack(rows, dim=-2))
 
 
+@pytest.mark.nightly
 @torch.inference_mode()
 @pytest.mark.slow
 def test_full_vgg16(tmp_path):
