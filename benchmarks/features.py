@@ -62,6 +62,8 @@ def ratio_of(runtime, reference, side: int, rounds: int) -> tuple[float, float, 
 @click.option("--weights", type=click.Path(exists=True, path_type=Path))
 @click.option("--calibration", type=click.Path(exists=True, path_type=Path))
 @click.option("--calibration-images", default=32)
+@click.option("--precisions", default="fp32,fp16", help="int8-cpu needs --calibration.")
+@click.option("--sets", default=",".join(SETS), help="Which files, by what they give.")
 @click.option("--side", default=224, help="Q, pixels.")
 @click.option("--rounds", default=9)
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
@@ -69,6 +71,8 @@ def main(
     weights: Path | None,
     calibration: Path | None,
     calibration_images: int,
+    precisions: str,
+    sets: str,
     side: int,
     rounds: int,
     out: Path,
@@ -78,11 +82,11 @@ def main(
     rows = ResultRows(out / "features.csv", "Files that give features of D", COLUMNS)
     with tempfile.TemporaryDirectory() as scratch:
         source = random_weights(NetSpec("D", numbered(1000)), Path(scratch))
-        precisions = ("fp32", "fp16", "int8-cpu") if calibration else ("fp32", "fp16")
         reference = None
-        for gives, layers in SETS.items():
+        for gives in sets.split(","):
+            layers = SETS[gives]
             options = ExportOptions(
-                precisions,
+                tuple(precisions.split(",")),
                 calibration=calibration,
                 calibration_images=calibration_images,
                 features=layers,
