@@ -92,19 +92,23 @@ def _end(workers: list[BaseProcess], batches: list[Iterator[object]]) -> None:
 
     PyTorch waits 5 s for each worker that is busy, and forever for a stopped one.
     """
-    for worker in workers:
-        worker.kill()
-    for worker in workers:
-        worker.join()
+    with _own_sigchld(signal.SIG_DFL):  # another DataLoader may have left PyTorch's handler
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.join()
     batches.clear()
 
 
 @contextmanager
-def _own_sigchld() -> Iterator[None]:
-    """Keep the handler of ended children in the block, where PyTorch sets its own.
+def _own_sigchld(during: signal.Handlers | None = None) -> Iterator[None]:
+    """Keep the handler of ended children beyond the block, where PyTorch sets its own.
 
     That one raises at whatever line runs when a worker was killed, and a message is lost or printed
     twice. A worker that has ended is noticed without it, within POLL seconds.
+
+    Args:
+        during: The handler in the block; None for the present one.
     """
     if not hasattr(signal, "SIGCHLD") or (
         threading.current_thread() is not threading.main_thread()
@@ -112,6 +116,8 @@ def _own_sigchld() -> Iterator[None]:
         yield
         return
     before = signal.getsignal(signal.SIGCHLD)
+    if during is not None:
+        signal.signal(signal.SIGCHLD, during)
     try:
         yield
     finally:

@@ -12,6 +12,8 @@ from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
 
 from tests.support.nets import thin_spec
 from tests.support.run import run
@@ -165,3 +167,19 @@ def test_a_stopped_process_is_named_and_killed(photos, monkeypatch):
     start = time.monotonic()
     loader.close()
     assert not worker.is_alive() and time.monotonic() - start < 3
+
+
+@pytest.mark.slow
+def test_processes_end_quietly_beside_another_dataloader(photos, monkeypatch):
+    """PyTorch's handler of ended children raises when a worker is killed: it must not see ours."""
+    monkeypatch.setenv(START_METHOD, "spawn")
+    # PyTorch installs its handler once
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        assert len(list(DataLoader(range(4), num_workers=1))) == 4
+        assert signal.getsignal(signal.SIGCHLD) != signal.SIG_DFL  # PyTorch's
+        for _ in range(3):
+            assert first_batches(photos, workers=2)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
