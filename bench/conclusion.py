@@ -135,10 +135,10 @@ def _accuracy(inputs: Inputs, scored: ScoredCells) -> Accuracy:
     return accuracy
 
 
-def _box_questions(inputs: Inputs, boxes: LocalisationFindings | None) -> OtherQuestions:
+def _box_questions(inputs: Inputs, boxes: LocalisationFindings | None) -> OtherQuestions | None:
     """What the gate asks about boxes."""
     if boxes is None:
-        return OtherQuestions([], [])
+        return None
     asked = inputs.judge
     questions = ask_box_drops(boxes, asked.limits.box_drop, asked.method)
     return OtherQuestions(questions, [str(boxes.dataset.files[i]) for i in boxes.localised.kept])

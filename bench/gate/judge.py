@@ -54,7 +54,7 @@ def judge(
     asked: Judge,
     accuracy: Accuracy,
     left_out: list[str],
-    others: OtherQuestions = OtherQuestions([], []),  # noqa: B008  # nobody changes it
+    others: OtherQuestions | None = None,
 ) -> Gate:
     """Judge every row that counts, of every model.
 
@@ -62,7 +62,7 @@ def judge(
         asked: Limits, rows and method.
         accuracy: What was measured.
         left_out: Messages about images that were not scored.
-        others: Questions beside those of the rows.
+        others: Questions beside those of the rows, if there are any.
     """
     limits, method = asked.limits, asked.method
     pairs = [pair for pair in accuracy.pairs if pair.other.row in asked.rows]
@@ -74,7 +74,8 @@ def judge(
     for one in scored:
         questions += ask_error(one, limits, method)
     listed = [(question, accuracy.files) for question in questions]
-    listed += [(question, others.files) for question in others.questions]
+    if others:
+        listed += [(question, others.files) for question in others.questions]
     answers = verdicts([question.evidence for question, _ in listed], method.level)
     checks = [
         check_left_out(limits, left_out),
