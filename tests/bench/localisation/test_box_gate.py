@@ -1,15 +1,22 @@
 """The gate on boxes. Oracle: the errors of the table, and a test on the images that differ."""
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
 from bench.cli import main as bench
+from bench.gate.method import FIXED
+from bench.localisation.checks import ask_box_drops
+from bench.localisation.measure import Judged
+from bench.localisation.rows import DENSE, LocalisationRow
 from tests.bench.localisation.test_localisation import place  # noqa: F401  # a fixture
 from tests.support.run import run
 
+SIDES = (64,)
 BOTH = ("--scales", "64", "--threads", "1", "--measure", "accuracy,localisation")
 LOCALISERS = ("--boxes-by", "per-class.pt", "--boxes-by", "shared.pt")
 
@@ -41,3 +48,30 @@ def test_boxes_are_compared_with_those_of_another_localiser(place, monkeypatch):
     given = (*BOTH, "--boxes-by", "shared.pt", "--data", "data", "--boxes", "boxes.csv")
     said = run(bench, "A.pt", *given, "--max-box-drop", "1", code=2)
     assert "name at least two --boxes-by" in said
+
+
+def judged(right):
+    """A row whose box is right on some of 100 images."""
+    overlap = np.where(np.isin(np.arange(100), right), 0.9, 0.1)
+    return Judged(np.zeros(100, np.int64), np.zeros(100, np.int64), overlap)
+
+
+def test_what_is_lost_is_counted_against_the_first_localiser():
+    """Worked out by hand: of 60 right boxes the second net loses five and gains two."""
+    rows = [LocalisationRow(0, ((net, SIDES),), DENSE) for net in (0, 1)]
+    rows.append(LocalisationRow(0, ((0, SIDES), (1, SIDES)), DENSE))  # of both: no question
+    second = [*range(5, 60), 80, 81]
+    right = [judged(range(60)), judged(second), judged(range(60))]
+    named = [SimpleNamespace(name=name) for name in ("fp32", "int8")]
+    localised = SimpleNamespace(rows=rows, judged=right)
+    nets = SimpleNamespace(classifiers=[SimpleNamespace(name="D")], box_nets=named)
+    found = SimpleNamespace(localised=localised, nets=nets)
+    (question,) = ask_box_drops(found, 10, FIXED)
+    assert question.model == "D, int8" and question.rows == "dense, Q 64"
+    assert question.found == pytest.approx(3)
+    assert question.against.tolist() == [0, 1, 2, 3, 4]
+    low, high = question.bounds
+    # the loss of 5 in 100 minus the gain of 2 in 100; exact bounds contain it and zero
+    assert low < 0 < 3 < high < 10
+    assert "3.00 points lower than fp32's on 100 images" in question.text
+    assert ask_box_drops(found, None, FIXED) == []
