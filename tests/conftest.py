@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from tests.support.nets import CLASSES, photo_of
+from tests.support.own_cores import keep_to_own_cores
 from tests.support.warm import Warm
 
+keep_to_own_cores()
 torch.set_num_threads(1)  # the nets are small, so two threads would only wait for each other
 
 

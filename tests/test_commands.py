@@ -171,6 +171,7 @@ def test_d_alone_takes_the_newest_fitting_a_or_reports_that_there_is_none(here, 
     assert "Passed over: " in output and "--net-a" in output
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_b_alone_on_the_built_in_images_trains_its_a_first(here):
     one_epoch = ["--epochs", "1", "--images", "32"]
@@ -200,6 +201,7 @@ def training_options(folder: Path, photos: Path) -> list:
     return ["--arch", "A", "--data", photos, *THIN, "--out", folder]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_ctrl_c_keeps_a_checkpoint_to_resume_from(here, photos):
     folder = here / "run"
@@ -239,6 +241,7 @@ def test_a_killed_loader_process_is_reported_and_ends_the_run(warm, here, photos
     assert load_checkpoint(folder / "last.pt").training["step"] > 0
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_resumed_run_ends_where_an_unbroken_one_does(here, photos, monkeypatch):
     whole = ["--arch", "A", "--data", photos, *THIN, "--epochs", "4", "--lr", "0.003"]
@@ -299,7 +302,16 @@ def test_a_class_missing_in_val(model, photos_copy):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 not really", None])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        *(
+            pytest.param(c, marks=pytest.mark.nightly)
+            for c in (b"\xff\xd8\xff\xe0 not really", None)
+        ),
+    ],
+)
 def test_a_corrupt_image_is_named_and_can_be_skipped(model, photos_copy, content):
     bad = photos_copy / "val" / "disc" / "003.jpeg"
     bad.write_bytes(bad.read_bytes()[:200] if content is None else content)
@@ -310,6 +322,7 @@ def test_a_corrupt_image_is_named_and_can_be_skipped(model, photos_copy, content
     assert "23 images, 1 left out" in output and "003.jpeg" in output
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_corrupt_training_image_is_named_and_can_be_skipped(here, photos_copy):
     (photos_copy / "train" / "square" / "005.jpeg").write_bytes(b"")

@@ -227,6 +227,7 @@ def test_a_stage_whose_start_is_not_trained_to_its_end(photos, here):
     assert "it has A-256, A-LRN-256, B-256" in run(train, *stage, "F-256", code=2)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_chain_interrupted_in_its_second_stage_is_resumed(photos, here):
     """By the same command, and by --resume alone."""

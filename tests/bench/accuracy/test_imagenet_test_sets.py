@@ -101,7 +101,7 @@ def test_the_classes_are_those_of_other_projects():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mark", ["a", "r"])
+@pytest.mark.parametrize("mark", ["a", pytest.param("r", marks=pytest.mark.nightly)])
 def test_imagenet_a_and_r_choose_among_their_200_classes(net, here, mark):
     subset = listed(f"imagenet_{mark}_synsets.txt")
     root = folders(here / f"imagenet-{mark}", subset)

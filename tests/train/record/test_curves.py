@@ -368,6 +368,7 @@ def test_tensorboard_shows_what_the_tables_hold(trained):
     assert_as_tables(folder)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_resumed_run_is_shown_once(here, photos, monkeypatch):
     """Interrupted in its second epoch, it leaves events of updates that no checkpoint has."""
