@@ -4,6 +4,8 @@ import csv
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from rich.console import Console
+
 from export.limit.attempts import Attempt
 from export.limit.criterion import Criterion
 from vgg_deploy.errors import CheckFailed, Undecided
@@ -179,8 +181,13 @@ def write_trials(record: LimitRecord, path: Path) -> None:
         writer.writerows(vars(trial) for trial in record.trials)
 
 
-def show_limit(record: LimitRecord) -> None:
-    """Print what was tried on nets and files, in the order of the trials."""
+def show_limit(record: LimitRecord, console: Console | None = None) -> None:
+    """Print what was tried on nets and files, in the order of the trials.
+
+    Args:
+        record: Of a file.
+        console: Where to print it; by default standard output.
+    """
     rows = [trial for trial in record.trials if trial.step != ALONE]
     limited = "top-1 points" if record.criterion.labelled else "changed answers"
     print_table(
@@ -194,6 +201,7 @@ def show_limit(record: LimitRecord) -> None:
             Column("at most", [f"{row.high_pct:.2f}" for row in rows]),
             Column("enough", [row.passes for row in rows]),
         ],
+        console=console,
     )
 
 

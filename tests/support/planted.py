@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from tests.support.nets import CLASSES, photo_of, thin_net
-from vgg_deploy.net.model import VGG, posterior
+from vgg_deploy.net.model import VGG
 
 READERS = {"conv3_1": "conv3_2", "conv4_1": "conv4_2", "fc6": "fc7"}  # who reads a layer's output
 SIDE = 48  # pixels of the photos, the test scale of a thin net: no pixel is resampled
@@ -39,9 +39,7 @@ def scores_of(net: VGG, pixels: np.ndarray) -> torch.Tensor:
     return values.mean((2, 3))
 
 
-def net_and_photos(
-    folder: Path, count: int, planted: str | None = None, seed: int = 0
-) -> VGG:
+def net_and_photos(folder: Path, count: int, planted: str | None = None, seed: int = 0) -> VGG:
     """A random net, and photos in FOLDER/CLASS by its own answers: it makes no mistake on them.
 
     Its biases are such that all classes are answered.
@@ -53,9 +51,7 @@ def net_and_photos(
         seed: Of net and photos.
     """
     net, rng = thin_net("A", seed), np.random.default_rng(seed)
-    images = [
-        photo_of(CLASSES[i % 4], rng).resize((SIDE, SIDE)) for i in range(count)
-    ]
+    images = [photo_of(CLASSES[i % 4], rng).resize((SIDE, SIDE)) for i in range(count)]
     pixels = np.stack([np.asarray(image).transpose(2, 0, 1) for image in images])
     with torch.no_grad():
         scores = scores_of(net, pixels)
@@ -70,9 +66,3 @@ def net_and_photos(
         target.mkdir(parents=True, exist_ok=True)
         image.save(target / f"{i:04d}.png")
     return net
-
-
-def shares(posteriors: torch.Tensor) -> np.ndarray:
-    """Share of every class among the best ones."""
-    best = posterior(posteriors[..., None, None]).argmax(1)
-    return np.bincount(best.numpy(), minlength=len(CLASSES)) / len(best)
