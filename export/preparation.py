@@ -186,14 +186,14 @@ def prepare(task: Task) -> Prepared:
 def _open_photos(task: Task, net: VGG) -> Photos | None:
     """The photos of a limit, if there is one."""
     options = task.options
-    if options.max_top1_drop is None or options.photos is None:
+    if options.max_top1_drop is None or options.data is None:
         return None
     where, stated = str(task.source.path), task.classes is not None
     if net.spec.boxes:
         raise InputError(f"{where}: states boxes and no classes, so it has no top-1 accuracy")
-    photos = open_photos(options.photos, options, net, where, stated)
+    photos = open_photos(options.data, options, net, where, stated)
     criterion = Criterion(options.max_top1_drop, photos.judge.labelled)
-    refuse_too_few(photos, criterion, options.photos)
+    refuse_too_few(photos, criterion, options.data)
     task.log(f"limit of {criterion.points:g} points: {photos.stated}")
     if not criterion.labelled:
         task.log("the photos have no labels: the limit is of answers that change")

@@ -91,7 +91,7 @@ def export(
         calibration=_place(calibration),
         max_cost=max_cost,
         max_top1_drop=max_top1_drop,
-        photos=_place(data),
+        data=_place(data),
         name=name,
         features=(features,) if isinstance(features, str) else tuple(features),
         with_scores=with_scores,

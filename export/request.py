@@ -90,7 +90,7 @@ class ExportRequest:
             with_scores=self.with_scores,
             distance=self.distance,
             max_top1_drop=self.max_top1_drop,
-            photos=self.data if self.max_top1_drop is not None else None,
+            data=self.data if self.max_top1_drop is not None else None,
         )
 
     @property

@@ -4,33 +4,30 @@ Layers are chosen by simulation in PyTorch on some of the photos. A file is judg
 on others, before it gets its name.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 
-from export.limit.attempts import Attempt, best_of, level_of, may_go_on, promises
-from export.limit.criterion import Criterion, Standard, Tally
+from export.limit.attempts import Attempt, best_of, level_of, may_go_on
+from export.limit.choice import ChoosingImages, choose_layers, float_answers
+from export.limit.criterion import UNREADABLE, Criterion, Standard
 from export.limit.photos import Photos, batches_of, ordered, standard
 from export.limit.record import (
-    ALONE,
-    CHOOSING,
     JUDGED,
     LimitRecord,
-    Trial,
+    alone_row,
     failure,
+    tried_row,
     write_trials,
 )
-from export.limit.search import Kept, find_layers, safer
+from export.limit.search import Kept, safer
 from export.limit.trials import Trials
 from export.onnx.graph import onnx_graph
 from export.onnx.onnx_file import write_onnx
 from export.preparation import Prepared, Task
-from export.quantize.convolve import convolutions_of, layers_of, net_input, run_layer
 from export.quantize.rounding import Quantization
 from export.quantize.sensitivity import Sensitivity, measure_sensitivity
 from export.released_files import Exported
@@ -42,7 +39,7 @@ from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.spec import NetSpec
-from vgg_deploy.progress import clock, progress
+from vgg_deploy.progress import progress
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
 
 SENSITIVITY_IMAGES = 64  # of those that choose
@@ -73,21 +70,6 @@ class FileJudge:
     judge: Callable[[OnnxRuntime], None]
 
 
-@dataclass(frozen=True, eq=False)
-class _Choosing:
-    """The choosing images, in memory.
-
-    Attributes:
-        batches: (N, 3, H, W) uint8 RGB.
-        indices: Of their images.
-        standard: The float32 net's answers.
-    """
-
-    batches: list[np.ndarray]
-    indices: list[np.ndarray]
-    standard: Standard
-
-
 class LimitedFiles:
     """The quantized files of one export, which share photos and the float32 net's answers."""
 
@@ -102,7 +84,7 @@ class LimitedFiles:
         self.task, self.prepared = task, prepared
         self.photos: Photos = prepared.photos
         self.criterion = Criterion(task.options.max_top1_drop, self.photos.judge.labelled)
-        self._choosing: _Choosing | None = None
+        self._choosing: ChoosingImages | None = None
         self._judging: Standard | None = None
 
     def export(
@@ -159,7 +141,7 @@ class LimitedFiles:
         attempt = Attempt(kept, tally, self.criterion.evidence(tally, level), level)
         record.attempts.append(attempt)
         evidence = attempt.evidence
-        row = _trial(JUDGED, record.order, kept, tally, evidence.high, level, attempt.proves)
+        row = tried_row(JUDGED, record.order, kept, tally, evidence.high, level, attempt.proves)
         record.trials.append(row)
         words = self.criterion.loss_in_words(tally, evidence)
         self.task.log(
@@ -195,54 +177,12 @@ class LimitedFiles:
             "the float32 file in ONNX Runtime on a CPU",
             MEASURED[precision.name],
             reference.error_pct(),
-            [_alone(row, order) for row in alone],
+            [alone_row(row, order) for row in alone],
             [],
         )
+        judging = int((reference.best != UNREADABLE).sum())
         trials = Trials(net, precision, whole, choosing.batches)
-        passes = self._passes(trials, choosing, record)
-        sizes = {name: layer.weight.numel() for name, layer in convolutions_of(net).items()}
-        found = find_layers(order, sizes, passes)
-        if not found.passes:
-            self.task.log(
-                f"{precision.name}: no set of layers promises to keep the limit on the choosing "
-                "images; the one with a single quantized layer is judged"
-            )
-        return record, found.kept
-
-    def _passes(
-        self, trials: Trials, choosing: _Choosing, record: LimitRecord
-    ) -> Callable[[Kept], bool]:
-        """The trial of a set of layers."""
-        count = len(self.photos.choose)
-        judging = int((self._reference().best >= 0).sum())
-        started = time.monotonic()
-        most = 2 * len(record.order).bit_length() + len(record.order)
-        done = 0
-
-        def passes(kept: Kept) -> bool:
-            nonlocal done
-            label = f"{record.precision}: trial {done + 1}, {len(kept)} layers in float"
-            with progress(label, 1) as bar:
-                scores = trials.scores(kept, bar.advance)
-            best = ordered(count, choosing.indices, [scores.argmax(1)])
-            tally = choosing.standard.tally(best)
-            passed = promises(tally, judging, self.criterion)
-            if passed:
-                trials.hold()
-            evidence = self.criterion.evidence(tally.scaled(judging), level_of(0))
-            record.trials.append(
-                _trial(CHOOSING, record.order, kept, tally, evidence.high, level_of(0), passed)
-            )
-            done += 1
-            if done == 1 and not passed:
-                seconds = time.monotonic() - started
-                self.task.log(
-                    f"{record.precision}: at most {most} trials follow, each of "
-                    f"{clock(max(1, seconds))} or less"
-                )
-            return passed
-
-        return passes
+        return record, choose_layers(trials, choosing, judging, record, self.task.log)
 
     def _sensitivities(
         self, net: VGG, precision: Precision, quantization: Quantization
@@ -253,7 +193,7 @@ class LimitedFiles:
         with progress(f"{precision.name}: each layer alone", sum(map(len, batches))) as bar:
             return measure_sensitivity(net, precision, quantization, batches, bar.advance)
 
-    def _read_choosing(self, net: VGG) -> _Choosing:
+    def _read_choosing(self, net: VGG) -> ChoosingImages:
         """Read the choosing images, and ask the float32 net about them."""
         if self._choosing is None:
             photos = self.photos.choose
@@ -261,10 +201,10 @@ class LimitedFiles:
             found = list(self._batches(photos, net.spec))
             indices = [batch.indices for batch in found]
             batches = [batch.images for batch in found]
-            best = [_float_answers(net, batch) for batch in batches]
+            best = [float_answers(net, batch) for batch in batches]
             answers = ordered(len(photos), indices, best)
             own = standard(photos, self.photos.classes, answers)
-            self._choosing = _Choosing(batches, indices, own)
+            self._choosing = ChoosingImages(batches, indices, own)
         return self._choosing
 
     def _reference(self) -> Standard:
@@ -313,39 +253,3 @@ class LimitedFiles:
 def _existing(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-@torch.inference_mode()
-def _float_answers(net: VGG, batch: np.ndarray) -> np.ndarray:
-    """(N,) int64, the float32 net's best classes."""
-    values = net_input(batch, net.spec)
-    for _, layer in layers_of(net):
-        values = run_layer(layer, values)
-    best: np.ndarray = values.mean((2, 3)).argmax(1).numpy()
-    return best
-
-
-def _trial(
-    step: str,
-    order: tuple[str, ...],
-    kept: Kept,
-    tally: Tally,
-    high: float,
-    level: float,
-    passes: bool,
-) -> Trial:
-    names = " ".join(name for name in order if name in kept)
-    loss = 100 * (tally.lost - tally.won) / tally.images
-    answer = "yes" if passes else "no"
-    return Trial(step, "", names, *_counts(tally), loss, 100 * high, 100 * level, None, answer)
-
-
-def _counts(tally: Tally) -> tuple[int, int, int]:
-    return tally.images, tally.lost, tally.won
-
-
-def _alone(row: Sensitivity, order: tuple[str, ...]) -> Trial:
-    others = " ".join(name for name in order if name != row.layer)
-    return Trial(
-        ALONE, row.layer, others, row.images, None, None, None, None, None, row.sqnr_db, ""
-    )

@@ -7,7 +7,9 @@ from pathlib import Path
 from rich.console import Console
 
 from export.limit.attempts import Attempt
-from export.limit.criterion import Criterion
+from export.limit.criterion import Criterion, Tally
+from export.limit.search import Kept
+from export.quantize.sensitivity import Sensitivity
 from vgg_deploy.errors import CheckFailed, Undecided
 from vgg_deploy.files import whole_file
 from vgg_deploy.terminal_tables import Column, print_table
@@ -179,6 +181,41 @@ def write_trials(record: LimitRecord, path: Path) -> None:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(vars(trial) for trial in record.trials)
+
+
+def tried_row(
+    step: str,
+    order: tuple[str, ...],
+    kept: Kept,
+    tally: Tally,
+    high: float,
+    level: float,
+    passes: bool,
+) -> Trial:
+    """The row of a set of layers.
+
+    Args:
+        step: CHOOSING or JUDGED.
+        order: All layers that can be quantized, the most sensitive first.
+        kept: Those in float.
+        tally: What counts on the images.
+        high: Upper bound of the loss, a fraction.
+        level: Chance that the loss exceeds it.
+        passes: Whether the bound is within the limit.
+    """
+    names = " ".join(name for name in order if name in kept)
+    loss = 100 * (tally.lost - tally.won) / tally.images
+    answer = "yes" if passes else "no"
+    counts = (tally.images, tally.lost, tally.won)
+    return Trial(step, "", names, *counts, loss, 100 * high, 100 * level, None, answer)
+
+
+def alone_row(row: Sensitivity, order: tuple[str, ...]) -> Trial:
+    """The row of a layer that is quantized alone."""
+    others = " ".join(name for name in order if name != row.layer)
+    return Trial(
+        ALONE, row.layer, others, row.images, None, None, None, None, None, row.sqnr_db, ""
+    )
 
 
 def show_limit(record: LimitRecord, console: Console | None = None) -> None:

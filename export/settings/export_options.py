@@ -46,7 +46,7 @@ class ExportOptions:
         distance: The distance of two images that the files give instead; None: none.
         max_top1_drop: Largest loss of top-1 accuracy of quantized files, in percentage points;
             layers are kept in float until it holds. None: no limit.
-        photos: What the loss is measured on: a data set or images alone, for `max_top1_drop`.
+        data: What the loss is measured on: a data set or images alone, for `max_top1_drop`.
 
     Raises:
         InputError: If a name is unknown or a number is out of its range.
@@ -72,7 +72,7 @@ class ExportOptions:
     with_scores: bool = False
     distance: DistanceChoice | None = None
     max_top1_drop: float | None = None
-    photos: Path | str | None = None
+    data: Path | str | None = None
 
     def __post_init__(self) -> None:
         if not self.precisions:
@@ -108,7 +108,7 @@ class ExportOptions:
             raise InputError(
                 f"max_top1_drop {self.max_top1_drop} is not above 0 and below 100 percentage points"
             )
-        if self.photos is None:
+        if self.data is None:
             raise InputError("max_top1_drop needs photos to measure the loss on")
         if not set(self.precisions) & set(QUANTIZED_NAMES):
             raise InputError(

@@ -54,7 +54,7 @@ def work(planted, here):
 
 def parts(root, **options):
     """The three parts of photos, each as a set of paths."""
-    chosen = ExportOptions(("int8",), max_top1_drop=1, photos=root, **options)
+    chosen = ExportOptions(("int8",), max_top1_drop=1, data=root, **options)
     found = open_photos(root, chosen, thin_net("A"), "A.pt", False)
     return [
         {part.path(i).resolve() for i in range(len(part))}
