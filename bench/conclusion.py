@@ -33,12 +33,12 @@ from bench.results.results_folder import Results
 from bench.speed.first_calls import ShapeRow
 from bench.speed.latency_grid import measure_latencies
 from bench.speed.side_by_side import measure_side_by_side
-from bench.statistics.evidence import Verdict
 from vgg_deploy.command_line import say
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, Undecided
 from vgg_deploy.files import write_text
 from vgg_deploy.printable import json_text
+from vgg_deploy.statistics.evidence import Verdict
 
 
 class ScoredCells(NamedTuple):

@@ -29,7 +29,6 @@ from bench.gate.until_decided import images_left_out
 from bench.gate.verdict import Gate
 from bench.models.model import Model, OpenedFile, check_sides, named_models
 from bench.report.tables import frame
-from bench.statistics.evidence import Verdict
 from vgg_deploy.data.class_labels import matching
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.open_data import open_data
@@ -41,6 +40,7 @@ from vgg_deploy.predict.model import Model as LoadedModel
 from vgg_deploy.predict.model import load
 from vgg_deploy.printable import printable
 from vgg_deploy.progress import console
+from vgg_deploy.statistics.evidence import Verdict
 
 OneModel: TypeAlias = LoadedModel | str | os.PathLike[str]
 Data: TypeAlias = Dataset | str | os.PathLike[str]

@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 
 from bench.report.tables import write_frame
-from bench.statistics import paired_test, sequential
-from bench.statistics.evidence import LEVEL, Evidence, Verdict, verdicts
-from bench.statistics.paired_test import Table
+from bench.statistics import sequential
 from bench.statistics.sequential import SEQUENTIAL_LEVEL, Bets
 from vgg_deploy.files import write_text
 from vgg_deploy.progress import progress
+from vgg_deploy.statistics import paired_test
+from vgg_deploy.statistics.evidence import LEVEL, Evidence, Verdict, verdicts
+from vgg_deploy.statistics.paired_test import Table
 
 BATCH = 16  # images between two looks
 COMMON = 0.8  # share of images on which correlated rows all see the same outcome
@@ -223,7 +224,7 @@ def _reaches(bets: Bets, counts: np.ndarray, wealth: float) -> np.ndarray:
 
 
 def check_against_the_project(rng: np.random.Generator) -> None:
-    """Check that the shortcuts here give the verdicts of `bench.statistics.evidence.verdicts`."""
+    """Check that the shortcuts give the verdicts of `vgg_deploy.statistics.evidence.verdicts`."""
     boundaries = Boundaries(1000, LIMIT)
     counts = draw(rng, [Truth(0.02, 0.01, LIMIT)] * 3, 60, 1000)
     p_pass, p_fail = p_values(counts, LIMIT)

@@ -1,7 +1,7 @@
 """Plants small faults one by one in the code that computes numbers, and counts noticed ones.
 
     python benchmarks/mutation.py                      # every module
-    python benchmarks/mutation.py bench/statistics/evidence.py    # one
+    python benchmarks/mutation.py vgg_deploy/statistics/evidence.py    # one
 
 Each mutant changes one comparison, operator, number, condition or return value in a copy of the
 project and runs the tests of that module until the first failure. A process that has imported the
@@ -53,9 +53,9 @@ TARGETS = {  # module: tests that should notice, the fastest first
     ),
     "vgg_deploy/images/crops.py": ("vgg_deploy/images/test_crops.py", *GEOMETRY),
     "vgg_deploy/images/decode.py": ("vgg_deploy/images/test_decode.py",),
-    "bench/statistics/binomial.py": (*BINOMIAL, "bench/statistics/test_evidence.py"),
-    "bench/statistics/inversion.py": ("bench/statistics/test_evidence.py", *BINOMIAL, *BOUNDS),
-    "bench/statistics/paired_test.py": (
+    "vgg_deploy/statistics/binomial.py": (*BINOMIAL, "bench/statistics/test_evidence.py"),
+    "vgg_deploy/statistics/inversion.py": ("bench/statistics/test_evidence.py", *BINOMIAL, *BOUNDS),
+    "vgg_deploy/statistics/paired_test.py": (
         "bench/statistics/test_evidence.py",
         *_named(
             ORACLES,
@@ -67,7 +67,7 @@ TARGETS = {  # module: tests that should notice, the fastest first
         ),
         *BOUNDS,
     ),
-    "bench/statistics/evidence.py": (
+    "vgg_deploy/statistics/evidence.py": (
         "bench/statistics/test_evidence.py",
         *_named(
             ORACLES,

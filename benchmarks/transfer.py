@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 from result_tables import environment_block, markdown_table, write_csv
 
-from bench.statistics.binomial import at_most, lower_bound, upper_bound
 from train.transfer.__main__ import parse_grid
 from train.transfer.class_labels import ClassLabels, listed_classes
 from train.transfer.descriptors import Descriptors, open_descriptors
@@ -31,6 +30,7 @@ from train.transfer.svm import fit
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.progress import progress
+from vgg_deploy.statistics.binomial import at_most, lower_bound, upper_bound
 
 METHODS = ("SVM", "logistic regression")
 CONFIDENCE = 0.95

@@ -112,6 +112,10 @@ def parse_scales(
             "two files, one in 8 bits for CPUs",
         ),
         (
+            "vgg-export best.pt --onnx --precision int8 --max-top1-drop 0.5 --data photos",
+            "some layers in float, so that the file loses at most half a point",
+        ),
+        (
             "vgg-export exported/D.fp16.onnx --trt --scales 256,384 --data photos",
             "a TensorRT engine for these sizes",
         ),
@@ -166,6 +170,14 @@ def parse_scales(
     metavar="PERCENT",
     help="Write no quantized file whose scores differ from the float32 net's by more than this "
     "(root mean square on the held-out images), and exit with 1.  [default: warn above 30]",
+)
+@click.option(
+    "--max-top1-drop",
+    type=click.FloatRange(0, 100, min_open=True, max_open=True),
+    callback=parse_percent,
+    metavar="POINTS",
+    help="Keep layers in float until quantized files are shown to lose at most so many percentage "
+    "points of top-1 accuracy on the photos of --data; without labels, of answers that change.",
 )
 @click.option(
     "--on-error",
@@ -291,7 +303,8 @@ def parse_scales(
 @click.option(
     "--data",
     type=click.Path(),
-    help="Photos whose aspect ratios engines must take.  [default: up to 2:1, tuned for 4:3]",
+    help="Photos whose aspect ratios engines must take.  [default: up to 2:1, tuned for 4:3] "
+    "With --max-top1-drop also the photos that choose layers and judge files.",
 )
 @click.option(
     "--triton",

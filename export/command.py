@@ -212,6 +212,7 @@ def write_onnx_files(request: ExportRequest) -> OnnxFiles:
         else:
             exported = export_onnx(source, *rest)
     except PartlyExported as error:
+        show_failed_limits(error)
         if not error.exported:
             raise
         exported, failed = error.exported, error
@@ -222,8 +223,27 @@ def write_onnx_files(request: ExportRequest) -> OnnxFiles:
         from export.quantize.sensitivity import report_sensitivity  # pandas, 55 MB of memory
 
         report_sensitivity(source, request.out, request.onnx, classes, threads, log, request.stated)
+    show_kept_limits(exported)
     show(exported)
     return onnx
+
+
+def show_kept_limits(exported: "list[Exported]") -> None:
+    """Print what was tried for files that keep a limit."""
+    from export.limit.record import show_limit
+
+    for file in exported:
+        if file.limit:
+            show_limit(file.limit)
+
+
+def show_failed_limits(error: "PartlyExported") -> None:
+    """Print what was tried for files that were not shown to keep a limit."""
+    from export.limit.record import LimitBroken, LimitUndecided, show_limit
+
+    for failure in error.failures:
+        if isinstance(failure.error, LimitBroken | LimitUndecided):
+            show_limit(failure.error.record)
 
 
 def sign_files(onnx: OnnxFiles, key: SigningKey | None) -> None:

@@ -59,6 +59,8 @@ def onnx_manifest(
         manifest["quantization"] = describe_quantization(
             prepared.quantized, precision, exported.kept, method
         )
+    if exported.limit:
+        manifest["limit"] = exported.limit.document()
     if exported.rating:
         manifest["cost"] = exported.rating
     if exported.cost:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from export.tensorrt.build import BuiltEngine
 from vgg_deploy.exported.trt_manifest import Profile
+from vgg_deploy.printable import printable
 from vgg_deploy.progress import results
 from vgg_deploy.terminal_tables import Column, print_table
 
@@ -120,6 +121,8 @@ def summary(exported: Exported) -> dict[str, object]:
         row["features"] = feature_rows(exported)
     if exported.rating:
         row["cost"] = exported.rating
+    if exported.limit:
+        row["limit"] = exported.limit.text()
     return row
 
 
@@ -241,6 +244,9 @@ def show(exported: list[Exported]) -> None:
     featured = [file for file in exported if file.artifact.maps]
     if featured:
         _show_features(featured)
+    for file in exported:
+        if file.limit:
+            results().print(printable(f"{file.path.name} {file.limit.text()}"))
     if any(file.rating for file in exported):
         results().print(
             "Files with a cost: differences on held-out calibration images; "

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from export.limit.criterion import Criterion
+from export.limit.photos import Photos, open_photos, refuse_too_few
 from export.quantize.calibration import Calibration, calibrate, read_images
 from export.quantize.calibration_images import open_calibration_images, split, warn_of_few
 from export.quantize.convolve import layers_for
@@ -118,6 +120,7 @@ class Prepared:
         quantized: Where a file is quantized.
         record: What was assumed of the source, for the manifest.
         convolutions: That the outputs need, in running order.
+        photos: That choose layers and judge files; None without a limit.
     """
 
     arch: str
@@ -129,13 +132,15 @@ class Prepared:
     quantized: Quantized | None
     record: dict[str, object]
     convolutions: tuple[str, ...]
+    photos: Photos | None = None
 
 
 def prepare(task: Task) -> Prepared:
     """Read the net, calibrate it if needed, and score the check images.
 
     Raises:
-        InputError: If the net, the options or the calibration images cannot be used.
+        InputError: If the net, the options or the images cannot be used.
+        Undecided: If the photos cannot show a limit, whatever the files do.
     """
     path = task.source.path
     task.log(task.source.line or f"reading {path}")
@@ -151,12 +156,13 @@ def prepare(task: Task) -> Prepared:
     check_convolution_names("--keep", task.options.keep, net.spec.arch)
     if task.quantizes:
         _refuse_keeping_all(task.options.keep, convolutions)
+    photos = _open_photos(task, net)
     images = check_images(net.spec.crop)
     ranges: dict[str, Range] = {}
     quantized: Quantized | None = None
     if task.options.calibration or task.quantizes:
         identity = weights_identity(source_sha256, assumed)
-        calibration, quantized = _calibrate(task, net, outputs, identity)
+        calibration, quantized = _calibrate(task, net, outputs, identity, photos)
         ranges = calibration.ranges
     elif any(precision.trunk == HALF for precision in task.precisions):
         ranges = measure_ranges(net, images)
@@ -173,7 +179,25 @@ def prepare(task: Task) -> Prepared:
         quantized=quantized,
         record=recorded(path, net.spec, task.classes, assumed),
         convolutions=tuple(convolutions),
+        photos=photos,
     )
+
+
+def _open_photos(task: Task, net: VGG) -> Photos | None:
+    """The photos of a limit, if there is one."""
+    options = task.options
+    if options.max_top1_drop is None or options.data is None:
+        return None
+    where, stated = str(task.source.path), task.classes is not None
+    if net.spec.boxes:
+        raise InputError(f"{where}: states boxes and no classes, so it has no top-1 accuracy")
+    photos = open_photos(options.data, options, net, where, stated)
+    criterion = Criterion(options.max_top1_drop, photos.judge.labelled)
+    refuse_too_few(photos, criterion, options.data)
+    task.log(f"limit of {criterion.points:g} points: {photos.stated}")
+    if not criterion.labelled:
+        task.log("the photos have no labels: the limit is of answers that change")
+    return photos
 
 
 def check_convolution_names(option: str, names: tuple[str, ...], arch: str) -> None:
@@ -238,12 +262,15 @@ def _refuse_keeping_all(keep: tuple[str, ...], convolutions: list[str]) -> None:
 
 
 def _calibrate(
-    task: Task, net: VGG, outputs: tuple[str, ...], identity: str
+    task: Task, net: VGG, outputs: tuple[str, ...], identity: str, photos: Photos | None
 ) -> tuple[Calibration, Quantized | None]:
     """Measure ranges and, if a file is quantized, choose thresholds and hold images out."""
     options = task.options
-    chosen = open_calibration_images(options.calibration, options.calibration_images, net)
-    chosen = replace(chosen, upright=options.exif == "apply")
+    if photos:
+        chosen = photos.calibrate
+    else:
+        chosen = open_calibration_images(options.calibration, options.calibration_images, net)
+        chosen = replace(chosen, upright=options.exif == "apply")
     line = rotation_line(chosen, "--exif apply turns them upright")
     if line:
         task.log(f"Calibration: {line}")

@@ -37,6 +37,8 @@ def export(
     ncnn: bool = False,
     triton: str | os.PathLike[str] | None = None,
     max_cost: float | None = None,
+    max_top1_drop: float | None = None,
+    data: str | os.PathLike[str] | None = None,
     name: str | None = None,
     features: Sequence[str] = (),
     with_scores: bool = False,
@@ -60,6 +62,10 @@ def export(
         triton: Folder of a Triton model repository to write.
         max_cost: Largest root mean square error of a quantized file's scores on held-out images,
             in per cent; None for any that is not broken.
+        max_top1_drop: Largest loss of top-1 accuracy of quantized files on `data`, in percentage
+            points; layers are kept in float until it is shown to hold. None: no limit.
+        data: Photos that choose the layers and judge the files, for `max_top1_drop`; without
+            labels, answers that change are limited.
         name: Beginning of the file names, such as "dogs" for dogs.fp32.onnx; None for the
             configuration's letter.
         features: Layers whose outputs the files give, such as ("relu3_3", "relu7"), instead of
@@ -74,6 +80,7 @@ def export(
 
     Raises:
         InputError: If the input or a setting cannot be used.
+        Undecided: If `data` cannot show the limit, whatever the files do.
         PartlyExported: If a file fails its check. The others are written; its `exported` has them.
     """
     precisions = (precision,) if isinstance(precision, str) else tuple(dict.fromkeys(precision))
@@ -83,6 +90,8 @@ def export(
         precisions,
         calibration=_place(calibration),
         max_cost=max_cost,
+        max_top1_drop=max_top1_drop,
+        data=_place(data),
         name=name,
         features=(features,) if isinstance(features, str) else tuple(features),
         with_scores=with_scores,
@@ -91,6 +100,8 @@ def export(
     torch.set_num_threads(count)
     failed = None
     listed = class_list(classes) if classes is not None else None
+    if boxes_by is not None and max_top1_drop is not None:
+        raise InputError("max_top1_drop is measured on files of scores alone; leave boxes_by out")
     if boxes_by is not None and (ncnn or features):
         raise InputError("files of scores and boxes have no features, and no form for ncnn")
     rest = (out, options, listed, count, _log, NOTHING_STATED, _keep_list(out))

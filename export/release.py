@@ -26,7 +26,8 @@ from export.verify.float32_twin import check_twin, float32_twin
 from export.verify.lint import lint
 from export.verify.onnx_checker import check_onnx
 from export.verify.parity import judge_consistent, judge_exact, judge_reduced
-from vgg_deploy.errors import CheckFailed, InputError
+from export.within_limit import FileJudge, LimitedFiles
+from vgg_deploy.errors import CheckFailed, InputError, Undecided
 from vgg_deploy.exported.metadata import Artifact, data_path, manifest_path
 from vgg_deploy.exported.signatures import signature_path
 from vgg_deploy.files import whole_files
@@ -86,17 +87,22 @@ def export_onnx(
 
     Raises:
         InputError: If the input cannot be used; nothing is written then.
+        Undecided: If the photos cannot show a limit; nothing is written then.
         PartlyExported: If files fail; the others are written.
     """
     return_large_blocks()
     task = Task(locate(source), folder, options, classes, threads, log, stated)
     prepared = prepare(task)
+    limited = LimitedFiles(task, prepared) if prepared.photos else None
     exported, failures = [], []
     for precision in task.precisions:
         try:
-            exported.append(_export(task, prepared, precision))
+            if limited and precision.is_quantized:
+                exported.append(_export_within_limit(task, limited, precision))
+            else:
+                exported.append(_export(task, prepared, precision))
             on_file(exported)
-        except (CheckFailed, InputError) as error:
+        except (CheckFailed, InputError, Undecided) as error:
             # its frames keep sessions alive. Their threads do not exist in processes that are
             # forked later, and such a process must not free the sessions
             error.__context__ = None
@@ -109,8 +115,23 @@ def export_onnx(
     return exported
 
 
-def _export(task: Task, prepared: Prepared, precision: Precision) -> Exported:
-    """Write, check and name one file, its weights outside and its manifest."""
+def _export_within_limit(task: Task, limited: LimitedFiles, precision: Precision) -> Exported:
+    """Find the layers that a file keeps in float; write, check, judge and name it."""
+    path = task.folder / _name(task, limited.prepared, precision)
+
+    def write(prepared: Prepared, judge: FileJudge) -> Exported:
+        return _export(task, prepared, precision, judge)
+
+    return limited.export(precision, path, write)
+
+
+def _export(
+    task: Task, prepared: Prepared, precision: Precision, judge: FileJudge | None = None
+) -> Exported:
+    """Write, check and name one file, its weights outside and its manifest.
+
+    A file that its judge refuses does not get its name.
+    """
     path = task.folder / _name(task, prepared, precision)
     parts = [path, manifest_path(path)]
     if task.options.external_data:
@@ -118,7 +139,7 @@ def _export(task: Task, prepared: Prepared, precision: Precision) -> Exported:
     obsolete = {data_path(path), signature_path(path)} - set(parts)
     with whole_files(parts, tuple(obsolete)) as partials:
         written = _Written(partials[-2], partials[0] if task.options.external_data else None)
-        exported = _FileExport(task, prepared, precision, path).write_and_check(written)
+        exported = _FileExport(task, prepared, precision, path, judge).write_and_check(written)
         manifest = onnx_manifest(
             exported, written.graph, written.data, prepared, task.options.method
         )
@@ -136,8 +157,16 @@ def _name(task: Task, prepared: Prepared, precision: Precision) -> str:
 class _FileExport:
     """Writes and checks one file."""
 
-    def __init__(self, task: Task, prepared: Prepared, precision: Precision, path: Path):
+    def __init__(
+        self,
+        task: Task,
+        prepared: Prepared,
+        precision: Precision,
+        path: Path,
+        judge: FileJudge | None,
+    ):
         self.task, self.prepared, self.precision, self.path = task, prepared, precision, path
+        self.judge, self.limit = judge, None if judge is None else judge.record
         self.quantization: Quantization | None = None
         if prepared.quantized:
             self.quantization = prepared.quantized.quantizations.get(precision.name)
@@ -186,8 +215,8 @@ class _FileExport:
         """Convolutions that are not quantized, of a quantized file."""
         if not self.quantization:
             return ()
-        names = dict.fromkeys((*self.task.options.keep, LAST))
-        return tuple(name for name in names if name in self.prepared.convolutions)
+        quantized = self.quantization.thresholds
+        return tuple(name for name in self.prepared.convolutions if name not in quantized)
 
     def _described(self) -> dict[str, object] | None:
         """How the file is quantized, if it is."""
@@ -238,6 +267,8 @@ class _FileExport:
         if costs.scores:
             judge_cost(costs.scores, options.max_cost, self.task.log, name)
         judge_feature_costs(costs.features, options.max_cost, self.task.log, name)
+        if self.judge:
+            self.judge.judge(runtime)
         return costs
 
     def _compare(self, compared: Compared, found: Outputs, index: int) -> None:
@@ -266,6 +297,7 @@ class _FileExport:
             cost=costs.scores,
             features=tuple(features),
             feature_costs=tuple(costs.features),
+            limit=self.limit,
         )
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from export.distance.parity import DistortedParity, PairParity
+from export.limit.record import LimitRecord
 from export.quantize.cost import Cost
 from export.verify.feature_cost import FeatureCost
 from export.verify.feature_parity import FeatureParity
 from export.verify.parity import ParityResult
-from vgg_deploy.errors import CheckFailed, InputError
+from vgg_deploy.errors import CheckFailed, InputError, Undecided
 from vgg_deploy.exported.distance_metadata import DistanceArtifact
 from vgg_deploy.exported.metadata import Artifact
 
@@ -28,6 +29,7 @@ class Exported:
         reference: Name of what it was compared with.
         cost: Of a quantized file that gives scores.
         feature_costs: Of a quantized file, by layer.
+        limit: How layers were chosen so that it keeps a limit; None if there was none.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Exported:
     cost: Cost | None = None
     features: tuple[FeatureParity, ...] = ()
     feature_costs: tuple[FeatureCost, ...] = ()
+    limit: LimitRecord | None = None
 
     @property
     def rating(self) -> str:
@@ -76,7 +79,7 @@ class FailedFile(NamedTuple):
     """One file that was not written."""
 
     name: str
-    error: CheckFailed | InputError
+    error: CheckFailed | InputError | Undecided
 
     def text(self) -> str:
         """In one sentence."""
@@ -139,5 +142,8 @@ def what_failed(written: list[str], failures: list[FailedFile]) -> str:
 
 
 def exit_code_of(failures: list[FailedFile]) -> int:
-    """The exit code: a failed check, 1, is a stronger result than an unusable file, 2."""
+    """The exit code: a failed check, 1, is a stronger result than an unusable file, 2.
+
+    Weakest is a limit about which too few images were given, 3.
+    """
     return min(failure.error.exit_code for failure in failures)

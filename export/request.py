@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from export.settings.distance_choice import DistanceChoice
-from export.settings.export_options import EngineOptions, ExportOptions
+from export.settings.export_options import QUANTIZED_NAMES, EngineOptions, ExportOptions
 from vgg_deploy.command_line import Channels
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
@@ -42,6 +42,7 @@ class ExportRequest:
     method: str
     external_data: bool
     max_cost: float | None
+    max_top1_drop: float | None
     on_error: str
     exif: str
     sensitivity: bool
@@ -88,6 +89,8 @@ class ExportRequest:
             features=self.features,
             with_scores=self.with_scores,
             distance=self.distance,
+            max_top1_drop=self.max_top1_drop,
+            data=self.data if self.max_top1_drop is not None else None,
         )
 
     @property
@@ -165,6 +168,7 @@ def refuse_contradictions(request: ExportRequest) -> None:
         )
     if request.with_scores and not request.features:
         raise click.UsageError("--with-scores adds posterior and score map to --features; add it")
+    _refuse_limit_options(request)
     _refuse_distance_options(request)
     if request.sensitivity and request.features:
         raise click.UsageError("--sensitivity is measured on scores; leave --features out")
@@ -192,11 +196,41 @@ def _refuse_options_of_engines(request: ExportRequest) -> None:
         "--target": bool(request.targets),
         "--scales": request.sides is not None,
         "--profiles": request.profiles != EngineOptions().profiles,
-        "--data": request.data is not None,
+        "--data": request.data is not None and request.max_top1_drop is None,
     }
     for option, is_given in given.items():
         if is_given:
             raise click.UsageError(f"{option} is for TensorRT engines; add --trt, or leave it out")
+
+
+def _refuse_limit_options(request: ExportRequest) -> None:
+    """Check the options that go with a limit.
+
+    Raises:
+        click.UsageError: If they do not fit together.
+    """
+    if request.max_top1_drop is None:
+        return
+    if not request.to_onnx:
+        raise click.UsageError("--max-top1-drop chooses layers of ONNX files; add --onnx")
+    if request.data is None:
+        raise click.UsageError(
+            "--max-top1-drop is measured on photos; add --data with a folder of them"
+        )
+    if not set(request.precisions) & set(QUANTIZED_NAMES):
+        raise click.UsageError(
+            "--max-top1-drop is for quantized files; add int8, int8-cpu or fp8 to --precision"
+        )
+    others = (
+        ("--features", request.features),
+        ("--boxes-by", request.boxes_by),
+        ("--lpips", request.lpips),
+        ("--perceptual", request.perceptual),
+        ("--gram", request.gram),
+    )
+    for name, value in others:
+        if value:
+            raise click.UsageError(f"--max-top1-drop is measured on scores; leave {name} out")
 
 
 def _refuse_distance_options(request: ExportRequest) -> None:

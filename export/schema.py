@@ -16,4 +16,35 @@ SENSITIVITY = Table(
         *columns("whole number", images="how many were measured"),
     ),
 )
-OF_EXPORT = (SENSITIVITY,)
+TRIALS = Table(
+    "trials.csv",
+    "One row per set of layers that was tried for `--max-top1-drop`, in the order of the trials.",
+    (
+        *columns(
+            "text",
+            step="alone: one layer is quantized, simulated; choosing: layers are kept in float, "
+            "simulated; judging: the file itself",
+            alone="the layer that is quantized alone; empty in other steps",
+            kept="layers in float besides fc8 and those of --keep, with spaces between",
+        ),
+        *columns(
+            "whole number",
+            images="how many were measured",
+            lost="images that only the float32 net has right; without labels, changed answers; "
+            "missing for alone",
+            won="images that only the quantized net has right; missing for alone",
+        ),
+        *columns(
+            "number",
+            loss_pct="lost less won, in percentage points; missing for alone",
+            high_pct="its one-sided upper bound; for choosing that of as many images as judge, at "
+            "the same rates; missing for alone",
+            level_pct="chance that the loss exceeds that bound; missing for alone",
+            sqnr_db="of the mean scores, for alone; else missing",
+        ),
+        *columns(
+            "text", passes="yes or no: whether the bound is within the limit; empty for alone"
+        ),
+    ),
+)
+OF_EXPORT = (SENSITIVITY, TRIALS)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from export.release import ExportOptions, export_onnx
 from tests.support.nets import photo_of, save_net, thin_net
+from tests.support.planted import net_and_photos
 from tests.support.run import run
 from vgg_deploy.data.built_in import CLASSES as BUILT_IN_CLASSES
 from vgg_deploy.net.archs import ARCHS, macs
@@ -328,6 +329,20 @@ def test_ratios_are_taken_within_rounds(benchmarks):
     speeds = "| 2.00 | 1.00-4.00 | 1.00 | 1.00-1.00 | 2.00 | 1.00-3.00 "
     assert f"{start}{speeds}| 50.00 | 1 of 2 |" in text
     assert "- OpenVINO bf16, not measured: no such instructions" in text
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_a_limit_beside_another_quantizer(tmp_path):
+    net = net_and_photos(tmp_path / "photos", 200, "conv3_1")
+    save_net(net, tmp_path / "A.pt")
+    options = {"--model": tmp_path / "A.pt", "--data": tmp_path / "photos"}
+    rehearse("limit.py", tmp_path, {**options, "--limit": 12, "--threads": 1})
+    rows = pd.read_csv(tmp_path / "limit.csv", keep_default_na=False).set_index("tool")
+    ours, other = rows.iloc[0], rows.iloc[1]
+    assert "conv3_2" in ours.in_float.split() and ours.high_pct <= 12
+    assert other.name == "onnxruntime.quantization" and other.loss_pct > ours.loss_pct
+    assert "fp32's top-1 error" in (tmp_path / "limit.md").read_text()
 
 
 def test_words_select_rows_and_their_references(benchmarks):

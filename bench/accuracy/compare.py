@@ -10,9 +10,9 @@ import pandas as pd
 
 from bench.accuracy.accuracy_rows import ClassIndex, Scored
 from bench.accuracy.distance import Distance
-from bench.statistics import paired_test
 from vgg_deploy.name_frames import named_frame
 from vgg_deploy.scoring import Interval
+from vgg_deploy.statistics import paired_test
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from bench.gate.fact_checks import check_left_out
 from bench.gate.gate_limits import GateLimits
 from bench.gate.method import FIXED, Method
 from bench.gate.verdict import LISTED, Check, Gate
-from bench.statistics.evidence import Verdict, verdicts
 from bench.statistics.rank_interval import LEAST_PHOTOS, RankCorrelation
 from vgg_deploy.images.distortions import DISTORTIONS
+from vgg_deploy.statistics.evidence import Verdict, verdicts
 
 JACKKNIFE = FIXED._replace(
     source="jackknife over photos of Fisher's transform of the rank correlation, Student's t, one-"

@@ -9,7 +9,7 @@ from bench.accuracy.compare import Pair, one_right
 from bench.gate.gate_limits import GateLimits
 from bench.gate.method import Method
 from bench.gate.verdict import Check, named_images
-from bench.statistics.evidence import Evidence, Verdict
+from vgg_deploy.statistics.evidence import Evidence, Verdict
 
 
 class Question(NamedTuple):

@@ -4,7 +4,7 @@ from bench.accuracy.compare import Pair
 from bench.accuracy.distance import LEAST_IMAGES
 from bench.gate.gate_limits import GateLimits
 from bench.gate.verdict import Check
-from bench.statistics.evidence import Verdict
+from vgg_deploy.statistics.evidence import Verdict
 
 
 def is_equal(pair: Pair, rounding: float | None) -> bool:

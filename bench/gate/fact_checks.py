@@ -7,7 +7,7 @@ from bench.accuracy.faults import FAULT_KINDS, FAULT_KINDS_OF_REFERENCE, Fault, 
 from bench.accuracy.measure import Accuracy
 from bench.gate.gate_limits import GateLimits
 from bench.gate.verdict import DATA, LISTED, Check, named_images
-from bench.statistics.evidence import Verdict
+from vgg_deploy.statistics.evidence import Verdict
 
 
 def check_left_out(limits: GateLimits, messages: list[str]) -> Check:

@@ -19,7 +19,7 @@ from bench.gate.fact_checks import check_compared, check_faults, check_left_out,
 from bench.gate.gate_limits import GateLimits
 from bench.gate.method import Method
 from bench.gate.verdict import Check, Gate
-from bench.statistics.evidence import verdicts
+from vgg_deploy.statistics.evidence import verdicts
 
 
 class Judge(NamedTuple):

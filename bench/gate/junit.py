@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from bench.gate.verdict import Check
-from bench.statistics.evidence import Verdict
 from vgg_deploy.files import whole_file
 from vgg_deploy.printable import printable
+from vgg_deploy.statistics.evidence import Verdict
 
 
 def suites_of(checks: list[Check], accepted: bool) -> Element:

@@ -8,10 +8,10 @@ from bench.accuracy.protocols import Row
 from bench.gate.judge import Judge, judge
 from bench.gate.verdict import Gate
 from bench.models.model import Model
-from bench.statistics.evidence import Verdict
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.printable import printable
 from vgg_deploy.progress import LOG_EVERY, console
+from vgg_deploy.statistics.evidence import Verdict
 
 
 class UntilDecided:

@@ -6,7 +6,7 @@ import numpy as np
 
 from bench.gate.gate_limits import GateLimits
 from bench.gate.method import Method
-from bench.statistics.evidence import Verdict
+from vgg_deploy.statistics.evidence import Verdict
 
 LISTED = 1000  # images that gate.json names per check
 DATA = "data"  # in place of the model's name if a check is about the images

@@ -13,11 +13,11 @@ from bench.gate import junit
 from bench.gate.gate_limits import GateLimits
 from bench.gate.verdict import Gate
 from bench.results.results_folder import earlier_files
-from bench.statistics.evidence import Verdict
 from vgg_deploy.errors import InputError, VGGDeployError
 from vgg_deploy.files import write_text
 from vgg_deploy.json_files import read_json
 from vgg_deploy.printable import json_text
+from vgg_deploy.statistics.evidence import Verdict
 
 JSON, XML = "gate.json", "gate.xml"
 REPORTS = ("report.html", "report.md")  # they show the verdict too

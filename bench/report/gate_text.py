@@ -5,8 +5,8 @@ from typing import NamedTuple
 from bench.accuracy.measure import Accuracy
 from bench.gate.verdict import DATA, Check, Gate
 from bench.report.tables import Texts
-from bench.statistics.evidence import Verdict
 from vgg_deploy.printable import printable
+from vgg_deploy.statistics.evidence import Verdict
 
 NAMED = 5  # images that a line names; gate.json names up to a thousand
 MOST_LINES = 20  # on the terminal

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.statistics import student
-from bench.statistics.evidence import LEVEL, Evidence
 from vgg_deploy.rank_correlation import spearman
+from vgg_deploy.statistics.evidence import LEVEL, Evidence
 
 LEAST_PHOTOS = 12
 

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.statistics.evidence import LEVEL, Evidence, check_counts
-from bench.statistics.inversion import invert
+from vgg_deploy.statistics.evidence import LEVEL, Evidence, check_counts
+from vgg_deploy.statistics.inversion import invert
 
 SEQUENTIAL_LEVEL = 0.01  # of each side of a gate that stops early
 # Share of the money of the bettor who stakes everything: one image can ruin that bettor, but as

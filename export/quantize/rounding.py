@@ -176,6 +176,31 @@ def layer_as(
     return torch.cat(parts, 1)
 
 
+def stored_layer(
+    layer: nn.Conv2d, precision: Precision, mapping: Mapping | None, per_channel: bool
+) -> tuple[Tensor, Tensor]:
+    """Weights and bias of a convolution as a file of this precision stores them, in float32.
+
+    Args:
+        layer: The convolution; not LAST, which is never rounded.
+        precision: Of the file.
+        mapping: Of its input if it is quantized; None if it is not.
+        per_channel: Whether quantized weights have one scale per output channel.
+
+    Returns:
+        (out, in, kh, kw) and (out,).
+    """
+    bias = rounded_to_trunk(bias_of(layer).detach(), precision)
+    if mapping is None:
+        return rounded_to_trunk(layer.weight.detach(), precision), bias
+    weight = layer.weight.detach().numpy()
+    scales = weight_scales(weight, precision, per_channel)
+    stored = torch.empty(weight.shape)
+    for rows in _chunks(layer.out_channels):
+        stored[rows] = _stored_weight(weight[rows], scales, rows, precision)
+    return stored, bias
+
+
 def _stored_weight(
     weight: np.ndarray, scales: np.ndarray, rows: slice, precision: Precision
 ) -> Tensor:

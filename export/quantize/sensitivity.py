@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -75,6 +74,8 @@ def report_sensitivity(
     Raises:
         InputError: If no precision is quantized, or the calibration is missing.
     """
+    import pandas as pd  # here, because it takes 55 MB and `measure_sensitivity` needs none of it
+
     precisions = [PRECISIONS[n] for n in options.precisions if PRECISIONS[n].is_quantized]
     if not precisions:
         raise InputError(

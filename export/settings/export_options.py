@@ -14,6 +14,7 @@ from vgg_deploy.exported.metadata import INPUT_FORMS
 from vgg_deploy.exported.trt_packages import FLAVOURS
 
 PRECISION_NAMES = ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8")
+QUANTIZED_NAMES = ("int8", "int8-cpu", "fp8")
 METHOD_NAMES = ("max", "percentile", "mse", "entropy")  # where to clip activations
 PROFILE_NAMES = ("per-scale", "covering")  # one optimization profile per scale, or one for all
 ON_ERROR_NAMES = ("stop", "skip")  # what an unreadable calibration image does
@@ -43,6 +44,9 @@ class ExportOptions:
         features: Layers whose outputs the files give; empty: posterior and score map.
         with_scores: Whether files with features give posterior and score map too.
         distance: The distance of two images that the files give instead; None: none.
+        max_top1_drop: Largest loss of top-1 accuracy of quantized files, in percentage points;
+            layers are kept in float until it holds. None: no limit.
+        data: What the loss is measured on: a data set or images alone, for `max_top1_drop`.
 
     Raises:
         InputError: If a name is unknown or a number is out of its range.
@@ -67,6 +71,8 @@ class ExportOptions:
     features: tuple[str, ...] = ()
     with_scores: bool = False
     distance: DistanceChoice | None = None
+    max_top1_drop: float | None = None
+    data: Path | str | None = None
 
     def __post_init__(self) -> None:
         if not self.precisions:
@@ -89,10 +95,28 @@ class ExportOptions:
             )
         if self.max_cost is not None and not self.max_cost > 0:
             raise InputError(f"max_cost {self.max_cost} is not a percentage above 0")
+        self._check_limit()
         if self.with_scores and not self.features:
             raise InputError("scores beside features are asked for, but no features are named")
         if self.features and self.distance:
             raise InputError("a file gives features or a distance; export them one after the other")
+
+    def _check_limit(self) -> None:
+        if self.max_top1_drop is None:
+            return
+        if not 0 < self.max_top1_drop < 100:
+            raise InputError(
+                f"max_top1_drop {self.max_top1_drop} is not above 0 and below 100 percentage points"
+            )
+        if self.data is None:
+            raise InputError("max_top1_drop needs photos to measure the loss on")
+        if not set(self.precisions) & set(QUANTIZED_NAMES):
+            raise InputError(
+                "max_top1_drop is for quantized files; name one of the precisions "
+                f"{', '.join(QUANTIZED_NAMES)}"
+            )
+        if self.features or self.distance:
+            raise InputError("max_top1_drop is measured on scores; export features without it")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from bench.report.gate_text import MOST_LINES, lines
 from bench.report.table_texts import comparison_texts
 from bench.report.tables import write_frame
 from bench.request import GateRequest
-from bench.statistics.evidence import Verdict, paired_evidence, verdicts
 from export import release
 from export.onnx.graph import Graph, onnx_graph
 from export.onnx.onnx_file import write_onnx
@@ -50,6 +49,7 @@ from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.files import sha256
 from vgg_deploy.images.decode import planes, rescale
 from vgg_deploy.runtimes import open_runtime
+from vgg_deploy.statistics.evidence import Verdict, paired_evidence, verdicts
 
 STRICT = ["--max-top1-drop", "0", "--max-top5-drop", "0", "--min-agreement", "100"]
 GATE = ["--max-top1-drop", "0.5", "--max-top5-drop", "0.5", "--min-agreement", "99"]

@@ -25,9 +25,9 @@ from bench.gate.equality import could_flip, is_equal
 from bench.gate.fact_checks import check_left_out, check_posteriors
 from bench.gate.gate_limits import GateLimits
 from bench.gate.judge import warn_of_guessing
-from bench.gate.method import FIXED, SEQUENTIAL, least_images
+from bench.gate.method import FIXED, SEQUENTIAL
 from bench.gate.verdict import Check, Gate
-from bench.statistics.evidence import Verdict
+from vgg_deploy.statistics.evidence import Verdict, least_images
 
 FILES = [f"{letter}.jpeg" for letter in "abcdefgh"]
 NONE = GateLimits()

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.statistics import binomial, paired_test, sequential
-from bench.statistics.evidence import (
+from bench.statistics import sequential
+from vgg_deploy.statistics import binomial, paired_test
+from vgg_deploy.statistics.evidence import (
     Evidence,
     Verdict,
     images_to_decide,
@@ -16,8 +17,8 @@ from bench.statistics.evidence import (
     proportion_evidence,
     verdicts,
 )
-from bench.statistics.inversion import invert
-from bench.statistics.paired_test import Table
+from vgg_deploy.statistics.inversion import invert
+from vgg_deploy.statistics.paired_test import Table
 
 
 def evidence(p_pass: float, p_fail: float) -> Evidence:

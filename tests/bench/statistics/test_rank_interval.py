@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from bench.statistics import student
-from bench.statistics.evidence import LEVEL, Verdict, verdicts
 from bench.statistics.rank_interval import LEAST_PHOTOS, rank_correlation
+from vgg_deploy.statistics.evidence import LEVEL, Verdict, verdicts
 
 
 def test_students_t_is_scipys():

@@ -15,16 +15,17 @@ from statsmodels.stats.proportion import proportion_confint
 from bench.accuracy.compare import mcnemar_p, paired_interval_pct
 from bench.accuracy.reliability import expected_calibration_error, reliability
 from bench.speed.latency import percentile
-from bench.statistics import binomial, evidence, paired_test, sequential
-from bench.statistics.evidence import (
+from bench.statistics import sequential
+from vgg_deploy.scoring import error_pct, true_class_ranks, wilson_pct
+from vgg_deploy.statistics import binomial, evidence, paired_test
+from vgg_deploy.statistics.evidence import (
     Evidence,
     Verdict,
     paired_evidence,
     proportion_evidence,
     verdicts,
 )
-from bench.statistics.paired_test import Table
-from vgg_deploy.scoring import error_pct, true_class_ranks, wilson_pct
+from vgg_deploy.statistics.paired_test import Table
 
 CHANCES = st.floats(0, 1) | st.sampled_from([0.0, 0.001, 0.005, 0.02, 0.5, 1.0])
 

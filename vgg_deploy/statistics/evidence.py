@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bench.statistics import binomial, paired_test
-from bench.statistics.paired_test import Table
+from vgg_deploy.statistics import binomial, paired_test
+from vgg_deploy.statistics.paired_test import Table
 
 LEVEL = 0.05  # one-sided
 Z_POWER = 1.2815515655446004  # 90 % quantile of the normal distribution
@@ -30,33 +30,36 @@ class Evidence:
     """What the images show about one loss. All but `images` are fractions."""
 
     estimate: float
-    low: float  # lower 95 % bound, one-sided
-    high: float  # upper 95 % bound, one-sided
+    low: float  # lower bound, one-sided, 95 % unless another level was asked for
+    high: float  # upper bound, likewise
     p_pass: float  # p-value of "the loss exceeds the limit": small means shown to be within
     p_fail: float  # p-value of "the loss is at most the limit": small means shown to be outside
     images: int
 
 
-def paired_evidence(only_reference: int, only_model: int, images: int, limit: float) -> Evidence:
+def paired_evidence(
+    only_reference: int, only_model: int, images: int, limit: float, level: float = LEVEL
+) -> Evidence:
     """Evidence about a model's loss of accuracy against a reference on the same images.
 
-    The bounds are the test inverted, so p_pass <= 0.05 exactly where high <= limit.
+    The bounds are the test inverted, so p_pass <= level exactly where high <= limit.
 
     Args:
         only_reference: Images that only the reference has right (b).
         only_model: Images that only the model has right (c).
         images: Number of all images (n).
         limit: The largest loss (b - c) / n that is allowed, in (-1, 1].
+        level: Of each bound; they have the confidence 1 - level.
 
     Raises:
         ValueError: For impossible counts or limits.
 
     Source:
-        The exact unconditional test of `bench.statistics.paired_test`.
+        The exact unconditional test of `vgg_deploy.statistics.paired_test`.
     """
     check_counts(only_reference, only_model, images, limit)
     table = Table(only_reference, only_model, images)
-    low, high = paired_test.bounds(table, LEVEL, guesses=(limit,))
+    low, high = paired_test.bounds(table, level, guesses=(limit,))
     # nobody can lose more than all images: a limit of 1 always holds
     return Evidence(
         estimate=(only_reference - only_model) / images,
@@ -68,13 +71,14 @@ def paired_evidence(only_reference: int, only_model: int, images: int, limit: fl
     )
 
 
-def proportion_evidence(count: int, images: int, limit: float) -> Evidence:
+def proportion_evidence(count: int, images: int, limit: float, level: float = LEVEL) -> Evidence:
     """Evidence about a share of images, such as disagreements or errors.
 
     Args:
         count: Images counted.
         images: Number of all images.
         limit: The largest share that is allowed, in [0, 1].
+        level: As `paired_evidence`.
 
     Raises:
         ValueError: For impossible counts or limits.
@@ -88,8 +92,8 @@ def proportion_evidence(count: int, images: int, limit: float) -> Evidence:
     # no share exceeds 1: a limit of 1 always holds
     return Evidence(
         estimate=count / images,
-        low=binomial.lower_bound(count, images, LEVEL),
-        high=binomial.upper_bound(count, images, LEVEL),
+        low=binomial.lower_bound(count, images, level),
+        high=binomial.upper_bound(count, images, level),
         p_pass=binomial.at_most(count, images, limit) if limit < 1 else 0.0,
         p_fail=binomial.at_least(count, images, limit) if limit < 1 else 1.0,
         images=images,
@@ -165,6 +169,57 @@ def images_to_decide_proportion(count: int, images: int, limit: float) -> int | 
         return None
     share = (count + 0.5) / (images + 1)
     return _images(share, share * (1 - share), images, limit)
+
+
+def least_images(limit: float, level: float) -> int | None:
+    """Smallest number of images that can show a loss within the limit.
+
+    It suffices if no image speaks against the model. All of n images speak for a model that loses
+    `limit` with the chance (1 - limit)^n.
+
+    Example:
+        >>> least_images(0.005, 0.05)
+        598
+
+    Args:
+        limit: A fraction.
+        level: Chance of a false pass.
+
+    Returns:
+        None for a limit of 0, which no number of images shows.
+    """
+    if limit <= 0:
+        return None
+    if limit >= 1:
+        return 1
+    return math.ceil(math.log(level) / math.log1p(-limit))
+
+
+def paired_to_decide(only_reference: int, only_model: int, images: int, limit: float) -> int | None:
+    """Number of images that may decide about a loss: `images_to_decide`, or the least possible.
+
+    Args:
+        only_reference: As `paired_evidence`.
+        only_model: As `paired_evidence`.
+        images: As `paired_evidence`.
+        limit: As `paired_evidence`.
+    """
+    if only_reference == only_model == 0:
+        return least_images(limit, LEVEL)
+    return images_to_decide(only_reference, only_model, images, limit)
+
+
+def proportion_to_decide(count: int, images: int, limit: float) -> int | None:
+    """Number of images that may decide about a share, as `paired_to_decide`.
+
+    Args:
+        count: As `proportion_evidence`.
+        images: As `proportion_evidence`.
+        limit: As `proportion_evidence`.
+    """
+    if count == 0:
+        return least_images(limit, LEVEL)
+    return images_to_decide_proportion(count, images, limit)
 
 
 def check_counts(only_reference: int, only_model: int, images: int, limit: float) -> None:

@@ -5,7 +5,7 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from bench.statistics.inversion import invert
+from vgg_deploy.statistics.inversion import invert
 
 REACH = 9.0  # standard deviations; counts farther out weigh less than 1e-15 and are left out
 SLACK = 45  # more counts on each side, because a binomial with a small mean is skewed

@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.statistics import binomial
-from bench.statistics.inversion import invert
+from vgg_deploy.statistics import binomial
+from vgg_deploy.statistics.inversion import invert
 
 GAMMA = 1e-5  # chance that p01 lies outside the range searched; part of every p-value
 COARSE = 24  # values of p01 over that range: more than two per standard deviation of c

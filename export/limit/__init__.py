@@ -1,0 +1,1 @@
+"""Finds the layers that stay in float so that a quantized file loses at most a limit."""

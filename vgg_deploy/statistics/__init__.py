@@ -1,0 +1,1 @@
+"""Exact tests, bounds and verdicts of losses and shares, of numbers alone."""
