@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from export.quantize.calibration import Calibration, calibrate, read_images
+from export.quantize.calibration import Calibration, calibrate, each_batch, read_images
 from export.quantize.calibration_images import open_calibration_images, split, warn_of_few
 from export.quantize.convolve import layers_for
+from export.quantize.four_bits import BlockWeight, round_weight
 from export.quantize.ranges import Range, clip, measure_ranges
 from export.quantize.rounding import LAST, Quantization
+from export.quantize.second_moments import IMAGES, measure_moments
 from export.settings.export_options import ExportOptions
-from export.settings.precision import HALF, PRECISIONS, Precision
+from export.settings.precision import FOUR_BIT, HALF, PRECISIONS, Precision
 from export.verify.feature_parity import judge_reference_features
 from export.verify.parity import check_images, judge_reference, reference_outputs, scores_in
 from export.weights_origin import recorded, source_lines, weights_identity
@@ -151,6 +153,7 @@ def prepare(task: Task) -> Prepared:
     check_convolution_names("--keep", task.options.keep, net.spec.arch)
     if task.quantizes:
         _refuse_keeping_all(task.options.keep, convolutions)
+        _refuse_without_four_bits(task, convolutions)
     images = check_images(net.spec.crop)
     ranges: dict[str, Range] = {}
     quantized: Quantized | None = None
@@ -237,6 +240,27 @@ def _refuse_keeping_all(keep: tuple[str, ...], convolutions: list[str]) -> None:
         )
 
 
+def _refuse_without_four_bits(task: Task, convolutions: list[str]) -> None:
+    """Refuse a precision of 4-bit layers where the file would have none of them."""
+    for precision in task.precisions:
+        if precision.block and not four_bit_layers(task.options, convolutions):
+            reason = f"{' and '.join(FOUR_BIT)} have 4 bits in it, and this file has none in them"
+            raise InputError(
+                f"--precision {precision.name}: {reason}; use int8-cpu",
+                "use int8-cpu",
+            )
+
+
+def four_bit_layers(options: ExportOptions, convolutions: list[str]) -> tuple[str, ...]:
+    """Layers of 4-bit weights in the files of a precision that has such.
+
+    Args:
+        options: Of the export.
+        convolutions: Of the files.
+    """
+    return tuple(name for name in FOUR_BIT if name in convolutions and name not in options.keep)
+
+
 def _calibrate(
     task: Task, net: VGG, outputs: tuple[str, ...], identity: str
 ) -> tuple[Calibration, Quantized | None]:
@@ -257,8 +281,9 @@ def _calibrate(
         return calibration, None
     held_out = _hold_out(task, net, outputs, images.held_out)
     convolutions = _convolutions(net, outputs)
+    blocks = _block_weights(task, net, images.for_ranges, convolutions)
     quantizations = {
-        precision.name: _quantization(options, precision, calibration.ranges, convolutions)
+        precision.name: _quantization(options, precision, calibration.ranges, convolutions, blocks)
         for precision in task.precisions
         if precision.is_quantized
     }
@@ -293,6 +318,7 @@ def _quantization(
     precision: Precision,
     ranges: dict[str, Range],
     convolutions: list[str],
+    blocks: dict[int, dict[str, BlockWeight]],
 ) -> Quantization:
     """How the convolutions of a file are quantized."""
     thresholds = clip(ranges, options.method, precision)
@@ -302,5 +328,25 @@ def _quantization(
         for name, t in thresholds.items()
         if name in convolutions and name not in options.keep
     }
-    rounds_last = precision.fused and LAST in convolutions
-    return Quantization(quantized, options.per_channel, last if rounds_last else None)
+    # a product of 4-bit weights ends in floats, so that fc8 gets these
+    rounds_last = precision.fused and LAST in convolutions and not precision.block
+    own_blocks = blocks[precision.block] if precision.block else {}
+    return Quantization(quantized, options.per_channel, last if rounds_last else None, own_blocks)
+
+
+def _block_weights(
+    task: Task, net: VGG, images: Dataset, convolutions: list[str]
+) -> dict[int, dict[str, BlockWeight]]:
+    """4-bit weights of the files that have such, by the size of their blocks and by layer."""
+    sizes = {precision.block for precision in task.precisions if precision.block}
+    if not sizes:
+        return {}
+    names = four_bit_layers(task.options, convolutions)
+    images = images.subset(IMAGES)
+    task.log(f"rounding {' and '.join(names)} to 4 bits by {len(images)} of the images")
+    batches = each_batch(net, images, task.threads, task.options.on_error)
+    moments = measure_moments(net, batches, names)
+    return {
+        block: {name: round_weight(net.convolution(name), moments[name], block) for name in names}
+        for block in sizes
+    }

@@ -206,8 +206,7 @@ class _FileExport:
         self, model: ModelProto, written: Path, reduced: ReducedNet
     ) -> Iterator[Outputs]:
         """Outputs of a reduced file's float32 twin for the check images. Changes `model`."""
-        quantized = set(reduced.mappings) - {LAST}
-        findings = lint(model, self.precision, quantized, self.prepared.ranges, written.parent)
+        findings = lint(model, self.precision, reduced.quantized, self.prepared.ranges, written.parent)
         if findings:
             raise CheckFailed("; ".join(findings))
         with float32_twin(model, written) as twin:

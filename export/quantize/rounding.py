@@ -1,7 +1,7 @@
 """Rounds weights and activations to 8 bits, in NumPy for files and in PyTorch to check them."""
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from export.quantize.convolve import bias_of, layers_for, padding_of, run_layer
-from export.settings.precision import Format, Precision
+from export.quantize.four_bits import BlockWeight, block_product
+from export.settings.precision import FOUR_BIT, Format, Precision
 from vgg_deploy.net.fully_connected import convolve
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.outputs import SCORES
@@ -39,11 +40,14 @@ class Quantization:
             clipped to it.
         per_channel: Whether weights have one scale per output channel, else one per layer.
         last_input: The threshold of LAST where the precision is fused; only its input is rounded.
+        blocks: 4-bit weights by convolution. Their inputs are rounded only where 8-bit values reach
+            them: at fc6 of a fused precision, whose convolutions end in 8 bits.
     """
 
     thresholds: dict[str, float]
     per_channel: bool = True
     last_input: float | None = None
+    blocks: dict[str, BlockWeight] = field(default_factory=dict)
 
     def mappings(self, precision: Precision) -> dict[str, Mapping]:
         """How the inputs of convolutions are rounded, by convolution."""
@@ -53,6 +57,7 @@ class Quantization:
         return {
             name: input_mapping(name, threshold, precision)
             for name, threshold in thresholds.items()
+            if name not in self.blocks or (precision.fused and name == FOUR_BIT[0])
         }
 
 
@@ -203,6 +208,7 @@ class ReducedNet:
         layers: Names and layers that they need, in running order.
         mappings: How inputs are rounded, by convolution; empty if nothing is quantized.
         per_channel: Whether quantized weights have one scale per output channel.
+        blocks: 4-bit weights, by convolution.
     """
 
     def __init__(
@@ -217,6 +223,14 @@ class ReducedNet:
         mappings = quantization.mappings(precision) if quantization else {}
         self.mappings = {name: mappings[name] for name, _ in self.layers if name in mappings}
         self.per_channel = quantization is None or quantization.per_channel
+        names = {name for name, _ in self.layers}
+        blocks = quantization.blocks if quantization else {}
+        self.blocks = {name: weight for name, weight in blocks.items() if name in names}
+
+    @property
+    def quantized(self) -> set[str]:
+        """Convolutions whose weights are quantized."""
+        return {*self.mappings, *self.blocks} - {LAST}
 
     @torch.inference_mode()
     def steps(self, images: Tensor) -> Generator[tuple[str, Tensor], Tensor, None]:
@@ -241,6 +255,12 @@ class ReducedNet:
 
     def _convolution(self, name: str, layer: nn.Conv2d, images: Tensor) -> Tensor:
         mapping = self.mappings.get(name)
+        if name in self.blocks:
+            if mapping:
+                images = rounded_input(images, mapping)
+            bias = rounded_to_trunk(bias_of(layer), self.precision)
+            trunk = self.precision.trunk
+            return block_product(images, layer, self.blocks[name], bias, trunk)
         if name != LAST:
             return layer_as(layer, images, self.precision, mapping, self.per_channel)
         if mapping:

@@ -32,6 +32,7 @@ FLOAT_ONLY = {  # nodes that are float32 in every precision
     "mean_score",
     "softmax",
 }
+PRODUCT = ".product"  # ends the name of a product with 4-bit weights
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -117,7 +118,15 @@ def _scales(nodes: _Nodes, precision: Precision) -> Iterator[str]:
                 f"{node.name}: activation scale of shape {scale.shape}, expected rank 0; "
                 "TensorRT would silently compute in floats"
             )
-        if scale.ndim and weight is not None and scale.shape != tuple(weight.dims[:1]):
+        block = _block_of(node)
+        if block and weight is not None:
+            inputs, outputs = weight.dims
+            if scale.shape != (-(-inputs // block), outputs):
+                yield (
+                    f"{node.name}: {scale.shape} scales for {inputs} inputs in blocks of {block} "
+                    f"and {outputs} outputs"
+                )
+        elif scale.ndim and weight is not None and scale.shape != tuple(weight.dims[:1]):
             yield f"{node.name}: {scale.shape} weight scales for {weight.dims[0]} output channels"
         if not (np.isfinite(scale).all() and (scale > 0).all()):
             yield f"{node.name}: a scale is zero, negative or not finite in {precision.trunk.name}"
@@ -126,6 +135,8 @@ def _scales(nodes: _Nodes, precision: Precision) -> Iterator[str]:
 def _zero_points(nodes: _Nodes) -> Iterator[str]:
     """Quantization is symmetric; only the uint8 input of the first convolution is centred."""
     for node in nodes.of_type(*QUANTIZERS):
+        if len(node.input) < 3:  # blocks of 4 bits have no zero points
+            continue
         zero = numpy_helper.to_array(nodes.stored[node.input[2]])
         middle = 128 if zero.dtype == np.uint8 and node.name.startswith(f"{FIRST}.") else 0
         if (zero.astype(np.float64) != middle).any():
@@ -146,9 +157,23 @@ def _convolutions(nodes: _Nodes, quantized: set[str]) -> Iterator[str]:
         bias = nodes.stored.get(node.input[2])
         if bias is None or bias.data_type == TensorProto.INT32:
             yield f"{node.name}: its bias is no stored float; TensorRT refuses int32 biases"
-    missing = quantized - {node.name for node in nodes.of_type("Conv")}
+    products = {node.name.removesuffix(PRODUCT): node for node in nodes.of_type("MatMul")}
+    for name, node in products.items():
+        weight = nodes.producers.get(node.input[1])
+        stored = nodes.stored.get(weight.input[0]) if weight else None
+        if stored is None or stored.data_type != TensorProto.INT4 or not _block_of(weight):
+            yield f"{name}: its weights do not have 4 bits in blocks, but should"
+        if name not in quantized:
+            yield f"{name}: is quantized, but should not be"
+    missing = quantized - {node.name for node in nodes.of_type("Conv")} - set(products)
     for name in sorted(missing):
         yield f"{name}: is no convolution of the graph"
+
+
+def _block_of(node: onnx.NodeProto | None) -> int:
+    """Inputs that share a scale, of a DequantizeLinear of blocks; 0 for others."""
+    attributes = node.attribute if node is not None else ()
+    return next((int(a.i) for a in attributes if a.name == "block_size"), 0)
 
 
 def _types(nodes: _Nodes) -> Iterator[str]:
