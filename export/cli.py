@@ -136,8 +136,9 @@ def parse_scales(
     default=",".join(ONNX.precisions),
     callback=parse_precisions,
     metavar=f"[{'|'.join(PRECISION_NAMES)}],...",
-    help="fp32, fp16, bf16; int8 and fp8 for TensorRT, int8-cpu for ONNX Runtime on CPUs. "
-    "Comma-separated, one file each.",
+    help="fp32, fp16, bf16; int8, fp8 and int4 for TensorRT; int8-cpu and int4-cpu for ONNX "
+    "Runtime on CPUs. int4 is int8 with 4-bit weights in fc6 and fc7. Comma-separated, one file "
+    "each.",
 )
 @click.option(
     "--calibration",

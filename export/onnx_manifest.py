@@ -81,7 +81,9 @@ def describe_quantization(
     """
     quantization: Quantization = quantized.quantizations[precision.name]
     calibration = quantized.calibration
+    blocks = {name: weight.block for name, weight in quantization.blocks.items()}
     return {
+        **({"four_bit_blocks": blocks} if blocks else {}),
         "thresholds": quantization.thresholds,
         "weights": "per-channel" if quantization.per_channel else "per-tensor",
         "largest_weight": precision.weight_format.largest,  # as it is stored

@@ -51,7 +51,8 @@ def export(
     Args:
         source: A checkpoint, or weights of another project by path or name, see `vd.load`.
         folder: Of the files; export.json in it lists them.
-        precision: "fp32", "fp16", "bf16", "int8", "int8-cpu" or "fp8", or several of them.
+        precision: "fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8", "int4" or
+            "int4-cpu", or several of them.
         calibration: Images like those that the net will see, to quantize by; a folder, a data set
             or shards. None for the built-in images, for nets trained on them.
         classes: Names of the classes in the order of the scores, or a file that lists them, for

@@ -34,6 +34,7 @@ from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.net.outputs import BOXES
+from vgg_deploy.runtimes.block_products import check_products
 from vgg_deploy.runtimes.contract import Outputs
 from vgg_deploy.runtimes.integer_kernels import check_arithmetic
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
@@ -206,7 +207,9 @@ class _FileExport:
         self, model: ModelProto, written: Path, reduced: ReducedNet
     ) -> Iterator[Outputs]:
         """Outputs of a reduced file's float32 twin for the check images. Changes `model`."""
-        findings = lint(model, self.precision, reduced.quantized, self.prepared.ranges, written.parent)
+        findings = lint(
+            model, self.precision, reduced.quantized, self.prepared.ranges, written.parent
+        )
         if findings:
             raise CheckFailed("; ".join(findings))
         with float32_twin(model, written) as twin:
@@ -226,6 +229,8 @@ class _FileExport:
         held_out = self.prepared.quantized.held_out if self.prepared.quantized else None
         if self.precision.fused and held_out:
             check_arithmetic(file, held_out.batches[0][:2], options.form, threads, name)
+        if self.precision.block and held_out:
+            check_products(file, held_out.batches[0][:2], options.form, threads, name)
         runtime = _as_it_will_run(file, self.precision, threads)
         # The largest batches run first: they need most memory, and fc6's weights are not yet read
         for index in sorted(range(len(batches)), key=lambda i: batches[i].size, reverse=True):
@@ -271,9 +276,9 @@ class _FileExport:
 def _as_it_will_run(path: Path, precision: Precision, threads: int) -> OnnxRuntime:
     """Open a file in ONNX Runtime.
 
-    A file for its CPU kernels runs with the settings of use, because these kernels are checked.
-    Others run with less memory.
+    A file for its CPU kernels runs with the settings of use, because these kernels are checked, and
+    so does one with 4-bit weights. Others run with less memory.
     """
-    if precision.fused:
+    if precision.fused or precision.block:
         return OnnxRuntime(path, threads=threads)
     return OnnxRuntime(path, threads=threads, optimisation="ENABLE_EXTENDED", arena=False)

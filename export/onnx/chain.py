@@ -119,7 +119,6 @@ class NodeChain:
         self.nodes.append(_node("DequantizeLinear", name, inputs, output, attributes))
         return output
 
-
     def add_dequantized_blocks(
         self, name: str, levels: np.ndarray, scales: np.ndarray, block: int
     ) -> str:

@@ -218,7 +218,9 @@ class _NetWriter:
         self.chain.add("Transpose", f"{name}.channels_last", attributes={"perm": [0, 2, 3, 1]})
         if height > 1:
             self.chain.join_shifted(f"{name}.rows", 1, height)
-        if mapping:  # ahead of the second step: ONNX Runtime fuses a product of one DequantizeLinear
+        if (
+            mapping
+        ):  # ahead of the second step: ONNX Runtime fuses a product of one DequantizeLinear
             self.chain.add("DequantizeLinear", f"{name}.dequantize", _parameters(mapping, trunk))
             self.chain.dtype = trunk
         if width > 1:

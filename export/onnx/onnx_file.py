@@ -14,8 +14,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import BinaryIO, NamedTuple
 
-import numpy as np
 import ml_dtypes
+import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from export.onnx.graph import Graph
@@ -162,7 +162,9 @@ def stored_values(tensor: TensorProto, folder: Path) -> np.ndarray:
     dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     span, shape = span_of(tensor), tuple(tensor.dims)
     if dtype == INT4:
-        return _unpacked(np.memmap(folder / location, np.uint8, "r", span.offset, span.length), shape)
+        return _unpacked(
+            np.memmap(folder / location, np.uint8, "r", span.offset, span.length), shape
+        )
     return np.memmap(folder / location, dtype, "r", span.offset, shape)
 
 

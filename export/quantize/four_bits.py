@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.quantize.convolve import bias_of
 from export.quantize.second_moments import as_rows, group_of
 from vgg_deploy.net.fully_connected import convolve
 
@@ -117,11 +116,6 @@ def block_product(
     return torch.cat(parts, 1)
 
 
-def rounded_layer(layer: nn.Conv2d, images: Tensor, weight: BlockWeight) -> Tensor:
-    """Output of a layer whose weights alone have 4 bits, (N, C, H, W) -> (N, O, h, w)."""
-    return block_product(images, layer, weight, bias_of(layer), np.dtype(np.float32))
-
-
 def _inputs_of(weight: Tensor, first: int, count: int) -> Tensor:
     """Weights of some consecutive inputs, (inputs, O), a copy.
 
@@ -146,7 +140,8 @@ def _inverse_factor(squares: Tensor) -> Tensor:
     damped = double + torch.eye(count, dtype=torch.float64) * (DAMPING * mean if mean > 0 else 1.0)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     upper = torch.linalg.cholesky(inverse, upper=True)
-    return (upper / upper.diagonal()[:, None]).float()
+    factor: Tensor = (upper / upper.diagonal()[:, None]).float()
+    return factor
 
 
 def _round_part(

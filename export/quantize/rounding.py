@@ -181,6 +181,47 @@ def layer_as(
     return torch.cat(parts, 1)
 
 
+def quantized_alone(
+    name: str, layer: nn.Module, images: Tensor, precision: Precision, quantization: Quantization
+) -> Tensor:
+    """Output of one quantized convolution, as `layer_as`.
+
+    Args:
+        name: Of the layer, one of the quantization's.
+        layer: The convolution.
+        images: (N, C, H, W) float32 input.
+        precision: One that is quantized.
+        quantization: Of the net.
+    """
+    mapping = quantization.mappings(precision).get(name)
+    if name not in quantization.blocks:
+        return layer_as(layer, images, precision, mapping, quantization.per_channel)
+    assert isinstance(layer, nn.Conv2d)
+    return layer_of_blocks(layer, images, precision, mapping, quantization.blocks[name])
+
+
+def layer_of_blocks(
+    layer: nn.Conv2d,
+    images: Tensor,
+    precision: Precision,
+    mapping: Mapping | None,
+    weight: BlockWeight,
+) -> Tensor:
+    """Output of a convolution with 4-bit weights, as `layer_as`.
+
+    Args:
+        layer: The convolution.
+        images: (N, C, H, W) float32 input.
+        precision: Of the file.
+        mapping: Of the input, if it is rounded.
+        weight: The 4-bit weights.
+    """
+    if mapping:
+        images = rounded_input(images, mapping)
+    bias = rounded_to_trunk(bias_of(layer), precision)
+    return block_product(images, layer, weight, bias, precision.trunk)
+
+
 def _stored_weight(
     weight: np.ndarray, scales: np.ndarray, rows: slice, precision: Precision
 ) -> Tensor:
@@ -256,11 +297,7 @@ class ReducedNet:
     def _convolution(self, name: str, layer: nn.Conv2d, images: Tensor) -> Tensor:
         mapping = self.mappings.get(name)
         if name in self.blocks:
-            if mapping:
-                images = rounded_input(images, mapping)
-            bias = rounded_to_trunk(bias_of(layer), self.precision)
-            trunk = self.precision.trunk
-            return block_product(images, layer, self.blocks[name], bias, trunk)
+            return layer_of_blocks(layer, images, self.precision, mapping, self.blocks[name])
         if name != LAST:
             return layer_as(layer, images, self.precision, mapping, self.per_channel)
         if mapping:

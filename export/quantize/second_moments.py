@@ -4,7 +4,7 @@ The inputs of a layer are taken in groups of GROUP. Moments across groups would 
 25,088 squared for fc6, 2.5 GB; a group of 512 is all channels at one position of fc6's window.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -99,8 +99,3 @@ def _add(total: Tensor, rows: Tensor) -> None:
         part = rows[:, index * group : (index + 1) * group]
         count = part.shape[1]
         total[index, :count, :count].addmm_(part.T, part)
-
-
-def diagonal(moments: Mapping[str, Tensor], name: str) -> Tensor:
-    """Mean squares of a layer's inputs, (groups * g,)."""
-    return moments[name].diagonal(dim1=1, dim2=2).flatten()

@@ -13,7 +13,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import INPUT_FORMS
 from vgg_deploy.exported.trt_packages import FLAVOURS
 
-PRECISION_NAMES = ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8", "int4-cpu")
+PRECISION_NAMES = ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8", "int4", "int4-cpu")
 METHOD_NAMES = ("max", "percentile", "mse", "entropy")  # where to clip activations
 PROFILE_NAMES = ("per-scale", "covering")  # one optimization profile per scale, or one for all
 ON_ERROR_NAMES = ("stop", "skip")  # what an unreadable calibration image does

@@ -89,6 +89,7 @@ PRECISIONS = {
         Precision("int8-cpu", FLOAT, UINT8, INT7, fused=True),
         Precision("fp8", HALF, FP8, FP8),
         # opset 21 has 4-bit values with a scale for each block
+        Precision("int4", HALF, INT8, INT8, opset=21, block=64),
         Precision("int4-cpu", FLOAT, UINT8, INT7, fused=True, opset=21, block=64),
     )
 }
