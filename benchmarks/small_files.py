@@ -8,6 +8,7 @@ one image, all files called in turn; intervals are bootstrapped. Accuracy is of 
 one-sided bound on either side. Files that --files has already are measured as they are.
 """
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ from vgg_deploy.exported.metadata import data_path
 from vgg_deploy.images.decode import resized
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.archs import ARCHS
-from vgg_deploy.runtimes import open_runtime
+from vgg_deploy.runtimes import Runtime, open_runtime
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
 
 COLUMNS = {
@@ -103,6 +104,10 @@ def accuracy(found: list[np.ndarray], labels: np.ndarray) -> list[dict[str, floa
     return rows
 
 
+def _answer(runtime: Runtime, batch: np.ndarray, number: int) -> None:
+    runtime(batch)
+
+
 @click.command(context_settings={"show_default": True})
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--calibration", type=click.Path(exists=True, path_type=Path), required=True)
@@ -153,7 +158,7 @@ def main(
     for size in sizes.split(","):
         height, width = size_of(size)
         batch = np.random.default_rng(0).integers(0, 256, (1, 3, height, width), np.uint8)
-        calls = [lambda n, runtime=runtime: runtime(batch) for runtime in runtimes]
+        calls = [partial(_answer, runtime, batch) for runtime in runtimes]
         times = ratios(time_in_turn(calls, rounds, warm_up=2)[..., 0])
         for (name, path), time, right in zip(paths.items(), times, measured, strict=True):
             alone = run_alone("answer_once", path, height, width, threads)

@@ -59,6 +59,11 @@ def onnx_manifest(
         manifest["quantization"] = describe_quantization(
             prepared.quantized, precision, exported.kept, method
         )
+    if prepared.factors:
+        manifest["low_rank"] = {
+            name: {"rank": len(found.first), "variance_kept": found.kept}
+            for name, found in prepared.factors.items()
+        }
     if exported.rating:
         manifest["cost"] = exported.rating
     if exported.cost:

@@ -1,5 +1,6 @@
 """Prepares what all files of one export share: images, reference scores, ranges, quantization."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,8 +10,9 @@ from torch import nn
 
 from export.quantize.calibration import Calibration, calibrate, each_batch, read_images
 from export.quantize.calibration_images import open_calibration_images, split, warn_of_few
-from export.quantize.convolve import layers_for
+from export.quantize.convolve import layers_for, paper_name
 from export.quantize.four_bits import BlockWeight, round_weight
+from export.quantize.low_rank import LowRank, check_ranks, factor, factored
 from export.quantize.ranges import Range, clip, measure_ranges
 from export.quantize.rounding import LAST, Quantization
 from export.quantize.second_moments import IMAGES, measure_moments
@@ -120,6 +122,7 @@ class Prepared:
         quantized: Where a file is quantized.
         record: What was assumed of the source, for the manifest.
         convolutions: That the outputs need, in running order.
+        factors: Of layers that the files have in two factors.
     """
 
     arch: str
@@ -131,6 +134,7 @@ class Prepared:
     quantized: Quantized | None
     record: dict[str, object]
     convolutions: tuple[str, ...]
+    factors: dict[str, LowRank]
 
 
 def prepare(task: Task) -> Prepared:
@@ -150,6 +154,21 @@ def prepare(task: Task) -> Prepared:
         task.log(line)
     outputs = outputs_of(task.options, net)
     convolutions = _convolutions(net, outputs)
+    factors = _factors(task, net, convolutions)
+    with factored(net, factors):
+        return _prepare(task, net, outputs, source_sha256, assumed, factors)
+
+
+def _prepare(
+    task: Task,
+    net: VGG,
+    outputs: tuple[str, ...],
+    source_sha256: str,
+    assumed: Assumed | None,
+    factors: dict[str, LowRank],
+) -> Prepared:
+    """Calibrate a net as the files have it, and score the check images."""
+    path, convolutions = task.source.path, _convolutions(net, outputs)
     check_convolution_names("--keep", task.options.keep, net.spec.arch)
     if task.quantizes:
         _refuse_keeping_all(task.options.keep, convolutions)
@@ -157,8 +176,10 @@ def prepare(task: Task) -> Prepared:
     images = check_images(net.spec.crop)
     ranges: dict[str, Range] = {}
     quantized: Quantized | None = None
-    if task.options.calibration or task.quantizes:
+    if task.options.calibration or task.quantizes or factors:
         identity = weights_identity(source_sha256, assumed)
+        if factors:
+            identity = hashlib.sha256(f"{identity} {task.options.low_rank}".encode()).hexdigest()
         calibration, quantized = _calibrate(task, net, outputs, identity)
         ranges = calibration.ranges
     elif any(precision.trunk == HALF for precision in task.precisions):
@@ -176,6 +197,7 @@ def prepare(task: Task) -> Prepared:
         quantized=quantized,
         record=recorded(path, net.spec, task.classes, assumed),
         convolutions=tuple(convolutions),
+        factors=factors,
     )
 
 
@@ -277,9 +299,11 @@ def _calibrate(
     calibration = calibrate(
         net, identity, images.for_ranges, path, task.threads, task.log, options.on_error
     )
-    if not task.quantizes:
+    if not (task.quantizes or options.low_rank):
         return calibration, None
-    held_out = _hold_out(task, net, outputs, images.held_out)
+    held_out = _hold_out(
+        task, task.open_net() if options.low_rank else net, outputs, images.held_out
+    )
     convolutions = _convolutions(net, outputs)
     blocks = _block_weights(task, net, images.for_ranges, convolutions)
     quantizations = {
@@ -326,12 +350,32 @@ def _quantization(
     quantized = {
         name: t
         for name, t in thresholds.items()
-        if name in convolutions and name not in options.keep
+        if name in convolutions and paper_name(name) not in options.keep
     }
     # a product of 4-bit weights ends in floats, so that fc8 gets these
     rounds_last = precision.fused and LAST in convolutions and not precision.block
     own_blocks = blocks[precision.block] if precision.block else {}
     return Quantization(quantized, options.per_channel, last if rounds_last else None, own_blocks)
+
+
+def _factors(task: Task, net: VGG, convolutions: list[str]) -> dict[str, LowRank]:
+    """Factors of the layers of --low-rank.
+
+    Raises:
+        InputError: If the files need no such layer, or if a rank makes no smaller factors.
+    """
+    ranks = dict(task.options.low_rank)
+    if not ranks:
+        return {}
+    for name in ranks:
+        if name not in convolutions:
+            raise InputError(f"--low-rank {name}: these outputs do not need {name}; leave it out")
+    check_ranks(ranks, net)
+    options = task.options
+    images = open_calibration_images(options.calibration, options.calibration_images, net)
+    chosen = split(replace(images, upright=options.exif == "apply")).for_ranges.subset(IMAGES)
+    task.log(f"factoring {' and '.join(ranks)} by {len(chosen)} of the calibration images")
+    return factor(net, ranks, each_batch(net, chosen, task.threads, options.on_error))
 
 
 def _block_weights(

@@ -1,7 +1,7 @@
 """Exports from Python: `vgg_deploy.export` writes what vgg-export writes, and prints no tables."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -41,6 +41,7 @@ def export(
     features: Sequence[str] = (),
     with_scores: bool = False,
     boxes_by: str | os.PathLike[str] | None = None,
+    low_rank: Mapping[str, int] | None = None,
     threads: int | None = None,
 ) -> list[Exported]:
     """Write ONNX files, and ncnn's files and a Triton repository from them.
@@ -68,6 +69,8 @@ def export(
         with_scores: Whether files with features give scores too.
         boxes_by: The checkpoint of a localiser of the same classes; every file then gives scores
             and boxes.
+        low_rank: Ranks of the factors that replace fc6 and fc7, such as {"fc6": 512}; None for the
+            layers as they are.
         threads: Of calibration and check; None for all cores that this process may use.
 
     Returns:
@@ -87,6 +90,7 @@ def export(
         name=name,
         features=(features,) if isinstance(features, str) else tuple(features),
         with_scores=with_scores,
+        low_rank=tuple((low_rank or {}).items()),
     )
     count, out = threads or available_cores(), Path(folder)
     torch.set_num_threads(count)
@@ -94,6 +98,8 @@ def export(
     listed = class_list(classes) if classes is not None else None
     if boxes_by is not None and (ncnn or features):
         raise InputError("files of scores and boxes have no features, and no form for ncnn")
+    if low_rank and (boxes_by is not None or ncnn):
+        raise InputError("low_rank does not go with boxes_by, nor with ncnn; leave one of them out")
     rest = (out, options, listed, count, _log, NOTHING_STATED, _keep_list(out))
     try:
         if boxes_by is not None:

@@ -14,7 +14,9 @@ from export.onnx.graph import Graph, onnx_graph
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.onnx_manifest import describe_quantization, onnx_manifest
 from export.preparation import Prepared, Task, prepare
+from export.quantize.convolve import paper_name
 from export.quantize.cost import judge_cost
+from export.quantize.low_rank import factored
 from export.quantize.rounding import LAST, Quantization, ReducedNet
 from export.released_files import Exported, FailedFile, PartlyExported
 from export.settings.export_options import ExportOptions
@@ -32,6 +34,7 @@ from vgg_deploy.exported.signatures import signature_path
 from vgg_deploy.files import whole_files
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
+from vgg_deploy.net.model import VGG
 from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.net.outputs import BOXES
 from vgg_deploy.runtimes.block_products import check_products
@@ -149,8 +152,12 @@ class _FileExport:
         Raises:
             CheckFailed: If a check fails.
         """
-        log, path = self.task.log, self.path
         net = self.task.open_net()
+        with factored(net, self.prepared.factors):
+            return self._write_and_check(net, written)
+
+    def _write_and_check(self, net: VGG, written: _Written) -> Exported:
+        log, path = self.task.log, self.path
         artifact = Artifact(
             net.spec,
             self.task.options.form,
@@ -188,7 +195,8 @@ class _FileExport:
         if not self.quantization:
             return ()
         names = dict.fromkeys((*self.task.options.keep, LAST))
-        return tuple(name for name in names if name in self.prepared.convolutions)
+        layers = {paper_name(name) for name in self.prepared.convolutions}
+        return tuple(name for name in names if name in layers)
 
     def _described(self) -> dict[str, object] | None:
         """How the file is quantized, if it is."""
@@ -235,7 +243,7 @@ class _FileExport:
         # The largest batches run first: they need most memory, and fc6's weights are not yet read
         for index in sorted(range(len(batches)), key=lambda i: batches[i].size, reverse=True):
             self._compare(compared, runtime.run(batches[index], runtime.outputs), index)
-        if not self.quantization or not held_out:
+        if not (self.quantization or self.prepared.factors) or not held_out:
             return Costs()
         self.task.log(f"measuring the cost of {name} on held-out images")
         costs = measure_costs(runtime, held_out, self.task.open_net, name)

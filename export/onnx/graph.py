@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from export.onnx.chain import Attribute, Input, NodeChain
-from export.quantize.convolve import bias_of, layers_for, padding_of
+from export.quantize.convolve import bias_of, layers_for, padding_of, whole_name
 from export.quantize.four_bits import BlockWeight
 from export.quantize.rounding import LAST, Mapping, Quantization, quantize_weight, weight_scales
 from export.settings.precision import FLOAT, Precision
@@ -98,12 +98,12 @@ class _NetWriter:
     def write_layers(self, layers: list[tuple[str, nn.Module]]) -> None:
         """Layers from conv1_1 on."""
         for i, (name, layer) in enumerate(layers):
-            is_feature = name in self.artifact.layers
+            is_feature = whole_name(name) in self.artifact.layers
             if isinstance(layer, nn.MaxPool2d) and self.precision.fused and not is_feature:
                 self._quantize_ahead_of_pool(layers[i:])
             self._write_layer(name, layer)
             if is_feature:
-                self.chain.show(name)
+                self.chain.show(whole_name(name))
 
     def write_posterior(self) -> None:
         """Softmax of the spatial mean of the scores (section 3.2 of the paper)."""

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.quantize.convolve import bias_of, layers_for, padding_of, run_layer
+from export.quantize.convolve import SECOND, bias_of, layers_for, padding_of, run_layer
 from export.quantize.four_bits import BlockWeight, block_product
 from export.settings.precision import FOUR_BIT, Format, Precision
 from vgg_deploy.net.fully_connected import convolve
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.outputs import SCORES
 
-FIRST = "conv1_1"  # the only convolution whose input has negative values
+FIRST = "conv1_1"
 LAST = "fc8"  # never quantized, because its scores decide
 SMALLEST_SCALE = (
     2.0**-20
@@ -61,11 +61,16 @@ class Quantization:
         }
 
 
+def has_both_signs(conv: str) -> bool:
+    """Whether the input of a convolution has negative values: of FIRST, and of second factors."""
+    return conv == FIRST or conv.endswith(SECOND)
+
+
 def input_mapping(conv: str, threshold: float, precision: Precision) -> Mapping:
     """How the input of a convolution is rounded.
 
-    The mapping is symmetric. An unsigned format has its zero at the lower end or, for FIRST, in
-    the middle.
+    The mapping is symmetric. An unsigned format has its zero at the lower end or, where values have
+    both signs, in the middle.
 
     Args:
         conv: Name of the convolution.
@@ -73,7 +78,7 @@ def input_mapping(conv: str, threshold: float, precision: Precision) -> Mapping:
         precision: One that is quantized.
     """
     format = precision.activation_format
-    is_centred = format.dtype.kind == "u" and conv == FIRST
+    is_centred = format.dtype.kind == "u" and has_both_signs(conv)
     scale = threshold / (format.largest // 2 if is_centred else format.largest)
     scale_as_stored = float(precision.trunk.type(max(scale, SMALLEST_SCALE)))
     return Mapping(scale_as_stored, 128 if is_centred else 0, format)

@@ -14,7 +14,7 @@ from onnx import TensorProto, numpy_helper
 
 from export.onnx.onnx_file import stored_values
 from export.quantize.ranges import Range
-from export.quantize.rounding import FIRST, LAST
+from export.quantize.rounding import LAST, has_both_signs
 from export.settings.precision import HALF, Precision
 
 HEADROOM = 2.0  # other images reach further than those that were seen
@@ -133,12 +133,13 @@ def _scales(nodes: _Nodes, precision: Precision) -> Iterator[str]:
 
 
 def _zero_points(nodes: _Nodes) -> Iterator[str]:
-    """Quantization is symmetric; only the uint8 input of the first convolution is centred."""
+    """Quantization is symmetric; uint8 inputs are centred where they have both signs."""
     for node in nodes.of_type(*QUANTIZERS):
         if len(node.input) < 3:  # blocks of 4 bits have no zero points
             continue
         zero = numpy_helper.to_array(nodes.stored[node.input[2]])
-        middle = 128 if zero.dtype == np.uint8 and node.name.startswith(f"{FIRST}.") else 0
+        is_signed = has_both_signs(node.name.rpartition(".")[0])
+        middle = 128 if zero.dtype == np.uint8 and is_signed else 0
         if (zero.astype(np.float64) != middle).any():
             yield (
                 f"{node.name}: zero point {zero.tolist()}, expected {middle}; "

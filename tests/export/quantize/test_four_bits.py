@@ -147,8 +147,9 @@ def test_moments_are_those_of_a_loop_over_windows(net):
     layers = plain_forward(net, images)
     moments = measure_moments(net, [images], ("fc6", "fc7"))
     pool, relu = layers["pool5"], layers["relu6"]
+    window = [(row, column) for column in (0, 1) for row in (0, 1)]
     rows = [
-        [pool[n, c, top + row, left + column] for column in (0, 1) for row in (0, 1) for c in range(32)]
+        [pool[n, c, top + row, left + column] for row, column in window for c in range(32)]
         for n in range(2)
         for top in range(pool.shape[2] - 1)
         for left in range(pool.shape[3] - 1)
@@ -158,7 +159,8 @@ def test_moments_are_those_of_a_loop_over_windows(net):
         moments["fc6"][0], matrix.T @ matrix / len(rows), rtol=1e-3, atol=1e-6
     )
     points = relu.transpose(0, 2, 3, 1).reshape(-1, 256)
-    np.testing.assert_allclose(moments["fc7"][0], points.T @ points / len(points), rtol=1e-3, atol=1e-6)  # fmt: skip
+    expected = points.T @ points / len(points)
+    np.testing.assert_allclose(moments["fc7"][0], expected, rtol=1e-3, atol=1e-6)
 
 
 def test_scales_are_the_best_of_those_tried():
