@@ -99,7 +99,7 @@ def lint(
         producers={output: node for node in model.graph.node for output in node.output},
     )
     return [
-        *_scales(nodes, precision),
+        *_scales(nodes, precision, folder),
         *_zero_points(nodes),
         *_convolutions(nodes, quantized),
         *_types(nodes),
@@ -108,10 +108,10 @@ def lint(
     ]
 
 
-def _scales(nodes: _Nodes, precision: Precision) -> Iterator[str]:
+def _scales(nodes: _Nodes, precision: Precision, folder: Path) -> Iterator[str]:
     """Scales are finite, positive, and of a shape that TensorRT computes with in 8 bits."""
     for node in nodes.of_type(*QUANTIZERS):
-        scale = numpy_helper.to_array(nodes.stored[node.input[1]]).astype(np.float64)
+        scale = stored_values(nodes.stored[node.input[1]], folder).astype(np.float64)
         weight = nodes.stored.get(node.input[0])
         if scale.ndim and weight is None:
             yield (

@@ -99,7 +99,8 @@ def test_files_of_all_forms(net, photos, images, tmp_path):
         found = open_runtime(file.path)(images).score_map.mean((2, 3))
         error = np.sqrt(((found - expected) ** 2).mean() / (expected**2).mean())
         assert error < 0.5
-        assert file.cost.images == 8  # against the net as it was
+        assert file.cost.images == 8  # against the net as it was, so fp32 has a cost too
+        assert 0.3 < file.cost.score_error_pct < 40
         manifest = json.loads(file.path.with_suffix(".json").read_text())
         assert manifest["low_rank"]["fc6"]["rank"] == 48
         assert 0.5 < manifest["low_rank"]["fc6"]["variance_kept"] <= 1
