@@ -5,7 +5,8 @@
 Memory is the peak of a process that opens a file with ONNX Runtime and answers once. Times are of
 one image, all files called in turn; intervals are bootstrapped. Accuracy is of whole images at
 --side, dense, against the first precision's file on the same images: the interval is the exact
-one-sided bound on either side. Files that --files has already are measured as they are.
+one-sided bound on either side. A form ending in +low-rank has fc6 and fc7 in the factors of
+--low-rank. Files that --files has already are measured as they are.
 """
 
 from functools import partial
@@ -24,7 +25,6 @@ from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.exported.metadata import data_path
 from vgg_deploy.images.decode import resized
 from vgg_deploy.machine import available_cores
-from vgg_deploy.net.archs import ARCHS
 from vgg_deploy.runtimes import Runtime, open_runtime
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
 
@@ -43,6 +43,7 @@ COLUMNS = {
     "at most": "most:+.2f",
     "agrees %": "agrees_pct:.2f",
 }
+LOW_RANK = "+low-rank"  # ends the name of a form
 DRAWS = 2000  # of the bootstrap
 
 
@@ -104,6 +105,10 @@ def accuracy(found: list[np.ndarray], labels: np.ndarray) -> list[dict[str, floa
     return rows
 
 
+def _parts(text: str) -> tuple[str, str, str]:
+    return text.partition(":")
+
+
 def _answer(runtime: Runtime, batch: np.ndarray, number: int) -> None:
     runtime(batch)
 
@@ -115,7 +120,8 @@ def _answer(runtime: Runtime, batch: np.ndarray, number: int) -> None:
 @click.option("--data", type=click.Path(exists=True, path_type=Path), help="For the accuracy.")
 @click.option("--images", default=1000, help="Of --data.")
 @click.option("--side", default=256, help="Q of the accuracy, pixels.")
-@click.option("--precisions", default="fp32,int8-cpu,int4-cpu")
+@click.option("--forms", default="fp32,int8-cpu,int4-cpu,fp32+low-rank,int8-cpu+low-rank")
+@click.option("--low-rank", "ranks", default="fc6:512,fc7:256")
 @click.option("--sizes", default="224,384x512", help="Of the timed images, pixels.")
 @click.option("--rounds", default=31)
 @click.option("--files", default="small_files", type=click.Path(path_type=Path))
@@ -127,7 +133,8 @@ def main(
     data: Path | None,
     images: int,
     side: int,
-    precisions: str,
+    forms: str,
+    ranks: str,
     sizes: str,
     rounds: int,
     files: Path,
@@ -135,17 +142,23 @@ def main(
 ) -> None:
     """Write small_files.csv and small_files.md for MODEL, a checkpoint."""
     threads = available_cores()
-    names = precisions.split(",")
-    known = {path.name: path for path in files.glob("*.onnx")}
+    names = forms.split(",")
+    low_rank = tuple((layer, int(rank)) for layer, _, rank in map(_parts, ranks.split(",")))
     paths = {}
     for name in names:
-        stored = [known[f"{arch}.{name}.onnx"] for arch in ARCHS if f"{arch}.{name}.onnx" in known]
-        if not stored:
+        precision, factors, _ = name.partition(LOW_RANK)
+        folder = files / "low_rank" if factors else files
+        path = next(folder.glob(f"*.{precision}.onnx"), None)
+        if path is None:
             options = ExportOptions(
-                (name,), calibration=calibration, calibration_images=calibration_images
+                (precision,),
+                calibration=calibration,
+                calibration_images=calibration_images,
+                low_rank=low_rank if factors else (),
             )
-            stored = [f.path for f in export_onnx(model, files, options, None, threads, print)]
-        paths[name] = stored[0]
+            (exported,) = export_onnx(model, folder, options, None, threads, print)
+            path = exported.path
+        paths[name] = path
     measured: list[dict[str, float]] = [{} for _ in names]
     if data:
         found = []
@@ -168,7 +181,7 @@ def main(
     rows.note(
         f"`python benchmarks/small_files.py {model.name}`, one image, {threads} threads, {rounds} "
         "calls in turn, 95 % bootstrap interval of the ratio of medians. Peak memory is of a "
-        "process with ONNX Runtime and NumPy alone."
+        f"process with ONNX Runtime and NumPy alone. Low rank is {ranks}."
     )
     if data:
         rows.note(

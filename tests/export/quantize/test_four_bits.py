@@ -81,6 +81,7 @@ def tapped(path, names, images) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("precision", ["int4-cpu", "int4"])
+@pytest.mark.slow
 def test_stored_blocks_over_a_loop_of_windows_are_the_layer(precision, files, net, images):
     path = files[precision].path
     model = onnx.load(path)
@@ -114,6 +115,7 @@ def test_stored_blocks_over_a_loop_of_windows_are_the_layer(precision, files, ne
         assert largest < (1e-5 if precision == "int4-cpu" else 5e-3) * np.abs(found).max()
 
 
+@pytest.mark.slow
 def test_files_are_smaller_and_near_the_net(files, net, images):
     expected = plain_forward(net, images)["fc8"].mean((2, 3))
     for precision, file in files.items():
@@ -129,6 +131,7 @@ def test_files_are_smaller_and_near_the_net(files, net, images):
         assert manifest["opset"] == 21 and manifest["precision"] == precision
 
 
+@pytest.mark.slow
 def test_onnx_runtime_runs_each_layer_as_one_4_bit_kernel(files, tmp_path):
     """Read from the graph that ONNX Runtime makes of the file."""
     import onnxruntime as ort
@@ -206,6 +209,7 @@ def test_feedback_makes_up_for_errors_of_inputs_that_go_together():
     assert errors[0] < 0.4 * errors[1]
 
 
+@pytest.mark.slow
 def test_the_lint_and_the_checks_name_planted_faults(files, tmp_path):
     path = files["int4-cpu"].path
     quantized = {n.name for n in onnx.load(path).graph.node if n.op_type == "Conv"} - {"fc8"}
@@ -238,6 +242,7 @@ def test_the_lint_and_the_checks_name_planted_faults(files, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_wrong_4_bit_kernel_is_named(files, images, monkeypatch):
     path = files["int4-cpu"].path
     errors = product_errors(path, images, "uint8", 1)
@@ -254,6 +259,7 @@ def test_a_wrong_4_bit_kernel_is_named(files, images, monkeypatch):
         check_products(path, images, "uint8", 1, "D.onnx")
 
 
+@pytest.mark.slow
 def test_weights_outside_features_and_kept_layers(net, photos, images, tmp_path):
     source = save_net(net, tmp_path / "net.pt")
     asked = {"keep": ("fc7",), "features": ("fc6", "fc7"), "external_data": True}
@@ -270,6 +276,7 @@ def test_weights_outside_features_and_kept_layers(net, photos, images, tmp_path)
         assert error < 0.4
 
 
+@pytest.mark.slow
 def test_scales_as_large_as_those_of_full_width(net, photos, images, tmp_path, monkeypatch):
     """Values of a full-width file's scales stay in the file while it is checked; here all do."""
     monkeypatch.setattr(onnx_file, "SMALL", 1024)
@@ -299,6 +306,7 @@ def test_files_without_4_bit_layers_are_refused(more, net, photos, tmp_path):
     assert "use int8-cpu" in output and not list(tmp_path.glob("out/*.onnx"))
 
 
+@pytest.mark.slow
 def test_sensitivity_measures_4_bit_layers(net, photos, tmp_path):
     source = save_net(net, tmp_path / "net.pt")
     words = (
