@@ -12,6 +12,7 @@ from export.request import ExportRequest, refuse_contradictions
 from export.settings.export_options import (
     EXIF_NAMES,
     LEAST_CALIBRATION_IMAGES,
+    LOW_RANK_NAMES,
     METHOD_NAMES,
     ON_ERROR_NAMES,
     PRECISION_NAMES,
@@ -42,6 +43,7 @@ from vgg_deploy.net.weights_names import WEIGHTS
 from vgg_deploy.number_bounds import MOST_BATCH, MOST_IMAGES, MOST_SIDE, MOST_THREADS
 
 MOST_COST = 1e6  # per cent
+MOST_RANK = 4096
 MOST_WEIGHT = 1e6  # of a layer in a distance
 LAYER = re.compile(r"(conv|relu|pool|norm|fc)\d")  # names of layers begin so
 ONNX, ENGINES = ExportOptions(), EngineOptions()  # their fields are the defaults
@@ -82,6 +84,27 @@ def parse_terms(
     if not terms:
         raise click.BadParameter("names no layer; write e.g. relu2_2:1,relu3_3:0.5")
     return tuple(terms)
+
+
+def parse_ranks(
+    ctx: click.Context, param: click.Parameter, text: str | None
+) -> tuple[tuple[str, int], ...]:
+    """A comma-separated list of LAYER:RANK; empty if there is none."""
+    if text is None:
+        return ()
+    ranks = []
+    for part in split_names(text):
+        layer, _, written = part.partition(":")
+        is_number = written.isascii() and written.isdigit() and len(written) <= len(str(MOST_RANK))
+        rank = int(written) if is_number else 0
+        if layer not in LOW_RANK_NAMES or not 0 < rank <= MOST_RANK:
+            raise click.BadParameter(
+                f"{part!r:.60} is not fc6 or fc7 with a rank above 0; write e.g. fc6:512,fc7:256"
+            )
+        ranks.append((layer, rank))
+    if not ranks or len({layer for layer, _ in ranks}) < len(ranks):
+        raise click.BadParameter("names no layer, or one twice; write e.g. fc6:512,fc7:256")
+    return tuple(ranks)
 
 
 def parse_percent(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -140,8 +163,9 @@ def parse_scales(
     default=",".join(ONNX.precisions),
     callback=parse_precisions,
     metavar=f"[{'|'.join(PRECISION_NAMES)}],...",
-    help="fp32, fp16, bf16; int8 and fp8 for TensorRT, int8-cpu for ONNX Runtime on CPUs. "
-    "Comma-separated, one file each.",
+    help="fp32, fp16, bf16; int8, fp8 and int4 for TensorRT; int8-cpu and int4-cpu for ONNX "
+    "Runtime on CPUs. int4 is int8 with 4-bit weights in fc6 and fc7. Comma-separated, one file "
+    "each.",
 )
 @click.option(
     "--calibration",
@@ -205,6 +229,13 @@ def parse_scales(
     callback=parse_names,
     metavar="LAYER,...",
     help="Layers that are not quantized, e.g. conv1_1,fc6. fc8 never is.",
+)
+@click.option(
+    "--low-rank",
+    callback=parse_ranks,
+    metavar="LAYER:RANK,...",
+    help="Replace fc6, fc7 or both by two factors of this rank, e.g. fc6:512,fc7:256. They change "
+    "the outputs for the calibration images least.",
 )
 @click.option(
     "--features",

@@ -15,7 +15,7 @@ from export.quantize.convolve import convolutions_of
 from export.quantize.ranges import Range, clip, measure_ranges
 from export.quantize.rounding import Quantization
 from export.settings.distance_choice import LPIPS_ARCH, LPIPS_LAYERS, DistanceChoice
-from export.settings.precision import HALF
+from export.settings.precision import FOUR_BIT, HALF
 from export.weights_origin import weights_identity
 from vgg_deploy.data.rotated import rotation_line
 from vgg_deploy.errors import InputError
@@ -86,6 +86,12 @@ def prepare_distance(task: Task, choice: DistanceChoice) -> PreparedDistance:
     terms = tuple(Term(*term) for term in choice.terms_of(layer_names(spec), spec.arch))
     net = build_trunk(spec, weights, terms[-1].layer)
     check_convolution_names("--keep", task.options.keep, spec.arch)
+    for precision in task.precisions:
+        if precision.block:
+            raise InputError(
+                f"--precision {precision.name}: {' and '.join(FOUR_BIT)} have 4 bits in it, and a "
+                "distance has neither; use int8-cpu"
+            )
     if task.quantizes and not set(convolutions_of(net)) - set(task.options.keep):
         raise InputError(
             f"--keep {','.join(task.options.keep)}: leaves no layer to quantize; keep fewer "

@@ -61,6 +61,11 @@ def onnx_manifest(
         )
     if exported.limit:
         manifest["limit"] = exported.limit.document()
+    if prepared.factors:
+        manifest["low_rank"] = {
+            name: {"rank": len(found.first), "variance_kept": found.kept}
+            for name, found in prepared.factors.items()
+        }
     if exported.rating:
         manifest["cost"] = exported.rating
     if exported.cost:
@@ -83,7 +88,9 @@ def describe_quantization(
     """
     quantization: Quantization = quantized.quantizations[precision.name]
     calibration = quantized.calibration
+    blocks = {name: weight.block for name, weight in quantization.blocks.items()}
     return {
+        **({"four_bit_blocks": blocks} if blocks else {}),
         "thresholds": quantization.thresholds,
         "weights": "per-channel" if quantization.per_channel else "per-tensor",
         "largest_weight": precision.weight_format.largest,  # as it is stored

@@ -1,5 +1,6 @@
 """Prepares what all files of one export share: images, reference scores, ranges, quantization."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,13 +10,16 @@ from torch import nn
 
 from export.limit.criterion import Criterion
 from export.limit.photos import Photos, open_photos, refuse_too_few
-from export.quantize.calibration import Calibration, calibrate, read_images
+from export.quantize.calibration import Calibration, calibrate, each_batch, read_images
 from export.quantize.calibration_images import open_calibration_images, split, warn_of_few
-from export.quantize.convolve import layers_for
+from export.quantize.convolve import layers_for, paper_name
+from export.quantize.four_bits import BlockWeight, round_weight
+from export.quantize.low_rank import LowRank, check_ranks, factor, factored
 from export.quantize.ranges import Range, clip, measure_ranges
 from export.quantize.rounding import LAST, Quantization
+from export.quantize.second_moments import IMAGES, measure_moments
 from export.settings.export_options import ExportOptions
-from export.settings.precision import HALF, PRECISIONS, Precision
+from export.settings.precision import FOUR_BIT, HALF, PRECISIONS, Precision
 from export.verify.feature_parity import judge_reference_features
 from export.verify.parity import check_images, judge_reference, reference_outputs, scores_in
 from export.weights_origin import recorded, source_lines, weights_identity
@@ -121,6 +125,7 @@ class Prepared:
         record: What was assumed of the source, for the manifest.
         convolutions: That the outputs need, in running order.
         photos: That choose layers and judge files; None without a limit.
+        factors: Of layers that the files have in two factors.
     """
 
     arch: str
@@ -132,6 +137,7 @@ class Prepared:
     quantized: Quantized | None
     record: dict[str, object]
     convolutions: tuple[str, ...]
+    factors: dict[str, LowRank]
     photos: Photos | None = None
 
 
@@ -153,15 +159,33 @@ def prepare(task: Task) -> Prepared:
         task.log(line)
     outputs = outputs_of(task.options, net)
     convolutions = _convolutions(net, outputs)
+    factors = _factors(task, net, convolutions)
+    with factored(net, factors):
+        return _prepare(task, net, outputs, source_sha256, assumed, factors)
+
+
+def _prepare(
+    task: Task,
+    net: VGG,
+    outputs: tuple[str, ...],
+    source_sha256: str,
+    assumed: Assumed | None,
+    factors: dict[str, LowRank],
+) -> Prepared:
+    """Calibrate a net as the files have it, and score the check images."""
+    path, convolutions = task.source.path, _convolutions(net, outputs)
     check_convolution_names("--keep", task.options.keep, net.spec.arch)
     if task.quantizes:
         _refuse_keeping_all(task.options.keep, convolutions)
+        _refuse_without_four_bits(task, convolutions)
     photos = _open_photos(task, net)
     images = check_images(net.spec.crop)
     ranges: dict[str, Range] = {}
     quantized: Quantized | None = None
-    if task.options.calibration or task.quantizes:
+    if task.options.calibration or task.quantizes or factors:
         identity = weights_identity(source_sha256, assumed)
+        if factors:
+            identity = hashlib.sha256(f"{identity} {task.options.low_rank}".encode()).hexdigest()
         calibration, quantized = _calibrate(task, net, outputs, identity, photos)
         ranges = calibration.ranges
     elif any(precision.trunk == HALF for precision in task.precisions):
@@ -180,6 +204,7 @@ def prepare(task: Task) -> Prepared:
         record=recorded(path, net.spec, task.classes, assumed),
         convolutions=tuple(convolutions),
         photos=photos,
+        factors=factors,
     )
 
 
@@ -261,6 +286,27 @@ def _refuse_keeping_all(keep: tuple[str, ...], convolutions: list[str]) -> None:
         )
 
 
+def _refuse_without_four_bits(task: Task, convolutions: list[str]) -> None:
+    """Refuse a precision of 4-bit layers where the file would have none of them."""
+    for precision in task.precisions:
+        if precision.block and not four_bit_layers(task.options, convolutions):
+            reason = f"{' and '.join(FOUR_BIT)} have 4 bits in it, and this file has none in them"
+            raise InputError(
+                f"--precision {precision.name}: {reason}; use int8-cpu",
+                "use int8-cpu",
+            )
+
+
+def four_bit_layers(options: ExportOptions, convolutions: list[str]) -> tuple[str, ...]:
+    """Layers of 4-bit weights in the files of a precision that has such.
+
+    Args:
+        options: Of the export.
+        convolutions: Of the files.
+    """
+    return tuple(name for name in FOUR_BIT if name in convolutions and name not in options.keep)
+
+
 def _calibrate(
     task: Task, net: VGG, outputs: tuple[str, ...], identity: str, photos: Photos | None
 ) -> tuple[Calibration, Quantized | None]:
@@ -280,12 +326,15 @@ def _calibrate(
     calibration = calibrate(
         net, identity, images.for_ranges, path, task.threads, task.log, options.on_error
     )
-    if not task.quantizes:
+    if not (task.quantizes or options.low_rank):
         return calibration, None
-    held_out = _hold_out(task, net, outputs, images.held_out)
+    held_out = _hold_out(
+        task, task.open_net() if options.low_rank else net, outputs, images.held_out
+    )
     convolutions = _convolutions(net, outputs)
+    blocks = _block_weights(task, net, images.for_ranges, convolutions)
     quantizations = {
-        precision.name: _quantization(options, precision, calibration.ranges, convolutions)
+        precision.name: _quantization(options, precision, calibration.ranges, convolutions, blocks)
         for precision in task.precisions
         if precision.is_quantized
     }
@@ -320,6 +369,7 @@ def _quantization(
     precision: Precision,
     ranges: dict[str, Range],
     convolutions: list[str],
+    blocks: dict[int, dict[str, BlockWeight]],
 ) -> Quantization:
     """How the convolutions of a file are quantized."""
     thresholds = clip(ranges, options.method, precision)
@@ -327,7 +377,47 @@ def _quantization(
     quantized = {
         name: t
         for name, t in thresholds.items()
-        if name in convolutions and name not in options.keep
+        if name in convolutions and paper_name(name) not in options.keep
     }
-    rounds_last = precision.fused and LAST in convolutions
-    return Quantization(quantized, options.per_channel, last if rounds_last else None)
+    # a product of 4-bit weights ends in floats, so that fc8 gets these
+    rounds_last = precision.fused and LAST in convolutions and not precision.block
+    own_blocks = blocks[precision.block] if precision.block else {}
+    return Quantization(quantized, options.per_channel, last if rounds_last else None, own_blocks)
+
+
+def _factors(task: Task, net: VGG, convolutions: list[str]) -> dict[str, LowRank]:
+    """Factors of the layers of --low-rank.
+
+    Raises:
+        InputError: If the files need no such layer, or if a rank makes no smaller factors.
+    """
+    ranks = dict(task.options.low_rank)
+    if not ranks:
+        return {}
+    for name in ranks:
+        if name not in convolutions:
+            raise InputError(f"--low-rank {name}: these outputs do not need {name}; leave it out")
+    check_ranks(ranks, net)
+    options = task.options
+    images = open_calibration_images(options.calibration, options.calibration_images, net)
+    chosen = split(replace(images, upright=options.exif == "apply")).for_ranges.subset(IMAGES)
+    task.log(f"factoring {' and '.join(ranks)} by {len(chosen)} of the calibration images")
+    return factor(net, ranks, each_batch(net, chosen, task.threads, options.on_error))
+
+
+def _block_weights(
+    task: Task, net: VGG, images: Dataset, convolutions: list[str]
+) -> dict[int, dict[str, BlockWeight]]:
+    """4-bit weights of the files that have such, by the size of their blocks and by layer."""
+    sizes = {precision.block for precision in task.precisions if precision.block}
+    if not sizes:
+        return {}
+    names = four_bit_layers(task.options, convolutions)
+    images = images.subset(IMAGES)
+    task.log(f"rounding {' and '.join(names)} to 4 bits by {len(images)} of the images")
+    batches = each_batch(net, images, task.threads, task.options.on_error)
+    moments = measure_moments(net, batches, names)
+    return {
+        block: {name: round_weight(net.convolution(name), moments[name], block) for name in names}
+        for block in sizes
+    }

@@ -1,7 +1,7 @@
 """Exports from Python: `vgg_deploy.export` writes what vgg-export writes, and prints no tables."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -43,6 +43,7 @@ def export(
     features: Sequence[str] = (),
     with_scores: bool = False,
     boxes_by: str | os.PathLike[str] | None = None,
+    low_rank: Mapping[str, int] | None = None,
     threads: int | None = None,
 ) -> list[Exported]:
     """Write ONNX files, and ncnn's files and a Triton repository from them.
@@ -53,7 +54,8 @@ def export(
     Args:
         source: A checkpoint, or weights of another project by path or name, see `vd.load`.
         folder: Of the files; export.json in it lists them.
-        precision: "fp32", "fp16", "bf16", "int8", "int8-cpu" or "fp8", or several of them.
+        precision: "fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8", "int4" or
+            "int4-cpu", or several of them.
         calibration: Images like those that the net will see, to quantize by; a folder, a data set
             or shards. None for the built-in images, for nets trained on them.
         classes: Names of the classes in the order of the scores, or a file that lists them, for
@@ -73,6 +75,8 @@ def export(
         with_scores: Whether files with features give scores too.
         boxes_by: The checkpoint of a localiser of the same classes; every file then gives scores
             and boxes.
+        low_rank: Ranks of the factors that replace fc6 and fc7, such as {"fc6": 512}; None for the
+            layers as they are.
         threads: Of calibration and check; None for all cores that this process may use.
 
     Returns:
@@ -95,6 +99,7 @@ def export(
         name=name,
         features=(features,) if isinstance(features, str) else tuple(features),
         with_scores=with_scores,
+        low_rank=tuple((low_rank or {}).items()),
     )
     count, out = threads or available_cores(), Path(folder)
     torch.set_num_threads(count)
@@ -104,6 +109,8 @@ def export(
         raise InputError("max_top1_drop is measured on files of scores alone; leave boxes_by out")
     if boxes_by is not None and (ncnn or features):
         raise InputError("files of scores and boxes have no features, and no form for ncnn")
+    if low_rank and (boxes_by is not None or ncnn):
+        raise InputError("low_rank does not go with boxes_by, nor with ncnn; leave one of them out")
     rest = (out, options, listed, count, _log, NOTHING_STATED, _keep_list(out))
     try:
         if boxes_by is not None:

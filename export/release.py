@@ -14,8 +14,10 @@ from export.onnx.graph import Graph, onnx_graph
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.onnx_manifest import describe_quantization, onnx_manifest
 from export.preparation import Prepared, Task, prepare
+from export.quantize.convolve import paper_name
 from export.quantize.cost import judge_cost
-from export.quantize.rounding import LAST, Quantization, ReducedNet
+from export.quantize.low_rank import factored
+from export.quantize.rounding import Quantization, ReducedNet
 from export.released_files import Exported, FailedFile, PartlyExported
 from export.settings.export_options import ExportOptions
 from export.settings.precision import BF16, Precision
@@ -33,8 +35,10 @@ from vgg_deploy.exported.signatures import signature_path
 from vgg_deploy.files import whole_files
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
+from vgg_deploy.net.model import VGG
 from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.net.outputs import BOXES
+from vgg_deploy.runtimes.block_products import check_products
 from vgg_deploy.runtimes.contract import Outputs
 from vgg_deploy.runtimes.integer_kernels import check_arithmetic
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
@@ -177,8 +181,12 @@ class _FileExport:
         Raises:
             CheckFailed: If a check fails.
         """
-        log, path = self.task.log, self.path
         net = self.task.open_net()
+        with factored(net, self.prepared.factors):
+            return self._write_and_check(net, written)
+
+    def _write_and_check(self, net: VGG, written: _Written) -> Exported:
+        log, path = self.task.log, self.path
         artifact = Artifact(
             net.spec,
             self.task.options.form,
@@ -215,8 +223,9 @@ class _FileExport:
         """Convolutions that are not quantized, of a quantized file."""
         if not self.quantization:
             return ()
-        quantized = self.quantization.thresholds
-        return tuple(name for name in self.prepared.convolutions if name not in quantized)
+        quantized = {*self.quantization.thresholds, *self.quantization.blocks}
+        names = (name for name in self.prepared.convolutions if name not in quantized)
+        return tuple(dict.fromkeys(paper_name(name) for name in names))
 
     def _described(self) -> dict[str, object] | None:
         """How the file is quantized, if it is."""
@@ -235,8 +244,9 @@ class _FileExport:
         self, model: ModelProto, written: Path, reduced: ReducedNet
     ) -> Iterator[Outputs]:
         """Outputs of a reduced file's float32 twin for the check images. Changes `model`."""
-        quantized = set(reduced.mappings) - {LAST}
-        findings = lint(model, self.precision, quantized, self.prepared.ranges, written.parent)
+        findings = lint(
+            model, self.precision, reduced.quantized, self.prepared.ranges, written.parent
+        )
         if findings:
             raise CheckFailed("; ".join(findings))
         with float32_twin(model, written) as twin:
@@ -256,11 +266,13 @@ class _FileExport:
         held_out = self.prepared.quantized.held_out if self.prepared.quantized else None
         if self.precision.fused and held_out:
             check_arithmetic(file, held_out.batches[0][:2], options.form, threads, name)
+        if self.precision.block and held_out:
+            check_products(file, held_out.batches[0][:2], options.form, threads, name)
         runtime = _as_it_will_run(file, self.precision, threads)
         # The largest batches run first: they need most memory, and fc6's weights are not yet read
         for index in sorted(range(len(batches)), key=lambda i: batches[i].size, reverse=True):
             self._compare(compared, runtime.run(batches[index], runtime.outputs), index)
-        if not self.quantization or not held_out:
+        if not (self.quantization or self.prepared.factors) or not held_out:
             return Costs()
         self.task.log(f"measuring the cost of {name} on held-out images")
         costs = measure_costs(runtime, held_out, self.task.open_net, name)
@@ -304,9 +316,9 @@ class _FileExport:
 def _as_it_will_run(path: Path, precision: Precision, threads: int) -> OnnxRuntime:
     """Open a file in ONNX Runtime.
 
-    A file for its CPU kernels runs with the settings of use, because these kernels are checked.
-    Others run with less memory.
+    A file for its CPU kernels runs with the settings of use, because these kernels are checked, and
+    so does one with 4-bit weights. Others run with less memory.
     """
-    if precision.fused:
+    if precision.fused or precision.block:
         return OnnxRuntime(path, threads=threads)
     return OnnxRuntime(path, threads=threads, optimisation="ENABLE_EXTENDED", arena=False)

@@ -32,6 +32,7 @@ class ExportRequest:
     features: tuple[str, ...]
     with_scores: bool
     boxes_by: Path | None
+    low_rank: tuple[tuple[str, int], ...]
 
     lpips: bool
     perceptual: tuple[tuple[str, float], ...]
@@ -91,6 +92,7 @@ class ExportRequest:
             distance=self.distance,
             max_top1_drop=self.max_top1_drop,
             data=self.data if self.max_top1_drop is not None else None,
+            low_rank=self.low_rank,
         )
 
     @property
@@ -166,6 +168,7 @@ def refuse_contradictions(request: ExportRequest) -> None:
             "--ncnn writes the files of one net; leave --boxes-by out, and export the localiser "
             "alone too"
         )
+    _refuse_low_rank_with_others(request)
     if request.with_scores and not request.features:
         raise click.UsageError("--with-scores adds posterior and score map to --features; add it")
     _refuse_limit_options(request)
@@ -183,6 +186,26 @@ def refuse_contradictions(request: ExportRequest) -> None:
         raise click.UsageError(
             "--classes, --mean, --std, --channel-order and --crop describe weights; add --onnx"
         )
+
+
+def _refuse_low_rank_with_others(request: ExportRequest) -> None:
+    """Check the options that --low-rank does not go with.
+
+    Raises:
+        click.UsageError: For the first of them.
+    """
+    if not request.low_rank:
+        return
+    if not request.to_onnx:
+        raise click.UsageError("--low-rank is how ONNX files are written; add --onnx")
+    others = (
+        ("--boxes-by", bool(request.boxes_by)),
+        ("--sensitivity", request.sensitivity),
+        ("--ncnn", request.to_ncnn),
+    )
+    for name, is_given in others:
+        if is_given:
+            raise click.UsageError(f"{name}: does not go with --low-rank; leave one of them out")
 
 
 def _refuse_options_of_engines(request: ExportRequest) -> None:

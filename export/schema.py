@@ -6,7 +6,11 @@ SENSITIVITY = Table(
     "sensitivity.csv",
     "One row per convolution and precision: this layer alone is quantized.",
     (
-        *columns("text", layer="name of the convolution", precision="int8, int8-cpu or fp8"),
+        *columns(
+            "text",
+            layer="name of the convolution",
+            precision="int8, int8-cpu, fp8, int4 or int4-cpu",
+        ),
         *columns(
             "number",
             threshold="largest magnitude of its input; beyond it values are clipped",

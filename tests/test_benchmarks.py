@@ -570,3 +570,34 @@ def test_localisers_are_judged_and_drawn(tmp_path, benchmarks):
     text = (tmp_path / "localisation.md").read_text()
     assert "| boxes | all | shared | dense | 48 |" in text and '"cpu"' in text
     assert is_png(tmp_path / "localisation.png")
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+def test_small_files_in_rehearsal(tmp_path):
+    """Every form has its row, and the first is compared with itself."""
+    rng = np.random.default_rng(0)
+    net = thin_net("A", crop=64)
+    for split, name in ((s, c) for s in ("train", "val") for c in net.spec.classes):
+        (tmp_path / "data" / split / name).mkdir(parents=True)
+        for i in range(3):
+            photo_of(name, rng).save(tmp_path / "data" / split / name / f"{i}.png")
+    options = {
+        "--calibration": tmp_path / "data",
+        "--data": tmp_path / "data",
+        "--low-rank": "fc6:40,fc7:60",
+        "--sizes": "64,96x128",
+        "--side": 80,
+        "--rounds": 3,
+        "--files": tmp_path / "files",
+    }
+    model = save_net(net, tmp_path / "net.pt")
+    rehearse("small_files.py", tmp_path, options, str(model))
+    rows = pd.read_csv(tmp_path / "small_files.csv")
+    assert list(rows["size"]) == ["64"] * 5 + ["96x128"] * 5
+    sizes = dict(zip(rows["form"], rows["mb"], strict=True))
+    assert sizes["int4-cpu"] < sizes["int8-cpu"] < sizes["fp32"]
+    assert sizes["fp32+low-rank"] < sizes["fp32"]
+    first = rows[rows["form"] == "fp32"].iloc[0]
+    assert first["ratio"] == 1 and first["loss"] == 0 and first["agrees_pct"] == 100
+    assert (rows["peak_mib"] > 30).all() and (rows["error_pct"] <= 100).all()

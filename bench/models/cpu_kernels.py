@@ -9,11 +9,12 @@ from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.images.decode import resized
 from vgg_deploy.net.spec import NetSpec
+from vgg_deploy.runtimes.block_products import check_products
 from vgg_deploy.runtimes.integer_kernels import check_arithmetic
 
-FUSED = (
-    "int8-cpu"  # ONNX Runtime computes the convolutions of this precision in integers, on the CPU
-)
+# Precisions whose convolutions ONNX Runtime computes in integers, on the CPU
+FUSED = ("int8-cpu", "int4-cpu")
+BLOCKS = ("int4", "int4-cpu")  # whose fully connected layers have 4-bit weights
 TRIES = 20  # images, in case the first ones are unreadable
 
 
@@ -32,14 +33,18 @@ def wrong_arithmetic(models: Sequence[Model], dataset: Dataset) -> dict[int, str
     found = {}
     for index, model in enumerate(models):
         runtime = model.runtime
-        if runtime.precision != FUSED or runtime.device != "cpu" or runtime.artifact is None:
+        is_checked = runtime.precision in (*FUSED, *BLOCKS)
+        if not is_checked or runtime.device != "cpu" or runtime.artifact is None:
             continue
         image = _first_image(dataset, runtime.spec)
         if image is None:
             continue  # the run fails because no image is readable
-        input_form = runtime.artifact.input
+        checked = (model.path, image, runtime.artifact.input, runtime.threads, str(model.path))
         try:
-            check_arithmetic(model.path, image, input_form, runtime.threads, str(model.path))
+            if runtime.precision in FUSED:
+                check_arithmetic(*checked)
+            if runtime.precision in BLOCKS:
+                check_products(*checked)
         except CheckFailed as error:
             found[index] = error.message
     return found

@@ -8,7 +8,7 @@ MODEL = columns(
     "text",
     model="name of the model; members of a fusion are joined by ` + `",
     runtime="what ran it: torch, onnxruntime, ...",
-    precision="fp32, fp16, bf16, int8, int8-cpu or fp8",
+    precision="fp32, fp16, bf16, int8, int8-cpu, fp8, int4 or int4-cpu",
 )
 ROW = (
     *columns(

@@ -24,7 +24,16 @@ WARM_UP = 2  # calls after the first, not counted
 BEYOND = 5
 DEVICE_CALLS = 1000  # most calls timed by the GPU's clock
 
-BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "int8-cpu": 1, "fp8": 1}  # per value
+BYTES = {  # per value; the 4-bit layers of int4 hold most weights, but not most values
+    "fp32": 4,
+    "fp16": 2,
+    "bf16": 2,
+    "int8": 1,
+    "int8-cpu": 1,
+    "fp8": 1,
+    "int4": 1,
+    "int4-cpu": 1,
+}
 NAN = float("nan")
 
 

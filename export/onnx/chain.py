@@ -8,6 +8,7 @@ from onnx import helper
 
 Input = str | np.ndarray  # the name of a value, or an array to store
 Attribute = int | float | list[int]
+END = 2**63 - 1  # of an axis of any size
 
 
 class NodeChain:
@@ -71,6 +72,31 @@ class NodeChain:
             to = {"to": helper.np_dtype_to_tensor_dtype(np.dtype(np.float32))}
             self.nodes.append(_node("Cast", node, [self.value], name, to))
 
+    def join_shifted(self, name: str, axis: int, count: int) -> None:
+        """Put values and those that follow them along an axis side by side on the last axis.
+
+        Where the last output is (N, H, W, C) and the axis is H, the next is (N, H - count + 1, W,
+        count * C). Every number of it is a constant, so it takes images of any size.
+
+        Args:
+            name: Of the node that joins; the shifted values are `<name>.0`, ...
+            axis: Along which the values shift.
+            count: Number of values side by side.
+        """
+        self.weights[f"{name}.axis"] = np.array([axis], np.int64)
+        parts = []
+        for shift in range(count):
+            part = f"{name}.{shift}"
+            left_out = count - 1 - shift  # at the end of the axis
+            limits = {"start": shift, "end": -left_out if left_out else END}
+            for key, limit in limits.items():
+                self.weights[f"{part}.{key}"] = np.array([limit], np.int64)
+            inputs = [self.value, f"{part}.start", f"{part}.end", f"{name}.axis"]
+            parts.append(f"{part}.out")
+            self.nodes.append(_node("Slice", part, inputs, parts[-1], {}))
+        self.value = f"{name}.out"
+        self.nodes.append(_node("Concat", name, parts, self.value, {"axis": 3}))
+
     def add_dequantized(
         self, name: str, quantized: np.ndarray, scale: np.ndarray, zero_point: np.ndarray
     ) -> str:
@@ -92,6 +118,27 @@ class NodeChain:
         inputs = [f"{name}.{key}" for key in arrays]
         self.nodes.append(_node("DequantizeLinear", name, inputs, output, attributes))
         return output
+
+    def add_dequantized_blocks(
+        self, name: str, levels: np.ndarray, scales: np.ndarray, block: int
+    ) -> str:
+        """Dequantize a stored 4-bit matrix, beside the row.
+
+        Args:
+            name: Of the node.
+            levels: (inputs, outputs) int4.
+            scales: (blocks, outputs).
+            block: Number of consecutive inputs that share a scale.
+
+        Returns:
+            Name of the dequantized value.
+        """
+        arrays = {"quantized": levels, "scale": scales}
+        self.weights.update({f"{name}.{key}": array for key, array in arrays.items()})
+        inputs = [f"{name}.{key}" for key in arrays]
+        attributes = {"axis": 0, "block_size": block}
+        self.nodes.append(_node("DequantizeLinear", name, inputs, f"{name}.out", attributes))
+        return f"{name}.out"
 
 
 def _node(

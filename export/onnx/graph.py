@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from export.onnx.chain import Attribute, Input, NodeChain
-from export.quantize.convolve import bias_of, layers_for, padding_of
+from export.quantize.convolve import bias_of, layers_for, padding_of, whole_name
+from export.quantize.four_bits import BlockWeight
 from export.quantize.rounding import LAST, Mapping, Quantization, quantize_weight, weight_scales
 from export.settings.precision import FLOAT, Precision
 from vgg_deploy.exported.metadata import KEPT, KEY, Artifact
@@ -74,6 +75,7 @@ class _NetWriter:
         self.precision, self.artifact = precision, artifact
         self.is_quantized = quantization is not None
         self.mappings = quantization.mappings(precision) if quantization else {}
+        self.blocks = quantization.blocks if quantization else {}
         self.per_channel = quantization is None or quantization.per_channel
 
     def write_input(self) -> None:
@@ -96,12 +98,12 @@ class _NetWriter:
     def write_layers(self, layers: list[tuple[str, nn.Module]]) -> None:
         """Layers from conv1_1 on."""
         for i, (name, layer) in enumerate(layers):
-            is_feature = name in self.artifact.layers
+            is_feature = whole_name(name) in self.artifact.layers
             if isinstance(layer, nn.MaxPool2d) and self.precision.fused and not is_feature:
                 self._quantize_ahead_of_pool(layers[i:])
             self._write_layer(name, layer)
             if is_feature:
-                self.chain.show(name)
+                self.chain.show(whole_name(name))
 
     def write_posterior(self) -> None:
         """Softmax of the spatial mean of the scores (section 3.2 of the paper)."""
@@ -114,7 +116,8 @@ class _NetWriter:
         convolutions = [name for name, layer in layers if isinstance(layer, nn.Conv2d)]
         if not self.is_quantized:
             return [name for name in convolutions if name == LAST]
-        return [name for name in convolutions if name == LAST or name not in self.mappings]
+        quantized = {*self.mappings, *self.blocks}
+        return [name for name in convolutions if name == LAST or name not in quantized]
 
     def _write_layer(self, name: str, layer: nn.Module) -> None:
         match layer:
@@ -167,6 +170,8 @@ class _NetWriter:
                 self._round_input(name, mapping)
             output = map_name(self.artifact.spec) if self.artifact.is_whole else None
             self._write_float_convolution(name, layer, FLOAT, output)
+        elif name in self.blocks:
+            self._write_block_product(name, layer, self.blocks[name])
         elif mapping:
             self._write_quantized_convolution(name, layer, mapping)
         else:
@@ -194,6 +199,39 @@ class _NetWriter:
         dequantized = self.chain.add_dequantized(f"{name}.weight", stored, scales, zero_point)
         bias = _array(bias_of(layer)).astype(self.precision.trunk, copy=False)
         self.chain.add("Conv", name, {"weight": dequantized, "bias": bias}, _geometry(layer))
+
+    def _write_block_product(self, name: str, layer: nn.Conv2d, stored: BlockWeight) -> None:
+        """A convolution without padding as a product of its windows and 4-bit weights.
+
+        Runtimes take 4-bit weights in matrix products only. The windows are a row for each position
+        of the map: first the rows of pixels that a window spans stand side by side, then its
+        columns. In float32 the rows take less than half of the memory of the net's first map.
+        """
+        trunk, mapping = self.precision.trunk, self.mappings.get(name)
+        height, width = layer.kernel_size
+        if mapping:
+            if self.chain.dtype != mapping.format.dtype:
+                self.chain.cast(trunk, f"{name}.to_{trunk.name}")
+                self._quantize(name, mapping)
+        else:
+            self.chain.cast(trunk, f"{name}.to_{trunk.name}")
+        self.chain.add("Transpose", f"{name}.channels_last", attributes={"perm": [0, 2, 3, 1]})
+        if height > 1:
+            self.chain.join_shifted(f"{name}.rows", 1, height)
+        if (
+            mapping
+        ):  # ahead of the second step: ONNX Runtime fuses a product of one DequantizeLinear
+            self.chain.add("DequantizeLinear", f"{name}.dequantize", _parameters(mapping, trunk))
+            self.chain.dtype = trunk
+        if width > 1:
+            self.chain.join_shifted(f"{name}.columns", 2, width)
+        weight = self.chain.add_dequantized_blocks(
+            f"{name}.weight", stored.levels, stored.scales_as(trunk), stored.block
+        )
+        self.chain.add("MatMul", f"{name}.product", {"weight": weight})
+        bias = _array(bias_of(layer)).astype(trunk, copy=False)
+        self.chain.add("Add", f"{name}.add", {"bias": bias})
+        self.chain.add("Transpose", name, attributes={"perm": [0, 3, 1, 2]})
 
     def _quantize_ahead_of_pool(self, following: list[tuple[str, nn.Module]]) -> None:
         """Quantize the input of the next convolution here, if it is quantized."""

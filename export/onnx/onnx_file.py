@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import BinaryIO, NamedTuple
 
+import ml_dtypes
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -29,6 +30,8 @@ MOST_BYTES = 2**31 - 1  # of a protobuf message
 # Bytes. Smaller tensors stay in the graph: shape inference and ONNX Runtime look at some of them,
 # such as the axes of the mean
 SMALL = 65536
+INT4 = np.dtype(ml_dtypes.int4)
+PACKED_AT_ONCE = 2**22  # 4-bit values, an even number
 PAGE = 65536  # bytes; memory can be mapped from multiples of it on any system
 
 
@@ -55,7 +58,7 @@ def write_onnx(path: Path, graph: Graph) -> None:
     inner = graph.model.graph.SerializeToString()
     heads = [_tensor_head(name, array).SerializeToString() for name, array in graph.weights.items()]
     sizes = [
-        len(head) + _field_size(TENSOR_RAW_DATA, array.nbytes)
+        len(head) + _field_size(TENSOR_RAW_DATA, _stored_bytes(array.dtype, array.size))
         for head, array in zip(heads, graph.weights.values(), strict=True)
     ]
     total = len(inner) + sum(_field_size(GRAPH_INITIALIZER, size) for size in sizes)
@@ -66,7 +69,7 @@ def write_onnx(path: Path, graph: Graph) -> None:
         file.write(_field_start(MODEL_GRAPH, total) + inner)
         for head, size, array in zip(heads, sizes, graph.weights.values(), strict=True):
             file.write(_field_start(GRAPH_INITIALIZER, size) + head)
-            file.write(_field_start(TENSOR_RAW_DATA, array.nbytes))
+            file.write(_field_start(TENSOR_RAW_DATA, _stored_bytes(array.dtype, array.size)))
             _write_array(file, array)
 
 
@@ -87,7 +90,7 @@ def write_with_data(path: Path, graph: Graph, data: Path, location: str) -> None
                 model.graph.initializer.append(numpy_helper.from_array(array, name))
                 continue
             file.write(bytes(-file.tell() % PAGE))
-            span = Span(file.tell(), array.nbytes)
+            span = Span(file.tell(), _stored_bytes(array.dtype, array.size))
             model.graph.initializer.append(referring(_tensor_head(name, array), location, span))
             _write_array(file, array)
     path.write_bytes(model.SerializeToString())
@@ -149,12 +152,20 @@ def span_of(tensor: TensorProto) -> Span:
 
 
 def stored_values(tensor: TensorProto, folder: Path) -> np.ndarray:
-    """A tensor's values. Those in another file of `folder` are mapped, not read."""
+    """A tensor's values.
+
+    Those in another file of `folder` are mapped, not read; 4-bit values are read, one byte each.
+    """
     if tensor.data_location != TensorProto.EXTERNAL:
         return numpy_helper.to_array(tensor)
     (location,) = (entry.value for entry in tensor.external_data if entry.key == "location")
     dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    return np.memmap(folder / location, dtype, "r", span_of(tensor).offset, tuple(tensor.dims))
+    span, shape = span_of(tensor), tuple(tensor.dims)
+    if dtype == INT4:
+        return _unpacked(
+            np.memmap(folder / location, np.uint8, "r", span.offset, span.length), shape
+        )
+    return np.memmap(folder / location, dtype, "r", span.offset, shape)
 
 
 def _without(view: memoryview, start: int, end: int, number: int) -> tuple[bytes, list[Field]]:
@@ -186,8 +197,8 @@ def _read_tensor(view: memoryview, field: Field, path: Path, data: Path | None) 
             tensor.raw_data = bytes(view[values.value : values.end])
         else:
             tensor = referring(tensor, path.name, span)
-    itemsize = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    expected = math.prod(tensor.dims) * itemsize
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    expected = _stored_bytes(dtype, math.prod(tensor.dims))
     if span.length != expected:
         raise CheckFailed(
             f"{tensor.name}: {span.length:,} bytes are stored, "
@@ -204,8 +215,32 @@ def _tensor_head(name: str, array: np.ndarray) -> TensorProto:
 
 def _write_array(file: BinaryIO, array: np.ndarray) -> None:
     """Little-endian bytes in C order, as ONNX requires."""
+    if array.dtype == INT4:
+        _write_packed(file, array)
+        return
     ordered = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     file.write(ordered.reshape(-1).view(np.uint8).data)
+
+
+def _stored_bytes(dtype: np.dtype, count: int) -> int:
+    """Bytes of so many values in a file."""
+    return (count + 1) // 2 if dtype == INT4 else count * dtype.itemsize
+
+
+def _write_packed(file: BinaryIO, array: np.ndarray) -> None:
+    """Write two 4-bit values to a byte, the first in its lower half."""
+    values = np.ascontiguousarray(array).reshape(-1).view(np.int8)  # a byte each
+    for start in range(0, len(values), PACKED_AT_ONCE):
+        part = values[start : start + PACKED_AT_ONCE].view(np.uint8) & 15
+        part = np.append(part, np.zeros(len(part) % 2, np.uint8))
+        file.write((part[::2] | part[1::2] << 4).data)
+
+
+def _unpacked(stored: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The reverse of `_write_packed`, int4."""
+    values = np.empty((len(stored), 2), np.int8)
+    values[:, 0], values[:, 1] = (stored << 4).view(np.int8) >> 4, stored.view(np.int8) >> 4
+    return values.reshape(-1)[: math.prod(shape)].reshape(shape).astype(INT4)
 
 
 def _field_start(number: int, size: int) -> bytes:

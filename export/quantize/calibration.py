@@ -142,6 +142,20 @@ def read_images(
     return batches, reader.skipped
 
 
+def each_batch(
+    net: VGG, images: Dataset, threads: int, on_error: str = "stop"
+) -> Iterator[np.ndarray]:
+    """All images at the net's test scale, one batch after the other; arguments of `read_images`.
+
+    Yields:
+        (N, 3, H, W) uint8 RGB.
+
+    Raises:
+        InputError: As `read_images`.
+    """
+    yield from _Reader(net, images, threads, on_error).batches(lambda count: None)
+
+
 class _Reader:
     """Decodes and rescales images, and counts what is odd about them.
 

@@ -1,5 +1,6 @@
 """Runs a net layer by layer, without copies of its weights."""
 
+from collections import OrderedDict
 from collections.abc import Collection
 
 import numpy as np
@@ -11,12 +12,38 @@ from vgg_deploy.net.model import VGG, subtract_mean
 from vgg_deploy.net.outputs import BOXES, SCORES
 from vgg_deploy.net.spec import NetSpec
 
+SECOND = ".b"  # ends the name of a second factor
+
+
+class Factors(nn.Sequential):
+    """Two convolutions in place of one, called `<layer>.a` and `<layer>.b`."""
+
+    def __init__(self, first: nn.Conv2d, second: nn.Conv2d):
+        super().__init__(OrderedDict(a=first, b=second))
+
 
 def layers_of(net: VGG) -> list[tuple[str, nn.Module]]:
-    """Names and layers in running order, without dropout, which does nothing after training."""
-    return [
-        (name, layer) for name, layer in net.named_children() if not isinstance(layer, nn.Dropout)
-    ]
+    """Names and layers in running order, without dropout, which does nothing after training.
+
+    A layer in two factors is two layers.
+    """
+    layers: list[tuple[str, nn.Module]] = []
+    for name, layer in net.named_children():
+        if isinstance(layer, Factors):
+            layers += [(f"{name}.{part}", factor) for part, factor in layer.named_children()]
+        elif not isinstance(layer, nn.Dropout):
+            layers.append((name, layer))
+    return layers
+
+
+def whole_name(name: str) -> str:
+    """The layer whose output this one gives: that of a second factor is the layer's own."""
+    return name.removesuffix(SECOND)
+
+
+def paper_name(name: str) -> str:
+    """The layer of the paper that this one is, or is a factor of."""
+    return name.partition(".")[0]
 
 
 def layers_for(net: VGG, outputs: Collection[str]) -> list[tuple[str, nn.Module]]:
@@ -29,13 +56,13 @@ def layers_for(net: VGG, outputs: Collection[str]) -> list[tuple[str, nn.Module]
     layers = layers_of(net)
     if set(outputs) & {*SCORES, BOXES}:
         return layers
-    last = max(i for i, (name, _) in enumerate(layers) if name in outputs)
+    last = max(i for i, (name, _) in enumerate(layers) if whole_name(name) in outputs)
     return layers[: last + 1]
 
 
 def convolutions_of(net: VGG) -> dict[str, nn.Conv2d]:
     """The convolutions by name, in running order; fc6, fc7 and fc8 are among them."""
-    return {name: layer for name, layer in net.named_children() if isinstance(layer, nn.Conv2d)}
+    return {name: layer for name, layer in layers_of(net) if isinstance(layer, nn.Conv2d)}
 
 
 def net_input(images: np.ndarray, spec: NetSpec) -> Tensor:

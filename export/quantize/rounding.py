@@ -1,20 +1,21 @@
 """Rounds weights and activations to 8 bits, in NumPy for files and in PyTorch to check them."""
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.quantize.convolve import bias_of, layers_for, padding_of, run_layer
-from export.settings.precision import Format, Precision
+from export.quantize.convolve import SECOND, bias_of, layers_for, padding_of, run_layer
+from export.quantize.four_bits import BlockWeight, block_product
+from export.settings.precision import FOUR_BIT, Format, Precision
 from vgg_deploy.net.fully_connected import convolve
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.outputs import SCORES
 
-FIRST = "conv1_1"  # the only convolution whose input has negative values
+FIRST = "conv1_1"
 LAST = "fc8"  # never quantized, because its scores decide
 SMALLEST_SCALE = (
     2.0**-20
@@ -39,11 +40,14 @@ class Quantization:
             clipped to it.
         per_channel: Whether weights have one scale per output channel, else one per layer.
         last_input: The threshold of LAST where the precision is fused; only its input is rounded.
+        blocks: 4-bit weights by convolution. Their inputs are rounded only where 8-bit values reach
+            them: at fc6 of a fused precision, whose convolutions end in 8 bits.
     """
 
     thresholds: dict[str, float]
     per_channel: bool = True
     last_input: float | None = None
+    blocks: dict[str, BlockWeight] = field(default_factory=dict)
 
     def mappings(self, precision: Precision) -> dict[str, Mapping]:
         """How the inputs of convolutions are rounded, by convolution."""
@@ -53,14 +57,20 @@ class Quantization:
         return {
             name: input_mapping(name, threshold, precision)
             for name, threshold in thresholds.items()
+            if name not in self.blocks or (precision.fused and name == FOUR_BIT[0])
         }
+
+
+def has_both_signs(conv: str) -> bool:
+    """Whether the input of a convolution has negative values: of FIRST, and of second factors."""
+    return conv == FIRST or conv.endswith(SECOND)
 
 
 def input_mapping(conv: str, threshold: float, precision: Precision) -> Mapping:
     """How the input of a convolution is rounded.
 
-    The mapping is symmetric. An unsigned format has its zero at the lower end or, for FIRST, in
-    the middle.
+    The mapping is symmetric. An unsigned format has its zero at the lower end or, where values have
+    both signs, in the middle.
 
     Args:
         conv: Name of the convolution.
@@ -68,7 +78,7 @@ def input_mapping(conv: str, threshold: float, precision: Precision) -> Mapping:
         precision: One that is quantized.
     """
     format = precision.activation_format
-    is_centred = format.dtype.kind == "u" and conv == FIRST
+    is_centred = format.dtype.kind == "u" and has_both_signs(conv)
     scale = threshold / (format.largest // 2 if is_centred else format.largest)
     scale_as_stored = float(precision.trunk.type(max(scale, SMALLEST_SCALE)))
     return Mapping(scale_as_stored, 128 if is_centred else 0, format)
@@ -201,6 +211,47 @@ def stored_layer(
     return stored, bias
 
 
+def quantized_alone(
+    name: str, layer: nn.Module, images: Tensor, precision: Precision, quantization: Quantization
+) -> Tensor:
+    """Output of one quantized convolution, as `layer_as`.
+
+    Args:
+        name: Of the layer, one of the quantization's.
+        layer: The convolution.
+        images: (N, C, H, W) float32 input.
+        precision: One that is quantized.
+        quantization: Of the net.
+    """
+    mapping = quantization.mappings(precision).get(name)
+    if name not in quantization.blocks:
+        return layer_as(layer, images, precision, mapping, quantization.per_channel)
+    assert isinstance(layer, nn.Conv2d)
+    return layer_of_blocks(layer, images, precision, mapping, quantization.blocks[name])
+
+
+def layer_of_blocks(
+    layer: nn.Conv2d,
+    images: Tensor,
+    precision: Precision,
+    mapping: Mapping | None,
+    weight: BlockWeight,
+) -> Tensor:
+    """Output of a convolution with 4-bit weights, as `layer_as`.
+
+    Args:
+        layer: The convolution.
+        images: (N, C, H, W) float32 input.
+        precision: Of the file.
+        mapping: Of the input, if it is rounded.
+        weight: The 4-bit weights.
+    """
+    if mapping:
+        images = rounded_input(images, mapping)
+    bias = rounded_to_trunk(bias_of(layer), precision)
+    return block_product(images, layer, weight, bias, precision.trunk)
+
+
 def _stored_weight(
     weight: np.ndarray, scales: np.ndarray, rows: slice, precision: Precision
 ) -> Tensor:
@@ -228,6 +279,7 @@ class ReducedNet:
         layers: Names and layers that they need, in running order.
         mappings: How inputs are rounded, by convolution; empty if nothing is quantized.
         per_channel: Whether quantized weights have one scale per output channel.
+        blocks: 4-bit weights, by convolution.
     """
 
     def __init__(
@@ -242,6 +294,14 @@ class ReducedNet:
         mappings = quantization.mappings(precision) if quantization else {}
         self.mappings = {name: mappings[name] for name, _ in self.layers if name in mappings}
         self.per_channel = quantization is None or quantization.per_channel
+        names = {name for name, _ in self.layers}
+        blocks = quantization.blocks if quantization else {}
+        self.blocks = {name: weight for name, weight in blocks.items() if name in names}
+
+    @property
+    def quantized(self) -> set[str]:
+        """Convolutions whose weights are quantized."""
+        return {*self.mappings, *self.blocks} - {LAST}
 
     @torch.inference_mode()
     def steps(self, images: Tensor) -> Generator[tuple[str, Tensor], Tensor, None]:
@@ -266,6 +326,8 @@ class ReducedNet:
 
     def _convolution(self, name: str, layer: nn.Conv2d, images: Tensor) -> Tensor:
         mapping = self.mappings.get(name)
+        if name in self.blocks:
+            return layer_of_blocks(layer, images, self.precision, mapping, self.blocks[name])
         if name != LAST:
             return layer_as(layer, images, self.precision, mapping, self.per_channel)
         if mapping:

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from export.quantize.calibration import read_calibration, read_images
 from export.quantize.calibration_images import open_calibration_images
 from export.quantize.convolve import layers_of, net_input
+from export.quantize.four_bits import round_weight
 from export.quantize.ranges import clip
-from export.quantize.rounding import LAST, Quantization, input_mapping, layer_as
+from export.quantize.rounding import LAST, Quantization, quantized_alone
+from export.quantize.second_moments import measure_moments
 from export.settings.export_options import ExportOptions
-from export.settings.precision import PRECISIONS, Precision
+from export.settings.precision import FOUR_BIT, PRECISIONS, Precision
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.net.class_lists import ClassList
@@ -79,7 +81,8 @@ def report_sensitivity(
     precisions = [PRECISIONS[n] for n in options.precisions if PRECISIONS[n].is_quantized]
     if not precisions:
         raise InputError(
-            "--sensitivity: nothing is quantized; add int8, int8-cpu or fp8 to --precision"
+            "--sensitivity: nothing is quantized; add int8, int8-cpu, fp8, int4 or int4-cpu to "
+            "--precision"
         )
     net = open_net(source, classes, stated)
     calibration_file = folder / f"{options.name or net.spec.arch}.calibration.json"
@@ -95,7 +98,14 @@ def report_sensitivity(
         for precision in precisions:
             thresholds = clip(calibration.ranges, options.method, precision)
             del thresholds[LAST]
-            quantization = Quantization(thresholds, options.per_channel)
+            blocks = {}
+            if precision.block:
+                moments = measure_moments(net, batches, FOUR_BIT)
+                blocks = {
+                    name: round_weight(net.convolution(name), moments[name], precision.block)
+                    for name in FOUR_BIT
+                }
+            quantization = Quantization(thresholds, options.per_channel, blocks=blocks)
             measured += measure_sensitivity(net, precision, quantization, batches, bar.advance)
     with whole_file(folder / f"{options.name or net.spec.arch}.sensitivity.csv") as partial:
         pd.DataFrame([asdict(row) for row in measured]).to_csv(partial, index=False)
@@ -140,8 +150,7 @@ def measure_sensitivity(
         values = net_input(batch, net.spec)
         for i, (name, layer) in enumerate(layers):
             if name in quantized:
-                mapping = input_mapping(name, quantization.thresholds[name], precision)
-                output = layer_as(layer, values, precision, mapping, quantization.per_channel)
+                output = quantized_alone(name, layer, values, precision, quantization)
                 quantized[name].append(_mean_scores(layers[i + 1 :], output))
             values = layer(values)
         exact.append(values.mean((2, 3)))

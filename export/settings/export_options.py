@@ -13,10 +13,11 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import INPUT_FORMS
 from vgg_deploy.exported.trt_packages import FLAVOURS
 
-PRECISION_NAMES = ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8")
-QUANTIZED_NAMES = ("int8", "int8-cpu", "fp8")
+PRECISION_NAMES = ("fp32", "fp16", "bf16", "int8", "int8-cpu", "fp8", "int4", "int4-cpu")
+QUANTIZED_NAMES = ("int8", "int8-cpu", "fp8")  # whose layers a limit chooses
 METHOD_NAMES = ("max", "percentile", "mse", "entropy")  # where to clip activations
 PROFILE_NAMES = ("per-scale", "covering")  # one optimization profile per scale, or one for all
+LOW_RANK_NAMES = ("fc6", "fc7")  # layers that can be replaced by two factors
 ON_ERROR_NAMES = ("stop", "skip")  # what an unreadable calibration image does
 EXIF_NAMES = ("ignore", "apply")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")  # of files, by the user
@@ -47,6 +48,7 @@ class ExportOptions:
         max_top1_drop: Largest loss of top-1 accuracy of quantized files, in percentage points;
             layers are kept in float until it holds. None: no limit.
         data: What the loss is measured on: a data set or images alone, for `max_top1_drop`.
+        low_rank: Layers, of fc6 and fc7, that are replaced by two factors, with their ranks.
 
     Raises:
         InputError: If a name is unknown or a number is out of its range.
@@ -73,6 +75,7 @@ class ExportOptions:
     distance: DistanceChoice | None = None
     max_top1_drop: float | None = None
     data: Path | str | None = None
+    low_rank: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.precisions:
@@ -98,6 +101,7 @@ class ExportOptions:
         self._check_limit()
         if self.with_scores and not self.features:
             raise InputError("scores beside features are asked for, but no features are named")
+        self._check_low_rank()
         if self.features and self.distance:
             raise InputError("a file gives features or a distance; export them one after the other")
 
@@ -117,6 +121,30 @@ class ExportOptions:
             )
         if self.features or self.distance:
             raise InputError("max_top1_drop is measured on scores; export features without it")
+        four_bits = [name for name in self.precisions if name.startswith("int4")]
+        if self.low_rank or four_bits:
+            raise InputError(
+                "max_top1_drop chooses layers of 8 bits; export "
+                f"{'low-rank' if self.low_rank else four_bits[0]} files without it and judge them "
+                "with vgg-bench --max-top1-drop"
+            )
+
+    def _check_low_rank(self) -> None:
+        names = [name for name, _ in self.low_rank]
+        for name, rank in self.low_rank:
+            _check_name("low-rank layer", name, LOW_RANK_NAMES)
+            if rank < 1 or names.count(name) > 1:
+                raise InputError(
+                    f"low_rank {name}:{rank}: give each layer once, and a rank above 0"
+                )
+        if self.low_rank and self.distance:
+            raise InputError("a distance has no fc6 and fc7; leave low-rank out")
+        four_bits = [name for name in self.precisions if name.startswith("int4")]
+        if self.low_rank and four_bits:
+            raise InputError(
+                f"low-rank does not go with {four_bits[0]}, whose fc6 and fc7 have 4 bits; "
+                "leave one of them out"
+            )
 
 
 @dataclass(frozen=True)

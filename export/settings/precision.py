@@ -19,6 +19,7 @@ INT8 = Format(np.dtype(np.int8), 127)
 INT7 = Format(np.dtype(np.int8), 64)
 UINT8 = Format(np.dtype(np.uint8), 255)
 FP8 = Format(np.dtype(ml_dtypes.float8_e4m3fn), 448)
+FOUR_BIT = ("fc6", "fc7")  # layers whose weights can have 4 bits: 86 % of net D's weights
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Precision:
             too, so that every 8-bit convolution also ends in 8 bits. ONNX Runtime's CPU kernels
             fuse only this form. TensorRT needs QuantizeLinear at the convolution itself.
         opset: ONNX operator set.
+        block: Number of inputs of FOUR_BIT layers whose 4-bit weights share a scale; None: these
+            layers have the weights of other quantized convolutions.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Precision:
     weights: Format | None = None
     fused: bool = False
     opset: int = 20
+    block: int | None = None
 
     @property
     def is_quantized(self) -> bool:
@@ -84,5 +88,8 @@ PRECISIONS = {
         Precision("int8", HALF, INT8, INT8),
         Precision("int8-cpu", FLOAT, UINT8, INT7, fused=True),
         Precision("fp8", HALF, FP8, FP8),
+        # opset 21 has 4-bit values with a scale for each block
+        Precision("int4", HALF, INT8, INT8, opset=21, block=64),
+        Precision("int4-cpu", FLOAT, UINT8, INT7, fused=True, opset=21, block=64),
     )
 }

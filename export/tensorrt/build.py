@@ -42,6 +42,7 @@ TYPE_OF = {  # of a precision's convolutions
     "bf16": "BF16",
     "int8": "INT8",
     "fp8": "FP8",
+    "int4": "INT8",  # fc6 and fc7 are products
 }
 
 

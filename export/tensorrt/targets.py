@@ -7,7 +7,17 @@ from vgg_deploy.exported.trt_packages import Flavour
 
 # Least compute capability of each precision's tensor cores. int8-cpu has unsigned activations,
 # which TensorRT reads as signed ones
-LEAST = {"fp32": 75, "fp16": 75, "bf16": 80, "int8": 75, "fp8": 89, "int8-cpu": None}
+LEAST = {
+    "fp32": 75,
+    "fp16": 75,
+    "bf16": 80,
+    "int8": 75,
+    "fp8": 89,
+    "int4": 75,
+    "int8-cpu": None,
+    "int4-cpu": None,
+}
+CPU_ONLY = {name: name.removesuffix("-cpu") for name in LEAST if name.endswith("-cpu")}
 GENERATIONS = {
     75: "Turing",
     80: "A100",
@@ -69,7 +79,7 @@ def _target_of_this_machine(requested: tuple[str, ...]) -> str:
 
 def _reason(precision: str, refused: list[str]) -> str:
     if LEAST[precision] is None:
-        return "the file of ONNX Runtime's CPU kernels; export --precision int8"
+        return f"the file of ONNX Runtime's CPU kernels; export --precision {CPU_ONLY[precision]}"
     return f"not on {', '.join(refused)}"
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from export.onnx.onnx_file import PAGE, Span, beside, read_referring, referring, stored_values
 from export.quantize.convolve import net_input
 from export.quantize.rounding import LAST, ReducedNet
-from export.settings.precision import FLOAT
+from export.settings.precision import FLOAT, FOUR_BIT
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.exported.metadata import KEY, Artifact
 from vgg_deploy.net.outputs import map_name
@@ -131,10 +131,14 @@ def twin_outputs(
 
 
 def _show_steps(graph: onnx.GraphProto) -> None:
-    """Make the output of every convolution and of LRN an output of the graph."""
+    """Make the output of every convolution and of LRN an output of the graph.
+
+    A convolution with 4-bit weights ends in a Transpose of its name.
+    """
     outputs = {output.name for output in graph.output}
     for node in graph.node:
-        if node.op_type in ("Conv", "LRN") and node.output[0] not in outputs:
+        is_step = node.op_type in ("Conv", "LRN") or node.name in FOUR_BIT
+        if is_step and node.output[0] not in outputs:
             value = helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None)
             graph.output.append(value)
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, numpy_helper
 
 from export.onnx.onnx_file import stored_values
 from export.quantize.ranges import Range
-from export.quantize.rounding import FIRST, LAST
+from export.quantize.rounding import LAST, has_both_signs
 from export.settings.precision import HALF, Precision
 
 HEADROOM = 2.0  # other images reach further than those that were seen
@@ -32,6 +32,7 @@ FLOAT_ONLY = {  # nodes that are float32 in every precision
     "mean_score",
     "softmax",
 }
+PRODUCT = ".product"  # ends the name of a product with 4-bit weights
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -98,7 +99,7 @@ def lint(
         producers={output: node for node in model.graph.node for output in node.output},
     )
     return [
-        *_scales(nodes, precision),
+        *_scales(nodes, precision, folder),
         *_zero_points(nodes),
         *_convolutions(nodes, quantized),
         *_types(nodes),
@@ -107,27 +108,38 @@ def lint(
     ]
 
 
-def _scales(nodes: _Nodes, precision: Precision) -> Iterator[str]:
+def _scales(nodes: _Nodes, precision: Precision, folder: Path) -> Iterator[str]:
     """Scales are finite, positive, and of a shape that TensorRT computes with in 8 bits."""
     for node in nodes.of_type(*QUANTIZERS):
-        scale = numpy_helper.to_array(nodes.stored[node.input[1]]).astype(np.float64)
+        scale = stored_values(nodes.stored[node.input[1]], folder).astype(np.float64)
         weight = nodes.stored.get(node.input[0])
         if scale.ndim and weight is None:
             yield (
                 f"{node.name}: activation scale of shape {scale.shape}, expected rank 0; "
                 "TensorRT would silently compute in floats"
             )
-        if scale.ndim and weight is not None and scale.shape != tuple(weight.dims[:1]):
+        block = _block_of(node)
+        if block and weight is not None:
+            inputs, outputs = weight.dims
+            if scale.shape != (-(-inputs // block), outputs):
+                yield (
+                    f"{node.name}: {scale.shape} scales for {inputs} inputs in blocks of {block} "
+                    f"and {outputs} outputs"
+                )
+        elif scale.ndim and weight is not None and scale.shape != tuple(weight.dims[:1]):
             yield f"{node.name}: {scale.shape} weight scales for {weight.dims[0]} output channels"
         if not (np.isfinite(scale).all() and (scale > 0).all()):
             yield f"{node.name}: a scale is zero, negative or not finite in {precision.trunk.name}"
 
 
 def _zero_points(nodes: _Nodes) -> Iterator[str]:
-    """Quantization is symmetric; only the uint8 input of the first convolution is centred."""
+    """Quantization is symmetric; uint8 inputs are centred where they have both signs."""
     for node in nodes.of_type(*QUANTIZERS):
+        if len(node.input) < 3:  # blocks of 4 bits have no zero points
+            continue
         zero = numpy_helper.to_array(nodes.stored[node.input[2]])
-        middle = 128 if zero.dtype == np.uint8 and node.name.startswith(f"{FIRST}.") else 0
+        is_signed = has_both_signs(node.name.rpartition(".")[0])
+        middle = 128 if zero.dtype == np.uint8 and is_signed else 0
         if (zero.astype(np.float64) != middle).any():
             yield (
                 f"{node.name}: zero point {zero.tolist()}, expected {middle}; "
@@ -146,9 +158,23 @@ def _convolutions(nodes: _Nodes, quantized: set[str]) -> Iterator[str]:
         bias = nodes.stored.get(node.input[2])
         if bias is None or bias.data_type == TensorProto.INT32:
             yield f"{node.name}: its bias is no stored float; TensorRT refuses int32 biases"
-    missing = quantized - {node.name for node in nodes.of_type("Conv")}
+    products = {node.name.removesuffix(PRODUCT): node for node in nodes.of_type("MatMul")}
+    for name, node in products.items():
+        weight = nodes.producers.get(node.input[1])
+        stored = nodes.stored.get(weight.input[0]) if weight else None
+        if stored is None or stored.data_type != TensorProto.INT4 or not _block_of(weight):
+            yield f"{name}: its weights do not have 4 bits in blocks, but should"
+        if name not in quantized:
+            yield f"{name}: is quantized, but should not be"
+    missing = quantized - {node.name for node in nodes.of_type("Conv")} - set(products)
     for name in sorted(missing):
         yield f"{name}: is no convolution of the graph"
+
+
+def _block_of(node: onnx.NodeProto | None) -> int:
+    """Inputs that share a scale, of a DequantizeLinear of blocks; 0 for others."""
+    attributes = node.attribute if node is not None else ()
+    return next((int(a.i) for a in attributes if a.name == "block_size"), 0)
 
 
 def _types(nodes: _Nodes) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from export.quantize.convolve import layers_for, net_input, run_layer
+from export.quantize.convolve import layers_for, net_input, run_layer, whole_name
 from vgg_deploy.data.built_in import render
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.net.model import VGG, posterior
@@ -244,8 +244,8 @@ def _outputs_of(net: VGG, outputs: tuple[str, ...], image: np.ndarray) -> Output
     values = net_input(image[None], net.spec)
     for name, layer in layers_for(net, outputs):
         values = run_layer(layer, values)
-        if name in outputs:
-            found[name] = values.numpy().copy()  # a ReLU overwrites its input
+        if whole_name(name) in outputs:
+            found[whole_name(name)] = values.numpy().copy()  # a ReLU overwrites its input
     if set(outputs) & {*SCORES, BOXES}:
         found |= {map_name(net.spec): values.numpy(), "posterior": posterior(values).numpy()}
     return {name: found[name] for name in outputs}

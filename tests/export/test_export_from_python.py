@@ -3,10 +3,11 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 from export.python import export
-from tests.support.nets import save_net, thin_net
+from tests.support.nets import photo_of, save_net, thin_net
 from vgg_deploy.errors import InputError
 from vgg_deploy.predict.model import load
 
@@ -35,5 +36,19 @@ def test_ncnn_and_two_precisions(here):
     assert files == ["A.fp32.onnx", "A.fp16.onnx", "A.fp32.ncnn.param"]
     with pytest.raises(InputError, match="ncnn's files are made from fp32"):
         export(net, precision="fp16", ncnn=True)
-    with pytest.raises(InputError, match="precision 'int4' is unknown"):
-        export(net, precision="int4")
+    with pytest.raises(InputError, match="precision 'int3' is unknown"):
+        export(net, precision="int3")
+
+
+@pytest.mark.slow
+def test_factors_from_python(here):
+    rng = np.random.default_rng(0)
+    (here / "photos").mkdir()
+    for i in range(4):
+        photo_of("disc", rng).resize((64, 64)).save(here / "photos" / f"{i}.png")
+    net = save_net(thin_net("A"), here / "A.pt")
+    (file,) = export(net, low_rank={"fc7": 20}, calibration=here / "photos", threads=1)
+    names = {tensor.name for tensor in onnx.load(file.path).graph.initializer}
+    assert {"fc7.a.weight", "fc7.b.weight", "fc6.weight"} <= names and "fc7.weight" not in names
+    with pytest.raises(InputError, match="low_rank does not go with boxes_by, nor with ncnn"):
+        export(net, low_rank={"fc7": 20}, ncnn=True)

@@ -80,9 +80,9 @@ def kernel_errors(path: Path, images: np.ndarray, form: str, threads: int) -> di
     features = {output.name for output in model.graph.output} - {*SCORES, BOXES}
     conv = ""  # the last one
     errors = {}
-    for node in model.graph.node:
-        if node.op_type in ("ReduceMean", "Softmax"):
-            break  # float32 in every file
+    nodes = list(model.graph.node)
+    last = max((i for i, n in enumerate(nodes) if n.op_type == "QuantizeLinear"), default=-1)
+    for node in nodes[: last + 1]:  # after the last quantizer there are floats
         if node.op_type == "DequantizeLinear" and node.input[0] in stored:
             continue  # of a weight; its convolution reads it
         if node.output[0] in features:
