@@ -47,6 +47,8 @@ RUNTIMES = (
     "torch-compile",
     "onnxruntime",
     "onnxruntime-tensorrt",
+    "openvino",
+    "openvino-bf16",
     "ncnn",
     "tensorrt",
     "tensorrt-rtx",
@@ -284,8 +286,9 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     show_default=False,
     type=Names(RUNTIMES),
     help="Runtimes for the files, each used where it fits: torch, torch-compile; onnxruntime, "
-    "onnxruntime-tensorrt; ncnn; tensorrt, tensorrt-rtx.  [default: torch, onnxruntime, ncnn, the "
-    "engine's own]",
+    "onnxruntime-tensorrt; openvino, openvino-bf16 (float files computed in bfloat16); ncnn; "
+    "tensorrt, tensorrt-rtx.  [default: torch, onnxruntime, openvino for .xml, ncnn, the engine's "
+    "own]",
 )
 @click.option(
     "--torch-precision",

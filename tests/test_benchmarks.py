@@ -15,11 +15,16 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from export.onnx.graph import onnx_graph
+from export.onnx.onnx_file import write_onnx
 from export.release import ExportOptions, export_onnx
+from export.settings.precision import PRECISIONS
 from tests.support.nets import photo_of, save_net, thin_net
 from tests.support.planted import net_and_photos
 from tests.support.run import run
 from vgg_deploy.data.built_in import CLASSES as BUILT_IN_CLASSES
+from vgg_deploy.exported.metadata import Artifact, manifest_path
+from vgg_deploy.files import sha256
 from vgg_deploy.net.archs import ARCHS, macs
 from vgg_deploy.net.checkpoint import load_checkpoint
 from vgg_deploy.runtimes import open_runtime
@@ -555,6 +560,33 @@ def test_a_soak_finds_growth_and_what_a_process_holds(benchmarks, tmp_path):
         process.stdin.write("\n")
     assert 64 <= sample.memory_mib < 128 and 64 <= sample.shared_mib < 65
     assert (sample.descriptors, sample.processes, sample.temporary_files) == (12, 1, 1)
+
+
+def test_precisions_in_openvino_by_layer(tmp_path, benchmarks):
+    """Oracles: half precision's step by hand; a float32 file that differs by rounding alone."""
+    pytest.importorskip("openvino")
+    script = benchmarks("openvino_forms")
+    assert script.rms_pct(np.array([3.0, 0]), np.array([4.0, 2])) == pytest.approx(50)
+    folder = tmp_path / "thin"
+    folder.mkdir()
+    net = thin_net("A")
+    for name in ("fp32", "fp16"):
+        artifact = Artifact(net.spec, "uint8", name, "A.pt", "0" * 64, ("relu1_1", "pool5"))
+        path = folder / f"A.{name}.onnx"
+        write_onnx(path, onnx_graph(net, artifact, PRECISIONS[name]))
+        described = {**json.loads(artifact.to_json()), "sha256": sha256(path)}
+        manifest_path(path).write_text(json.dumps(described))
+    square = tmp_path / "photos" / "val" / "disc"
+    square.mkdir(parents=True)
+    for i in range(2):
+        Image.new("RGB", (64, 64), (40 * i + 30, 90, 200)).save(square / f"{i}.png")
+    run(script.main, folder, "--data", tmp_path / "photos", "--images", 2, "--out", tmp_path)
+    table = pd.read_csv(tmp_path / "openvino_forms.csv")
+    own = table[table.runtime == "openvino"].set_index(["precision", "output"])
+    assert set(own.index) == {(p, o) for p in ("fp32", "fp16") for o in ("relu1_1", "pool5")}
+    assert (own.loc["fp32"].error_pct < 1e-3).all() and (own.between_pct < 1e-3).all()
+    step = 100 * 2.0**-11  # half precision's largest relative rounding
+    assert step / 10 < own.error_pct["fp16", "relu1_1"] < 2 * step
 
 
 def test_localisers_are_judged_and_drawn(tmp_path, benchmarks):

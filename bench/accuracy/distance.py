@@ -30,7 +30,10 @@ FLOAT16_STEP = 2.0**-11
 # differ; a fault of arithmetic, preprocessing or weights changes nearly all of them.
 LEAST_IMAGES = 10
 # Runtimes that multiply float32 as float32. ONNX Runtime's TensorRT provider may use TF32.
-TRUE_FLOAT32 = ("torch", "torch-compile", "onnxruntime", "ncnn", "tensorrt", "tensorrt-rtx")
+TRUE_FLOAT32 = (
+    *("torch", "torch-compile", "onnxruntime", "openvino", "ncnn"),
+    *("tensorrt", "tensorrt-rtx"),
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,6 +38,8 @@ RUNTIME_NAMES = (
     "torch-compile",
     "onnxruntime",
     "onnxruntime-tensorrt",
+    "openvino",
+    "openvino-bf16",
     "ncnn",
     "tensorrt",
     "tensorrt-rtx",
@@ -133,7 +135,8 @@ def parse_layers(
 @click.option(
     "--runtime",
     type=Choice(RUNTIME_NAMES),
-    help="What runs the file.  [default: PyTorch, ONNX Runtime, ncnn or TensorRT, by the file]",
+    help="What runs the file; openvino-bf16 computes a float file in bfloat16.  [default: PyTorch, "
+    "ONNX Runtime, OpenVINO, ncnn or TensorRT, by the file]",
 )
 @click.option(
     "--precision",

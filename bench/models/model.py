@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.metadata import content_sha256, weights_path
+from vgg_deploy.exported.metadata import content_sha256, has_weights_beside, weights_path
 from vgg_deploy.images.decode import decoder_versions
 from vgg_deploy.machine import cpu_instructions, gpu_stack
 from vgg_deploy.net.class_lists import ClassList
@@ -21,7 +21,7 @@ from vgg_deploy.runtimes.contract import DeviceRuntime, require_scores
 from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
 from vgg_deploy.unchanged_files import unchanged
 
-NEEDS_OTHER_DEVICE = {"cpu": (".engine", ".bf16.onnx"), "cuda": (".param",)}  # names' ends
+NEEDS_OTHER_DEVICE = {"cpu": (".engine", ".bf16.onnx"), "cuda": (".param", ".xml")}  # names' ends
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def open_models(
     """
     found = [locate(model) for model in models]
     files = [model.path for model in found]
-    with unchanged(*files, *(weights_path(path) for path in files if path.suffix == ".param")):
+    with unchanged(*files, *(weights_path(path) for path in files if has_weights_beside(path))):
         return _open_all(found, options, lists)
 
 
@@ -257,7 +257,7 @@ def _names(opened: Sequence[tuple[Located, Runtime]]) -> list[str]:
 def runnable(paths: Sequence[Path], device: str) -> tuple[list[Path], list[Path]]:
     """Sort files by whether a device can run them.
 
-    Engines and bfloat16 graphs need a GPU, ncnn's files need a CPU.
+    Engines and bfloat16 graphs need a GPU, files of ncnn and OpenVINO need a CPU.
 
     Args:
         paths: Model files.

@@ -29,6 +29,8 @@ def _why(path: Path) -> str:
     """Why a file cannot be verified; empty if it was."""
     if path.suffix == ".onnx" and not is_regular(manifest_path(path)):
         return f"has no {manifest_path(path).name} beside it"
+    if path.suffix == ".xml":
+        return "an .xml of OpenVINO has no checksums"
     if path.suffix == SAFETENSORS:
         return "a .safetensors has no checksums"
     if path.suffix in TORCH_SUFFIXES and not is_archive(path):

@@ -14,8 +14,8 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.progress import progress
 
 LIBRARIES = (
-    *("torch", "torchvision", "onnx", "onnxruntime", "onnxruntime-gpu", "ncnn"),
-    *("tensorrt", "tensorrt-rtx", "numpy", "pillow", "pandas"),
+    *("torch", "torchvision", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino"),
+    *("ncnn", "tensorrt", "tensorrt-rtx", "numpy", "pillow", "pandas"),
 )
 SWITCHES = ("VGG_DEPLOY_CACHE", "VGG_DEPLOY_START_METHOD", "ORT_DISABLE_TELEMETRY")
 

@@ -15,6 +15,8 @@ DEVICES = {  # that a runtime can use; a test compares the names with PACKAGES
     "torch-compile": ("cpu", "cuda"),
     "onnxruntime": ("cpu", "cuda"),
     "onnxruntime-tensorrt": ("cuda",),
+    "openvino": ("cpu",),
+    "openvino-bf16": ("cpu",),
     "ncnn": ("cpu",),
     "tensorrt": ("cuda",),
     "tensorrt-rtx": ("cuda",),

@@ -8,6 +8,7 @@ import numpy as np
 
 SIDE, CLASSES = 8, 4
 TOLERANCE = 1e-4  # of a posterior
+BFLOAT16_TOLERANCE = 4e-3  # the same where values are rounded to 8 bits
 NCNN_PARAM = f"""7767517
 5 5
 Input image 0 1 image

@@ -46,6 +46,16 @@ def run_onnxruntime_tensorrt(device: str) -> np.ndarray:
     return _in_onnxruntime("TensorrtExecutionProvider")
 
 
+def run_openvino(device: str) -> np.ndarray:
+    """In OpenVINO, in float32."""
+    return _in_openvino("f32")
+
+
+def run_openvino_bf16(device: str) -> np.ndarray:
+    """In OpenVINO, in bfloat16."""
+    return _in_openvino("bf16")
+
+
 def run_ncnn(device: str) -> np.ndarray:
     """In ncnn."""
     from vgg_deploy.runtimes.ncnn import load_ncnn
@@ -77,6 +87,8 @@ RUNS: dict[str, Callable[[str], np.ndarray]] = {
     "torch-compile": run_compiled,
     "onnxruntime": run_onnxruntime,
     "onnxruntime-tensorrt": run_onnxruntime_tensorrt,
+    "openvino": run_openvino,
+    "openvino-bf16": run_openvino_bf16,
     "ncnn": run_ncnn,
     "tensorrt": run_tensorrt,
     "tensorrt-rtx": run_rtx,
@@ -102,8 +114,10 @@ def trial(runtime: str, device: str) -> str:
         first = (str(error).strip().splitlines() or [""])[0]
         return f"{type(error).__name__}: {first}"[:300]
     difference = float(np.abs(posterior - tiny_net.expected()).max())
-    if not difference <= tiny_net.TOLERANCE:
-        return f"its posterior is off by {difference:.2g}, allowed {tiny_net.TOLERANCE:g}"
+    in_float32 = runtime != "openvino-bf16"
+    allowed = tiny_net.TOLERANCE if in_float32 else tiny_net.BFLOAT16_TOLERANCE
+    if not difference <= allowed:
+        return f"its posterior is off by {difference:.2g}, allowed {allowed:g}"
     return ""
 
 
@@ -120,6 +134,20 @@ def _in_onnxruntime(provider: str) -> np.ndarray:
     if session.get_providers()[0] != provider:
         raise RuntimeError(f"ONNX Runtime fell back to {session.get_providers()[0]}")
     return np.asarray(session.run(None, {"image": tiny_net.image()})[0])
+
+
+def _in_openvino(hint: str) -> np.ndarray:
+    from vgg_deploy.runtimes.openvino_package import load_openvino
+
+    core = load_openvino().Core()
+    if hint == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise RuntimeError(
+            "no bfloat16 instructions on this CPU; OpenVINO would compute in float32"
+        )
+    compiled = core.compile_model(
+        core.read_model(tiny_net.as_onnx()), "CPU", {"INFERENCE_PRECISION_HINT": hint}
+    )
+    return np.asarray(compiled({"image": tiny_net.image()})["posterior"])
 
 
 def _in_engine(flavour: str) -> np.ndarray:

@@ -173,8 +173,13 @@ def data_path(path: Path) -> Path:
 
 
 def weights_path(path: Path) -> Path:
-    """D.fp32.ncnn.param -> D.fp32.ncnn.bin."""
+    """D.fp32.ncnn.param -> D.fp32.ncnn.bin, D.fp32.xml -> D.fp32.bin."""
     return path.with_suffix(".bin")
+
+
+def has_weights_beside(path: Path) -> bool:
+    """Whether a file is one of ncnn or OpenVINO, whose weights are in a .bin beside it."""
+    return Path(path).suffix in (".param", ".xml")
 
 
 def read_manifest(path: Path, what_is_unknown: str, hint: str) -> JsonObject:
@@ -255,7 +260,7 @@ def check_digest(
 
 
 def content_sha256(path: Path) -> str:
-    """Hash a model's bytes: of the file, and for ncnn's text also of the weights beside it.
+    """Hash a model's bytes: of the file, and for the text of ncnn and OpenVINO also of the weights.
 
     Args:
         path: Checkpoint or exported file.
@@ -263,6 +268,6 @@ def content_sha256(path: Path) -> str:
     Returns:
         Hex sha256.
     """
-    if Path(path).suffix != ".param":
+    if not has_weights_beside(path):
         return sha256(path)
     return hashlib.sha256((sha256(path) + sha256(weights_path(path))).encode()).hexdigest()

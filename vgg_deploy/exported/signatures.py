@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vgg_deploy.errors import CheckFailed, InputError
-from vgg_deploy.exported.metadata import data_path, manifest_path, weights_path
+from vgg_deploy.exported.metadata import (
+    data_path,
+    has_weights_beside,
+    manifest_path,
+    weights_path,
+)
 from vgg_deploy.files import whole_file
 
 if TYPE_CHECKING:
@@ -34,7 +39,7 @@ def signed_files(path: Path) -> list[Path]:
         path: Checkpoint or exported file.
     """
     beside = [data_path(path), manifest_path(path)]
-    if path.suffix == ".param":
+    if has_weights_beside(path):
         beside.append(weights_path(path))
     return [path, *(file for file in beside if file != path and file.is_file())]
 

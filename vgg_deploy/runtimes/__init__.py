@@ -1,4 +1,4 @@
-"""Runs a net in PyTorch, ONNX Runtime, ncnn or TensorRT, by one interface."""
+"""Runs a net in PyTorch, ONNX Runtime, OpenVINO, ncnn or TensorRT, by one interface."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +15,8 @@ from vgg_deploy.regular_files import is_regular
 from vgg_deploy.runtimes.contract import Runtime, Scores, WrongOutputs
 from vgg_deploy.runtimes.ncnn import NcnnRuntime
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
+from vgg_deploy.runtimes.openvino import OpenVinoRuntime
+from vgg_deploy.runtimes.openvino_model import IR
 from vgg_deploy.runtimes.packages import PACKAGES, runtime_package, runtime_version
 from vgg_deploy.runtimes.pytorch import TYPES, TorchRuntime
 from vgg_deploy.runtimes.tensorrt import EngineRuntime
@@ -26,6 +28,7 @@ __all__ = [
     "EngineRuntime",
     "NcnnRuntime",
     "OnnxRuntime",
+    "OpenVinoRuntime",
     "Runtime",
     "Scores",
     "TorchRuntime",
@@ -35,6 +38,8 @@ __all__ = [
     "runtime_version",
     "runtimes_for",
 ]
+
+OPENVINO = ("openvino", "openvino-bf16")
 
 
 def runtimes_for(path: Path) -> tuple[str, ...]:
@@ -48,7 +53,9 @@ def runtimes_for(path: Path) -> tuple[str, ...]:
     """
     match Path(path).suffix:
         case ".onnx":
-            return ("onnxruntime", "onnxruntime-tensorrt")
+            return ("onnxruntime", "onnxruntime-tensorrt", *OPENVINO)
+        case ".xml":
+            return OPENVINO
         case ".param":
             return ("ncnn",)
         case ".engine":
@@ -67,8 +74,8 @@ def open_runtime(
 ) -> Runtime:
     """Open a file, ready to run.
 
-    .onnx runs in ONNX Runtime, .param in ncnn, .engine in TensorRT, everything else as weights in
-    PyTorch.
+    .onnx runs in ONNX Runtime, or in OpenVINO if asked for, .xml in OpenVINO, .param in ncnn,
+    .engine in TensorRT, everything else as weights in PyTorch.
 
     Args:
         source: A checkpoint, an exported file, or weights by their name, see `locate`.
@@ -87,7 +94,7 @@ def open_runtime(
     if not is_regular(path):
         raise InputError(
             f"{path}: no such file; give a checkpoint (.pt), an exported model (.onnx, "
-            ".ncnn.param) or an engine (.engine)"
+            ".xml, .ncnn.param) or an engine (.engine)"
         )
     choices = runtimes_for(path)
     runtime = runtime or choices[0]
@@ -95,7 +102,7 @@ def open_runtime(
         raise InputError(
             f"{path}: the runtime {runtime} does not open it; choose from {', '.join(choices)}"
         )
-    if path.suffix in (".onnx", ".param", ".engine"):
+    if path.suffix in (".onnx", IR, ".param", ".engine"):
         with unchanged(path):  # what is checked is what runs
             return _open_exported(path, device, threads, runtime)
     net = open_layers(path, None, stated, on_assumed)
@@ -105,6 +112,8 @@ def open_runtime(
 
 def _open_exported(path: Path, device: str, threads: int, runtime: str) -> Runtime:
     """Open an exported file, as `open_runtime`."""
+    if runtime in OPENVINO:
+        return OpenVinoRuntime(path, device, threads, runtime)
     match path.suffix:
         case ".onnx":
             return OnnxRuntime(path, device, threads, runtime)

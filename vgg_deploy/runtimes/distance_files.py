@@ -12,10 +12,10 @@ from vgg_deploy.exported.trt_packages import FLAVOURS
 from vgg_deploy.net.outputs import SCORES
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.runtimes.contract import Outputs, Scores, require
-from vgg_deploy.runtimes.distances import DistanceRuntime, OnnxDistance
+from vgg_deploy.runtimes.distances import DistanceRuntime, OnnxDistance, OpenVinoDistance
 from vgg_deploy.runtimes.tensorrt import EngineDistance
 
-ONNX_RUNTIMES: tuple[str, ...] = ("onnxruntime", "onnxruntime-tensorrt")
+ONNX_RUNTIMES: tuple[str, ...] = ("onnxruntime", "onnxruntime-tensorrt", "openvino")
 
 
 def open_distance(
@@ -27,8 +27,8 @@ def open_distance(
         path: An ONNX file of vgg-export, or an engine.
         device: "cpu" or "cuda".
         threads: On the CPU.
-        runtime: "onnxruntime" or "onnxruntime-tensorrt" for an ONNX file, that of its flavour for
-            an engine; None for the usual one of the file.
+        runtime: One of ONNX_RUNTIMES for an ONNX file, that of its flavour for an engine; None for
+            the usual one of the file.
 
     Raises:
         InputError: If the file gives no distance, or its runtime or the device is missing.
@@ -44,6 +44,8 @@ def open_distance(
         )
     if path.suffix == ".engine":
         return EngineDistance(path, device, threads)
+    if runtime == "openvino":
+        return OpenVinoDistance(path, device, threads)
     return OnnxDistance(path, device, threads, runtime or choices[0])
 
 

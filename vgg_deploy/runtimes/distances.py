@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vgg_deploy.errors import InputError
 from vgg_deploy.exported.distance_metadata import (
     DISTANCE_KEY,
     INPUTS,
@@ -16,9 +15,10 @@ from vgg_deploy.exported.distance_metadata import (
     DistanceArtifact,
     not_a_distance,
 )
-from vgg_deploy.exported.metadata import EXPORT_AGAIN
 from vgg_deploy.runtimes.contract import WrongOutputs, feed
+from vgg_deploy.runtimes.graph_interface import check_distance_interface
 from vgg_deploy.runtimes.onnx_session import bound, open_session, run_failure
+from vgg_deploy.runtimes.openvino_model import compile_model, read_model
 
 
 class DistanceRuntime(Protocol):
@@ -90,15 +90,7 @@ class OnnxDistance:
         self.name, self.device, self.threads, self.where = runtime, device, threads, str(path)
         self.settings, self.failures = opened.settings, opened.failures
         self.session = opened.session
-        kind = "tensor(uint8)" if self.artifact.input == "uint8" else "tensor(float)"
-        outputs = {name: (kind, len(shape)) for name, (kind, shape) in opened.outputs.items()}
-        promised_inputs, promised_outputs = dict.fromkeys(INPUTS, kind), {OUTPUT: DISTANCES}
-        if opened.inputs != promised_inputs or outputs != promised_outputs:
-            raise InputError(
-                f"{path}: its metadata promises the inputs {promised_inputs} and a {OUTPUT} per "
-                f"pair, the graph has {opened.inputs} and gives {opened.outputs}",
-                EXPORT_AGAIN,
-            )
+        check_distance_interface(self.artifact, opened.inputs, opened.outputs, self.where)
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Give distances, as `DistanceRuntime`."""
@@ -127,7 +119,41 @@ class OnnxDistance:
         return distances.cpu().numpy()
 
 
-DISTANCES = ("tensor(float)", 1)  # type and rank of the output
+class OpenVinoDistance:
+    """A distance file in OpenVINO."""
+
+    name = "openvino"
+
+    def __init__(self, path: Path, device: str = "cpu", threads: int = 1):
+        """Open a file.
+
+        Args:
+            path: An ONNX file written by vgg-export.
+            device: "cpu".
+            threads: On the CPU.
+
+        Raises:
+            InputError: As `read_model` and `compile_model`, or if the file gives no distance.
+        """
+        opened = read_model(path, device)
+        if DISTANCE_KEY not in opened.metadata:
+            raise not_a_distance(path)
+        self.artifact = DistanceArtifact.from_json(opened.metadata[DISTANCE_KEY], str(path))
+        self.device, self.threads, self.where = device, threads, str(path)
+        check_distance_interface(self.artifact, opened.inputs, opened.outputs, self.where)
+        self.net = compile_model(opened, self.artifact.precision, threads)
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """As `DistanceRuntime`."""
+        return self.net.settings
+
+    def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Give distances, as `DistanceRuntime`."""
+        images = [feed(torch.from_numpy(batch), self.artifact.input) for batch in (first, second)]
+        feeds = {name: image.numpy() for name, image in zip(INPUTS, images, strict=True)}
+        found = self.net(feeds, [OUTPUT], "pairs")[OUTPUT]
+        return checked_distances(found, len(first), self.where)
 
 
 def checked_distances(found: object, count: int, where: str) -> np.ndarray:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.distance_metadata import refuse_distance
-from vgg_deploy.exported.metadata import EXPORT_AGAIN, KEY, Artifact
-from vgg_deploy.net.outputs import SCORES, output_shape
+from vgg_deploy.exported.metadata import KEY, Artifact
+from vgg_deploy.net.outputs import SCORES
 from vgg_deploy.runtimes.contract import (
     Outputs,
     Scores,
@@ -21,6 +21,7 @@ from vgg_deploy.runtimes.contract import (
     require,
     to_host,
 )
+from vgg_deploy.runtimes.graph_interface import check_interface
 from vgg_deploy.runtimes.onnx_session import bound, open_session, run_failure
 
 
@@ -63,8 +64,7 @@ class OnnxRuntime:
         self.artifact = Artifact.from_json(opened.metadata[KEY], str(path))
         self.spec, self.precision = self.artifact.spec, self.artifact.precision
         self.outputs = self.artifact.outputs
-        self._check_inputs(opened.inputs)
-        self._check_outputs(opened.outputs)
+        check_interface(self.artifact, opened.inputs, opened.outputs, self.where)
 
     def on_device(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Score a batch without copies: ONNX Runtime reads and writes PyTorch's tensors.
@@ -115,26 +115,3 @@ class OnnxRuntime:
         except self.failures as error:
             raise run_failure(self.where, images.shape, "images", error) from None
         return dict(zip(outputs, found, strict=True))
-
-    def _check_inputs(self, inputs: dict[str, str]) -> None:
-        """Compare the graph's inputs, name -> type, with the metadata."""
-        kind = "tensor(uint8)" if self.artifact.input == "uint8" else "tensor(float)"
-        promised = {"image": kind}
-        if inputs != promised:
-            raise InputError(
-                f"{self.where}: its metadata promises input {promised}, the graph has {inputs}",
-                EXPORT_AGAIN,
-            )
-
-    def _check_outputs(self, outputs: dict[str, tuple[str, list[int | str]]]) -> None:
-        """Compare the graph's outputs, name -> (type, shape), with the metadata."""
-        for name in self.outputs:
-            expected = output_shape(self.spec, name, (1, 3, self.spec.crop, self.spec.crop))
-            kind, shape = outputs.get(name, ("", []))
-            fits = len(shape) == len(expected) and shape[1] == expected[1]
-            if kind != "tensor(float)" or not fits:
-                raise InputError(
-                    f"{self.where}: its metadata promises {name} of {expected[1]} channels, the "
-                    f"graph gives {outputs}",
-                    EXPORT_AGAIN,
-                )

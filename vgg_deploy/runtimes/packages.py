@@ -13,6 +13,8 @@ PACKAGES = {
     "torch-compile": ("torch",),
     "onnxruntime": ONNXRUNTIME,
     "onnxruntime-tensorrt": ONNXRUNTIME,
+    "openvino": ("openvino",),
+    "openvino-bf16": ("openvino",),
     "ncnn": ("ncnn",),
     "tensorrt": ("tensorrt",),
     "tensorrt-rtx": ("tensorrt-rtx",),

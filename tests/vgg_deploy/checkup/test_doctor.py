@@ -50,12 +50,12 @@ def test_the_expected_posterior():
 
 @pytest.mark.slow
 def test_installed_runtimes_work():
-    names = ["torch", "onnxruntime", "ncnn"]
+    names = ["torch", "onnxruntime", "openvino", "ncnn"]
     result = CliRunner().invoke(cli.main, [*names, "--json"])
     found = json.loads(result.stdout)
     on_cpu = [tried for tried in found["runtimes"] if tried["device"] == "cpu"]
     assert [tried["runtime"] for tried in on_cpu] == names
-    assert [tried["state"] for tried in on_cpu] == [runtimes.WORKS] * 3, on_cpu
+    assert [tried["state"] for tried in on_cpu] == [runtimes.WORKS] * 4, on_cpu
     assert found["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert found["cpu"]["cores"] == available_cores()
     for name in names:

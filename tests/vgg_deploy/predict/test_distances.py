@@ -1,5 +1,6 @@
 """Distances from Python, and files that are not what is asked for."""
 
+import importlib.util
 import json
 
 import numpy as np
@@ -18,6 +19,7 @@ from tests.support.naive_distances import naive_distances
 from tests.support.nets import save_net, thin_net
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.distance_metadata import DISTANCE_KEY
+from vgg_deploy.runtimes import open_runtime
 from vgg_deploy.runtimes.distances import OnnxDistance
 
 CHOICE = DistanceChoice("perceptual", (("relu2_2", 1.0), ("relu4_3", 0.5)))
@@ -41,6 +43,20 @@ def file(net, tmp_path_factory):
 
 def images(seed, count, height, width):
     return np.random.default_rng(seed).integers(0, 256, (count, 3, height, width), np.uint8)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None,
+    reason="openvino is not installed: pip install openvino",
+)
+def test_openvino_gives_the_same(net, file):
+    model = vd.load(file, threads=1, runtime="openvino")
+    first, second = images(0, 3, 24, 40), images(1, 3, 24, 40)
+    expected = naive_distances(net, "perceptual", dict(CHOICE.terms), first, second)
+    np.testing.assert_allclose(model.distance(first, second), expected, rtol=2e-5)
+    assert model.runtime.name == "openvino"
+    with pytest.raises(InputError, match="gives the distance of two images and neither scores"):
+        open_runtime(file, runtime="openvino")
 
 
 def test_batches_files_and_pictures_give_the_same(net, file, tmp_path):

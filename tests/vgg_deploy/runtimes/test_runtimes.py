@@ -39,6 +39,10 @@ from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
 needs_ncnn = pytest.mark.skipif(
     importlib.util.find_spec("ncnn") is None, reason="ncnn is not installed: pip install ncnn"
 )
+needs_openvino = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None,
+    reason="openvino is not installed: pip install openvino",
+)
 PROFILE = Profile(InputShape(1, 32, 32), InputShape(2, 64, 96), InputShape(4, 160, 160))
 
 
@@ -77,6 +81,9 @@ def on_gpu(*modules: str):
         ("onnxruntime", "cpu", "uint8"),
         ("onnxruntime", "cpu", "float32"),
         ("onnxruntime", "cpu", "normalised"),
+        pytest.param(("openvino", "cpu", "uint8"), marks=needs_openvino),
+        pytest.param(("openvino", "cpu", "float32"), marks=needs_openvino),
+        pytest.param(("openvino", "cpu", "normalised"), marks=needs_openvino),
         pytest.param(("ncnn", "cpu", "uint8"), marks=needs_ncnn),
         pytest.param(("ncnn", "cpu", "normalised"), marks=needs_ncnn),
         pytest.param(("torch", "cuda", None), marks=on_gpu()),
@@ -100,7 +107,7 @@ def runtime(request, tmp_path, checkpoint):
     if form is None:
         return open_runtime(checkpoint, device, 2, name)
     path = write(tmp_path, form)
-    if name.startswith("onnxruntime"):
+    if name.startswith(("onnxruntime", "openvino")):
         return open_runtime(path, device, 2, name)
     if name == "ncnn":
         return open_runtime(export_ncnn(path, 1, lambda text: None).path, device, 2)
