@@ -72,9 +72,7 @@ class TritonPythonModel:
             failed = [failures[place] for place in places if place in failures]
             sentence = errors.get(number) or next(iter(failed), None)
             if sentence:
-                responses.append(
-                    pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence))
-                )
+                responses.append(pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence)))
             else:
                 stacked = np.stack([posteriors[place] for place in places])
                 tensor = pb_utils.Tensor("posterior", stacked)
