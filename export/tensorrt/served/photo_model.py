@@ -70,9 +70,10 @@ class TritonPythonModel:
         responses = []
         for number, places in enumerate(of_request):
             failed = [failures[place] for place in places if place in failures]
-            sentence = errors.get(number) or next(iter(failed), None)
-            if sentence:
-                responses.append(pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence)))
+            if number in errors:
+                responses.append(_refusal(errors[number], pb_utils.TritonError.INVALID_ARG))
+            elif failed:
+                responses.append(_refusal(failed[0], pb_utils.TritonError.INTERNAL))
             else:
                 stacked = np.stack([posteriors[place] for place in places])
                 tensor = pb_utils.Tensor("posterior", stacked)
@@ -97,3 +98,8 @@ class TritonPythonModel:
             return str(response.error().message())
         found: np.ndarray = pb_utils.get_output_tensor_by_name(response, "posterior").as_numpy()
         return found
+
+
+def _refusal(sentence: str, code: int) -> Any:
+    """A response that says why there is no posterior, with the status that clients see."""
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence, code))
