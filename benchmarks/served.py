@@ -29,9 +29,9 @@ from export.settings.serving import VIEW_NAMES, ServingOptions
 from export.tensorrt.triton import write_repository
 from vgg_deploy.data.directory import files_below, is_image
 from vgg_deploy.files import whole_file
-from vgg_deploy.load.arrivals import poisson_arrivals
-from vgg_deploy.load.knee import knee
-from vgg_deploy.load.measures import LoadPoint, load_point, nearest_rank
+from vgg_deploy.load_curve.arrivals import poisson_arrivals
+from vgg_deploy.load_curve.knee import knee
+from vgg_deploy.load_curve.measures import LoadPoint, load_point, nearest_rank
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.checkpoint import Checkpoint, save_checkpoint
 from vgg_deploy.net.model import VGG, initialise

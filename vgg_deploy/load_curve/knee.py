@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vgg_deploy.load.measures import LoadPoint
+from vgg_deploy.load_curve.measures import LoadPoint
 
 
 def knee(points: Sequence[LoadPoint], limit: float) -> LoadPoint | None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vgg_deploy.load.arrivals import even_arrivals, poisson_arrivals
-from vgg_deploy.load.knee import knee
-from vgg_deploy.load.measures import LoadPoint, load_point, nearest_rank
+from vgg_deploy.load_curve.arrivals import even_arrivals, poisson_arrivals
+from vgg_deploy.load_curve.knee import knee
+from vgg_deploy.load_curve.measures import LoadPoint, load_point, nearest_rank
 
 
 def test_gaps_are_exponential_and_counts_are_poisson():

@@ -1,1 +1,0 @@
-"""Holds the arithmetic of load tests: when requests arrive, and what their latencies show."""
