@@ -50,7 +50,7 @@ server: install ## a Triton server without GPU or Docker, for its tests; elsewhe
 	elif $(HAS_SERVER); then \
 		echo "Making a Triton server in $(SERVER) (half a minute)"; \
 		PYTHON=$(BIN)/python .ci/server $(SERVER) && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -c constraints.txt -e ".[serve]" && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -c constraints.txt "tritonclient[grpc,http]" && \
 		$(SERVES) > $(SERVER)/made-from || echo "No Triton server could be made: its tests are skipped" >&2; \
 	else echo "Triton's server has no wheel for this machine: its tests are skipped" >&2; fi
 
