@@ -267,8 +267,10 @@ def test_hostile_files_are_refused_by_a_sentence_and_the_server_lives(folder, cl
             ask(client, "D_fp32_onnx_photos_dense", [data])
         assert re.search(sentence, str(told.value)), name
         assert "Traceback" not in str(told.value) and "\n" not in str(told.value), name
+    of_net = counts(server, "D_fp32_onnx")
     with pytest.raises(Exception, match="photo 1 of 3: is empty"):
         ask(client, "D_fp32_onnx_photos_crop", [good, b"", good])
+    assert counts(server, "D_fp32_onnx") == of_net  # none of the three was scored
     np.testing.assert_array_equal(ask(client, "D_fp32_onnx_photos_dense", [good]), before)
     assert server.process.poll() is None
 
