@@ -20,6 +20,7 @@ from export.settings.export_options import (
     EngineOptions,
     ExportOptions,
 )
+from export.settings.serving import BACKEND_NAMES, VIEW_NAMES, ServingOptions
 from vgg_deploy.command_line import (
     Choice,
     Command,
@@ -46,7 +47,7 @@ MOST_COST = 1e6  # per cent
 MOST_RANK = 4096
 MOST_WEIGHT = 1e6  # of a layer in a distance
 LAYER = re.compile(r"(conv|relu|pool|norm|fc)\d")  # names of layers begin so
-ONNX, ENGINES = ExportOptions(), EngineOptions()  # their fields are the defaults
+ONNX, ENGINES, SERVING = ExportOptions(), EngineOptions(), ServingOptions()  # the defaults
 
 
 def parse_names(ctx: click.Context, param: click.Parameter, text: str) -> tuple[str, ...]:
@@ -105,6 +106,11 @@ def parse_ranks(
     if not ranks or len({layer for layer, _ in ranks}) < len(ranks):
         raise click.BadParameter("names no layer, or one twice; write e.g. fc6:512,fc7:256")
     return tuple(ranks)
+
+
+def parse_views(ctx: click.Context, param: click.Parameter, text: str) -> tuple[str, ...]:
+    """A comma-separated list of views; empty if there is none."""
+    return split_known_names(text, VIEW_NAMES)
 
 
 def parse_percent(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -213,7 +219,8 @@ def parse_scales(
     "--exif",
     default=ONNX.exif,
     type=Choice(EXIF_NAMES),
-    help="What to do with the EXIF rotation of calibration images.",
+    help="What to do with the EXIF rotation of calibration images, and in models of "
+    "--triton-photos.",
 )
 @click.option(
     "--quantize-weights",
@@ -341,6 +348,23 @@ def parse_scales(
     "--triton",
     type=click.Path(path_type=Path),
     help="Also write a Triton Inference Server model repository to this folder.",
+)
+@click.option(
+    "--triton-photos",
+    default="",
+    show_default=False,
+    callback=parse_views,
+    metavar=f"[{'|'.join(VIEW_NAMES)}],...",
+    help="Also write models for Triton that take encoded image files: `crop` scores the centre "
+    "crop, so that all photos share batches, `dense` the whole image, so that photos of one size "
+    "do. Rescaled to the middle of the net's S; --exif says what is done with the EXIF rotation.",
+)
+@click.option(
+    "--triton-backend",
+    default=SERVING.backend,
+    type=Choice(BACKEND_NAMES),
+    help="What runs ONNX files in Triton: its onnxruntime backend, or, for servers without it, a "
+    "model.py that calls the package onnxruntime on the CPU.",
 )
 @click.option(
     "--ncnn",

@@ -81,7 +81,7 @@ def export(request: ExportRequest) -> None:
         keep_list()
         if request.triton:
             files = [*onnx.files, *(engine.path for engine in engines)]
-            write_repository(request.triton, files, request.max_batch, log)
+            write_repository(request.triton, files, request.max_batch, log, request.serving)
     if onnx.failed:
         raise onnx.failed
 

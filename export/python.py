@@ -11,6 +11,7 @@ from export.outputs import file_list
 from export.release import PartlyExported, export_onnx
 from export.released_files import Exported
 from export.settings.export_options import EngineOptions, ExportOptions
+from export.settings.serving import ServingOptions
 from export.tensorrt.triton import write_repository
 from export.write_ncnn import export_ncnn
 from vgg_deploy.errors import InputError
@@ -36,6 +37,8 @@ def export(
     classes: Classes | None = None,
     ncnn: bool = False,
     triton: str | os.PathLike[str] | None = None,
+    triton_photos: Sequence[str] = (),
+    triton_backend: str = "onnxruntime",
     max_cost: float | None = None,
     max_top1_drop: float | None = None,
     data: str | os.PathLike[str] | None = None,
@@ -62,6 +65,10 @@ def export(
             weights that do not name theirs.
         ncnn: Whether ncnn's files are written too; they need "fp32".
         triton: Folder of a Triton model repository to write.
+        triton_photos: "crop", "dense" or both: models for Triton that take encoded image files and
+            score the centre crop, or the whole image.
+        triton_backend: What runs ONNX files in Triton: its "onnxruntime" backend, or "python", a
+            model.py that calls the package onnxruntime.
         max_cost: Largest root mean square error of a quantized file's scores on held-out images,
             in per cent; None for any that is not broken.
         max_top1_drop: Largest loss of top-1 accuracy of quantized files on `data`, in percentage
@@ -87,6 +94,10 @@ def export(
         Undecided: If `data` cannot show the limit, whatever the files do.
         PartlyExported: If a file fails its check. The others are written; its `exported` has them.
     """
+    photos = (triton_photos,) if isinstance(triton_photos, str) else tuple(triton_photos)
+    serving = ServingOptions(triton_backend, photos)
+    if triton is None and serving != ServingOptions():
+        raise InputError("triton_photos and triton_backend need triton, the repository's folder")
     precisions = (precision,) if isinstance(precision, str) else tuple(dict.fromkeys(precision))
     if ncnn and "fp32" not in precisions:
         raise InputError(f"ncnn's files are made from fp32; add it to {', '.join(precisions)}")
@@ -127,7 +138,7 @@ def export(
         exported = [*exported, *(export_ncnn(path, count, _log) for path in floats)]
     write_text(out / LAST_EXPORT, file_list(exported, files, [], out))
     if triton is not None:
-        write_repository(Path(triton), files, EngineOptions().max_batch, _log)
+        write_repository(Path(triton), files, EngineOptions().max_batch, _log, serving)
     if failed:
         failed.exported = exported
         raise failed

@@ -7,6 +7,7 @@ import click
 
 from export.settings.distance_choice import DistanceChoice
 from export.settings.export_options import QUANTIZED_NAMES, EngineOptions, ExportOptions
+from export.settings.serving import ServingOptions
 from vgg_deploy.command_line import Channels
 from vgg_deploy.machine import available_cores
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
@@ -21,6 +22,8 @@ class ExportRequest:
     to_trt: bool
     to_ncnn: bool
     triton: Path | None  # folder of a model repository
+    triton_photos: tuple[str, ...]
+    triton_backend: str
     out: Path
     threads: int | None  # None: all cores that this process may use
     sign: Path | None  # a private key
@@ -121,6 +124,11 @@ class ExportRequest:
         )
 
     @property
+    def serving(self) -> ServingOptions:
+        """What Triton's repository has besides the nets."""
+        return ServingOptions(self.triton_backend, self.triton_photos, self.exif)
+
+    @property
     def stated(self) -> StatedInput:
         """The input of foreign weights.
 
@@ -181,6 +189,12 @@ def refuse_contradictions(request: ExportRequest) -> None:
         raise click.UsageError("--ncnn is made from float32; add fp32 to --precision")
     if not request.to_trt:
         _refuse_options_of_engines(request)
+    if not request.triton:
+        _refuse_options_of_triton(request)
+    if request.triton_photos and request.to_onnx and request.form == "normalised":
+        raise click.UsageError(
+            "--triton-photos feeds pixels of 0-255; leave --input normalised out"
+        )
     describes_weights = bool(request.classes) or request.stated != NOTHING_STATED
     if describes_weights and not request.to_onnx:
         raise click.UsageError(
@@ -254,6 +268,28 @@ def _refuse_limit_options(request: ExportRequest) -> None:
     for name, value in others:
         if value:
             raise click.UsageError(f"--max-top1-drop is measured on scores; leave {name} out")
+    four_bits = [name for name in request.precisions if name.startswith("int4")]
+    if request.low_rank or four_bits:
+        raise click.UsageError(
+            f"--max-top1-drop chooses layers of 8 bits; export "
+            f"{'--low-rank' if request.low_rank else four_bits[0]} files without it, and judge "
+            "them with vgg-bench --max-top1-drop"
+        )
+
+
+def _refuse_options_of_triton(request: ExportRequest) -> None:
+    """Refuse, where no repository is written, what would have no effect.
+
+    Raises:
+        click.UsageError: For the first such option.
+    """
+    given = {
+        "--triton-photos": bool(request.triton_photos),
+        "--triton-backend": request.triton_backend != ServingOptions().backend,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise click.UsageError(f"{option} is for Triton's repository; add --triton FOLDER")
 
 
 def _refuse_distance_options(request: ExportRequest) -> None:

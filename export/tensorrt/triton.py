@@ -1,6 +1,7 @@
 """Writes a model repository for Triton Inference Server.
 
-Each model has a folder with its configuration, its labels and its file.
+Each model has a folder with its configuration, its labels and its file. Photo models, which take
+encoded image files and ask a net, are added by option.
 """
 
 import re
@@ -8,15 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.settings.serving import ServingOptions
+from export.tensorrt.served.copies import onnx_source
 from export.tensorrt.triton_folder import (
     CONFIG,
     LABELS,
     VERSION,
+    batching,
+    parameter,
     put_model,
     source_parameter,
     what_it_replaces,
 )
-from vgg_deploy.errors import InputError
+from export.tensorrt.triton_photos import labels_of, write_photo_models
 from vgg_deploy.exported.distance_metadata import INPUTS, OUTPUT, DistanceArtifact
 from vgg_deploy.exported.metadata import Artifact, check_manifest
 from vgg_deploy.exported.onnx_metadata import read_description
@@ -25,7 +30,7 @@ from vgg_deploy.exported.trt_manifest import check_engine
 from vgg_deploy.net.outputs import output_shape
 from vgg_deploy.net.spec import NetSpec
 
-QUEUE_DELAY_US = 2000  # how long a request may wait to be batched with others of its size
+SERVING = ServingOptions()
 PIXEL_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "normalised": "TYPE_FP32"}
 
 
@@ -38,12 +43,14 @@ class TritonModel:
         stem: Name of the ONNX file without its suffix, such as D.fp16.
         max_batch: Largest batch.
         profiles: Number of optimization profiles of an engine; 0 for an ONNX file.
+        backend: What runs an ONNX file, one of BACKEND_NAMES.
     """
 
     artifact: Artifact | DistanceArtifact
     stem: str
     max_batch: int
     profiles: int = 0
+    backend: str = "onnxruntime"
 
     @property
     def name(self) -> str:
@@ -52,9 +59,16 @@ class TritonModel:
         return re.sub(r"[^A-Za-z0-9_]", "_", f"{self.stem}_{kind}")
 
     @property
-    def platform(self) -> str:
-        """Triton's name of what runs the file."""
-        return "tensorrt_plan" if self.profiles else "onnxruntime_onnx"
+    def runs_in_python(self) -> bool:
+        """Whether a model.py runs the file."""
+        return self.backend == "python" and not self.profiles
+
+    @property
+    def runner(self) -> str:
+        """The line of config.pbtxt that names what runs the file."""
+        if self.runs_in_python:
+            return 'backend: "python"'
+        return f'platform: "{"tensorrt_plan" if self.profiles else "onnxruntime_onnx"}"'
 
     @property
     def file_name(self) -> str:
@@ -63,18 +77,26 @@ class TritonModel:
 
 
 def write_repository(
-    folder: Path, files: list[Path], max_batch: int, log: Callable[[str], None]
+    folder: Path,
+    files: list[Path],
+    max_batch: int,
+    log: Callable[[str], None],
+    serving: ServingOptions = SERVING,
 ) -> None:
     """Write `D_fp16_onnx/{config.pbtxt,labels.txt,1/model.onnx}`, and `..._plan` for an engine.
+
+    A photo model is written beside its net, `D_fp16_onnx_photos_crop`.
 
     Args:
         folder: The repository.
         files: ONNX files and engines.
         max_batch: Largest batch; an engine's own may be smaller.
         log: Called with a sentence for each warning.
+        serving: What runs the nets, and which photo models are written.
 
     Raises:
-        InputError: If a file is damaged, or the folder cannot be written.
+        InputError: If a file is damaged, the folder cannot be written, or a photo model cannot
+            feed its net.
     """
     for file in files:
         if file.suffix == ".engine":
@@ -90,27 +112,28 @@ def write_repository(
             model = TritonModel(manifest.artifact, stem, largest, len(manifest.profiles))
         else:
             check_manifest(file)
-            model = TritonModel(read_description(file)[0], file.stem, max_batch)
+            artifact = read_description(file)[0]
+            model = TritonModel(artifact, file.stem, max_batch, backend=serving.backend)
         _write_model(folder / model.name, file, model, log)
+        write_photo_models(folder, model.artifact, model.name, model.max_batch, serving, log)
     log(f"Triton model repository: {folder}")
 
 
 def configuration(model: TritonModel) -> str:
     """The text of config.pbtxt."""
     pixels = PIXEL_TYPES[model.artifact.input]
-    smaller = {size for size in (4, 8, 16, 32) if size < model.max_batch}
-    batches = ", ".join(map(str, sorted(smaller | {model.max_batch})))
     instances = ""
-    if model.profiles:
+    if model.runs_in_python:
+        instances = (
+            f"instance_group [ {{ count: 1, kind: KIND_CPU }} ]\n{parameter('threads', '0')}"
+        )
+    elif model.profiles:
         chosen = ", ".join(f'"{i}"' for i in range(model.profiles))
         instances = f"instance_group [ {{ count: 1, kind: KIND_GPU, profile: [ {chosen} ] }} ]\n"
     inputs = ",\n".join(_input(name, pixels) for name in _inputs(model.artifact))
-    outputs = ",\n".join(_outputs(model.artifact))
-    batching = (
-        f"preferred_batch_size: [ {batches} ], max_queue_delay_microseconds: {QUEUE_DELAY_US}"
-    )
+    outputs = ",\n".join(_outputs(model))
     return f"""name: "{model.name}"
-platform: "{model.platform}"
+{model.runner}
 max_batch_size: {model.max_batch}
 input [
 {inputs}
@@ -118,7 +141,7 @@ input [
 output [
 {outputs}
 ]
-dynamic_batching {{ {batching} }}
+{batching(model.max_batch)}
 {instances}{source_parameter(model.artifact.source_sha256)}"""
 
 
@@ -131,10 +154,11 @@ def _input(name: str, pixels: str) -> str:
     return f'  {{ name: "{name}", data_type: {pixels}, dims: [ 3, -1, -1 ] }}'
 
 
-def _outputs(artifact: Artifact | DistanceArtifact) -> list[str]:
+def _outputs(model: TritonModel) -> list[str]:
     """The entries of all outputs. A distance is one number per pair, which Triton calls [1]."""
+    artifact = model.artifact
     if isinstance(artifact, DistanceArtifact):
-        form = "dims: [ 1 ], reshape: { shape: [ ] }"
+        form = "dims: [ 1 ]" + ("" if model.runs_in_python else ", reshape: { shape: [ ] }")
         return [f'  {{ name: "{OUTPUT}", data_type: TYPE_FP32, {form} }}']
     return [_output(name, artifact.spec) for name in artifact.outputs]
 
@@ -151,8 +175,7 @@ def _output(name: str, spec: NetSpec) -> str:
 
 def _write_model(folder: Path, file: Path, model: TritonModel, log: Callable[[str], None]) -> None:
     """Write one model's folder."""
-    names = () if isinstance(model.artifact, DistanceArtifact) else model.artifact.spec.names
-    labels = "".join(f"{_label(name)}\n" for name in names)
+    labels = labels_of(model.artifact)
     replaced = what_it_replaces(folder, model.artifact.source_sha256, labels)
     if replaced:
         log(f"Warning: {replaced}; use one repository for each net, or a name of its own")
@@ -160,14 +183,6 @@ def _write_model(folder: Path, file: Path, model: TritonModel, log: Callable[[st
     if file.suffix == ".onnx":
         copies.update({f"{VERSION}/{data.name}": data for data in data_files(file)})
     texts = {CONFIG: configuration(model)} | ({LABELS: labels} if labels else {})
+    if model.runs_in_python:
+        texts[f"{VERSION}/model.py"] = onnx_source()
     put_model(folder, texts, copies)
-
-
-def _label(name: str) -> str:
-    """A class name on one line, as Triton reads labels."""
-    if not name.strip():
-        raise InputError(
-            "a class has an empty name, which Triton's labels.txt cannot represent; "
-            "export with --classes"
-        )
-    return " ".join(name.split())

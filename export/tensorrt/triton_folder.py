@@ -25,11 +25,34 @@ CONFIG, LABELS, VERSION = "config.pbtxt", "labels.txt", "1"
 SOURCE_KEY = "vgg_deploy.source_sha256"  # a parameter of config.pbtxt
 SOURCE = re.compile(rb'"vgg_deploy\.source_sha256"\s*value\s*\{\s*string_value:\s*"([0-9a-f]*)"')
 MOST_CONFIG_BYTES = 2**20
+QUEUE_DELAY_US = 2000  # how long a request may wait to be batched with others
+
+
+def parameter(key: str, value: str) -> str:
+    """A parameter of config.pbtxt in protobuf's text format, a line.
+
+    Args:
+        key: Its name.
+        value: A text of ASCII letters, digits and underscores.
+    """
+    return f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n'
 
 
 def source_parameter(digest: str) -> str:
-    """The parameter of config.pbtxt that names the net's source, in protobuf's text format."""
-    return f'parameters {{ key: "{SOURCE_KEY}" value {{ string_value: "{_plain(digest)}" }} }}\n'
+    """The parameter of config.pbtxt that names the net's source."""
+    return parameter(SOURCE_KEY, _plain(digest))
+
+
+def batching(max_batch: int) -> str:
+    """The entry of config.pbtxt that makes the server put waiting requests into one batch.
+
+    Args:
+        max_batch: Largest batch.
+    """
+    smaller = {size for size in (4, 8, 16, 32) if size < max_batch}
+    sizes = ", ".join(map(str, sorted(smaller | {max_batch})))
+    delay = f"max_queue_delay_microseconds: {QUEUE_DELAY_US}"
+    return f"dynamic_batching {{ preferred_batch_size: [ {sizes} ], {delay} }}"
 
 
 def what_it_replaces(folder: Path, digest: str, labels: str) -> str:
@@ -85,6 +108,7 @@ def put_model(folder: Path, texts: Mapping[str, str], files: Mapping[str, Path])
             staged = aside / target.name
             (staged / VERSION).mkdir(parents=True)
             for name, text in texts.items():
+                (staged / name).parent.mkdir(parents=True, exist_ok=True)
                 (staged / name).write_text(text, encoding="utf-8")
             for name, source in files.items():
                 copy_bytes(source, staged / name)
@@ -128,8 +152,9 @@ def _flush(path: Path) -> None:
 
 def _exchange(folder: Path, staged: Path, names: list[str]) -> None:
     """Move staged files into an existing folder."""
-    (folder / VERSION).mkdir(exist_ok=True)
     renamed = {staged / name: folder / name for name in names}
+    for path in renamed.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
     leftover = _data_of(folder / VERSION / "model.onnx") - set(renamed.values())
     with older_files_aside(folder) as aside:
         exchange(renamed, tuple(leftover), aside)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from vgg_deploy.images.decode import rescale
+from vgg_deploy.images.geometry import offset as offset
 
 GRID = 5  # crops along each side
 
@@ -17,23 +18,6 @@ class Crop(NamedTuple):
     top: int
     left: int
     side: int  # the net's crop, or more: then the square is resized to the crop
-
-
-def offset(length: int, crop: int, step: int, steps: int) -> int:
-    """Compute where crop `step` of 0..steps starts along a side, from edge to edge.
-
-    Halves go to the even number, as in torchvision.
-
-    Args:
-        length: Of the side, pixels.
-        crop: Side of the crop, pixels.
-        step: Index of the crop.
-        steps: Index of the last crop.
-
-    Returns:
-        The first pixel of the crop.
-    """
-    return round(step * (length - crop) / steps)
 
 
 def regular_grid(height: int, width: int, crop: int) -> list[Crop]:

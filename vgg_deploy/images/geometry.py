@@ -1,4 +1,4 @@
-"""Computes the sizes of rescaled images in whole pixels."""
+"""Computes the sizes of rescaled images, and where crops start, in whole pixels."""
 
 
 def rescaled_size(height: int, width: int, side: int) -> tuple[int, int]:
@@ -22,3 +22,20 @@ def rescaled_size(height: int, width: int, side: int) -> tuple[int, int]:
     shorter, longer = sorted((height, width))
     longer = (2 * longer * side + shorter) // (2 * shorter)
     return (side, longer) if height <= width else (longer, side)
+
+
+def offset(length: int, crop: int, step: int, steps: int) -> int:
+    """Compute where crop `step` of 0..steps starts along a side, from edge to edge.
+
+    Halves go to the even number, as in torchvision.
+
+    Args:
+        length: Of the side, pixels.
+        crop: Side of the crop, pixels.
+        step: Index of the crop.
+        steps: Index of the last crop.
+
+    Returns:
+        The first pixel of the crop.
+    """
+    return round(step * (length - crop) / steps)

@@ -15,15 +15,8 @@ import torch
 from PIL import Image
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.images.decode import (
-    FORMATS,
-    MOST_ASPECT,
-    decode,
-    image_size,
-    rescale,
-    rescaled_part,
-    rescaled_size,
-)
+from vgg_deploy.images.decode import decode, image_size, rescale, rescaled_part, rescaled_size
+from vgg_deploy.images.encoded import FORMATS, MOST_ASPECT
 from vgg_deploy.net.spec import FILTERS
 
 
