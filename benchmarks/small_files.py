@@ -19,14 +19,14 @@ from result_rows import ResultRows
 from result_tables import environment_block
 from timing import time_in_turn
 
-from bench.statistics.evidence import paired_evidence
 from export.release import ExportOptions, export_onnx
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.exported.metadata import data_path
-from vgg_deploy.images.decode import resized
+from vgg_deploy.images.encoded import resized
 from vgg_deploy.machine import available_cores
 from vgg_deploy.runtimes import Runtime, open_runtime
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
+from vgg_deploy.statistics.evidence import paired_evidence
 
 COLUMNS = {
     "form": "form",
