@@ -16,9 +16,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-import onnxruntime
 import pandas as pd
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from result_tables import environment_block, markdown_table, write_csv
 
 from export.limit.criterion import Criterion, Standard
@@ -65,6 +63,8 @@ def save_pixels(path: Path, images: list[np.ndarray], labels: np.ndarray) -> Non
 
 def answers(path: Path, images: list[np.ndarray], threads: int) -> np.ndarray:
     """Best classes by a file in ONNX Runtime."""
+    import onnxruntime  # here, after vgg_deploy has turned its telemetry off
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -72,7 +72,7 @@ def answers(path: Path, images: list[np.ndarray], threads: int) -> np.ndarray:
     return np.array(best, np.int64)
 
 
-class Reader(CalibrationDataReader):
+class Reader:
     """Gives ONNX Runtime's quantizer one photo after the other."""
 
     def __init__(self, images: list[np.ndarray]):
@@ -102,6 +102,8 @@ def by_ours(
 def by_onnxruntime(
     fp32: Path, out: Path, calibrate: list[np.ndarray], judge: list[np.ndarray], threads: int
 ) -> Found:
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
     path = out / "onnxruntime.onnx"
     start = time.monotonic()
     quantize_static(

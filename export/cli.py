@@ -108,9 +108,12 @@ def parse_ranks(
     return tuple(ranks)
 
 
-def parse_views(ctx: click.Context, param: click.Parameter, text: str) -> tuple[str, ...]:
-    """A comma-separated list of views; empty if there is none."""
-    return split_known_names(text, VIEW_NAMES)
+def parse_views(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...]:
+    """A comma-separated list of views; empty if the option is not given."""
+    views = () if text is None else split_known_names(text, VIEW_NAMES)
+    if text is not None and not views:
+        raise click.BadParameter(f"names no view; choose from {', '.join(VIEW_NAMES)}")
+    return views
 
 
 def parse_percent(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -351,8 +354,6 @@ def parse_scales(
 )
 @click.option(
     "--triton-photos",
-    default="",
-    show_default=False,
     callback=parse_views,
     metavar=f"[{'|'.join(VIEW_NAMES)}],...",
     help="Also write models for Triton that take encoded image files: `crop` scores the centre "

@@ -4,11 +4,11 @@ Calls the package onnxruntime on the CPU, for the batches that the server's dyna
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import triton_python_backend_utils as pb_utils
 
 
@@ -17,6 +17,9 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open model.onnx, which lies beside this file."""
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as vgg_deploy does
+        import onnxruntime
+
         config = json.loads(args["model_config"])
         self.inputs = [entry["name"] for entry in config["input"]]
         self.outputs = [entry["name"] for entry in config["output"]]

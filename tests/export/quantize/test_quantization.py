@@ -198,6 +198,7 @@ def test_calibration_needs_images(tmp_path):
         open_calibration_images(tmp_path, 8, thin_net("A"))
 
 
+@pytest.mark.slow
 def test_sensitivity_finds_the_layer_whose_range_is_wrong():
     """A layer whose threshold is a hundredth of what it should be stands out.
 
