@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
-from bench.gate.refused import GateCommand, withdraw
+from bench.first_words import FirstWords
+from bench.gate.refused import withdraw
 from bench.hints import HINTS
+from bench.history.cli import main as history
 from bench.option_types import (
     BOUNDS,
     CORRELATION,
@@ -58,7 +60,8 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 @click.command(
-    cls=GateCommand,
+    cls=FirstWords,
+    others={"history": history},
     context_settings={"show_default": True},
     examples=(
         ("vgg-bench", "the newest export on the built-in images"),
@@ -401,6 +404,8 @@ def main(**options: Any) -> None:
 
     On several GPUs, machines or groups of cores, each process scores its share of the images:
     torchrun --nproc-per-node 8 -m bench runs/D/best.pt --data /data/imagenet
+
+    vgg-bench history DIR... draws the results of several runs over time.
     """
     request = _checked_request(options)
     if request.output.prune:

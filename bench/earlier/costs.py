@@ -117,7 +117,7 @@ def _in_turn(
     options: ModelOptions,
 ) -> None:
     sizes: list[Size] = [(row.height_px, row.batch) for row in own]
-    turns = call_in_turn(open_like(path, model, options), model, f"that of {earlier.label}", sizes)
+    turns = call_in_turn(open_like(path, model, options), model, "the earlier file", sizes)
     times.turns += turns
     for one in turns:
         old_ms, new_ms = one.medians

@@ -1,23 +1,22 @@
 """A process that only opens a model and answers: python -m bench.memory.child, a job on its input.
 
 It writes one line of JSON: the memory before the file was opened, and after each size of images.
+A file that ONNX Runtime runs on the CPU is opened without PyTorch, which a service does not need.
 """
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vgg_deploy.errors import VGGDeployError
-from vgg_deploy.net.input_convention import StatedInput
-from vgg_deploy.runtimes import open_runtime
-from vgg_deploy.runtimes.contract import DeviceRuntime, require_scores
-from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
 
 STATUS = Path("/proc/self/status")
 CALLS = 3  # of each size; the last ones run in memory that is kept from call to call
+GREY = 127  # of the images; all of their pages are written
 
 
 class Seen(NamedTuple):
@@ -60,37 +59,32 @@ def answer(job: dict[str, Any]) -> Seen:
     Args:
         job: Of `bench.memory.measure`.
     """
-    on_gpu = job["device"] == "cuda"
+    caller, on_gpu = _caller(job), job["device"] == "cuda"
     free_before = _free_mib() if on_gpu else 0.0
     libraries = memory_mib("VmRSS")
-    runtime = open_runtime(
-        Path(job["path"]),
-        job["device"],
-        job["threads"],
-        job["runtime"],
-        job["precision"],
-        _stated(job["stated"]),
-    )
-    require_scores(runtime)
-    if job["cuda_graphs"]:
-        runtime = GraphedRuntime(cast(DeviceRuntime, runtime))
+    call = caller(job)
     peaks, on_device = [], []
     for side, batch in job["sizes"]:
-        images = np.zeros((batch, 3, side, side), np.uint8)
+        images = np.full((batch, 3, side, side), GREY, np.uint8)
         for _ in range(CALLS):
-            runtime(images)
+            call(images)
         peaks.append(memory_mib("VmHWM"))
         if on_gpu:
             on_device.append(free_before - _free_mib())
     return Seen(libraries, peaks, on_device)
 
 
-def _stated(given: dict[str, Any]) -> StatedInput:
-    """JSON has lists where the record has tuples."""
-    fields: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in given.items()
-    }
-    return StatedInput(**fields)
+def _caller(job: dict[str, Any]) -> Callable[[dict[str, Any]], Callable[[np.ndarray], object]]:
+    """What opens the file, with its libraries loaded."""
+    if (job["runtime"], job["device"]) == ("onnxruntime", "cpu"):
+        import onnxruntime  # noqa: F401  # before the memory is read
+
+        from bench.memory.onnx_caller import onnx_caller
+
+        return onnx_caller
+    from bench.memory.runtime_caller import runtime_caller
+
+    return runtime_caller
 
 
 def _free_mib() -> float:

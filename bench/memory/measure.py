@@ -16,6 +16,7 @@ from bench.models.model import Model
 from bench.statistics.mean_test import mean_estimate
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
+from vgg_deploy.net.outputs import SCORES
 from vgg_deploy.progress import progress
 
 PROCESSES = 3  # per model; their peaks differ by what the allocators and threads happened to do
@@ -114,6 +115,7 @@ def _in_a_process(
         "precision": runtime.precision,
         "stated": asdict(stated) if model.assumed else {},
         "cuda_graphs": cuda_graphs,
+        "outputs": SCORES,
         "sizes": sizes,
     }
     done = subprocess.run(
