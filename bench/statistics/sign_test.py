@@ -5,6 +5,7 @@ number alone, and its chance of error is that of the binomial distribution.
 """
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -38,9 +39,14 @@ class Worth(NamedTuple):
         Returns:
             More than all values where no number shows it.
         """
-        n = self.independent
-        enough = (k for k in range(n + 1) if binomial.at_least(k, n, 0.5) <= level)
-        return math.ceil(next(enough, n + 1) * self.values / n)
+        return math.ceil(_enough(self.independent, level) * self.values / self.independent)
+
+
+@lru_cache(maxsize=64)
+def _enough(throws: int, level: float) -> int:
+    """Fewest heads that a fair coin gives with a chance of at most `level`; throws + 1 if none."""
+    enough = (k for k in range(throws + 1) if binomial.at_least(k, throws, 0.5) <= level)
+    return next(enough, throws + 1)
 
 
 def median_evidence(values: np.ndarray, limit: float) -> Evidence:
