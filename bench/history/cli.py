@@ -4,9 +4,8 @@ from pathlib import Path
 
 import click
 
-from bench.hints import HINTS
 from vgg_deploy.command_line import Command, say
-from vgg_deploy.errors import hints, interruptible
+from vgg_deploy.errors import interruptible
 
 KEPT = "no file was written"
 
@@ -29,7 +28,6 @@ KEPT = "no file was written"
     type=click.Path(path_type=Path),
     help="Folder of history.html and history.csv.",
 )
-@hints(HINTS)
 @interruptible(KEPT)
 def main(folders: tuple[Path, ...], out: Path) -> None:
     """Draw error, speed, size and memory of several runs of vgg-bench, in order of their time.
