@@ -8,6 +8,7 @@ from bench.earlier.comparison import Against
 from bench.earlier.costs import Times, compare_memory, compare_sizes, compare_times
 from bench.earlier.run import EarlierRun
 from bench.gate.cost_checks import (
+    COMPARED,
     NotInTurn,
     ask_memory,
     ask_slowdowns,
@@ -205,7 +206,7 @@ def _not_compared(inputs: Inputs, answers: Answers) -> list[Check]:
         "image, so its losses since then are not known"
     )
     return [
-        Check(model.name, "compared with the earlier run", "", Verdict.UNDECIDED, message)
+        Check(model.name, COMPARED, "", Verdict.UNDECIDED, message)
         for index, model in enumerate(inputs.models)
         if index not in compared
     ]

@@ -15,6 +15,8 @@ from bench.statistics.mean_test import mean_evidence
 from bench.statistics.sign_test import median_evidence
 
 SLOWDOWN, MEMORY, SIZE = "slowdown", "peak memory", "size"  # names of the checks
+COMPARED = "compared with the earlier run"
+OF_NO_IMAGES = (SLOWDOWN, MEMORY, SIZE, COMPARED)  # what no number of images decides
 
 
 class Costs(NamedTuple):

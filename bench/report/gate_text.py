@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from bench.accuracy.measure import Accuracy
+from bench.gate.cost_checks import OF_NO_IMAGES
 from bench.gate.verdict import DATA, Check, Gate
 from bench.report.tables import Texts
 from bench.statistics.evidence import Verdict
@@ -47,13 +48,14 @@ def headline(gate: Gate) -> str:
             f"Gate: undecided. {undecided} of {total} checks are undecided{images}; "
             f"{_advice(gate)}."
         )
-    return f"Gate: pass. All {total} checks passed{images}."
+    checks = f"All {total} checks" if total > 1 else "Its only check"
+    return f"Gate: pass. {checks} passed{images}."
 
 
 def _advice(gate: Gate) -> str:
     """What would decide the undecided checks."""
     undecided = [check for check in gate.checks if check.verdict == Verdict.UNDECIDED]
-    of_images = [check for check in undecided if check.images_counted is not None]
+    of_images = [check for check in undecided if check.check not in OF_NO_IMAGES]
     if not of_images:
         return "each says what would decide it"
     decidable = sum(check.images_to_decide is not None for check in of_images)

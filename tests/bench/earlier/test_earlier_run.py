@@ -3,13 +3,15 @@
 import json
 from datetime import UTC, datetime
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from bench.earlier.csv_files import Wanted, read_columns
 from bench.earlier.run import EarlierFile, Key, open_earlier
+from bench.history.points import points_of
 from bench.report.tables import write_frame
-from tests.support.old_results import ENVIRONMENT, old_results, run_of
+from tests.support.old_results import ENVIRONMENT, HEADS, old_results, run_of
 from vgg_deploy.errors import InputError
 
 
@@ -123,3 +125,29 @@ def test_entries_of_another_kind_count_as_missing(tmp_path, entries):
     run = open_earlier(folder)
     assert run.commit is None and json.loads((folder / "environment.json").read_text())["when"]
     assert run.label == "2026-01-01 00:00" and ENVIRONMENT["when"].startswith("2026-01-01")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_damage_anywhere_is_read_or_one_sentence(tmp_path, seed):
+    """Bytes changed, cut or doubled in any file of a folder: numbers, or an error of our own."""
+    rng, refused = np.random.default_rng(seed), 0
+    folder = run_of(tmp_path / "r", 3, 20.5, 8)
+    line = "net.onnx,onnxruntime,fp32,dense,256,True,a.jpg,disc,disc,0.9,1"
+    (folder / "predictions.csv").write_text(HEADS["predictions.csv"] + f"\n{line}\n")
+    (folder / "images.csv").write_text(HEADS["images.csv"] + f"\na.jpg,{'ef' * 32}\n")
+    for _ in range(40):
+        path = folder / rng.choice(sorted(file.name for file in folder.iterdir()))
+        whole = path.read_bytes()
+        at, length = int(rng.integers(len(whole))), int(rng.integers(1, 9))
+        damage = [rng.bytes(length), b"", whole[at : at + 40] * 2, b'"', b"\n", b"\x00", b"1e999"]
+        path.write_bytes(whole[:at] + damage[int(rng.integers(len(damage)))] + whole[at + length :])
+        try:
+            run = open_earlier(folder)
+            points = points_of(run, "a machine")
+            _ = run.predictions, run.image_hashes
+            assert all(np.isfinite(point.value) for point in points)
+        except InputError as error:
+            refused += 1
+            assert str(folder) in error.message and "\n" not in error.message
+        path.write_bytes(whole)
+    assert 5 < refused < 40
