@@ -17,7 +17,7 @@ from tests.support.nets import CLASSES, save_net, thin_net
 from tests.support.run import run
 
 QUICK = ("--scales", "64", "--no-flips", "--batch-sizes", "8", "--latency-seconds", "0.02")
-SLOWER = ("--max-slowdown", "100")
+SLOWER = ("--max-slowdown", "50")
 
 
 def bench(*args, code=0):
@@ -51,11 +51,11 @@ def test_a_planted_slowdown_is_found(before, here):
     assert "FAIL net.pt, slowdown (64 x 64, batch 8): a call takes" in text
     assert "more time than the earlier file's" in text and "30 rounds in turn" in text
     check = checks_of()["slowdown"]
-    assert check["low"] > 100 and check["found"] > 200 and check["limit"] == 100
+    assert check["low"] > 50 and check["found"] > 100 and check["limit"] == 50
     table = pd.read_csv("results/against.csv")
     check_values(AGAINST, table)
     time = table[table.measure == "latency"].iloc[0]
-    assert time.difference == pytest.approx(check["found"]) and time.new > 3 * time.old
+    assert time.difference == pytest.approx(check["found"]) and time.new > 2 * time.old
     assert time.low <= time.difference <= time.high and time.how == "in turn, 30 rounds"
     size = table[table.measure == "size"].iloc[0]
     assert size.old == pytest.approx((here / "before" / "net.pt").stat().st_size / 1e6)
@@ -68,12 +68,14 @@ def test_a_planted_slowdown_is_found(before, here):
 
 @pytest.mark.slow
 def test_the_same_net_in_another_file_is_not_flagged(before, here):
-    """Other weights of the same shapes. The limit is far, as the machine may be busy."""
+    """Other weights of the same shapes: pass, or undecided on a busy machine, and never fail."""
     save_net(thin_net("A", seed=1), before)
-    far = ("--max-slowdown", "900")
+    far = ("--max-slowdown", "900", "--undecided", "pass")
     text = bench(before, "--measure", "latency", "--against", "before", *far)
-    assert "Gate: pass. Its only check passed." in text
-    assert checks_of()["slowdown"]["high"] < 900
+    check = checks_of()["slowdown"]
+    assert "FAIL" not in text and check["verdict"] != "fail" and check["low"] < 900
+    assert (check["high"] <= 900) == (check["verdict"] == "pass")
+    assert ("Gate: pass. Its only check passed." in text) == (check["verdict"] == "pass")
 
 
 @pytest.mark.slow
@@ -169,10 +171,11 @@ def test_a_slowdown_against_the_first_model(here):
     assert checks_of()["slowdown"]["model"] == "wide.pt"
     text = bench(wide, thin, "--measure", "latency", "--max-slowdown", "0")
     assert "Gate: pass" in text
-    rows = pd.read_csv("results/side_by_side.csv")
-    assert checks_of()["slowdown"]["found"] == pytest.approx(
-        100 * (1 / rows.speedup[0] - 1), rel=0.2
+    ms = pd.read_csv("results/side_by_side_samples.csv").pivot(
+        index="round", columns="model", values="ms"
     )
+    slower = 100 * (ms["thin.pt"] / ms["wide.pt"] - 1)
+    assert checks_of()["slowdown"]["found"] == pytest.approx(slower.median(), rel=1e-6)
 
 
 @pytest.mark.parametrize(

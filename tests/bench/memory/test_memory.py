@@ -57,6 +57,7 @@ def test_the_peak_is_what_the_kernel_says_of_the_process(tmp_path):
     assert seen["libraries_mib"] < seen["peak_mib"][0] <= seen["peak_mib"][1]
 
 
+@pytest.mark.slow
 def test_a_larger_file_and_larger_images_take_what_they_must(tmp_path):
     """Weights that are 7 MB larger, and a batch whose first activations take 8 MB more."""
     thin = written_onnx(tmp_path / "thin.onnx", thin_net("A"))
@@ -89,6 +90,7 @@ def bench(here, *args, code=0):
     return run(vgg_bench, *words, code=code)
 
 
+@pytest.mark.slow
 def test_the_table_and_the_limit(here):
     """A limit below and one above: with one model, and without images."""
     net = written_onnx(here / "A.onnx", thin_net("A"))
