@@ -86,7 +86,7 @@ def conclude(
     if boxes:
         _conclude_boxes(boxes, findings, results)
     costs = asked_of_costs(inputs, measure_costs(inputs, findings, results, earlier))
-    if inputs.request.gate.limits:
+    if inputs.request.gate.limits and (findings.gate is None or any(costs)):
         others = costs._replace(questions=[*box_questions, *costs.questions])
         findings.gate = _judged(inputs, scored, findings, others)
     publish(inputs.request, findings, results)
