@@ -75,8 +75,8 @@ def main(repeats: int, threads: int, out: Path) -> None:
     lines = [[str(row[0]), *(f"{value:g}" for value in row[1:])] for row in table.to_numpy()]
     text = (
         f"# Verdicts of --max-slowdown\n\nA of a thin width, {SIDE} x {SIDE}, batch {BATCH}. A "
-        f"file beside itself may fail the limit 0 in at most {100 * LEVEL:g} % of comparisons, and pass "
-        f"it in at most {100 * LEVEL:g} %.\n\n{markdown_table(heads, lines)}\n"
+        f"file beside itself may fail the limit 0 in at most {100 * LEVEL:g} % of comparisons, and "
+        f"pass it in at most {100 * LEVEL:g} %.\n\n{markdown_table(heads, lines)}\n"
         f"{environment_block(threads)}"
     )
     (out / "slowdown_verdicts.md").write_text(text)
