@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -96,8 +97,18 @@ def test_rows_without_flips_are_in_the_table_alone(here):
     assert len(figures["error"]["data"]) == 1
 
 
+def test_energy_is_drawn_where_it_was_counted(nightly, here):
+    path = nightly / "c" / "latency.csv"
+    path.write_text(path.read_text().rstrip() + "0.75\n")
+    run(vgg_bench, "history", nightly)
+    figures, page = figures_of(here / "history")
+    (line,) = figures["energy"]["data"]
+    assert (line["x"], line["y"]) == ([1], [0.75]) and "Joules per image by" in page
+
+
 def test_a_run_in_two_folders_counts_once(nightly, here):
-    assert run(vgg_bench, "history", nightly, nightly / "a").startswith("3 runs")
+    shutil.copytree(nightly / "a", here / "copy")
+    assert run(vgg_bench, "history", nightly, nightly / "a", "copy").startswith("3 runs")
 
 
 def test_machines_that_are_called_alike_are_told_apart():

@@ -2,10 +2,14 @@
 
 import math
 import os
+from dataclasses import replace
 
 import pytest
 
+from bench.report.table_texts import latency_texts
 from bench.speed.energy import CPU, Reading, counters, joules
+from bench.speed.latency import measure_latency
+from tests.bench.speed.test_latency import DESCRIBED, FakeRuntime
 
 
 def zone(folder, name, energy, most=262_143_328_850, label="package-0"):
@@ -62,3 +66,25 @@ def test_no_counter_is_no_energy(tmp_path):
     assert math.isnan(joules(found.read(), found.read())) and found.of == ""
     assert math.isnan(joules([Reading(1)], []))
     assert math.isnan(joules([Reading(2)], [Reading(1)]))  # went back, and cannot begin again
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_joules_per_image_are_those_of_the_timed_calls(tmp_path, monkeypatch, batch):
+    """Every call adds two joules to a counter, on a clock that calls advance by 50 ms."""
+    place = zone(tmp_path, "intel-rapl:0", 0)
+
+    class Counted(FakeRuntime):
+        def __call__(self, images):
+            super().__call__(images)
+            (place / "energy_uj").write_text(str(2_000_000 * self.calls))
+
+    fake = Counted(lambda call: 50.0)
+    monkeypatch.setattr(
+        "bench.speed.latency.energy_counters", lambda device: counters(device, tmp_path)
+    )
+    row, ms, _ = measure_latency(fake, DESCRIBED, 32, batch, clock=fake.clock)
+    assert row.joules_per_image == pytest.approx(2 / batch) and row.joules_of == CPU
+    texts = latency_texts([row], "")
+    assert texts.rows[0][texts.heads.index("J/image")] == f"{2 / batch:.3g}"
+    row = replace(row, joules_per_image=math.nan)
+    assert "J/image" not in latency_texts([row], "").heads
