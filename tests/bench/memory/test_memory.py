@@ -109,6 +109,8 @@ def test_the_table_and_the_limit(here):
     page = Path("results/report.html").read_text()
     assert "Files and memory" in page and "allowed 20 MiB" in page
     assert 'failures="1"' in Path("results/gate.xml").read_text()
-    assert "Gate: pass. All 2 checks passed." in bench(
-        here, net, "--measure", "memory", "--max-memory", 2000, "--max-size", 2 * size
+    text = bench(
+        here, net, "--measure", "memory", "--max-memory", 2000, "--max-size", size / 2, code=1
     )
+    assert f"size: its files have {size:.6g} MB, allowed {size / 2:g} MB" in text
+    assert "Gate: fail. 1 of 2 checks failed." in text
