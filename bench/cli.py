@@ -7,15 +7,20 @@ from typing import Any
 
 import click
 
-from bench.gate.refused import GateCommand, withdraw
+from bench.first_words import FirstWords
+from bench.gate.refused import withdraw
 from bench.hints import HINTS
+from bench.history.cli import main as history
 from bench.option_types import (
     BOUNDS,
     CORRELATION,
     DISTANCE,
     IMAGES,
     MATCHES,
+    MEBIBYTES,
+    MEGABYTES,
     PER_CENT,
+    PER_CENT_MORE,
     POINTS,
     POSTERIOR,
     SECONDS,
@@ -41,7 +46,7 @@ from vgg_deploy.number_bounds import MOST_BATCH, MOST_CLASSES, MOST_IMAGES, MOST
 PATIENCE = timedelta(days=7)
 KEPT = "stored scores and the tables of an earlier run are kept; run the same command again"
 
-MEASURES = ("accuracy", "latency", "localisation")
+MEASURES = ("accuracy", "latency", "localisation", "memory")
 RUNTIMES = (
     "torch",
     "torch-compile",
@@ -57,7 +62,8 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 @click.command(
-    cls=GateCommand,
+    cls=FirstWords,
+    others={"history": history},
     context_settings={"show_default": True},
     examples=(
         ("vgg-bench", "the newest export on the built-in images"),
@@ -81,6 +87,11 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
             "vgg-bench D.lpips.fp32.onnx D.lpips.int8.onnx --data photos --min-spearman 0.99",
             "distance files on distorted photos",
         ),
+        (
+            "vgg-bench D.onnx --data photos --against results-1.2 --max-slowdown 10 --max-size 160",
+            "against the results of an earlier run",
+        ),
+        ("vgg-bench history results-*", "error, speed, size and memory over commits"),
         ("vgg-bench --prune 30d --dry-run", "stored posteriors not used for 30 days"),
     ),
 )
@@ -142,7 +153,8 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     "--measure",
     default="accuracy,latency",
     type=Names(MEASURES),
-    help="What to measure, comma-separated; with --boxes-by always localisation.",
+    help="What to measure, comma-separated; with --boxes-by always localisation, with --max-memory "
+    "always memory.",
 )
 @click.option(
     "--boxes-by",
@@ -234,6 +246,23 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     help="Gate: largest difference of any distance from the first file's.",
 )
 @click.option(
+    "--max-slowdown",
+    type=PER_CENT_MORE,
+    help="Gate: most time that a call may take more, per cent: than the earlier file's with "
+    "--against, else than the first model's, called in turn.",
+)
+@click.option(
+    "--max-memory",
+    type=MEBIBYTES,
+    help="Gate: most resident memory of a process that opens a model and answers, Python and "
+    "libraries included, MiB.",
+)
+@click.option(
+    "--max-size",
+    type=MEGABYTES,
+    help="Gate: largest size of a model's files, MB (10^6 bytes).",
+)
+@click.option(
     "--gate-rows",
     multiple=True,
     metavar="WORDS",
@@ -308,6 +337,13 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     help="Also run all models in turn (A B A B) and report the ratio of their times.",
 )
 @click.option(
+    "--against",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Compare with the results of an earlier run: answers image by image, and calls in turn "
+    "with the earlier file where it still is. Limits on losses are judged against it too.",
+)
+@click.option(
     "--threads",
     type=click.IntRange(1, MOST_THREADS),
     help="CPU threads of each process, and its number of image decoders.  [default: this "
@@ -371,6 +407,8 @@ def main(**options: Any) -> None:
 
     On several GPUs, machines or groups of cores, each process scores its share of the images:
     torchrun --nproc-per-node 8 -m bench runs/D/best.pt --data /data/imagenet
+
+    vgg-bench history DIR... draws the results of several runs over time.
     """
     request = _checked_request(options)
     if request.output.prune:

@@ -11,6 +11,7 @@ from bench.accuracy.settings import Scoring, Storage
 from bench.cells_kept import cells_kept
 from bench.conclusion import ScoredCells, conclude
 from bench.distance_bench import bench_distances, measures_distances
+from bench.earlier.run import EarlierRun, open_earlier
 from bench.gate.until_decided import UntilDecided
 from bench.gate.verdict_files import verdict_on_disk
 from bench.inputs import Inputs, find_models, models_to_measure, open_images, open_inputs
@@ -47,13 +48,14 @@ def bench(request: BenchRequest, job: Job) -> None:
             environment = job.on_main(_environment, run_id, threads, job)
             job.on_main(bench_distances, request, found, threads, environment, results)
             return
+        earlier = job.on_main(_earlier, request)
         inputs = job.on_all(open_inputs, request, threads, found)
         environment = job.on_main(_environment, run_id, threads, job)
         box_nets = job.on_all(box_nets_of, inputs)
         scored = _score(inputs, job) if request.tables.accuracy else None
         boxes = localise(inputs, box_nets, job) if box_nets else None
         # the other processes wait without using a core
-        job.on_main(conclude, inputs, scored, boxes, environment, results)
+        job.on_main(conclude, inputs, scored, boxes, earlier, environment, results)
 
 
 def _open_results(request: BenchRequest, run_id: str, until_the_end: ExitStack) -> Results:
@@ -62,6 +64,12 @@ def _open_results(request: BenchRequest, run_id: str, until_the_end: ExitStack) 
     if request.gate.limits:
         until_the_end.enter_context(verdict_on_disk(folder, request.gate.limits, run_id))
     return until_the_end.enter_context(results_folder(folder, run_id))
+
+
+def _earlier(request: BenchRequest) -> EarlierRun | None:
+    """The run to compare with; opened first, as it may be no such folder."""
+    folder = request.tables.against
+    return None if folder is None else open_earlier(folder)
 
 
 def _environment(run_id: str, threads: int, job: Job) -> dict[str, Any]:

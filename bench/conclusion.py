@@ -6,7 +6,10 @@ from bench.accuracy.cell_pruning import cells_line
 from bench.accuracy.fill_cells import Measured
 from bench.accuracy.measure import Accuracy, accuracy_of
 from bench.cells_kept import cells_kept
-from bench.gate.judge import OtherQuestions, judge
+from bench.costs import asked_of_costs, measure_costs
+from bench.earlier.run import EarlierRun
+from bench.gate.judge import Others, asked_of_images, judge, judge_others
+from bench.gate.open_check import OpenCheck
 from bench.gate.until_decided import images_left_out
 from bench.gate.verdict import Gate
 from bench.gate.verdict_files import JSON, XML, write_gate
@@ -23,16 +26,12 @@ from bench.report.sections import (
     accuracy_section,
     append_summary,
     fault_section,
-    latency_section,
     paper_section,
-    side_by_side_section,
     write_report_md,
 )
 from bench.request import BenchRequest
 from bench.results.results_folder import Results
 from bench.speed.first_calls import ShapeRow
-from bench.speed.latency_grid import measure_latencies
-from bench.speed.side_by_side import measure_side_by_side
 from vgg_deploy.command_line import say
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, Undecided
@@ -58,6 +57,7 @@ def conclude(
     inputs: Inputs,
     scored: ScoredCells | None,
     boxes: LocalisationFindings | None,
+    earlier: EarlierRun | None,
     environment: dict[str, Any],
     results: Results,
 ) -> None:
@@ -69,6 +69,7 @@ def conclude(
         inputs: The request, and what was opened for it.
         scored: The scores; None if accuracy is not measured.
         boxes: The localisation errors; None if they are not measured.
+        earlier: An earlier run to compare with.
         environment: Of `describe_environment`, with the run's id.
         results: Where the files go.
 
@@ -76,12 +77,18 @@ def conclude(
         CheckFailed: For a failed gate, or without a gate for a model with invalid posteriors.
         Undecided: For a gate without a verdict.
     """
-    findings = Findings(inputs.models, {**environment, **_assumed(inputs.models, scored)})
+    findings = Findings(
+        inputs.models, {**environment, **_assumed(inputs.models, scored), **_data(scored)}
+    )
+    box_questions = _box_questions(inputs, boxes)
     if scored:
-        _conclude_accuracy(inputs, scored, boxes, findings, results)
+        _conclude_accuracy(inputs, scored, Others(questions=box_questions), findings, results)
     if boxes:
         _conclude_boxes(boxes, findings, results)
-    _conclude_speed(inputs, findings, results)
+    costs = asked_of_costs(inputs, measure_costs(inputs, findings, results, earlier))
+    if inputs.request.gate.limits and (findings.gate is None or any(costs)):
+        others = costs._replace(questions=[*box_questions, *costs.questions])
+        findings.gate = _judged(inputs, scored, findings, others)
     publish(inputs.request, findings, results)
     if scored:
         say(cells_line(inputs.request.output.cells))
@@ -101,10 +108,19 @@ def _assumed(models: list[Model], scored: ScoredCells | None) -> dict[str, list[
     return {"assumed": assumed} if assumed else {}
 
 
+def _data(scored: ScoredCells | None) -> dict[str, object]:
+    """Which images were scored, as an entry of the environment."""
+    if scored is None or scored.measured.content is None:
+        return {}
+    dataset = scored.dataset
+    content = {"images": len(dataset), "sha256": scored.measured.content.sha256}
+    return {"data": {"root": str(dataset.root), **content}}
+
+
 def _conclude_accuracy(
     inputs: Inputs,
     scored: ScoredCells,
-    boxes: LocalisationFindings | None,
+    others: Others,
     findings: Findings,
     results: Results,
 ) -> None:
@@ -112,9 +128,8 @@ def _conclude_accuracy(
     request, out = inputs.request, results.staging
     accuracy = _accuracy(inputs, scored)
     findings.dataset, findings.accuracy = scored.dataset, accuracy
-    if request.gate.limits:
-        others = _box_questions(inputs, boxes)
-        findings.gate = judge(inputs.judge, accuracy, scored.left_out, others)
+    if request.gate.limits:  # judged again when all is measured; the tables show what is faulty
+        findings.gate = _judged(inputs, scored, findings, others)
     findings.sections += fault_section(accuracy)
     if not accuracy.scored:
         return
@@ -135,13 +150,21 @@ def _accuracy(inputs: Inputs, scored: ScoredCells) -> Accuracy:
     return accuracy
 
 
-def _box_questions(inputs: Inputs, boxes: LocalisationFindings | None) -> OtherQuestions | None:
+def _judged(inputs: Inputs, scored: ScoredCells | None, findings: Findings, others: Others) -> Gate:
+    """The verdict on what was measured so far."""
+    if scored and findings.accuracy:
+        return judge(inputs.judge, findings.accuracy, scored.left_out, others)
+    return judge_others(inputs.judge, inputs.models[0].name, others)
+
+
+def _box_questions(inputs: Inputs, boxes: LocalisationFindings | None) -> list[OpenCheck]:
     """What the gate asks about boxes."""
     if boxes is None:
-        return None
+        return []
     asked = inputs.judge
     questions = ask_box_drops(boxes, asked.limits.box_drop, asked.method)
-    return OtherQuestions(questions, [str(boxes.dataset.files[i]) for i in boxes.localised.kept])
+    files = [str(boxes.dataset.files[i]) for i in boxes.localised.kept]
+    return asked_of_images(questions, files)
 
 
 def _conclude_boxes(boxes: LocalisationFindings, findings: Findings, results: Results) -> None:
@@ -150,29 +173,6 @@ def _conclude_boxes(boxes: LocalisationFindings, findings: Findings, results: Re
         say(f"Left out: {message}", err=True)
     findings.boxes = localisation_section(boxes, str(boxes.dataset.root), results.staging)
     findings.sections += findings.boxes
-
-
-def _conclude_speed(inputs: Inputs, findings: Findings, results: Results) -> None:
-    """Measure latency, and the models side by side, as far as they are asked for."""
-    tables, out = inputs.request.tables, results.staging
-
-    def sides_of(model: Model) -> tuple[int, ...]:
-        return tables.sides or model.runtime.spec.test_sides
-
-    if tables.latency:
-        rows, samples = measure_latencies(
-            inputs.models, sides_of, tables.batches, _warn_unsteady, tables.latency_seconds
-        )
-        findings.latency, findings.latency_samples = rows, samples
-        findings.sections += latency_section(rows, samples, out)
-    if tables.side_by_side:
-        compared, samples = measure_side_by_side(inputs.models, sides_of, tables.batches)
-        findings.side_by_side = side_by_side_section(compared, samples, out)
-        findings.sections += findings.side_by_side
-
-
-def _warn_unsteady(text: str) -> None:
-    say(f"Unsteady: {text}", err=True)
 
 
 def publish(request: BenchRequest, findings: Findings, results: Results) -> None:
@@ -221,9 +221,10 @@ def end_with_verdict(gate: Gate, accept_undecided: bool | None, results: Results
     if gate.verdict == Verdict.PASS or accept_undecided:
         return
     if accept_undecided is None:
+        more = "use more images, or " if gate.images_to_decide else ""
         raise Undecided(
-            "the gate is undecided; use more images, or say with --undecided pass or fail what "
-            f"that means. {where}"
+            f"the gate is undecided; {more}say with --undecided pass or fail what that means. "
+            f"{where}"
         )
     raise CheckFailed(f"the gate is undecided, which counts as failed here; {where}")
 

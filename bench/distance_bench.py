@@ -51,7 +51,7 @@ def measures_distances(found: Sequence[Located], request: BenchRequest) -> bool:
                 f"{found[0].path} gives no distance; leave them out"
             )
         return False
-    if limits.of_classifiers:
+    if limits.of_classifiers or limits.of_costs:
         raise InputError(
             f"{found[0].path}: gives distances, which are judged by --min-spearman and "
             "--max-distance-error; leave other limits out"
@@ -176,6 +176,7 @@ def _useless_options(request: BenchRequest) -> list[str]:
         ("--fuse", tables.fuse),
         ("--paper-tables", tables.paper_tables),
         ("--side-by-side", tables.side_by_side),
+        ("--against", tables.against),
         ("--cuda-graphs", models.cuda_graphs),
         ("--classes", models.classes),
         ("--mean", models.mean),

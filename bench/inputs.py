@@ -6,6 +6,7 @@ from pathlib import Path
 from bench.accuracy.paper_tables import paper_rows
 from bench.accuracy.protocols import Row
 from bench.accuracy.selection import select_rows
+from bench.gate.gate_limits import GateLimits
 from bench.gate.judge import Judge
 from bench.gate.method import FIXED, SEQUENTIAL
 from bench.gate.row_choice import check_selectors, chosen_rows
@@ -38,6 +39,11 @@ class Inputs:
     threads: int  # of each process
     models: list[Model]
     rows: list[Row]  # of the accuracy table
+
+    @property
+    def options(self) -> ModelOptions:
+        """How the models were opened."""
+        return _model_options(self.request.models, self.threads)
 
     @property
     def judge(self) -> Judge:
@@ -118,16 +124,33 @@ def open_inputs(request: BenchRequest, threads: int, found: list[Located]) -> In
     rows = _rows(request, models)
     if request.tables.sides:
         check_sides(models, request.tables.sides)
-    if request.gate.limits.compares and len(models) < 2:
-        raise InputError(
-            "a limit compares models with the first; name the reference and at least one more"
-        )
+    if len(models) < 2:
+        _refuse_one_model(request.gate.limits, request.tables.against is not None)
     check_selectors(models, rows, request.gate.gate_rows)
     return Inputs(request, threads, models, rows)
 
 
+def _refuse_one_model(limits: GateLimits, against: bool) -> None:
+    """Refuse limits that need something to compare with; `against` is an earlier run."""
+    if against and limits.posterior_difference is not None:
+        raise InputError(
+            "--max-posterior-difference compares models of one command, as no posteriors of an "
+            "earlier run are kept; name the reference too, or leave it out"
+        )
+    if not against and (limits.compares or limits.slowdown is not None):
+        raise InputError(
+            "a limit compares models with the first; name the reference and at least one more, or "
+            "the results of an earlier run with --against"
+        )
+
+
 def _open_models(request: ModelRequest, threads: int, found: list[Located]) -> list[Model]:
-    options = ModelOptions(
+    options = _model_options(request, threads)
+    return open_models(found, options, class_lists(request.classes, found))
+
+
+def _model_options(request: ModelRequest, threads: int) -> ModelOptions:
+    return ModelOptions(
         device=request.device,
         threads=threads,
         runtimes=request.runtime_names,
@@ -135,7 +158,6 @@ def _open_models(request: ModelRequest, threads: int, found: list[Located]) -> l
         cuda_graphs=request.cuda_graphs,
         stated=request.stated,
     )
-    return open_models(found, options, class_lists(request.classes, found))
 
 
 def _rows(request: BenchRequest, models: list[Model]) -> list[Row]:

@@ -59,7 +59,7 @@ class DataRequest:
 class TableRequest:
     """Which tables are measured, and which rows they have."""
 
-    measure: tuple[str, ...]  # "accuracy", "latency", "localisation"
+    measure: tuple[str, ...]  # "accuracy", "latency", "localisation", "memory"
     protocols: str | None
     sides: tuple[int, ...] | None  # Q, pixels; None: by each net's S
     flips: bool
@@ -68,6 +68,7 @@ class TableRequest:
     batches: tuple[int, ...]  # batch sizes of the latency table
     latency_seconds: float  # minimum time per row
     side_by_side: bool
+    against: Path | None  # results of an earlier run
 
     @property
     def accuracy(self) -> bool:
@@ -78,6 +79,11 @@ class TableRequest:
     def latency(self) -> bool:
         """Whether latency is measured."""
         return "latency" in self.measure
+
+    @property
+    def memory(self) -> bool:
+        """Whether memory is measured, if no limit asks for it."""
+        return "memory" in self.measure
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,9 @@ class GateRequest:
     max_box_drop: float | None
     min_spearman: float | None
     max_distance_error: float | None
+    max_slowdown: float | None
+    max_memory: float | None
+    max_size: float | None
     gate_rows: tuple[str, ...]
     undecided: str | None  # "pass", "fail"; None: exit code 3
 
@@ -121,6 +130,9 @@ class GateRequest:
             box_drop=self.max_box_drop,
             spearman=self.min_spearman,
             distance_error=self.max_distance_error,
+            slowdown=self.max_slowdown,
+            memory=self.max_memory,
+            size=self.max_size,
         )
 
     @property
@@ -204,7 +216,7 @@ def refuse_contradictions(request: BenchRequest) -> None:
 
 def _refuse_tables(tables: TableRequest) -> None:
     if not tables.measure:
-        message = "names nothing; choose from accuracy, latency, localisation"
+        message = "names nothing; choose from accuracy, latency, localisation, memory"
         raise click.BadParameter(message, param_hint="--measure")
     if tables.paper_tables and (tables.sides or tables.protocols or tables.fuse):
         raise click.UsageError(
@@ -241,14 +253,26 @@ def _refuse_boxes(request: BenchRequest) -> None:
 def _refuse_gate(request: BenchRequest) -> None:
     """Of a request with at least one limit."""
     limits = request.gate.limits
-    if not request.tables.accuracy:
+    if limits.of_images and not request.tables.accuracy:
         raise click.UsageError("a limit is judged on accuracy; add accuracy to --measure")
+    if limits.slowdown is not None and not request.tables.latency:
+        raise click.UsageError("--max-slowdown is judged on latency; add latency to --measure")
     if limits.box_drop is not None and len(request.boxes.boxes_by) < 2:
         raise click.UsageError(
             "--max-box-drop compares localisers with the first one; name at least two --boxes-by"
         )
     if request.data.images == "auto" and not limits.counts_images:
         raise click.UsageError(AUTO_WITHOUT_LIMIT)
+    sequential = request.data.images == "auto"
+    for name, given in (
+        ("--against", request.tables.against),
+        ("--max-slowdown", limits.slowdown is not None),
+        ("--max-memory", limits.memory is not None),
+    ):
+        if sequential and given:
+            raise click.UsageError(
+                f"--images auto is for gates that images decide; with {name} give a number"
+            )
     if request.data.no_labels and limits.needs_labels:
         raise click.UsageError(
             "a limit on accuracy needs labels, and --no-labels says that there are none; leave one "

@@ -170,6 +170,16 @@ def test_the_simulation_of_gates_in_rehearsal(tmp_path):
     assert (tmp_path / "gate_simulation.md").read_text().count("\n| sequential |") == 19
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_verdicts_on_slowdowns_in_rehearsal(tmp_path):
+    rehearse("slowdown_verdicts.py", tmp_path, {"--repeats": 1, "--threads": 1})
+    table = pd.read_csv(tmp_path / "slowdown_verdicts.csv")
+    assert table.file.tolist() == ["the same file"] * 2 + ["twice the width"] * 2
+    assert np.allclose(table.pass_pct + table.fail_pct + table.undecided_pct, 100)
+    assert "| the same file | 10 |" in (tmp_path / "slowdown_verdicts.md").read_text()
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A thin D of the crop 224, its exports, and six square photos in two of its four classes."""

@@ -27,6 +27,7 @@ CASES = [
     ("vgg-export", "--calibration-m", ["--calibration-method"]),
     ("vgg-export", "--calibration-method p", ["percentile"]),
     ("vgg-bench", "--device c", ["cpu", "cuda"]),
+    ("vgg-bench", "history --o", ["--out"]),
     ("vgg-doctor", "onnx", ["onnxruntime", "onnxruntime-tensorrt"]),
 ]
 

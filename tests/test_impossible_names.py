@@ -16,6 +16,8 @@ LINES = (
     ("bench", "--data"),
     ("bench", "--out"),
     ("bench", ""),
+    ("bench", "--against"),
+    ("history", ""),
     ("export", ""),
     ("predict", ""),
     ("plot", ""),

@@ -12,6 +12,7 @@ import pytest
 from bench.cli import main as bench
 from bench.doctor.cli import main as doctor
 from bench.features.cli import main as features
+from bench.history.cli import main as history
 from bench.option_types import Names
 from bench.predict.cli import main as predict
 from export.cli import main as export
@@ -27,6 +28,7 @@ COMMANDS = {
     "views": views.main,
     "export": export,
     "bench": bench,
+    "history": history,
     "predict": predict,
     "features": features,
     "doctor": doctor,

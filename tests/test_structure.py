@@ -102,6 +102,7 @@ COMMANDS = (
     "train.transfer.__main__",
     "export.cli",
     "bench.cli",
+    "bench.history.cli",
     "bench.predict.cli",
     "bench.features.cli",
     "bench.doctor.cli",

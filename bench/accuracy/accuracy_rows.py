@@ -305,9 +305,9 @@ def _record(
 
 def _work(row: Row, specs: list[NetSpec], measured: Measured) -> float:
     """See `gmacs_per_image`; NaN where the sizes of the images are not known."""
-    if measured.sizes is None:
+    if measured.content is None:
         return nan
-    return gmacs_per_image(row, specs, measured.sizes[measured.kept])
+    return gmacs_per_image(row, specs, measured.content.sizes[measured.kept])
 
 
 def _error(ranks: np.ndarray, k: int) -> tuple[float, Interval]:

@@ -14,7 +14,7 @@ from bench.accuracy.score_views import ViewScorer
 from bench.accuracy.settings import Scoring
 from bench.models.model import Model
 from bench.speed.first_calls import ShapeLog
-from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.dataset import DataContent, Dataset
 from vgg_deploy.data.decode_pool import Scale
 from vgg_deploy.data.size_batches import Batch, plain_memory, size_batches
 from vgg_deploy.errors import InputError
@@ -35,7 +35,7 @@ class Measured(NamedTuple):
     reused: int  # images of cells that earlier runs scored
     scored: int  # views (whole images and crops) that went through a net
     failed: Mapping[int, str] = MappingProxyType({})  # why outputs cannot be used, by model
-    sizes: np.ndarray | None = None  # (images, 2) int64, height and width of the stored images
+    content: DataContent | None = None  # hashes and sizes of the stored images
 
 
 class Share(NamedTuple):

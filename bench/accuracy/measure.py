@@ -20,7 +20,7 @@ from bench.models.cpu_kernels import wrong_arithmetic
 from bench.models.model import Model
 from bench.speed.first_calls import ShapeLog, ShapeRow
 from vgg_deploy.data.class_labels import labels_for, right_for
-from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.dataset import DataContent, Dataset
 from vgg_deploy.data.imagenet import Benchmark
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.job import Job
@@ -89,8 +89,8 @@ def score_cells(
     Raises:
         InputError: For unusable images, or for classes that a net does not have.
     """
-    with _opened(models, rows, dataset, scoring) as (stored, logs, sizes):
-        measured = fill_cells(models, logs, stored, dataset, scoring)._replace(sizes=sizes)
+    with _opened(models, rows, dataset, scoring) as (stored, logs, content):
+        measured = fill_cells(models, logs, stored, dataset, scoring)._replace(content=content)
     wrong = scoring.job.on_main(wrong_arithmetic, models, dataset)
     return _with_failed(measured, wrong), _shape_rows(models, logs, scoring.job)
 
@@ -124,12 +124,12 @@ def score_until_sure(
     order = fixed_order(dataset.files)
     wrong = job.on_main(wrong_arithmetic, models, dataset)
     steps: list[Measured] = []
-    with _opened(models, rows, dataset, scoring) as (stored, logs, sizes):
+    with _opened(models, rows, dataset, scoring) as (stored, logs, content):
         for count in looks(len(dataset)):
             among = np.zeros(len(dataset), bool)
             among[order[:count]] = True
             measured = fill_cells(models, logs, stored, dataset, scoring, among)
-            steps.append(_with_failed(measured, wrong)._replace(sizes=sizes))
+            steps.append(_with_failed(measured, wrong)._replace(content=content))
             if job.on_main(sure, steps[-1]):
                 break
     scored = sum(step.scored for step in steps)
@@ -230,11 +230,11 @@ def _class_names(
 @contextmanager
 def _opened(
     models: list[Model], rows: list[Row], dataset: Dataset, scoring: Scoring
-) -> Iterator[tuple[dict[Cell, StoredCell], list[ShapeLog], np.ndarray]]:
+) -> Iterator[tuple[dict[Cell, StoredCell], list[ShapeLog], DataContent]]:
     """The rows' cells as far as they are stored, locked for this run.
 
     Yields:
-        The cells, a log per model, and the size of every image.
+        The cells, a log per model, and the hash and size of every image.
     """
     job, folder = scoring.job, scoring.storage.folder
     job.on_main(classes_of_models, dataset, models)  # fails before hours of work
@@ -243,7 +243,7 @@ def _opened(
         job.on_main(locked.enter_context, exclusive(folder))
         content = job.on_main(dataset.content, scoring.threads * job.local_world)
         stored = open_cells(models, cells, dataset, content.sha256, scoring)
-        yield stored, [ShapeLog(model.runtime) for model in models], content.sizes
+        yield stored, [ShapeLog(model.runtime) for model in models], content
 
 
 def _with_failed(measured: Measured, wrong: dict[int, str]) -> Measured:

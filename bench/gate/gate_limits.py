@@ -18,6 +18,9 @@ class GateLimits:
         box_drop: Largest loss of images with a right box, percentage points.
         spearman: Smallest rank correlation of a distance file with the reference, 0 to 1.
         distance_error: Largest difference of any distance from the reference's.
+        slowdown: Largest time more than the reference's or an earlier file's, per cent of that.
+        memory: Largest peak of resident memory, MiB.
+        size: Largest size of a model's files, 10^6 bytes.
     """
 
     top1_drop: float | None = None
@@ -29,11 +32,24 @@ class GateLimits:
     box_drop: float | None = None
     spearman: float | None = None
     distance_error: float | None = None
+    slowdown: float | None = None
+    memory: float | None = None
+    size: float | None = None
 
     def __bool__(self) -> bool:
         """Whether there is a gate at all."""
-        alone = (self.top1_error, self.left_out, self.box_drop)
-        return self.compares or self.of_distances or any(limit is not None for limit in alone)
+        return self.of_images or self.of_distances or self.of_costs
+
+    @property
+    def of_images(self) -> bool:
+        """Whether a limit is judged on scored images."""
+        alone = (self.left_out, self.box_drop)
+        return self.of_classifiers or any(limit is not None for limit in alone)
+
+    @property
+    def of_costs(self) -> bool:
+        """Whether a limit is about time, memory or size, which need no images."""
+        return any(limit is not None for limit in (self.slowdown, self.memory, self.size))
 
     @property
     def of_distances(self) -> bool:

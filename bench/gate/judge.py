@@ -6,6 +6,8 @@ facts.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from bench.accuracy.accuracy_rows import Scored
@@ -18,6 +20,7 @@ from bench.gate.equality import describe_equality, is_equal, passed_by_equality
 from bench.gate.fact_checks import check_compared, check_faults, check_left_out, check_posteriors
 from bench.gate.gate_limits import GateLimits
 from bench.gate.method import Method
+from bench.gate.open_check import OpenCheck
 from bench.gate.verdict import Check, Gate
 from vgg_deploy.statistics.evidence import verdicts
 
@@ -38,23 +41,41 @@ class Judge(NamedTuple):
     method: Method
 
 
-class OtherQuestions(NamedTuple):
-    """Questions that are no rows of the accuracy table.
+class Others(NamedTuple):
+    """What is judged beside the rows of the accuracy table.
 
     Attributes:
-        questions: They are judged together with those of the table.
-        files: Names of the images that they count.
+        facts: Checks that have their verdict.
+        questions: Checks that are judged together with those of the table.
+        warnings: Sentences about what makes their verdicts doubtful.
     """
 
-    questions: list[Question]
-    files: list[str]
+    facts: Sequence[Check] = ()
+    questions: Sequence[OpenCheck] = ()
+    warnings: Sequence[str] = ()
+
+
+NO_OTHERS = Others()
+
+
+def asked_of_images(questions: Sequence[Question], files: list[str]) -> list[OpenCheck]:
+    """Questions that count images, to be judged.
+
+    Args:
+        questions: The questions.
+        files: Names of the images that they count.
+    """
+    return [
+        OpenCheck(question.evidence, partial(answer, question, files=files))
+        for question in questions
+    ]
 
 
 def judge(
     asked: Judge,
     accuracy: Accuracy,
     left_out: list[str],
-    others: OtherQuestions | None = None,
+    others: Others = NO_OTHERS,
 ) -> Gate:
     """Judge every row that counts, of every model.
 
@@ -62,7 +83,7 @@ def judge(
         asked: Limits, rows and method.
         accuracy: What was measured.
         left_out: Messages about images that were not scored.
-        others: Questions beside those of the rows, if there are any.
+        others: What is judged beside the rows.
     """
     limits, method = asked.limits, asked.method
     pairs = [pair for pair in accuracy.pairs if pair.other.row in asked.rows]
@@ -73,18 +94,13 @@ def judge(
     questions = compared.questions
     for one in scored:
         questions += ask_error(one, limits, method)
-    listed = [(question, accuracy.files) for question in questions]
-    if others:
-        listed += [(question, others.files) for question in others.questions]
-    answers = verdicts([question.evidence for question, _ in listed], method.level)
+    listed = [*asked_of_images(questions, accuracy.files), *others.questions]
     checks = [
         check_left_out(limits, left_out),
         *check_faults(accuracy),
         *compared.checks,
-        *(
-            answer(question, verdict, files)
-            for (question, files), verdict in zip(listed, answers, strict=True)
-        ),
+        *others.facts,
+        *answered(listed, method),
     ]
     if limits.compares:
         checks += check_compared(accuracy, pairs)
@@ -93,12 +109,44 @@ def judge(
         limits=limits,
         method=method,
         checks=checks,
-        warnings=warn_of_guessing(scored, accuracy),
+        warnings=[*warn_of_guessing(scored, accuracy), *others.warnings],
         equal=compared.equal_lines(),
         images=len(accuracy.files),
         images_there=len(accuracy.measured.kept),
         left_out=left_out,
     )
+
+
+def judge_others(asked: Judge, reference: str, others: Others) -> Gate:
+    """Judge what needs no images.
+
+    Args:
+        asked: Limits and method.
+        reference: Name of the first model.
+        others: What is judged.
+    """
+    return Gate(
+        reference=reference,
+        limits=asked.limits,
+        method=asked.method,
+        checks=[*others.facts, *answered(others.questions, asked.method)],
+        warnings=[*others.warnings],
+        equal=[],
+        images=0,
+        images_there=0,
+        left_out=[],
+    )
+
+
+def answered(questions: Sequence[OpenCheck], method: Method) -> list[Check]:
+    """Judge questions together.
+
+    Args:
+        questions: Of all rows and models.
+        method: Gives the level.
+    """
+    answers = verdicts([question.evidence for question in questions], method.level)
+    return [question.answer(verdict) for question, verdict in zip(questions, answers, strict=True)]
 
 
 class _Compared:

@@ -21,6 +21,9 @@ GATE_OPTIONS = (
     "max_box_drop",
     "min_spearman",
     "max_distance_error",
+    "max_slowdown",
+    "max_memory",
+    "max_size",
     "gate_rows",
     "undecided",
 )

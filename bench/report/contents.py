@@ -58,6 +58,10 @@ class Findings:
         distances: Those of the tables that are of distance files.
         names: Of distance files, which are no models.
         boxes: Those of the tables that judge boxes.
+        files: Those of the tables that are of files and their memory.
+        against: Those of the tables that are beside an earlier run's.
+        against_notes: Sentences about what was compared with it.
+        energy: Why no energy was counted, as a sentence; empty if it was.
     """
 
     models: list[Model]
@@ -73,6 +77,10 @@ class Findings:
     distances: list[Section] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     boxes: list[Section] = field(default_factory=list)
+    files: list[Section] = field(default_factory=list)
+    against: list[Section] = field(default_factory=list)
+    against_notes: list[str] = field(default_factory=list)
+    energy: str = ""
 
     @property
     def faulty(self) -> set[str]:
@@ -97,9 +105,11 @@ def write_report(findings: Findings, out: Path) -> None:
         cards=_cards(findings),
         chapters=[
             *_fault_chapters(findings.accuracy),
+            *_against_chapters(findings),
             *_accuracy_chapters(findings, out),
             *_box_chapters(findings.boxes),
             *_speed_chapters(findings),
+            *_file_chapters(findings.files),
             *_distance_chapters(findings.distances),
             *_paper_chapters(findings.paper),
             Chapter("environment", "Environment", facts=_facts(findings.environment)),
@@ -303,8 +313,8 @@ def _speed_chapters(findings: Findings) -> list[Chapter]:
         plot = figures.latency(rows, samples)
         note = (
             "From uint8 images in host memory to scores in host memory. Points are calls; the box "
-            f"holds the middle half. {unsteady_line(rows)}"
-        )
+            f"holds the middle half. {unsteady_line(rows)} {findings.energy}"
+        ).strip()
         drawing = Drawing("latency", "Calls by image size and batch", plot)
         tables = [Section(latency_texts(rows, "Latency"), "latency.csv")]
         chapters.append(Chapter("speed", "Latency", note, [drawing], tables=tables))
@@ -315,6 +325,29 @@ def _speed_chapters(findings: Findings) -> list[Chapter]:
         )
         chapters.append(Chapter("in-turn", "Side by side", note, tables=findings.side_by_side))
     return chapters
+
+
+def _against_chapters(findings: Findings) -> list[Chapter]:
+    if not findings.against and not findings.against_notes:
+        return []
+    note = " ".join(
+        [
+            "This run beside an earlier one. Errors are compared image by image; the interval is "
+            "that of the difference.",
+            *findings.against_notes,
+        ]
+    )
+    return [Chapter("against", "Against an earlier run", note, tables=findings.against)]
+
+
+def _file_chapters(tables: list[Section]) -> list[Chapter]:
+    if not tables:
+        return []
+    note = (
+        "Sizes are of all files of a model, MB of 10^6 bytes. Memory is that of a process of its "
+        'own, with Python and its libraries, which take the part that is named "before".'
+    )
+    return [Chapter("files", "Files and memory", note, tables=tables)]
 
 
 def _distance_chapters(tables: list[Section]) -> list[Chapter]:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from bench.accuracy.measure import Accuracy
+from bench.gate.cost_checks import OF_NO_IMAGES
 from bench.gate.verdict import DATA, Check, Gate
 from bench.report.tables import Texts
 from vgg_deploy.printable import printable
@@ -33,33 +34,38 @@ def headline(gate: Gate) -> str:
         gate: The gate.
     """
     total = len(gate.checks)
-    images = f"{gate.images:,} images"
+    images = f" on {gate.images:,} images" if gate.images else ""
     if gate.images < gate.images_there - len(gate.left_out):
-        images = f"{gate.images:,} of {gate.images_there:,} images"
+        images = f" on {gate.images:,} of {gate.images_there:,} images"
     failed, undecided = gate.count(Verdict.FAIL), gate.count(Verdict.UNDECIDED)
     if gate.verdict == Verdict.FAIL:
         more = f", {undecided} undecided" if undecided else ""
-        return f"Gate: fail. {failed} of {total} checks failed{more}, on {images}."
+        return (
+            f"Gate: fail. {failed} of {total} checks failed{more}{',' if images else ''}{images}."
+        )
     if gate.verdict == Verdict.UNDECIDED:
         return (
-            f"Gate: undecided. {undecided} of {total} checks are undecided on {images}; "
-            f"{_advice(gate, undecided)}."
+            f"Gate: undecided. {undecided} of {total} checks are undecided{images}; "
+            f"{_advice(gate)}."
         )
-    return f"Gate: pass. All {total} checks passed on {images}."
+    checks = f"All {total} checks" if total > 1 else "Its only check"
+    return f"Gate: pass. {checks} passed{images}."
 
 
-def _advice(gate: Gate, undecided: int) -> str:
-    """How many images would decide the undecided checks, of which there are so many."""
-    decidable = sum(
-        check.verdict == Verdict.UNDECIDED and check.images_to_decide is not None
-        for check in gate.checks
-    )
+def _advice(gate: Gate) -> str:
+    """What would decide the undecided checks."""
+    undecided = [check for check in gate.checks if check.verdict == Verdict.UNDECIDED]
+    of_images = [check for check in undecided if check.check not in OF_NO_IMAGES]
+    if not of_images:
+        return "each says what would decide it"
+    decidable = sum(check.images_to_decide is not None for check in of_images)
+    others = "" if len(of_images) == len(undecided) else "; the others say what would"
     if not decidable:
-        return "no number of images decides them, only another limit does"
+        return f"no number of images decides them, only another limit does{others}"
     advice = f"about {gate.images_to_decide:,} would decide"
-    if decidable < undecided:
-        return f"{advice} {decidable} of them, and only another limit the rest"
-    return advice
+    if decidable < len(of_images):
+        return f"{advice} {decidable} of them, and only another limit the rest{others}"
+    return f"{advice}{others}"
 
 
 def summaries(gate: Gate, verdict: Verdict) -> list[Summary]:

@@ -304,6 +304,12 @@ LATENCY = Table(
             gmacs="billions of multiply-accumulates of the batch, exact",
             gflop_per_s="billions of floating-point operations per second, two per "
             "multiply-accumulate",
+            joules_per_image="energy of the calls by the machine's own counter, with all else that "
+            "it did; missing where there is none",
+        ),
+        *columns("text", joules_of="what the counter counts: CPU packages, or GPU"),
+        *columns(
+            "number",
             device_median_ms="median by the GPU's own clock, without copies; this and all that "
             "follow are missing on a CPU",
             device_p90_ms="90th percentile; missing for fewer than 50 calls",
@@ -359,6 +365,97 @@ SIDE_BY_SIDE_SAMPLES = Table(
         *IMAGE_SIZE,
         *columns("whole number", round="number of the round, from 0"),
         *columns("number", ms="time of the call"),
+    ),
+)
+FILES = Table(
+    "files.csv",
+    "One row per model.",
+    (
+        *MODEL,
+        *columns("text", version="version of the runtime"),
+        *columns("number", size_mb="size of all its files, 10^6 bytes"),
+        *columns(
+            "text", sha256="of the content of all its files, hex", path="of the file, absolute"
+        ),
+    ),
+)
+IMAGES = Table(
+    "images.csv",
+    "One row per image that was scored; a later run knows the same images again by it.",
+    columns("text", image="name of the image in the data set", sha256="of its bytes, hex"),
+)
+MEMORY = Table(
+    "memory.csv",
+    "One row per model and size of images, from small to large: the memory of a process that opens "
+    "the file and answers images of this size and all smaller ones.",
+    (
+        *MODEL,
+        *columns("text", device="cpu or cuda"),
+        *columns("whole number", threads="CPU threads of the runtime"),
+        *IMAGE_SIZE,
+        *columns("whole number", processes="that were measured, one after the other"),
+        *columns(
+            "number",
+            peak_mib="mean over the processes of the largest resident memory, with mapped files; "
+            "of the whole process, with Python and libraries",
+            peak_low_mib="lower end of its 95 % interval (Student's t)",
+            peak_high_mib="upper end",
+            highest_mib="largest of any process",
+            libraries_mib="resident before the file was opened: Python and libraries",
+            device_mib="more memory in use on the GPU than before; missing on a CPU",
+        ),
+    ),
+)
+AGAINST = Table(
+    "against.csv",
+    "One row per number that both runs have, with `--against`.",
+    (
+        *MODEL,
+        *columns(
+            "text",
+            measure="top-1 error, top-5 error, answers that differ, latency, size, peak memory",
+            row="protocol, scales and flips; or the size of the images; empty for files",
+            unit="of old and new",
+        ),
+        *columns(
+            "number",
+            old="in the earlier run, or of its file now; errors on the images of both runs; "
+            "missing for answers that differ, and for times of a file that is the same",
+            new="in this run",
+            difference="new minus old; of latency in per cent of the old, the median of the rounds",
+            low="lower end of its 95 % interval; missing where the number is exact or the interval "
+            "unknown",
+            high="upper end",
+        ),
+        *columns("text", difference_unit="of the last three", how="what was compared"),
+    ),
+)
+HISTORY = Table(
+    "history.csv",
+    "One row per run, model, row and measure, the oldest run first, by `vgg-bench history`.",
+    (
+        *columns(
+            "text",
+            when="time of the run, UTC",
+            run="the short commit, with a plus sign if files were changed; or the time",
+            commit="the whole commit; empty without one",
+            run_id="of the run",
+            folder="of its results",
+            measure="top-1 error, latency, energy, size, peak memory",
+        ),
+        *MODEL,
+        *columns(
+            "text",
+            row="protocol, scales and flips; or size of the images, device and threads",
+            on="the images of an error, with digits of their hash; the machine of other numbers",
+        ),
+        *columns(
+            "number",
+            value="the number",
+            low="lower end of its 95 % interval; missing where there is none",
+            high="upper end",
+        ),
+        *columns("text", unit="of the three"),
     ),
 )
 DISTANCES = Table(
@@ -424,6 +521,11 @@ OF_BENCH = (
     LATENCY_SAMPLES,
     SIDE_BY_SIDE,
     SIDE_BY_SIDE_SAMPLES,
+    FILES,
+    IMAGES,
+    MEMORY,
+    AGAINST,
+    HISTORY,
     DISTANCES,
     DISTANCE_PAIRS,
 )

@@ -11,6 +11,7 @@ from bench.accuracy import paper_tables
 from bench.accuracy.compare import Pair, differing_images
 from bench.accuracy.measure import Accuracy
 from bench.accuracy.predicted import predictions
+from bench.earlier.answers import hashes_of
 from bench.gate.verdict import Gate
 from bench.models.model import Model
 from bench.report.gate_text import fault_texts, gate_texts, headline
@@ -59,7 +60,7 @@ class Section:
 def accuracy_section(
     accuracy: Accuracy, left_out: int, faulty: set[str], out: Path
 ) -> list[Section]:
-    """Write accuracy.csv, predictions.csv and shapes.csv, and comparisons with the first model.
+    """Write accuracy.csv, predictions.csv, images.csv and shapes.csv, and comparisons.
 
     Args:
         accuracy: What was measured.
@@ -71,6 +72,7 @@ def accuracy_section(
         write_frame(frame(accuracy.shapes), out / "shapes.csv")
         print(printable(shapes_line(accuracy.shapes)))
     write_frame(frame([s.record for s in accuracy.scored]), out / "accuracy.csv")
+    _write_hashes(accuracy, out)
     lists = (predictions(s, accuracy.files, accuracy.classes) for s in accuracy.scored)
     write_frames(chain.from_iterable(lists), out / "predictions.csv")
     shown = rows_for_people(accuracy.scored)
@@ -85,6 +87,14 @@ def accuracy_section(
     for section in sections:
         show(section.texts)
     return sections
+
+
+def _write_hashes(accuracy: Accuracy, out: Path) -> None:
+    """Write images.csv, by which a later run knows the same images again."""
+    hashes = hashes_of(accuracy)
+    if hashes:
+        table = named_frame({"image": list(hashes), "sha256": list(hashes.values())})
+        write_frame(table, out / "images.csv")
 
 
 def _differences(accuracy: Accuracy, pairs: list[Pair]) -> pd.DataFrame:

@@ -178,6 +178,8 @@ def latency_texts(rows: Sequence[LatencyRow], title: str) -> Texts:
         ("images/s", [f"{r.images_per_s:.1f}" for r in rows]),
         ("GFLOP/s", [f"{r.gflop_per_s:.1f}" for r in rows]),
     ]
+    if any(not math.isnan(r.joules_per_image) for r in rows):
+        columns.append(("J/image", [significant(r.joules_per_image, 3) for r in rows]))
     if any(r.device == "cuda" for r in rows):
         columns += _device_columns(rows)
     steady = [(row.images_per_s, -index) for index, row in enumerate(rows) if row.steady]

@@ -1,4 +1,4 @@
-"""Describes what a measurement depends on besides the model: machine, versions, command."""
+"""Describes what a measurement depends on besides the model: machine, commit, versions, command."""
 
 import os
 import platform
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from bench.results.commit import commit_of
 from vgg_deploy.images.decode import decoder_versions
 from vgg_deploy.machine import (
     allowed_cores,
@@ -46,10 +47,12 @@ def describe_environment(threads: int, processes: int = 1) -> dict[str, Any]:
         threads: Of each process.
         processes: Of the job.
     """
+    commit = commit_of(Path())
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([*_program(Path(sys.argv[0])), *sys.argv[1:]]),
         "host": host_name(),
+        "commit": commit.record() if commit else None,
         "system": platform.platform(),
         "python": platform.python_version(),
         "cpu": cpu_model(),

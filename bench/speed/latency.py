@@ -3,6 +3,7 @@
 On a GPU it is also timed without the copies, by the GPU's own clock.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import cast
@@ -11,6 +12,8 @@ import numpy as np
 import torch
 
 from bench.speed import gpu
+from bench.speed.energy import counters as energy_counters
+from bench.speed.energy import joules
 from bench.speed.first_calls import note_call
 from bench.speed.steady import LEAST_S, time_until_steady, wall_clock
 from vgg_deploy.net.archs import ARCHS, macs, values_moved
@@ -90,6 +93,8 @@ class LatencyRow:
     images_per_s: float
     gmacs: float  # exact multiply-accumulates of the batch, in 1e9
     gflop_per_s: float  # two floating-point operations per multiply-accumulate
+    joules_per_image: float = NAN  # missing where the machine counts no energy
+    joules_of: str = ""  # what counts it: CPU packages, GPU
     device_times: DeviceTimes = DeviceTimes()
 
     def record(self) -> dict[str, object]:
@@ -133,7 +138,10 @@ def measure_latency(
     if first < 1000 * least_s:
         for _ in range(WARM_UP):
             runtime(images)
+    energy = energy_counters(runtime.device)
+    before = energy.read()
     timed = time_until_steady(lambda: runtime(images), least_s, clock)
+    used = joules(before, energy.read())
     ms, median = timed.ms, timed.median_ms
     work = _work(runtime.spec, images)
     lower_quartile, upper_quartile = np.percentile(ms, (25, 75))
@@ -165,6 +173,8 @@ def measure_latency(
         images_per_s=1000 * batch / median,
         gmacs=work / 1e9,
         gflop_per_s=2 * work / 1e6 / median,
+        joules_per_image=used / (len(ms) * batch),
+        joules_of="" if math.isnan(used) else energy.of,
         device_times=device_times,
     )
     return row, ms, device_ms

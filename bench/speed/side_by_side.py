@@ -65,7 +65,7 @@ def measure_side_by_side(
     with progress("side by side", len(sides) * len(batches) * (ROUNDS + WARM_UP)) as bar:
         for side in sides:
             for batch in batches:
-                ms = _time_rounds(models, side, batch, bar)
+                ms = time_rounds(models, side, batch, bar)
                 for index, model in enumerate(models):
                     size = {"height_px": side, "width_px": side, "batch": batch}
                     times = {"round": range(ROUNDS), "ms": ms[:, index]}
@@ -76,7 +76,7 @@ def measure_side_by_side(
     return rows, pd.concat(samples, ignore_index=True)
 
 
-def _time_rounds(models: Sequence[Model], side: int, batch: int, bar: Bar) -> np.ndarray:
+def time_rounds(models: Sequence[Model], side: int, batch: int, bar: Bar) -> np.ndarray:
     """Call every model once per round.
 
     Args:

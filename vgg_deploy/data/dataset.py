@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+DIGEST_BYTES = 32  # of SHA-256
+UNREADABLE = b"unreadable"  # in place of the digest of an image that cannot be read
+
 
 class Sample(NamedTuple):
     """One image of a data set.
@@ -46,10 +49,12 @@ class DataContent(NamedTuple):
         sha256: Of the images' bytes in their order, hex.
         sizes: (images, 2) int64, height and width in pixels by the header; zeros where a file shows
             none.
+        digests: (images, 32) uint8, SHA-256 of each image's bytes; zeros where it is unreadable.
     """
 
     sha256: str
     sizes: np.ndarray
+    digests: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,13 +228,16 @@ class Dataset:
         label = f"sha256 of {len(self)} images"
         digest = hashlib.sha256(self._turning)
         sizes = np.zeros((len(self), 2), np.int64)
+        digests = np.zeros((len(self), DIGEST_BYTES), np.uint8)
         with ThreadPoolExecutor(threads) as pool, progress(label, len(self)) as bar:
             found = pool.map(self._digest_and_size, range(len(self)))
             for index, (content, size) in enumerate(found):
                 digest.update(content)
                 sizes[index] = size
+                if content != UNREADABLE:
+                    digests[index] = np.frombuffer(content, np.uint8)
                 bar.advance()
-        return DataContent(digest.hexdigest(), sizes)
+        return DataContent(digest.hexdigest(), sizes, digests)
 
     def content_sha256(self, threads: int) -> str:
         """Hash the images' bytes in their order, see `content`.
@@ -299,7 +307,7 @@ class Dataset:
         except Unreachable:
             raise
         except InputError:
-            return b"unreadable", (0, 0)
+            return UNREADABLE, (0, 0)
         digest = hashlib.sha256(data).digest()
         try:
             return digest, image_size(BytesIO(data), self.where(index), self.upright)

@@ -3,16 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from torch import Tensor, uint8
 
-from vgg_deploy.cache import cache_folder, writable_folder
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import EXPORT_AGAIN, check_manifest
 from vgg_deploy.exported.onnx_wire import data_files
+from vgg_deploy.onnx_options import PROVIDERS, provider_options, session_options
 from vgg_deploy.runtimes.packages import runtime_package
 
 # ONNX Runtime's exceptions have no base class of their own
@@ -26,11 +25,6 @@ LOAD_FAILURES = (
     "NotImplemented",
     "RuntimeException",
 )
-PROVIDERS = {  # by runtime and device
-    ("onnxruntime", "cpu"): "CPUExecutionProvider",
-    ("onnxruntime", "cuda"): "CUDAExecutionProvider",
-    ("onnxruntime-tensorrt", "cuda"): "TensorrtExecutionProvider",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +85,10 @@ def open_session(
     failures: tuple[type[Exception], ...] = tuple(getattr(library, n) for n in LOAD_FAILURES)
     if device != "cpu":
         ort.preload_dlls()
-    options = _session_options(ort, device, threads, optimisation, arena)
+    options = session_options(ort, device, threads, optimisation, arena)
     # The last of them from damaged names
     load_failures: tuple[type[Exception], ...] = (*failures, UnicodeDecodeError)
-    providers = [(provider, _provider_options(provider))]
+    providers = [(provider, provider_options(provider))]
     try:
         session = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
         opened = OnnxSession(
@@ -157,33 +151,6 @@ def _load_failure(path: Path, device: str, error: Exception, provider: str) -> I
             "cuda or precision",
         )
     return InputError(f"{path}: not a model that ONNX Runtime can load ({reason})", EXPORT_AGAIN)
-
-
-def _session_options(
-    ort: ModuleType, device: str, threads: int, optimisation: str, arena: bool
-) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{optimisation}")
-    options.enable_cpu_mem_arena = arena
-    options.log_severity_level = 4  # failures come back as exceptions
-    if device != "cpu":
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    return options
-
-
-def _provider_options(provider: str) -> dict[str, str]:
-    match provider:
-        case "CUDAExecutionProvider":
-            return {"use_tf32": "0"}  # float32 means float32 here
-        case "TensorrtExecutionProvider":
-            engines = writable_folder(cache_folder() / "onnxruntime-tensorrt")
-            return {
-                "trt_engine_cache_enable": "1",
-                "trt_timing_cache_enable": "1",
-                "trt_engine_cache_path": str(engines),
-            }
-    return {}
 
 
 def _first_line(error: Exception) -> str:

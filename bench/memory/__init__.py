@@ -1,0 +1,1 @@
+"""The memory that a model takes in a process of its own."""

@@ -1,0 +1,56 @@
+"""How sessions of ONNX Runtime are set up, wherever they are opened. Needs no PyTorch."""
+
+from types import ModuleType
+from typing import Any
+
+from vgg_deploy.cache import cache_folder, writable_folder
+
+PROVIDERS = {  # by runtime and device
+    ("onnxruntime", "cpu"): "CPUExecutionProvider",
+    ("onnxruntime", "cuda"): "CUDAExecutionProvider",
+    ("onnxruntime-tensorrt", "cuda"): "TensorrtExecutionProvider",
+}
+
+
+def session_options(
+    ort: ModuleType, device: str, threads: int, optimisation: str = "ENABLE_ALL", arena: bool = True
+) -> Any:
+    """Options of a session.
+
+    Args:
+        ort: onnxruntime.
+        device: "cpu" or "cuda".
+        threads: On the CPU.
+        optimisation: ONNX Runtime's own word, ENABLE_ALL or ENABLE_EXTENDED.
+        arena: Keep the memory of activations for the next call.
+
+    Returns:
+        An onnxruntime.SessionOptions.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{optimisation}")
+    options.enable_cpu_mem_arena = arena
+    options.log_severity_level = 4  # failures come back as exceptions
+    if device != "cpu":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return options
+
+
+def provider_options(provider: str) -> dict[str, str]:
+    """Options of a provider, by name.
+
+    Args:
+        provider: One of PROVIDERS.
+    """
+    match provider:
+        case "CUDAExecutionProvider":
+            return {"use_tf32": "0"}  # float32 means float32 here
+        case "TensorrtExecutionProvider":
+            engines = writable_folder(cache_folder() / "onnxruntime-tensorrt")
+            return {
+                "trt_engine_cache_enable": "1",
+                "trt_timing_cache_enable": "1",
+                "trt_engine_cache_path": str(engines),
+            }
+    return {}
