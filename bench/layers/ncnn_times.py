@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from bench.layers.contract import PartTimes
+from bench.layers.ncnn_steps import AFTER, BEFORE, ncnn_steps
 from bench.layers.parts import INPUT, POSTERIOR, Part, parts_of
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.outputs import layer_names
@@ -20,9 +21,6 @@ from vgg_deploy.runtimes.ncnn import NcnnRuntime
 
 AS_IT_IS = 1  # of Extractor.extract: in ncnn's own order of memory
 UNPACKED = 0
-BEFORE = ("subtract_mean", "denormalise")
-AFTER = ("mean_score", "softmax")
-WITHOUT_WORK = ("Input", "Split", "Noop")  # types of layers
 
 
 class NcnnTimer:
@@ -38,12 +36,9 @@ class NcnnTimer:
         self.how = "values asked for one after the other, one layer each"
         steps = ncnn_steps(Path(runtime.where))
         layers = layer_names(runtime.spec)
-        parts = parts_of(layers, {name for name, _ in steps})
-        by_first = {part[0]: part for part in parts}
-        self.steps: list[tuple[Part, str]] = []
-        for name, value in steps:
-            around = (INPUT,) if name in BEFORE else (POSTERIOR,) if name in AFTER else None
-            self.steps.append((around or by_first[name], value))
+        part_of = {part[0]: part for part in parts_of(layers, {step.name for step in steps})}
+        part_of |= {name: (INPUT,) for name in BEFORE} | {name: (POSTERIOR,) for name in AFTER}
+        self.steps = [(part_of[step.name], step.gives) for step in steps]
         self._ms: dict[Part, list[float]] = defaultdict(list)
 
     def __call__(self, images: np.ndarray) -> None:
@@ -78,22 +73,3 @@ class NcnnTimer:
                     f"{self.runtime.where}: ncnn gives no {value} (status {status}); it may need "
                     "more memory"
                 )
-
-
-def ncnn_steps(param: Path) -> list[tuple[str, str]]:
-    """Layers that compute something, and the value that each gives, in running order.
-
-    Args:
-        param: ncnn's text of a net, compared with its description already.
-    """
-    steps: list[tuple[str, str]] = []
-    for line in param.read_text(encoding="utf-8").splitlines()[2:]:
-        kind, name, inputs, outputs, *rest = line.split()
-        values = rest[int(inputs) : int(inputs) + int(outputs)]
-        if kind in WITHOUT_WORK:
-            # a value with a name for each reader; any of them will do
-            if steps and kind == "Split":
-                steps[-1] = (steps[-1][0], values[0])
-            continue
-        steps.append((name, values[-1]))
-    return steps

@@ -127,7 +127,7 @@ def part_times(calls: Sequence[Sequence[Node]], layers: Sequence[str]) -> list[P
         calls: Of `calls_of`, at least one.
         layers: Names of the net's layers, in running order.
     """
-    parts = parts_of(layers, {computed for node in calls[0] if (computed := _computed(node))})
+    parts = parts_in(calls[0], layers)
     part_of = {**owners(parts), INPUT: (INPUT,), POSTERIOR: (POSTERIOR,), LAYOUT: (LAYOUT,)}
     rows: dict[Part, np.ndarray] = {}
     for part in ((INPUT,), *parts, (POSTERIOR,), (LAYOUT,)):
@@ -138,13 +138,19 @@ def part_times(calls: Sequence[Sequence[Node]], layers: Sequence[str]) -> list[P
     return [PartTimes(part, ms) for part, ms in rows.items() if ms.any() or part in parts]
 
 
-def node_kinds(calls: Sequence[Sequence[Node]]) -> dict[str, int]:
-    """How often each operator runs in a call, without those that only reorder values."""
-    kinds: dict[str, int] = defaultdict(int)
-    for node in calls[-1]:
-        if not node.op.startswith("Reorder"):
-            kinds[node.op] += 1
-    return dict(kinds)
+def computing(nodes: Sequence[Node]) -> list[tuple[str, str]]:
+    """Layer and operator of the nodes that are a layer's own operation, in running order."""
+    return [(place, node.op) for node in nodes if (place := _computed(node))]
+
+
+def parts_in(nodes: Sequence[Node], layers: Sequence[str]) -> list[Part]:
+    """The parts that the nodes of one call compute.
+
+    Args:
+        nodes: Of one call.
+        layers: Names of the net's layers, in running order.
+    """
+    return parts_of(layers, {layer for layer, _ in computing(nodes)})
 
 
 def _place(node: Node) -> str:
