@@ -99,7 +99,8 @@ class FileGraph:
         nodes = self._nodes_of(part)
         conv = convolution_of(part)
         if conv is None:
-            return Rounding(kind="fp32", output_levels=output.levels)
+            kind = FLOATS.get(self._takes[part[0]].kind, "fp32")
+            return Rounding(kind=kind, output_levels=output.levels)
         by_name = {node.name: node for node in nodes}
         kind = FLOATS.get(self._takes[conv].kind, "fp32")
         dequantizer = by_name.get(f"{conv}.dequantize")

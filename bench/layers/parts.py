@@ -21,6 +21,11 @@ def part_name(part: Part) -> str:
     return " + ".join(part)
 
 
+def part_of_name(name: str) -> Part:
+    """The part that `part_name` names."""
+    return tuple(name.split(" + "))
+
+
 def convolution_of(part: Part) -> str | None:
     """The convolution of a part; fc6 to fc8 are among them. None for a part without one."""
     return next((name for name in part if name.startswith(("conv", "fc"))), None)
