@@ -79,6 +79,10 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
             "vgg-bench D.lpips.fp32.onnx D.lpips.int8.onnx --data photos --min-spearman 0.99",
             "distance files on distorted photos",
         ),
+        (
+            "vgg-bench D.pt D.int8.onnx --per-layer --measure latency",
+            "where the milliseconds and the agreement go",
+        ),
         ("vgg-bench --prune 30d --dry-run", "stored posteriors not used for 30 days"),
     ),
 )
@@ -303,6 +307,20 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     "--side-by-side",
     is_flag=True,
     help="Also run all models in turn (A B A B) and report the ratio of their times.",
+)
+@click.option(
+    "--per-layer",
+    is_flag=True,
+    help="Also the time and the error of every layer, at the smallest of --scales and "
+    "--batch-sizes, and why the first images that models answer differently differ.",
+)
+@click.option(
+    "--explain",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="IMAGE",
+    help="Why a model's answer to this image differs from the float32 net's, layer by layer; may "
+    "be repeated.",
 )
 @click.option(
     "--threads",

@@ -15,6 +15,7 @@ from bench.localisation.checks import ask_box_drops
 from bench.localisation.findings import LocalisationFindings
 from bench.models.foreign_models import class_lines, input_lines
 from bench.models.model import Model
+from bench.per_layer import conclude_layers
 from bench.report.contents import Findings, write_report
 from bench.report.gate_text import lines
 from bench.report.localisation import localisation_section
@@ -82,6 +83,7 @@ def conclude(
     if boxes:
         _conclude_boxes(boxes, findings, results)
     _conclude_speed(inputs, findings, results)
+    conclude_layers(inputs, scored.dataset if scored else None, findings, results)
     publish(inputs.request, findings, results)
     if scored:
         say(cells_line(inputs.request.output.cells))

@@ -176,6 +176,8 @@ def _useless_options(request: BenchRequest) -> list[str]:
         ("--fuse", tables.fuse),
         ("--paper-tables", tables.paper_tables),
         ("--side-by-side", tables.side_by_side),
+        ("--per-layer", tables.per_layer),
+        ("--explain", tables.explain),
         ("--cuda-graphs", models.cuda_graphs),
         ("--classes", models.classes),
         ("--mean", models.mean),

@@ -68,6 +68,8 @@ class TableRequest:
     batches: tuple[int, ...]  # batch sizes of the latency table
     latency_seconds: float  # minimum time per row
     side_by_side: bool
+    per_layer: bool
+    explain: tuple[Path, ...]  # images
 
     @property
     def accuracy(self) -> bool:

@@ -73,18 +73,15 @@ class Rounding(NamedTuple):
 
 
 class LayerValues(Protocol):
-    """Runs a net and shows the values between its parts.
-
-    Attributes:
-        parts: Those whose values it shows, in running order: whole layers from conv1_1 to fc8.
-        note: What showing them changes, as a sentence; empty if nothing.
-    """
+    """Runs a net and shows the values between its parts."""
 
     @property
-    def parts(self) -> Sequence[Part]: ...
+    def parts(self) -> Sequence[Part]:
+        """Those whose values it shows, in running order, together all layers of the net."""
 
     @property
-    def note(self) -> str: ...
+    def note(self) -> str:
+        """What showing them changes, as a sentence without its point; empty if nothing."""
 
     def all_values(self, images: np.ndarray) -> list[np.ndarray]:
         """What every part gives.

@@ -120,8 +120,13 @@ def explain(
         ratio = _of_bound(values, net, index, taken, shown)
         effects.append(
             LayerEffect(
-                name, **model.described, side_px=side, layer=part_name(part), of_bound=ratio,
-                change=left - lead, lead=left,
+                name,
+                **model.described,
+                side_px=side,
+                layer=part_name(part),
+                of_bound=ratio,
+                change=left - lead,
+                lead=left,
             )
         )
         taken, lead = shown[index], left

@@ -67,7 +67,7 @@ class CallRow:
     whole_low_ms: float
     whole_high_ms: float
     sum_ms: float  # of the parts' medians
-    overhead_ms: float  # whole_ms - sum_ms
+    overhead_ms: float  # median time of the timed calls outside of all parts
     timers_ms: float  # what the timers cost: median difference of calls with and without them
     timers_low_ms: float
     timers_high_ms: float
@@ -155,6 +155,9 @@ def _errors(
     if net is None:
         reasons.append(f"Errors: {NO_FLOAT_NET}.")
         return "", []
+    if net.is_of(model.runtime):
+        reasons.append("Errors: it is the float32 net itself.")
+        return "", []
     try:
         values = layer_values(model.runtime)
         if values.note:
@@ -215,7 +218,7 @@ def _call(
         whole_low_ms=whole[1],
         whole_high_ms=whole[2],
         sum_ms=times.sum_ms if times else NAN,
-        overhead_ms=whole[0] - times.sum_ms if times else NAN,
+        overhead_ms=times.overhead_ms if times else NAN,
         timers_ms=timers[0],
         timers_low_ms=timers[1],
         timers_high_ms=timers[2],
@@ -251,4 +254,3 @@ def _in_order(parts: dict[Part, object], layers: Sequence[str]) -> list[Part]:
     """Parts in running order; those without a place in it at the end."""
     order = (INPUT, *layers, POSTERIOR, LAYOUT)
     return sorted(parts, key=lambda part: order.index(part[0]))
-

@@ -28,6 +28,11 @@ class Times:
         timed_ms: (calls,) milliseconds of the calls with timers inside.
     """
 
+    @property
+    def overhead_ms(self) -> float:
+        """Median time of the calls with timers that is outside of all parts."""
+        return float(np.median(self.timed_ms - np.sum([part.ms for part in self.parts], axis=0)))
+
     how: str
     parts: list[PartTimes]
     whole_ms: np.ndarray
@@ -60,7 +65,8 @@ def measure_times(
         call(images)
         timer(images)
     timer.forget()
-    whole, timed = [], []
+    whole: list[float] = []
+    timed: list[float] = []
     start = time.perf_counter()
     while not _is_enough(len(whole), time.perf_counter() - start, least_s):
         whole.append(_ms(call, images))

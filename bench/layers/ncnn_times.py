@@ -37,7 +37,7 @@ class NcnnTimer:
         steps = ncnn_steps(Path(runtime.where))
         layers = layer_names(runtime.spec)
         part_of = {part[0]: part for part in parts_of(layers, {step.name for step in steps})}
-        part_of |= {name: (INPUT,) for name in BEFORE} | {name: (POSTERIOR,) for name in AFTER}
+        part_of |= dict.fromkeys(BEFORE, (INPUT,)) | dict.fromkeys(AFTER, (POSTERIOR,))
         self.steps = [(part_of[step.name], step.gives) for step in steps]
         self._ms: dict[Part, list[float]] = defaultdict(list)
 

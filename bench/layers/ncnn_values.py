@@ -35,7 +35,10 @@ class NcnnValues:
         """As `LayerValues`."""
         artifact = self.runtime.artifact
         inputs = feed(torch.from_numpy(images), artifact.input).float().contiguous().numpy()
-        found = [self._run("image", image, [self._steps[p].gives for p in self.parts]) for image in inputs]
+        found = [
+            self._run("image", image, [self._steps[p].gives for p in self.parts])
+            for image in inputs
+        ]
         return [np.stack(values) for values in zip(*found, strict=True)]
 
     def alone(self, part: Part, values: np.ndarray) -> np.ndarray:

@@ -10,7 +10,11 @@ from onnx import TensorProto, helper, numpy_helper
 from bench.layers.contract import NotSeparable, Rounding
 from bench.layers.parts import Part, convolution_of
 
-FLOATS = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
+FLOATS: dict[int, str] = {
+    TensorProto.FLOAT: "fp32",
+    TensorProto.FLOAT16: "fp16",
+    TensorProto.BFLOAT16: "bf16",
+}
 KNOWN = ("Cast", "QuantizeLinear", "DequantizeLinear", "Conv", "Relu", "MaxPool", "LRN")
 FEATURE = ".feature"  # the end of the name of a node that only shows a value
 VALUES, ALONE = "values", "alone"  # input and output of a part as a model of its own

@@ -6,7 +6,6 @@ keep the name of a node or of a value of the file, and these begin with the pape
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -78,7 +78,11 @@ class OnnxValues:
     def _shown_behind(self, part: Part, fused: bool) -> Value:
         """The value behind a part; that in 8 bits where kernels end in 8 bits."""
         last = part[-1]
-        return self.graph.rounded.get(last, self.graph.gives[last]) if fused else self.graph.gives[last]
+        return (
+            self.graph.rounded.get(last, self.graph.gives[last])
+            if fused
+            else self.graph.gives[last]
+        )
 
     def _tapped(self) -> bytes:
         """The copy of the file."""
@@ -95,7 +99,8 @@ class OnnxValues:
         last = self.graph.model.graph.output
         named = {output.name for output in copy.graph.output}
         copy.graph.output.extend(output for output in last if output.name not in named)
-        return copy.SerializeToString()
+        serialised: bytes = copy.SerializeToString()
+        return serialised
 
     def _fed(self, images: np.ndarray) -> np.ndarray:
         return feed(torch.from_numpy(images), self.runtime.artifact.input).numpy()
@@ -153,7 +158,11 @@ def _read(runtime: OnnxRuntime) -> onnx.ModelProto:
 
 def _tap(shown: Value) -> str:
     """Name of the output that shows a value; half precision is shown as float32."""
-    return shown.name if shown.kind not in FLOATS or shown.kind == TensorProto.FLOAT else f"{shown.name}.shown"
+    return (
+        shown.name
+        if shown.kind not in FLOATS or shown.kind == TensorProto.FLOAT
+        else f"{shown.name}.shown"
+    )
 
 
 def _as_floats(values: np.ndarray, shown: Value) -> np.ndarray:

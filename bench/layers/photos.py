@@ -76,7 +76,8 @@ def whole_file(path: Path, upright: bool, side: int, spec: NetSpec) -> np.ndarra
 
 
 def _square(image: np.ndarray, side: int) -> np.ndarray:
-    top, left, _ = centre(*image.shape[2:], side)[0]
+    height, width = image.shape[2:]
+    top, left, _ = centre(height, width, side)[0]
     return np.ascontiguousarray(image[:, :, top : top + side, left : left + side])
 
 

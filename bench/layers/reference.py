@@ -14,7 +14,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import EXPORT_AGAIN
 from vgg_deploy.net.checkpoint import build
 from vgg_deploy.net.model import VGG
-from vgg_deploy.runtimes import OnnxRuntime, TorchRuntime
+from vgg_deploy.runtimes import OnnxRuntime, Runtime, TorchRuntime
 from vgg_deploy.runtimes.contract import require_scores
 
 
@@ -31,7 +31,9 @@ class FloatNet:
         self.name, self._runtime = name, runtime
         self.net, self.device = runtime.net, runtime.device
         self.layers = [
-            layer for layer, module in self.net.named_children() if not isinstance(module, nn.Dropout)
+            layer
+            for layer, module in self.net.named_children()
+            if not isinstance(module, nn.Dropout)
         ]
 
     @torch.inference_mode()
@@ -48,10 +50,8 @@ class FloatNet:
             values: (N, C, h, w) that the first of them takes.
         """
         values = values.clone()  # a ReLU overwrites its input
-        for name, values in self._runtime.layers_from(values, layers[0]):
-            if name == layers[-1]:
-                break
-        return values
+        given = self._runtime.layers_from(values, layers[0])
+        return next(output for name, output in given if name == layers[-1])
 
     @torch.inference_mode()
     def scores_after(self, layer: str, values: Tensor) -> np.ndarray:
@@ -68,6 +68,10 @@ class FloatNet:
         if rest:
             values = self.part(rest, values)
         return values.double().mean((2, 3)).cpu().numpy()
+
+    def is_of(self, runtime: Runtime) -> bool:
+        """Whether a runtime is this very net."""
+        return runtime is self._runtime
 
     def on_device(self, values: np.ndarray) -> Tensor:
         """Values of another runtime, where this net is and as it takes them."""

@@ -20,9 +20,9 @@ UNIT = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8}  # largest relative
 # A sum of n products has an error of up to n roundings, of the products' magnitudes; the bias and
 # the last rounding add some more
 SLACK = 8
-# A runtime may compute 3x3 convolutions by Winograd's transforms. They mix neighbours, so the largest
-# sum of magnitudes of a channel counts for all of its positions, and they enlarge errors: ncnn's
-# F(6x6, 3x3) was seen to reach 1.8 times the bound without this factor, in conv1_1 on noise
+# A runtime may compute 3x3 convolutions by Winograd's transforms. They mix neighbours, so the
+# largest sum of magnitudes of a channel counts for all of its positions, and they enlarge errors:
+# ncnn's F(6x6, 3x3) was seen to reach 1.8 times the bound without this factor, in conv1_1 on noise
 WINOGRAD = 16
 TIES = 1e-3  # of a step: so close to the middle between two, either may be taken
 QUOTIENT = 4  # roundings of a value, a scale and their quotient, and one to spare

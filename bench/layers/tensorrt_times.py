@@ -58,9 +58,7 @@ class EngineTimer:
         return engine_part_times(self._calls, layer_names(self.runtime.spec))
 
 
-def engine_part_times(
-    calls: list[Mapping[str, float]], layers: tuple[str, ...]
-) -> list[PartTimes]:
+def engine_part_times(calls: list[Mapping[str, float]], layers: tuple[str, ...]) -> list[PartTimes]:
     """Add the times of TensorRT's layers up by the part of the net that they are.
 
     Args:

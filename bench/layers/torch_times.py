@@ -55,7 +55,8 @@ class TorchTimer:
         """Compute step by step; yields the name of each when it is computed."""
         values = self.runtime.start(pixels)
         yield INPUT
-        for name, values in self.runtime.layers_from(values):
+        for name, given in self.runtime.layers_from(values):
+            values = given
             yield name
         posterior(values)
         yield POSTERIOR
@@ -83,6 +84,6 @@ def _gpu_marks(steps: Iterator[str]) -> Iterator[tuple[str, float]]:
 
 
 def _event() -> torch.cuda.Event:
-    event = torch.cuda.Event(enable_timing=True)
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # by torch
     event.record()
     return event

@@ -58,6 +58,9 @@ class Findings:
         distances: Those of the tables that are of distance files.
         names: Of distance files, which are no models.
         boxes: Those of the tables that judge boxes.
+        layers: Those of the tables that are of single layers.
+        layer_drawings: The figures beside them.
+        explained: Those of the tables that explain images.
     """
 
     models: list[Model]
@@ -73,6 +76,9 @@ class Findings:
     distances: list[Section] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     boxes: list[Section] = field(default_factory=list)
+    layers: list[Section] = field(default_factory=list)
+    layer_drawings: list[Drawing] = field(default_factory=list)
+    explained: list[Section] = field(default_factory=list)
 
     @property
     def faulty(self) -> set[str]:
@@ -100,6 +106,7 @@ def write_report(findings: Findings, out: Path) -> None:
             *_accuracy_chapters(findings, out),
             *_box_chapters(findings.boxes),
             *_speed_chapters(findings),
+            *_layer_chapters(findings),
             *_distance_chapters(findings.distances),
             *_paper_chapters(findings.paper),
             Chapter("environment", "Environment", facts=_facts(findings.environment)),
@@ -314,6 +321,28 @@ def _speed_chapters(findings: Findings) -> list[Chapter]:
             "disturbs all. The ratio is the median of the rounds'."
         )
         chapters.append(Chapter("in-turn", "Side by side", note, tables=findings.side_by_side))
+    return chapters
+
+
+def _layer_chapters(findings: Findings) -> list[Chapter]:
+    """Times and errors of layers, and explained images, as far as they were measured."""
+    chapters = []
+    if findings.layers:
+        note = (
+            "What each layer takes and loses. Layers that a runtime computes at once stand in one "
+            "row. SQNR is the power of the float32 net's values over that of the error: `adds` for "
+            "the layer alone on float32 values, `so far` for all layers up to it. 6 dB are a "
+            "factor of two."
+        )
+        chapter = Chapter("layers", "Layers", note, findings.layer_drawings, tables=findings.layers)
+        chapters.append(chapter)
+    if findings.explained:
+        note = (
+            "The margin is how far the float32 net's best score lies above the rival's. Behind "
+            "each layer of the file the float32 net continues: what is left of the margin there "
+            "shows what each layer changed. Rounding does not explain an error above its bound."
+        )
+        chapters.append(Chapter("explained", "Images explained", note, tables=findings.explained))
     return chapters
 
 

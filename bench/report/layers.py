@@ -12,6 +12,7 @@ from bench.report.tables import HeadAndCells, Texts, frame, show, write_frame
 from vgg_deploy.printable import printable
 
 MOST_SIDE_BY_SIDE = 8  # models in one table
+STEADY = 0.1  # width of the interval of a steady call's time, relative to the time
 
 
 def layers_section(layers: Layers, out: Path) -> list[Section]:
@@ -82,10 +83,12 @@ def call_lines(call: CallRow) -> list[str]:
         lines.append(
             f"{name}: the layers take {call.sum_ms:.2f} ms, {share:.0f} % of a whole call's "
             f"{call.whole_ms:.2f} ms ({interval(call.whole_low_ms, call.whole_high_ms)}, "
-            f"{call.calls} calls); {call.overhead_ms:+.2f} ms is overhead: copies, and starting "
-            f"each layer. Timed by {call.how}, which changes a call by {call.timers_ms:+.2f} ms "
-            f"({_signed(call.timers_low_ms, call.timers_high_ms)})."
+            f"{call.calls} calls). Overhead: {call.overhead_ms:.2f} ms outside the layers, for "
+            f"copies, starting each layer, and the timers. These ({call.how}) change a call by "
+            f"{call.timers_ms:+.2f} ms ({_signed(call.timers_low_ms, call.timers_high_ms)})."
         )
+        if not call.whole_high_ms - call.whole_low_ms <= STEADY * call.whole_ms:
+            lines.append(f"{name}: the calls were not steady; repeat it on idle cores.")
     if call.reference:
         lines.append(
             f"{name}: errors against {call.reference} in float32, {call.images} "
@@ -148,10 +151,7 @@ def row_names(rows: Sequence[LayerRow]) -> list[str]:
         rows: Of all models.
     """
     found = {
-        name
-        for row in rows
-        for name in part_of_name(row.layer)
-        if not name.startswith("relu")
+        name for row in rows for name in part_of_name(row.layer) if not name.startswith("relu")
     }
     return sorted(found, key=_place)
 
