@@ -406,8 +406,8 @@ LAYER_CALLS = Table(
             whole_low_ms="lower end of its 95 % interval; missing for fewer than 6 calls",
             whole_high_ms="upper end",
             sum_ms="sum of the parts' medians",
-            overhead_ms="median time of the calls with timers that is outside of all parts: copies, "
-            "starting each part, the timers",
+            overhead_ms="median time of the calls with timers that is outside of all parts: "
+            "copies, starting each part, the timers",
             timers_ms="what the timers cost: median difference of calls with and without them",
             timers_low_ms="lower end of its 95 % interval",
             timers_high_ms="upper end",
