@@ -24,6 +24,7 @@ from vgg_deploy.command_line import say
 from vgg_deploy.data.built_in import built_in
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import InputError
+from vgg_deploy.predict.views import mirror
 from vgg_deploy.progress import progress
 
 PHOTOS = 8  # on which the errors of layers are measured
@@ -93,14 +94,27 @@ def _explain(inputs: Inputs, asked: Sequence[_Asked], findings: Findings, result
             continue
         values, net = opened
         for one in images:
-            explained, of_layers = explain(model, values, net, one.pixels(model), one.name)
+            explained, of_layers = _in_one_view(model, values, net, one)
             found.append(explained)
             effects += of_layers
     if not found:
         say("Nothing is explained: that takes a float32 net and another file of the same weights")
         return
     findings.explained = explained_section(found, effects, results.staging)
+    findings.explanations = [one.sentence() for one in found]
     findings.sections += findings.explained
+
+
+def _in_one_view(
+    model: Model, values: LayerValues, net: FloatNet, asked: _Asked
+) -> tuple[Explained, list[LayerEffect]]:
+    """Explain the whole image, or where only its mirror image is answered differently, that."""
+    pixels = asked.pixels(model)
+    plain = explain(model, values, net, pixels, asked.name)
+    if plain[0].differs:
+        return plain
+    mirrored = explain(model, values, net, mirror(pixels), f"{asked.name} (mirrored)")
+    return mirrored if mirrored[0].differs else plain
 
 
 def _opened(models: Sequence[Model], model: Model) -> tuple[LayerValues, FloatNet] | None:

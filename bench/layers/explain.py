@@ -66,7 +66,7 @@ class Explained:
         if self.differs:
             answers = f"answers {self.model_best}, {self.reference} {self.reference_best}"
         else:
-            answers = f"and {self.reference} both answer {self.model_best}"
+            answers = f"and {self.reference} both answer {self.model_best} in this view"
         lead = (
             f"The margin over {self.rival} is {self.margin:.3g}; the file changes it by "
             f"{self.change:+.3g}."

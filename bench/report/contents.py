@@ -61,6 +61,7 @@ class Findings:
         layers: Those of the tables that are of single layers.
         layer_drawings: The figures beside them.
         explained: Those of the tables that explain images.
+        explanations: The same in sentences.
     """
 
     models: list[Model]
@@ -79,6 +80,7 @@ class Findings:
     layers: list[Section] = field(default_factory=list)
     layer_drawings: list[Drawing] = field(default_factory=list)
     explained: list[Section] = field(default_factory=list)
+    explanations: list[str] = field(default_factory=list)
 
     @property
     def faulty(self) -> set[str]:
@@ -330,8 +332,8 @@ def _layer_chapters(findings: Findings) -> list[Chapter]:
     if findings.layers:
         note = (
             "What each layer takes and loses. Layers that a runtime computes at once stand in one "
-            "row. SQNR is the power of the float32 net's values over that of the error: `adds` for "
-            "the layer alone on float32 values, `so far` for all layers up to it. 6 dB are a "
+            "row. SQNR is the power of the float32 net's values over that of the error: of the layer "
+            "alone, on float32 values (adds), and of all layers up to it (so far). 6 dB are a "
             "factor of two."
         )
         chapter = Chapter("layers", "Layers", note, findings.layer_drawings, tables=findings.layers)
@@ -342,7 +344,10 @@ def _layer_chapters(findings: Findings) -> list[Chapter]:
             "each layer of the file the float32 net continues: what is left of the margin there "
             "shows what each layer changed. Rounding does not explain an error above its bound."
         )
-        chapters.append(Chapter("explained", "Images explained", note, tables=findings.explained))
+        facts = [(one.partition(" at Q ")[0], one) for one in findings.explanations]
+        chapters.append(
+            Chapter("explained", "Images explained", note, tables=findings.explained, facts=facts)
+        )
     return chapters
 
 

@@ -31,8 +31,8 @@ def changed(file, folder, name, change):
     return folder / f"changed.{file.name}"
 
 
-def explained(paths, image, options=ModelOptions()):
-    models = open_models(paths, options)
+def explained(paths, image, options=None):
+    models = open_models(paths, options or ModelOptions())
     model = models[-1]
     return explain(model, layer_values(model.runtime), float_net(models, model), image, "photo")
 
@@ -71,10 +71,8 @@ def test_half_precision_leaves_no_bound(layer_files, squares_of_photos, precisio
 )
 def test_a_planted_wrong_weight_is_named(layer_files, squares_of_photos, tmp_path, name, array):
     def plant(weight):
-        at = np.unravel_index(
-            np.abs(weight.astype(np.int64 if weight.dtype == np.int8 else float)).argmax(),
-            weight.shape,
-        )
+        sizes = np.abs(weight.astype(np.float64))
+        at = np.unravel_index(sizes.argmax(), weight.shape)
         weight[at] = -weight[at]
 
     wrong = changed(layer_files[name], tmp_path, array, plant)
