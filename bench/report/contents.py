@@ -333,8 +333,8 @@ def _layer_chapters(findings: Findings) -> list[Chapter]:
         note = (
             "What each layer takes and loses. Layers that a runtime computes at once stand in one "
             "row. SQNR is the power of the float32 net's values over that of the error: of the "
-            "layer alone, on float32 values (adds), and of all layers up to it (so far). 6 dB are a "
-            "factor of two."
+            "layer alone, on float32 values (adds), and of all layers up to it (so far). 6 dB are "
+            "a factor of two."
         )
         chapter = Chapter("layers", "Layers", note, findings.layer_drawings, tables=findings.layers)
         chapters.append(chapter)
