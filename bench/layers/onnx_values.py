@@ -18,8 +18,9 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
 from bench.layers.contract import Rounding
+from bench.layers.node_times import Node, computing, parts_in
 from bench.layers.onnx_parts import ALONE, FLOATS, VALUES, FileGraph, Value
-from bench.layers.onnx_times import Node, calls_of, computing, parts_in
+from bench.layers.onnx_times import calls_of
 from bench.layers.parts import Part, part_name
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import EXPORT_AGAIN

@@ -3,6 +3,7 @@
 from bench.layers.contract import LayerTimer, NotSeparable
 from bench.layers.ncnn_times import NcnnTimer
 from bench.layers.onnx_times import OnnxTimer
+from bench.layers.openvino_times import OPENVINO, OpenVinoTimer
 from bench.layers.tensorrt_times import EngineTimer
 from bench.layers.torch_times import TorchTimer
 from vgg_deploy.runtimes import (
@@ -32,4 +33,6 @@ def layer_timer(runtime: Runtime) -> LayerTimer:
             return NcnnTimer(runtime)
         case EngineRuntime():
             return EngineTimer(runtime)
+    if runtime.name in OPENVINO:
+        return OpenVinoTimer(runtime)
     raise NotSeparable(f"the runtime {runtime.name} tells no times of layers")

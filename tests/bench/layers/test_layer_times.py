@@ -9,7 +9,8 @@ import torch
 from bench.layers.contract import NotSeparable
 from bench.layers.measure import Size, measure_layers
 from bench.layers.measure_times import measure_times
-from bench.layers.onnx_times import Node, part_times
+from bench.layers.node_times import Node, part_times
+from bench.layers.openvino_times import OpenVinoTimer
 from bench.layers.parts import part_name
 from bench.layers.tensorrt_times import engine_part_times
 from bench.layers.timers import layer_timer
@@ -123,6 +124,22 @@ def test_a_slow_layer_is_the_one_that_takes_long(opened):
     assert call.sum_ms == pytest.approx(sum(row.ms for row in found.rows))
     assert call.whole_ms > 20 and "float32 net itself" in call.not_measured
     assert set(found.samples.layer) == set(rows)
+
+
+def test_openvino_counts_all_layers(layer_files, opened):
+    """Its own counters; the runtime is stood in for by the file's description."""
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    for name in ("A.fp32.onnx", "A.int8-cpu.onnx"):
+        (model,) = opened(name)
+        timer = OpenVinoTimer(model.runtime)
+        for _ in range(3):
+            timer(IMAGES)
+        timer.forget()
+        timer(IMAGES)
+        found = {part_name(one.part): one.ms for one in timer.finish()}
+        assert set(found) >= {fused(c) for c in (*CONVOLUTIONS, "fc6", "fc7")} | {"pool1", "fc8"}
+        assert all(ms.shape == (1,) for ms in found.values())
+        assert sum(float(ms[0]) for ms in found.values()) > 0
 
 
 def test_a_compiled_net_says_why_its_layers_are_not_timed():
