@@ -76,9 +76,7 @@ def expected(net: FloatNet, part: Part, taken: np.ndarray, rounding: Rounding) -
                 bound = bound + 64 * UNIT["fp32"] * values.abs()
     bound = bound + UNIT[rounding.kind] * values.abs() + SMALLEST[rounding.kind]
     if rounding.output_levels:
-        scale, zero, low, high = rounding.output_levels
-        levels = (values / scale).round().add(zero).clamp(low, high)
-        values, bound = (levels - zero) * scale, bound + scale
+        values, bound = _rounded_output(values, bound, rounding.output_levels)
     return Expected(values, bound)
 
 
@@ -130,6 +128,20 @@ def _stored(weight: Tensor, rows: slice, rounding: Rounding) -> Tensor:
     stored = torch.from_numpy(rounding.weight[rows]).double()
     close = (stored - exact).abs() <= (0.5 + TIES) * steps
     return torch.where(close, stored, (exact / steps).round() * steps)
+
+
+def _rounded_output(
+    values: Tensor, bound: Tensor, levels: tuple[float, int, int, int]
+) -> tuple[Tensor, Tensor]:
+    """Values as integers' floats; another level is allowed where the bound reaches a tie."""
+    scale, zero, low, high = levels
+    steps = values / scale
+    to_tie = ((steps - steps.floor()) - 0.5).abs()
+    reach = bound / scale + QUOTIENT * UNIT["fp32"] * steps.abs()
+    rounded = steps.round().add(zero).clamp(low, high)
+    # a shown level is computed in float32
+    exact = QUOTIENT * UNIT["fp32"] * (high - low)
+    return (rounded - zero) * scale, ((to_tie <= reach).double() + exact) * scale
 
 
 def _bias_step(rounding: Rounding, rows: slice) -> Tensor:

@@ -56,7 +56,8 @@ def test_nodes_belong_to_the_layer_that_they_compute():
         Node("fc6_token_48", "QLinearConv", 16.0),
         Node("fc7", "Conv", 32.0),
         Node("relu7", "Relu", 64.0),  # not fused: a row of its own
-        Node("ReorderOutput_token_3", "ReorderOutput", 128.0),
+        Node("ReorderOutput_token_3", "ReorderOutput", 100.0),
+        Node("fc6/WithoutBiases_acdb_abcd_fc7", "Reorder", 28.0),  # as OpenVINO names it
         Node("score_map_nchwc", "Conv", 256.0),
         Node("softmax", "Softmax", 512.0),
     ]
