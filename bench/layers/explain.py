@@ -81,7 +81,7 @@ class Explained:
             cause = "The bounds of its roundings are not known here."
         else:
             cause = (
-                f"Every layer stays within its rounding bound (at most {self.largest_of_bound:.2g} "
+                f"Every layer stays within its rounding bound (at most {self.largest_of_bound:.2f} "
                 "of it): roundings that add up."
             )
         most = f"{self.most} changes the margin most ({self.most_change:+.3g})"

@@ -22,6 +22,7 @@ from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
 
 NODE = "_kernel_time"  # the end of an event's name: the time in which a node was computed
 CALL = "model_run"  # the event at the end of a call
+OTHER_FOLDER = "free space there, or name another folder with TMPDIR"
 
 
 class OnnxTimer:
@@ -43,7 +44,7 @@ class OnnxTimer:
                 "runs there"
             )
         self.runtime, self.how = runtime, "ONNX Runtime's profiler"
-        self._folder = TemporaryDirectory(prefix="vgg-bench-profile-")
+        self._folder = profile_folder()
         self.session = _profiled(runtime, Path(self._folder.name) / "calls")
         self._calls = self._forgotten = 0
 
@@ -63,16 +64,45 @@ class OnnxTimer:
     def finish(self) -> list[PartTimes]:
         """As `LayerTimer`."""
         with self._folder:
-            try:
-                events = json.loads(Path(self.session.end_profiling()).read_bytes())
-            except (OSError, ValueError) as error:
-                raise InputError(
-                    f"{self._folder.name}: ONNX Runtime's profile cannot be read back ({error}); "
-                    "free space there, or name another folder with TMPDIR"
-                ) from None
+            calls = end_profile(self.session)[self._forgotten :]
         del self.session
-        calls = calls_of(events)[self._forgotten :]
         return part_times(calls, layer_names(self.runtime.spec))
+
+
+def profile_folder() -> "TemporaryDirectory[str]":
+    """A folder for a profile; as a context it is removed at the end.
+
+    Raises:
+        InputError: If there is no room for it.
+    """
+    try:
+        return TemporaryDirectory(prefix="vgg-bench-profile-")
+    except OSError as error:
+        raise InputError(
+            f"{error.filename}: ONNX Runtime's profile cannot be written there "
+            f"({error.strerror}); {OTHER_FOLDER}"
+        ) from None
+
+
+def end_profile(session: Any) -> list[list[Node]]:
+    """End the profile of a session and read it.
+
+    Args:
+        session: An onnxruntime.InferenceSession with the profiler on.
+
+    Returns:
+        As `calls_of`.
+
+    Raises:
+        InputError: If it cannot be read back.
+    """
+    path = session.end_profiling()
+    try:
+        return calls_of(json.loads(Path(path).read_bytes()))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: ONNX Runtime's profile cannot be read back ({error}); {OTHER_FOLDER}"
+        ) from None
 
 
 def calls_of(events: Iterable[dict[str, Any]]) -> list[list[Node]]:

@@ -5,10 +5,8 @@ fuses, so each value is taken behind what the file's own session computes at onc
 still computes the same nodes is looked up in the profiles of both.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from onnx import TensorProto, helper
 from bench.layers.contract import Rounding
 from bench.layers.node_times import Node, computing, parts_in
 from bench.layers.onnx_parts import ALONE, FLOATS, VALUES, FileGraph, Value
-from bench.layers.onnx_times import calls_of
+from bench.layers.onnx_times import end_profile, profile_folder
 from bench.layers.parts import Part, part_name
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import EXPORT_AGAIN
@@ -108,12 +106,12 @@ class OnnxValues:
 
     def _profile(self, model: str | bytes) -> list[Node]:
         """The nodes of one call, as ONNX Runtime has rewritten them."""
-        with TemporaryDirectory(prefix="vgg-bench-profile-") as folder:
+        with profile_folder() as folder:
             session = self._open(model, Path(folder) / "call")
             crop = self.runtime.spec.crop
             images = np.zeros((1, 3, crop, crop), np.uint8)
             self._run(session, {"image": self._fed(images)}, images.shape)
-            return calls_of(json.loads(Path(session.end_profiling()).read_bytes()))[0]
+            return end_profile(session)[0]
 
     def _open(self, model: str | bytes, profile: Path | None = None) -> Any:
         """A session as the runtime's own."""
