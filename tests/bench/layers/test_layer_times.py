@@ -15,6 +15,7 @@ from bench.layers.parts import part_name
 from bench.layers.tensorrt_times import engine_part_times
 from bench.layers.timers import layer_timer
 from tests.support.nets import thin_net, thin_spec
+from vgg_deploy.errors import InputError
 from vgg_deploy.net.archs import ARCHS, macs_by_layer
 from vgg_deploy.net.outputs import layer_names
 
@@ -151,3 +152,10 @@ def test_a_compiled_net_says_why_its_layers_are_not_timed():
 
     with pytest.raises(NotSeparable, match="reach over layers"):
         TorchTimer(Compiled())
+
+
+def test_a_folder_that_takes_no_profile_is_named(opened, monkeypatch, tmp_path):
+    (model,) = opened("A.fp32.onnx")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(InputError, match="profile cannot be written"):
+        layer_timer(model.runtime)
