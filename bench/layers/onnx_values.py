@@ -122,7 +122,7 @@ class OnnxValues:
         if profile:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)
         settings = own.get_provider_options()
-        providers = [(name, settings.get(name, {})) for name in own.get_providers()]
+        providers = [(name, settings.get(name, {})) for name in own.get_providers()[:1]]
         try:
             return ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
         except self.runtime.failures as error:
