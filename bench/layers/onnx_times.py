@@ -6,7 +6,6 @@ It measures the nodes of the graph as ONNX Runtime has rewritten it.
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 
 from bench.layers.contract import NotSeparable, PartTimes
 from bench.layers.node_times import Node, part_times
+from bench.layers.onnx_sessions import OTHER_FOLDER, profile_folder, reopened
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.outputs import SCORES, layer_names
 from vgg_deploy.runtimes.contract import feed
@@ -22,7 +22,6 @@ from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
 
 NODE = "_kernel_time"  # the end of an event's name: the time in which a node was computed
 CALL = "model_run"  # the event at the end of a call
-OTHER_FOLDER = "free space there, or name another folder with TMPDIR"
 
 
 class OnnxTimer:
@@ -45,7 +44,7 @@ class OnnxTimer:
             )
         self.runtime, self.how = runtime, "ONNX Runtime's profiler"
         self._folder = profile_folder()
-        self.session = _profiled(runtime, Path(self._folder.name) / "calls")
+        self.session = reopened(runtime, runtime.where, Path(self._folder.name) / "calls")
         self._calls = self._forgotten = 0
 
     def __call__(self, images: np.ndarray) -> None:
@@ -67,21 +66,6 @@ class OnnxTimer:
             calls = end_profile(self.session)[self._forgotten :]
         del self.session
         return part_times(calls, layer_names(self.runtime.spec))
-
-
-def profile_folder() -> "TemporaryDirectory[str]":
-    """A folder for a profile; as a context it is removed at the end.
-
-    Raises:
-        InputError: If there is no room for it.
-    """
-    try:
-        return TemporaryDirectory(prefix="vgg-bench-profile-")
-    except OSError as error:
-        raise InputError(
-            f"{error.filename}: ONNX Runtime's profile cannot be written there "
-            f"({error.strerror}); {OTHER_FOLDER}"
-        ) from None
 
 
 def end_profile(session: Any) -> list[list[Node]]:
@@ -125,18 +109,3 @@ def calls_of(events: Iterable[dict[str, Any]]) -> list[list[Node]]:
             calls.append(nodes)
             nodes = []
     return calls
-
-
-def _profiled(runtime: OnnxRuntime, prefix: Path) -> Any:
-    """A session as the runtime's own, and the profiler on."""
-    import onnxruntime as ort
-
-    own = runtime.session
-    options = own.get_session_options()
-    options.enable_profiling, options.profile_file_prefix = True, str(prefix)
-    settings = own.get_provider_options()
-    providers = [(name, settings.get(name, {})) for name in own.get_providers()[:1]]
-    try:
-        return ort.InferenceSession(runtime.where, options, providers=providers, enable_fallback=0)
-    finally:
-        options.enable_profiling = False

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper
 from bench.layers.contract import Rounding
 from bench.layers.node_times import Node, computing, parts_in
 from bench.layers.onnx_parts import ALONE, FLOATS, VALUES, FileGraph, Value
-from bench.layers.onnx_times import end_profile, profile_folder
+from bench.layers.onnx_sessions import profile_folder, reopened
+from bench.layers.onnx_times import end_profile
 from bench.layers.parts import Part, part_name
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import EXPORT_AGAIN
@@ -52,7 +53,7 @@ class OnnxValues:
         self._shown = [self._shown_behind(part, fused) for part in self.parts]
         self._alone: tuple[Part, Any] | None = None
         copy = self._tapped()
-        self._session = self._open(copy)
+        self._session = reopened(runtime, copy)
         self.note = _note(computing(own), computing(self._profile(copy)))
 
     def all_values(self, images: np.ndarray) -> list[np.ndarray]:
@@ -65,7 +66,10 @@ class OnnxValues:
         """As `LayerValues`: 8-bit values as stored, their sums in float32."""
         if self._alone is None or self._alone[0] != part:
             self._alone = None  # the weights of one part at a time
-            self._alone = part, self._open(self.graph.model_of(part).SerializeToString())
+            self._alone = (
+                part,
+                reopened(self.runtime, self.graph.model_of(part).SerializeToString()),
+            )
         feeds = {VALUES: np.ascontiguousarray(values, np.float32)}
         found: np.ndarray = self._run(self._alone[1], feeds, values.shape, [ALONE])[0]
         return found
@@ -107,32 +111,11 @@ class OnnxValues:
     def _profile(self, model: str | bytes) -> list[Node]:
         """The nodes of one call, as ONNX Runtime has rewritten them."""
         with profile_folder() as folder:
-            session = self._open(model, Path(folder) / "call")
+            session = reopened(self.runtime, model, Path(folder) / "call")
             crop = self.runtime.spec.crop
             images = np.zeros((1, 3, crop, crop), np.uint8)
             self._run(session, {"image": self._fed(images)}, images.shape)
             return end_profile(session)[0]
-
-    def _open(self, model: str | bytes, profile: Path | None = None) -> Any:
-        """A session as the runtime's own."""
-        import onnxruntime as ort
-
-        own = self.runtime.session
-        options = own.get_session_options()
-        if profile:
-            options.enable_profiling, options.profile_file_prefix = True, str(profile)
-        settings = own.get_provider_options()
-        providers = [(name, settings.get(name, {})) for name in own.get_providers()[:1]]
-        try:
-            return ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
-        except self.runtime.failures as error:
-            raise InputError(
-                f"{self.runtime.where}: ONNX Runtime does not open the copy that shows its layers "
-                f"({str(error)[:200]})",
-                EXPORT_AGAIN,
-            ) from None
-        finally:
-            options.enable_profiling = False
 
     def _run(
         self,
