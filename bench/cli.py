@@ -92,6 +92,10 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
             "against the results of an earlier run",
         ),
         ("vgg-bench history results-*", "error, speed, size and memory over commits"),
+        (
+            "vgg-bench D.pt D.int8.onnx --per-layer --measure latency",
+            "where the milliseconds and the agreement go",
+        ),
         ("vgg-bench --prune 30d --dry-run", "stored posteriors not used for 30 days"),
     ),
 )
@@ -342,6 +346,20 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     type=click.Path(path_type=Path),
     help="Compare with the results of an earlier run: answers image by image, and calls in turn "
     "with the earlier file where it still is. Limits on losses are judged against it too.",
+)
+@click.option(
+    "--per-layer",
+    is_flag=True,
+    help="Also the time and the error of every layer, at the smallest of --scales and "
+    "--batch-sizes, and why the first images that models answer differently differ.",
+)
+@click.option(
+    "--explain",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="IMAGE",
+    help="Why a model's answer to this image differs from the float32 net's, layer by layer; may "
+    "be repeated.",
 )
 @click.option(
     "--threads",

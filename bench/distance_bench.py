@@ -177,6 +177,8 @@ def _useless_options(request: BenchRequest) -> list[str]:
         ("--paper-tables", tables.paper_tables),
         ("--side-by-side", tables.side_by_side),
         ("--against", tables.against),
+        ("--per-layer", tables.per_layer),
+        ("--explain", tables.explain),
         ("--cuda-graphs", models.cuda_graphs),
         ("--classes", models.classes),
         ("--mean", models.mean),

@@ -180,7 +180,7 @@ def open_images(request: BenchRequest, job: Job) -> Dataset:
         InputError: For data that cannot be used, or that lack the labels that a limit needs.
     """
     if request.data.data is not None:
-        return job.on_main(_listed, request, request.data.data)
+        return job.on_main(listed_images, request, request.data.data)
     say("No --data: measuring on the built-in validation images")
     # rendered by the main process; the others read its cache, or render on another machine
     return job.main_first(built_in, "val", _count(request.data) or BUILT_IN_IMAGES)
@@ -191,7 +191,16 @@ def _count(request: DataRequest) -> int | None:
     return None if request.images == "auto" else request.images
 
 
-def _listed(request: BenchRequest, data: str) -> Dataset:
+def listed_images(request: BenchRequest, data: str) -> Dataset:
+    """Open the images of --data, in this process.
+
+    Args:
+        request: The options.
+        data: What --data names.
+
+    Raises:
+        InputError: As `open_images`.
+    """
     dataset = replace(_open_data(request, data), upright=request.data.exif == "apply")
     count = _count(request.data)
     if count and count < len(dataset):

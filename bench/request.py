@@ -69,6 +69,8 @@ class TableRequest:
     latency_seconds: float  # minimum time per row
     side_by_side: bool
     against: Path | None  # results of an earlier run
+    per_layer: bool
+    explain: tuple[Path, ...]  # images
 
     @property
     def accuracy(self) -> bool:

@@ -62,6 +62,10 @@ class Findings:
         against: Those of the tables that are beside an earlier run's.
         against_notes: Sentences about what was compared with it.
         energy: Why no energy was counted, as a sentence; empty if it was.
+        layers: Those of the tables that are of single layers.
+        layer_drawings: The figures beside them.
+        explained: Those of the tables that explain images.
+        explanations: The same in sentences.
     """
 
     models: list[Model]
@@ -81,6 +85,10 @@ class Findings:
     against: list[Section] = field(default_factory=list)
     against_notes: list[str] = field(default_factory=list)
     energy: str = ""
+    layers: list[Section] = field(default_factory=list)
+    layer_drawings: list[Drawing] = field(default_factory=list)
+    explained: list[Section] = field(default_factory=list)
+    explanations: list[str] = field(default_factory=list)
 
     @property
     def faulty(self) -> set[str]:
@@ -110,6 +118,7 @@ def write_report(findings: Findings, out: Path) -> None:
             *_box_chapters(findings.boxes),
             *_speed_chapters(findings),
             *_file_chapters(findings.files),
+            *_layer_chapters(findings),
             *_distance_chapters(findings.distances),
             *_paper_chapters(findings.paper),
             Chapter("environment", "Environment", facts=_facts(findings.environment)),
@@ -348,6 +357,31 @@ def _file_chapters(tables: list[Section]) -> list[Chapter]:
         'own, with Python and its libraries, which take the part that is named "before".'
     )
     return [Chapter("files", "Files and memory", note, tables=tables)]
+
+
+def _layer_chapters(findings: Findings) -> list[Chapter]:
+    """Times and errors of layers, and explained images, as far as they were measured."""
+    chapters = []
+    if findings.layers:
+        note = (
+            "What each layer takes and loses. Layers that a runtime computes at once stand in one "
+            "row. SQNR is the power of the float32 net's values over that of the error: of the "
+            "layer alone, on float32 values (adds), and of all layers up to it (so far). 6 dB are "
+            "a factor of two."
+        )
+        chapter = Chapter("layers", "Layers", note, findings.layer_drawings, tables=findings.layers)
+        chapters.append(chapter)
+    if findings.explained:
+        note = (
+            "The margin is how far the float32 net's best score lies above the rival's. Behind "
+            "each layer of the file the float32 net continues: what is left of the margin there "
+            "shows what each layer changed. Rounding does not explain an error above its bound."
+        )
+        facts = [(one.partition(" at Q ")[0], one) for one in findings.explanations]
+        chapters.append(
+            Chapter("explained", "Images explained", note, tables=findings.explained, facts=facts)
+        )
+    return chapters
 
 
 def _distance_chapters(tables: list[Section]) -> list[Chapter]:

@@ -458,6 +458,131 @@ HISTORY = Table(
         *columns("text", unit="of the three"),
     ),
 )
+LAYERS = Table(
+    "layers.csv",
+    "One row per model and part of the net: layers that its runtime computes at once.",
+    (
+        *MODEL,
+        *columns("text", device="cpu or cuda"),
+        *columns("whole number", threads="CPU threads of the runtime"),
+        *IMAGE_SIZE,
+        *columns(
+            "text",
+            layer="names of the layers, joined by ` + `; `input` (types and mean), `posterior` "
+            "(average and softmax) or `layout` (values brought into another order)",
+        ),
+        *columns(
+            "number",
+            ms="median time; this and what follows from it are missing where the runtime tells no "
+            "times of layers",
+            ms_low="lower end of its 95 % interval; missing for fewer than 6 calls",
+            ms_high="upper end",
+            share_pct="share of the sum of all parts",
+            gmacs="billions of multiply-accumulates of the batch, exact; 0 without a convolution",
+            gflop_per_s="billions of floating-point operations per second, two per "
+            "multiply-accumulate; missing without a convolution",
+            added_sqnr_db="signal-to-noise ratio of what the part gives where it takes the float32 "
+            "net's values, decibels; inf without any error; this and the rest are missing where "
+            "the values cannot be shown",
+            added_rms="root mean square of that error",
+            total_sqnr_db="the same where all parts up to this one are the file's",
+            total_rms="root mean square of that error",
+        ),
+    ),
+)
+LAYER_CALLS = Table(
+    "layer_calls.csv",
+    "One row per model: whole calls beside the sum of their parts.",
+    (
+        *MODEL,
+        *columns("text", how="how the parts were timed; empty if they were not"),
+        *columns("whole number", calls="calls that were counted"),
+        *columns(
+            "number",
+            whole_ms="median call without timers inside, in turn with calls that have them",
+            whole_low_ms="lower end of its 95 % interval; missing for fewer than 6 calls",
+            whole_high_ms="upper end",
+            sum_ms="sum of the parts' medians",
+            overhead_ms="median time of the calls with timers that is outside of all parts: "
+            "copies, starting each part, the timers",
+            timers_ms="what the timers cost: median difference of calls with and without them",
+            timers_low_ms="lower end of its 95 % interval",
+            timers_high_ms="upper end",
+        ),
+        *columns("text", reference="name of the float32 net that errors are against"),
+        *columns("whole number", images="images that errors were measured on"),
+        *columns("text", not_measured="what was not measured and why, and what measuring changes"),
+    ),
+)
+LAYER_SAMPLES = Table(
+    "layer_samples.csv",
+    "One row per model, part of the net and counted call.",
+    (
+        *MODEL,
+        *IMAGE_SIZE,
+        *columns("text", layer="as in layers.csv"),
+        *columns("whole number", run="number of the call, from 0"),
+        *columns("number", ms="time of the part"),
+    ),
+)
+EXPLAINED = Table(
+    "explained.csv",
+    "One row per explained image and model.",
+    (
+        *columns(
+            "text",
+            image="name of the image",
+            reference="name of the float32 net",
+        ),
+        *MODEL,
+        *columns("whole number", side_px="Q, shorter side of the image in pixels"),
+        *columns(
+            "text",
+            reference_best="id of the float32 net's best class",
+            model_best="id of the model's best class",
+            rival="id of the class that the margin is over: the model's best, or the float32 net's "
+            "second best where both answer the same",
+        ),
+        *columns(
+            "number",
+            margin="the float32 net's mean score of its best class minus that of the rival",
+            change="the model's difference of these scores minus the margin; below minus the "
+            "margin the answers differ",
+        ),
+        *columns(
+            "text",
+            beyond="first part of the net whose error rounding does not explain; empty if none",
+        ),
+        *columns(
+            "number",
+            largest_of_bound="largest error of any part in units of its bound; missing where the "
+            "file does not show how it rounds",
+        ),
+        *columns("text", most="the part that changes the margin most"),
+        *columns("number", most_change="its change"),
+        *columns(
+            "text",
+            crosses="first part behind which the margin stays lost; empty if it is not lost",
+        ),
+    ),
+)
+EXPLAINED_LAYERS = Table(
+    "explained_layers.csv",
+    "One row per explained image, model and part of the net.",
+    (
+        *columns("text", image="name of the image"),
+        *MODEL,
+        *columns("whole number", side_px="Q, shorter side of the image in pixels"),
+        *columns("text", layer="as in layers.csv"),
+        *columns(
+            "number",
+            of_bound="largest error of the part's values in units of the bound of its rounding; "
+            "missing as above",
+            change="what the part changes the margin by",
+            lead="what is left of the margin if the float32 net continues behind the part",
+        ),
+    ),
+)
 DISTANCES = Table(
     "distances.csv",
     "One row per distance file and scale: its distances of photos from 15 distortions of each, "
@@ -526,6 +651,11 @@ OF_BENCH = (
     MEMORY,
     AGAINST,
     HISTORY,
+    LAYERS,
+    LAYER_CALLS,
+    LAYER_SAMPLES,
+    EXPLAINED,
+    EXPLAINED_LAYERS,
     DISTANCES,
     DISTANCE_PAIRS,
 )

@@ -34,11 +34,14 @@ LEFT_ALIGNED = (  # heads of columns of words
     *("what", "row", "compared", "version", "SHA-256"),
     *("model", "runtime", "protocol", "net", "method"),
     *("boxes by", "boxes", "tuned"),
+    *("layer", "timed by", "errors against", "not measured"),
+    *("image", "answers", "float32", "leaves its bound", "changes it most"),
 )
 EMPTY_CELLS = ("", "-")
 ADDITIONS = ("95 %", "here, 95 %", "differs")  # to the figure in the column before
 SPARED = (  # by a narrow terminal, the last of them first; the CSV files have them all
     "compared",
+    *("float32", "changes it most", "ms: 95 %"),
     *("p", "ms/image", "top-5 error %", "steady", "median ms: 95 %"),
     *("runtime", "right: only 1st, only it", "posteriors differ by", "top-5 difference"),
     *("top-1 paper: differs", "top-5 paper: differs", "top-5 paper: here, 95 %", "top-5 paper"),

@@ -120,12 +120,32 @@ def macs(
         width: Multiplier of all channels.
         crop: Side of the training crop, pixels.
     """
-    total, h, w = 0, height, width_px
+    return sum(macs_by_layer(arch, height, width_px, classes, width, crop).values())
+
+
+def macs_by_layer(
+    arch: Arch, height: int, width_px: int, classes: int = 1000, width: float = 1.0, crop: int = 224
+) -> dict[str, int]:
+    """Multiply-accumulates of each convolution over one image, counted as `macs`.
+
+    Args:
+        arch: As `macs`.
+        height: As `macs`.
+        width_px: As `macs`.
+        classes: As `macs`.
+        width: As `macs`.
+        crop: As `macs`.
+
+    Returns:
+        By the name of the convolution, fc6 to fc8 included, in running order.
+    """
+    counts, h, w = {}, height, width_px
     for stage in arch.stages(width):
-        total += sum(_weights(conv) * h * w for conv in stage)
+        counts.update({conv.name: _weights(conv) * h * w for conv in stage})
         h, w = h // 2, w // 2
     h, w = map_side(height, crop), map_side(width_px, crop)
-    return total + sum(_weights(conv) * h * w for conv in arch.head(classes, width, crop))
+    counts.update({conv.name: _weights(conv) * h * w for conv in arch.head(classes, width, crop)})
+    return counts
 
 
 def values_moved(

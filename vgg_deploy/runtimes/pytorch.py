@@ -122,9 +122,26 @@ class TorchRuntime:
             Name and output of each layer, before the next layer may overwrite it. Dropout, which
             does nothing here, is left out.
         """
-        values = self._module.start(pixels)
+        yield from self.layers_from(self.start(pixels))
+
+    def start(self, pixels: Tensor) -> Tensor:
+        """What the first layer takes, (N, 3, H, W) float32 on the device."""
+        return self._module.start(pixels)
+
+    def layers_from(self, values: Tensor, first: str = "conv1_1") -> Iterator[tuple[str, Tensor]]:
+        """Run the net from a layer on, as `layer_outputs`.
+
+        Args:
+            values: What the layer takes; a ReLU overwrites it.
+            first: Name of the layer.
+
+        Yields:
+            As `layer_outputs`.
+        """
+        has_started = False
         for name, layer in self.net.named_children():
-            if not isinstance(layer, nn.Dropout):
+            has_started = has_started or name == first
+            if has_started and not isinstance(layer, nn.Dropout):
                 values = self._module.run(name, layer, values)
                 yield name, values
 

@@ -52,6 +52,8 @@ def test_every_table_of_bench_has_the_described_columns(photos, here):
     (here / "boxes.csv").write_text("\n".join(["image,class,xmin,ymin,xmax,ymax", *boxes]))
     nets += ["--boxes-by", localiser, "--boxes", "boxes.csv"]
     options = ["--data", photos, "--paper-tables", "--threads", "1", "--latency-seconds", "0.01"]
+    nets += ["--torch-precision", "fp32,bf16", "--per-layer"]
+    nets += ["--explain", photos / "val" / "disc" / "000.jpeg"]
     run(vgg_bench, *nets, *options, "--batch-sizes", "1", "--side-by-side")
     written = {path.name for path in (here / "results").glob("*.csv")}
     tables = [table for table in OF_BENCH if table.file not in OF_OTHER_RUNS]

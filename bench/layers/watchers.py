@@ -1,0 +1,26 @@
+"""Chooses how the values between the layers of a model are shown."""
+
+from bench.layers.contract import LayerValues, NotSeparable
+from bench.layers.ncnn_values import NcnnValues
+from bench.layers.onnx_values import OnnxValues
+from bench.layers.torch_values import TorchValues
+from vgg_deploy.runtimes import NcnnRuntime, OnnxRuntime, Runtime, TorchRuntime
+
+
+def layer_values(runtime: Runtime) -> LayerValues:
+    """Open the values between a model's layers.
+
+    Args:
+        runtime: The model.
+
+    Raises:
+        NotSeparable: If they cannot be shown here; says why.
+    """
+    match runtime:
+        case TorchRuntime():
+            return TorchValues(runtime)
+        case OnnxRuntime(name="onnxruntime"):
+            return OnnxValues(runtime)
+        case NcnnRuntime():
+            return NcnnValues(runtime)
+    raise NotSeparable(f"the runtime {runtime.name} shows no values between layers")
