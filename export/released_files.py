@@ -9,6 +9,7 @@ from export.quantize.cost import Cost
 from export.verify.feature_cost import FeatureCost
 from export.verify.feature_parity import FeatureParity
 from export.verify.parity import ParityResult
+from export.verify.rescale_parity import RescaleParity
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.distance_metadata import DistanceArtifact
 from vgg_deploy.exported.metadata import Artifact
@@ -28,6 +29,7 @@ class Exported:
         reference: Name of what it was compared with.
         cost: Of a quantized file that gives scores.
         feature_costs: Of a quantized file, by layer.
+        rescaled: Pixels of a file that takes whole images, beside Pillow's.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Exported:
     cost: Cost | None = None
     features: tuple[FeatureParity, ...] = ()
     feature_costs: tuple[FeatureCost, ...] = ()
+    rescaled: RescaleParity | None = None
 
     @property
     def rating(self) -> str:

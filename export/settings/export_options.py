@@ -10,6 +10,7 @@ from pathlib import Path
 
 from export.settings.distance_choice import DistanceChoice
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.interface import WHOLE, Interface, is_shape
 from vgg_deploy.exported.metadata import INPUT_FORMS
 from vgg_deploy.exported.trt_packages import FLAVOURS
 
@@ -18,6 +19,7 @@ METHOD_NAMES = ("max", "percentile", "mse", "entropy")  # where to clip activati
 PROFILE_NAMES = ("per-scale", "covering")  # one optimization profile per scale, or one for all
 ON_ERROR_NAMES = ("stop", "skip")  # what an unreadable calibration image does
 EXIF_NAMES = ("ignore", "apply")
+OPSETS = range(17, 24)
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")  # of files, by the user
 LEAST_CALIBRATION_IMAGES = 2  # one for the ranges, one to measure the cost
 
@@ -43,6 +45,11 @@ class ExportOptions:
         features: Layers whose outputs the files give; empty: posterior and score map.
         with_scores: Whether files with features give posterior and score map too.
         distance: The distance of two images that the files give instead; None: none.
+        whole_images: Q, pixels, to which the graph rescales whole images; None: the caller does.
+        centre_crop: Whether it scores the centre crop of them alone.
+        fixed_shape: (N, H, W) of the only batch that the graph takes; None: any.
+        logits: Whether it gives the scores before softmax in place of the posterior.
+        opset: ONNX operator set; None: that of each precision.
 
     Raises:
         InputError: If a name is unknown or a number is out of its range.
@@ -67,6 +74,11 @@ class ExportOptions:
     features: tuple[str, ...] = ()
     with_scores: bool = False
     distance: DistanceChoice | None = None
+    whole_images: int | None = None
+    centre_crop: bool = False
+    fixed_shape: tuple[int, int, int] | None = None
+    logits: bool = False
+    opset: int | None = None
 
     def __post_init__(self) -> None:
         if not self.precisions:
@@ -93,6 +105,35 @@ class ExportOptions:
             raise InputError("scores beside features are asked for, but no features are named")
         if self.features and self.distance:
             raise InputError("a file gives features or a distance; export them one after the other")
+        self._check_interface()
+
+    def _check_interface(self) -> None:
+        if self.opset is not None and self.opset not in OPSETS:
+            raise InputError(f"opset {self.opset} is not known; use {OPSETS[0]} to {OPSETS[-1]}")
+        if self.centre_crop and self.whole_images is None:
+            raise InputError("a centre crop is cut of whole images; state their Q too")
+        if self.whole_images is not None and self.form != "uint8":
+            raise InputError(f"whole images are uint8; leave the input form {self.form} out")
+        if self.fixed_shape is not None and not is_shape(self.fixed_shape):
+            raise InputError(f"{self.fixed_shape} is no batch size, height and width")
+        scores_alone = self.whole_images is not None or self.logits
+        if scores_alone and (self.distance or (self.features and not self.with_scores)):
+            raise InputError("whole images and logits are for files with scores")
+        if self.whole_images is not None and self.features:
+            raise InputError("files of whole images give scores alone; leave features out")
+        if self.distance and (self.fixed_shape or self.opset):
+            raise InputError("files of distances have dynamic shapes and an opset of their own")
+
+    @property
+    def interface(self) -> Interface:
+        """What is unusual about input and outputs."""
+        view = "centre" if self.centre_crop else "dense"
+        return Interface(self.whole_images, view, self.fixed_shape, self.logits)
+
+    @property
+    def input(self) -> str:
+        """What the graph takes, one of INPUT_FORMS or WHOLE."""
+        return self.form if self.whole_images is None else WHOLE
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """The number formats that a graph can be written in, as data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
+
+from vgg_deploy.errors import InputError
 
 
 class Format(NamedTuple):
@@ -36,6 +38,7 @@ class Precision:
             too, so that every 8-bit convolution also ends in 8 bits. ONNX Runtime's CPU kernels
             fuse only this form. TensorRT needs QuantizeLinear at the convolution itself.
         opset: ONNX operator set.
+        least_opset: The first one in which the graph can be written.
     """
 
     name: str
@@ -44,6 +47,21 @@ class Precision:
     weights: Format | None = None
     fused: bool = False
     opset: int = 20
+    least_opset: int = 17
+
+    def at(self, opset: int | None) -> "Precision":
+        """The same in another operator set; None: in its own.
+
+        Raises:
+            InputError: For a set that lacks its operators.
+        """
+        if opset is None:
+            return self
+        if opset < self.least_opset:
+            raise InputError(
+                f"opset {opset} has no {self.name}; use {self.least_opset} or a later one"
+            )
+        return replace(self, opset=opset)
 
     @property
     def is_quantized(self) -> bool:
@@ -80,9 +98,11 @@ PRECISIONS = {
     for precision in (
         Precision("fp32", FLOAT),
         Precision("fp16", HALF),
-        Precision("bf16", BF16, opset=22),  # the first opset with bfloat16 convolutions
-        Precision("int8", HALF, INT8, INT8),
+        # the first opset with bfloat16 convolutions
+        Precision("bf16", BF16, opset=22, least_opset=22),
+        # the first opset with scales of half precision, and with fp8
+        Precision("int8", HALF, INT8, INT8, least_opset=19),
         Precision("int8-cpu", FLOAT, UINT8, INT7, fused=True),
-        Precision("fp8", HALF, FP8, FP8),
+        Precision("fp8", HALF, FP8, FP8, least_opset=19),
     )
 }

@@ -1,6 +1,6 @@
 """Runs a file of vgg-export in ONNX Runtime: on the CPU, on CUDA, or through TensorRT."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +9,22 @@ from torch import Tensor
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.distance_metadata import refuse_distance
+from vgg_deploy.exported.interface import WHOLE
 from vgg_deploy.exported.metadata import EXPORT_AGAIN, KEY, Artifact
 from vgg_deploy.net.outputs import SCORES, output_shape
 from vgg_deploy.runtimes.contract import (
     Outputs,
     Scores,
-    checked,
-    empty_outputs,
+    checked_by_shape,
     feed,
     give_scores,
     require,
     to_host,
+)
+from vgg_deploy.runtimes.graph_interface import (
+    fixed_batches,
+    refuse_other_shape,
+    softmax_of_logits,
 )
 from vgg_deploy.runtimes.onnx_session import bound, open_session, run_failure
 
@@ -78,6 +83,13 @@ class OnnxRuntime:
         Raises:
             InputError: If ONNX Runtime cannot run the file on it.
         """
+        if self.artifact.interface.count not in (None, len(pixels)):
+            raise InputError(
+                f"{self.where}: takes batches of {self.artifact.interface.count} images only, "
+                f"this one has {len(pixels)}",
+                "time it with that batch size",
+                "batch",
+            )
         scores = self._bound(pixels, SCORES)
         return scores["posterior"], scores["score_map"]
 
@@ -86,17 +98,40 @@ class OnnxRuntime:
         return give_scores(self, images)
 
     def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
-        """Give some outputs, as `Runtime`."""
+        """Give some outputs, as `Runtime`.
+
+        A file that rescales takes whole images. One of a fixed shape is called as often as the
+        number of images needs.
+        """
         require(self.where, self.outputs, outputs)
+        count = self.artifact.interface.count
+        parts = [self._run_part(part, outputs) for part in fixed_batches(images, count)]
+        if len(parts) == 1 and len(parts[0][outputs[0]]) == len(images):
+            return parts[0]
+        return {
+            name: np.concatenate([part[name] for part in parts])[: len(images)] for name in outputs
+        }
+
+    def _run_part(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
+        """Run the graph once."""
         if self.device == "cpu":
-            return checked(self._on_cpu(images, outputs), images, self.spec, self.where)
-        found = to_host(self._bound(torch.from_numpy(images).to(self.device), outputs))
-        return checked(found, images, self.spec, self.where)
+            found: Mapping[str, object] = self._on_cpu(images, outputs)
+        else:
+            found = to_host(self._bound(torch.from_numpy(images).to(self.device), outputs))
+        seen = self.artifact.interface.seen(images.shape, self.spec.crop)
+        return checked_by_shape(found, seen, self.spec, self.where)
 
     def _bound(self, pixels: Tensor, outputs: Sequence[str]) -> dict[str, Tensor]:
         """Run a batch on the device."""
+        interface = self.artifact.interface
+        refuse_other_shape(self.where, interface, pixels.shape)
         image = feed(pixels, self.artifact.input).contiguous()
-        found = empty_outputs(self.spec, outputs, pixels)
+        seen = interface.seen(pixels.shape, self.spec.crop)
+        shapes = {name: output_shape(self.spec, name, seen) for name in outputs}
+        found = {
+            interface.graph_name(name): torch.empty(shape, device=pixels.device)
+            for name, shape in shapes.items()
+        }
         binding = self.session.io_binding()
         binding.bind_input("image", *bound(image))
         for name, tensor in found.items():
@@ -106,19 +141,25 @@ class OnnxRuntime:
             self.session.run_with_iobinding(binding)
         except self.failures as error:
             raise run_failure(self.where, pixels.shape, "images", error) from None
-        return found
+        given = softmax_of_logits(found)
+        return {name: given[name] for name in outputs}
 
     def _on_cpu(self, images: np.ndarray, outputs: Sequence[str]) -> dict[str, object]:
-        image = feed(torch.from_numpy(images), self.artifact.input).numpy()
+        interface = self.artifact.interface
+        refuse_other_shape(self.where, interface, images.shape)
+        image = feed(torch.from_numpy(images), self.artifact.input).contiguous().numpy()
+        names = [interface.graph_name(name) for name in outputs]
         try:
-            found = self.session.run(list(outputs), {"image": image})
+            found = self.session.run(names, {"image": image})
         except self.failures as error:
             raise run_failure(self.where, images.shape, "images", error) from None
-        return dict(zip(outputs, found, strict=True))
+        given = softmax_of_logits(dict(zip(names, found, strict=True)))
+        return {name: given[name] for name in outputs}
 
     def _check_inputs(self, inputs: dict[str, str]) -> None:
         """Compare the graph's inputs, name -> type, with the metadata."""
-        kind = "tensor(uint8)" if self.artifact.input == "uint8" else "tensor(float)"
+        bytes_in = self.artifact.input in ("uint8", WHOLE)
+        kind = "tensor(uint8)" if bytes_in else "tensor(float)"
         promised = {"image": kind}
         if inputs != promised:
             raise InputError(
@@ -130,7 +171,7 @@ class OnnxRuntime:
         """Compare the graph's outputs, name -> (type, shape), with the metadata."""
         for name in self.outputs:
             expected = output_shape(self.spec, name, (1, 3, self.spec.crop, self.spec.crop))
-            kind, shape = outputs.get(name, ("", []))
+            kind, shape = outputs.get(self.artifact.interface.graph_name(name), ("", []))
             fits = len(shape) == len(expected) and shape[1] == expected[1]
             if kind != "tensor(float)" or not fits:
                 raise InputError(
