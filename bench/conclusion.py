@@ -39,6 +39,7 @@ from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.errors import CheckFailed, Undecided
 from vgg_deploy.files import write_text
 from vgg_deploy.printable import json_text
+from vgg_deploy.runtimes.graph_interface import interface_of
 
 
 class ScoredCells(NamedTuple):
@@ -157,7 +158,12 @@ def _conclude_speed(inputs: Inputs, findings: Findings, results: Results) -> Non
     tables, out = inputs.request.tables, results.staging
 
     def sides_of(model: Model) -> tuple[int, ...]:
-        return tables.sides or model.runtime.spec.test_sides
+        interface = interface_of(model.runtime)
+        if interface.shape is not None:  # only squares are timed
+            height, width = interface.shape[1:]
+            return (height,) if height == width else ()
+        own = () if interface.side is None else (interface.side,)
+        return tables.sides or own or model.runtime.spec.test_sides
 
     if tables.latency:
         rows, samples = measure_latencies(

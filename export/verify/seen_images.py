@@ -25,8 +25,7 @@ def images_for(crop: int, interface: Interface) -> list[np.ndarray]:
     """
     if interface.shape is not None:
         count, height, width = interface.shape
-        batches = [_rendered(count, height, width, 8 * i) for i in range(FIXED_BATCHES)]
-        return batches
+        return [_rendered(count, height, width, 8 * i) for i in range(FIXED_BATCHES)]
     batches = check_images(crop)
     if interface.side is not None:
         batches += [
@@ -52,7 +51,8 @@ def seen_batch(images: np.ndarray, spec: NetSpec, interface: Interface) -> np.nd
     rescaled = [rescale(torch.from_numpy(image), interface.side, filter) for image in images]
     seen = np.stack([image.numpy() for image in rescaled])
     if interface.view == "centre":
-        ((top, left, side),) = centre(*seen.shape[2:], spec.crop)
+        height, width = seen.shape[2:]
+        ((top, left, side),) = centre(height, width, spec.crop)
         seen = seen[:, :, top : top + side, left : left + side]
     return np.ascontiguousarray(seen)
 
