@@ -1,6 +1,6 @@
 """Calls a graph by its interface: whole images, one fixed shape, logits in place of posteriors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.interface import LOGITS, Interface
-from vgg_deploy.runtimes.contract import Runtime
+from vgg_deploy.runtimes.contract import Outputs, Runtime
 
 T = TypeVar("T")
 
@@ -52,6 +52,18 @@ def fixed_batches(images: np.ndarray, count: int | None) -> Iterator[np.ndarray]
     for start in range(0, len(images), count):
         part = images[start : start + count]
         yield np.concatenate([part, part[-1:].repeat(count - len(part), axis=0)])
+
+
+def joined_batches(parts: Sequence[Outputs], count: int) -> Outputs:
+    """The outputs of batches as those of one, without what filled up the last.
+
+    Args:
+        parts: Of each batch, by name; at least one.
+        count: Number of images.
+    """
+    if len(parts) == 1:
+        return {name: output[:count] for name, output in parts[0].items()}
+    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
 
 def softmax_of_logits(outputs: Mapping[str, T]) -> dict[str, T]:

@@ -23,6 +23,7 @@ from vgg_deploy.runtimes.contract import (
 )
 from vgg_deploy.runtimes.graph_interface import (
     fixed_batches,
+    joined_batches,
     refuse_other_shape,
     softmax_of_logits,
 )
@@ -106,11 +107,7 @@ class OnnxRuntime:
         require(self.where, self.outputs, outputs)
         count = self.artifact.interface.count
         parts = [self._run_part(part, outputs) for part in fixed_batches(images, count)]
-        if len(parts) == 1 and len(parts[0][outputs[0]]) == len(images):
-            return parts[0]
-        return {
-            name: np.concatenate([part[name] for part in parts])[: len(images)] for name in outputs
-        }
+        return joined_batches(parts, len(images))
 
     def _run_part(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
         """Run the graph once."""

@@ -31,6 +31,12 @@ from vgg_deploy.runtimes.contract import (
     to_host,
 )
 from vgg_deploy.runtimes.distances import checked_distances
+from vgg_deploy.runtimes.graph_interface import (
+    fixed_batches,
+    joined_batches,
+    refuse_other_shape,
+    softmax_of_logits,
+)
 
 
 class OpenedEngine:
@@ -171,16 +177,22 @@ class EngineRuntime(OpenedEngine):
     def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
         """Give some outputs, as `Runtime`; the engine computes all that it has."""
         require(self.where, self.outputs, outputs)
-        found = self._executed(torch.from_numpy(images).to(self.device))
-        asked = to_host({name: found[name] for name in outputs})
-        return checked(asked, images, self.spec, self.where)
+        refuse_other_shape(self.where, self.artifact.interface, images.shape)
+        parts = []
+        for part in fixed_batches(images, self.artifact.interface.count):
+            found = self._executed(torch.from_numpy(part).to(self.device))
+            asked = to_host({name: found[name] for name in outputs})
+            parts.append(checked(asked, part, self.spec, self.where))
+        return joined_batches(parts, len(images))
 
     def _executed(self, pixels: Tensor) -> dict[str, Tensor]:
         """All outputs for a batch on the device."""
         image = feed(pixels, self.artifact.input)
         found = empty_outputs(self.spec, self.outputs, pixels)
-        self.execute({"image": image}, found, "images")
-        return found
+        interface = self.artifact.interface
+        given = {interface.graph_name(name): tensor for name, tensor in found.items()}
+        self.execute({"image": image}, given, "images")
+        return softmax_of_logits(given)
 
 
 class EngineDistance(OpenedEngine):
