@@ -37,6 +37,7 @@ from vgg_deploy.runtimes.graph_interface import (
     refuse_other_shape,
     softmax_of_logits,
 )
+from vgg_deploy.runtimes.rtx_cache import RuntimeCache, cache_path
 
 
 class OpenedEngine:
@@ -73,6 +74,11 @@ class OpenedEngine:
         self.engine: Any = loader.deserialize_cuda_engine(path.read_bytes())
         if self.engine is None:
             raise InputError(f"{path}: TensorRT does not load it ({errors_of(self.log)})", REBUILD)
+        self.kernels: RuntimeCache | None = None
+        if flavour.name == "rtx":
+            gpu = torch.cuda.get_device_name()
+            path_of_kernels = cache_path(self.manifest.sha256, flavour.version(), gpu)
+            self.kernels = RuntimeCache(self.engine, path_of_kernels)
         self.contexts = [self._context(i) for i in range(self.engine.num_optimization_profiles)]
 
     def execute(
@@ -101,6 +107,8 @@ class OpenedEngine:
                 f"{shape.height}x{shape.width} ({errors_of(self.log)})",
                 REBUILD,
             )
+        if self.kernels:
+            self.kernels.note((self.manifest.nearest(shape), *shape))
 
     def _check_version(self, flavour: Flavour) -> None:
         if flavour.version() != self.manifest.version:
@@ -123,7 +131,10 @@ class OpenedEngine:
 
     def _context(self, profile: int) -> Any:
         """Make the execution context of a profile."""
-        context = self.engine.create_execution_context()
+        if self.kernels:
+            context = self.engine.create_execution_context(self.kernels.config)
+        else:
+            context = self.engine.create_execution_context()
         if context is None:
             raise InputError(
                 f"{self.where}: no execution context for profile {profile} "
