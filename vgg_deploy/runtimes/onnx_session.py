@@ -26,6 +26,7 @@ LOAD_FAILURES = (
     "NotImplemented",
     "RuntimeException",
 )
+NO_KERNELS_THERE = "fallback to CPU EP has been explicitly disabled"  # words of ONNX Runtime
 PROVIDERS = {  # by runtime and device
     ("onnxruntime", "cpu"): "CPUExecutionProvider",
     ("onnxruntime", "cuda"): "CUDAExecutionProvider",
@@ -143,6 +144,13 @@ def run_failure(where: str, shape: Sequence[int], what: str, error: Exception) -
 def _load_failure(path: Path, device: str, error: Exception, provider: str) -> InputError:
     """Explain an error of ONNX Runtime while loading the file."""
     reason = _first_line(error)
+    if device != "cpu" and NO_KERNELS_THERE in str(error):
+        return InputError(
+            f"device {device}: {path} has nodes that ONNX Runtime runs on the CPU only, as files "
+            "that rescale whole images have",
+            "run it on the CPU, or export a file that takes rescaled images",
+            "device",
+        )
     if device != "cpu":
         return InputError(
             f"device {device}: ONNX Runtime cannot run {path} on {provider} ({reason})",
