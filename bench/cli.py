@@ -47,6 +47,7 @@ RUNTIMES = (
     "torch-compile",
     "onnxruntime",
     "onnxruntime-tensorrt",
+    "onnxruntime-rtx",
     "ncnn",
     "tensorrt",
     "tensorrt-rtx",
@@ -284,8 +285,8 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     show_default=False,
     type=Names(RUNTIMES),
     help="Runtimes for the files, each used where it fits: torch, torch-compile; onnxruntime, "
-    "onnxruntime-tensorrt; ncnn; tensorrt, tensorrt-rtx.  [default: torch, onnxruntime, ncnn, the "
-    "engine's own]",
+    "onnxruntime-tensorrt, onnxruntime-rtx; ncnn; tensorrt, tensorrt-rtx.  [default: torch, "
+    "onnxruntime, ncnn, the engine's own]",
 )
 @click.option(
     "--torch-precision",

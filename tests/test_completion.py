@@ -27,7 +27,7 @@ CASES = [
     ("vgg-export", "--calibration-m", ["--calibration-method"]),
     ("vgg-export", "--calibration-method p", ["percentile"]),
     ("vgg-bench", "--device c", ["cpu", "cuda"]),
-    ("vgg-doctor", "onnx", ["onnxruntime", "onnxruntime-tensorrt"]),
+    ("vgg-doctor", "onnx", ["onnxruntime", "onnxruntime-tensorrt", "onnxruntime-rtx"]),
 ]
 
 

@@ -36,6 +36,7 @@ RUNTIME_NAMES = (
     "torch-compile",
     "onnxruntime",
     "onnxruntime-tensorrt",
+    "onnxruntime-rtx",
     "ncnn",
     "tensorrt",
     "tensorrt-rtx",

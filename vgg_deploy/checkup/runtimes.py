@@ -15,6 +15,7 @@ DEVICES = {  # that a runtime can use; a test compares the names with PACKAGES
     "torch-compile": ("cpu", "cuda"),
     "onnxruntime": ("cpu", "cuda"),
     "onnxruntime-tensorrt": ("cuda",),
+    "onnxruntime-rtx": ("cuda",),
     "ncnn": ("cpu",),
     "tensorrt": ("cuda",),
     "tensorrt-rtx": ("cuda",),

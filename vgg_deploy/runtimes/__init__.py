@@ -48,7 +48,7 @@ def runtimes_for(path: Path) -> tuple[str, ...]:
     """
     match Path(path).suffix:
         case ".onnx":
-            return ("onnxruntime", "onnxruntime-tensorrt")
+            return ("onnxruntime", "onnxruntime-tensorrt", "onnxruntime-rtx")
         case ".param":
             return ("ncnn",)
         case ".engine":

@@ -14,6 +14,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import EXPORT_AGAIN, check_manifest
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.runtimes.packages import runtime_package
+from vgg_deploy.runtimes.plugins import RTX, add_plugin, is_plugin
 
 # ONNX Runtime's exceptions have no base class of their own
 LOAD_FAILURES = (
@@ -31,6 +32,7 @@ PROVIDERS = {  # by runtime and device
     ("onnxruntime", "cpu"): "CPUExecutionProvider",
     ("onnxruntime", "cuda"): "CUDAExecutionProvider",
     ("onnxruntime-tensorrt", "cuda"): "TensorrtExecutionProvider",
+    ("onnxruntime-rtx", "cuda"): RTX,
 }
 
 
@@ -69,8 +71,9 @@ def open_session(
         path: Written by vgg-export.
         device: "cpu" or "cuda".
         threads: On the CPU.
-        runtime: "onnxruntime" or "onnxruntime-tensorrt". The latter builds an engine of its own
-            for every new shape and keeps it in the cache folder.
+        runtime: "onnxruntime", "onnxruntime-tensorrt" or "onnxruntime-rtx". The second builds an
+            engine of its own for every new shape and keeps it in the cache folder. The third is
+            TensorRT-RTX as a plug-in, whose kernels are kept there.
         optimisation: ONNX Runtime's own word, ENABLE_ALL or ENABLE_EXTENDED. ENABLE_ALL also
             reorders weights for the CPU's vector units. That is faster to run, and takes four
             times the file's size in memory while loading.
@@ -80,7 +83,8 @@ def open_session(
         InputError: If the file, the runtime or the device cannot be used. Weights that are not
             beside the file are refused before ONNX Runtime sees it.
     """
-    runtime_package(runtime)  # refuses two of them
+    runtime_package("onnxruntime")  # refuses two of them
+    runtime_package(runtime)
     data_files(path)
     check_manifest(path)
     import onnxruntime as ort  # here, so that PyTorch users need not load it
@@ -95,7 +99,9 @@ def open_session(
     options = _session_options(ort, device, threads, optimisation, arena)
     # The last of them from damaged names
     load_failures: tuple[type[Exception], ...] = (*failures, UnicodeDecodeError)
-    providers = [(provider, _provider_options(provider))]
+    providers = [] if is_plugin(provider) else [(provider, _provider_options(provider))]
+    if is_plugin(provider):
+        add_plugin(ort, options, provider)
     try:
         session = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
         opened = OnnxSession(
