@@ -23,7 +23,7 @@ from vgg_deploy.exported.metadata import KEY, Artifact
 from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.images.decode import decode
 from vgg_deploy.predict.model import load
-from vgg_deploy.runtimes import open_runtime
+from vgg_deploy.runtimes import OnnxRuntime, open_runtime
 
 RARE = tuple(name for name in PRECISION_NAMES if name not in ("fp32", "bf16"))
 CLASSES = ("disc", "it's", 'a "quoted" name', "triangle\\")
@@ -74,6 +74,20 @@ def test_a_whole_photo_goes_in_as_it_is(source, whole):
         np.testing.assert_allclose(
             file.scores(decode(photo)[None]).posterior, expected, rtol=0, atol=1e-6
         )
+
+
+def test_python_gives_whole_images_too(source, whole, monkeypatch):
+    """Rescaled ones would give the same answer, since the graph would leave them as they are."""
+    given = []
+    original = OnnxRuntime._on_cpu
+    monkeypatch.setattr(
+        OnnxRuntime,
+        "_on_cpu",
+        lambda self, images, outputs: given.append(images.shape) or original(self, images, outputs),
+    )
+    load(whole).predict(source.parent / "0.png", flips=False)
+    with Image.open(source.parent / "0.png") as photo:
+        assert given == [(1, 3, photo.height, photo.width)] and min(photo.size) != 48
 
 
 def test_the_manifest_states_the_difference_from_pillow(whole):

@@ -1,7 +1,9 @@
 """Options of the command line that say what a graph takes and gives."""
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from bench.cli import main as vgg_bench
 from bench.predict.cli import main as vgg_predict
@@ -71,6 +73,10 @@ def test_files_with_an_interface_in_all_commands(net, photos):
     gate += ["--max-posterior-difference", "1e-5"]
     done = run.invoke(vgg_bench, [str(net), whole, *gate])
     assert done.exit_code == 0 and "D.whole.fp32.onnx equals net.pt to rounding" in done.output
+    sizes = {Image.open(file).size for file in val.glob("*/*")}
+    shapes = pd.read_csv("results/shapes.csv").query("model == 'D.whole.fp32.onnx'")
+    given = set(zip(shapes.width_px, shapes.height_px, strict=True))
+    assert len(given) > 6 and given <= sizes  # they went in whole
     done = run.invoke(vgg_bench, [str(net), fixed, *gate, "--protocols", "centre"])
     assert done.exit_code == 0, done.output
     assert "D.logits.2x3x32x32.fp32.onnx equals net.pt to rounding" in done.output
