@@ -52,6 +52,7 @@ RUNTIMES = (
     "torch-compile",
     "onnxruntime",
     "onnxruntime-tensorrt",
+    "onnxruntime-rtx",
     "openvino",
     "openvino-bf16",
     "ncnn",
@@ -319,9 +320,9 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     show_default=False,
     type=Names(RUNTIMES),
     help="Runtimes for the files, each used where it fits: torch, torch-compile; onnxruntime, "
-    "onnxruntime-tensorrt; openvino, openvino-bf16 (float files computed in bfloat16); ncnn; "
-    "tensorrt, tensorrt-rtx.  [default: torch, onnxruntime, openvino for .xml, ncnn, the engine's "
-    "own]",
+    "onnxruntime-tensorrt, onnxruntime-rtx; openvino, openvino-bf16 (float files computed in "
+    "bfloat16); ncnn; tensorrt, tensorrt-rtx.  [default: torch, onnxruntime, openvino for .xml, "
+    "ncnn, the engine's own]",
 )
 @click.option(
     "--torch-precision",

@@ -33,6 +33,7 @@ from bench.speed.latency_grid import measure_latencies
 from bench.speed.side_by_side import measure_side_by_side
 from bench.speed.turns import Turns, turns_of_samples
 from vgg_deploy.command_line import say
+from vgg_deploy.runtimes.graph_interface import interface_of
 from vgg_deploy.statistics.evidence import Verdict
 
 
@@ -98,7 +99,12 @@ def measure_costs(
 
 
 def _sides_of(inputs: Inputs, model: Model) -> tuple[int, ...]:
-    return inputs.request.tables.sides or model.runtime.spec.test_sides
+    interface = interface_of(model.runtime)
+    if interface.shape is not None:  # only squares are timed
+        height, width = interface.shape[1:]
+        return (height,) if height == width else ()
+    own = () if interface.side is None else (interface.side,)
+    return inputs.request.tables.sides or own or model.runtime.spec.test_sides
 
 
 def _measure_latency(inputs: Inputs, findings: Findings, results: Results) -> None:

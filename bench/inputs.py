@@ -21,10 +21,13 @@ from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.data.rotated import rotation_line
 from vgg_deploy.data.unlabelled import lacks_labels, open_unlabelled
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.interface import USUAL
 from vgg_deploy.exported.signatures import VerifyingKey
 from vgg_deploy.job import Job
 from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.newest import newest_exports
+from vgg_deploy.predict.whole_images import rescales
+from vgg_deploy.runtimes.graph_interface import interface_of
 
 BUILT_IN_IMAGES = 200
 PLACES = {"cpu": "the CPU", "cuda": "the GPU"}  # by device, as messages name it
@@ -162,6 +165,18 @@ def _model_options(request: ModelRequest, threads: int) -> ModelOptions:
 
 def _rows(request: BenchRequest, models: list[Model]) -> list[Row]:
     tables = request.tables
+    unusual = [model.name for model in models if interface_of(model.runtime) != USUAL]
+    whole = [model.name for model in models if rescales(model.runtime)]
+    if tables.paper_tables and unusual:
+        raise InputError(
+            f"--paper-tables tests all views at all Q, and {unusual[0]} takes one shape or Q, or "
+            "gives logits; name the usual files"
+        )
+    if request.boxes.boxes_by and whole:
+        raise InputError(
+            f"--boxes-by looks at rescaled images, and {whole[0]} takes whole ones; name the "
+            "weights or a file without --whole-images"
+        )
     if tables.paper_tables:
         return list(dict.fromkeys(row for _, row in paper_rows(models)))
     return select_rows(models, tables.protocols, tables.sides, tables.flips, tables.fuse)

@@ -15,6 +15,7 @@ from export.settings.export_options import (
     LOW_RANK_NAMES,
     METHOD_NAMES,
     ON_ERROR_NAMES,
+    OPSETS,
     PRECISION_NAMES,
     PROFILE_NAMES,
     EngineOptions,
@@ -116,6 +117,19 @@ def parse_views(ctx: click.Context, param: click.Parameter, text: str | None) ->
     return views
 
 
+def parse_shape(
+    ctx: click.Context, param: click.Parameter, text: str | None
+) -> tuple[int, ...] | None:
+    """Four numbers of NxCxHxW or NxHxWxC; None if there are none."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,4}(x[1-9]\d{0,4}){3}", text, re.ASCII):
+        raise click.BadParameter(
+            f"{text!r:.60} is not a shape; write e.g. 1x3x224x224, of whole images 1x480x640x3"
+        )
+    return tuple(map(int, text.split("x")))
+
+
 def parse_percent(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
     """Refuse nan, which click's ranges let pass."""
     if value is not None and math.isnan(value):
@@ -157,6 +171,7 @@ def parse_scales(
             "a feature extractor",
         ),
         ("vgg-export vgg16.pth --onnx --lpips", "the LPIPS distance of two images"),
+        ("vgg-export best.pt --onnx --whole-images 256", "photos of any size go in as they are"),
     ),
 )
 @click.argument("model", required=False, type=WEIGHTS)
@@ -287,6 +302,35 @@ def parse_scales(
     metavar="LAYER:WEIGHT,...",
     help="Write files that give the style distance of two images: the weighted squared differences "
     "of these layers' Gram matrices.",
+)
+@click.option(
+    "--whole-images",
+    type=click.IntRange(32, MOST_SIDE),
+    metavar="Q",
+    help="The graph takes whole images of any size, uint8 RGB (N, H, W, 3), and rescales them "
+    "itself to the shorter side Q, to Pillow's pixels: D.whole.fp32.onnx.",
+)
+@click.option(
+    "--centre-crop",
+    is_flag=True,
+    help="With --whole-images, score the centre crop alone.  [default: dense]",
+)
+@click.option(
+    "--fixed-shape",
+    callback=parse_shape,
+    metavar="NxCxHxW",
+    help="The graph takes this shape and no other, e.g. 1x3x224x224; of whole images 1x480x640x3.",
+)
+@click.option(
+    "--logits",
+    is_flag=True,
+    help="Give the scores before softmax, `logits`, in place of the posterior.",
+)
+@click.option(
+    "--opset",
+    type=click.IntRange(OPSETS[0], OPSETS[-1]),
+    help="ONNX operator set, for older or newer runtimes; int8 and fp8 need 19, bf16 needs 22.  "
+    "[default: 20, bf16: 22]",
 )
 @click.option(
     "--external-data",

@@ -24,7 +24,7 @@ from export.distance.parity import (
 from export.distance_preparation import PreparedDistance, prepare_distance
 from export.file_names import onnx_name, replaces_distance
 from export.memory import return_large_blocks
-from export.onnx.graph import IR_VERSION
+from export.onnx.graph import IR_VERSIONS
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.onnx_manifest import PACKAGES, describe_quantization
 from export.preparation import Task
@@ -240,7 +240,7 @@ class _Export:
             "bytes": graph.stat().st_size,
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "opset": self.precision.opset,
-            "ir_version": IR_VERSION,
+            "ir_version": IR_VERSIONS[self.precision.opset],
             **json.loads(self.artifact.to_json()),
             **self.prepared.record,
             "reference": exported.reference,

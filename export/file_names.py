@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.distance_metadata import DistanceArtifact, read_distance
+from vgg_deploy.exported.interface import USUAL, Interface
 from vgg_deploy.exported.metadata import Artifact, manifest_path, read_manifest
 from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.json_files import JsonObject
@@ -15,16 +16,22 @@ USUAL_FORM = "uint8"  # of the input; file names do not mention it
 FEATURES, LOCALISER, BOTH = "features", "boxes", "scores-boxes"
 
 
-def onnx_name(stem: str, form: str, precision: str, kind: str = "") -> str:
-    """The name of an ONNX file: D.fp16.onnx, D.normalised.fp16.onnx, D.features.fp16.onnx.
+def onnx_name(
+    stem: str, form: str, precision: str, kind: str = "", interface: Interface = USUAL
+) -> str:
+    """The name of an ONNX file: D.fp16.onnx, D.normalised.fp16.onnx, D.whole.fp32.onnx.
 
     Args:
         stem: The user's name, or the configuration's letter.
-        form: What the graph takes as input, one of INPUT_FORMS.
+        form: What the graph takes as input, one of INPUT_FORMS or WHOLE.
         precision: Such as "fp16".
         kind: What the graph gives; empty for posterior and score map alone.
+        interface: What is unusual about its input and outputs.
     """
-    parts = [stem, kind, "" if form == USUAL_FORM else form, precision, "onnx"]
+    parts = [stem, kind, "" if form == USUAL_FORM else form]
+    if interface.side is not None and interface.view != "dense":
+        parts.append(interface.view)
+    parts += ["logits" if interface.logits else "", interface.text(), precision, "onnx"]
     return ".".join(filter(None, parts))
 
 
@@ -50,6 +57,8 @@ def replaces(path: Path, artifact: Artifact, quantization: dict[str, object] | N
         what = f"the export of another net, {older.source}"
     elif older.spec != artifact.spec:
         what = "an export of the same source with other classes or another input"
+    elif older.interface != artifact.interface:
+        what = "an export of the same source with another Q"
     elif older.outputs != artifact.outputs:
         what = f"an export of the same source that gives {', '.join(older.outputs)}"
     elif quantization and manifest.get("quantization") != _as_read(quantization):

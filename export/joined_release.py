@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from export.file_names import BOTH, onnx_name, replaces
+from export.onnx.describe import describe
 from export.onnx.graph import Graph
 from export.onnx.joined_graph import PREFIX, joined, read_graph
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
@@ -23,7 +24,7 @@ from export.verify.float32_twin import twin_outputs
 from export.verify.onnx_checker import check_onnx
 from export.verify.parity import check_images
 from vgg_deploy.errors import CheckFailed, InputError
-from vgg_deploy.exported.metadata import KEPT, KEY, Artifact, data_path, manifest_path
+from vgg_deploy.exported.metadata import Artifact, data_path, manifest_path
 from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
 from vgg_deploy.exported.signatures import signature_path
 from vgg_deploy.files import sha256, whole_files
@@ -195,9 +196,7 @@ def _kept(graph: Graph, classifier: Path, localiser: Path) -> tuple[str, ...]:
 
 def _describe(graph: Graph, artifact: Artifact, classifier: Path, localiser: Path) -> None:
     """Write the metadata of a joined graph."""
-    kept = ",".join(_kept(graph, classifier, localiser))
-    for key, value in {KEY: artifact.to_json(), KEPT: kept}.items():
-        graph.model.metadata_props.add(key=key, value=value)
+    describe(graph.model, artifact, _kept(graph, classifier, localiser))
 
 
 def _compare(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from export.onnx.graph import IR_VERSION
+from export.onnx.graph import IR_VERSIONS
 from export.preparation import Prepared, Quantized
 from export.quantize.rounding import Quantization
 from export.released_files import Exported
@@ -19,7 +19,12 @@ PACKAGES = ("torch", "onnx")  # whose versions are recorded, with ONNX Runtime's
 
 
 def onnx_manifest(
-    exported: Exported, graph: Path, data: Path | None, prepared: Prepared, method: str
+    exported: Exported,
+    graph: Path,
+    data: Path | None,
+    prepared: Prepared,
+    method: str,
+    opset: int | None,
 ) -> dict[str, object]:
     """Describe a file.
 
@@ -29,21 +34,24 @@ def onnx_manifest(
         data: The separate file of its weights as it was written, if it has one.
         prepared: What it was made and checked with.
         method: Where activations are clipped, one of METHOD_NAMES.
+        opset: ONNX operator set; None: the precision's own.
     """
-    precision = PRECISIONS[exported.artifact.precision]
+    precision = PRECISIONS[exported.artifact.precision].at(opset)
     manifest: dict[str, object] = {
         "file": exported.path.name,
         "sha256": sha256(graph),
         "bytes": graph.stat().st_size,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "opset": precision.opset,
-        "ir_version": IR_VERSION,
+        "ir_version": IR_VERSIONS[precision.opset],
         **json.loads(exported.artifact.to_json()),
         **prepared.record,
         "check": [asdict(comparison) for comparison in exported.comparisons],
         "check_features": [asdict(comparison) for comparison in exported.features],
         "versions": {name: version(name) for name in (*PACKAGES, runtime_package("onnxruntime"))},
     }
+    if exported.rescaled:
+        manifest["rescale"] = {**asdict(exported.rescaled), "pillow": version("pillow")}
     if data:
         manifest["data"] = {
             "file": data_path(exported.path).name,

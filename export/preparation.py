@@ -21,11 +21,13 @@ from export.quantize.second_moments import IMAGES, measure_moments
 from export.settings.export_options import ExportOptions
 from export.settings.precision import FOUR_BIT, HALF, PRECISIONS, Precision
 from export.verify.feature_parity import judge_reference_features
-from export.verify.parity import check_images, judge_reference, reference_outputs, scores_in
+from export.verify.parity import judge_reference, reference_outputs, scores_in
+from export.verify.seen_images import images_for, seen_batch, shaped
 from export.weights_origin import recorded, source_lines, weights_identity
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.rotated import rotation_line
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.interface import Interface
 from vgg_deploy.files import sha256
 from vgg_deploy.near_misses import did_you_mean
 from vgg_deploy.net.archs import ARCHS
@@ -71,8 +73,12 @@ class Task:
 
     @property
     def precisions(self) -> list[Precision]:
-        """Of the files."""
-        return [PRECISIONS[name] for name in self.options.precisions]
+        """Of the files, in the operator set that is asked for.
+
+        Raises:
+            InputError: If a precision cannot be written in it.
+        """
+        return [PRECISIONS[name].at(self.options.opset) for name in self.options.precisions]
 
     @property
     def quantizes(self) -> bool:
@@ -118,7 +124,8 @@ class Prepared:
         arch: Of the net.
         source_sha256: Of the file that the net comes from.
         outputs: What the files give: of SCORES, and layers in running order.
-        check_images: Batches (N, 3, H, W) uint8 RGB.
+        check_images: Batches (N, 3, H, W) uint8 RGB, as the files are given them.
+        seen: The same as the convolutions see them.
         reference: The float32 net's outputs for them, by batch and name.
         ranges: On the calibration images, or for half precision alone on the check images.
         quantized: Where a file is quantized.
@@ -132,6 +139,7 @@ class Prepared:
     source_sha256: str
     outputs: tuple[str, ...]
     check_images: list[np.ndarray]
+    seen: list[np.ndarray]
     reference: list[Outputs]
     ranges: dict[str, Range]
     quantized: Quantized | None
@@ -149,6 +157,7 @@ def prepare(task: Task) -> Prepared:
         Undecided: If the photos cannot show a limit, whatever the files do.
     """
     path = task.source.path
+    _ = task.precisions  # refused before the net is read
     task.log(task.source.line or f"reading {path}")
     assumptions: list[Assumed] = []
     with unchanged(path):
@@ -179,7 +188,10 @@ def _prepare(
         _refuse_keeping_all(task.options.keep, convolutions)
         _refuse_without_four_bits(task, convolutions)
     photos = _open_photos(task, net)
-    images = check_images(net.spec.crop)
+    interface = task.options.interface
+    _refuse_interface(interface, net, path)
+    images = images_for(net.spec.crop, interface)
+    seen = [seen_batch(batch, net.spec, interface) for batch in images]
     ranges: dict[str, Range] = {}
     quantized: Quantized | None = None
     if task.options.calibration or task.quantizes or factors:
@@ -189,15 +201,16 @@ def _prepare(
         calibration, quantized = _calibrate(task, net, outputs, identity, photos)
         ranges = calibration.ranges
     elif any(precision.trunk == HALF for precision in task.precisions):
-        ranges = measure_ranges(net, images)
+        ranges = measure_ranges(net, seen)
     task.log("PyTorch's outputs for the check images")
-    reference = reference_outputs(net, outputs, images)
+    reference = reference_outputs(net, outputs, seen)
     _judge_reference(task, outputs, reference)
     return Prepared(
         arch=net.spec.arch,
         source_sha256=source_sha256,
         outputs=outputs,
         check_images=images,
+        seen=seen,
         reference=reference,
         ranges={name: ranges[name] for name in convolutions if name in ranges},
         quantized=quantized,
@@ -276,6 +289,30 @@ def _judge_reference(task: Task, outputs: tuple[str, ...], reference: list[Outpu
         fault = judge_reference_features(one, layers)
         if fault:
             raise InputError(f"{path}: {fault}")
+
+
+def _refuse_interface(interface: Interface, net: VGG, path: Path) -> None:
+    """Refuse what a net cannot be given or give.
+
+    Raises:
+        InputError: For shapes and Q below the crop, and for scores of a localiser.
+    """
+    crop = net.spec.crop
+    if net.spec.boxes and (interface.side is not None or interface.logits):
+        raise InputError(
+            f"{path}: is a localiser; whole images and logits are for files that give scores"
+        )
+    if interface.side is not None:
+        if interface.side < crop:
+            raise InputError(
+                f"{path}: Q {interface.side} of whole images is below its crop {crop}, so no "
+                f"window fits; the smallest Q is {crop}"
+            )
+    elif interface.shape is not None and min(interface.shape[1:]) < crop:
+        raise InputError(
+            f"{path}: the fixed shape {interface.text()} is below its crop {crop}, so no window "
+            "fits"
+        )
 
 
 def _refuse_keeping_all(keep: tuple[str, ...], convolutions: list[str]) -> None:
@@ -357,10 +394,13 @@ def _hold_out(task: Task, net: VGG, outputs: tuple[str, ...], images: Dataset) -
             f"{images.root}: none of the {len(images)} held-out images can be read, "
             f"e.g. {skipped[0]}"
         )
+    interface = task.options.interface
+    batches = [shaped(batch, interface) for batch in batches]
     if not set(SCORES) <= set(outputs):
         return HeldOut(batches, [], skipped)
     task.log(f"PyTorch's scores of {len(images)} held-out calibration images")
-    scores = [scores_in(one) for one in reference_outputs(net, SCORES, batches)]
+    seen = [seen_batch(batch, net.spec, interface) for batch in batches]
+    scores = [scores_in(one) for one in reference_outputs(net, SCORES, seen)]
     return HeldOut(batches, scores, skipped)
 
 

@@ -15,6 +15,7 @@ from export.settings.serving import ServingOptions
 from export.tensorrt.triton import write_repository
 from export.write_ncnn import export_ncnn
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.interface import USUAL
 from vgg_deploy.files import write_text
 from vgg_deploy.impossible_names import impossible_names_refused
 from vgg_deploy.machine import available_cores
@@ -47,6 +48,11 @@ def export(
     with_scores: bool = False,
     boxes_by: str | os.PathLike[str] | None = None,
     low_rank: Mapping[str, int] | None = None,
+    whole_images: int | None = None,
+    centre_crop: bool = False,
+    fixed_shape: tuple[int, int, int] | None = None,
+    logits: bool = False,
+    opset: int | None = None,
     threads: int | None = None,
 ) -> list[Exported]:
     """Write ONNX files, and ncnn's files and a Triton repository from them.
@@ -84,6 +90,12 @@ def export(
             and boxes.
         low_rank: Ranks of the factors that replace fc6 and fc7, such as {"fc6": 512}; None for the
             layers as they are.
+        whole_images: Q in pixels; the graph then takes whole images of any size, (N, H, W, 3)
+            uint8 RGB, and rescales them itself.
+        centre_crop: Whether it scores the centre crop of them alone, instead of densely.
+        fixed_shape: (N, H, W) of the only batch that the graph takes; None for any.
+        logits: Whether it gives scores before softmax in place of the posterior.
+        opset: ONNX operator set, 17 to 23; None for that of each precision.
         threads: Of calibration and check; None for all cores that this process may use.
 
     Returns:
@@ -111,7 +123,17 @@ def export(
         features=(features,) if isinstance(features, str) else tuple(features),
         with_scores=with_scores,
         low_rank=tuple((low_rank or {}).items()),
+        whole_images=whole_images,
+        centre_crop=centre_crop,
+        fixed_shape=fixed_shape,
+        logits=logits,
+        opset=opset,
     )
+    if options.interface != USUAL and (ncnn or boxes_by is not None):
+        raise InputError(
+            "whole images, fixed shapes and logits are for ONNX files of one net; leave ncnn and "
+            "boxes_by out"
+        )
     count, out = threads or available_cores(), Path(folder)
     torch.set_num_threads(count)
     failed = None

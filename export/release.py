@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ from export.verify.float32_twin import check_twin, float32_twin
 from export.verify.lint import lint
 from export.verify.onnx_checker import check_onnx
 from export.verify.parity import judge_consistent, judge_exact, judge_reduced
+from export.verify.rescale_parity import RescaleParity, compare_rescaled, judge_rescaled
 from export.within_limit import FileJudge, LimitedFiles
 from vgg_deploy.errors import CheckFailed, InputError, Undecided
 from vgg_deploy.exported.metadata import Artifact, data_path, manifest_path
@@ -40,6 +42,7 @@ from vgg_deploy.net.named_weights import Located, locate
 from vgg_deploy.net.outputs import BOXES
 from vgg_deploy.runtimes.block_products import check_products
 from vgg_deploy.runtimes.contract import Outputs
+from vgg_deploy.runtimes.graph_interface import fixed_batches
 from vgg_deploy.runtimes.integer_kernels import check_arithmetic
 from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
 from vgg_deploy.sealed_json import sealed
@@ -145,7 +148,12 @@ def _export(
         written = _Written(partials[-2], partials[0] if task.options.external_data else None)
         exported = _FileExport(task, prepared, precision, path, judge).write_and_check(written)
         manifest = onnx_manifest(
-            exported, written.graph, written.data, prepared, task.options.method
+            exported,
+            written.graph,
+            written.data,
+            prepared,
+            task.options.method,
+            task.options.opset,
         )
         text = json.dumps(sealed(manifest), indent=2, ensure_ascii=False) + "\n"
         partials[-1].write_text(text, encoding="utf-8")
@@ -155,7 +163,8 @@ def _export(
 def _name(task: Task, prepared: Prepared, precision: Precision) -> str:
     stem = task.options.name or prepared.arch
     kind = FEATURES if task.options.features else LOCALISER if BOXES in prepared.outputs else ""
-    return onnx_name(stem, task.options.form, precision.name, kind)
+    options = task.options
+    return onnx_name(stem, options.input, precision.name, kind, options.interface)
 
 
 class _FileExport:
@@ -189,11 +198,12 @@ class _FileExport:
         log, path = self.task.log, self.path
         artifact = Artifact(
             net.spec,
-            self.task.options.form,
+            self.task.options.input,
             self.precision.name,
             self.task.source.name,
             self.prepared.source_sha256,
             self.prepared.outputs,
+            self.task.options.interface,
         )
         replaced = replaces(path, artifact, self._described())
         if replaced:
@@ -206,6 +216,7 @@ class _FileExport:
         costs = Costs()
         with beside(written.graph, model, ".check.onnx") as file:
             check_onnx(file)
+            rescaled = self._compare_rescaled(model)
             if self.precision.name != "fp32":
                 reduced = ReducedNet(net, self.precision, self.quantization, artifact.outputs)
                 twin = self._lint_and_check_twin(model, written.graph, reduced)
@@ -216,7 +227,7 @@ class _FileExport:
             del net  # its weights and ONNX Runtime's need not be in memory together
             if self.precision.trunk != BF16:
                 costs = self._run(file, compared)
-        return self._judged(artifact, written, compared, costs)
+        return replace(self._judged(artifact, written, compared, costs), rescaled=rescaled)
 
     @property
     def _kept(self) -> tuple[str, ...]:
@@ -253,10 +264,11 @@ class _FileExport:
             yield from check_twin(
                 twin,
                 reduced,
-                self.task.options.form,
+                self.task.options.input,
                 self.prepared.check_images,
                 self.task.threads,
                 self.path.name,
+                self.prepared.seen,
             )
 
     def _run(self, file: Path, compared: Compared) -> Costs:
@@ -265,9 +277,11 @@ class _FileExport:
         batches = self.prepared.check_images
         held_out = self.prepared.quantized.held_out if self.prepared.quantized else None
         if self.precision.fused and held_out:
-            check_arithmetic(file, held_out.batches[0][:2], options.form, threads, name)
+            images = next(fixed_batches(held_out.batches[0][:2], options.interface.count))
+            check_arithmetic(file, images, options.input, threads, name)
         if self.precision.block and held_out:
-            check_products(file, held_out.batches[0][:2], options.form, threads, name)
+            images = next(fixed_batches(held_out.batches[0][:2], options.interface.count))
+            check_products(file, images, options.input, threads, name)
         runtime = _as_it_will_run(file, self.precision, threads)
         # The largest batches run first: they need most memory, and fc6's weights are not yet read
         for index in sorted(range(len(batches)), key=lambda i: batches[i].size, reverse=True):
@@ -282,6 +296,14 @@ class _FileExport:
         if self.judge:
             self.judge.judge(runtime)
         return costs
+
+    def _compare_rescaled(self, model: ModelProto) -> RescaleParity | None:
+        """Compare the pixels that a file of whole images makes with Pillow's."""
+        if self.task.options.whole_images is None:
+            return None
+        found = compare_rescaled(model, self.prepared.check_images, self.prepared.seen)
+        judge_rescaled(found, self.path.name)
+        return found
 
     def _compare(self, compared: Compared, found: Outputs, index: int) -> None:
         """Compare one batch of check images with PyTorch."""

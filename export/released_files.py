@@ -10,6 +10,7 @@ from export.quantize.cost import Cost
 from export.verify.feature_cost import FeatureCost
 from export.verify.feature_parity import FeatureParity
 from export.verify.parity import ParityResult
+from export.verify.rescale_parity import RescaleParity
 from vgg_deploy.errors import CheckFailed, InputError, Undecided
 from vgg_deploy.exported.distance_metadata import DistanceArtifact
 from vgg_deploy.exported.metadata import Artifact
@@ -30,6 +31,7 @@ class Exported:
         cost: Of a quantized file that gives scores.
         feature_costs: Of a quantized file, by layer.
         limit: How layers were chosen so that it keeps a limit; None if there was none.
+        rescaled: Pixels of a file that takes whole images, beside Pillow's.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class Exported:
     features: tuple[FeatureParity, ...] = ()
     feature_costs: tuple[FeatureCost, ...] = ()
     limit: LimitRecord | None = None
+    rescaled: RescaleParity | None = None
 
     @property
     def rating(self) -> str:

@@ -36,6 +36,11 @@ class ExportRequest:
     with_scores: bool
     boxes_by: Path | None
     low_rank: tuple[tuple[str, int], ...]
+    whole_images: int | None  # Q, pixels
+    centre_crop: bool
+    fixed_shape: tuple[int, ...] | None  # N, C, H, W, or N, H, W, C of whole images
+    logits: bool
+    opset: int | None  # None: of each precision
 
     lpips: bool
     perceptual: tuple[tuple[str, float], ...]
@@ -96,7 +101,30 @@ class ExportRequest:
             max_top1_drop=self.max_top1_drop,
             data=self.data if self.max_top1_drop is not None else None,
             low_rank=self.low_rank,
+            whole_images=self.whole_images,
+            centre_crop=self.centre_crop,
+            fixed_shape=self.batch_shape,
+            logits=self.logits,
+            opset=self.opset,
         )
+
+    @property
+    def batch_shape(self) -> tuple[int, int, int] | None:
+        """N, H and W of the fixed shape.
+
+        Raises:
+            click.UsageError: If its colours are not where the graph has them.
+        """
+        if self.fixed_shape is None:
+            return None
+        whole = self.whole_images is not None
+        count, *rest = self.fixed_shape
+        colours = rest.pop(2 if whole else 0)
+        if colours != 3:
+            form = "NxHxWx3, e.g. 1x480x640x3" if whole else "Nx3xHxW, e.g. 1x3x224x224"
+            given = "x".join(map(str, self.fixed_shape))
+            raise click.UsageError(f"--fixed-shape {given}: the graph takes {form}")
+        return count, rest[0], rest[1]
 
     @property
     def distance(self) -> DistanceChoice | None:
@@ -180,6 +208,7 @@ def refuse_contradictions(request: ExportRequest) -> None:
     if request.with_scores and not request.features:
         raise click.UsageError("--with-scores adds posterior and score map to --features; add it")
     _refuse_limit_options(request)
+    _refuse_interface_options(request)
     _refuse_distance_options(request)
     if request.sensitivity and request.features:
         raise click.UsageError("--sensitivity is measured on scores; leave --features out")
@@ -220,6 +249,52 @@ def _refuse_low_rank_with_others(request: ExportRequest) -> None:
     for name, is_given in others:
         if is_given:
             raise click.UsageError(f"{name}: does not go with --low-rank; leave one of them out")
+
+
+def _refuse_interface_options(request: ExportRequest) -> None:
+    """Check the options about what the graph takes and gives.
+
+    Raises:
+        click.UsageError: If they do not fit together.
+    """
+    given = {
+        "--whole-images": request.whole_images is not None,
+        "--centre-crop": request.centre_crop,
+        "--fixed-shape": request.fixed_shape is not None,
+        "--logits": request.logits,
+        "--opset": request.opset is not None,
+    }
+    named = [option for option, is_given in given.items() if is_given]
+    if not named:
+        return
+    if not request.to_onnx:
+        raise click.UsageError(f"{named[0]} says how ONNX files are written; add --onnx")
+    if request.centre_crop and request.whole_images is None:
+        raise click.UsageError("--centre-crop is cut by --whole-images; add it, e.g. 256")
+    if request.whole_images is not None and request.form != ExportOptions().form:
+        raise click.UsageError("--whole-images takes uint8; leave --input out")
+    _ = request.batch_shape
+    distances = request.lpips or bool(request.perceptual) or bool(request.gram)
+    graphs = {
+        "--ncnn": request.to_ncnn,
+        "--boxes-by": request.boxes_by is not None,
+        "--lpips, --perceptual and --gram": distances,
+    }
+    for name, is_given in graphs.items():
+        others = [option for option in named if option != "--opset" or distances]
+        if is_given and others:
+            raise click.UsageError(f"{others[0]} does not go with {name}; leave one of them out")
+    if request.whole_images is not None and (request.to_trt or request.features):
+        other = "--trt" if request.to_trt else "--features"
+        raise click.UsageError(
+            f"--whole-images is for scores in ONNX Runtime; leave {other} out, or write both files"
+        )
+    if request.logits and request.features and not request.with_scores:
+        raise click.UsageError("--logits are scores; add --with-scores, or leave --features out")
+    if request.fixed_shape is not None and request.triton:
+        raise click.UsageError(
+            "--triton batches by itself, which needs dynamic shapes; leave --fixed-shape out"
+        )
 
 
 def _refuse_options_of_engines(request: ExportRequest) -> None:

@@ -22,6 +22,7 @@ from export.verify.compared import Compared
 from export.verify.feature_parity import judge_exact_features
 from export.verify.parity import check_images, judge_exact
 from vgg_deploy.errors import CheckFailed, InputError
+from vgg_deploy.exported.interface import USUAL
 from vgg_deploy.exported.metadata import Artifact, check_manifest, manifest_path, weights_path
 from vgg_deploy.exported.ncnn_files import SUFFIX, NcnnFiles, StoredArray, array_bytes, ncnn_graph
 from vgg_deploy.exported.onnx_metadata import read_onnx_metadata
@@ -74,6 +75,11 @@ def export_ncnn(source: Path, threads: int, log: Callable[[str], None]) -> Expor
         raise InputError(
             f"{source}: gives the scores and boxes of two nets; ncnn's files are made of one, "
             "export each alone"
+        )
+    if described.interface != USUAL:
+        raise InputError(
+            f"{source}: takes whole images or one shape, or gives logits; ncnn's files are made "
+            "of the usual graph, export it"
         )
     check_manifest(source)
     # ncnn's only input is float32

@@ -58,6 +58,24 @@ def rehearse(script: str, folder: Path, options: dict[str, object], *flags: str)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
+def test_whole_images(tmp_path):
+    """The file's pixels are Pillow's; those of ONNX's Resize are not."""
+    for i in range(2):
+        photo_of("disc", np.random.default_rng(i)).resize((90 + 40 * i, 100)).save(
+            tmp_path / f"{i}.png"
+        )
+    options = {"--photos": tmp_path, "--side": 48, "--large": 200}
+    rehearse("whole_images.py", tmp_path, options)
+    rows = [line.split("|") for line in (tmp_path / "whole_images.md").read_text().splitlines()]
+    found = {}
+    for row in rows:
+        if len(row) > 6 and row[2].strip() in ("the file", "ONNX Resize"):
+            found.setdefault(row[2].strip(), []).append((float(row[3]), int(row[4])))
+    assert found["the file"] == [(0, 0)] * 3
+    assert max(most for _, most in found["ONNX Resize"]) in (1, 2)
+
+
 def is_png(path: Path) -> bool:
     return path.read_bytes().startswith(b"\x89PNG")
 

@@ -28,7 +28,7 @@ CASES = [
     ("vgg-export", "--calibration-method p", ["percentile"]),
     ("vgg-bench", "--device c", ["cpu", "cuda"]),
     ("vgg-bench", "history --o", ["--out"]),
-    ("vgg-doctor", "onnx", ["onnxruntime", "onnxruntime-tensorrt"]),
+    ("vgg-doctor", "onnx", ["onnxruntime", "onnxruntime-tensorrt", "onnxruntime-rtx"]),
 ]
 
 

@@ -9,6 +9,7 @@ PROVIDERS = {  # by runtime and device
     ("onnxruntime", "cpu"): "CPUExecutionProvider",
     ("onnxruntime", "cuda"): "CUDAExecutionProvider",
     ("onnxruntime-tensorrt", "cuda"): "TensorrtExecutionProvider",
+    ("onnxruntime-rtx", "cuda"): "NvTensorRTRTXExecutionProvider",  # a plug-in
 }
 
 

@@ -21,6 +21,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.images.protocols import WHOLE_IMAGE
 from vgg_deploy.job import Job
 from vgg_deploy.net.archs import ARCHS, macs
+from vgg_deploy.predict.whole_images import filter_for
 from vgg_deploy.progress import Bar, progress
 from vgg_deploy.runtimes import Runtime, WrongOutputs
 from vgg_deploy.runtimes.contract import page_locked
@@ -162,7 +163,7 @@ class _Pass:
             lambda: defaultdict(list)
         )
         for cell in stored:
-            scale = Scale(cell.side, models[cell.model].runtime.spec.preprocessing.filter)
+            scale = Scale(cell.side, filter_for(models[cell.model].runtime))
             self.cells_at[scale][NetInput(cell.model, cell.mirrored)].append(cell)
         self.macs = {cell: _macs_per_image(models[cell.model].runtime, cell) for cell in stored}
         self.skipped: dict[int, str] = {}

@@ -12,8 +12,9 @@ from bench.accuracy.protocols import Cell, views_per_image
 from bench.speed.first_calls import ShapeLog
 from vgg_deploy.data.size_batches import Batch
 from vgg_deploy.images.crops import VIEW_SETS, cut
-from vgg_deploy.images.protocols import DENSE, WHOLE_IMAGE
+from vgg_deploy.images.protocols import DENSE_SOFTMAX_FIRST, WHOLE_IMAGE
 from vgg_deploy.predict.views import mirror, softmax
+from vgg_deploy.predict.whole_images import rescales
 from vgg_deploy.runtimes import Scores
 
 Cells = Mapping[Cell, StoredCell]
@@ -45,6 +46,9 @@ class ViewScorer:
         Yields:
             What was written, after each part.
         """
+        if rescales(self.runtime.inner):  # such a file cuts its crop by itself
+            yield from self._score_kind(self._whole_images, batch, cells)
+            return
         yield from self._score_kind(self._whole_images, batch, _of_kind(cells, WHOLE_IMAGE))
         yield from self._score_kind(self._crops, batch, _of_kind(cells, VIEW_SETS))
 
@@ -80,10 +84,10 @@ class ViewScorer:
         seconds = time.perf_counter() - started
         consistency = inconsistency(scores)
         for cell, stored in cells.items():
-            if cell.views == DENSE:
-                posteriors = scores.posterior
-            else:
+            if cell.views == DENSE_SOFTMAX_FIRST:
                 posteriors = softmax(scores.score_map).mean(axis=(2, 3))
+            else:
+                posteriors = scores.posterior
             stored.write(indices, posteriors, consistency, seconds)
         return len(images)
 

@@ -5,6 +5,8 @@ from bench.models.model import Model
 from vgg_deploy.errors import InputError
 from vgg_deploy.images.protocols import PROTOCOLS
 from vgg_deploy.near_misses import did_you_mean
+from vgg_deploy.predict.whole_images import scores_protocol
+from vgg_deploy.runtimes.graph_interface import interface_of
 
 
 def select_rows(
@@ -38,8 +40,38 @@ def select_rows(
     specs = [model.runtime.spec for model in models]
     rows = []
     for members in [*groups, *fusions]:
-        rows += rows_of(members, specs, chosen, sides, flips)
+        of_members = rows_of(members, specs, chosen, sides, flips)
+        possible = [row for row in of_members if all(_can(models[m], m, row) for m in members)]
+        if not possible:
+            refused = next(m for m in members if not all(_can(models[m], m, r) for r in of_members))
+            raise _impossible(models[refused])
+        rows += possible
     return rows
+
+
+def _can(model: Model, index: int, row: Row) -> bool:
+    """Whether a model can be tested as a row says."""
+    side = interface_of(model.runtime).side
+    own_sides = all(member.sides == (side,) for member in row.members if member.model == index)
+    return (side is None or own_sides) and scores_protocol(model.runtime, row.protocol)
+
+
+def _impossible(model: Model) -> InputError:
+    """The error for a model that none of the rows fits."""
+    interface, crop = interface_of(model.runtime), model.runtime.spec.crop
+    if interface.side is not None:
+        return InputError(
+            f"{model.name}: rescales whole images to Q {interface.side} by itself and scores "
+            f"{interface.view}; add --scales {interface.side} --protocols {interface.view}"
+        )
+    shape = interface.text()
+    if interface.shape is not None and interface.shape[1:] == (crop, crop):
+        return InputError(
+            f"{model.name}: takes {shape} only, so no whole images; add --protocols centre"
+        )
+    return InputError(
+        f"{model.name}: takes {shape} only, so no crops of {crop} pixels; add --protocols dense"
+    )
 
 
 def _members_of(fusion: str, models: list[Model]) -> tuple[int, ...]:

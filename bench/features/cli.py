@@ -38,6 +38,7 @@ RUNTIME_NAMES = (
     "torch-compile",
     "onnxruntime",
     "onnxruntime-tensorrt",
+    "onnxruntime-rtx",
     "openvino",
     "openvino-bf16",
     "ncnn",

@@ -6,10 +6,12 @@ import numpy as np
 
 from bench.models.model import Model
 from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.data.decode_pool import scaled
 from vgg_deploy.errors import CheckFailed, InputError
-from vgg_deploy.images.decode import resized
-from vgg_deploy.net.spec import NetSpec
+from vgg_deploy.predict.whole_images import filter_for
 from vgg_deploy.runtimes.block_products import check_products
+from vgg_deploy.runtimes.contract import Runtime
+from vgg_deploy.runtimes.graph_interface import interface_of
 from vgg_deploy.runtimes.integer_kernels import check_arithmetic
 
 # Precisions whose convolutions ONNX Runtime computes in integers, on the CPU
@@ -36,7 +38,7 @@ def wrong_arithmetic(models: Sequence[Model], dataset: Dataset) -> dict[int, str
         is_checked = runtime.precision in (*FUSED, *BLOCKS)
         if not is_checked or runtime.device != "cpu" or runtime.artifact is None:
             continue
-        image = _first_image(dataset, runtime.spec)
+        image = _first_image(dataset, runtime)
         if image is None:
             continue  # the run fails because no image is readable
         checked = (model.path, image, runtime.artifact.input, runtime.threads, str(model.path))
@@ -50,12 +52,20 @@ def wrong_arithmetic(models: Sequence[Model], dataset: Dataset) -> dict[int, str
     return found
 
 
-def _first_image(dataset: Dataset, spec: NetSpec) -> np.ndarray | None:
-    """The first readable image at the net's test scale, (1, 3, h, w) uint8 RGB."""
+def _first_image(dataset: Dataset, runtime: Runtime) -> np.ndarray | None:
+    """The first readable image as the file takes it.
+
+    Returns:
+        (N, 3, h, w) uint8 RGB, at the net's test scale or in the file's own shape.
+    """
+    side, shape = runtime.spec.test_side, interface_of(runtime).shape
     for index in range(min(TRIES, len(dataset))):
         try:
-            image = resized(dataset.image(index), spec.test_side, spec.preprocessing.filter)
+            image = scaled(dataset.image(index), side, filter_for(runtime))
         except InputError:
             continue
-        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)[None])
+        if shape is not None:
+            image = image.resize((shape[2], shape[1]))
+        pixels = np.asarray(image).transpose(2, 0, 1)[None]
+        return np.ascontiguousarray(pixels.repeat(shape[0] if shape else 1, axis=0))
     return None

@@ -36,6 +36,7 @@ RUNTIME_NAMES = (
     "torch-compile",
     "onnxruntime",
     "onnxruntime-tensorrt",
+    "onnxruntime-rtx",
     "openvino",
     "openvino-bf16",
     "ncnn",
@@ -49,9 +50,9 @@ RUNTIME_NAMES = (
 @click.argument("inputs", metavar="IMAGES...", nargs=-1, required=True)
 @click.option(
     "--protocol",
-    default="dense",
     type=click.Choice(PROTOCOL_NAMES),
-    help="Which views of an image are averaged.",
+    help="Which views of an image are averaged.  [default: dense, or what a file of whole images "
+    "scores by itself]",
 )
 @click.option(
     "--scales",

@@ -23,6 +23,7 @@ from vgg_deploy.net.spec import numbered
 from vgg_deploy.predict.model import Model, load
 from vgg_deploy.predict.predictions import Prediction, prediction
 from vgg_deploy.predict.stream import Pixels, Scored, ViewPlan, posteriors
+from vgg_deploy.predict.whole_images import filter_for, rescales
 from vgg_deploy.progress import Bar, progress
 
 STATE = "state another with --mean, --std, --channel-order"
@@ -42,7 +43,14 @@ def predict(request: PredictRequest) -> None:
         check_parquet()
     photos, others = find_photos(request.inputs, _standard_input(request.inputs))
     model = _open_model(request)
-    plan = ViewPlan.of(model.spec, request.protocol, request.sides, request.flips, request.batch)
+    plan = ViewPlan.for_runtime(
+        model.runtime, request.protocol, request.sides, request.flips, request.batch
+    )
+    if request.boxes and rescales(model.runtime):
+        raise InputError(
+            f"{request.model}: takes whole images, and --boxes-by needs them rescaled; use the "
+            "weights or a file without --whole-images"
+        )
     if others:
         _note(f"Ignored {others} files in folders that are not images by their names")
     box_net = _open_box_net(request)
@@ -142,7 +150,7 @@ class _Run:
         return stack.enter_context(progress(label, len(self.photos)))
 
     def _images(self) -> Iterator[Pixels | InputError]:
-        filter = self.model.spec.preprocessing.filter
+        filter = filter_for(self.model.runtime)
         everything = np.ones(len(self.photos), bool)
         wanted = {Scale(side, filter): everything for side in self.plan.sides}
         for number, scaled in decoded(self.photos, wanted, self.model.runtime.threads):

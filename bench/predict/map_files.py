@@ -4,14 +4,17 @@ import re
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from plotly.colors import sample_colorscale, unlabel_rgb
 
 from vgg_deploy.files import whole_file
+from vgg_deploy.images.decode import rescale
 from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.predict.stream import Pixels
 from vgg_deploy.predict.views import softmax
+from vgg_deploy.predict.whole_images import rescales
 from vgg_deploy.runtimes.contract import Runtime
 
 OPACITY = 0.55  # of the map
@@ -36,7 +39,7 @@ def save_maps(folder: Path, number: int, name: str, image: Pixels, best: int, ru
         folder: Of the file, which is NUMBER-NAME.png.
         number: Of the image.
         name: Of the image.
-        image: At every Q, (3, h, w) uint8 RGB.
+        image: At every Q, (3, h, w) uint8 RGB; whole for a net that rescales by itself.
         best: The class, by its position in the scores.
         run: The net.
 
@@ -49,7 +52,11 @@ def save_maps(folder: Path, number: int, name: str, image: Pixels, best: int, ru
     panels = []
     for side, pixels in image.items():
         score_map = run(pixels[None]).score_map
-        panels.append(_panel(pixels, softmax(score_map)[0, best], side, best, run.spec))
+        shown = pixels
+        if rescales(run):
+            filter = run.spec.preprocessing.filter
+            shown = rescale(torch.from_numpy(pixels), side, filter).numpy()
+        panels.append(_panel(shown, softmax(score_map)[0, best], side, best, run.spec))
     width = sum(panel.width for panel in panels)
     page = Image.new("RGB", (width, max(panel.height for panel in panels)), PAPER)
     left = 0

@@ -18,7 +18,7 @@ class PredictRequest:
     model: Path | str  # a file, or weights by name
     inputs: tuple[str, ...]
     # how images are tested
-    protocol: str
+    protocol: str | None  # None: dense, or what the file scores by itself
     sides: tuple[int, ...] | None  # Q, pixels
     flips: bool
     top: int

@@ -18,6 +18,7 @@ from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.images.decode import rescale
 from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.predict.views import softmax
+from vgg_deploy.predict.whole_images import rescales
 
 MISTAKES, RIGHT = 3, 3  # images shown, if there are so many
 SHOWN_SIDE = 256  # pixels of the image in the report
@@ -132,7 +133,8 @@ def _maps_of(
 
 def _dense_pass(model: Model, image: Tensor, side: int) -> _Pass:
     pixels = rescale(image, side, model.runtime.spec.preprocessing.filter).numpy()
-    scores = model.runtime(np.ascontiguousarray(pixels[None]))
+    given = image.numpy() if rescales(model.runtime) else pixels
+    scores = model.runtime(np.ascontiguousarray(given[None]))
     _, height, width = pixels.shape
     posterior_map = softmax(scores.score_map)[0]
     return _Pass(side, height, width, scores.posterior[0], scores.score_map[0], posterior_map)

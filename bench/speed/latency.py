@@ -20,6 +20,7 @@ from vgg_deploy.net.archs import ARCHS, macs, values_moved
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.runtimes import Runtime
 from vgg_deploy.runtimes.contract import DeviceRuntime
+from vgg_deploy.runtimes.graph_interface import interface_of
 
 WARM_UP = 2  # calls after the first, not counted
 # A percentile is given if at least so many calls are expected above it: 50 calls for p90, 500 for
@@ -143,7 +144,8 @@ def measure_latency(
     timed = time_until_steady(lambda: runtime(images), least_s, clock)
     used = joules(before, energy.read())
     ms, median = timed.ms, timed.median_ms
-    work = _work(runtime.spec, images)
+    seen = interface_of(runtime).seen(images.shape, runtime.spec.crop)
+    work = _work(runtime.spec, seen)
     lower_quartile, upper_quartile = np.percentile(ms, (25, 75))
     device_ms, device_times = np.array([]), DeviceTimes()
     if runtime.device == "cuda":
@@ -195,18 +197,18 @@ def percentile(ms: np.ndarray, percent: int) -> float:
     return float(np.percentile(ms, percent))
 
 
-def _work(spec: NetSpec, images: np.ndarray) -> int:
-    """Multiply-accumulates of a call with (N, 3, H, W) images."""
-    batch, _, height, width = images.shape
+def _work(spec: NetSpec, seen: tuple[int, int, int, int]) -> int:
+    """Multiply-accumulates of a call whose convolutions see (N, 3, H, W)."""
+    batch, _, height, width = seen
     arch = ARCHS[spec.arch]
     per_image: int = macs(arch, height, width, len(spec.classes), spec.width, spec.crop)
     return int(batch) * per_image
 
 
-def _bytes_moved(runtime: Runtime, images: np.ndarray) -> int:
-    """Bytes that a call with (N, 3, H, W) images reads and writes at least."""
+def _bytes_moved(runtime: Runtime, seen: tuple[int, int, int, int]) -> int:
+    """Bytes that a call whose convolutions see (N, 3, H, W) reads and writes at least."""
     spec = runtime.spec
-    batch, _, height, width = images.shape
+    batch, _, height, width = seen
     arch = ARCHS[spec.arch]
     values: int = values_moved(arch, batch, height, width, len(spec.classes), spec.width, spec.crop)
     return BYTES[runtime.precision] * values
@@ -227,9 +229,10 @@ def _on_device(
     """
     ms = gpu.device_ms(runtime.on_device, torch.from_numpy(images).cuda(), calls)
     condition, median = gpu.condition(), float(np.median(ms))
-    flop = 2 * _work(runtime.spec, images)
+    seen = interface_of(runtime).seen(images.shape, runtime.spec.crop)
+    flop = 2 * _work(runtime.spec, seen)
     tflop_per_s = flop / 1e9 / median
-    limit = gpu.roofline_tflops(runtime.precision, flop, _bytes_moved(runtime, images))
+    limit = gpu.roofline_tflops(runtime.precision, flop, _bytes_moved(runtime, seen))
     times = DeviceTimes(
         device_median_ms=median,
         device_p90_ms=percentile(ms, 90),

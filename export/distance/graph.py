@@ -5,19 +5,24 @@ weights are there once. Everything behind the convolutions is float32 in every p
 of its nodes begin with `distance.`.
 """
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from export.distance.heads import Heads
-from export.onnx.chain import Attribute
-from export.onnx.graph import IR_VERSION, Graph, onnx_graph
+from export.onnx.describe import PRODUCER
+from export.onnx.graph import IR_VERSIONS, Graph, onnx_graph
+from export.onnx.nodes import Nodes
 from export.quantize.rounding import Quantization
 from export.settings.precision import Precision
-from vgg_deploy.exported.distance_metadata import DISTANCE_KEY, INPUTS, OUTPUT, DistanceArtifact
-from vgg_deploy.exported.metadata import KEPT, Artifact
+from vgg_deploy.exported.distance_metadata import (
+    DISTANCE_KEY,
+    INPUTS,
+    KINDS,
+    OUTPUT,
+    DistanceArtifact,
+)
+from vgg_deploy.exported.metadata import INPUT_FORMS, KEPT, Artifact
 from vgg_deploy.net.model import VGG
 
 EPSILON = 1e-10  # that lpips adds to the norm of a feature
@@ -60,7 +65,7 @@ def distance_graph(
         The graph. Inputs `image0` and `image1` (N, 3, H, W); output `distance` (N,) float32.
     """
     trunk = onnx_graph(net, convolutions_of(artifact), precision, quantization)
-    joined, compared = _Nodes(), _Nodes()
+    joined, compared = Nodes(), Nodes()
     _join(joined, artifact.input)
     parts = []
     for index, term in enumerate(artifact.terms):
@@ -90,12 +95,23 @@ def distance_graph(
     model = helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", precision.opset)],
-        ir_version=IR_VERSION,
-        producer_name="vgg-deploy",
+        ir_version=IR_VERSIONS[precision.opset],
+        **PRODUCER,
     )
+    model.doc_string = _in_words(artifact)
     properties = {prop.key: prop.value for prop in trunk.model.metadata_props}
     helper.set_model_props(model, {DISTANCE_KEY: artifact.to_json(), KEPT: properties[KEPT]})
     return Graph(model, {**joined.weights, **trunk.weights, **compared.weights})
+
+
+def _in_words(artifact: DistanceArtifact) -> str:
+    """What goes in and what comes out."""
+    first, second = INPUTS
+    return (
+        f"Distance of two images ({KINDS[artifact.kind]}) by VGG net {artifact.spec.arch}. "
+        f"Inputs {first} and {second}: (N, 3, H, W) RGB, {INPUT_FORMS[artifact.input]}. "
+        f"Output {OUTPUT}: (N,) float32, smaller is more similar."
+    )
 
 
 def only_convolutions(model: onnx.ModelProto, artifact: DistanceArtifact) -> onnx.ModelProto:
@@ -133,36 +149,7 @@ def only_convolutions(model: onnx.ModelProto, artifact: DistanceArtifact) -> onn
     return found
 
 
-class _Nodes:
-    """Nodes in running order, and their stored arrays."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: dict[str, np.ndarray] = {}
-
-    def stored(self, name: str, array: np.ndarray | np.generic) -> str:
-        """Store an array; gives its name."""
-        self.weights[name] = np.asarray(array)
-        return name
-
-    def add(
-        self,
-        op: str,
-        name: str,
-        inputs: Sequence[str],
-        attributes: Mapping[str, Attribute] | None = None,
-        output: str | None = None,
-    ) -> str:
-        """Append a node; gives the name of its output, by default `<name>.out`."""
-        output = output or f"{name}.out"
-        node = helper.make_node(op, list(inputs), [output], name)
-        for key, value in sorted((attributes or {}).items()):
-            node.attribute.append(helper.make_attribute(key, value))
-        self.nodes.append(node)
-        return output
-
-
-def _join(nodes: _Nodes, form: str) -> None:
+def _join(nodes: Nodes, form: str) -> None:
     """Join both batches, and count the first."""
     images = list(INPUTS)
     if form == "uint8":  # TensorRT takes bytes as inputs and nowhere else
@@ -171,7 +158,7 @@ def _join(nodes: _Nodes, form: str) -> None:
     nodes.add("Concat", "join", images, {"axis": 0}, JOINED)
 
 
-def _split(nodes: _Nodes, layer: str, value: str) -> tuple[str, str]:
+def _split(nodes: Nodes, layer: str, value: str) -> tuple[str, str]:
     """Both halves of a joined batch, by the size of the first.
 
     So batches of different sizes are never mixed up.
@@ -194,17 +181,17 @@ def _split(nodes: _Nodes, layer: str, value: str) -> tuple[str, str]:
     return first, second
 
 
-def _difference(nodes: _Nodes, layer: str, value: str) -> str:
+def _difference(nodes: Nodes, layer: str, value: str) -> str:
     first, second = _split(nodes, layer, value)
     return nodes.add("Sub", f"distance.{layer}.difference", [first, second])
 
 
-def _reduced(nodes: _Nodes, op: str, name: str, value: str, axes: list[int], keep: int = 0) -> str:
+def _reduced(nodes: Nodes, op: str, name: str, value: str, axes: list[int], keep: int = 0) -> str:
     stored = nodes.stored(f"{name}.axes", np.array(axes, np.int64))
     return nodes.add(op, name, [value, stored], {"keepdims": keep})
 
 
-def _lpips(nodes: _Nodes, layer: str, head: np.ndarray) -> str:
+def _lpips(nodes: Nodes, layer: str, head: np.ndarray) -> str:
     """Spatial mean of the head's sum of squared differences of features of unit length."""
     norm = _reduced(nodes, "ReduceL2", f"distance.{layer}.norm", layer, [1], keep=1)
     epsilon = nodes.stored(f"distance.{layer}.epsilon", np.float32(EPSILON))
@@ -218,14 +205,14 @@ def _lpips(nodes: _Nodes, layer: str, head: np.ndarray) -> str:
     return _reduced(nodes, "ReduceMean", f"distance.{layer}.mean", summed, [1, 2])
 
 
-def _perceptual(nodes: _Nodes, layer: str) -> str:
+def _perceptual(nodes: Nodes, layer: str) -> str:
     """Mean of the squared differences of features."""
     difference = _difference(nodes, layer, layer)
     square = nodes.add("Mul", f"distance.{layer}.square", [difference, difference])
     return _reduced(nodes, "ReduceMean", f"distance.{layer}.mean", square, [1, 2, 3])
 
 
-def _gram(nodes: _Nodes, layer: str) -> str:
+def _gram(nodes: Nodes, layer: str) -> str:
     """Sum of the squared differences of Gram matrices."""
     rows = nodes.stored(f"distance.{layer}.rows", np.array([0, 0, -1], np.int64))
     flat = nodes.add("Reshape", f"distance.{layer}.flat", [layer, rows])
@@ -241,7 +228,7 @@ def _gram(nodes: _Nodes, layer: str) -> str:
     return _reduced(nodes, "ReduceSumSquare", f"distance.{layer}.sum", difference, [1, 2])
 
 
-def _sum(nodes: _Nodes, parts: list[str]) -> None:
+def _sum(nodes: Nodes, parts: list[str]) -> None:
     """The sum of all parts, as the output."""
     total = parts[0]
     for index, part in enumerate(parts[1:], 1):

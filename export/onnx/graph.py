@@ -13,16 +13,21 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from export.onnx.chain import Attribute, Input, NodeChain
+from export.onnx.describe import describe
+from export.onnx.rescale import rescale_nodes
 from export.quantize.convolve import bias_of, layers_for, padding_of, whole_name
 from export.quantize.four_bits import BlockWeight
 from export.quantize.rounding import LAST, Mapping, Quantization, quantize_weight, weight_scales
 from export.settings.precision import FLOAT, Precision
-from vgg_deploy.exported.metadata import KEPT, KEY, Artifact
+from vgg_deploy.exported.interface import PIXELS, WHOLE
+from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.net.model import VGG
-from vgg_deploy.net.outputs import layer_of, map_name
+from vgg_deploy.net.outputs import layer_of, map_name, output_shape
 from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD, NetSpec
 
-IR_VERSION = 10  # what ONNX Runtime and TensorRT of that opset's age read
+# By opset: the version of the file format that came with it, so that runtimes of its age read it
+IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
+AXES_ARE_INPUTS = 18  # of the mean, from this opset on
 
 
 class Graph(NamedTuple):
@@ -46,9 +51,9 @@ def onnx_graph(
         quantization: For a precision that has one.
 
     Returns:
-        The graph. Input `image` (N, 3, H, W); outputs as `artifact.outputs` names them, float32:
-        `posterior` (N, classes), `score_map` (N, classes, h, w), `boxes` (N, numbers, h, w), layers
-        (N, C, h, w).
+        The graph. Input `image` (N, 3, H, W), of whole images (N, H, W, 3); outputs as
+        `artifact.outputs` names them, float32: `posterior` (N, classes), or `logits` in its place,
+        `score_map` (N, classes, h, w), `boxes` (N, numbers, h, w), layers (N, C, h, w).
     """
     writer = _NetWriter(precision, quantization, artifact)
     writer.write_input()
@@ -59,11 +64,9 @@ def onnx_graph(
     model = helper.make_model(
         _with_interface(writer.chain, artifact, net),
         opset_imports=[helper.make_opsetid("", precision.opset)],
-        ir_version=IR_VERSION,
-        producer_name="vgg-deploy",
+        ir_version=IR_VERSIONS[precision.opset],
     )
-    kept = writer.kept_convolutions(layers)
-    helper.set_model_props(model, {KEY: artifact.to_json(), KEPT: ",".join(kept)})
+    describe(model, artifact, writer.kept_convolutions(layers))
     return Graph(model, writer.chain.weights)
 
 
@@ -85,7 +88,9 @@ class _NetWriter:
         """
         artifact = self.artifact
         mean = _per_channel(artifact.spec.preprocessing.mean).astype(np.float32)
-        if artifact.input == "uint8":
+        if artifact.input == WHOLE:
+            self.rescale()
+        if artifact.input in ("uint8", WHOLE):
             self.chain.add("Cast", "to_float", attributes={"to": TensorProto.FLOAT})
         if artifact.input != "normalised":
             self.chain.add("Sub", "subtract_mean", {"mean": mean})
@@ -94,6 +99,16 @@ class _NetWriter:
         offset = (255 * _per_channel(USUAL_MEAN) - mean.astype(np.float64)).astype(np.float32)
         self.chain.add("Mul", "denormalise", {"std": scale})
         self.chain.add("Add", "move_mean", {"offset": offset})
+
+    def rescale(self) -> None:
+        """From whole images to what the convolutions see."""
+        spec, interface = self.artifact.spec, self.artifact.interface
+        assert interface.side is not None  # the form says so
+        crop = spec.crop if interface.view == "centre" else None
+        nodes = rescale_nodes("image", interface.side, spec.preprocessing.filter, crop)
+        self.chain.nodes += nodes.nodes
+        self.chain.weights |= nodes.weights
+        self.chain.value = PIXELS
 
     def write_layers(self, layers: list[tuple[str, nn.Module]]) -> None:
         """Layers from conv1_1 on."""
@@ -107,9 +122,16 @@ class _NetWriter:
 
     def write_posterior(self) -> None:
         """Softmax of the spatial mean of the scores (section 3.2 of the paper)."""
-        axes = np.array([2, 3], np.int64)
-        self.chain.add("ReduceMean", "mean_score", {"axes": axes}, {"keepdims": 0})
-        self.chain.add("Softmax", "softmax", attributes={"axis": 1}, output="posterior")
+        interface = self.artifact.interface
+        mean = interface.graph_name("posterior") if interface.logits else None
+        if self.precision.opset < AXES_ARE_INPUTS:
+            attributes: dict[str, Attribute] = {"axes": [2, 3], "keepdims": 0}
+            self.chain.add("ReduceMean", "mean_score", None, attributes, mean)
+        else:
+            axes = np.array([2, 3], np.int64)
+            self.chain.add("ReduceMean", "mean_score", {"axes": axes}, {"keepdims": 0}, mean)
+        if not interface.logits:
+            self.chain.add("Softmax", "softmax", attributes={"axis": 1}, output="posterior")
 
     def kept_convolutions(self, layers: list[tuple[str, nn.Module]]) -> list[str]:
         """Convolutions in another type than the precision's."""
@@ -256,17 +278,34 @@ class _NetWriter:
 
 def _with_interface(chain: NodeChain, artifact: Artifact, net: VGG) -> onnx.GraphProto:
     """The nodes with their input and outputs."""
-    pixels = TensorProto.UINT8 if artifact.input == "uint8" else TensorProto.FLOAT
+    pixels = TensorProto.UINT8 if artifact.input in ("uint8", WHOLE) else TensorProto.FLOAT
+    interface = artifact.interface
     image: list[str | int | None] = ["batch", 3, "height", "width"]
+    if artifact.input == WHOLE:
+        image = ["batch", "height", "width", 3]
     return helper.make_graph(
         chain.nodes,
         f"vgg-{net.spec.arch}",
-        [helper.make_tensor_value_info("image", pixels, image)],
+        [helper.make_tensor_value_info("image", pixels, interface.input_shape() or image)],
         [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, _symbolic_shape(name, net.spec))
+            helper.make_tensor_value_info(
+                interface.graph_name(name), TensorProto.FLOAT, _shape(name, artifact)
+            )
             for name in artifact.outputs
         ],
     )
+
+
+def _shape(output: str, artifact: Artifact) -> list[str | int | None]:
+    """Shape of an output, in numbers where the input has one shape or the map one position."""
+    spec, interface = artifact.spec, artifact.interface
+    if interface.shape is not None:
+        count, height, width = interface.shape
+        return [*output_shape(spec, output, interface.seen((count, 3, height, width), spec.crop))]
+    symbolic = _symbolic_shape(output, spec)
+    if interface.side and interface.view == "centre" and len(symbolic) == 4:
+        return [*symbolic[:2], *output_shape(spec, output, (1, 3, spec.crop, spec.crop))[2:]]
+    return symbolic
 
 
 def _symbolic_shape(output: str, spec: NetSpec) -> list[str | int | None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from export.settings.distance_choice import DistanceChoice
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.interface import WHOLE, Interface, is_shape
 from vgg_deploy.exported.metadata import INPUT_FORMS
 from vgg_deploy.exported.trt_packages import FLAVOURS
 
@@ -20,6 +21,7 @@ PROFILE_NAMES = ("per-scale", "covering")  # one optimization profile per scale,
 LOW_RANK_NAMES = ("fc6", "fc7")  # layers that can be replaced by two factors
 ON_ERROR_NAMES = ("stop", "skip")  # what an unreadable calibration image does
 EXIF_NAMES = ("ignore", "apply")
+OPSETS = range(17, 24)
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")  # of files, by the user
 LEAST_CALIBRATION_IMAGES = 2  # one for the ranges, one to measure the cost
 
@@ -49,6 +51,11 @@ class ExportOptions:
             layers are kept in float until it holds. None: no limit.
         data: What the loss is measured on: a data set or images alone, for `max_top1_drop`.
         low_rank: Layers, of fc6 and fc7, that are replaced by two factors, with their ranks.
+        whole_images: Q, pixels, to which the graph rescales whole images; None: the caller does.
+        centre_crop: Whether it scores the centre crop of them alone.
+        fixed_shape: (N, H, W) of the only batch that the graph takes; None: any.
+        logits: Whether it gives the scores before softmax in place of the posterior.
+        opset: ONNX operator set; None: that of each precision.
 
     Raises:
         InputError: If a name is unknown or a number is out of its range.
@@ -76,6 +83,11 @@ class ExportOptions:
     max_top1_drop: float | None = None
     data: Path | str | None = None
     low_rank: tuple[tuple[str, int], ...] = ()
+    whole_images: int | None = None
+    centre_crop: bool = False
+    fixed_shape: tuple[int, int, int] | None = None
+    logits: bool = False
+    opset: int | None = None
 
     def __post_init__(self) -> None:
         if not self.precisions:
@@ -104,6 +116,35 @@ class ExportOptions:
         self._check_low_rank()
         if self.features and self.distance:
             raise InputError("a file gives features or a distance; export them one after the other")
+        self._check_interface()
+
+    def _check_interface(self) -> None:
+        if self.opset is not None and self.opset not in OPSETS:
+            raise InputError(f"opset {self.opset} is not known; use {OPSETS[0]} to {OPSETS[-1]}")
+        if self.centre_crop and self.whole_images is None:
+            raise InputError("a centre crop is cut of whole images; state their Q too")
+        if self.whole_images is not None and self.form != "uint8":
+            raise InputError(f"whole images are uint8; leave the input form {self.form} out")
+        if self.fixed_shape is not None and not is_shape(self.fixed_shape):
+            raise InputError(f"{self.fixed_shape} is no batch size, height and width")
+        scores_alone = self.whole_images is not None or self.logits
+        if scores_alone and (self.distance or (self.features and not self.with_scores)):
+            raise InputError("whole images and logits are for files with scores")
+        if self.whole_images is not None and self.features:
+            raise InputError("files of whole images give scores alone; leave features out")
+        if self.distance and (self.fixed_shape or self.opset):
+            raise InputError("files of distances have dynamic shapes and an opset of their own")
+
+    @property
+    def interface(self) -> Interface:
+        """What is unusual about input and outputs."""
+        view = "centre" if self.centre_crop else "dense"
+        return Interface(self.whole_images, view, self.fixed_shape, self.logits)
+
+    @property
+    def input(self) -> str:
+        """What the graph takes, one of INPUT_FORMS or WHOLE."""
+        return self.form if self.whole_images is None else WHOLE
 
     def _check_limit(self) -> None:
         if self.max_top1_drop is None:

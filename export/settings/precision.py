@@ -1,10 +1,12 @@
 """The number formats that a graph can be written in, as data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
+
+from vgg_deploy.errors import InputError
 
 
 class Format(NamedTuple):
@@ -39,6 +41,7 @@ class Precision:
         opset: ONNX operator set.
         block: Number of inputs of FOUR_BIT layers whose 4-bit weights share a scale; None: these
             layers have the weights of other quantized convolutions.
+        least_opset: The first one in which the graph can be written.
     """
 
     name: str
@@ -48,6 +51,21 @@ class Precision:
     fused: bool = False
     opset: int = 20
     block: int | None = None
+    least_opset: int = 17
+
+    def at(self, opset: int | None) -> "Precision":
+        """The same in another operator set; None: in its own.
+
+        Raises:
+            InputError: For a set that lacks its operators.
+        """
+        if opset is None:
+            return self
+        if opset < self.least_opset:
+            raise InputError(
+                f"opset {opset} has no {self.name}; use {self.least_opset} or a later one"
+            )
+        return replace(self, opset=opset)
 
     @property
     def is_quantized(self) -> bool:
@@ -84,12 +102,14 @@ PRECISIONS = {
     for precision in (
         Precision("fp32", FLOAT),
         Precision("fp16", HALF),
-        Precision("bf16", BF16, opset=22),  # the first opset with bfloat16 convolutions
-        Precision("int8", HALF, INT8, INT8),
+        # the first opset with bfloat16 convolutions
+        Precision("bf16", BF16, opset=22, least_opset=22),
+        # the first opset with scales of half precision, and with fp8
+        Precision("int8", HALF, INT8, INT8, least_opset=19),
         Precision("int8-cpu", FLOAT, UINT8, INT7, fused=True),
-        Precision("fp8", HALF, FP8, FP8),
+        Precision("fp8", HALF, FP8, FP8, least_opset=19),
         # opset 21 has 4-bit values with a scale for each block
-        Precision("int4", HALF, INT8, INT8, opset=21, block=64),
-        Precision("int4-cpu", FLOAT, UINT8, INT7, fused=True, opset=21, block=64),
+        Precision("int4", HALF, INT8, INT8, opset=21, least_opset=21, block=64),
+        Precision("int4-cpu", FLOAT, UINT8, INT7, fused=True, opset=21, least_opset=21, block=64),
     )
 }

@@ -10,7 +10,9 @@ from export.tensorrt.profiles import COMMON, PROFILE_RULES, Aspects, aspects_of
 from export.tensorrt.targets import pick_targets
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.distance_metadata import DistanceArtifact
+from vgg_deploy.exported.interface import WHOLE
 from vgg_deploy.exported.onnx_metadata import read_description
+from vgg_deploy.exported.trt_manifest import InputShape, Profile
 from vgg_deploy.exported.trt_packages import Flavour, pick_flavour
 
 DISTANCE_SIDE = 256  # Q of engines of distances without --scales, pixels
@@ -76,6 +78,11 @@ def build_engines(
     log(f"shapes {source}: tuned for {usual}, up to {longest} in either orientation")
     built = []
     for file in files:
+        shape = _only_shape(file)
+        if shape is not None:
+            built.append(build_engine(file, flavour, [Profile(*[shape] * 3)], options.targets, log))
+            on_engine(built[-1])
+            continue
         least, usual_sides = _sides(file)
         sides = options.sides or usual_sides
         if min(sides) < least:
@@ -87,6 +94,24 @@ def build_engines(
         built.append(build_engine(file, flavour, profiles, options.targets, log))
         on_engine(built[-1])
     return built
+
+
+def _only_shape(file: Path) -> InputShape | None:
+    """The only shape that a file takes, if there is one.
+
+    Raises:
+        InputError: For a file that rescales whole images.
+    """
+    artifact = read_description(file)[0]
+    if isinstance(artifact, DistanceArtifact):
+        return None
+    if artifact.input == WHOLE:
+        raise InputError(
+            f"{file}: rescales whole images, for which TensorRT lacks the arithmetic (float64); "
+            "export another file without --whole-images for the engine"
+        )
+    shape = artifact.interface.shape
+    return None if shape is None else InputShape(*shape)
 
 
 def _sides(file: Path) -> tuple[int, tuple[int, ...]]:

@@ -23,15 +23,20 @@ from export.tensorrt.triton_folder import (
 )
 from export.tensorrt.triton_photos import labels_of, write_photo_models
 from vgg_deploy.exported.distance_metadata import INPUTS, OUTPUT, DistanceArtifact
+from vgg_deploy.exported.interface import WHOLE
 from vgg_deploy.exported.metadata import Artifact, check_manifest
 from vgg_deploy.exported.onnx_metadata import read_description
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.exported.trt_manifest import check_engine
 from vgg_deploy.net.outputs import output_shape
-from vgg_deploy.net.spec import NetSpec
 
 SERVING = ServingOptions()
-PIXEL_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "normalised": "TYPE_FP32"}
+PIXEL_TYPES = {
+    "uint8": "TYPE_UINT8",
+    "float32": "TYPE_FP32",
+    "normalised": "TYPE_FP32",
+    WHOLE: "TYPE_UINT8",
+}
 
 
 @dataclass(frozen=True)
@@ -113,10 +118,24 @@ def write_repository(
         else:
             check_manifest(file)
             artifact = read_description(file)[0]
+            _refuse_fixed(file, artifact)
             model = TritonModel(artifact, file.stem, max_batch, backend=serving.backend)
         _write_model(folder / model.name, file, model, log)
         write_photo_models(folder, model.artifact, model.name, model.max_batch, serving, log)
     log(f"Triton model repository: {folder}")
+
+
+def _refuse_fixed(file: Path, artifact: Artifact | DistanceArtifact) -> None:
+    """Refuse a graph of one batch size: the server chooses the batches.
+
+    Raises:
+        InputError: If it is one.
+    """
+    if isinstance(artifact, Artifact) and artifact.interface.shape is not None:
+        raise InputError(
+            f"{file}: takes batches of {artifact.interface.text()} only, and Triton forms batches "
+            "by itself; export a file without --fixed-shape for it"
+        )
 
 
 def configuration(model: TritonModel) -> str:
@@ -130,7 +149,8 @@ def configuration(model: TritonModel) -> str:
     elif model.profiles:
         chosen = ", ".join(f'"{i}"' for i in range(model.profiles))
         instances = f"instance_group [ {{ count: 1, kind: KIND_GPU, profile: [ {chosen} ] }} ]\n"
-    inputs = ",\n".join(_input(name, pixels) for name in _inputs(model.artifact))
+    dims = "-1, -1, 3" if model.artifact.input == WHOLE else "3, -1, -1"
+    inputs = ",\n".join(_input(name, pixels, dims) for name in _inputs(model.artifact))
     outputs = ",\n".join(_outputs(model))
     return f"""name: "{model.name}"
 {model.runner}
@@ -149,9 +169,9 @@ def _inputs(artifact: Artifact | DistanceArtifact) -> tuple[str, ...]:
     return INPUTS if isinstance(artifact, DistanceArtifact) else ("image",)
 
 
-def _input(name: str, pixels: str) -> str:
+def _input(name: str, pixels: str, dims: str) -> str:
     """The entry of one input; its batch dimension is not named."""
-    return f'  {{ name: "{name}", data_type: {pixels}, dims: [ 3, -1, -1 ] }}'
+    return f'  {{ name: "{name}", data_type: {pixels}, dims: [ {dims} ] }}'
 
 
 def _outputs(model: TritonModel) -> list[str]:
@@ -160,17 +180,18 @@ def _outputs(model: TritonModel) -> list[str]:
     if isinstance(artifact, DistanceArtifact):
         form = "dims: [ 1 ]" + ("" if model.runs_in_python else ", reshape: { shape: [ ] }")
         return [f'  {{ name: "{OUTPUT}", data_type: TYPE_FP32, {form} }}']
-    return [_output(name, artifact.spec) for name in artifact.outputs]
+    return [_output(name, artifact) for name in artifact.outputs]
 
 
-def _output(name: str, spec: NetSpec) -> str:
+def _output(name: str, artifact: Artifact) -> str:
     """The entry of one output; its batch dimension is not named."""
+    spec, interface = artifact.spec, artifact.interface
     channels = output_shape(spec, name, (1, 3, spec.crop, spec.crop))[1]
     if name == "posterior":
         form = f'dims: [ {channels} ], label_filename: "labels.txt"'
     else:
         form = f"dims: [ {channels}, -1, -1 ]"
-    return f'  {{ name: "{name}", data_type: TYPE_FP32, {form} }}'
+    return f'  {{ name: "{interface.graph_name(name)}", data_type: TYPE_FP32, {form} }}'
 
 
 def _write_model(folder: Path, file: Path, model: TritonModel, log: Callable[[str], None]) -> None:

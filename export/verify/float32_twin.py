@@ -27,6 +27,7 @@ from vgg_deploy.errors import CheckFailed
 from vgg_deploy.exported.metadata import KEY, Artifact
 from vgg_deploy.net.outputs import map_name
 from vgg_deploy.runtimes.contract import Outputs, feed
+from vgg_deploy.runtimes.graph_interface import softmax_of_logits
 
 EXACT = 1e-4  # of a convolution's largest output; rounding in another order gives about 1e-6
 REDUCED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -82,17 +83,24 @@ def in_float32(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
 
 
 def check_twin(
-    path: Path, reduced: ReducedNet, form: str, batches: list[np.ndarray], threads: int, name: str
+    path: Path,
+    reduced: ReducedNet,
+    form: str,
+    batches: list[np.ndarray],
+    threads: int,
+    name: str,
+    seen: list[np.ndarray] | None = None,
 ) -> Iterator[Outputs]:
     """Compare every convolution and every feature of a twin with PyTorch's on the same input.
 
     Args:
         path: The twin.
         reduced: The reference.
-        form: Of the input, one of INPUT_FORMS.
+        form: Of the input, one of INPUT_FORMS, or WHOLE.
         batches: (N, 3, H, W) uint8 RGB.
         threads: Of ONNX Runtime.
         name: Of the file that it is the twin of.
+        seen: The batches as the convolutions see them; None: as they are.
 
     Yields:
         The twin's outputs for every batch.
@@ -101,8 +109,8 @@ def check_twin(
         CheckFailed: If a layer differs; its name is in the message.
     """
     twin = Twin(_session(path, threads), form, name)
-    for batch in batches:
-        yield _check_batch(twin, reduced, batch)
+    for batch, pixels in zip(batches, seen or batches, strict=True):
+        yield _check_batch(twin, reduced, batch, pixels)
 
 
 def twin_outputs(
@@ -170,10 +178,10 @@ def _convert(tensor: TensorProto, file: IO[bytes], folder: Path) -> None:
 
 
 @torch.inference_mode()
-def _check_batch(twin: Twin, reduced: ReducedNet, batch: np.ndarray) -> Outputs:
-    """Compare all steps on one batch (N, 3, H, W) uint8."""
+def _check_batch(twin: Twin, reduced: ReducedNet, batch: np.ndarray, seen: np.ndarray) -> Outputs:
+    """Compare all steps on one batch (N, 3, H, W) uint8, which the convolutions see so."""
     outputs = _outputs(twin, batch)
-    steps = reduced.steps(net_input(batch, reduced.spec))
+    steps = reduced.steps(net_input(seen, reduced.spec))
     step, expected = next(steps)
     while True:
         # an output that was compared needs no memory any more
@@ -194,8 +202,9 @@ def _shown(step: str, reduced: ReducedNet) -> str:
 
 def _outputs(twin: Twin, batch: np.ndarray) -> dict[str, np.ndarray]:
     names = [output.name for output in twin.session.get_outputs()]
-    image = feed(torch.from_numpy(batch), twin.form).numpy()
-    return dict(zip(names, twin.session.run(names, {"image": image}), strict=True))
+    image = feed(torch.from_numpy(batch), twin.form).contiguous().numpy()
+    found = dict(zip(names, twin.session.run(names, {"image": image}), strict=True))
+    return softmax_of_logits(found)
 
 
 def _compare_step(where: str, found: Tensor, expected: Tensor, batch: np.ndarray) -> None:

@@ -15,6 +15,7 @@ DEVICES = {  # that a runtime can use; a test compares the names with PACKAGES
     "torch-compile": ("cpu", "cuda"),
     "onnxruntime": ("cpu", "cuda"),
     "onnxruntime-tensorrt": ("cuda",),
+    "onnxruntime-rtx": ("cuda",),
     "openvino": ("cpu",),
     "openvino-bf16": ("cpu",),
     "ncnn": ("cpu",),

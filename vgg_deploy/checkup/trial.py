@@ -17,6 +17,7 @@ from vgg_deploy.checkup import tiny_net
 from vgg_deploy.errors import VGGDeployError
 from vgg_deploy.exported.trt_packages import FLAVOURS, collecting_logger, errors_of
 from vgg_deploy.runtimes.packages import runtime_package
+from vgg_deploy.runtimes.plugins import RTX, add_plugin, is_plugin
 
 
 def run_torch(device: str) -> np.ndarray:
@@ -44,6 +45,11 @@ def run_onnxruntime(device: str) -> np.ndarray:
 def run_onnxruntime_tensorrt(device: str) -> np.ndarray:
     """In ONNX Runtime through TensorRT."""
     return _in_onnxruntime("TensorrtExecutionProvider")
+
+
+def run_onnxruntime_rtx(device: str) -> np.ndarray:
+    """In ONNX Runtime through TensorRT for RTX."""
+    return _in_onnxruntime(RTX)
 
 
 def run_openvino(device: str) -> np.ndarray:
@@ -87,6 +93,7 @@ RUNS: dict[str, Callable[[str], np.ndarray]] = {
     "torch-compile": run_compiled,
     "onnxruntime": run_onnxruntime,
     "onnxruntime-tensorrt": run_onnxruntime_tensorrt,
+    "onnxruntime-rtx": run_onnxruntime_rtx,
     "openvino": run_openvino,
     "openvino-bf16": run_openvino_bf16,
     "ncnn": run_ncnn,
@@ -128,8 +135,12 @@ def _in_onnxruntime(provider: str) -> np.ndarray:
         ort.preload_dlls()
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    providers = [provider]
+    if is_plugin(provider):
+        add_plugin(ort, options, provider)
+        providers = []
     session = ort.InferenceSession(
-        tiny_net.as_onnx(), options, providers=[provider], enable_fallback=0
+        tiny_net.as_onnx(), options, providers=providers, enable_fallback=0
     )
     if session.get_providers()[0] != provider:
         raise RuntimeError(f"ONNX Runtime fell back to {session.get_providers()[0]}")

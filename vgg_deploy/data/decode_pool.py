@@ -19,6 +19,7 @@ from multiprocessing.util import Finalize
 from typing import NamedTuple, NoReturn
 
 import numpy as np
+from PIL import Image
 
 from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.patience import POLL, Patience, StopWaiting
@@ -38,11 +39,25 @@ AHEAD = 2  # tasks per process that are in progress
 ASPECT = 2  # ratio of sides up to which an image always fits into its part of a buffer
 
 
+AS_STORED = "as stored"  # for nets that rescale by themselves
+
+
 class Scale(NamedTuple):
     """How to rescale an image."""
 
     side: int  # of the shorter side, S or Q, pixels
-    filter: str  # Pillow's name of the resampling filter, lower case
+    filter: str  # Pillow's name of the resampling filter, lower case; AS_STORED: not at all
+
+
+def scaled(image: Image.Image, side: int, filter: str) -> Image.Image:
+    """Rescale an image, unless it is to stay as it is stored.
+
+    Args:
+        image: RGB.
+        side: As in Scale.
+        filter: As in Scale.
+    """
+    return image if filter == AS_STORED else resized(image, side, filter)
 
 
 class InBuffer(NamedTuple):
@@ -301,7 +316,7 @@ def _scale_image(
     image = dataset.image(index)
     by_scale: dict[Scale, Pixels] = {}
     for scale in scales:
-        pixels = np.asarray(resized(image, *scale)).transpose(2, 0, 1)
+        pixels = np.asarray(scaled(image, *scale)).transpose(2, 0, 1)
         if used + pixels.size <= len(buffer):
             _, height, width = pixels.shape
             region = InBuffer(used, height, width)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.interface import USUAL, WHOLE, Interface
 from vgg_deploy.files import sha256
 from vgg_deploy.json_files import (
     JsonObject,
@@ -41,11 +42,12 @@ class Artifact:
 
     Attributes:
         spec: The net.
-        input: One of INPUT_FORMS.
+        input: One of INPUT_FORMS, or WHOLE.
         precision: "fp32", ...
         source: Name of the file it was made from.
         source_sha256: Of that file.
-        outputs: Names of what the graph gives: of SCORES, and of layers in running order.
+        outputs: Names of what a runtime gives of it: of SCORES, and of layers in running order.
+        interface: What is unusual about its input and outputs.
     """
 
     spec: NetSpec
@@ -54,6 +56,7 @@ class Artifact:
     source: str
     source_sha256: str
     outputs: tuple[str, ...] = SCORES
+    interface: Interface = USUAL
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -91,6 +94,8 @@ class Artifact:
             "outputs": list(self.outputs),
             "spec": json.loads(self.spec.to_json()),
         }
+        if self.interface != USUAL:  # files of earlier versions do not say so either
+            fields["interface"] = self.interface.fields()
         return json.dumps(fields, ensure_ascii=False)
 
     @classmethod
@@ -129,14 +134,23 @@ class Artifact:
             raise InputError(
                 f"{where}: metadata version {version}, this program reads {VERSION}", EXPORT_AGAIN
             )
-        if text("input") not in INPUT_FORMS:
+        known = (*INPUT_FORMS, WHOLE)
+        if text("input") not in known:
             raise InputError(
                 f"{where}: input form {text('input')!r} is unknown; "
-                f"choose one of {', '.join(INPUT_FORMS)}"
+                f"choose one of {', '.join(known)}"
             )
         spec = NetSpec.from_json(
             json.dumps(entry(fields, "spec", dict, where, EXPORT_AGAIN)), where
         )
+        interface = USUAL
+        if "interface" in fields:
+            described = JsonObject(entry(fields, "interface", dict, where, EXPORT_AGAIN))
+            interface = Interface.from_fields(described, spec.crop, where, EXPORT_AGAIN)
+        if (text("input") == WHOLE) != (interface.side is not None):
+            raise InputError(
+                f"{where}: input form {text('input')!r} contradicts its Q", EXPORT_AGAIN
+            )
         return cls(
             spec,
             text("input"),
@@ -144,6 +158,7 @@ class Artifact:
             text("source"),
             text("source_sha256"),
             _outputs(fields, spec, where),
+            interface,
         )
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from vgg_deploy.data.decode_pool import scaled
 from vgg_deploy.data.directory import files_below, is_image
 from vgg_deploy.errors import InputError
-from vgg_deploy.images.decode import read_image, resized
-from vgg_deploy.net.spec import NetSpec
+from vgg_deploy.images.decode import read_image
 from vgg_deploy.predict.stream import Pixels
 
 OneImage: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
@@ -53,17 +53,16 @@ def named_images(images: ImageInput) -> Iterator[NamedImage]:
             yield NamedImage(str(number), Image.fromarray(_interleaved(image, number)))
 
 
-def pixels_at(image: Image.Image, sides: Iterable[int], spec: NetSpec) -> Pixels:
-    """Rescale an image as the net's preprocessing says.
+def pixels_at(image: Image.Image, sides: Iterable[int], filter: str) -> Pixels:
+    """Rescale an image.
 
     Args:
         image: RGB.
         sides: Q, pixels.
-        spec: Of the net.
+        filter: Of the net's preprocessing; AS_STORED: not at all.
     """
-    filter = spec.preprocessing.filter
     return {
-        side: np.ascontiguousarray(np.asarray(resized(image, side, filter)).transpose(2, 0, 1))
+        side: np.ascontiguousarray(np.asarray(scaled(image, side, filter)).transpose(2, 0, 1))
         for side in sides
     }
 

@@ -24,6 +24,7 @@ from vgg_deploy.predict.inputs import ImageInput, checked_batch, named_images, p
 from vgg_deploy.predict.pair_distances import pair_distances
 from vgg_deploy.predict.predictions import Predictions
 from vgg_deploy.predict.stream import Pixels, ViewPlan, posteriors
+from vgg_deploy.predict.whole_images import filter_for, rescales
 from vgg_deploy.runtimes import TYPES, Runtime, Scores, open_runtime, runtimes_for
 from vgg_deploy.runtimes.contract import require, require_scores
 from vgg_deploy.runtimes.distance_files import DistanceOnly, open_distance
@@ -50,9 +51,9 @@ def load(
             weights that do not name theirs.
         device: "cpu" or "cuda". Another device is never used instead.
         threads: On the CPU; None for all cores that this process may use.
-        runtime: "torch", "torch-compile", "onnxruntime", "onnxruntime-tensorrt", "openvino",
-            "openvino-bf16", "ncnn", "tensorrt" or "tensorrt-rtx"; None for the usual one of the
-            file.
+        runtime: "torch", "torch-compile", "onnxruntime", "onnxruntime-tensorrt",
+            "onnxruntime-rtx", "openvino", "openvino-bf16", "ncnn", "tensorrt" or "tensorrt-rtx";
+            None for the usual one of the file.
         precision: Of weights in PyTorch, "fp32", "fp16" or "bf16"; exported files have their own.
         stated: What the file does not say about the input of another project's weights.
 
@@ -136,7 +137,7 @@ class Model:
         images: ImageInput,
         *,
         side: int | Sequence[int] | None = None,
-        protocol: str = "dense",
+        protocol: str | None = None,
         flips: bool = True,
         top: int = 5,
         batch: int = 16,
@@ -149,7 +150,8 @@ class Model:
                 and below it. They are rescaled to Q.
             side: Q, the shorter side in pixels; several are averaged. None for the paper's single
                 scale, the middle of the net's S.
-            protocol: "dense", "multicrop", "multicrop+dense", "centre", "ten", "googlenet",
+            protocol: None for "dense", or for what a file of whole images scores by itself. Else
+                "dense", "multicrop", "multicrop+dense", "centre", "ten", "googlenet",
                 "dense-softmax-first" or "multicrop+dense-softmax-first".
             flips: Whether the mirror image is averaged too, where the protocol leaves that open.
             top: How many classes are listed per image.
@@ -165,7 +167,7 @@ class Model:
         if top < 1:
             raise InputError(f"top {top} lists no class; use at least 1")
         require_scores(self.runtime)
-        plan = ViewPlan.of(self.spec, protocol, side, flips, batch)
+        plan = ViewPlan.for_runtime(self.runtime, protocol, side, flips, batch)
         names: list[str] = []
         found: list[np.ndarray] = []
         for one in posteriors(self.runtime, self._rescaled(images, plan.sides, names), plan):
@@ -183,14 +185,15 @@ class Model:
         """Decode images at some Q as they are asked for; their names are added to a list."""
         for name, image in named_images(images):
             names.append(name)
-            yield pixels_at(image, sides, self.spec)
+            yield pixels_at(image, sides, filter_for(self.runtime))
 
     def scores(self, images: np.ndarray | Tensor) -> Scores:
         """Run the net once.
 
         Args:
-            images: (N, 3, H, W) uint8 RGB, sides at least the net's crop. They are not rescaled;
-                the net subtracts its mean itself.
+            images: (N, 3, H, W) uint8 RGB, sides at least the net's crop. They are not rescaled,
+                unless the file does that by itself; then any size will do. The net subtracts its
+                mean itself.
 
         Returns:
             (N, classes) posterior and (N, classes, h, w) score_map, float32.
@@ -199,7 +202,8 @@ class Model:
             InputError: For another type or shape.
         """
         require_scores(self.runtime)
-        return self.runtime(checked_batch(images, self.spec.crop))
+        least = 1 if rescales(self.runtime) else self.spec.crop
+        return self.runtime(checked_batch(images, least))
 
     def features(
         self,

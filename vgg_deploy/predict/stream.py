@@ -15,6 +15,7 @@ from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.images.protocols import FIXED_SCALES, PROTOCOLS, googlenet_sides
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.predict.views import protocol_posteriors
+from vgg_deploy.predict.whole_images import own_protocol, refuse_other_views
 from vgg_deploy.runtimes.contract import Runtime
 
 WINDOW = 256  # images that are under way at once
@@ -41,6 +42,34 @@ class ViewPlan:
     sides: tuple[int, ...]
     flips: bool
     batch: int
+
+    @classmethod
+    def for_runtime(
+        cls,
+        runtime: Runtime,
+        protocol: str | None = None,
+        sides: int | Sequence[int] | None = None,
+        flips: bool = True,
+        batch: int = 16,
+    ) -> "ViewPlan":
+        """As `of`, for a file that may rescale whole images by itself.
+
+        Args:
+            runtime: With the file.
+            protocol: Name in PROTOCOLS; None: dense, or what the file scores by itself.
+            sides: As in `of`; None for a file that rescales means its own Q.
+            flips: As the attribute.
+            batch: As the attribute.
+
+        Raises:
+            InputError: As `of`, or for another Q or other views than the file's own.
+        """
+        protocol = protocol or own_protocol(runtime)
+        if isinstance(sides, int):
+            sides = (sides,)
+        if protocol in PROTOCOLS:
+            sides = refuse_other_views(runtime, protocol, sides)
+        return cls.of(runtime.spec, protocol, sides, flips, batch)
 
     @classmethod
     def of(

@@ -6,6 +6,7 @@ import numpy as np
 
 from vgg_deploy.images.crops import VIEW_SETS, cut
 from vgg_deploy.images.protocols import DENSE_SOFTMAX_FIRST, PROTOCOLS, WHOLE_IMAGE
+from vgg_deploy.predict.whole_images import rescales
 from vgg_deploy.runtimes.contract import Runtime
 
 
@@ -42,7 +43,7 @@ def view_posteriors(
 
     Args:
         runtime: The net.
-        images: (N, 3, h, w) uint8 RGB.
+        images: (N, 3, h, w) uint8 RGB; not rescaled for a file that does that by itself.
         views: Of WHOLE_IMAGE, or a name in VIEW_SETS.
         mirrored: Whether each view is flipped; crops are flipped after they are cut.
         batch: Most views per call of the net.
@@ -50,7 +51,7 @@ def view_posteriors(
     Returns:
         (N, classes) float64.
     """
-    if views in WHOLE_IMAGE:
+    if views in WHOLE_IMAGE or rescales(runtime):
         pixels, per_image = images, 1
     else:
         height, width = images.shape[2:]

@@ -53,7 +53,7 @@ def runtimes_for(path: Path) -> tuple[str, ...]:
     """
     match Path(path).suffix:
         case ".onnx":
-            return ("onnxruntime", "onnxruntime-tensorrt", *OPENVINO)
+            return ("onnxruntime", "onnxruntime-tensorrt", "onnxruntime-rtx", *OPENVINO)
         case ".xml":
             return OPENVINO
         case ".param":

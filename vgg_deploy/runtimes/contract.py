@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vgg_deploy.errors import CheckFailed, InputError
+from vgg_deploy.exported.interface import WHOLE
 from vgg_deploy.exported.metadata import Artifact
 from vgg_deploy.net.open_net import refuse_without_scores
 from vgg_deploy.net.outputs import SCORES, output_shape
@@ -113,11 +114,13 @@ def feed(pixels: Tensor, form: str) -> Tensor:
 
     Args:
         pixels: (N, 3, H, W) uint8 RGB.
-        form: One of INPUT_FORMS.
+        form: One of INPUT_FORMS, or WHOLE.
 
     Returns:
-        (N, 3, H, W) uint8 or float32.
+        (N, 3, H, W) uint8 or float32; (N, H, W, 3) uint8 of whole images.
     """
+    if form == WHOLE:
+        return pixels.permute(0, 2, 3, 1)
     if form == "uint8":
         return pixels
     if form == "float32":
@@ -222,11 +225,28 @@ def checked(
     Raises:
         WrongOutputs: If one is not a float32 array of its shape.
     """
-    count, _, height, width = images.shape
+    return checked_by_shape(outputs, images.shape, spec, where)
+
+
+def checked_by_shape(
+    outputs: Mapping[str, object], images: tuple[int, ...], spec: NetSpec, where: str
+) -> Outputs:
+    """Check outputs as `checked`.
+
+    Args:
+        outputs: By name, as the library gave them.
+        images: Shape of what the convolutions saw, (N, 3, H, W).
+        spec: Of the net.
+        where: The file, for messages.
+
+    Raises:
+        WrongOutputs: If one is not a float32 array of its shape.
+    """
+    count, _, height, width = images
     batch = f"{count} images of {height}x{width}"
     return {
         name: _checked_output(
-            output, output_shape(spec, name, images.shape), f"{where}: its {name} for {batch}"
+            output, output_shape(spec, name, images), f"{where}: its {name} for {batch}"
         )
         for name, output in outputs.items()
     }

@@ -16,7 +16,7 @@ from vgg_deploy.exported.distance_metadata import (
     not_a_distance,
 )
 from vgg_deploy.runtimes.contract import WrongOutputs, feed
-from vgg_deploy.runtimes.graph_interface import check_distance_interface
+from vgg_deploy.runtimes.declared_interface import check_distance_interface
 from vgg_deploy.runtimes.onnx_session import bound, open_session, run_failure
 from vgg_deploy.runtimes.openvino_model import compile_model, read_model
 

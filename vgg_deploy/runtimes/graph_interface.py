@@ -1,72 +1,80 @@
-"""Compares the inputs and outputs that a library finds in a file with the file's description."""
+"""Calls a graph by its interface: whole images, one fixed shape, logits in place of posteriors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.distance_metadata import INPUTS, OUTPUT, DistanceArtifact
-from vgg_deploy.exported.metadata import EXPORT_AGAIN, Artifact
-from vgg_deploy.net.outputs import output_shape
+from vgg_deploy.exported.interface import LOGITS, Interface
+from vgg_deploy.runtimes.contract import Outputs, Runtime
 
-# of an output: its type in ONNX's words, and its sides, those that depend on the input as a name
-# or None
-Declared = tuple[str, Sequence[int | str | None]]
-
-FLOATS, BYTES = "tensor(float)", "tensor(uint8)"
+T = TypeVar("T")
 
 
-def check_interface(
-    artifact: Artifact, inputs: Mapping[str, str], outputs: Mapping[str, Declared], where: str
-) -> None:
-    """Check a file that gives scores, boxes or features.
+def interface_of(runtime: Runtime) -> Interface:
+    """What is unusual about a runtime's images; nothing is for the weights themselves."""
+    return runtime.artifact.interface if runtime.artifact else Interface()
+
+
+def refuse_other_shape(where: str, interface: Interface, images: tuple[int, ...]) -> None:
+    """Check the size of images for a graph that takes one only.
 
     Args:
-        artifact: The description.
-        inputs: Types by name.
-        outputs: By name.
-        where: The file, for messages.
+        where: The file.
+        interface: Of its graph.
+        images: Shape of the images, (N, 3, H, W).
 
     Raises:
-        InputError: If they are not those of the description.
+        InputError: If their size is another.
     """
-    promised = {"image": _input_type(artifact.input)}
-    if inputs != promised:
-        raise InputError(
-            f"{where}: its metadata promises input {promised}, the graph has {dict(inputs)}",
-            EXPORT_AGAIN,
-        )
-    crop = artifact.spec.crop
-    for name in artifact.outputs:
-        expected = output_shape(artifact.spec, name, (1, 3, crop, crop))
-        kind, shape = outputs.get(name, ("", []))
-        fits = len(shape) == len(expected) and shape[1] == expected[1]
-        if kind != FLOATS or not fits:
-            raise InputError(
-                f"{where}: its metadata promises {name} of {expected[1]} channels, the "
-                f"graph gives {dict(outputs)}",
-                EXPORT_AGAIN,
-            )
+    if interface.shape is None or interface.shape[1:] == tuple(images[2:]):
+        return
+    height, width = interface.shape[1:]
+    raise InputError(
+        f"{where}: takes images of {height}x{width} only, these have {images[2]}x{images[3]}",
+        "score crops of its size, or export a file without a fixed shape",
+        "shape",
+    )
 
 
-def check_distance_interface(
-    artifact: DistanceArtifact,
-    inputs: Mapping[str, str],
-    outputs: Mapping[str, Declared],
-    where: str,
-) -> None:
-    """Check a file that gives the distance of two images; arguments as `check_interface`.
+def fixed_batches(images: np.ndarray, count: int | None) -> Iterator[np.ndarray]:
+    """Cut images into batches of one size; the last is filled up with its last image.
 
-    Raises:
-        InputError: As `check_interface`.
+    Args:
+        images: (N, 3, H, W).
+        count: Images per batch; None: all of them are one batch.
     """
-    promised = dict.fromkeys(INPUTS, _input_type(artifact.input))
-    ranks = {name: (kind, len(shape)) for name, (kind, shape) in outputs.items()}
-    if inputs != promised or ranks != {OUTPUT: (FLOATS, 1)}:
-        raise InputError(
-            f"{where}: its metadata promises the inputs {promised} and a {OUTPUT} per "
-            f"pair, the graph has {dict(inputs)} and gives {dict(outputs)}",
-            EXPORT_AGAIN,
-        )
+    if count is None or count == len(images):
+        yield images
+        return
+    for start in range(0, len(images), count):
+        part = images[start : start + count]
+        yield np.concatenate([part, part[-1:].repeat(count - len(part), axis=0)])
 
 
-def _input_type(form: str) -> str:
-    return BYTES if form == "uint8" else FLOATS
+def joined_batches(parts: Sequence[Outputs], count: int) -> Outputs:
+    """The outputs of batches as those of one, without what filled up the last.
+
+    Args:
+        parts: Of each batch, by name; at least one.
+        count: Number of images.
+    """
+    if len(parts) == 1:
+        return {name: output[:count] for name, output in parts[0].items()}
+    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+
+
+def softmax_of_logits(outputs: Mapping[str, T]) -> dict[str, T]:
+    """Outputs with the posterior in place of logits, if they have these.
+
+    Args:
+        outputs: By name, arrays or tensors.
+    """
+    found = dict(outputs)
+    logits: Any = found.pop(LOGITS, None)
+    if logits is not None:
+        posterior: Any = torch.softmax(torch.as_tensor(logits), 1)
+        found["posterior"] = posterior.numpy() if isinstance(logits, np.ndarray) else posterior
+    return found

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vgg_deploy.errors import CheckFailed
+from vgg_deploy.exported.interface import LOGITS, PIXELS
 from vgg_deploy.machine import cpu_instructions
 from vgg_deploy.net.fully_connected import convolve
 from vgg_deploy.net.outputs import BOXES, SCORES
@@ -75,12 +76,14 @@ def kernel_errors(path: Path, images: np.ndarray, form: str, threads: int) -> di
     model = onnx.load(path)
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     image = feed(torch.from_numpy(images), form)
-    fused_outputs = _fused(model, image.numpy(), threads)
-    values = image  # what the next node reads; the graph is a straight line
-    features = {output.name for output in model.graph.output} - {*SCORES, BOXES}
+    fused_outputs = _fused(model, image.contiguous().numpy(), threads)
+    nodes, values = list(model.graph.node), image
+    if PIXELS in fused_outputs:  # the graph rescales; behind that it is a straight line
+        rescaled = next(i for i, node in enumerate(nodes) if PIXELS in node.output)
+        nodes, values = nodes[rescaled + 1 :], torch.from_numpy(fused_outputs[PIXELS])
+    features = {output.name for output in model.graph.output} - {*SCORES, BOXES, LOGITS}
     conv = ""  # the last one
     errors = {}
-    nodes = list(model.graph.node)
     last = max((i for i, n in enumerate(nodes) if n.op_type == "QuantizeLinear"), default=-1)
     for node in nodes[: last + 1]:  # after the last quantizer there are floats
         if node.op_type == "DequantizeLinear" and node.input[0] in stored:
@@ -99,7 +102,7 @@ def kernel_errors(path: Path, images: np.ndarray, form: str, threads: int) -> di
 
 
 def _fused(model: onnx.ModelProto, image: np.ndarray, threads: int) -> dict[str, np.ndarray]:
-    """The output of every quantizer, from ONNX Runtime with the usual settings."""
+    """The output of every quantizer, and rescaled pixels, from ONNX Runtime as it is used."""
     import onnxruntime as ort
 
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
@@ -109,6 +112,9 @@ def _fused(model: onnx.ModelProto, image: np.ndarray, threads: int) -> dict[str,
         if node.op_type == "QuantizeLinear":
             kind = types[node.input[2]]  # that of the zero point
             tapped.graph.output.append(helper.make_tensor_value_info(node.output[0], kind, None))
+        if PIXELS in node.output:
+            kind = onnx.TensorProto.UINT8
+            tapped.graph.output.append(helper.make_tensor_value_info(PIXELS, kind, None))
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 4
     session = ort.InferenceSession(

@@ -13,6 +13,7 @@ from vgg_deploy.exported.metadata import EXPORT_AGAIN, check_manifest
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.onnx_options import PROVIDERS, provider_options, session_options
 from vgg_deploy.runtimes.packages import runtime_package
+from vgg_deploy.runtimes.plugins import add_plugin, is_plugin
 
 # ONNX Runtime's exceptions have no base class of their own
 LOAD_FAILURES = (
@@ -25,6 +26,7 @@ LOAD_FAILURES = (
     "NotImplemented",
     "RuntimeException",
 )
+NO_KERNELS_THERE = "fallback to CPU EP has been explicitly disabled"  # words of ONNX Runtime
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +64,9 @@ def open_session(
         path: Written by vgg-export.
         device: "cpu" or "cuda".
         threads: On the CPU.
-        runtime: "onnxruntime" or "onnxruntime-tensorrt". The latter builds an engine of its own
-            for every new shape and keeps it in the cache folder.
+        runtime: "onnxruntime", "onnxruntime-tensorrt" or "onnxruntime-rtx". The second builds an
+            engine of its own for every new shape and keeps it in the cache folder. The third is
+            TensorRT-RTX as a plug-in, whose kernels are kept there.
         optimisation: ONNX Runtime's own word, ENABLE_ALL or ENABLE_EXTENDED. ENABLE_ALL also
             reorders weights for the CPU's vector units. That is faster to run, and takes four
             times the file's size in memory while loading.
@@ -73,7 +76,8 @@ def open_session(
         InputError: If the file, the runtime or the device cannot be used. Weights that are not
             beside the file are refused before ONNX Runtime sees it.
     """
-    runtime_package(runtime)  # refuses two of them
+    runtime_package("onnxruntime")  # refuses two of them
+    runtime_package(runtime)
     data_files(path)
     check_manifest(path)
     import onnxruntime as ort  # here, so that PyTorch users need not load it
@@ -88,7 +92,9 @@ def open_session(
     options = session_options(ort, device, threads, optimisation, arena)
     # The last of them from damaged names
     load_failures: tuple[type[Exception], ...] = (*failures, UnicodeDecodeError)
-    providers = [(provider, provider_options(provider))]
+    providers = [] if is_plugin(provider) else [(provider, provider_options(provider))]
+    if is_plugin(provider):
+        add_plugin(ort, options, provider)
     try:
         session = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
         opened = OnnxSession(
@@ -137,6 +143,13 @@ def run_failure(where: str, shape: Sequence[int], what: str, error: Exception) -
 def _load_failure(path: Path, device: str, error: Exception, provider: str) -> InputError:
     """Explain an error of ONNX Runtime while loading the file."""
     reason = _first_line(error)
+    if device != "cpu" and NO_KERNELS_THERE in str(error):
+        return InputError(
+            f"device {device}: {path} has nodes that ONNX Runtime runs on the CPU only, as files "
+            "that rescale whole images have",
+            "run it on the CPU, or export a file that takes rescaled images",
+            "device",
+        )
     if device != "cpu":
         return InputError(
             f"device {device}: ONNX Runtime cannot run {path} on {provider} ({reason})",

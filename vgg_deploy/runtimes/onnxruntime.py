@@ -1,6 +1,6 @@
 """Runs a file of vgg-export in ONNX Runtime: on the CPU, on CUDA, or through TensorRT."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,19 @@ from vgg_deploy.net.outputs import SCORES
 from vgg_deploy.runtimes.contract import (
     Outputs,
     Scores,
-    checked,
-    empty_outputs,
+    checked_by_shape,
     feed,
     give_scores,
     require,
     to_host,
 )
-from vgg_deploy.runtimes.graph_interface import check_interface
+from vgg_deploy.runtimes.declared_interface import check_interface
+from vgg_deploy.runtimes.graph_interface import (
+    fixed_batches,
+    joined_batches,
+    refuse_other_shape,
+    softmax_of_logits,
+)
 from vgg_deploy.runtimes.onnx_session import bound, open_session, run_failure
 
 
@@ -78,6 +83,13 @@ class OnnxRuntime:
         Raises:
             InputError: If ONNX Runtime cannot run the file on it.
         """
+        if self.artifact.interface.count not in (None, len(pixels)):
+            raise InputError(
+                f"{self.where}: takes batches of {self.artifact.interface.count} images only, "
+                f"this one has {len(pixels)}",
+                "time it with that batch size",
+                "batch",
+            )
         scores = self._bound(pixels, SCORES)
         return scores["posterior"], scores["score_map"]
 
@@ -86,17 +98,36 @@ class OnnxRuntime:
         return give_scores(self, images)
 
     def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
-        """Give some outputs, as `Runtime`."""
+        """Give some outputs, as `Runtime`.
+
+        A file that rescales takes whole images. One of a fixed shape is called as often as the
+        number of images needs.
+        """
         require(self.where, self.outputs, outputs)
+        count = self.artifact.interface.count
+        parts = [self._run_part(part, outputs) for part in fixed_batches(images, count)]
+        return joined_batches(parts, len(images))
+
+    def _run_part(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
+        """Run the graph once."""
         if self.device == "cpu":
-            return checked(self._on_cpu(images, outputs), images, self.spec, self.where)
-        found = to_host(self._bound(torch.from_numpy(images).to(self.device), outputs))
-        return checked(found, images, self.spec, self.where)
+            found: Mapping[str, object] = self._on_cpu(images, outputs)
+        else:
+            found = to_host(self._bound(torch.from_numpy(images).to(self.device), outputs))
+        seen = self.artifact.interface.seen(images.shape, self.spec.crop)
+        return checked_by_shape(found, seen, self.spec, self.where)
 
     def _bound(self, pixels: Tensor, outputs: Sequence[str]) -> dict[str, Tensor]:
         """Run a batch on the device."""
+        interface = self.artifact.interface
+        refuse_other_shape(self.where, interface, pixels.shape)
         image = feed(pixels, self.artifact.input).contiguous()
-        found = empty_outputs(self.spec, outputs, pixels)
+        seen = interface.seen(pixels.shape, self.spec.crop)
+        shapes = {name: output_shape(self.spec, name, seen) for name in outputs}
+        found = {
+            interface.graph_name(name): torch.empty(shape, device=pixels.device)
+            for name, shape in shapes.items()
+        }
         binding = self.session.io_binding()
         binding.bind_input("image", *bound(image))
         for name, tensor in found.items():
@@ -106,12 +137,17 @@ class OnnxRuntime:
             self.session.run_with_iobinding(binding)
         except self.failures as error:
             raise run_failure(self.where, pixels.shape, "images", error) from None
-        return found
+        given = softmax_of_logits(found)
+        return {name: given[name] for name in outputs}
 
     def _on_cpu(self, images: np.ndarray, outputs: Sequence[str]) -> dict[str, object]:
-        image = feed(torch.from_numpy(images), self.artifact.input).numpy()
+        interface = self.artifact.interface
+        refuse_other_shape(self.where, interface, images.shape)
+        image = feed(torch.from_numpy(images), self.artifact.input).contiguous().numpy()
+        names = [interface.graph_name(name) for name in outputs]
         try:
-            found = self.session.run(list(outputs), {"image": image})
+            found = self.session.run(names, {"image": image})
         except self.failures as error:
             raise run_failure(self.where, images.shape, "images", error) from None
-        return dict(zip(outputs, found, strict=True))
+        given = softmax_of_logits(dict(zip(names, found, strict=True)))
+        return {name: given[name] for name in outputs}

@@ -10,7 +10,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.exported.distance_metadata import refuse_distance
 from vgg_deploy.exported.metadata import KEY, Artifact
 from vgg_deploy.runtimes.contract import Outputs, Scores, checked, feed, give_scores, require
-from vgg_deploy.runtimes.graph_interface import check_interface
+from vgg_deploy.runtimes.declared_interface import check_interface
 from vgg_deploy.runtimes.openvino_model import compile_model, read_model
 
 

@@ -12,7 +12,7 @@ from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import EXPORT_AGAIN, check_manifest, weights_path
 from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.regular_files import is_regular
-from vgg_deploy.runtimes.graph_interface import BYTES, FLOATS, Declared
+from vgg_deploy.runtimes.declared_interface import BYTES, FLOATS, Declared
 from vgg_deploy.runtimes.openvino_integers import integer_weights, refuse_saturation
 from vgg_deploy.runtimes.openvino_package import load_openvino
 

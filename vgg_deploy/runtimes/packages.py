@@ -13,6 +13,10 @@ PACKAGES = {
     "torch-compile": ("torch",),
     "onnxruntime": ONNXRUNTIME,
     "onnxruntime-tensorrt": ONNXRUNTIME,
+    "onnxruntime-rtx": (
+        "onnxruntime-ep-nv-tensorrt-rtx-cu13",
+        "onnxruntime-ep-nv-tensorrt-rtx-cu12",
+    ),
     "openvino": ("openvino",),
     "openvino-bf16": ("openvino",),
     "ncnn": ("ncnn",),
@@ -37,6 +41,11 @@ def runtime_package(runtime: str) -> str:
         raise InputError(f"{runtime} is not installed; pip install {' or '.join(packages)}")
     if len(versions) > 1:
         described = " and ".join(f"{name} {number}" for name, number in versions.items())
+        if packages != ONNXRUNTIME:
+            raise InputError(
+                f"{described} are both installed; keep the one for this CUDA, and run "
+                f"`pip uninstall -y` with the other"
+            )
         raise InputError(
             f"{described} are both installed and overwrite each other; run "
             f"`pip uninstall -y {' '.join(packages)}`, then `pip install onnxruntime-gpu` "

@@ -31,6 +31,13 @@ from vgg_deploy.runtimes.contract import (
     to_host,
 )
 from vgg_deploy.runtimes.distances import checked_distances
+from vgg_deploy.runtimes.graph_interface import (
+    fixed_batches,
+    joined_batches,
+    refuse_other_shape,
+    softmax_of_logits,
+)
+from vgg_deploy.runtimes.rtx_cache import RuntimeCache, cache_path
 
 
 class OpenedEngine:
@@ -67,6 +74,11 @@ class OpenedEngine:
         self.engine: Any = loader.deserialize_cuda_engine(path.read_bytes())
         if self.engine is None:
             raise InputError(f"{path}: TensorRT does not load it ({errors_of(self.log)})", REBUILD)
+        self.kernels: RuntimeCache | None = None
+        if flavour.name == "rtx":
+            gpu = torch.cuda.get_device_name()
+            path_of_kernels = cache_path(self.manifest.sha256, flavour.version(), gpu)
+            self.kernels = RuntimeCache(self.engine, path_of_kernels)
         self.contexts = [self._context(i) for i in range(self.engine.num_optimization_profiles)]
 
     def execute(
@@ -95,6 +107,8 @@ class OpenedEngine:
                 f"{shape.height}x{shape.width} ({errors_of(self.log)})",
                 REBUILD,
             )
+        if self.kernels:
+            self.kernels.note((self.manifest.nearest(shape), *shape))
 
     def _check_version(self, flavour: Flavour) -> None:
         if flavour.version() != self.manifest.version:
@@ -117,7 +131,10 @@ class OpenedEngine:
 
     def _context(self, profile: int) -> Any:
         """Make the execution context of a profile."""
-        context = self.engine.create_execution_context()
+        if self.kernels:
+            context = self.engine.create_execution_context(self.kernels.config)
+        else:
+            context = self.engine.create_execution_context()
         if context is None:
             raise InputError(
                 f"{self.where}: no execution context for profile {profile} "
@@ -171,16 +188,22 @@ class EngineRuntime(OpenedEngine):
     def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
         """Give some outputs, as `Runtime`; the engine computes all that it has."""
         require(self.where, self.outputs, outputs)
-        found = self._executed(torch.from_numpy(images).to(self.device))
-        asked = to_host({name: found[name] for name in outputs})
-        return checked(asked, images, self.spec, self.where)
+        refuse_other_shape(self.where, self.artifact.interface, images.shape)
+        parts = []
+        for part in fixed_batches(images, self.artifact.interface.count):
+            found = self._executed(torch.from_numpy(part).to(self.device))
+            asked = to_host({name: found[name] for name in outputs})
+            parts.append(checked(asked, part, self.spec, self.where))
+        return joined_batches(parts, len(images))
 
     def _executed(self, pixels: Tensor) -> dict[str, Tensor]:
         """All outputs for a batch on the device."""
         image = feed(pixels, self.artifact.input)
         found = empty_outputs(self.spec, self.outputs, pixels)
-        self.execute({"image": image}, found, "images")
-        return found
+        interface = self.artifact.interface
+        given = {interface.graph_name(name): tensor for name, tensor in found.items()}
+        self.execute({"image": image}, given, "images")
+        return softmax_of_logits(given)
 
 
 class EngineDistance(OpenedEngine):

@@ -68,11 +68,21 @@ HOLDS = {
         "self.engine": "ICudaEngine",
         "loader": "Runtime",
     },
+    "vgg_deploy/runtimes/rtx_cache.py": {
+        "engine": "ICudaEngine",
+        "self.config": "IRuntimeConfig",
+        "self.cache": "IRuntimeCache",
+    },
 }
 RTX_ONLY = {
     ("module", "ComputeCapability"),
     ("IBuilderConfig", "num_compute_capabilities"),
     ("IBuilderConfig", "set_compute_capability"),
+    ("ICudaEngine", "create_runtime_config"),
+    ("IRuntimeConfig", "create_runtime_cache"),
+    ("IRuntimeConfig", "set_runtime_cache"),
+    ("IRuntimeCache", "deserialize"),
+    ("IRuntimeCache", "serialize"),
 }
 
 

@@ -91,6 +91,9 @@ def on_gpu(*modules: str):
         pytest.param(("graphs", "cuda", None), marks=on_gpu()),
         pytest.param(("onnxruntime", "cuda", "uint8"), marks=on_gpu()),
         pytest.param(("onnxruntime-tensorrt", "cuda", "uint8"), marks=on_gpu("tensorrt")),
+        pytest.param(
+            ("onnxruntime-rtx", "cuda", "uint8"), marks=on_gpu("onnxruntime_ep_nv_tensorrt_rtx")
+        ),
         pytest.param(("tensorrt", "cuda", "uint8"), marks=on_gpu("tensorrt")),
         pytest.param(("tensorrt-rtx", "cuda", "uint8"), marks=on_gpu("tensorrt_rtx")),
     ],
