@@ -22,6 +22,7 @@ from export.tensorrt.triton_folder import (
     what_it_replaces,
 )
 from export.tensorrt.triton_photos import labels_of, write_photo_models
+from vgg_deploy.errors import InputError
 from vgg_deploy.exported.distance_metadata import INPUTS, OUTPUT, DistanceArtifact
 from vgg_deploy.exported.interface import WHOLE
 from vgg_deploy.exported.metadata import Artifact, check_manifest

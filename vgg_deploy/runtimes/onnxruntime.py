@@ -10,7 +10,7 @@ from torch import Tensor
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.distance_metadata import refuse_distance
 from vgg_deploy.exported.metadata import KEY, Artifact
-from vgg_deploy.net.outputs import SCORES
+from vgg_deploy.net.outputs import SCORES, output_shape
 from vgg_deploy.runtimes.contract import (
     Outputs,
     Scores,
