@@ -58,6 +58,9 @@ class Findings:
         distances: Those of the tables that are of distance files.
         names: Of distance files, which are no models.
         boxes: Those of the tables that judge boxes.
+        load: Those of the tables that are of load tests.
+        load_drawings: The figures beside them.
+        load_lines: The best settings.
     """
 
     models: list[Model]
@@ -73,6 +76,9 @@ class Findings:
     distances: list[Section] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     boxes: list[Section] = field(default_factory=list)
+    load: list[Section] = field(default_factory=list)
+    load_drawings: list[Drawing] = field(default_factory=list)
+    load_lines: list[str] = field(default_factory=list)
 
     @property
     def faulty(self) -> set[str]:
@@ -100,6 +106,7 @@ def write_report(findings: Findings, out: Path) -> None:
             *_accuracy_chapters(findings, out),
             *_box_chapters(findings.boxes),
             *_speed_chapters(findings),
+            *_load_chapters(findings),
             *_distance_chapters(findings.distances),
             *_paper_chapters(findings.paper),
             Chapter("environment", "Environment", facts=_facts(findings.environment)),
@@ -315,6 +322,19 @@ def _speed_chapters(findings: Findings) -> list[Chapter]:
         )
         chapters.append(Chapter("in-turn", "Side by side", note, tables=findings.side_by_side))
     return chapters
+
+
+def _load_chapters(findings: Findings) -> list[Chapter]:
+    if not findings.load:
+        return []
+    note = (
+        "The scenarios of MLPerf Inference. Offline: all images are there at the start. Single "
+        "stream: one after the other. Server: images arrive as a Poisson process, and a latency "
+        "counts from the arrival. Intervals of percentiles are by order statistics, wider where "
+        f"queries depend on each other. Best settings: {' '.join(findings.load_lines)}"
+    )
+    drawings, tables = findings.load_drawings, findings.load
+    return [Chapter("load", "Load", printable(note), drawings, tables=tables)]
 
 
 def _distance_chapters(tables: list[Section]) -> list[Chapter]:

@@ -63,7 +63,7 @@ def pareto(rows: Sequence[AccuracyRow], faulty: Collection[str] = ()) -> go.Figu
         )
     x = "ms per image, all its views"
     figure.update_xaxes(type="log")
-    return _laid_out(figure, x, "top-1 error, %")
+    return laid_out(figure, x, "top-1 error, %")
 
 
 def errors(rows: Sequence[AccuracyRow]) -> go.Figure:
@@ -82,7 +82,7 @@ def errors(rows: Sequence[AccuracyRow]) -> go.Figure:
         )
     figure.update_layout(scattermode="group", scattergap=0.25)
     figure.update_xaxes(type="category")
-    return _laid_out(figure, "test scale Q", "top-1 error, %")
+    return laid_out(figure, "test scale Q", "top-1 error, %")
 
 
 def _errors_of(group: Sequence[AccuracyRow]) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def latency(rows: Sequence[LatencyRow], samples: pd.DataFrame) -> go.Figure:
         )
     figure.update_layout(boxmode="group")
     figure.update_yaxes(type="log")
-    return _laid_out(figure, "image, pixels", "one call, ms")
+    return laid_out(figure, "image, pixels", "one call, ms")
 
 
 def _spread(ms: np.ndarray) -> np.ndarray:
@@ -165,7 +165,7 @@ def per_class(tables: Sequence[pd.DataFrame]) -> go.Figure:
     figure.update_xaxes(tickangle=-90)
     many = len(tables[0]) > MOST_BARS
     x = f"class, the worst {MOST_BARS}" if many else "class, the worst first"
-    return _laid_out(figure, x, "top-1 accuracy, %")
+    return laid_out(figure, x, "top-1 accuracy, %")
 
 
 def calibration(scored: Sequence[Scored]) -> go.Figure:
@@ -188,7 +188,7 @@ def calibration(scored: Sequence[Scored]) -> go.Figure:
     figure.update_yaxes(
         title_text="share that is right", range=[0, 1.05], tickformat=".0%", row=1, col=1
     )
-    return _laid_out(figure, None, None, height=520)
+    return laid_out(figure, None, None, height=520)
 
 
 def _add_reliability(figure: go.Figure, scored: Scored, colour: str, symbol: str) -> None:
@@ -238,7 +238,7 @@ def confused(table: pd.DataFrame) -> go.Figure:
         hovertemplate="%{y}: %{x} images<br>%{text} of the class<extra></extra>",
     )
     figure.update_yaxes(automargin=True)
-    return _laid_out(figure, "images", None, height=120 + 36 * len(shown))
+    return laid_out(figure, "images", None, height=120 + 36 * len(shown))
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -261,8 +261,15 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return best
 
 
-def _laid_out(figure: go.Figure, x: str | None, y: str | None, height: int = 440) -> go.Figure:
-    """Add what all plots share. There is no background: the page's own shows through."""
+def laid_out(figure: go.Figure, x: str | None, y: str | None, height: int = 440) -> go.Figure:
+    """Add what all plots share. There is no background: the page's own shows through.
+
+    Args:
+        figure: The plot, which is changed.
+        x: Title of the horizontal axis.
+        y: Title of the vertical axis.
+        height: Pixels.
+    """
     figure.update_layout(
         template="none",
         height=height,

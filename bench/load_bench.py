@@ -1,0 +1,185 @@
+"""Measures models under load: a table of its own, reports, and the best settings."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.conclusion import publish
+from bench.load.best import best_lines
+from bench.load.instance import Call
+from bench.load.measure import LoadPlan, Subject, measure_load
+from bench.load.rows import LoadRow
+from bench.load.settings import placements
+from bench.models.foreign_models import input_lines
+from bench.models.model import Model, ModelOptions, check_sides, open_models
+from bench.report.contents import Findings
+from bench.report.load import load_drawings, load_section
+from bench.request import BenchRequest
+from bench.results.results_folder import Results
+from vgg_deploy.command_line import say
+from vgg_deploy.errors import InputError, VGGDeployError, interruptible
+from vgg_deploy.exported.signatures import VerifyingKey
+from vgg_deploy.job import Job
+from vgg_deploy.machine import available_cores
+from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
+from vgg_deploy.net.named_weights import Located
+from vgg_deploy.progress import progress
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """Opens a model in another process.
+
+    Attributes:
+        path: The file.
+        device: "cpu" or "cuda".
+        threads: On the CPU.
+        runtime: Its name.
+        precision: Of weights in PyTorch.
+        stated: What is stated about the input of another project's weights.
+    """
+
+    path: Path
+    device: str
+    threads: int
+    runtime: str
+    precision: str
+    stated: StatedInput = NOTHING_STATED
+
+    def __call__(self) -> Call:
+        """Open it.
+
+        Raises:
+            InputError: If it cannot be opened.
+        """
+        from vgg_deploy.runtimes import open_runtime  # here: the parent need not wait for it
+
+        return open_runtime(
+            self.path, self.device, self.threads, self.runtime, self.precision, self.stated
+        )
+
+
+def bench_load(
+    request: BenchRequest,
+    found: Sequence[Located],
+    environment: dict[str, Any],
+    results: Results,
+    job: Job,
+) -> None:
+    """Measure, and write tables and reports.
+
+    The rows that are ready are published even if the run is interrupted, or a model fails.
+
+    Args:
+        request: The options.
+        found: The files.
+        environment: Of `describe_environment`, with the run's id.
+        results: Where the files go.
+        job: The processes of the run, which may be one only.
+
+    Raises:
+        CheckFailed: If a model fails under load.
+        InputError: For what cannot be used.
+    """
+    if job.world > 1:
+        raise InputError(
+            "--load starts its own processes; run it without torchrun, and set --instances"
+        )
+    if request.models.verify:
+        key = VerifyingKey(request.models.verify)
+        for file in found:
+            key.verify(file.path)
+    subjects = _subjects(request, found)
+    findings = Findings([], environment, names=[one.name for one, _ in subjects])
+    rows: list[LoadRow] = []
+    samples: list[pd.DataFrame] = []
+    try:
+        with progress("load", len(subjects) * len(subjects[0][1].placements)) as bar:
+            for subject, plan in subjects:
+                say(_plan_line(subject, plan))
+                for row, times in measure_load(subject, plan):
+                    rows.append(row)
+                    if times is not None:
+                        samples.append(times)
+                    bar.note = f"{row.model} {row.scenario} {row.setting}"
+                bar.advance(len(plan.placements))
+    except (KeyboardInterrupt, VGGDeployError):
+        if not rows:
+            raise
+        with interruptible("the load table was not written"):
+            _publish(request, rows, samples, findings, results)
+        say(f"Not all settings were measured; {results.folder} has those that were", err=True)
+        raise
+    _publish(request, rows, samples, findings, results)
+
+
+def _publish(
+    request: BenchRequest,
+    rows: list[LoadRow],
+    samples: list[pd.DataFrame],
+    findings: Findings,
+    results: Results,
+) -> None:
+    """Write and publish everything about some rows."""
+    times = pd.concat(samples, ignore_index=True)
+    findings.load = load_section(rows, times, results.staging)
+    findings.load_drawings = load_drawings(rows)
+    findings.load_lines = best_lines(rows, request.load.bound)
+    findings.sections += findings.load
+    publish(request, findings, results)
+    for line in findings.load_lines:
+        say(line)
+
+
+def _subjects(request: BenchRequest, found: Sequence[Located]) -> list[tuple[Subject, LoadPlan]]:
+    """The models and what is measured of each; they are closed again, for their memory."""
+    options = ModelOptions(
+        device=request.models.device,
+        runtimes=request.models.runtime_names,
+        precisions=request.models.precisions or ("fp32",),
+        stated=request.models.stated,
+    )
+    models = open_models(found, options)
+    for line in input_lines(models):
+        say(line)
+    if request.tables.sides:
+        check_sides(models, request.tables.sides)
+    return [(_subject(model, request), _plan(model, request)) for model in models]
+
+
+def _subject(model: Model, request: BenchRequest) -> Subject:
+    path, runtime = model.path, model.runtime
+    name, precision, device = runtime.name, runtime.precision, runtime.device
+    stated = request.models.stated if model.assumed else NOTHING_STATED
+    own = precision if name.startswith("torch") else "fp32"
+
+    def open_with(threads: int) -> Callable[[], Call]:
+        return OpenModel(path, device, threads, name, own, stated)
+
+    return Subject(model.described, device, open_with)
+
+
+def _plan(model: Model, request: BenchRequest) -> LoadPlan:
+    load, sides = request.load, request.tables.sides
+    return LoadPlan(
+        placements=tuple(placements(available_cores(), request.models.threads, load.instances)),
+        batches=request.tables.batches,
+        delay_ms=load.batch_delay,
+        rates=load.arrival_rates or (),
+        bound=load.bound,
+        seconds=load.load_seconds,
+        side=sides[0] if sides else model.runtime.spec.crop,
+    )
+
+
+def _plan_line(subject: Subject, plan: LoadPlan) -> str:
+    """What is about to be measured."""
+    placed = "; ".join(placement.words for placement in plan.placements)
+    return (
+        f"{subject.name} under load on {subject.device}: {placed}; batches of "
+        f"{', '.join(map(str, plan.batches))}; {plan.side} x {plan.side} pixels; "
+        f"{plan.seconds:g} s per measurement"
+    )
