@@ -20,7 +20,7 @@ from bench.report.load import load_drawings, load_section
 from bench.request import BenchRequest
 from bench.results.results_folder import Results
 from vgg_deploy.command_line import say
-from vgg_deploy.errors import InputError, VGGDeployError, interruptible
+from vgg_deploy.errors import InputError, VGGDeployError, interrupted
 from vgg_deploy.exported.signatures import VerifyingKey
 from vgg_deploy.job import Job
 from vgg_deploy.machine import available_cores
@@ -106,12 +106,16 @@ def bench_load(
                         samples.append(times)
                     bar.note = f"{row.model} {row.scenario} {row.setting}"
                 bar.advance(len(plan.placements))
-    except (KeyboardInterrupt, VGGDeployError):
+    except KeyboardInterrupt as stop:
         if not rows:
             raise
-        with interruptible("the load table was not written"):
+        _publish(request, rows, samples, findings, results)
+        kept = f"{results.folder} has the {len(rows)} rows of load.csv that were ready"
+        raise interrupted(stop, kept) from None
+    except VGGDeployError:
+        if rows:
             _publish(request, rows, samples, findings, results)
-        say(f"Not all settings were measured; {results.folder} has those that were", err=True)
+            say(f"{results.folder} has the {len(rows)} rows of load.csv before the failure")
         raise
     _publish(request, rows, samples, findings, results)
 

@@ -275,6 +275,12 @@ def _refuse_load(request: BenchRequest) -> None:
         raise click.UsageError("--load measures images of one size; give one number to --scales")
     if request.gate.limits:
         raise click.UsageError("--load has no gate; leave the limit or --load out")
+    rates, seconds = request.load.arrival_rates, request.load.load_seconds
+    if rates and rates[0] * seconds < 1:
+        raise click.UsageError(
+            f"--arrival-rates {rates[0]:g}: less than one image arrives in {seconds:g} s; raise "
+            "--load-seconds"
+        )
     given = (
         ("--protocols", tables.protocols),
         ("--fuse", tables.fuse),
