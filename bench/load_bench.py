@@ -1,18 +1,16 @@
 """Measures models under load: a table of its own, reports, and the best settings."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from bench.conclusion import publish
-from bench.load.best import best_lines
-from bench.load.instance import Call
+from bench.load.best import best_settings
 from bench.load.measure import LoadPlan, Subject, measure_load
 from bench.load.rows import LoadRow
 from bench.load.settings import placements
+from bench.load.subjects import subject_of
 from bench.models.foreign_models import input_lines
 from bench.models.model import Model, ModelOptions, check_sides, open_models
 from bench.report.contents import Findings
@@ -24,42 +22,8 @@ from vgg_deploy.errors import InputError, VGGDeployError, interrupted
 from vgg_deploy.exported.signatures import VerifyingKey
 from vgg_deploy.job import Job
 from vgg_deploy.machine import available_cores
-from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located
 from vgg_deploy.progress import progress
-
-
-@dataclass(frozen=True)
-class OpenModel:
-    """Opens a model in another process.
-
-    Attributes:
-        path: The file.
-        device: "cpu" or "cuda".
-        threads: On the CPU.
-        runtime: Its name.
-        precision: Of weights in PyTorch.
-        stated: What is stated about the input of another project's weights.
-    """
-
-    path: Path
-    device: str
-    threads: int
-    runtime: str
-    precision: str
-    stated: StatedInput = NOTHING_STATED
-
-    def __call__(self) -> Call:
-        """Open it.
-
-        Raises:
-            InputError: If it cannot be opened.
-        """
-        from vgg_deploy.runtimes import open_runtime  # here: the parent need not wait for it
-
-        return open_runtime(
-            self.path, self.device, self.threads, self.runtime, self.precision, self.stated
-        )
 
 
 def bench_load(
@@ -129,13 +93,13 @@ def _publish(
 ) -> None:
     """Write and publish everything about some rows."""
     times = pd.concat(samples, ignore_index=True)
-    findings.load = load_section(rows, times, results.staging)
+    best = best_settings(rows, request.load.bound)
+    findings.load = load_section(rows, best, times, results.staging)
     findings.load_drawings = load_drawings(rows)
-    findings.load_lines = best_lines(rows, request.load.bound)
     findings.sections += findings.load
     publish(request, findings, results)
-    for line in findings.load_lines:
-        say(line)
+    for one in best:
+        say(one.line)
 
 
 def _subjects(request: BenchRequest, found: Sequence[Located]) -> list[tuple[Subject, LoadPlan]]:
@@ -151,19 +115,7 @@ def _subjects(request: BenchRequest, found: Sequence[Located]) -> list[tuple[Sub
         say(line)
     if request.tables.sides:
         check_sides(models, request.tables.sides)
-    return [(_subject(model, request), _plan(model, request)) for model in models]
-
-
-def _subject(model: Model, request: BenchRequest) -> Subject:
-    path, runtime = model.path, model.runtime
-    name, precision, device = runtime.name, runtime.precision, runtime.device
-    stated = request.models.stated if model.assumed else NOTHING_STATED
-    own = precision if name.startswith("torch") else "fp32"
-
-    def open_with(threads: int) -> Callable[[], Call]:
-        return OpenModel(path, device, threads, name, own, stated)
-
-    return Subject(model.described, device, open_with)
+    return [(subject_of(model, options.stated), _plan(model, request)) for model in models]
 
 
 def _plan(model: Model, request: BenchRequest) -> LoadPlan:

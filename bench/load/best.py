@@ -2,26 +2,54 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bench.load.bound import Bound
 from bench.load.rows import OFFLINE, SERVER, SINGLE, WITHIN, LoadRow
 from vgg_deploy.load_curve.knee import knee
 
 
-def best_lines(rows: Sequence[LoadRow], bound: Bound) -> list[str]:
+@dataclass(frozen=True)
+class Best:
+    """The best setting of a model in one scenario.
+
+    Attributes:
+        model: Its name.
+        scenario: OFFLINE, SINGLE or SERVER.
+        result: What it reaches, as a clause.
+        setting: Instances, threads and batch; empty if no setting meets the bound.
+        options: The setting as options of a command line; empty as before.
+        notes: Sentences without their full stops, about what is not shown.
+    """
+
+    model: str
+    scenario: str
+    result: str
+    setting: str = ""
+    options: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """As one line."""
+        text = f"{self.model}, {self.scenario}: {self.result}"
+        if self.options:
+            text += f", with {self.setting}: {self.options}"
+        return ". ".join((text, *self.notes))
+
+
+def best_settings(rows: Sequence[LoadRow], bound: Bound) -> list[Best]:
     """The best setting per model and scenario, with the options that give it.
 
     Args:
         rows: Of the load table.
         bound: Of p99.
     """
-    lines = []
+    found: list[Best | None] = []
     for key in dict.fromkeys(_key(row) for row in rows):
         own = [row for row in rows if _key(row) == key]
-        for line in (_single_line(own), _offline_line(own), _server_line(own, bound)):
-            if line:
-                lines.append(f"{key[0]}, {line}")
-    return lines
+        found += [_single_stream(own), _offline(own), _server(own, bound)]
+    return [best for best in found if best]
 
 
 def best_offline(rows: Sequence[LoadRow]) -> LoadRow | None:
@@ -48,34 +76,30 @@ def _key(row: LoadRow) -> tuple[str, str, str]:
     return row.model, row.runtime, row.precision
 
 
-def _single_line(rows: Sequence[LoadRow]) -> str:
+def _single_stream(rows: Sequence[LoadRow]) -> Best | None:
     single = [row for row in rows if row.scenario == SINGLE]
     if not single:
-        return ""
+        return None
     best = min(single, key=lambda row: row.latencies.p90_ms)
     found = best.latencies
-    return (
-        f"single stream: 90 % of the images within {found.p90_ms:.4g} ms"
-        f"{_interval(found.p90_low_ms, found.p90_high_ms)}, with "
-        f"{best.placement.words}: {best.options}"
-    )
+    interval = _interval(found.p90_low_ms, found.p90_high_ms)
+    result = f"90 % of the images within {found.p90_ms:.4g} ms{interval}"
+    return Best(best.model, SINGLE, result, best.setting, best.options)
 
 
-def _offline_line(rows: Sequence[LoadRow]) -> str:
+def _offline(rows: Sequence[LoadRow]) -> Best | None:
     best = best_offline(rows)
     if best is None:
-        return ""
+        return None
     equal = [
         row.setting
         for row in rows
         if row.scenario == OFFLINE and row is not best and _may_equal(row, best)
     ]
-    more = f". Not shown to be slower: {'; '.join(equal)}" if equal else ""
-    return (
-        f"offline: {best.images_per_s:.4g} images/s"
-        f"{_interval(best.images_per_s_low, best.images_per_s_high)}, with "
-        f"{best.setting}: {best.options}{more}"
-    )
+    notes = (f"Not shown to be slower: {'; '.join(equal)}",) if equal else ()
+    interval = _interval(best.images_per_s_low, best.images_per_s_high)
+    result = f"{best.images_per_s:.4g} images/s{interval}"
+    return Best(best.model, OFFLINE, result, best.setting, best.options, notes)
 
 
 def _may_equal(row: LoadRow, best: LoadRow) -> bool:
@@ -83,26 +107,27 @@ def _may_equal(row: LoadRow, best: LoadRow) -> bool:
     return not row.images_per_s_high < best.images_per_s_low
 
 
-def _server_line(rows: Sequence[LoadRow], bound: Bound) -> str:
+def _server(rows: Sequence[LoadRow], bound: Bound) -> Best | None:
     server = [row for row in rows if row.scenario == SERVER]
     if not server:
-        return ""
+        return None
     limit = f"{server[0].bound_ms:.4g} ms{bound.words}"
     found = knees(rows)
     if not found:
-        return f"server: at no rate that was measured p99 stays within {limit}"
+        result = f"at no rate that was measured p99 stays within {limit}"
+        return Best(server[0].model, SERVER, result)
     best = max(found, key=lambda row: row.offered_per_s)
     rates = [row.offered_per_s for row in server if row.setting == best.setting]
-    text = (
-        f"server: p99 is {best.latencies.p99_ms:.4g} ms{_p99_interval(best)} at "
-        f"{best.offered_per_s:.4g} images/s, the highest rate measured within {limit}, with "
-        f"{best.setting}: {best.options}"
+    result = (
+        f"p99 is {best.latencies.p99_ms:.4g} ms{_p99_interval(best)} at "
+        f"{best.offered_per_s:.4g} images/s, the highest rate measured within {limit}"
     )
+    notes = []
     if best.offered_per_s == max(rates):
-        text += ". No higher rate was measured, so the knee may lie higher"
+        notes.append("No higher rate was measured, so the knee may lie higher")
     if best.within != WITHIN:
-        text += f". {doubt(best)}"
-    return text
+        notes.append(doubt(best))
+    return Best(best.model, SERVER, result, best.setting, best.options, tuple(notes))
 
 
 def doubt(row: LoadRow) -> str:

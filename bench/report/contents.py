@@ -60,7 +60,6 @@ class Findings:
         boxes: Those of the tables that judge boxes.
         load: Those of the tables that are of load tests.
         load_drawings: The figures beside them.
-        load_lines: The best settings.
     """
 
     models: list[Model]
@@ -78,7 +77,6 @@ class Findings:
     boxes: list[Section] = field(default_factory=list)
     load: list[Section] = field(default_factory=list)
     load_drawings: list[Drawing] = field(default_factory=list)
-    load_lines: list[str] = field(default_factory=list)
 
     @property
     def faulty(self) -> set[str]:
@@ -331,10 +329,9 @@ def _load_chapters(findings: Findings) -> list[Chapter]:
         "The scenarios of MLPerf Inference. Offline: all images are there at the start. Single "
         "stream: one after the other. Server: images arrive as a Poisson process, and a latency "
         "counts from the arrival. Intervals of percentiles are by order statistics, wider where "
-        f"queries depend on each other. Best settings: {' '.join(findings.load_lines)}"
+        "queries depend on each other."
     )
-    drawings, tables = findings.load_drawings, findings.load
-    return [Chapter("load", "Load", printable(note), drawings, tables=tables)]
+    return [Chapter("load", "Load", note, findings.load_drawings, tables=findings.load)]
 
 
 def _distance_chapters(tables: list[Section]) -> list[Chapter]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.load.best import best_offline
+from bench.load.best import Best, best_offline
 from bench.load.rows import LoadRow
 from bench.report.drawing import Drawing
 from bench.report.load_figures import curves, settings
@@ -17,11 +17,14 @@ from vgg_deploy.name_frames import named_frame
 FILE = "load.csv"
 
 
-def load_section(rows: Sequence[LoadRow], samples: pd.DataFrame, out: Path) -> list[Section]:
+def load_section(
+    rows: Sequence[LoadRow], best: Sequence[Best], samples: pd.DataFrame, out: Path
+) -> list[Section]:
     """Write load.csv and load_samples.csv, and show the table.
 
     Args:
         rows: The load table, at least one row.
+        best: Of `best_settings`.
         samples: The times of single queries.
         out: Where the files go.
     """
@@ -31,7 +34,23 @@ def load_section(rows: Sequence[LoadRow], samples: pd.DataFrame, out: Path) -> l
     side = f"{first.height_px} x {first.width_px}"
     texts = load_texts(rows, f"Load, {side} uint8 images to scores, {first.device}")
     show(texts)
-    return [Section(texts, FILE)]
+    return [Section(best_texts(best), ""), Section(texts, FILE)]
+
+
+def best_texts(best: Sequence[Best]) -> Texts:
+    """The best settings as a table, for the reports.
+
+    Args:
+        best: Of `best_settings`.
+    """
+    columns: list[HeadAndCells] = [
+        ("model", [one.model for one in best]),
+        ("scenario", [one.scenario for one in best]),
+        ("result", [one.result for one in best]),
+        ("options", [one.options or "-" for one in best]),
+        ("note", ["; ".join(one.notes) or "-" for one in best]),
+    ]
+    return Texts.of_columns("Best settings under load", columns)
 
 
 def load_texts(rows: Sequence[LoadRow], title: str) -> Texts:

@@ -28,6 +28,7 @@ def curves(rows: Sequence[LoadRow]) -> go.Figure:
             mode="lines",
             line={"color": colour(i), "dash": "dot", "width": 1.2},
             name=escape(f"{name}: median"),
+            showlegend=False,
             **shared,
         )
         figure.add_scatter(
@@ -36,7 +37,7 @@ def curves(rows: Sequence[LoadRow]) -> go.Figure:
             marker={"color": colour(i), "size": 8, "symbol": SYMBOLS[i % len(SYMBOLS)]},
             line={"color": colour(i), "width": 1.8},
             error_y=_interval_of_p99(own),
-            name=escape(f"{name}: p99"),
+            name=escape(name),
             **shared,
         )
     for bound in dict.fromkeys(row.bound_ms for row in server):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 LEFT_ALIGNED = (  # heads of columns of words
     *("model", "runtime", "protocol", "net", "method"),
     *("boxes by", "boxes", "tuned", "scenario", "within bound"),
+    *("result", "options", "note"),
 )
 EMPTY_CELLS = ("", "-")
 ADDITIONS = ("95 %", "here, 95 %", "differs")  # to the figure in the column before

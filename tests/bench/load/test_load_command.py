@@ -11,7 +11,7 @@ import pytest
 
 from bench import load_bench
 from bench.cli import main as vgg_bench
-from bench.load.best import best_lines, knees
+from bench.load.best import best_settings, knees
 from bench.load.bound import Bound
 from bench.load.measure import measure_load
 from bench.load.rows import OFFLINE, SERVER, SINGLE, Latencies, LoadRow
@@ -159,7 +159,7 @@ def test_the_best_settings_in_words():
         *(row(SERVER, 2, rate, p99) for rate, p99 in ((2, 50), (4, 90), (6, 300))),
         *(row(SERVER, 1, rate, p99) for rate, p99 in ((2, 50), (3, 99.5), (6, 300))),
     ]
-    single, offline, server = best_lines(rows, Bound(100.0, 1.0))
+    single, offline, server = lines(rows, Bound(100.0, 1.0))
     assert "90 % of the images within 10 ms" in single
     assert single.endswith("--instances 1 --threads 2 --batch-sizes 1")
     assert "offline: 9 images/s (95 %: 8.5 to 9.5), with 1 instance of 1 thread" in offline
@@ -169,16 +169,18 @@ def test_the_best_settings_in_words():
     assert [one.offered_per_s for one in knees(rows)] == [4, 3]
 
 
+def lines(rows, bound) -> list[str]:
+    return [best.line for best in best_settings(rows, bound)]
+
+
 def test_what_is_not_shown_is_said():
     few = Latencies(1, 1, 1, 1, 1, 1, 50, 40, float("nan"), 50, 368)
-    (line,) = best_lines([row(SERVER, 1, 2.0, within="not shown", latencies=few)], Bound(None, 5.0))
+    (line,) = lines([row(SERVER, 1, 2.0, within="not shown", latencies=few)], Bound(None, 5.0))
     assert "No higher rate was measured, so the knee may lie higher" in line
     assert "about 368 are needed: --load-seconds 184" in line
     assert "(5 x the single stream's median)" in line
-    (line,) = best_lines([row(SERVER, 1, 2.0, 300)], Bound(100.0, 1.0))
+    (line,) = lines([row(SERVER, 1, 2.0, 300)], Bound(100.0, 1.0))
     assert line == "D, server: at no rate that was measured p99 stays within 100 ms"
     wide = Latencies(1, 1, 1, 1, 1, 1, 99, 90, 120, 130, 400)
-    (line,) = best_lines(
-        [row(SERVER, 1, 2.0, within="not shown", latencies=wide)], Bound(100.0, 1.0)
-    )
+    (line,) = lines([row(SERVER, 1, 2.0, within="not shown", latencies=wide)], Bound(100.0, 1.0))
     assert line.endswith("the interval of p99 reaches beyond the bound")
