@@ -555,3 +555,14 @@ def test_localisers_are_judged_and_drawn(tmp_path, benchmarks):
     text = (tmp_path / "localisation.md").read_text()
     assert "| boxes | all | shared | dense | 48 |" in text and '"cpu"' in text
     assert is_png(tmp_path / "localisation.png")
+
+
+@pytest.mark.nightly
+def test_load_beside_a_simulated_queue(tmp_path):
+    net = save_net(thin_net("A"), tmp_path / "A.pt")
+    options = {"--side": 32, "--load-seconds": 0.3}
+    rehearse("load.py", tmp_path, options, str(net))
+    table = pd.read_csv(tmp_path / "load.csv")
+    assert {"single stream", "offline", "server"} == set(table.scenario)
+    assert (table.ratio.dropna() > 0).all() and table.ratio.notna().sum() >= 2
+    assert "simulated queue" in (tmp_path / "load.md").read_text()
