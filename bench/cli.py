@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from bench.first_words import FirstWords
 from bench.gate.refused import withdraw
@@ -16,13 +17,16 @@ from bench.option_types import (
     CORRELATION,
     DISTANCE,
     IMAGES,
+    LATENCY_BOUND,
     MATCHES,
     MEBIBYTES,
     MEGABYTES,
+    MILLISECONDS,
     PER_CENT,
     PER_CENT_MORE,
     POINTS,
     POSTERIOR,
+    RATES,
     SECONDS,
     Names,
     Sizes,
@@ -96,6 +100,10 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
         (
             "vgg-bench D.pt D.int8.onnx --per-layer --measure latency",
             "where the milliseconds and the agreement go",
+        ),
+        (
+            "vgg-bench D.fp32.onnx --load --latency-bound 500",
+            "throughput and latency under load, and the best setting",
         ),
         ("vgg-bench --prune 30d --dry-run", "stored posteriors not used for 30 days"),
     ),
@@ -363,10 +371,48 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     "be repeated.",
 )
 @click.option(
+    "--load",
+    is_flag=True,
+    help="Only measure the models under load: offline, single stream, and as a server with Poisson "
+    "arrivals, as in MLPerf Inference. --batch-sizes are tried, with square images of --scales or "
+    "the net's crop.",
+)
+@click.option(
+    "--instances",
+    type=Sizes("1,2", MOST_THREADS),
+    help="Load: numbers of instances to try.  [default: as many as the cores hold]",
+)
+@click.option(
+    "--batch-delay",
+    default=0.0,
+    type=MILLISECONDS,
+    help="Load: an image waits so long at the server for its batch to fill, ms.",
+)
+@click.option(
+    "--arrival-rates",
+    type=RATES,
+    help="Load: images per second that arrive at the server.  [default: shares of the offline "
+    "throughput, then around the knee]",
+)
+@click.option(
+    "--latency-bound",
+    default="5x",
+    type=LATENCY_BOUND,
+    help="Load: the server's p99 is to stay within it: ms, or a multiple of the median of the "
+    "single stream with most threads.",
+)
+@click.option(
+    "--load-seconds",
+    default="10",
+    type=SECONDS,
+    help="Load: time of one measurement. A server gets as long again to answer what still waits; "
+    "images that wait then are dropped and counted.",
+)
+@click.option(
     "--threads",
     type=click.IntRange(1, MOST_THREADS),
-    help="CPU threads of each process, and its number of image decoders.  [default: this "
-    "process's share of the cores]",
+    help="CPU threads of each process, and its number of image decoders; with --load those of each "
+    "instance.  [default: this process's share of the cores; with --load several are tried]",
 )
 @click.option(
     "--on-error",
@@ -445,6 +491,20 @@ def main(**options: Any) -> None:
         bench(request, job)
 
 
+OF_LOAD = ("instances", "batch_delay", "arrival_rates", "latency_bound", "load_seconds")
+NOT_OF_LOAD = ("measure", "latency_seconds", "accuracy_batch", "classes")
+
+
+def _refuse_stray_load_options(load: bool) -> None:
+    """Refuse options of --load without it, and of other measurements with it."""
+    context = click.get_current_context()
+    for name in NOT_OF_LOAD if load else OF_LOAD:
+        if context.get_parameter_source(name) != ParameterSource.DEFAULT:
+            flag = f"--{name.replace('_', '-')}"
+            wrong = f"--load measures load alone; leave {flag} out"
+            raise click.UsageError(wrong if load else f"{flag} belongs to --load; add it")
+
+
 def _prune(output: OutputRequest) -> None:
     """Remove old cells."""
     from bench.accuracy.cell_pruning import Bound, prune
@@ -462,6 +522,7 @@ def _checked_request(options: dict[str, Any]) -> BenchRequest:
     request = BenchRequest.from_options(options)
     try:
         refuse_contradictions(request)
+        _refuse_stray_load_options(request.load.load)
     except VGGDeployError as error:
         withdraw(click.get_current_context(), ShownError(error))
         raise

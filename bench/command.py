@@ -15,6 +15,7 @@ from bench.earlier.run import EarlierRun, open_earlier
 from bench.gate.until_decided import UntilDecided
 from bench.gate.verdict_files import verdict_on_disk
 from bench.inputs import Inputs, find_models, models_to_measure, open_images, open_inputs
+from bench.load_bench import bench_load
 from bench.localise import box_nets_of, localise
 from bench.models.foreign_models import class_lines
 from bench.request import BenchRequest
@@ -44,6 +45,10 @@ def bench(request: BenchRequest, job: Job) -> None:
         threads = request.models.threads or max(1, available_cores() // job.local_world)
         models = job.on_main(models_to_measure, request.models)
         found = job.main_first(find_models, models, job.is_main)
+        if request.load.load:
+            environment = job.on_main(_environment, run_id, threads, job)
+            job.on_main(bench_load, request, found, environment, results, job)
+            return
         if job.on_main(measures_distances, found, request):
             environment = job.on_main(_environment, run_id, threads, job)
             job.on_main(bench_distances, request, found, threads, environment, results)

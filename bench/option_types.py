@@ -168,6 +168,48 @@ class Names(click.ParamType[tuple[str, ...]]):
         return tuple(names)
 
 
+class Rates(click.ParamType[tuple[float, ...]]):
+    """Numbers above 0, joined by commas: "10,2.5" means (2.5, 10.0), ascending and unique."""
+
+    name = "number,..."
+    most = 1e6
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Read the text of an option."""
+        try:
+            rates = sorted({float(part) for part in value.split(",")})
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers; write 2.5,10", param, ctx)
+        if not all(0.001 <= rate <= self.most for rate in rates):
+            allowed = f"from 0.001 to {self.most:,.0f}"
+            self.fail(f"{value!r} has a rate that is not {allowed} per second", param, ctx)
+        return tuple(rates)
+
+
+class LatencyBound(click.ParamType["tuple[float | None, float]"]):
+    """Milliseconds such as 50, or a multiple such as 5x; read as (ms or None, multiple)."""
+
+    name = "ms|multiple"
+    most = 1e7
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Examples say it best."""
+        return "MS|5x"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float | None, float]:
+        """Read the text of an option."""
+        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?(x?)", str(value).lower())
+        number = float(match[1]) if match else math.nan
+        if match is None or not 0 < number <= self.most:
+            message = f"{value!r} is neither milliseconds nor a multiple; write 50 or 5x"
+            self.fail(message, param, ctx)
+        return (None, number) if match[2] else (number, 1.0)
+
+
 POINTS = Number("points", 100, "in percentage points without a sign for per cent", "0.5")
 PER_CENT = Number("per cent", 100, "in per cent without a sign for it", "99")
 POSTERIOR = Number("difference", 1, "a difference of posteriors", "0.01")
@@ -177,6 +219,9 @@ DISTANCE = Number("difference", 1e6, "a difference of distances", "0.01")
 PER_CENT_MORE = Number("per cent", 1e4, "in per cent without a sign for it", "10")
 MEBIBYTES = Number("MiB", 1e8, "in MiB without the unit", "600")
 MEGABYTES = Number("MB", 1e8, "in MB without the unit", "160")
+MILLISECONDS = Number("ms", 60_000, "in ms without the unit", "5")
 BOUNDS = Bounds()
+RATES = Rates()
+LATENCY_BOUND = LatencyBound()
 SECONDS = Seconds()
 IMAGES = Images()

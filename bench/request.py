@@ -8,6 +8,7 @@ from typing import Any, Literal
 import click
 
 from bench.gate.gate_limits import GateLimits
+from bench.load.bound import Bound
 from vgg_deploy.net.input_convention import Channels, StatedInput
 
 AUTO_WITHOUT_LIMIT = (
@@ -101,6 +102,23 @@ class BoxRequest:
 
 
 @dataclass(frozen=True)
+class LoadRequest:
+    """Whether models are measured under load, and how."""
+
+    load: bool
+    instances: tuple[int, ...] | None  # None: as many as the cores hold
+    batch_delay: float  # ms that an image waits for its batch to fill
+    arrival_rates: tuple[float, ...] | None  # images per second; None: around the knee
+    latency_bound: tuple[float | None, float]  # of p99: ms, or None and a multiple
+    load_seconds: float  # of one measurement
+
+    @property
+    def bound(self) -> Bound:
+        """What p99 is to stay within."""
+        return Bound(*self.latency_bound)
+
+
+@dataclass(frozen=True)
 class GateRequest:
     """What a model may lose, and which rows count."""
 
@@ -155,7 +173,15 @@ class OutputRequest:
     summary: Path | None  # a Markdown file, to which the tables are appended
 
 
-GROUPS = (ModelRequest, DataRequest, TableRequest, BoxRequest, GateRequest, OutputRequest)
+GROUPS = (
+    ModelRequest,
+    DataRequest,
+    TableRequest,
+    BoxRequest,
+    LoadRequest,
+    GateRequest,
+    OutputRequest,
+)
 
 
 @dataclass(frozen=True)
@@ -166,6 +192,7 @@ class BenchRequest:
     data: DataRequest
     tables: TableRequest
     boxes: BoxRequest
+    load: LoadRequest
     gate: GateRequest
     output: OutputRequest
 
@@ -181,6 +208,7 @@ class BenchRequest:
             data=DataRequest(**_select(options, fields(DataRequest))),
             tables=TableRequest(**_select(options, fields(TableRequest))),
             boxes=BoxRequest(**_select(options, fields(BoxRequest))),
+            load=LoadRequest(**_select(options, fields(LoadRequest))),
             gate=GateRequest(**_select(options, fields(GateRequest))),
             output=OutputRequest(**_select(options, fields(OutputRequest))),
         )
@@ -206,6 +234,8 @@ def refuse_contradictions(request: BenchRequest) -> None:
         )
     _refuse_tables(request.tables)
     _refuse_boxes(request)
+    if request.load.load:
+        _refuse_load(request)
     if request.data.no_labels and request.data.data is None:
         raise click.UsageError("--no-labels is about the images of --data; name their folder")
     if request.gate.limits:
@@ -250,6 +280,35 @@ def _refuse_boxes(request: BenchRequest) -> None:
         raise click.UsageError(
             "--images auto is for gates of accuracy; with --boxes-by give a number"
         )
+
+
+def _refuse_load(request: BenchRequest) -> None:
+    """Of a request for a load test, which measures nothing else."""
+    sides, tables = request.tables.sides, request.tables
+    if sides and len(sides) > 1:
+        raise click.UsageError("--load measures images of one size; give one number to --scales")
+    if request.gate.limits:
+        raise click.UsageError("--load has no gate; leave the limit or --load out")
+    rates, seconds = request.load.arrival_rates, request.load.load_seconds
+    if rates and rates[0] * seconds < 1:
+        raise click.UsageError(
+            f"--arrival-rates {rates[0]:g}: less than one image arrives in {seconds:g} s; raise "
+            "--load-seconds"
+        )
+    given = (
+        ("--protocols", tables.protocols),
+        ("--fuse", tables.fuse),
+        ("--paper-tables", tables.paper_tables),
+        ("--side-by-side", tables.side_by_side),
+        ("--boxes-by", request.boxes.boxes_by),
+        ("--cuda-graphs", request.models.cuda_graphs),
+        ("--data", request.data.data),
+        ("--images", request.data.images),
+        ("--prune", request.output.prune),
+    )
+    for name, value in given:
+        if value:
+            raise click.UsageError(f"--load measures load alone; leave {name} out")
 
 
 def _refuse_gate(request: BenchRequest) -> None:

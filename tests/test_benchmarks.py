@@ -661,3 +661,15 @@ def test_small_files_in_rehearsal(tmp_path):
     first = rows[rows["form"] == "fp32"].iloc[0]
     assert first["ratio"] == 1 and first["loss"] == 0 and first["agrees_pct"] == 100
     assert (rows["peak_mib"] > 30).all() and (rows["error_pct"] <= 100).all()
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+def test_load_beside_a_simulated_queue(tmp_path):
+    net = save_net(thin_net("A"), tmp_path / "A.pt")
+    options = {"--side": 32, "--load-seconds": 0.3}
+    rehearse("load.py", tmp_path, options, str(net))
+    table = pd.read_csv(tmp_path / "load.csv")
+    assert {"single stream", "offline", "server"} == set(table.scenario)
+    assert (table.ratio.dropna() > 0).all() and table.ratio.notna().sum() >= 2
+    assert "simulated queue" in (tmp_path / "load.md").read_text()

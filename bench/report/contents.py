@@ -66,6 +66,8 @@ class Findings:
         layer_drawings: The figures beside them.
         explained: Those of the tables that explain images.
         explanations: The same in sentences.
+        load: Those of the tables that are of load tests.
+        load_drawings: The figures beside them.
     """
 
     models: list[Model]
@@ -89,6 +91,8 @@ class Findings:
     layer_drawings: list[Drawing] = field(default_factory=list)
     explained: list[Section] = field(default_factory=list)
     explanations: list[str] = field(default_factory=list)
+    load: list[Section] = field(default_factory=list)
+    load_drawings: list[Drawing] = field(default_factory=list)
 
     @property
     def faulty(self) -> set[str]:
@@ -119,6 +123,7 @@ def write_report(findings: Findings, out: Path) -> None:
             *_speed_chapters(findings),
             *_file_chapters(findings.files),
             *_layer_chapters(findings),
+            *_load_chapters(findings),
             *_distance_chapters(findings.distances),
             *_paper_chapters(findings.paper),
             Chapter("environment", "Environment", facts=_facts(findings.environment)),
@@ -382,6 +387,18 @@ def _layer_chapters(findings: Findings) -> list[Chapter]:
             Chapter("explained", "Images explained", note, tables=findings.explained, facts=facts)
         )
     return chapters
+
+
+def _load_chapters(findings: Findings) -> list[Chapter]:
+    if not findings.load:
+        return []
+    note = (
+        "The scenarios of MLPerf Inference. Offline: all images are there at the start. Single "
+        "stream: one after the other. Server: images arrive as a Poisson process, and a latency "
+        "counts from the arrival. Intervals of percentiles are by order statistics, wider where "
+        "queries depend on each other."
+    )
+    return [Chapter("load", "Load", note, findings.load_drawings, tables=findings.load)]
 
 
 def _distance_chapters(tables: list[Section]) -> list[Chapter]:

@@ -583,6 +583,84 @@ EXPLAINED_LAYERS = Table(
         ),
     ),
 )
+LOAD_SETTING = (
+    *columns("text", scenario="offline, single stream or server, as in MLPerf Inference"),
+    *columns(
+        "whole number",
+        instances="processes, each with a session of its own",
+        threads="CPU threads of each instance",
+    ),
+)
+LOAD = Table(
+    "load.csv",
+    "One row per model, scenario, setting and load, of `--load`.",
+    (
+        *MODEL,
+        *columns("text", device="cpu or cuda"),
+        *LOAD_SETTING,
+        *columns("whole number", height_px="height of the images", width_px="width of the images"),
+        *columns("whole number", batch="most images per call"),
+        *columns(
+            "number",
+            delay_ms="longest wait of an image for its batch to fill",
+            offered_per_s="images that arrive per second; missing but for the server",
+        ),
+        *columns(
+            "whole number",
+            queries="images that arrived, or were answered before the time was over",
+            dropped="images that no call had started with when the time was over; their latencies "
+            "are in no percentile",
+        ),
+        *columns(
+            "number",
+            seconds="until the last answer",
+            images_per_s="images answered per second, until the last answer",
+            images_per_s_low="lower end of its 95 % interval; missing for fewer than 20 calls and "
+            "for the server",
+            images_per_s_high="upper end",
+            mean_batch="images per call",
+            **{
+                f"p{percent}{end}_ms": meaning.format(percent)
+                for percent in (50, 90, 99)
+                for end, meaning in (
+                    ("", "{}th percentile of the latency, from the arrival; missing offline"),
+                    ("_low", "lower end of its 95 % interval"),
+                    ("_high", "upper end; missing for too few queries"),
+                )
+            },
+            longest_ms="longest latency",
+        ),
+        *columns(
+            "whole number",
+            queries_for_p99="queries that an interval of p99 needs, by how they depend on each "
+            "other here",
+        ),
+        *columns("number", bound_ms="that p99 is to stay within; of the server"),
+        *columns("text", within="whether its interval shows that it does: yes, no or not shown"),
+        *columns(
+            "number",
+            memory_mib="memory of all instances after the measurement; pages that processes share "
+            "count once",
+        ),
+    ),
+)
+LOAD_SAMPLES = Table(
+    "load_samples.csv",
+    "One row per query of the single stream and the server.",
+    (
+        *MODEL,
+        *LOAD_SETTING,
+        *columns("whole number", batch="most images per call"),
+        *columns("number", offered_per_s="images that arrive per second; of the server"),
+        *columns("whole number", query="its number, from 0"),
+        *columns(
+            "number",
+            due_ms="when it arrived, after the start",
+            started_ms="when its call began; missing if it was dropped",
+            answered_ms="when its call ended; missing if it was dropped",
+        ),
+    ),
+)
 DISTANCES = Table(
     "distances.csv",
     "One row per distance file and scale: its distances of photos from 15 distortions of each, "
@@ -656,6 +734,8 @@ OF_BENCH = (
     LAYER_SAMPLES,
     EXPLAINED,
     EXPLAINED_LAYERS,
+    LOAD,
+    LOAD_SAMPLES,
     DISTANCES,
     DISTANCE_PAIRS,
 )

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 LEFT_ALIGNED = (  # heads of columns of words
     *("what", "row", "compared", "version", "SHA-256"),
     *("model", "runtime", "protocol", "net", "method"),
-    *("boxes by", "boxes", "tuned"),
+    *("boxes by", "boxes", "tuned", "scenario", "within bound"),
     *("layer", "timed by", "errors against", "not measured"),
     *("image", "answers", "float32", "leaves its bound", "changes it most"),
+    *("result", "options", "note"),
 )
 EMPTY_CELLS = ("", "-")
 ADDITIONS = ("95 %", "here, 95 %", "differs")  # to the figure in the column before
@@ -49,7 +50,7 @@ SPARED = (  # by a narrow terminal, the last of them first; the CSV files have t
     *("top-5 difference: 95 %", "mean variation", "p99 ms", "views", "top-5 error %: 95 %"),
     *("runs", "ECE %", "slowest to fastest round", "method", "top-5 test, paper"),
     *("device ms", "device images/s", "TFLOP/s", "device p99", "of roofline %", "MHz", "W"),
-    "GPU MiB",
+    *("GPU MiB", "images/s: 95 %", "dropped", "all MiB", "p50 ms"),
 )
 HeadAndCells = tuple[str, list[str]]  # a head, which need not be unique, and the cells below it
 

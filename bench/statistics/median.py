@@ -31,17 +31,28 @@ def dependence(values: np.ndarray) -> float:
         Steiger and Wilson, "An improved batch means procedure for simulation output analysis"
         (Management Science, 2002).
     """
-    if len(values) < BLOCKS:
-        return 1.0
     median = np.median(values)
-    above = (values > median) + 0.5 * (values == median)
-    means = np.array([block.mean() for block in np.array_split(above, BLOCKS)])
+    return dependence_of((values > median) + 0.5 * (values == median), 0.25)
+
+
+def dependence_of(indicator: np.ndarray, variance: float) -> float:
+    """As `dependence`, of any indicator.
+
+    Args:
+        indicator: (n,) from 0 to 1, in the order in which the values were measured.
+        variance: That of independent values.
+
+    Returns:
+        At least 1; also 1 for fewer than BLOCKS values.
+    """
+    if len(indicator) < BLOCKS:
+        return 1.0
+    means = np.array([block.mean() for block in np.array_split(indicator, BLOCKS)])
     deviations = means - means.mean()
     squares = float(np.sum(deviations**2))
     if squares == 0:
         return 1.0
-    # 0.25: variance of the indicator of independent values
-    ratio = len(values) * squares / (BLOCKS - 1) / BLOCKS / 0.25
+    ratio = len(indicator) * squares / (BLOCKS - 1) / BLOCKS / variance
     lag_one = max(0.0, float(np.sum(deviations[1:] * deviations[:-1])) / squares)
     return max(1.0, ratio * (1 + lag_one) / (1 - lag_one))
 

@@ -25,6 +25,8 @@ OF_OTHER_RUNS = (
     "memory.csv",
     "against.csv",
     "history.csv",
+    "load.csv",
+    "load_samples.csv",
 )
 DOCS = Path(__file__).parents[3] / "docs"
 
