@@ -343,6 +343,16 @@ def _refuse_limit_options(request: ExportRequest) -> None:
     for name, value in others:
         if value:
             raise click.UsageError(f"--max-top1-drop is measured on scores; leave {name} out")
+    interface = {
+        "--whole-images": request.whole_images is not None,
+        "--fixed-shape": request.fixed_shape is not None,
+    }
+    for name, is_given in interface.items():
+        if is_given:
+            raise click.UsageError(
+                "--max-top1-drop judges files that take photos rescaled to Q; find the layers "
+                f"without {name}, and name them with --keep"
+            )
     four_bits = [name for name in request.precisions if name.startswith("int4")]
     if request.low_rank or four_bits:
         raise click.UsageError(

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from bench.layers.parts import Part
+from vgg_deploy.exported.interface import Interface
 
 
 class PartTimes(NamedTuple):
@@ -26,6 +27,18 @@ class PartTimes(NamedTuple):
 
 class NotSeparable(Exception):
     """A runtime whose layers cannot be measured here; the message is the end of a sentence."""
+
+
+def refuse_fixed_shape(interface: Interface) -> None:
+    """Refuse a graph that takes one shape only: layers are seen with other batches.
+
+    Raises:
+        NotSeparable: If it is such a graph.
+    """
+    if interface.shape is not None:
+        raise NotSeparable(
+            f"it takes {interface.text()} only; measure a file of the same net without that"
+        )
 
 
 class LayerTimer(Protocol):

@@ -1,6 +1,6 @@
 """Chooses how the layers of a model are timed."""
 
-from bench.layers.contract import LayerTimer, NotSeparable
+from bench.layers.contract import LayerTimer, NotSeparable, refuse_fixed_shape
 from bench.layers.ncnn_times import NcnnTimer
 from bench.layers.onnx_times import OnnxTimer
 from bench.layers.openvino_times import OPENVINO, OpenVinoTimer
@@ -13,6 +13,7 @@ from vgg_deploy.runtimes import (
     Runtime,
     TorchRuntime,
 )
+from vgg_deploy.runtimes.graph_interface import interface_of
 
 
 def layer_timer(runtime: Runtime) -> LayerTimer:
@@ -24,6 +25,10 @@ def layer_timer(runtime: Runtime) -> LayerTimer:
     Raises:
         NotSeparable: If its layers cannot be timed here; says why.
     """
+    interface = interface_of(runtime)
+    if interface.side is not None:
+        raise NotSeparable("its graph rescales too; time a file of the same net that does not")
+    refuse_fixed_shape(interface)
     match runtime:
         case TorchRuntime():
             return TorchTimer(runtime)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.outputs import SCORES
 from vgg_deploy.progress import progress
+from vgg_deploy.runtimes.graph_interface import interface_of
 
 PROCESSES = 3  # per model; their peaks differ by what the allocators and threads happened to do
 MODULE = "bench.memory.child"
@@ -92,7 +94,7 @@ def measure_memory(
     with progress("memory", len(models) * PROCESSES) as bar:
         for model in models:
             sizes = sorted(
-                ((side, batch) for side in sides_of(model) for batch in batches),
+                product(sides_of(model), _batches(model, batches)),
                 key=lambda size: (size[0] ** 2 * size[1], size[0]),
             )
             seen = []
@@ -107,6 +109,7 @@ def _in_a_process(
     model: Model, sizes: list[tuple[int, int]], stated: StatedInput, cuda_graphs: bool
 ) -> Seen:
     runtime = model.runtime
+    interface = interface_of(runtime)
     job = {
         "path": str(model.path.absolute()),
         "device": runtime.device,
@@ -115,7 +118,8 @@ def _in_a_process(
         "precision": runtime.precision,
         "stated": asdict(stated) if model.assumed else {},
         "cuda_graphs": cuda_graphs,
-        "outputs": SCORES,
+        "outputs": [interface.graph_name(name) for name in SCORES],
+        "whole_images": interface.side is not None,
         "sizes": sizes,
     }
     done = subprocess.run(
@@ -133,6 +137,12 @@ def _in_a_process(
             "free some memory, or leave memory out of --measure",
         )
     return Seen(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _batches(model: Model, batches: tuple[int, ...]) -> tuple[int, ...]:
+    """The batch sizes that a model is called with: its only one, if there is one."""
+    count = interface_of(model.runtime).count
+    return batches if count is None else (count,)
 
 
 def _search_path() -> str:

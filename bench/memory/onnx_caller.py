@@ -30,6 +30,8 @@ def onnx_caller(job: dict[str, Any]) -> Callable[[np.ndarray], object]:
     dtype, outputs = TYPES[taken.type], list(job["outputs"])
 
     def call(images: np.ndarray) -> object:
+        if job["whole_images"]:
+            images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
         return session.run(outputs, {taken.name: images.astype(dtype, copy=False)})
 
     return call

@@ -162,6 +162,11 @@ class ExportOptions:
             )
         if self.features or self.distance:
             raise InputError("max_top1_drop is measured on scores; export features without it")
+        if self.whole_images is not None or self.fixed_shape is not None:
+            raise InputError(
+                "max_top1_drop judges files that take photos rescaled to Q; find the layers "
+                "without whole images and fixed shape, and keep them"
+            )
         four_bits = [name for name in self.precisions if name.startswith("int4")]
         if self.low_rank or four_bits:
             raise InputError(

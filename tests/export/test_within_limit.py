@@ -245,6 +245,19 @@ def test_photos_without_labels_limit_the_answers_that_change(here):
             "is measured on scores; leave --features out",
         ),
         (("--precision", "int8", "--data", "nowhere"), "nowhere"),
+        (
+            ("--precision", "int8", "--data", "photos", "--whole-images", "48"),
+            "find the layers without --whole-images",
+        ),
+        (
+            ("--precision", "int8", "--data", "photos", "--fixed-shape", "1x3x48x48"),
+            "find the layers without --fixed-shape",
+        ),
+        (("--precision", "int8,int4-cpu", "--data", "photos"), "export int4-cpu files without it"),
+        (
+            ("--precision", "int8", "--data", "photos", "--low-rank", "fc6:2"),
+            "export --low-rank files without it",
+        ),
     ],
 )
 def test_options_that_do_not_fit_a_limit(work, args, message):

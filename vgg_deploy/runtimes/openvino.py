@@ -9,8 +9,21 @@ import torch
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.distance_metadata import refuse_distance
 from vgg_deploy.exported.metadata import KEY, Artifact
-from vgg_deploy.runtimes.contract import Outputs, Scores, checked, feed, give_scores, require
+from vgg_deploy.runtimes.contract import (
+    Outputs,
+    Scores,
+    checked_by_shape,
+    feed,
+    give_scores,
+    require,
+)
 from vgg_deploy.runtimes.declared_interface import check_interface
+from vgg_deploy.runtimes.graph_interface import (
+    fixed_batches,
+    joined_batches,
+    refuse_other_shape,
+    softmax_of_logits,
+)
 from vgg_deploy.runtimes.openvino_model import compile_model, read_model
 
 
@@ -43,6 +56,11 @@ class OpenVinoRuntime:
         self.name, self.device, self.threads, self.where = runtime, device, threads, str(path)
         self.artifact = Artifact.from_json(opened.metadata[KEY], str(path))
         self.spec, self.outputs = self.artifact.spec, self.artifact.outputs
+        if self.artifact.interface.side is not None:
+            raise InputError(
+                f"{path}: takes whole images, and OpenVINO does not rescale them to the same "
+                "pixels; use onnxruntime, or export a file without whole images"
+            )
         check_interface(self.artifact, opened.inputs, opened.outputs, self.where)
         self.net = compile_model(opened, self.artifact.precision, threads, runtime)
         self.precision = self.net.precision
@@ -59,6 +77,17 @@ class OpenVinoRuntime:
     def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
         """Give some outputs, as `Runtime`."""
         require(self.where, self.outputs, outputs)
-        image = feed(torch.from_numpy(images), self.artifact.input).numpy()
-        found = self.net({"image": image}, outputs, "images")
-        return checked(found, images, self.spec, self.where)
+        parts = fixed_batches(images, self.artifact.interface.count)
+        return joined_batches([self._run_part(part, outputs) for part in parts], len(images))
+
+    def _run_part(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
+        """Run the graph once."""
+        interface = self.artifact.interface
+        refuse_other_shape(self.where, interface, images.shape)
+        image = feed(torch.from_numpy(images), self.artifact.input).contiguous().numpy()
+        names = [interface.graph_name(name) for name in outputs]
+        given = softmax_of_logits(self.net({"image": image}, names, "images"))
+        found = {name: given[name] for name in outputs}
+        return checked_by_shape(
+            found, interface.seen(images.shape, self.spec.crop), self.spec, self.where
+        )

@@ -14,10 +14,13 @@ from bench.layers.openvino_times import OpenVinoTimer
 from bench.layers.parts import part_name
 from bench.layers.tensorrt_times import engine_part_times
 from bench.layers.timers import layer_timer
-from tests.support.nets import thin_net, thin_spec
+from bench.layers.watchers import layer_values
+from export.python import export
+from tests.support.nets import save_net, thin_net, thin_spec
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.archs import ARCHS, macs_by_layer
 from vgg_deploy.net.outputs import layer_names
+from vgg_deploy.runtimes import open_runtime
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (1, 3, 48, 48), np.uint8)
 CONVOLUTIONS = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "conv4_1", "conv4_2")
@@ -159,3 +162,14 @@ def test_a_folder_that_takes_no_profile_is_named(opened, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     with pytest.raises(InputError, match="profile cannot be written"):
         layer_timer(model.runtime)
+
+
+def test_graphs_of_another_interface_say_why_they_are_not_timed(tmp_path):
+    net = save_net(thin_net("A"), tmp_path / "A.pt")
+    (whole,) = export(net, tmp_path / "whole", whole_images=48)
+    with pytest.raises(NotSeparable, match="its graph rescales too"):
+        layer_timer(open_runtime(whole.path))
+    (fixed,) = export(net, tmp_path / "fixed", fixed_shape=(2, 48, 48))
+    for of_layers in (layer_timer, layer_values):
+        with pytest.raises(NotSeparable, match="it takes 2x3x48x48 only"):
+            of_layers(open_runtime(fixed.path))

@@ -15,8 +15,9 @@ from bench.memory.child import memory_mib
 from bench.memory.measure import PROCESSES, measure_memory
 from bench.models.model import ModelOptions, open_models
 from bench.report.schema import MEMORY
+from export.python import export
 from tests.bench.report.test_schema import check_values
-from tests.support.nets import thin_net
+from tests.support.nets import save_net, thin_net
 from tests.support.run import run
 from tests.support.written import written_onnx
 from vgg_deploy.errors import CheckFailed
@@ -33,7 +34,7 @@ def test_the_peak_is_what_the_kernel_says_of_the_process(tmp_path):
     path = written_onnx(tmp_path / "A.onnx", thin_net("A"))
     job = {
         "path": str(path), "device": "cpu", "threads": 1, "runtime": "onnxruntime",
-        "precision": "fp32", "stated": {}, "cuda_graphs": False,
+        "precision": "fp32", "stated": {}, "cuda_graphs": False, "whole_images": False,
         "outputs": ["posterior", "score_map"], "sizes": [[48, 1], [96, 4]],
     }  # fmt: skip
     code = (
@@ -114,3 +115,14 @@ def test_the_table_and_the_limit(here):
     )
     assert f"size: its files have {size:.6g} MB, allowed {size / 2:g} MB" in text
     assert "Gate: fail. 1 of 2 checks failed." in text
+
+
+@pytest.mark.parametrize(
+    "interface", [{"whole_images": 48}, {"fixed_shape": (2, 48, 48), "logits": True}]
+)
+def test_files_of_another_interface_are_called_with_what_they_take(tmp_path, interface):
+    (exported,) = export(save_net(thin_net("A"), tmp_path / "A.pt"), tmp_path / "out", **interface)
+    found = measured(exported.path, batches=(1, 8))
+    batches = [row.batch for row in found.rows]
+    assert batches == ([1, 8] if "whole_images" in interface else [2])
+    assert all(row.peak_mib > row.libraries_mib for row in found.rows)

@@ -23,6 +23,7 @@ from export.quantize.rounding import LAST, Quantization
 from export.settings.precision import PRECISIONS
 from tests.support.nets import CLASSES, photo_of, thin_net
 from vgg_deploy.errors import InputError
+from vgg_deploy.exported.interface import WHOLE, Interface
 from vgg_deploy.exported.metadata import KEY, Artifact
 from vgg_deploy.predict.model import load
 from vgg_deploy.runtimes import open_runtime, openvino_integers
@@ -200,6 +201,25 @@ def test_features_by_name(tmp_path):
     message = "gives conv1_2, relu1_2, pool3, conv5_2, fc6, relu7 and no scores"
     with pytest.raises(InputError, match=message):
         open_runtime(path, runtime="openvino")(IMAGES)
+
+
+def test_one_shape_and_logits(tmp_path):
+    """Oracle: PyTorch. Five images are three calls of two, the last of them filled up."""
+    interface = Interface(shape=(2, 64, 64), logits=True)
+    runtime = open_runtime(write(tmp_path, interface=interface), runtime="openvino")
+    images = photos(5)
+    expected = open_runtime_of_net()(images)
+    found = runtime(images)
+    np.testing.assert_allclose(found.posterior, expected.posterior, atol=1e-6)
+    np.testing.assert_allclose(found.score_map, expected.score_map, atol=1e-5)
+    with pytest.raises(InputError, match="takes images of 64x64 only, these have 64x32"):
+        runtime(images[:, :, :, :32])
+
+
+def test_whole_images_are_refused(tmp_path):
+    """OpenVINO computes other pixels: posteriors were off by up to 0.6."""
+    path = write(tmp_path, interface=Interface(side=64), input=WHOLE)
+    assert "OpenVINO does not rescale them to the same pixels" in refusal(path)
 
 
 def open_runtime_of_net():
