@@ -291,6 +291,11 @@ def _refuse_interface_options(request: ExportRequest) -> None:
         )
     if request.logits and request.features and not request.with_scores:
         raise click.UsageError("--logits are scores; add --with-scores, or leave --features out")
+    if request.triton_photos and (request.whole_images is not None or request.logits):
+        other = "--logits" if request.logits else "--whole-images"
+        raise click.UsageError(
+            f"--triton-photos rescales photos and answers with posteriors; leave {other} out"
+        )
     if request.fixed_shape is not None and request.triton:
         raise click.UsageError(
             "--triton batches by itself, which needs dynamic shapes; leave --fixed-shape out"

@@ -47,14 +47,19 @@ def write_photo_models(
         log: Called with a sentence for each warning.
 
     Raises:
-        InputError: If the net takes another input than pixels of 0-255, or the folder cannot be
-            written.
+        InputError: If the net takes another input than pixels of 0-255 or gives logits, or the
+            folder cannot be written.
     """
     if not serving.photos:
         return
     if isinstance(artifact, DistanceArtifact) or not artifact.has_scores:
         log(f"{net}: gives no posterior, so no photo model is written for it")
         return
+    if artifact.interface.logits:
+        raise InputError(
+            f"{net}: gives logits, and photo models answer with posteriors; export the net without "
+            "logits"
+        )
     if artifact.input not in TAKES:
         raise InputError(
             f"{net}: takes {artifact.input} input, and photo models feed {' or '.join(TAKES)}; "

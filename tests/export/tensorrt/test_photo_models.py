@@ -191,11 +191,19 @@ def test_normalised_input_is_refused(net, tmp_path):
         write_repository(tmp_path / "m", [file], 8, print, ServingOptions(photos=("crop",)))
 
 
+def test_logits_are_refused(net, tmp_path):
+    (file,) = exported(net, tmp_path, logits=True)
+    with pytest.raises(InputError, match="gives logits, and photo models answer with posteriors"):
+        write_repository(tmp_path / "m", [file], 8, print, ServingOptions(photos=("dense",)))
+
+
 def test_options_without_their_folder_or_with_a_wrong_value(net, tmp_path):
     for options, sentence in (
         (["--triton-photos", "crop"], "--triton-photos is for Triton's repository; add --triton"),
         (["--triton-backend", "python"], "--triton-backend is for Triton's repository"),
         (["--triton", "m", "--triton-photos", "whole"], "crop, dense"),
+        (["--triton", "m", "--triton-photos", "crop", "--logits"], "leave --logits out"),
+        (["--triton", "m", "--triton-photos", "dense", "--whole-images", "64"], "--whole-images"),
         (["--triton", "m", "--triton-photos", "crop", "--input", "normalised"], "pixels of 0-255"),
     ):
         done = CliRunner().invoke(main, [str(net), "--onnx", "--out", str(tmp_path), *options])
