@@ -208,7 +208,7 @@ def test_keeping_every_layer_is_refused_and_fc8_is_named_once(tmp_path, folder):
         export(tmp_path, folder, "int8", keep=names)
     assert not (tmp_path / "out").exists()
     (f,) = export(tmp_path, folder, "int8", keep=("fc8", "conv1_1"))
-    assert f.kept == ("fc8", "conv1_1")
+    assert f.kept == ("conv1_1", "fc8")
 
 
 @pytest.mark.slow
