@@ -7,11 +7,11 @@ from Pillow's and by how much, and the time of one image on one thread, called i
 """
 
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from result_tables import environment_block, markdown_table
@@ -28,8 +28,10 @@ ROUNDS, WARM_UP = 15, 2
 HEADS = ("photo", "rescaled by", "values that differ %", "by at most", "ms", "of Pillow's time")
 
 
-def session(model: onnx.ModelProto) -> ort.InferenceSession:
+def session(model: onnx.ModelProto) -> Any:
     """A model in ONNX Runtime, on one thread."""
+    import onnxruntime as ort  # here, after vgg_deploy has turned its telemetry off
+
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4
     return ort.InferenceSession(
@@ -37,7 +39,7 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
     )
 
 
-def graph_of_ours(side: int) -> ort.InferenceSession:
+def graph_of_ours(side: int) -> Any:
     """The nodes of a file of whole images up to its pixels."""
     nodes = rescale_nodes("image", side, "bilinear", None)
     graph = helper.make_graph(
@@ -52,7 +54,7 @@ def graph_of_ours(side: int) -> ort.InferenceSession:
     )
 
 
-def graph_of_resize() -> ort.InferenceSession:
+def graph_of_resize() -> Any:
     """ONNX's Resize with antialias, on uint8; the new shape (N, 3, h, w) is an input."""
     nodes = [
         helper.make_node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2]),

@@ -138,6 +138,7 @@ def test_without_data_or_model_everything_is_the_newest_or_built_in(here):
     assert "No --data: measuring on the built-in validation images" in output
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_all_trains_a_first_and_starts_the_others_from_it(here, photos):
     options = ["--arch", "all", "--data", photos, *THIN, "--epochs", "1", "--out", here / "all"]
@@ -152,6 +153,7 @@ def test_all_trains_a_first_and_starts_the_others_from_it(here, photos):
 PAPER_START = [word for word in THIN if word not in ("--init", "he")]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_d_alone_takes_the_newest_fitting_a_or_reports_that_there_is_none(here, photos):
     def train_net(arch: str, name: str) -> str:

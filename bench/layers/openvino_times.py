@@ -11,6 +11,7 @@ from bench.layers.node_times import Node, part_times
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.outputs import layer_names
 from vgg_deploy.runtimes.contract import Runtime, feed
+from vgg_deploy.runtimes.signal_stack import kept_signal_stack
 
 OPENVINO = ("openvino", "openvino-bf16")  # names of runtimes
 
@@ -39,7 +40,8 @@ class OpenVinoTimer:
     def __call__(self, images: np.ndarray) -> None:
         """Score a batch, as `LayerTimer`."""
         image = feed(torch.from_numpy(images), self._form).numpy()
-        self._request.infer({"image": image})
+        with kept_signal_stack():
+            self._request.infer({"image": image})
         self._calls.append(
             [
                 Node(node.node_name, node.node_type, 1000 * node.real_time.total_seconds())
@@ -57,6 +59,7 @@ class OpenVinoTimer:
         return part_times(self._calls, layer_names(self.runtime.spec))
 
 
+@kept_signal_stack()
 def _counting(runtime: Runtime) -> Any:
     """A request with counters, which computes as the runtime's own."""
     ov = import_module("openvino")  # here, after the runtime has turned its telemetry off

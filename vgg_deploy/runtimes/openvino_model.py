@@ -15,6 +15,7 @@ from vgg_deploy.regular_files import is_regular
 from vgg_deploy.runtimes.declared_interface import BYTES, FLOATS, Declared
 from vgg_deploy.runtimes.openvino_integers import integer_weights, refuse_saturation
 from vgg_deploy.runtimes.openvino_package import load_openvino
+from vgg_deploy.runtimes.signal_stack import kept_signal_stack
 
 IR = ".xml"  # the suffix of OpenVINO's own files; the weights are in a .bin beside it
 IN_BFLOAT16 = "openvino-bf16"
@@ -84,7 +85,8 @@ class OpenVinoNet:
             InputError: If OpenVINO cannot run it.
         """
         try:
-            found = self.request.infer(dict(feeds))
+            with kept_signal_stack():
+                found = self.request.infer(dict(feeds))
         except self.failures as error:
             shape = next(iter(feeds.values())).shape
             raise InputError(
@@ -95,6 +97,7 @@ class OpenVinoNet:
         return {name: found[self.ports[name]] for name in outputs}
 
 
+@kept_signal_stack()
 def read_model(path: Path, device: str = "cpu") -> OpenVinoModel:
     """Read a file; its weights are copied, so that a file that shrinks later harms nothing.
 
@@ -129,6 +132,7 @@ def read_model(path: Path, device: str = "cpu") -> OpenVinoModel:
     return OpenVinoModel(ov, model, metadata, inputs, outputs, str(path))
 
 
+@kept_signal_stack()
 def compile_model(
     opened: OpenVinoModel, stated: str, threads: int = 1, runtime: str = "openvino"
 ) -> OpenVinoNet:

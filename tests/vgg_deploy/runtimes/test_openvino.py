@@ -308,6 +308,37 @@ def test_damaged_bytes_are_refused_or_load(tmp_path, kind):
     assert refused > 20 or kind == "bin"
 
 
+STACKS = """
+import ctypes, sys
+import numpy as np
+from pathlib import Path
+from bench.layers.openvino_times import OpenVinoTimer
+from vgg_deploy.runtimes import open_runtime
+
+def stack():
+    found = (ctypes.c_size_t * 3)()
+    ctypes.CDLL(None).sigaltstack(None, found)
+    return list(found)
+
+before, images = stack(), np.zeros((1, 3, 64, 64), np.uint8)
+runtime = open_runtime(Path(sys.argv[1]), runtime="openvino")
+print(stack() == before)
+runtime(images)
+print(stack() == before)
+OpenVinoTimer(runtime)(images)
+print(stack() == before)
+"""
+
+
+@pytest.mark.slow
+def test_signal_handlers_keep_their_stack(tmp_path):
+    """OpenVINO leaves one of its own and frees it; Ctrl-C then ended the process with SIGSEGV.
+
+    Oracle: what the system says of this thread's stack for signals.
+    """
+    assert alone(tmp_path, STACKS, write(tmp_path)).split() == ["True"] * 3
+
+
 ALONE = textwrap.dedent("""
     import os, sys
     import numpy as np
