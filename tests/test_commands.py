@@ -188,6 +188,7 @@ def test_b_alone_on_the_built_in_images_trains_its_a_first(here):
     assert "all layers he, seed 0" in output
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_head_on_frozen_features(here, photos):
     weights = save_net(thin_net("D"), here / "D.pt")

@@ -109,6 +109,7 @@ def test_bench(turned_photos):
     assert np.array_equal(applied, expected) and not np.array_equal(ignored, expected)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_train_and_resume(turned_photos):
     """Oracle: the same training on the upright copies; all files have the same order."""

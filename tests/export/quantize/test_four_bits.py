@@ -259,6 +259,7 @@ def test_a_wrong_4_bit_kernel_is_named(files, images, monkeypatch):
         check_products(path, images, "uint8", 1, "D.onnx")
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_weights_outside_features_and_kept_layers(net, photos, images, tmp_path):
     source = save_net(net, tmp_path / "net.pt")
@@ -276,6 +277,7 @@ def test_weights_outside_features_and_kept_layers(net, photos, images, tmp_path)
         assert error < 0.4
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_scales_as_large_as_those_of_full_width(net, photos, images, tmp_path, monkeypatch):
     """Values of a full-width file's scales stay in the file while it is checked; here all do."""
