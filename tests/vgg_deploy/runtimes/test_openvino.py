@@ -217,7 +217,7 @@ def test_one_shape_and_logits(tmp_path):
 
 
 def test_whole_images_are_refused(tmp_path):
-    """OpenVINO computes other pixels: posteriors were off by up to 0.6."""
+    """OpenVINO computes other pixels: up to 5 % of six images' values, by 1 or 2 levels."""
     path = write(tmp_path, interface=Interface(side=64), input=WHOLE)
     assert "OpenVINO does not rescale them to the same pixels" in refusal(path)
 
