@@ -23,6 +23,7 @@ from export.limit.criterion import Criterion, Standard
 from export.limit.photos import batches_of, open_photos, standard
 from export.python import export
 from export.quantize.rounding import LAST
+from export.release import export_onnx
 from export.released_files import PartlyExported
 from export.settings.export_options import ExportOptions
 from vgg_deploy.data.dataset import Dataset
@@ -84,12 +85,11 @@ class Reader:
 
 
 def by_ours(
-    model: Path, data: Path, points: float, out: Path, judge: list[np.ndarray], threads: int
+    model: Path, options: ExportOptions, out: Path, judge: list[np.ndarray], threads: int
 ) -> Found | None:
     start = time.monotonic()
-    options = {"max_top1_drop": points, "data": data, "threads": threads, "name": "ours"}
     try:
-        (exported,) = export(model, out, precision=PRECISION, **options)
+        (exported,) = export_onnx(model, out, options, None, threads, print)
     except PartlyExported as error:
         click.echo(f"ours: {error.message}", err=True)
         return None
@@ -175,31 +175,41 @@ def report(rows: list[dict[str, object]], error_pct: float | None, threads: int)
 @click.option("--model", required=True, type=click.Path(path_type=Path))
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="With labels.")
 @click.option("--limit", "points", default=1.0, help="Percentage points.")
+@click.option("--calibration-images", "images", default=512)
 @click.option("--nncf", type=click.Path(path_type=Path), help="Python that has nncf and openvino.")
 @click.option("--threads", default=2)
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(
-    model: Path, data: Path, points: float, nncf: Path | None, threads: int, out: Path
+    model: Path,
+    data: Path,
+    points: float,
+    images: int,
+    nncf: Path | None,
+    threads: int,
+    out: Path,
 ) -> None:
     work = out / "limit_files"
     work.mkdir(parents=True, exist_ok=True)
     net = open_net(model)
-    options = ExportOptions((PRECISION,), max_top1_drop=points, data=data)
+    options = ExportOptions(
+        (PRECISION,), max_top1_drop=points, data=data, calibration_images=images
+    )
     photos = open_photos(data, options, net, str(model), False)
     spec = net.spec
     del net
     parts = {"calibrate": photos.calibrate, "choose": photos.choose, "judge": photos.judge}
     pixels = {name: pixels_of(part, spec, threads) for name, part in parts.items()}
     for name, part in parts.items():
-        chosen = standard(part, photos.classes, np.zeros(len(part), np.int64)).accepted
-        labelled = name != "calibrate" and chosen is not None
-        labels = chosen[:, 0] if labelled else np.zeros(len(part), np.int64)
+        labels = np.zeros(len(part), np.int64)
+        if name != "calibrate":  # its images need not have classes of the net
+            accepted = standard(part, photos.classes, labels).accepted
+            labels = labels if accepted is None else accepted[:, 0]
         save_pixels(work / f"{name}.npz", pixels[name], labels)
     (fp32,) = export(model, work, precision="fp32", name="ours", threads=threads)
     judge = pixels["judge"]
     reference = standard(photos.judge, photos.classes, answers(fp32.path, judge, threads))
     tools: list[Callable[[], Found | None]] = [
-        lambda: by_ours(model, data, points, work, judge, threads),
+        lambda: by_ours(model, options, work, judge, threads),
         lambda: by_onnxruntime(fp32.path, work, pixels["calibrate"], judge, threads),
     ]
     if nncf:
