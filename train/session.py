@@ -107,7 +107,8 @@ def check_share(config: TrainConfig, sources: Sources, job: Job) -> None:
 def _updater(start: Start, config: TrainConfig, sources: Sources, settings: RunSettings) -> Updater:
     """The net on its device, with its optimiser as in the checkpoint."""
     net = shape_for_training(start.net, settings.device, config.precision)
-    updater = Updater(net, sources.freeze, config, settings.job, settings.compiled)
+    updater = Updater(net, sources.freeze, config, settings.job, settings.compiled, log)
+    updater.micro_batch.size = start.state.micro_batch
     if start.resumed:
         updater.load_state(start.training)
         start.training = None  # frees the checkpoint's tensors

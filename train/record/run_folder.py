@@ -154,12 +154,17 @@ class Run:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self.config}: damaged ({error!r}); start a new run") from None
 
-    def note_data(self, data: str) -> None:
-        """Write where the data are to config.json, if they have moved."""
+    def note(self, data: str, micro_batch: int | str | None) -> None:
+        """Write to config.json where the data are, and how batches are cut, if that has changed.
+
+        Args:
+            data: Folder or URL.
+            micro_batch: Of `TrainConfig`.
+        """
         saved = read_json_object(self.config)
-        sources = as_object(saved["sources"], str(self.config))
-        if sources["data"] != data:
-            sources["data"] = data
+        sources, config = (as_object(saved[key], str(self.config)) for key in ("sources", "config"))
+        if (sources["data"], config.get("micro_batch")) != (data, micro_batch):
+            sources["data"], config["micro_batch"] = data, micro_batch
             self._write_config(saved)
 
     def epochs_done(self) -> int:

@@ -64,6 +64,7 @@ class Training:
         if self.keeper is None:
             return
         self.refuse_broken_weights()
+        self.state.micro_batch = self.updater.micro_batch.size
         self.keeper.run.save_last(self.updater.net, {**self.state.__dict__, **self.updater.state()})
 
     def refuse_broken_weights(self) -> None:
