@@ -12,6 +12,7 @@ from train.feed.unreadable import check_headers
 from train.feeding import open_feed
 from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
+from train.record.background import BackgroundWriter
 from train.record.keeper import Keeper
 from train.record.log import log
 from train.record.measures import measures_of
@@ -64,6 +65,7 @@ def train_net(
         with interruptible(_kept(run, sources)):
             updater = _updater(start, config, sources, settings)
             _fit(updater, start, config, sources, settings)
+            job.on_main(run.finish_best)
         error = f"{measures_of(config).first_words} error {min(start.state.errors):.1f} %"
         log(f"Done: lowest validation {error}, {run.best}")
         job.on_main(_draw_curves, run)
@@ -131,10 +133,11 @@ def _fit(
 
 
 def _keeper(run: Run, settings: RunSettings) -> Keeper:
+    writer = BackgroundWriter()
     if not settings.tensorboard:
-        return Keeper(run, settings.checkpoint_every)
+        return Keeper(run, settings.checkpoint_every, writer)
     log(f"Losses and errors for TensorBoard: tensorboard --logdir {run.folder}")
-    return Keeper(run, settings.checkpoint_every, TensorBoardWriter(run))
+    return Keeper(run, settings.checkpoint_every, writer, TensorBoardWriter(run))
 
 
 def _draw_curves(run: Run) -> None:
