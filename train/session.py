@@ -22,6 +22,7 @@ from train.record.tensorboard import TensorBoardWriter
 from train.sources import Sources
 from train.start import Start, start_run
 from train.step.health import health_of
+from train.step.kept_memory import keep_freed_memory
 from train.step.loop import fit
 from train.step.stop_signals import Signals
 from train.step.trainee import shape_for_training
@@ -79,7 +80,9 @@ def _kept(run: Run, sources: Sources) -> str:
 
 
 def set_up_torch(settings: RunSettings) -> None:
-    """Set PyTorch's switches for updates."""
+    """Set the switches of PyTorch and of the C library for updates."""
+    if settings.device == "cpu":
+        keep_freed_memory()
     torch.set_num_threads(settings.threads)
     torch.backends.cudnn.allow_tf32 = False  # on by default; float32 means float32 here
     torch.backends.cudnn.benchmark = True  # one input size, thousands of times
