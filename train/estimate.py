@@ -1,6 +1,7 @@
 """Estimates how long a stage takes, from a few real updates and a few real images."""
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
 from train.session import set_up_torch
 from train.sources import Sources
+from train.step.kept_memory import return_freed_memory
 from train.step.trainee import shape_for_training, shaped
 from train.step.update import Updater
 from vgg_deploy.job import ALONE
@@ -72,7 +74,8 @@ def measure_speed(base: TrainConfig, sources: Sources, settings: RunSettings) ->
     config = replace(base, arch="A", init="he")
     share = config.batch // settings.job.world
     trial = replace(config, batch=share if settings.device == "cuda" else min(share, TRIAL_BATCH))
-    with elapsed("timing a few updates"):
+    with ExitStack() as stack, elapsed("timing a few updates"):
+        stack.callback(return_freed_memory)
         gmac_s = _seconds_per_gmac(trial, sources, settings)
         image_s = _seconds_per_image(config, sources, settings)
     mean = np.mean(settings.job.gather((gmac_s, image_s)), axis=0) / settings.job.world

@@ -22,7 +22,7 @@ from train.record.tensorboard import TensorBoardWriter
 from train.sources import Sources
 from train.start import Start, start_run
 from train.step.health import health_of
-from train.step.kept_memory import keep_freed_memory
+from train.step.kept_memory import keep_freed_memory, return_freed_memory
 from train.step.loop import fit
 from train.step.stop_signals import Signals
 from train.step.trainee import shape_for_training
@@ -61,6 +61,7 @@ def train_net(
     if settings.on_error == "stop":
         job.on_main(check_headers, sources.val, settings.threads * job.local_world)
     with ExitStack() as locks:
+        locks.callback(return_freed_memory)
         start = start_run(config, sources, settings, folder, resume, locks)
         run = start.run
         with interruptible(_kept(run, sources)):
