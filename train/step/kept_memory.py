@@ -8,8 +8,8 @@ with zeros again. On a CPU that took a third of the time of an update in bfloat1
 import ctypes
 import platform
 
-# glibc's malloc.h: how many arrays are mapped one by one, and how much free memory at the end of the
-# heap is too much; with glibc's own values
+# glibc's malloc.h: how many arrays are mapped one by one, and how much free memory at the end of
+# the heap is too much; with glibc's own values
 M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
 NONE, UNLIMITED = 0, -1
 USUAL_MMAPS, USUAL_TRIM = 65536, 128 * 1024
