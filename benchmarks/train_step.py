@@ -477,7 +477,7 @@ TABLE = {
     "images/s": "images_per_s:.1f", "plain loop in": "plain_precision",
     "× plain loop": "against_plain:.2f",
     "slowest round": "slowest_round:.2f", "fastest round": "fastest_round:.2f",
-    "TFLOP/s": "tflop_per_s:.0f", "% of matmul peak": "of_matmul_pct:.1f",
+    "TFLOP/s": "tflop_per_s:.3g", "% of matmul peak": "of_matmul_pct:.1f",
     "ms to queue": "queue_ms:.1f", "first step s": "first_step_s:.1f",
     "first loss": "first_loss:.4f", "third loss": "third_loss:.4f", "peak MiB": "peak_mib:.0f",
 }  # fmt: skip
