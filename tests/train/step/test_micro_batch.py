@@ -20,7 +20,7 @@ from train.step.trainee import shape_for_training, shaped
 from train.step.update import Updater
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import ALONE
-from vgg_deploy.machine import available_memory_bytes, total_memory_bytes
+from vgg_deploy.machine import _left_in_group, available_memory_bytes, total_memory_bytes
 from vgg_deploy.net.box_outputs import NUMBERS
 from vgg_deploy.net.spec import numbered
 
@@ -162,6 +162,26 @@ def test_the_counted_bytes_are_those_that_autograd_keeps(more, precision):
     assert kept_bytes(layers) < peak_bytes(layers)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_counted_bytes_are_near_the_peak_on_a_gpu(precision):
+    """Oracle: PyTorch's own count, between two numbers of images; workspaces come on top."""
+    config = replace(CONFIG, width=0.5, crop=224, side=(224, 224), batch=48, precision=precision)
+    spec = thin_spec("D", numbered(9), 224, width=0.5)
+    net = shape_for_training(random_net(spec, config), "cuda", precision)
+    updater = Updater(net, False, config, ALONE, compiled=False)
+    peaks = []
+    for images in (16, 48):
+        inputs = shaped(torch.randn(images, 3, 224, 224, device="cuda"), precision)
+        rows = torch.arange(images, device="cuda")
+        for number in range(2):
+            torch.cuda.reset_peak_memory_stats()
+            updater.step(Examples(inputs, rows % 9, rows), number, images)
+        peaks.append(torch.cuda.max_memory_allocated() - inputs.nbytes)
+    counted = peak_bytes(layers_of(config, 9, False))
+    assert 0.8 < (peaks[1] - peaks[0]) / 32 / counted < 1.25
+
+
 def test_auto_takes_the_largest_equal_parts_that_fit(monkeypatch):
     """The free memory is given; oracle: one image more per part would be too much."""
     config = replace(CONFIG, arch="A", batch=50, micro_batch=AUTO)
@@ -182,6 +202,24 @@ def test_auto_takes_the_largest_equal_parts_that_fit(monkeypatch):
 
 def test_the_free_memory_is_part_of_the_machines():
     assert 0 < available_memory_bytes() < total_memory_bytes()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ],
+)
+def test_a_control_group_leaves_its_limit_without_what_is_used(tmp_path, names):
+    """Of both versions; files that are kept because there is room are not used."""
+    for name, text in zip(names[:2], ("5000\n", "3000\n"), strict=True):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "memory.stat").write_text(f"anon 2400\n{names[2]} 600\n")
+    assert _left_in_group(tmp_path) == 2600
+    (tmp_path / names[0]).write_text("max\n")
+    assert _left_in_group(tmp_path) > total_memory_bytes()
+    assert _left_in_group(tmp_path / "none") > total_memory_bytes()
 
 
 @pytest.mark.parametrize("images", [0, 1, 4, 5, 6, 13, 14])
