@@ -163,6 +163,7 @@ def test_the_counted_bytes_are_those_that_autograd_keeps(more, precision):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_counted_bytes_are_near_the_peak_on_a_gpu(precision):
     """Oracle: PyTorch's own count, between two numbers of images; workspaces come on top."""
