@@ -191,7 +191,7 @@ def test_auto_takes_the_largest_equal_parts_that_fit(monkeypatch):
     fixed = fixed_bytes(updater.trainee, config)
     assert fixed == 4 * sum(weights.numel() for weights in updater.net.parameters())
     for most, chosen in ((1, 1), (24, 17), (25, 25), (49, 25), (50, 50), (1000, 50)):
-        free = int((fixed + (most + 0.5) * peak_bytes(layers)) / SHARE_OF_FREE)
+        free = int((fixed + (most + 0.5) * peak_bytes(layers)) / SHARE_OF_FREE["cpu"])
         monkeypatch.setattr("train.step.micro_batch.free_bytes", lambda *_, free=free: free)
         updater.micro_batch.choose(updater.net, updater.trainee, False)
         assert updater.micro_batch.size == chosen
