@@ -16,8 +16,8 @@ from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.job import Job
 from vgg_deploy.net.model import VGG
 
-# Of what is free, by device. The rest is for workspaces of convolutions, and on a CPU for the loader
-# and for gaps in the heap: D in bfloat16 took 58 MiB per image there, and 41 are counted.
+# Of what is free, by device. The rest is for workspaces of convolutions, and on a CPU for the
+# loader and for gaps in the heap: D in bfloat16 took 58 MiB per image there, and 41 are counted.
 SHARE_OF_FREE = {"cpu": 0.55, "cuda": 0.8}
 MIB = 2**20
 
