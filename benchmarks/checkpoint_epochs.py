@@ -66,8 +66,8 @@ def trained(sources: Path, weights: Path, data: Path, out: Path, epochs: int, ca
         "epoch_s": float(np.median(between)),
         "longest_s": float(between.max()),
         "update_s": float((images / rows.images_per_s).median()),
-        "end_s": ended - started - last,
-        "whole_s": ended - started - first,
+        "end_s": float(ended - started - last),
+        "whole_s": float(ended - started - first),
     }
 
 
