@@ -6,6 +6,11 @@ step; in half precision with autocast. Every variant steps in turn with the plai
 precision (A B A B), on the same random images, which are on the device already. Rows are saved as
 they come.
 
+On a CPU each variant and the plain loop run in processes of their own, as they would alone: the
+C library's settings and waiting threads belong to a process. `--plain-precision fp32` compares
+with the plain loop in float32, whatever the variant computes in. `--sources DIR` adds our update
+from another version's sources.
+
 On a GPU it also measures TFLOP/s and their share of what the largest matrix product of the same
 type reaches, and variants of our update that show what costs time. `first_loss` and `third_loss`
 are the losses of the first and third update: ours must agree with each other, because they start
@@ -17,11 +22,12 @@ kernel.
 """
 
 import json
+import sys
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from operator import attrgetter
 from pathlib import Path
@@ -30,6 +36,7 @@ import click
 import numpy as np
 import torch
 import torchvision
+from apart import Apart, served
 from gpu_variants import fused_relu, padded_input, pool_first
 from result_rows import ResultRows
 from torch import nn
@@ -40,7 +47,9 @@ from torchvision.models import vgg
 from bench.results.environment import describe_environment
 from bench.speed.gpu import matmul_ceiling
 from train.feed.examples import Examples
+from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
+from train.session import set_up_torch
 from train.step.trainee import shape_for_training, shaped
 from train.step.update import Updater
 from vgg_deploy.job import ALONE
@@ -69,6 +78,7 @@ VARIANTS: dict[str, tuple[tuple[Change, ...], str]] = {  # changes of the net, m
     "ours, padded input, pool first, compiled": ((padded_input, pool_first), "default"),
     "ours, pool first, autotuned": ((pool_first,), "max-autotune-no-cudagraphs"),
 }
+OTHER = ", other sources"
 PLAIN_LOOP, PLAIN_LAST = "plain loop", "plain loop, channels last"
 
 
@@ -193,6 +203,35 @@ def step_of(name: str, problem: Problem) -> Step:
     return ours(problem, *VARIANTS[name])
 
 
+def on_its_own(name: str, problem: Problem, sources: Path | None = None) -> Apart:
+    """A variant in a process of its own, warmed.
+
+    Args:
+        name: Of the variant.
+        problem: Net and input.
+        sources: Where the package lies that it imports; None for this one.
+    """
+    ours_here = not name.startswith(PLAIN_LOOP)
+    # as the training command sets it before it imports PyTorch
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"} if ours_here else {}
+    request = json.dumps([name.removesuffix(OTHER), asdict(problem)])
+    return Apart([sys.executable, __file__, "--serve", request], sources, environment)
+
+
+def serve(request: str) -> None:
+    """Step as often as standard input asks for, see `apart.served`.
+
+    Args:
+        request: JSON of the name of a variant and the fields of a Problem.
+    """
+    name, fields = json.loads(request)
+    problem = Problem(**fields)
+    torch.set_num_threads(available_cores())
+    if not name.startswith(PLAIN_LOOP):
+        set_up_torch(RunSettings("cpu", available_cores(), 0, "stop"))
+    served(step_of(name, problem))
+
+
 def wait(device: str) -> None:
     """Until everything queued has run."""
     if device == "cuda":
@@ -238,7 +277,7 @@ def queue_s(step: Step, device: str) -> float:
 def compared(
     name: str, problem: Problem, partner: Step, rounds: int, calls: int
 ) -> dict[str, object]:
-    """The row of one variant, timed in turn with the plain loop."""
+    """The row of one variant on a GPU, timed in turn with the plain loop."""
     device = problem.device
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -246,6 +285,48 @@ def compared(
     first_s, losses = warmed(step, device)
     peak_mib = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else float("nan")
     pairs = [(timed(partner, calls, device), timed(step, calls, device)) for _ in range(rounds)]
+    more = {
+        "first_step_s": first_s,
+        "queue_ms": 1000 * queue_s(step, device),
+        "first_loss": losses[0],
+        "third_loss": losses[-1],
+        "peak_mib": peak_mib,
+    }
+    return row_of(name, problem, pairs, calls, more)
+
+
+def compared_apart(
+    name: str, problem: Problem, partner: Apart, rounds: int, calls: int, sources: Path | None
+) -> dict[str, object]:
+    """The row of one variant on a CPU, timed in turn with the plain loop."""
+    with closing(on_its_own(name, problem, sources)) as own:
+        losses = [own.step(1) for _ in range(WARM_UP)]
+        pairs = [(partner.step(calls).seconds, own.step(calls).seconds) for _ in range(rounds)]
+        more = {
+            "first_step_s": losses[0].seconds,
+            "first_loss": losses[0].loss,
+            "third_loss": losses[-1].loss,
+            "peak_mib": own.peak_mib(),
+        }
+    return row_of(name, problem, pairs, calls, more)
+
+
+def row_of(
+    name: str,
+    problem: Problem,
+    pairs: list[tuple[float, float]],
+    calls: int,
+    more: dict[str, object],
+) -> dict[str, object]:
+    """The row of a variant.
+
+    Args:
+        name: Of the variant.
+        problem: Net and input.
+        pairs: Seconds per step of the plain loop and of the variant, one pair per round.
+        calls: Steps per turn.
+        more: Further columns.
+    """
     plain_s, own_s = np.array(pairs).T
     median = float(np.median(own_s))
     tflop_per_s = problem.batch / median * problem.flop() / 1e12
@@ -256,7 +337,7 @@ def compared(
         "batch": problem.batch,
         "crop_px": problem.crop,
         "width": problem.width,
-        "rounds": rounds,
+        "rounds": len(pairs),
         "calls": calls,
         "median_ms": 1000 * median,
         "images_per_s": problem.batch / median,
@@ -264,14 +345,10 @@ def compared(
         "slowest_round": float((plain_s / own_s).min()),
         "fastest_round": float((plain_s / own_s).max()),
         "plain_median_ms": 1000 * float(np.median(plain_s)),
-        "first_step_s": first_s,
-        "queue_ms": 1000 * queue_s(step, device),
-        "first_loss": losses[0],
-        "third_loss": losses[-1],
-        "peak_mib": peak_mib,
         "tflop_per_s": tflop_per_s,
+        **more,
     }
-    if device == "cuda":
+    if problem.device == "cuda":
         ceiling = matmul_ceiling(problem.precision)
         row |= {"matmul_tflop_per_s": ceiling, "of_matmul_pct": 100 * tflop_per_s / ceiling}
     return row
@@ -328,10 +405,42 @@ def default_variants(device: str) -> list[str]:
     return [*list(VARIANTS)[:-1], PLAIN_LAST, list(VARIANTS)[-1]]
 
 
+def measured_apart(
+    problem: Problem,
+    names: list[str],
+    plain_precision: str,
+    sources: Path | None,
+    rounds: int,
+    calls: int,
+    results: ResultRows,
+) -> None:
+    """Add a row for every variant on a CPU.
+
+    Args:
+        problem: Net and input.
+        names: Of the variants.
+        plain_precision: Of the plain loop that all are compared with.
+        sources: Of another version, whose update is compared too; None for none.
+        rounds: Turns.
+        calls: Steps per turn.
+        results: Gets the rows.
+    """
+    versions = [(name, None) for name in names]
+    if sources:
+        versions.append((f"ours{OTHER}", sources))
+    with closing(on_its_own(PLAIN_LOOP, replace(problem, precision=plain_precision))) as partner:
+        for _ in range(WARM_UP):
+            partner.step(1)
+        for name, where in versions:
+            row = compared_apart(name, problem, partner, rounds, calls, where)
+            results.add({**row, "plain_precision": plain_precision})
+            print("measured:", json.dumps(results.rows[-1]), flush=True)
+
+
 def measured(
     problem: Problem, names: list[str], rounds: int, calls: int, results: ResultRows
 ) -> None:
-    """Add a row for every variant, or a note that it failed."""
+    """Add a row for every variant on a GPU, or a note that it failed."""
     partner = plain(problem, False)
     warmed(partner, problem.device)
     for name in names:
@@ -364,10 +473,11 @@ def known_variants(text: str | None, device: str) -> list[str]:
 
 
 TABLE = {
-    "net": "net", "way": "way", "type": "precision", "ms": "median_ms:.1f",
-    "images/s": "images_per_s:.0f", "× plain loop": "against_plain:.2f",
+    "net": "net", "way": "way", "type": "precision", "batch": "batch", "ms": "median_ms:.1f",
+    "images/s": "images_per_s:.1f", "plain loop in": "plain_precision",
+    "× plain loop": "against_plain:.2f",
     "slowest round": "slowest_round:.2f", "fastest round": "fastest_round:.2f",
-    "TFLOP/s": "tflop_per_s:.0f", "% of matmul peak": "of_matmul_pct:.1f",
+    "TFLOP/s": "tflop_per_s:.3g", "% of matmul peak": "of_matmul_pct:.1f",
     "ms to queue": "queue_ms:.1f", "first step s": "first_step_s:.1f",
     "first loss": "first_loss:.4f", "third loss": "third_loss:.4f", "peak MiB": "peak_mib:.0f",
 }  # fmt: skip
@@ -388,6 +498,13 @@ PROFILE_TABLE = {
 @click.option("--precisions", help="fp32, bf16, fp16.  [default: fp32 on the CPU, bf16 on a GPU]")
 @click.option("--ways", help="Names, separated by semicolons.  [default: all that suit the device]")
 @click.option("--rounds", default=7, help="Turns of the plain loop and a variant.")
+@click.option(
+    "--plain-precision",
+    type=click.Choice(tuple(TYPES)),
+    help="Of the plain loop, on a CPU.  [default: as --precisions]",
+)
+@click.option("--sources", type=click.Path(path_type=Path), help="Of another version, on a CPU.")
+@click.option("--serve", "request", hidden=True, help="Step in a process of its own.")
 @click.option("--calls", type=int, help="Steps per turn.  [default: 1 on the CPU, 5 on a GPU]")
 @click.option("--profile", "profiled", is_flag=True, help="Time by operation and kernel instead.")
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
@@ -400,11 +517,17 @@ def main(
     precisions: str | None,
     ways: str | None,
     rounds: int,
+    plain_precision: str | None,
+    sources: Path | None,
+    request: str | None,
     calls: int | None,
     profiled: bool,
     out: Path,
 ) -> None:
     """Write train_step_DEVICE.csv and .md, or with --profile train_profile_DEVICE.csv and .md."""
+    if request:
+        serve(request)
+        return
     device = pick_device(device)
     batch = batch or {"cpu": 8, "cuda": 256}[device]
     calls = calls or {"cpu": 1, "cuda": 5}[device]
@@ -426,6 +549,9 @@ def main(
             if profiled:
                 for name in names:
                     profile(name, problem, results)
+            elif device == "cpu":
+                partner = plain_precision or precision
+                measured_apart(problem, names, partner, sources, rounds, calls, results)
             else:
                 measured(problem, names, rounds, calls, results)
     environment = json.dumps(describe_environment(available_cores()), indent=2)

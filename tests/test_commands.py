@@ -249,15 +249,15 @@ def test_a_killed_loader_process_is_reported_and_ends_the_run(warm, here, photos
 def test_a_resumed_run_ends_where_an_unbroken_one_does(here, photos, monkeypatch):
     whole = ["--arch", "A", "--data", photos, *THIN, "--epochs", "4", "--lr", "0.003"]
     run(train, *whole, "--out", here / "unbroken")
-    save_best, calls = Run.save_best, []
+    save, calls = Run.save, []
 
-    def interrupted(self, net):
-        calls.append(1)
-        save_best(self, net)
-        if len(calls) == 2:
+    def interrupted(self, checkpoint, best):
+        save(self, checkpoint, best)
+        calls.extend([1] * best)
+        if best and len(calls) == 2:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Run, "save_best", interrupted)
+    monkeypatch.setattr(Run, "save", interrupted)
     run(train, *whole, "--out", here / "broken", code=130)
     monkeypatch.undo()
     monkeypatch.chdir(here)

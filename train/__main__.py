@@ -39,6 +39,7 @@ WITH_RESUME = {  # parameters that go with --resume, because they are not part o
     "plan_only",
     "data",
     "boxes",
+    "micro_batch",
     *(field.name for field in fields(MachineOptions)),
 }
 
@@ -251,7 +252,8 @@ def _train(
             _recommend("train.plan", "--plan")
             command.plan(request, resume, settings)
         elif resume:
-            command.resume(resume, Moved(request.data, request.boxes), settings)
+            moved = Moved(request.data, request.boxes)
+            command.resume(resume, moved, request.recipe.micro_batch, settings)
         else:
             command.train(request, settings)
 

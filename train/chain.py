@@ -185,7 +185,10 @@ def resume_chain(folder: Path, moved_to: str | None, settings: RunSettings) -> N
     """
     saved = settings.job.on_main(saved_chain, folder)
     sources = saved.open_sources(settings, moved_to)
-    train_chain(saved.chain, sources, folder, saved.stage, settings, moved=moved_to is not None)
+    chain = saved.chain
+    if settings.micro_batch is not None:
+        chain = replace(chain, base=replace(chain.base, micro_batch=settings.micro_batch))
+    train_chain(chain, sources, folder, saved.stage, settings, moved=moved_to is not None)
 
 
 def saved_chain(folder: Path) -> SavedChain:
@@ -312,7 +315,7 @@ def _differences(saved: JsonObject, chain: Mapping[str, Any], moved: bool) -> li
         name
         for name, value in chain["config"].items()
         # a field that an earlier version did not have is at its default
-        if name != "arch" and config.get(name, DEFAULTS[name]) != value
+        if name not in ("arch", "micro_batch") and config.get(name, DEFAULTS[name]) != value
     ]
     return groups + fields
 

@@ -70,12 +70,13 @@ def plan(request: TrainRequest, folder: str | None, settings: RunSettings) -> No
     plan_chain(saved.chain, sources, path, saved.stage, settings, moved=moved_to is not None)
 
 
-def resume(folder: str, moved: Moved, settings: RunSettings) -> None:
+def resume(folder: str, moved: Moved, micro_batch: int | str | None, settings: RunSettings) -> None:
     """Resume a run or a chain.
 
     Args:
         folder: Of the run or chain, or "newest".
         moved: Where its images and boxes are now.
+        micro_batch: Replaces the recipe's; None keeps it.
         settings: Of this process.
 
     Raises:
@@ -83,6 +84,7 @@ def resume(folder: str, moved: Moved, settings: RunSettings) -> None:
     """
     path, is_chain = settings.job.on_main(_find, folder)
     moved = moved.absolute
+    settings = replace(settings, micro_batch=micro_batch)
     if not is_chain:
         resume_run(path, settings, moved)
     elif moved.boxes:

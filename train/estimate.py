@@ -1,6 +1,7 @@
 """Estimates how long a stage takes, from a few real updates and a few real images."""
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
 from train.session import set_up_torch
 from train.sources import Sources
+from train.step.kept_memory import return_freed_memory
 from train.step.trainee import shape_for_training, shaped
 from train.step.update import Updater
 from vgg_deploy.job import ALONE
@@ -72,7 +74,8 @@ def measure_speed(base: TrainConfig, sources: Sources, settings: RunSettings) ->
     config = replace(base, arch="A", init="he")
     share = config.batch // settings.job.world
     trial = replace(config, batch=share if settings.device == "cuda" else min(share, TRIAL_BATCH))
-    with elapsed("timing a few updates"):
+    with ExitStack() as stack, elapsed("timing a few updates"):
+        stack.callback(return_freed_memory)
         gmac_s = _seconds_per_gmac(trial, sources, settings)
         image_s = _seconds_per_image(config, sources, settings)
     mean = np.mean(settings.job.gather((gmac_s, image_s)), axis=0) / settings.job.world
@@ -89,7 +92,7 @@ def _seconds_per_gmac(config: TrainConfig, sources: Sources, settings: RunSettin
     """Time updates on images of zeros."""
     spec = describe(config, sources.train, Preprocessing(), "")
     net = shape_for_training(random_net(spec, config), settings.device, config.precision)
-    updater = Updater(net, False, config, ALONE, compiled=False)
+    updater = Updater(net, False, config, ALONE, compiled=False, log=_say_nothing)
     updater.set_learning_rate(TRIAL_RATE)
     images = torch.zeros(config.batch, 3, config.crop, config.crop, device=settings.device)
     labels = torch.zeros(config.batch, dtype=torch.int64, device=settings.device)
@@ -101,6 +104,10 @@ def _seconds_per_gmac(config: TrainConfig, sources: Sources, settings: RunSettin
         updater.step(examples, step, config.batch).cpu()
     seconds = (time.perf_counter() - start) / 2
     return seconds / (config.batch * _gmacs(config, config.crop, config.crop, len(spec.classes)))
+
+
+def _say_nothing(text: str) -> None:
+    """The parts of a trial's batch are not those of the chain's."""
 
 
 def _seconds_per_image(config: TrainConfig, sources: Sources, settings: RunSettings) -> float:

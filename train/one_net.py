@@ -67,6 +67,8 @@ def resume_run(folder: Path, settings: RunSettings, moved: Moved = NOT_MOVED) ->
         Interrupted: As `train_one`.
     """
     config, saved = settings.job.on_main(Run(folder).saved_config)
+    if settings.micro_batch is not None:
+        config = replace(config, micro_batch=settings.micro_batch)
     sources = sources_from_json(saved, settings, moved)
     train_net(config, sources, settings, folder, resume=True)
 
@@ -122,9 +124,11 @@ def describe_run(config: TrainConfig, sources: Sources, settings: RunSettings) -
         f"{len(train.classes)} classes; {len(train)} training and {len(sources.val)} validation "
         f"images of {sources.data}"
     )
+    in_parts = f", micro-batch {config.micro_batch}" if config.micro_batch else ""
     log(
-        f"{epochs(config.epochs)} of batch {config.batch}, {config.s}, {describe_rate(config)}, "
-        f"momentum {config.momentum:g}, weight decay {config.weight_decay:g}"
+        f"{epochs(config.epochs)} of batch {config.batch}{in_parts}, {config.s}, "
+        f"{describe_rate(config)}, momentum {config.momentum:g}, "
+        f"weight decay {config.weight_decay:g}"
     )
     if config.localises:
         crops = "centre crops" if sources.freeze else "random crops as for classification"

@@ -12,6 +12,7 @@ from train.feed.unreadable import check_headers
 from train.feeding import open_feed
 from train.options.run_settings import RunSettings
 from train.recipe.config import TrainConfig
+from train.record.background import BackgroundWriter
 from train.record.keeper import Keeper
 from train.record.log import log
 from train.record.measures import measures_of
@@ -21,6 +22,7 @@ from train.record.tensorboard import TensorBoardWriter
 from train.sources import Sources
 from train.start import Start, start_run
 from train.step.health import health_of
+from train.step.kept_memory import keep_freed_memory, return_freed_memory
 from train.step.loop import fit
 from train.step.stop_signals import Signals
 from train.step.trainee import shape_for_training
@@ -59,11 +61,13 @@ def train_net(
     if settings.on_error == "stop":
         job.on_main(check_headers, sources.val, settings.threads * job.local_world)
     with ExitStack() as locks:
+        locks.callback(return_freed_memory)
         start = start_run(config, sources, settings, folder, resume, locks)
         run = start.run
         with interruptible(_kept(run, sources)):
             updater = _updater(start, config, sources, settings)
             _fit(updater, start, config, sources, settings)
+            job.on_main(run.finish_best)
         error = f"{measures_of(config).first_words} error {min(start.state.errors):.1f} %"
         log(f"Done: lowest validation {error}, {run.best}")
         job.on_main(_draw_curves, run)
@@ -77,7 +81,9 @@ def _kept(run: Run, sources: Sources) -> str:
 
 
 def set_up_torch(settings: RunSettings) -> None:
-    """Set PyTorch's switches for updates."""
+    """Set the switches of PyTorch and of the C library for updates."""
+    if settings.device == "cpu":
+        keep_freed_memory()
     torch.set_num_threads(settings.threads)
     torch.backends.cudnn.allow_tf32 = False  # on by default; float32 means float32 here
     torch.backends.cudnn.benchmark = True  # one input size, thousands of times
@@ -107,7 +113,8 @@ def check_share(config: TrainConfig, sources: Sources, job: Job) -> None:
 def _updater(start: Start, config: TrainConfig, sources: Sources, settings: RunSettings) -> Updater:
     """The net on its device, with its optimiser as in the checkpoint."""
     net = shape_for_training(start.net, settings.device, config.precision)
-    updater = Updater(net, sources.freeze, config, settings.job, settings.compiled)
+    updater = Updater(net, sources.freeze, config, settings.job, settings.compiled, log)
+    updater.micro_batch.size = start.state.micro_batch
     if start.resumed:
         updater.load_state(start.training)
         start.training = None  # frees the checkpoint's tensors
@@ -130,10 +137,11 @@ def _fit(
 
 
 def _keeper(run: Run, settings: RunSettings) -> Keeper:
+    writer = BackgroundWriter()
     if not settings.tensorboard:
-        return Keeper(run, settings.checkpoint_every)
+        return Keeper(run, settings.checkpoint_every, writer)
     log(f"Losses and errors for TensorBoard: tensorboard --logdir {run.folder}")
-    return Keeper(run, settings.checkpoint_every, TensorBoardWriter(run))
+    return Keeper(run, settings.checkpoint_every, writer, TensorBoardWriter(run))
 
 
 def _draw_curves(run: Run) -> None:

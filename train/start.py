@@ -144,7 +144,9 @@ def resume_from(run: Run, config: TrainConfig, sources: Sources, settings: RunSe
     net.load_state_dict(checkpoint.weights)
     if state.colours is None:
         state.colours = _measured_colours(sources, settings).as_json()
-    run.note_data(sources.data)
+    if settings.micro_batch is not None:
+        state.micro_batch = 0  # chosen anew
+    run.note(sources.data, config.micro_batch)
     run.reset_to(state, measures_of(config))
     log(f"Resuming {run.folder} at step {state.step}.")
     return Start(net, run, state, resumed=True, training=checkpoint.training)

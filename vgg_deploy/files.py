@@ -1,5 +1,6 @@
 """Writes files that appear under their final name only when they are complete."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,9 @@ from typing import cast
 from vgg_deploy.errors import InputError
 from vgg_deploy.partial_files import older_files_aside, partial_file
 from vgg_deploy.regular_files import is_regular, open_regular
+
+# what file systems without hard links say
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 @contextmanager
@@ -71,6 +75,37 @@ def whole_files(paths: Sequence[Path], obsolete: Sequence[Path] = ()) -> Iterato
                 f"{paths[0]}: writing failed ({error.strerror or error}); "
                 "the previous files are unchanged"
             ) from error
+
+
+def linked(partial: Path, path: Path) -> bool:
+    """Give a file of `whole_file` a second final name within the block, as a hard link.
+
+    An older file of that name is replaced, never written into.
+
+    Args:
+        partial: The temporary name; the file is flushed to disk first.
+        path: In the same folder.
+
+    Returns:
+        False if the file system has no hard links; nothing has changed then.
+
+    Raises:
+        InputError: If there is something at `path` that is no regular file.
+        OSError: If the folder cannot be written.
+    """
+    if os.path.exists(path) and not is_regular(path):
+        raise InputError(f"{path}: is not a regular file", "choose another name")
+    _finish(partial)
+    with partial_file(path) as name:
+        name.unlink()
+        try:
+            os.link(partial, name)
+        except OSError as error:
+            if error.errno in NO_LINKS:
+                return False
+            raise
+        os.replace(name, path)
+    return True
 
 
 @contextmanager

@@ -33,11 +33,64 @@ def available_cores() -> int:
 def total_memory_bytes() -> int | None:
     """Size of the machine's memory; None where the system does not report it."""
     if sys.platform == "win32":
-        return _memory_of_windows()
+        return _memory_of_windows("total_physical")
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def available_memory_bytes() -> int | None:
+    """Memory that programs can still take, also by the limits of this process's control groups.
+
+    Returns:
+        Bytes; None where the system does not report it.
+    """
+    if sys.platform == "win32":
+        return _memory_of_windows("available_physical")
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    if found is None:
+        return None
+    return min([int(found[1]) * 1024, *map(_left_in_group, _memory_groups())])
+
+
+def _memory_groups() -> list[Path]:
+    """Folders of the control groups that limit this process's memory, of either version."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    folders = []
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers in ("", "memory"):
+            root = Path("/sys/fs/cgroup") / controllers
+            group = root / name.lstrip("/")
+            # a container sees its own group at the root, under whatever name
+            folders += [root, *(each for each in (group, *group.parents) if root in each.parents)]
+    return folders
+
+
+def _left_in_group(folder: Path) -> int:
+    """What a control group may still take, bytes; without a limit more than any machine has.
+
+    The files that the system only keeps because there is room do not count.
+    """
+    names = ("memory.max", "memory.current", "inactive_file")
+    if not (folder / names[0]).exists():
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    try:
+        limit, used = ((folder / name).read_text().strip() for name in names[:2])
+        stated = re.search(rf"^{names[2]} (\d+)", (folder / "memory.stat").read_text(), re.M)
+    except OSError:
+        return sys.maxsize
+    if not limit.isdecimal():  # "max"
+        return sys.maxsize
+    return max(0, int(limit) - int(used) + (int(stated[1]) if stated else 0))
 
 
 def pick_device(wanted: str | None) -> str:
@@ -131,9 +184,9 @@ class _MemoryStatus(ctypes.Structure):
     )
 
 
-def _memory_of_windows() -> int | None:
+def _memory_of_windows(field: str) -> int | None:
     status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
     kernel = getattr(ctypes, "WinDLL")("kernel32")  # noqa: B009  # absent on other systems
     if not kernel.GlobalMemoryStatusEx(ctypes.byref(status)):
         return None
-    return int(status.total_physical)
+    return int(getattr(status, field))

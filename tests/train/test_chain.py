@@ -68,6 +68,12 @@ def test_a_chain_of_an_earlier_version_lacks_later_fields():
     assert _differences({**chain, "config": {"lr": 0.1}}, other, False) == ["lr", "box_form"]
 
 
+def test_a_chain_goes_on_with_another_micro_batch():
+    chain = {"chain": "paper", "fine_tune": {}, "sources": {"data": "x"}}
+    saved, ours = ({**chain, "config": {"lr": 0.01, "micro_batch": n}} for n in (32, "auto"))
+    assert _differences(saved, ours, moved=False) == []
+
+
 def test_rates_and_lengths():
     """1e-2 and 74 epochs from a draw or from A; then 1e-3 and half as long at another S.
 

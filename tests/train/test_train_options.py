@@ -53,6 +53,7 @@ def test_the_numeric_options_are_all_found():
         "--width",
         "--epochs",
         "--batch",
+        "--micro-batch",
         "--lr",
         "--most-drops",
         "--patience",

@@ -19,3 +19,8 @@ class Examples(NamedTuple):
     labels: Tensor
     rows: Tensor
     boxes: Tensor | None = None
+
+    def part(self, images: slice) -> "Examples":
+        """Some of the images, without a copy."""
+        boxes = None if self.boxes is None else self.boxes[images]
+        return Examples(self.inputs[images], self.labels[images], self.rows[images], boxes)

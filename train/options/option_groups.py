@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 import click
 
-from train.options.option_types import Number, parse_drops, parse_side, recipe_option
+from train.options.option_types import Number, NumberOrAuto, parse_drops, parse_side, recipe_option
 from train.recipe.config import CLASSIFY, INITS, PRECISIONS, TASKS, TRAIN_SCENES
-from train.recipe.number_ranges import IMAGES, RECIPE_LIMITS, processes
+from train.recipe.number_ranges import IMAGES, MICRO_BATCH, RECIPE_LIMITS, processes
 from train.recipe.stages import CHAINS
 from vgg_deploy.command_line import Choice
 from vgg_deploy.machine import available_cores
@@ -111,6 +111,14 @@ recipe_options = together(
     ),
     recipe_option("--epochs", help="Passes over the training images."),
     recipe_option("--batch", help="Images per update, over all processes."),
+    click.option(
+        "--micro-batch",
+        type=NumberOrAuto(MICRO_BATCH),
+        metavar="N|auto",
+        help="Images at once within an update, per process: the same update in parts, whose "
+        "gradients add up. auto: what fits into the free memory. Both halve it when memory runs "
+        "out.  [default: the whole batch]",
+    ),
     recipe_option("--lr", help="First learning rate."),
     recipe_option(
         "--lr-drops",

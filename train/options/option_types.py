@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from train.recipe.config import PLATEAU, RECIPES
+from train.recipe.config import AUTO, PLATEAU, RECIPES
 from train.recipe.number_ranges import RECIPE_LIMITS, SIDE_LIMITS, NumberRange
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,6 +45,21 @@ class Number(NumberType):
         if fault or not isinstance(number, int | float):
             self.fail(fault or f"{number!r} is not {self.limits}", param, ctx)
         return number
+
+
+class NumberOrAuto(Number):
+    """A number within limits, or the word auto."""
+
+    def convert(  # type: ignore[override]  # a number or the word
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | float | str:
+        """Read a number or auto, as `Number.convert`."""
+        if value == AUTO:
+            return AUTO
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            self.fail(f"{error.message}, or {AUTO}", param, ctx)
 
 
 def recipe_option(flag: str, help: str, **settings: Any) -> Callable[[F], F]:

@@ -20,6 +20,7 @@ class RunSettings:
         tensorboard: Whether tables are also written for TensorBoard.
         step_patience: Longest wait for the loader processes, seconds.
         job: This process among those of the job.
+        micro_batch: Replaces that of a run that is resumed; None keeps it.
     """
 
     device: str
@@ -31,3 +32,4 @@ class RunSettings:
     tensorboard: bool = False
     step_patience: int = DEFAULT_STEP_PATIENCE
     job: Job = ALONE
+    micro_batch: int | str | None = None

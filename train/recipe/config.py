@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from train.recipe.number_ranges import RECIPE_LIMITS
+from train.recipe.number_ranges import MICRO_BATCH, RECIPE_LIMITS
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.net.box_outputs import BOX_FORM_NAMES, BOX_OUTPUTS, USUAL_FORM
@@ -20,6 +20,7 @@ PLATEAU: tuple[int, ...] = ()  # of `lr_drops`: divide when the validation error
 PRECISIONS = ("fp32", "bf16", "fp16")
 CLASSIFY, LOCALISE = "classify", "localise"
 TASKS = (CLASSIFY, LOCALISE)
+AUTO = "auto"  # of `micro_batch`: as many images at once as fit into the free memory
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class TrainConfig:
         side: S in pixels. A whole number is drawn per image from this closed range; that it is
             drawn uniformly is open.
         batch: Images per update, over all processes.
+        micro_batch: Images per forward and backward pass of a process; an update adds up the
+            gradients of its parts. AUTO, or None for a process's whole share of the batch.
         epochs: 74 of them are 370K updates of 256 images on ILSVRC-2012.
         lr: First learning rate of the weights.
         lr_drops: PLATEAU, or the epochs after which the rate is divided by 10.
@@ -63,6 +66,7 @@ class TrainConfig:
     crop: int = 224
     side: tuple[int, int] = (256, 256)
     batch: int = 256
+    micro_batch: int | str | None = None
     epochs: int = 74
     lr: float = 1e-2
     lr_drops: tuple[int, ...] = PLATEAU
@@ -94,6 +98,10 @@ class TrainConfig:
             fault = limits.fault(getattr(self, name))
             if fault:
                 raise InputError(f"{option_of(name)} {fault}")
+        if self.micro_batch not in (None, AUTO):
+            fault = MICRO_BATCH.fault(self.micro_batch)
+            if fault:
+                raise InputError(f"--micro-batch {fault}, or {AUTO}")
         if self.crop % STRIDE:
             raise InputError(f"--crop {self.crop} is not a multiple of {STRIDE}")
         low, high = self.side

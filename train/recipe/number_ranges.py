@@ -88,6 +88,7 @@ RECIPE_LIMITS = {
     "shuffle_buffer": NumberRange(0, 100_000_000),
     "seed": NumberRange(0, MOST_SEED),
 }
+MICRO_BATCH = RECIPE_LIMITS["batch"]
 
 SIDE_LIMITS = NumberRange(32, MOST_SIDE)  # pixels; each end of S
 IMAGES = NumberRange(1, 1_000_000_000)

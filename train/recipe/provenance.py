@@ -8,8 +8,9 @@ from train.recipe.learning_rate import effective_drops
 
 PAPER_IMAGES, PAPER_CLASSES = 1_281_167, 1000  # of ILSVRC-2012
 PAPER_SIDES = ((256, 256), (384, 384), (256, 512))  # S in pixels; all three are the paper's
-# every net and every seed is as good; the kind of boxes is named before
-NOT_OF_THE_RECIPE = ("arch", "seed", "box_outputs")
+# every net and every seed is as good; the kind of boxes is named before; parts of a batch change
+# nothing but roundings
+NOT_OF_THE_RECIPE = ("arch", "seed", "box_outputs", "micro_batch")
 
 
 class Circumstances(NamedTuple):

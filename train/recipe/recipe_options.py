@@ -21,6 +21,7 @@ class RecipeOptions:
     lrn: str | None = None
     epochs: int | None = None
     batch: int | None = None
+    micro_batch: int | str | None = None
     lr: float | None = None
     lr_drops: tuple[int, ...] | None = None
     most_drops: int | None = None

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from train.record.background import BackgroundWriter
 from train.record.run_folder import Run
 from train.record.tensorboard import TensorBoardWriter
 
@@ -12,9 +13,11 @@ class Keeper(NamedTuple):
     Attributes:
         run: The folder with checkpoints and tables.
         every: Updates between checkpoints.
+        writer: Writes checkpoints while the training goes on.
         board: Also writes the tables for TensorBoard; None unless asked for.
     """
 
     run: Run
     every: int
+    writer: BackgroundWriter
     board: TensorBoardWriter | None = None

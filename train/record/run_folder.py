@@ -28,7 +28,6 @@ from vgg_deploy.job import restarted, torchrun_id
 from vgg_deploy.json_files import JsonObject, as_object, read_json_object
 from vgg_deploy.locks import exclusive_lock
 from vgg_deploy.net.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from vgg_deploy.net.model import VGG
 from vgg_deploy.newest import RUNS
 from vgg_deploy.sealed_json import read_sealed, sealed
 
@@ -154,12 +153,17 @@ class Run:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self.config}: damaged ({error!r}); start a new run") from None
 
-    def note_data(self, data: str) -> None:
-        """Write where the data are to config.json, if they have moved."""
+    def note(self, data: str, micro_batch: int | str | None) -> None:
+        """Write to config.json where the data are, and how batches are cut, if that has changed.
+
+        Args:
+            data: Folder or URL.
+            micro_batch: Of `TrainConfig`.
+        """
         saved = read_json_object(self.config)
-        sources = as_object(saved["sources"], str(self.config))
-        if sources["data"] != data:
-            sources["data"] = data
+        sources, config = (as_object(saved[key], str(self.config)) for key in ("sources", "config"))
+        if (sources["data"], config.get("micro_batch")) != (data, micro_batch):
+            sources["data"], config["micro_batch"] = data, micro_batch
             self._write_config(saved)
 
     def epochs_done(self) -> int:
@@ -209,25 +213,32 @@ class Run:
         """
         self._append(self.steps, row)
 
-    def save_last(self, net: VGG, training: dict[str, Any]) -> None:
-        """Write last.pt.
+    def save(self, checkpoint: Checkpoint, best: bool) -> None:
+        """Write last.pt; best.pt becomes the same file if it has the best weights so far.
+
+        Both are only ever replaced by a new file, so that best.pt keeps its content when last.pt
+        goes on. best.pt comes first: the state in last.pt says that it is there.
 
         Args:
-            net: Its weights.
-            training: Fields of `State`, and the state of the optimiser.
+            checkpoint: With fields of `State` and the state of the optimiser.
+            best: Whether its weights are the best.
 
         Raises:
             InputError: If the file cannot be written; the previous one stays.
         """
-        self._save(self.last, Checkpoint(net.spec, net.state_dict(), training))
+        self._save(self.last, checkpoint, self.best if best else None)
 
-    def save_best(self, net: VGG) -> None:
-        """Write best.pt.
+    def finish_best(self) -> None:
+        """Leave the weights alone in best.pt, once no epoch will replace it.
 
         Raises:
-            InputError: If the file cannot be written; the previous one stays.
+            InputError: If it cannot be read or written; the previous one stays.
         """
-        self._save(self.best, Checkpoint(net.spec, net.state_dict()))
+        if not self.best.exists():
+            return
+        best = load_checkpoint(self.best)
+        if best.training:
+            self._save(self.best, Checkpoint(best.spec, best.weights))
 
     def load_last(self) -> tuple[Checkpoint, State]:
         """Read the checkpoint to resume from.
@@ -283,9 +294,9 @@ class Run:
                 f"{path}: writing failed ({error.strerror}). {self._free_space_and_resume}"
             ) from None
 
-    def _save(self, path: Path, checkpoint: Checkpoint) -> None:
+    def _save(self, path: Path, checkpoint: Checkpoint, first: Path | None = None) -> None:
         try:
-            save_checkpoint(path, checkpoint)
+            save_checkpoint(path, checkpoint, first)
         except InputError as error:
             raise InputError(f"{error.message}. {self._free_space_and_resume}") from None
 

@@ -8,7 +8,12 @@ from train.record.measures import MEASURES
 from train.record.tables import Row
 
 KNOWN_COLUMNS = {name for measures in MEASURES.values() for name in measures.columns}
-LATER_FIELDS = ("window", "window_s", "colours")  # earlier versions did not write them
+LATER_FIELDS = (
+    "window",
+    "window_s",
+    "colours",
+    "micro_batch",
+)  # earlier versions did not write them
 
 
 def _no_sums() -> list[float]:
@@ -36,6 +41,8 @@ class State:
         window_s: Seconds spent on the updates of `window`.
         colours: Of the training images, as `Colours.as_json` gives them; None in checkpoints of
             earlier versions.
+        micro_batch: Images at once in an update, per process, which memory may have made smaller;
+            0 until the first update.
     """
 
     images: int
@@ -48,6 +55,7 @@ class State:
     window: list[float] = field(default_factory=_no_sums)
     window_s: float = 0.0
     colours: dict[str, Any] | None = None
+    micro_batch: int = 0
 
     @classmethod
     def from_checkpoint(cls, training: Mapping[str, Any]) -> "State":
@@ -74,6 +82,7 @@ class State:
         sound = {
             "images": _is_count(self.images) and self.images > 0,
             "step": _is_count(self.step),
+            "micro_batch": _is_count(self.micro_batch),
             "errors": isinstance(self.errors, list) and all(map(_is_number, self.errors)),
             "rows": isinstance(self.rows, list) and all(map(_is_row, self.rows)),
             "colours": self.colours is None or isinstance(self.colours, dict),

@@ -63,7 +63,7 @@ def fit(
             checkpoints stay.
     """
     job, config, state = training.job, training.config, training.state
-    with (signals or Signals()).watched() as signals:
+    with (signals or Signals()).watched() as signals, training.settled():
         checkpoint_every = job.on_main(_checkpoint_every, training.keeper)
         while len(state.errors) < config.epochs:
             training.updater.set_learning_rate(learning_rate(config, state.errors))
@@ -71,12 +71,15 @@ def fit(
             if stopped:
                 _save_and_interrupt(training, signals)
             job.on_all(training.refuse_broken_weights)
+            # validation forks processes, which a thread that writes would disturb
+            training.wait_for_checkpoint()
             errors = validate(signals)
             if errors is None:
                 _save_and_interrupt(training, signals)
             if math.isnan(errors.top1):
                 job.on_all(training.diverged, "validation gives no numbers", state.step)
             _finish_epoch(training, errors)
+        training.wait_for_checkpoint()
 
 
 def _update_for_an_epoch(
@@ -93,6 +96,7 @@ def _update_for_an_epoch(
     title = f"epoch {len(state.errors) + 1}/{training.config.epochs}"
     with progress(title, steps, first) as bar:
         for _ in range(first, steps):
+            training.refuse_failed_checkpoint()
             examples = _next_unless_stopped(batches)
             count = len(examples.labels) if examples else 0
             images, interrupted = training.job.sum_in_step(np.array([count, signals.arrived()]))
@@ -132,18 +136,15 @@ def _finish_epoch(training: Training, errors: Errors) -> None:
     state.rows.append(row)
     state.tally, state.epoch_s = [0.0] * 4, 0.0
     best = errors.top1 <= min(state.errors)
-    if keeper and best:
-        keeper.run.save_best(training.updater.net)
-    training.save()
+    training.save(row, best)
     _print(row, training.config, best)
-    if keeper:
-        keeper.run.add_epoch(row)
-        if keeper.board:
-            keeper.board.epoch(row)
+    if keeper and keeper.board:
+        keeper.board.epoch(row)
 
 
 def _save_and_interrupt(training: Training, signals: Signals) -> NoReturn:
     training.save()
+    training.wait_for_checkpoint()
     keeper = training.keeper
     resume = f"; resume with: {keeper.run.resume_command}" if keeper else ""
     # the same exit code in every process; a scheduler's signal counts more than a Ctrl-C

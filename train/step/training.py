@@ -1,16 +1,21 @@
 """Holds the parts of one training, saves it, and stops it when it cannot continue."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from train.feed.epoch_order import steps_per_epoch
 from train.recipe.config import TrainConfig
 from train.record.keeper import Keeper
+from train.record.snapshot import snapshot
 from train.record.state import State
+from train.record.tables import Row
 from train.step.health import Health
 from train.step.update import Updater
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.job import Job
+from vgg_deploy.net.checkpoint import Checkpoint
 
 
 class Training:
@@ -54,17 +59,62 @@ class Training:
         self._read_at = now
         return self.state.elapsed_s
 
-    def save(self) -> None:
-        """Write last.pt, in the main process.
+    def save(self, epoch: Row | None = None, best: bool = False) -> None:
+        """Start to write last.pt, in the main process.
+
+        It is written in the background, from a copy of weights and state.
+
+        Args:
+            epoch: Row of metrics.csv, which is added once the checkpoint is complete.
+            best: Whether best.pt gets these weights, too.
 
         Raises:
             CheckFailed: The last update broke the weights, which only the next loss would show.
+            InputError: An earlier checkpoint could not be written.
         """
         self.read_clock()
         if self.keeper is None:
             return
         self.refuse_broken_weights()
-        self.keeper.run.save_last(self.updater.net, {**self.state.__dict__, **self.updater.state()})
+        self.state.micro_batch = self.updater.micro_batch.size
+        run, net = self.keeper.run, self.updater.net
+        self.keeper.writer.wait()  # before there is a second copy
+        training = snapshot({**self.state.__dict__, **self.updater.state()})
+        checkpoint = Checkpoint(net.spec, snapshot(net.state_dict()), training)
+
+        def write() -> None:
+            run.save(checkpoint, best)
+            if epoch is not None:
+                run.add_epoch(epoch)
+
+        self.keeper.writer.start(write)
+
+    def wait_for_checkpoint(self) -> None:
+        """Wait until the checkpoint that was started is complete.
+
+        Raises:
+            InputError: If it could not be written.
+        """
+        if self.keeper:
+            self.keeper.writer.wait()
+
+    def refuse_failed_checkpoint(self) -> None:
+        """Check the checkpoint that is being written, without waiting for it.
+
+        Raises:
+            InputError: If it could not be written.
+        """
+        if self.keeper:
+            self.keeper.writer.check()
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """A block at whose end, with or without an error, no file is being written."""
+        try:
+            yield
+        finally:
+            if self.keeper:
+                self.keeper.writer.settle()
 
     def refuse_broken_weights(self) -> None:
         """Check the weights after the last update.
@@ -85,6 +135,8 @@ class Training:
         Raises:
             CheckFailed: Always. It names the last good checkpoint.
         """
+        if self.keeper:
+            self.keeper.writer.settle()
         last = self.keeper.run.last if self.keeper else None
         restart = ""
         if last and last.exists():

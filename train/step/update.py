@@ -1,6 +1,7 @@
 """Updates the weights once: forward, backward, step; in all processes of a job together."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -9,9 +10,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from train.feed.examples import Examples
 from train.recipe.config import TrainConfig
+from train.step.free_memory import is_out_of_memory
+from train.step.micro_batch import MicroBatch
 from train.step.objective import objective_of
 from train.step.saved_state import check_saved_state
 from train.step.trainee import Trainee, dropout_masks, mixed
+from vgg_deploy.errors import CheckFailed
 from vgg_deploy.job import Job, explain_lost_process
 from vgg_deploy.net.model import VGG
 
@@ -28,10 +32,19 @@ class Updater:
         optimiser: Momentum SGD over the trainee's weights.
         scaler: Of the loss, for float16.
         objective: What the outputs are trained for.
+        micro_batch: How many images go through the net at once.
         forward: Computes outputs from inputs and dropout masks, see `Trainee.forward`.
     """
 
-    def __init__(self, net: VGG, head_only: bool, config: TrainConfig, job: Job, compiled: bool):
+    def __init__(
+        self,
+        net: VGG,
+        head_only: bool,
+        config: TrainConfig,
+        job: Job,
+        compiled: bool,
+        log: Callable[[str], None] = print,
+    ):
         """Prepare the updates; the learning rate is that of the recipe's start.
 
         Args:
@@ -40,17 +53,21 @@ class Updater:
             config: The recipe.
             job: The processes that train together.
             compiled: Whether to use torch.compile.
+            log: Prints a line about parts of a batch.
         """
         self.net, self.config, self.job = net, config, job
         self.device = net.convolution("fc8").weight.device
+        self.head_only = head_only
         self.trainee: nn.Module = Trainee(net, head_only)
         self.optimiser = sgd(self.trainee, config)
         self.objective = objective_of(config)
+        self.micro_batch = MicroBatch(config, job, log)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.forward: Callable[[Tensor, list[Tensor]], Tensor] = self.trainee
+        self.shared: DistributedDataParallel | None = None
         if job.world > 1:
             with explain_lost_process():
-                self.forward = DistributedDataParallel(
+                self.forward = self.shared = DistributedDataParallel(
                     self.trainee,
                     device_ids=[self.device] if self.device.type == "cuda" else None,
                     # NCCL's own group on GPUs, whose waits PyTorch ends
@@ -87,19 +104,76 @@ class Updater:
         Returns:
             (4,) float64 on the device: sums over this process's images of loss and of the two
             numbers of `Measures`, and the number of images.
+
+        Raises:
+            CheckFailed: Memory ran out and the parts of the batch may not or cannot be smaller.
         """
+        if not self.micro_batch.size:
+            self.micro_batch.choose(self.net, self.trainee, self.head_only)
         share = self.config.batch // self.job.world
+        # of the whole batch: how it is cut changes no image's mask
         masks = dropout_masks(self.net, self.config, number, examples.rows + self.job.rank * share)
-        self.optimiser.zero_grad(set_to_none=True)
         with self.job.explained_waits():
-            with mixed(self.device.type, self.config.precision):
-                outputs = self.forward(examples.inputs, masks).float()
-            loss = self.objective.loss(outputs, examples)
-            # DDP averages over processes; their batches differ in size where images were skipped
-            scaled = self.scaler.scale(loss * (self.job.world / images))
-            scaled.backward()  # type: ignore[no-untyped-call]  # PyTorch states no types
+            while isinstance(tally := self._gradients(examples, masks, images), str):
+                self.micro_batch.halve(len(examples.labels), number + 1, self.device, tally)
             self.scaler.step(self.optimiser)
             self.scaler.update()
+        return tally
+
+    def _gradients(self, examples: Examples, masks: list[Tensor], images: int) -> Tensor | str:
+        """Add up the gradients of all parts of the batch, from zero.
+
+        Args:
+            examples: As of `step`.
+            masks: Of dropout, for the images of `examples`.
+            images: As of `step`.
+
+        Returns:
+            As `step`. If memory ran out, what PyTorch said; what was computed until then is
+            dropped.
+        """
+        self.optimiser.zero_grad(set_to_none=True)
+        tallies: list[Tensor] = []
+        *others, last = self.micro_batch.parts(len(examples.labels))
+        try:
+            for part in others:
+                with self.shared.no_sync() if self.shared else nullcontext():
+                    tallies.append(self._part(examples.part(part), masks, part, images))
+            tallies.append(self._part(examples.part(last), masks, last, images))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if self.shared and len(tallies) == len(others):
+                raise CheckFailed(
+                    f"memory ran out with {last.stop - last.start} images at once, while the "
+                    "processes exchanged gradients; resume with a smaller --micro-batch"
+                ) from None
+            # the text alone: the error holds the arrays of its part
+            reason = str(error).partition("\n")[0]
+        else:
+            return torch.stack(tallies).sum(0)
+        self.optimiser.zero_grad(set_to_none=True)  # frees what the parts had added up
+        return reason
+
+    def _part(self, examples: Examples, masks: list[Tensor], part: slice, images: int) -> Tensor:
+        """Add the gradients of a part.
+
+        Args:
+            examples: The part.
+            masks: Of dropout, for all parts.
+            part: Its place among them.
+            images: As of `step`.
+
+        Returns:
+            As `step`.
+        """
+        own_masks = [mask[part] if mask.dim() else mask for mask in masks]
+        with mixed(self.device.type, self.config.precision):
+            outputs = self.forward(examples.inputs, own_masks).float()
+        loss = self.objective.loss(outputs, examples)
+        # DDP averages over processes; their batches differ in size where images were skipped
+        scaled = self.scaler.scale(loss * (self.job.world / images))
+        scaled.backward()  # type: ignore[no-untyped-call]  # PyTorch states no types
         first, second = self.objective.judged(outputs.detach(), examples)
         images_here = torch.full_like(first, len(examples.labels))
         return torch.stack([loss.detach().double(), first, second, images_here])

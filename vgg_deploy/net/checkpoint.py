@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.files import whole_file
+from vgg_deploy.files import linked, whole_file
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.spec import NetSpec
 from vgg_deploy.net.torch_archive import check_archive, check_old_file, described, is_archive
@@ -31,12 +31,14 @@ class Checkpoint:
     training: dict[str, Any] = field(default_factory=dict)
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(path: Path, checkpoint: Checkpoint, first: Path | None = None) -> None:
     """Write a checkpoint file, completely or not at all.
 
     Args:
         path: The file; an older one stays as it was if writing fails.
         checkpoint: Its content.
+        first: A second name, in the same folder, which the file gets before `path`. On a file
+            system without hard links a second file is written there, with the weights alone.
 
     Raises:
         InputError: If the file cannot be written.
@@ -54,6 +56,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
                 torch.save(content, file)
         except RuntimeError as error:
             raise _cause(error) from None
+        if first is not None and not linked(partial, first):
+            save_checkpoint(first, Checkpoint(checkpoint.spec, checkpoint.weights))
 
 
 def _cause(error: RuntimeError) -> Exception:

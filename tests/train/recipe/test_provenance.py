@@ -104,6 +104,7 @@ def test_every_field_of_the_record_is_named_or_known_to_be_of_no_effect():
         "task",
         "box_outputs",
         "box_form",
+        "micro_batch",
     }  # named above where they have an effect
     other = {
         "width": 0.5,

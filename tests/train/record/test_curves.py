@@ -374,13 +374,13 @@ def test_a_resumed_run_is_shown_once(here, photos, monkeypatch):
     """Interrupted in its second epoch, it leaves events of updates that no checkpoint has."""
     from train.record.run_folder import Run
 
-    save_best = Run.save_best
+    save = Run.save
 
-    def broken_off(self, net):
-        save_best(self, net)
+    def broken_off(self, checkpoint, best):
+        save(self, checkpoint, best)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Run, "save_best", broken_off)
+    monkeypatch.setattr(Run, "save", broken_off)
     run(
         train,
         *options(f"--arch A --data {photos}"),
