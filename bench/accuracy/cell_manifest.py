@@ -16,6 +16,7 @@ from bench.accuracy.cell_identity import FORMAT, identity_checksum
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.json_files import JsonObject, entry, read_json_object
+from vgg_deploy.machine import cpu_model
 
 KERNELS = "kernels_right_crc32"  # an entry of its own checksum
 
@@ -102,8 +103,8 @@ def report_old_cells(folder: Path) -> None:
 
 
 def _kernels_checksum(identity: dict[str, Any]) -> int:
-    """What a manifest says if integer kernels were found right."""
-    return identity_checksum({**identity, KERNELS: True})
+    """What a manifest says if integer kernels were found right, on a CPU of this kind."""
+    return identity_checksum({**identity, KERNELS: cpu_model()})
 
 
 def _checked_times(manifest: JsonObject, identity: dict[str, Any]) -> Times:

@@ -26,7 +26,7 @@ from bench.accuracy.cell_files import (
 from bench.accuracy.cell_identity import file_name, full_identity, machine_identity
 from bench.accuracy.cell_manifest import Times, read_manifest, write_manifest
 from bench.accuracy.cell_rows import row_checksums, row_dtype, row_states
-from bench.accuracy.dense_maps import KeptMaps
+from bench.accuracy.dense_maps import CellMaps
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import ALONE, Job
 from vgg_deploy.locks import exclusive_lock
@@ -60,7 +60,11 @@ class StoredCell:
     seconds: float = 0.0  # in the runtime, for this cell alone; the sum over all processes
     timed: int = 0  # number of images within these seconds
     kernels: bool = False  # this CPU's integer kernels were found right for this model and data
-    maps: KeptMaps = field(default_factory=KeptMaps)  # of whole images that were scored just now
+    maps: CellMaps = field(init=False)  # of whole images
+
+    def __post_init__(self) -> None:
+        (classes,) = self.rows.dtype["posterior"].shape
+        self.maps = CellMaps(self.path, self.identity, classes)
 
     @property
     def posteriors(self) -> np.ndarray:

@@ -9,7 +9,7 @@ import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from bench.accuracy.cell_files import set_aside
 from bench.accuracy.cell_identity import identity_checksum
 from vgg_deploy.files import whole_file
 from vgg_deploy.regular_files import is_regular, open_regular
-
-if TYPE_CHECKING:
-    from bench.accuracy.cell_store import StoredCell
 
 MOST_BYTES = 2**25  # of the maps of one cell in memory, and of a file
 IDENTITY, IMAGES = "identity", "images"
@@ -37,20 +34,24 @@ class DensePass(NamedTuple):
         return self.posterior.nbytes + self.score_map.nbytes
 
 
-class KeptMaps:
-    """Dense passes of a cell in memory; none of them once they are too many.
+class CellMaps:
+    """Dense passes of a cell: those of this run's scoring, and those that are stored."""
 
-    Attributes:
-        passes: By the index of the image.
-    """
+    def __init__(self, cell: Path, identity: dict[str, Any], classes: int):
+        """Keep none yet.
 
-    def __init__(self) -> None:
-        self.passes: dict[int, DensePass] = {}
+        Args:
+            cell: Final path of the cell.
+            identity: Of the cell.
+            classes: Length of a posterior.
+        """
+        self.path = cell.with_suffix(".maps.npz")
+        self.checksum, self.classes = identity_checksum(identity), classes
+        self._kept: dict[int, DensePass] = {}
         self._bytes = 0
-        self._too_many = False
 
-    def add(self, indices: np.ndarray, posteriors: np.ndarray, score_maps: np.ndarray) -> None:
-        """Keep the passes of a batch.
+    def keep(self, indices: np.ndarray, posteriors: np.ndarray, score_maps: np.ndarray) -> None:
+        """Keep the passes of a batch in memory; none at all once they are more than MOST_BYTES.
 
         Args:
             indices: (n,) int, of the images.
@@ -58,89 +59,74 @@ class KeptMaps:
             score_maps: (n, classes, h, w) float32.
         """
         self._bytes += posteriors.nbytes + score_maps.nbytes
-        self._too_many = self._too_many or self._bytes > MOST_BYTES
-        if self._too_many:
-            self.passes.clear()
+        if self._bytes > MOST_BYTES:
+            self._kept.clear()
             return
-        for index, posterior, score_map in zip(
-            indices.tolist(), posteriors, score_maps, strict=True
-        ):
-            self.passes[index] = DensePass(posterior.copy(), score_map.copy())
+        for index, *one in zip(indices.tolist(), posteriors, score_maps, strict=True):
+            self._kept[index] = DensePass(*(array.copy() for array in one))
 
+    def known(self, images: Iterable[int]) -> dict[int, DensePass]:
+        """The dense passes of some images, as far as they are in memory or stored.
 
-def maps_path(path: Path) -> Path:
-    """Path of the stored maps of a cell."""
-    return path.with_suffix(".maps.npz")
+        Args:
+            images: Their indices.
+        """
+        kept = {index: self._kept[index] for index in images if index in self._kept}
+        missing = [index for index in images if index not in kept]
+        stored = self._read() if missing else {}
+        return {**kept, **{index: stored[index] for index in missing if index in stored}}
 
+    def store(self, passes: Mapping[int, DensePass]) -> None:
+        """Store these dense passes in place of those that are stored, unless they are too large.
 
-def known_maps(cell: "StoredCell", images: Iterable[int]) -> dict[int, DensePass]:
-    """The dense passes of some images, as far as they are in memory or stored.
+        Args:
+            passes: By the index of the image.
 
-    Args:
-        cell: Of whole images.
-        images: Their indices.
-    """
-    kept = {index: cell.maps.passes[index] for index in images if index in cell.maps.passes}
-    missing = [index for index in images if index not in kept]
-    stored = _read(cell) if missing else {}
-    return {**kept, **{index: stored[index] for index in missing if index in stored}}
+        Raises:
+            InputError: If the file cannot be written.
+        """
+        too_many = sum(one.bytes for one in passes.values()) > MOST_BYTES
+        if too_many or set(self._read()) == set(passes):
+            return
+        arrays: dict[str, np.ndarray] = {
+            IDENTITY: np.array(self.checksum, np.uint32),
+            IMAGES: np.array(list(passes), np.int64),
+        }
+        for index, one in passes.items():
+            arrays[f"posterior-{index}"], arrays[f"score_map-{index}"] = one
+        with whole_file(self.path) as partial, open(partial, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
 
+    def _read(self) -> dict[int, DensePass]:
+        """The stored passes; a damaged file is set aside with a line on stderr."""
+        if not os.path.lexists(self.path):
+            return {}
+        try:
+            if not is_regular(self.path):
+                raise ValueError
+            with open_regular(self.path) as file, zipfile.ZipFile(file) as archive:
+                if sum(member.file_size for member in archive.infolist()) > 2 * MOST_BYTES:
+                    raise ValueError
+            with open_regular(self.path) as file, np.load(file, allow_pickle=False) as stored:
+                if int(stored[IDENTITY]) != self.checksum:
+                    raise ValueError
+                names = ("posterior", "score_map")
+                return {
+                    index: self._checked(*(stored[f"{name}-{index}"] for name in names))
+                    for index in stored[IMAGES].tolist()
+                }
+        except Exception:  # a damaged archive raises almost anything
+            set_aside(self.path, "is damaged, or holds the score maps of another cell")
+            return {}
 
-def store_maps(cell: "StoredCell", passes: Mapping[int, DensePass]) -> None:
-    """Store these dense passes in place of those that are stored.
+    def _checked(self, posterior: np.ndarray, score_map: np.ndarray) -> DensePass:
+        """A pass with the types and shapes that a net gives.
 
-    Args:
-        cell: Of whole images.
-        passes: By the index of the image.
-
-    Raises:
-        InputError: If the file cannot be written.
-    """
-    too_many = sum(one.bytes for one in passes.values()) > MOST_BYTES
-    if too_many or set(_read(cell)) == set(passes):
-        return
-    arrays: dict[str, np.ndarray] = {
-        IDENTITY: np.array(identity_checksum(cell.identity), np.uint32),
-        IMAGES: np.array(list(passes), np.int64),
-    }
-    for index, one in passes.items():
-        arrays[f"posterior-{index}"], arrays[f"score_map-{index}"] = one
-    with whole_file(maps_path(cell.path)) as partial, open(partial, "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-
-
-def _read(cell: "StoredCell") -> dict[int, DensePass]:
-    """The stored passes of a cell; a damaged file is set aside with a line on stderr."""
-    path = maps_path(cell.path)
-    if not os.path.lexists(path):
-        return {}
-    try:
-        if not is_regular(path):
+        Raises:
+            ValueError: If it has others.
+        """
+        if posterior.dtype != np.float32 or posterior.shape != (self.classes,):
             raise ValueError
-        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            if sum(member.file_size for member in archive.infolist()) > 2 * MOST_BYTES:
-                raise ValueError
-        with open_regular(path) as file, np.load(file, allow_pickle=False) as stored:
-            if int(stored[IDENTITY]) != identity_checksum(cell.identity):
-                raise ValueError
-            classes = cell.rows.dtype["posterior"].shape[0]
-            return {
-                index: _checked(stored[f"posterior-{index}"], stored[f"score_map-{index}"], classes)
-                for index in stored[IMAGES].tolist()
-            }
-    except Exception:  # a damaged archive raises almost anything
-        set_aside(path, "is damaged, or holds the score maps of another cell")
-        return {}
-
-
-def _checked(posterior: np.ndarray, score_map: np.ndarray, classes: int) -> DensePass:
-    """A pass with the types and shapes that a net gives.
-
-    Raises:
-        ValueError: If it has others.
-    """
-    if posterior.dtype != np.float32 or posterior.shape != (classes,):
-        raise ValueError
-    if score_map.dtype != np.float32 or score_map.ndim != 3 or len(score_map) != classes:
-        raise ValueError
-    return DensePass(posterior, score_map)
+        if score_map.dtype != np.float32 or score_map.ndim != 3 or len(score_map) != self.classes:
+            raise ValueError
+        return DensePass(posterior, score_map)

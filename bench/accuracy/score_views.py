@@ -90,7 +90,7 @@ class ViewScorer:
                 posteriors = scores.posterior
             stored.write(indices, posteriors, consistency, seconds)
             if cell.model == 0 and cell.views == DENSE and not cell.mirrored:  # a report's maps
-                stored.maps.add(indices, scores.posterior, scores.score_map)
+                stored.maps.keep(indices, scores.posterior, scores.score_map)
         return len(images)
 
     def _crops(self, images: np.ndarray, indices: np.ndarray, cells: Cells) -> int:

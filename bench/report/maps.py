@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 
 from bench.accuracy.accuracy_rows import ClassIndex, Scored
 from bench.accuracy.cell_store import StoredCell
-from bench.accuracy.dense_maps import DensePass, known_maps, store_maps
+from bench.accuracy.dense_maps import DensePass
 from bench.accuracy.measure import Accuracy
 from bench.accuracy.protocols import Cell
 from bench.models.model import Model
@@ -163,13 +163,13 @@ def _dense_passes(
     cell: StoredCell | None,
 ) -> dict[int, DensePass]:
     """The dense pass of images by their indices in the data set; the cell keeps them, if any."""
-    known = known_maps(cell, positions) if cell else {}
+    known = cell.maps.known(positions) if cell else {}
     passes = {
         position: known[position] if position in known else _dense_pass(model, image, side)
         for position, image in zip(positions, images, strict=True)
     }
     if cell and passes:
-        store_maps(cell, passes)
+        cell.maps.store(passes)
     return passes
 
 
