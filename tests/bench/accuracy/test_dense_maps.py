@@ -40,7 +40,7 @@ def test_scoring_keeps_what_the_net_gives_for_an_image(net, photos, tmp_path):
     found, runtime = cell.maps.known(range(24)), open_runtime(net)
     assert list(found) == list(range(24))
     for index, one in found.items():
-        pixels = np.asarray(resized(read_image(photos / "val" / accuracy.files[index]), 48))
+        pixels = np.asarray(resized(read_image(photos / accuracy.files[index]), 48))
         alone = runtime(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))
         np.testing.assert_allclose(one.score_map, alone.score_map[0], atol=1e-5)
         np.testing.assert_allclose(one.posterior, alone.posterior[0], atol=1e-6)

@@ -1,5 +1,6 @@
 """A gate run whose posteriors are all stored opens no model, and writes what other runs write."""
 
+import html
 import json
 import os
 import re
@@ -40,9 +41,12 @@ def exported(here, photos):
 
 
 def results(folder) -> dict[str, str]:
-    """Every file's text, without times of day and names of runs."""
+    """Every file's text, without times of day, names of runs and the command."""
+    command = json.loads((folder / "environment.json").read_text())["command"]
     return {
-        path.name: OWN.sub("", path.read_text())
+        path.name: OWN.sub(
+            "", path.read_text().replace(html.escape(command), "").replace(command, "")
+        )
         for path in folder.iterdir()
         if path.name != "environment.json"
     }
