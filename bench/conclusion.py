@@ -18,7 +18,6 @@ from bench.localisation.checks import ask_box_drops
 from bench.localisation.findings import LocalisationFindings
 from bench.models.foreign_models import class_lines, input_lines
 from bench.models.model import Model
-from bench.per_layer import conclude_layers
 from bench.report.contents import Findings, write_report
 from bench.report.gate_text import lines
 from bench.report.localisation import localisation_section
@@ -90,7 +89,10 @@ def conclude(
     if inputs.request.gate.limits and (findings.gate is None or any(costs)):
         others = costs._replace(questions=[*box_questions, *costs.questions])
         findings.gate = _judged(inputs, scored, findings, others)
-    conclude_layers(inputs, scored.dataset if scored else None, findings, results)
+    if inputs.request.tables.per_layer or inputs.request.tables.explain:
+        from bench.per_layer import conclude_layers  # here, for what it imports
+
+        conclude_layers(inputs, scored.dataset if scored else None, findings, results)
     publish(inputs.request, findings, results)
     if scored:
         say(cells_line(inputs.request.output.cells))

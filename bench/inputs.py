@@ -116,7 +116,7 @@ def open_inputs(request: BenchRequest, threads: int, found: list[Located]) -> In
         key = VerifyingKey(request.models.verify)
         for file in found:
             key.verify(file.path)
-    models = _open_models(request.models, threads, found)
+    models = _open_models(request, threads, found)
     for line in (*input_lines(models), *unverified_lines(models)):
         say(line)
     if request.tables.side_by_side and len(models) < 2:
@@ -147,9 +147,11 @@ def _refuse_one_model(limits: GateLimits, against: bool) -> None:
         )
 
 
-def _open_models(request: ModelRequest, threads: int, found: list[Located]) -> list[Model]:
-    options = _model_options(request, threads)
-    return open_models(found, options, class_lists(request.classes, found))
+def _open_models(request: BenchRequest, threads: int, found: list[Located]) -> list[Model]:
+    options = _model_options(request.models, threads)
+    if request.only_scores:
+        options = replace(options, stored=request.output.cells)
+    return open_models(found, options, class_lists(request.models.classes, found))
 
 
 def _model_options(request: ModelRequest, threads: int) -> ModelOptions:

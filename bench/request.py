@@ -196,6 +196,22 @@ class BenchRequest:
     gate: GateRequest
     output: OutputRequest
 
+    @property
+    def only_scores(self) -> bool:
+        """Whether posteriors are all that is asked of the models, so that stored ones suffice."""
+        limits, tables = self.gate.limits, self.tables
+        asks_more = (
+            tables.latency,
+            tables.memory,
+            tables.side_by_side,
+            tables.per_layer,
+            tables.explain,
+            self.boxes.boxes_by,
+            limits.slowdown is not None,
+            limits.memory is not None,
+        )
+        return tables.accuracy and not any(asks_more)
+
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> "BenchRequest":
         """Sort parsed options into their groups.

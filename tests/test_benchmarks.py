@@ -408,6 +408,25 @@ def test_the_comparison_with_peers_in_rehearsal(tmp_path):
     assert "| ONNX Runtime loop fp32 |" in (tmp_path / "peers.md").read_text()
 
 
+def test_a_table_is_compared_with_its_bound(benchmarks):
+    """By hand: 8 s of 10 s are the net's; one round of two is disturbed."""
+    script = benchmarks("time_to_table")
+    of_round = {"decode": (1, 2), "net_once": (9, 16), "net": (8, 15), "before": (16, 30),
+                "now": (10, 19)}  # fmt: skip
+    common = {"part": "table", "model": "D", "images": 4}
+    rows = [
+        {**common, "round": turn, "what": what, "s": s * (1 + turn), "cpu_s": cpu * (1 + turn),
+         "others_cores": turn}
+        for turn in (0, 1)
+        for what, (s, cpu) in of_round.items()
+    ]  # fmt: skip
+    found = {row["what"]: row for row in script.part_rows("table", "D", pd.DataFrame(rows))}
+    assert found["bound over now"]["ratio"] == 0.8 and found["bound over before"]["ratio"] == 0.5
+    assert found["fixed CPU, now"]["cpu_s"] == 1 and found["fixed CPU, before"]["cpu_s"] == 12
+    assert (found["now"]["s"], found["now"]["rounds"], found["now"]["disturbed"]) == (10, 1, 1)
+    assert "| table | D | bound over now |" in script.report(pd.DataFrame(rows))
+
+
 def test_the_work_of_groups_is_the_work(benchmarks):
     work, spec = benchmarks("scaling_law.work"), thin_net("D", crop=224).spec
     for shape in (work.InputShape(1, 224, 224), work.InputShape(3, 257, 341)):

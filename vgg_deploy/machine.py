@@ -4,8 +4,10 @@ import ctypes
 import os
 import platform
 import re
+import runpy
 import sys
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from vgg_deploy.errors import InputError
@@ -146,6 +148,32 @@ def gpu_stack() -> dict[str, str | int | None]:
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # by torch
         "driver": driver_version(),
     }
+
+
+def gpu_names() -> list[str]:
+    """Names of the GPUs that PyTorch sees; it is not imported where there is no driver for any."""
+    if sys.platform == "linux" and "torch" not in sys.modules and not _has_driver():
+        return []
+    import torch
+
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def cuda_of_torch() -> str | None:
+    """Version of CUDA that PyTorch was built for, from its own file; None for a build without."""
+    spec = find_spec("torch")
+    folders = spec.submodule_search_locations if spec else None
+    for folder in folders or ():
+        values = runpy.run_path(os.path.join(folder, "version.py"))
+        cuda = values.get("cuda")
+        return cuda if isinstance(cuda, str) else None
+    return None
+
+
+def _has_driver() -> bool:
+    """Whether this system has a driver of GPUs: NVIDIA's (/dev/dxg under WSL), or AMD's."""
+    nodes = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+    return any(os.path.exists(node) for node in nodes)
 
 
 def driver_version() -> str | None:

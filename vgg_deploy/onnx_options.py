@@ -38,6 +38,17 @@ def session_options(
     return options
 
 
+def session_settings(runtime: str, device: str, optimisation: str = "ENABLE_ALL") -> dict[str, str]:
+    """Options of a session that can change results.
+
+    Args:
+        runtime: As in PROVIDERS.
+        device: As in PROVIDERS.
+        optimisation: As in `session_options`.
+    """
+    return {"provider": PROVIDERS[runtime, device], "graph_optimization": optimisation}
+
+
 def provider_options(provider: str) -> dict[str, str]:
     """Options of a provider, by name.
 

@@ -6,9 +6,9 @@ that were read.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from vgg_deploy.errors import InputError
 
@@ -22,8 +22,12 @@ class _State(NamedTuple):
     mtime_ns: int
 
 
+PathLike: TypeAlias = str | os.PathLike[str]
+States: TypeAlias = Mapping[PathLike, "_State | None"]
+
+
 @contextmanager
-def unchanged(*paths: str | os.PathLike[str]) -> Iterator[None]:
+def unchanged(*paths: PathLike) -> Iterator[None]:
     """Refuse files that do not stay as they are during the block.
 
     An error that leaves the block is replaced by this one if a file changed, for that is its cause.
@@ -34,16 +38,33 @@ def unchanged(*paths: str | os.PathLike[str]) -> Iterator[None]:
     Raises:
         InputError: If one was replaced, changed or removed meanwhile; names it.
     """
-    before = {path: _state(path) for path in paths}
+    before = states_of(*paths)
     try:
         yield
     except InputError:
-        _refuse_changed(before)
+        refuse_changed(before)
         raise
-    _refuse_changed(before)
+    refuse_changed(before)
 
 
-def _refuse_changed(before: dict[str | os.PathLike[str], _State | None]) -> None:
+def states_of(*paths: PathLike) -> States:
+    """Note the state of files, for `refuse_changed`.
+
+    Args:
+        paths: Of files; those that do not exist are left to whoever reads them.
+    """
+    return {path: _state(path) for path in paths}
+
+
+def refuse_changed(before: States) -> None:
+    """Refuse files that are not as they were.
+
+    Args:
+        before: Of `states_of`.
+
+    Raises:
+        InputError: If one was replaced, changed or removed since; names it.
+    """
     for path, state in before.items():
         if state is not None and _state(path) != state:
             raise InputError(
@@ -52,7 +73,7 @@ def _refuse_changed(before: dict[str | os.PathLike[str], _State | None]) -> None
             )
 
 
-def _state(path: str | os.PathLike[str]) -> _State | None:
+def _state(path: PathLike) -> _State | None:
     """State of the file that a name leads to; None without one."""
     try:
         status = os.stat(path)

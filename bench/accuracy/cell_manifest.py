@@ -16,6 +16,9 @@ from bench.accuracy.cell_identity import FORMAT, identity_checksum
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import write_text
 from vgg_deploy.json_files import JsonObject, entry, read_json_object
+from vgg_deploy.machine import cpu_model
+
+KERNELS = "kernels_right_crc32"  # an entry of its own checksum
 
 
 class Times(NamedTuple):
@@ -26,7 +29,16 @@ class Times(NamedTuple):
     machine: dict[str, Any]  # `cell_identity.machine_identity` of where they were measured
 
 
-def write_manifest(path: Path, identity: dict[str, Any], finished: int, times: Times) -> None:
+class Known(NamedTuple):
+    """What a manifest adds to the rows of its cell."""
+
+    times: Times
+    kernels: bool  # as in `write_manifest`
+
+
+def write_manifest(
+    path: Path, identity: dict[str, Any], finished: int, times: Times, kernels: bool = False
+) -> None:
     """Write the manifest of a cell.
 
     Args:
@@ -34,15 +46,19 @@ def write_manifest(path: Path, identity: dict[str, Any], finished: int, times: T
         identity: Of the cell.
         finished: Number of rows that are scored.
         times: Of these rows.
+        kernels: Whether the integer kernels of such a CPU were found right, for the model and the
+            images of the cell.
     """
     fields = times._asdict()
     checksum = identity_checksum({**identity, **fields})
     manifest = {**identity, "finished": finished, **fields, "times_crc32": checksum}
+    if kernels:
+        manifest[KERNELS] = _kernels_checksum(identity)
     write_text(manifest_path(path), json.dumps(manifest, indent=2) + "\n")
 
 
-def read_times(path: Path, identity: dict[str, Any]) -> Times | None:
-    """Read the times of a cell.
+def read_manifest(path: Path, identity: dict[str, Any]) -> Known | None:
+    """Read the manifest of a cell.
 
     A manifest that cannot be read is set aside alone, for the rows are valid without it. One that
     names another cell contradicts the rows: then both are set aside.
@@ -60,7 +76,8 @@ def read_times(path: Path, identity: dict[str, Any]) -> Times | None:
     try:
         content = _json_object(manifest)
         if {name: content.get(name) for name in identity} == identity:
-            return _checked_times(content, identity)
+            kernels = content.get(KERNELS) == _kernels_checksum(identity)
+            return Known(_checked_times(content, identity), kernels)
     except Damaged:
         set_aside(manifest, "is damaged, or no manifest of a cell", "only the times in it are lost")
         return None
@@ -83,6 +100,11 @@ def report_old_cells(folder: Path) -> None:
             "folder when no other version needs it",
             err=True,
         )
+
+
+def _kernels_checksum(identity: dict[str, Any]) -> int:
+    """What a manifest says if integer kernels were found right, on a CPU of this kind."""
+    return identity_checksum({**identity, KERNELS: cpu_model()})
 
 
 def _checked_times(manifest: JsonObject, identity: dict[str, Any]) -> Times:

@@ -13,7 +13,7 @@ from pathlib import Path
 from vgg_deploy.errors import InputError
 
 NAMED_LIKE_A_CELL = re.compile(
-    r"(?P<stem>[\w-]+-Q\d+-[\w+-]+-[0-9a-f]{20})(\.partial)?\.(npy|json)(\.damaged)?"
+    r"(?P<stem>[\w-]+-Q\d+-[\w+-]+-[0-9a-f]{20})((\.partial)?\.(npy|json)|\.maps\.npz)(\.damaged)?"
 )
 DAY_S = 24 * 60 * 60
 

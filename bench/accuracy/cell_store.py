@@ -8,7 +8,7 @@ the manifest beside it the times (`cell_manifest`).
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +24,9 @@ from bench.accuracy.cell_files import (
     set_aside,
 )
 from bench.accuracy.cell_identity import file_name, full_identity, machine_identity
-from bench.accuracy.cell_manifest import Times, read_times, write_manifest
+from bench.accuracy.cell_manifest import Times, read_manifest, write_manifest
 from bench.accuracy.cell_rows import row_checksums, row_dtype, row_states
+from bench.accuracy.dense_maps import CellMaps
 from vgg_deploy.errors import InputError
 from vgg_deploy.job import ALONE, Job
 from vgg_deploy.locks import exclusive_lock
@@ -58,6 +59,12 @@ class StoredCell:
     machine: dict[str, Any]  # where the times were measured
     seconds: float = 0.0  # in the runtime, for this cell alone; the sum over all processes
     timed: int = 0  # number of images within these seconds
+    kernels: bool = False  # this CPU's integer kernels were found right for this model and data
+    maps: CellMaps = field(init=False)  # of whole images
+
+    def __post_init__(self) -> None:
+        (classes,) = self.rows.dtype["posterior"].shape
+        self.maps = CellMaps(self.path, self.identity, classes)
 
     @property
     def posteriors(self) -> np.ndarray:
@@ -128,7 +135,7 @@ class StoredCell:
         if self.finished.all() and partial.exists():
             os.replace(partial, self.path)
         times = Times(self.seconds, self.timed, self.machine)
-        write_manifest(self.path, self.identity, int(self.finished.sum()), times)
+        write_manifest(self.path, self.identity, int(self.finished.sum()), times, self.kernels)
 
 
 def open_cell(
@@ -158,7 +165,7 @@ def open_cell(
     if not job.is_main:
         rows = _rows_of_main(path, size, job)
         return StoredCell(path, identity, rows, row_states(rows, identity).finished, machine)
-    times = read_times(path, identity)
+    known = read_manifest(path, identity)
     file, rows = open_or_create(path, row_dtype(size.classes, size.dtype), size.images)
     states = row_states(rows, identity)
     # a file gets its final name when all rows are scored, so an empty row in it is a lost one
@@ -166,8 +173,10 @@ def open_cell(
     if lost.any():
         _report_lost_rows(file, int(lost.sum()))
     cell = StoredCell(path, identity, rows, states.finished, machine)
-    if times and times.machine == machine:
-        cell.seconds, cell.timed = times.seconds, times.timed
+    if known:
+        cell.kernels = known.kernels
+        if known.times.machine == machine:
+            cell.seconds, cell.timed = known.times.seconds, known.times.timed
     return cell
 
 

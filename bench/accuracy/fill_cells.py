@@ -25,6 +25,7 @@ from vgg_deploy.predict.whole_images import filter_for
 from vgg_deploy.progress import Bar, progress
 from vgg_deploy.runtimes import Runtime, WrongOutputs
 from vgg_deploy.runtimes.contract import page_locked
+from vgg_deploy.runtimes.deferred import opened
 
 
 class Measured(NamedTuple):
@@ -189,6 +190,7 @@ class _Pass:
             self.macs[cell] * int((mine & ~stored.finished).sum())
             for cell, stored in self.stored.items()
         )
+        self._open_models(mine)
         on_bad = self._skip if scoring.on_error == "skip" else None
         on_gpu = any(model.runtime.device == "cuda" for model in self.models)
         buffers = page_locked if on_gpu else plain_memory
@@ -200,6 +202,12 @@ class _Pass:
                 self._score(batch, bar)
                 if len(self.failed) == len(scored_models):
                     break  # no model is left to score images for
+
+    def _open_models(self, mine: np.ndarray) -> None:
+        """Open the models that are called, so that no first call has their loading in its time."""
+        for cell, stored in self.stored.items():
+            if (mine & ~stored.finished).any():
+                opened(self.models[cell.model].runtime)
 
     def _finished(self, scale: Scale) -> np.ndarray:
         """(images,) bool: those that all cells of a scale have."""

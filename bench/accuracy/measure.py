@@ -1,6 +1,6 @@
 """Measures accuracy: scores what the rows need and is not stored, then evaluates the rows."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from bench.accuracy.protocols import Cell, Row
 from bench.accuracy.sampling import fixed_order, looks
 from bench.accuracy.settings import Scoring
 from bench.models.class_match import classes_of_models
-from bench.models.cpu_kernels import wrong_arithmetic
+from bench.models.cpu_kernels import check_kernels
 from bench.models.model import Model
 from bench.speed.first_calls import ShapeLog, ShapeRow
 from vgg_deploy.data.class_labels import labels_for, right_for
@@ -91,7 +91,7 @@ def score_cells(
     """
     with _opened(models, rows, dataset, scoring) as (stored, logs, content):
         measured = fill_cells(models, logs, stored, dataset, scoring)._replace(content=content)
-    wrong = scoring.job.on_main(wrong_arithmetic, models, dataset)
+        wrong = scoring.job.on_main(_wrong_kernels, models, dataset, stored)
     return _with_failed(measured, wrong), _shape_rows(models, logs, scoring.job)
 
 
@@ -122,9 +122,9 @@ def score_until_sure(
     """
     job = scoring.job
     order = fixed_order(dataset.files)
-    wrong = job.on_main(wrong_arithmetic, models, dataset)
     steps: list[Measured] = []
     with _opened(models, rows, dataset, scoring) as (stored, logs, content):
+        wrong = job.on_main(_wrong_kernels, models, dataset, stored)
         for count in looks(len(dataset)):
             among = np.zeros(len(dataset), bool)
             among[order[:count]] = True
@@ -244,6 +244,24 @@ def _opened(
         content = job.on_main(dataset.content, scoring.threads * job.local_world)
         stored = open_cells(models, cells, dataset, content.sha256, scoring)
         yield stored, [ShapeLog(model.runtime) for model in models], content
+
+
+def _wrong_kernels(
+    models: Sequence[Model], dataset: Dataset, stored: Mapping[Cell, StoredCell]
+) -> dict[int, str]:
+    """Models whose integer kernels are wrong on this CPU.
+
+    A cell's identity has the model, the runtime, the CPU's instructions and the images, all that
+    the check depends on. So what was found right is noted there.
+    """
+    unknown = {cell.model for cell, one in stored.items() if not one.kernels}
+    known = {cell.model for cell in stored} - unknown
+    found = check_kernels(models, dataset, known)
+    for cell, one in stored.items():
+        if cell.model in found.right:
+            one.kernels = True
+            one.save()
+    return found.wrong
 
 
 def _with_failed(measured: Measured, wrong: dict[int, str]) -> Measured:

@@ -12,7 +12,7 @@ from bench.accuracy.protocols import Cell, views_per_image
 from bench.speed.first_calls import ShapeLog
 from vgg_deploy.data.size_batches import Batch
 from vgg_deploy.images.crops import VIEW_SETS, cut
-from vgg_deploy.images.protocols import DENSE_SOFTMAX_FIRST, WHOLE_IMAGE
+from vgg_deploy.images.protocols import DENSE, DENSE_SOFTMAX_FIRST, WHOLE_IMAGE
 from vgg_deploy.predict.views import mirror, softmax
 from vgg_deploy.predict.whole_images import rescales
 from vgg_deploy.runtimes import Scores
@@ -89,6 +89,8 @@ class ViewScorer:
             else:
                 posteriors = scores.posterior
             stored.write(indices, posteriors, consistency, seconds)
+            if cell.model == 0 and cell.views == DENSE and not cell.mirrored:  # a report's maps
+                stored.maps.keep(indices, scores.posterior, scores.score_map)
         return len(images)
 
     def _crops(self, images: np.ndarray, indices: np.ndarray, cells: Cells) -> int:

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.distance_metadata import DistanceArtifact, read_distance
-from vgg_deploy.runtimes.distance_files import open_distance
-from vgg_deploy.runtimes.distances import DistanceRuntime
+
+if TYPE_CHECKING:
+    from vgg_deploy.runtimes.distances import DistanceRuntime
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,7 @@ class DistanceModel:
 
     path: Path
     name: str
-    runtime: DistanceRuntime
+    runtime: "DistanceRuntime"
 
     @property
     def described(self) -> dict[str, str]:
@@ -67,6 +69,8 @@ def open_distance_models(
     Raises:
         InputError: For a file that cannot be opened, or that is named twice.
     """
+    from vgg_deploy.runtimes.distance_files import open_distance  # here: it imports PyTorch
+
     models: list[DistanceModel] = []
     own_names = [path.name for path in dict.fromkeys(paths)]
     for path in paths:

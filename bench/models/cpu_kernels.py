@@ -1,6 +1,7 @@
 """Checks that this CPU computes the quantized files of a run as they are written."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,10 +10,8 @@ from vgg_deploy.data.dataset import Dataset
 from vgg_deploy.data.decode_pool import scaled
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.predict.whole_images import filter_for
-from vgg_deploy.runtimes.block_products import check_products
 from vgg_deploy.runtimes.contract import Runtime
 from vgg_deploy.runtimes.graph_interface import interface_of
-from vgg_deploy.runtimes.integer_kernels import check_arithmetic
 
 # Precisions whose convolutions ONNX Runtime computes in integers, on the CPU
 FUSED = ("int8-cpu", "int4-cpu")
@@ -20,7 +19,14 @@ BLOCKS = ("int4", "int4-cpu")  # whose fully connected layers have 4-bit weights
 TRIES = 20  # images, in case the first ones are unreadable
 
 
-def wrong_arithmetic(models: Sequence[Model], dataset: Dataset) -> dict[int, str]:
+class Kernels(NamedTuple):
+    """What was found of models with integer kernels, by their index."""
+
+    wrong: dict[int, str]  # what is wrong
+    right: set[int]
+
+
+def check_kernels(models: Sequence[Model], dataset: Dataset, known: Container[int] = ()) -> Kernels:
     """Find models whose integer kernels are wrong on this CPU.
 
     One image of the data goes through each such model, kernel by kernel.
@@ -28,28 +34,32 @@ def wrong_arithmetic(models: Sequence[Model], dataset: Dataset) -> dict[int, str
     Args:
         models: All models of the run.
         dataset: The run's images.
+        known: Indices of models that earlier runs found right on these images and such a CPU.
 
-    Returns:
-        What is wrong, by the model's index.
     """
-    found = {}
+    wrong: dict[int, str] = {}
+    right: set[int] = set()
     for index, model in enumerate(models):
         runtime = model.runtime
-        is_checked = runtime.precision in (*FUSED, *BLOCKS)
+        is_checked = runtime.precision in (*FUSED, *BLOCKS) and index not in known
         if not is_checked or runtime.device != "cpu" or runtime.artifact is None:
             continue
         image = _first_image(dataset, runtime)
         if image is None:
             continue  # the run fails because no image is readable
         checked = (model.path, image, runtime.artifact.input, runtime.threads, str(model.path))
+        from vgg_deploy.runtimes.block_products import check_products  # here: PyTorch, onnx
+        from vgg_deploy.runtimes.integer_kernels import check_arithmetic
+
         try:
             if runtime.precision in FUSED:
                 check_arithmetic(*checked)
             if runtime.precision in BLOCKS:
                 check_products(*checked)
+            right.add(index)
         except CheckFailed as error:
-            found[index] = error.message
-    return found
+            wrong[index] = error.message
+    return Kernels(wrong, right)
 
 
 def _first_image(dataset: Dataset, runtime: Runtime) -> np.ndarray | None:

@@ -1,25 +1,27 @@
 """Opens the files of a benchmark, and names them as the tables do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from bench.models.earlier_cells import gave_cells
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import content_sha256, has_weights_beside, weights_path
 from vgg_deploy.images.decode import decoder_versions
 from vgg_deploy.machine import cpu_instructions, gpu_stack
 from vgg_deploy.net.class_lists import ClassList
 from vgg_deploy.net.class_matching import with_classes
-from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
-from vgg_deploy.net.open_net import is_own
 from vgg_deploy.runtimes import Runtime, open_runtime, runtime_version, runtimes_for
 from vgg_deploy.runtimes.contract import DeviceRuntime, require_scores
-from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
+from vgg_deploy.runtimes.deferred import deferred_onnx
 from vgg_deploy.unchanged_files import unchanged
+
+if TYPE_CHECKING:
+    from vgg_deploy.net.foreign_weights import Assumed
 
 NEEDS_OTHER_DEVICE = {"cpu": (".engine", ".bf16.onnx"), "cuda": (".param", ".xml")}  # names' ends
 
@@ -42,7 +44,7 @@ class Model:
     name: str
     runtime: Runtime
     sha256: str
-    assumed: Assumed | None = None
+    assumed: "Assumed | None" = None
     classes_stated: bool = False
 
     @property
@@ -97,6 +99,8 @@ class ModelOptions:
         precisions: Of weights in PyTorch.
         cuda_graphs: Whether kernels are recorded and replayed.
         stated: What the command line says about the input of weights of other projects.
+        stored: Folder of cells. A file that gave some of them is opened when it is called; None:
+            every file is opened at once.
     """
 
     device: str = "cpu"
@@ -105,6 +109,7 @@ class ModelOptions:
     precisions: tuple[str, ...] = ("fp32",)
     cuda_graphs: bool = False
     stated: StatedInput = NOTHING_STATED
+    stored: Path | None = None
 
 
 def open_models(
@@ -151,7 +156,7 @@ class OpenedFile(NamedTuple):
 
     located: Located
     runtime: Runtime
-    assumed: Assumed | None = None
+    assumed: "Assumed | None" = None
     classes_stated: bool = False
 
 
@@ -199,21 +204,56 @@ def _open(
     options: ModelOptions,
     name: str | None,
     precision: str,
-    assumed: dict[Path, Assumed],
+    assumed: "dict[Path, Assumed]",
 ) -> Runtime:
     """Open a file; what is assumed about weights of another project is added to `assumed`."""
     stated = options.stated
-    if stated != NOTHING_STATED and (not _is_weights(path) or is_own(path)):
+    if stated != NOTHING_STATED and not _needs_input(path):
         stated = NOTHING_STATED  # such a file knows its own input
 
-    def note(found: Assumed) -> None:
+    def note(found: "Assumed") -> None:
         assumed[path] = found
 
-    runtime = open_runtime(path, options.device, options.threads, name, precision, stated, note)
+    def open_now() -> Runtime:
+        return open_runtime(path, options.device, options.threads, name, precision, stated, note)
+
+    runtime = _deferred(path, options, name, open_now) or open_now()
     require_scores(runtime)
     if options.cuda_graphs:
+        from vgg_deploy.runtimes.cuda_graphs import GraphedRuntime
+
         return GraphedRuntime(cast(DeviceRuntime, runtime))  # refuses runtimes on the CPU
     return runtime
+
+
+def _deferred(
+    path: Path, options: ModelOptions, name: str | None, open_now: Callable[[], Runtime]
+) -> Runtime | None:
+    """A file that gave stored posteriors in the same way as now, so that it can be opened later.
+
+    Returns:
+        None for any other file, also for one that cannot be used: opening it says why.
+    """
+    usual = name in (None, "onnxruntime") and options.device == "cpu" and path.suffix == ".onnx"
+    if options.stored is None or not usual:
+        return None
+    try:
+        runtime = deferred_onnx(path, options.threads, open_now)
+        if runtime is None:
+            return None
+        identity = Model(path, path.name, runtime, content_sha256(path)).identity
+    except InputError:
+        return None
+    return runtime if gave_cells(options.stored, identity) else None
+
+
+def _needs_input(path: Path) -> bool:
+    """Whether a file's input may have to be stated: weights of another project."""
+    if not _is_weights(path):
+        return False
+    from vgg_deploy.net.open_net import is_own
+
+    return not is_own(path)
 
 
 def _is_weights(path: Path) -> bool:
@@ -221,7 +261,7 @@ def _is_weights(path: Path) -> bool:
 
 
 def _refuse_useless_input(
-    models: Sequence[Located], stated: StatedInput, assumed: Mapping[Path, Assumed]
+    models: Sequence[Located], stated: StatedInput, assumed: "Mapping[Path, Assumed]"
 ) -> None:
     """Refuse a stated input if no file needs it."""
     if stated != NOTHING_STATED and not assumed:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from bench.models.model import Model
 from vgg_deploy.exported.metadata import manifest_path
-from vgg_deploy.net.foreign_files import SAFETENSORS
 from vgg_deploy.net.torch_archive import is_archive
 from vgg_deploy.net.torch_files import TORCH_SUFFIXES
+from vgg_deploy.net.weights_suffixes import SAFETENSORS
 from vgg_deploy.regular_files import is_regular
 
 

@@ -304,7 +304,7 @@ def _maps_chapter(
         "has a scale of its own, which begins at 0. First the most confident mistakes, with the "
         "map of the true class below, then right answers."
     )
-    seen = image_maps(models, scored, dataset, accuracy.positions, accuracy.classes)
+    seen = image_maps(models, scored, dataset, accuracy)
     return Chapter("maps", "Score maps", note, images=seen)
 
 

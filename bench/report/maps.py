@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,13 +10,17 @@ import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
 from plotly.subplots import make_subplots
-from torch import Tensor
 
 from bench.accuracy.accuracy_rows import ClassIndex, Scored
+from bench.accuracy.cell_store import StoredCell
+from bench.accuracy.dense_maps import DensePass
+from bench.accuracy.measure import Accuracy
+from bench.accuracy.protocols import Cell
 from bench.models.model import Model
 from bench.report.drawing import Drawing
 from vgg_deploy.data.dataset import Dataset
-from vgg_deploy.images.decode import rescale
+from vgg_deploy.images.encoded import resized
+from vgg_deploy.images.protocols import DENSE
 from vgg_deploy.net.archs import STRIDE
 from vgg_deploy.predict.views import softmax
 from vgg_deploy.predict.whole_images import rescales
@@ -61,6 +66,13 @@ class _Pass(NamedTuple):
     posterior_map: np.ndarray  # (classes, h, w), softmax at every position
 
 
+class _Image(NamedTuple):
+    """An image that is shown."""
+
+    name: str
+    image: Image.Image
+
+
 def choose(scored: Scored) -> np.ndarray:
     """Choose a few images: the most confident mistakes, and right answers from sure to doubtful.
 
@@ -82,21 +94,35 @@ def image_maps(
     models: list[Model],
     scored: Scored,
     dataset: Dataset,
-    positions: np.ndarray,
-    classes: ClassIndex,
+    accuracy: Accuracy,
 ) -> list[ImageMaps]:
-    """Evaluate a few images once more by the row's first net, and keep the maps.
+    """Draw the score maps of a few images by the row's first net.
+
+    They are those of scoring where they are known; else the net sees the image once more.
 
     Args:
         models: All models of the run.
         scored: A row with labels.
         dataset: The images.
-        positions: (images,) int, indices of the row's images in the data set.
-        classes: Of all nets.
+        accuracy: What is known of the images and the rows.
     """
+    chosen, member = choose(scored).tolist(), scored.row.members[0]
+    positions = [int(accuracy.positions[i]) for i in chosen]
+    images = [dataset.image(position) for position in positions]
+    passes_at = {}
+    for side in member.sides:
+        cell = accuracy.measured.cells.get(Cell(member.model, side, DENSE, False))
+        passes_at[side] = _dense_passes(models[member.model], positions, images, side, cell)
     return [
-        _maps_of(models, scored, int(i), dataset, int(positions[i]), classes)
-        for i in choose(scored)
+        _maps_of(
+            models,
+            scored,
+            index,
+            _Image(dataset.files[position], image),
+            {side: passes[position] for side, passes in passes_at.items()},
+            accuracy.classes,
+        )
+        for index, position, image in zip(chosen, positions, images, strict=True)
     ]
 
 
@@ -104,40 +130,61 @@ def _maps_of(
     models: list[Model],
     scored: Scored,
     index: int,
-    dataset: Dataset,
-    position: int,
+    shown: _Image,
+    passes_at: Mapping[int, DensePass],
     classes: ClassIndex,
 ) -> ImageMaps:
-    """Evaluate an image, which is one of the row's and one of the data set's."""
+    """Draw an image, the row's one of this index, from its dense pass at every Q."""
     member = scored.row.members[0]
     model, of_model = models[member.model], classes.of_model[member.model]
     names = [classes.label(c) for c in of_model]
     output_of = {c: output for output, c in enumerate(of_model)}  # a class's index in the scores
     label, best = output_of[scored.labels[index]], output_of[scored.best[index]]
-    image = dataset.decode(position)
-    passes = [_dense_pass(model, image, side) for side in member.sides]
-    filter = model.runtime.spec.preprocessing.filter
-    small = rescale(image, min(SHOWN_SIDE, min(image.shape[1:])), filter)
-    source = _data_url(small.permute(1, 2, 0).numpy())
-    shown = [best] if label == best else [best, label]
+    image, filter = shown.image, model.runtime.spec.preprocessing.filter
+    passes = [_pass_at(image, side, filter, one) for side, one in passes_at.items()]
+    source = _data_url(resized(image, min(SHOWN_SIDE, *image.size), filter))
+    drawn = [best] if label == best else [best, label]
     crop = model.runtime.spec.crop
     return ImageMaps(
-        file=dataset.files[position],
+        file=shown.name,
         label=names[label],
         best=names[best],
         right=bool(scored.ranks[index] == 0),
-        drawings=[_drawing(index, c, names[c], passes, source, crop) for c in shown],
+        drawings=[_drawing(index, c, names[c], passes, source, crop) for c in drawn],
         top5=[(one.side, _ranked(one.posterior, names, label)) for one in passes],
     )
 
 
-def _dense_pass(model: Model, image: Tensor, side: int) -> _Pass:
-    pixels = rescale(image, side, model.runtime.spec.preprocessing.filter).numpy()
-    given = image.numpy() if rescales(model.runtime) else pixels
-    scores = model.runtime(np.ascontiguousarray(given[None]))
-    _, height, width = pixels.shape
-    posterior_map = softmax(scores.score_map)[0]
-    return _Pass(side, height, width, scores.posterior[0], scores.score_map[0], posterior_map)
+def _dense_passes(
+    model: Model,
+    positions: list[int],
+    images: list[Image.Image],
+    side: int,
+    cell: StoredCell | None,
+) -> dict[int, DensePass]:
+    """The dense pass of images by their indices in the data set; the cell keeps them, if any."""
+    known = cell.maps.known(positions) if cell else {}
+    passes = {
+        position: known[position] if position in known else _dense_pass(model, image, side)
+        for position, image in zip(positions, images, strict=True)
+    }
+    if cell and passes:
+        cell.maps.store(passes)
+    return passes
+
+
+def _dense_pass(model: Model, image: Image.Image, side: int) -> DensePass:
+    small = resized(image, side, model.runtime.spec.preprocessing.filter)
+    given = image if rescales(model.runtime) else small
+    pixels = np.asarray(given).transpose(2, 0, 1)
+    scores = model.runtime(np.ascontiguousarray(pixels[None]))
+    return DensePass(scores.posterior[0], scores.score_map[0])
+
+
+def _pass_at(image: Image.Image, side: int, filter: str, one: DensePass) -> _Pass:
+    width, height = resized(image, side, filter).size
+    posterior_map = softmax(one.score_map[None])[0]
+    return _Pass(side, height, width, one.posterior, one.score_map, posterior_map)
 
 
 def _ranked(posterior: np.ndarray, names: list[str], label: int) -> list[RankedClass]:
@@ -232,8 +279,8 @@ def _significant(values: np.ndarray) -> list[list[float]]:
     return [[float(f"{value:.3g}") for value in line] for line in values]
 
 
-def _data_url(pixels: np.ndarray) -> str:
-    """An image, (H, W, 3) uint8, as a JPEG that can stand in the page itself."""
+def _data_url(image: Image.Image) -> str:
+    """An RGB image as a JPEG that can stand in the page itself."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=82)
+    image.save(buffer, "JPEG", quality=82)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

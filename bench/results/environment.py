@@ -9,15 +9,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bench.results.commit import commit_of
 from vgg_deploy.images.decode import decoder_versions
 from vgg_deploy.machine import (
     allowed_cores,
     cpu_instructions,
     cpu_model,
+    cuda_of_torch,
     driver_version,
+    gpu_names,
     host_name,
     total_memory_bytes,
 )
@@ -62,8 +62,8 @@ def describe_environment(threads: int, processes: int = 1) -> dict[str, Any]:
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "processes": processes,
         "memory_bytes": total_memory_bytes(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "cuda": torch.version.cuda,
+        "gpus": gpu_names(),
+        "cuda": cuda_of_torch(),
         "driver": driver_version(),
         "decoder": decoder_versions(),
         "versions": _versions(),

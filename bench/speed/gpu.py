@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # names in PyTorch
 MATRIX = 8192  # rows and columns of the product that shows the peak
 COPY_BYTES = 2**30
 WARM_UP = 3  # calls before the timed ones
@@ -16,7 +19,7 @@ REPEATS = 20
 NAN = float("nan")
 
 
-def device_ms(run: Callable[[Tensor], object], pixels: Tensor, calls: int) -> np.ndarray:
+def device_ms(run: "Callable[[Tensor], object]", pixels: "Tensor", calls: int) -> np.ndarray:
     """Time calls on the device by CUDA events; inputs and outputs stay there.
 
     Args:
@@ -27,6 +30,8 @@ def device_ms(run: Callable[[Tensor], object], pixels: Tensor, calls: int) -> np
     Returns:
         (calls,) milliseconds.
     """
+    import torch  # here, because tables of stored measurements need no PyTorch
+
     marks = [(_timing_event(), _timing_event()) for _ in range(calls)]
     torch.cuda.synchronize()
     for start, end in marks:
@@ -49,7 +54,10 @@ def matmul_ceiling(precision: str) -> float:
     """
     if precision not in TYPES:
         return NAN
-    a, b = (torch.randn(MATRIX, MATRIX, device="cuda", dtype=TYPES[precision]) for _ in range(2))
+    import torch
+
+    kind = getattr(torch, TYPES[precision])
+    a, b = (torch.randn(MATRIX, MATRIX, device="cuda", dtype=kind) for _ in range(2))
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     try:
@@ -61,6 +69,8 @@ def matmul_ceiling(precision: str) -> float:
 @cache
 def copy_ceiling() -> float:
     """Measure the GB/s of a copy within the GPU's memory, counting bytes read and written."""
+    import torch
+
     source = torch.empty(COPY_BYTES, device="cuda", dtype=torch.uint8)
     target = torch.empty_like(source)
     return 2 * COPY_BYTES / 1e6 / _warm_median_ms(target.copy_, source)
@@ -94,6 +104,8 @@ class Condition:
 
 def condition() -> Condition:
     """Read the present state of the GPU."""
+    import torch
+
     try:
         import pynvml
     except ImportError:
@@ -120,11 +132,13 @@ def condition() -> Condition:
         pynvml.nvmlShutdown()
 
 
-def _timing_event() -> torch.cuda.Event:
+def _timing_event() -> "torch.cuda.Event":
+    import torch
+
     return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call] # in PyTorch
 
 
-def _warm_median_ms(run: Callable[[Tensor], object], tensor: Tensor) -> float:
+def _warm_median_ms(run: "Callable[[Tensor], object]", tensor: "Tensor") -> float:
     """Median of REPEATS calls after WARM_UP others, in milliseconds on the device."""
     device_ms(run, tensor, WARM_UP)
     return float(np.median(device_ms(run, tensor, REPEATS)))

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 import numpy as np
-import torch
 
 from bench.speed import gpu
 from bench.speed.energy import counters as energy_counters
@@ -227,6 +226,8 @@ def _on_device(
     Returns:
         (calls,) milliseconds by the GPU's clock, and what they show.
     """
+    import torch
+
     ms = gpu.device_ms(runtime.on_device, torch.from_numpy(images).cuda(), calls)
     condition, median = gpu.condition(), float(np.median(ms))
     seen = interface_of(runtime).seen(images.shape, runtime.spec.crop)

@@ -1,14 +1,17 @@
 """Files appear whole, those that belong together appear together, and remains are swept."""
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
+from vgg_deploy import files
 from vgg_deploy.errors import InputError
-from vgg_deploy.files import append, whole_file, whole_files, write_text
+from vgg_deploy.files import append, sha256, whole_file, whole_files, write_text
 
 NAMES = ("a.bin", "a.json")
 
@@ -86,3 +89,26 @@ def test_appending_waits_for_no_reader_of_a_pipe(tmp_path):
         assert os.read(reader, 9) == b"x"
     finally:
         os.close(reader)
+
+
+def test_a_digest_is_known_again_only_for_a_file_that_has_settled(tmp_path, monkeypatch):
+    """Oracle: hashlib on the bytes."""
+    path, read = tmp_path / "a.bin", []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: read.append(1) or digest(*given))
+
+    def is_right() -> bool:
+        return sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+    path.write_bytes(b"one")
+    assert is_right() and is_right() and len(read) == 2  # it may still be changing
+    now = time.time_ns()
+    monkeypatch.setattr(files.time, "time_ns", lambda: now + 10 * 10**9)
+    assert is_right() and is_right() and len(read) == 3
+    state = path.stat()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # as a copy that keeps times
+    assert is_right() and len(read) == 4
+    path.unlink()
+    with pytest.raises(InputError, match="cannot be read"):
+        sha256(path)

@@ -1,9 +1,12 @@
 """Facts about the machine, also where the system does not report them."""
 
+import json
 import os
+import subprocess
 import sys
 
 import pytest
+import torch
 
 from vgg_deploy import machine
 
@@ -23,3 +26,16 @@ def test_a_system_without_the_linux_calls_is_described(monkeypatch):
     assert machine.available_cores() == os.cpu_count()
     if sys.platform != "win32":
         assert machine.total_memory_bytes() is None
+
+
+def test_torch_is_described_without_importing_it():
+    """Oracle: PyTorch."""
+    code = "import sys; from vgg_deploy.machine import cuda_of_torch, gpu_names\n"
+    code += "found = cuda_of_torch(), gpu_names(); import json\n"
+    code += "print(json.dumps([*found, 'torch' in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    cuda, gpus, imported = json.loads(done.stdout)
+    seen = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    assert (cuda, gpus) == (torch.version.cuda, seen)
+    assert machine.cuda_of_torch() == torch.version.cuda and machine.gpu_names() == seen
+    assert not imported or machine._has_driver()

@@ -169,7 +169,7 @@ def read_distance(path: Path) -> DistanceArtifact | None:
         return DistanceArtifact.from_fields(described, str(path))
     if path.suffix != ".onnx":
         return None
-    text = _metadata(path).get(DISTANCE_KEY)
+    text = onnx_metadata(path).get(DISTANCE_KEY)
     if text is None:
         return None
     data_files(path)  # before anything follows the file to its weights
@@ -205,8 +205,15 @@ def not_a_distance(path: Path | str) -> InputError:
     )
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    """The metadata entries of an ONNX file, without its weights in memory."""
+def onnx_metadata(path: Path) -> dict[str, str]:
+    """The metadata entries of an ONNX file, without its weights in memory.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If it is damaged.
+    """
     found: dict[str, str] = {}
     with mapped(path) as view:
         try:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import torch
+from PIL import Image
 
-from vgg_deploy.images.decode import rescale
+from vgg_deploy.images.encoded import resized
 from vgg_deploy.images.geometry import offset as offset
 
 GRID = 5  # crops along each side
@@ -85,4 +85,5 @@ def _cut(image: np.ndarray, view: Crop, crop: int, filter: str) -> np.ndarray:
     square = image[:, view.top : view.top + view.side, view.left : view.left + view.side]
     if view.side == crop:
         return square
-    return rescale(torch.from_numpy(square), crop, filter).numpy()
+    pixels = Image.fromarray(np.ascontiguousarray(square.transpose(1, 2, 0)))
+    return np.asarray(resized(pixels, crop, filter)).transpose(2, 0, 1)

@@ -8,12 +8,11 @@ torch's uint8 resize is faster but differs by one or two grey levels.
 
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, features
 from PIL import __version__ as pillow_version
-from torch import Tensor
 
 from vgg_deploy.images.encoded import RESAMPLING
 from vgg_deploy.images.encoded import image_orientation as image_orientation
@@ -21,6 +20,9 @@ from vgg_deploy.images.encoded import image_size as image_size
 from vgg_deploy.images.encoded import read_image as read_image
 from vgg_deploy.images.encoded import resized as resized
 from vgg_deploy.images.geometry import rescaled_size
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def decoder_versions() -> dict[str, str | None]:
@@ -37,7 +39,7 @@ def decoder_versions() -> dict[str, str | None]:
     return {"pillow": pillow_version, name: jpeg, "webp": features.version("webp")}
 
 
-def decode(file: str | Path | BytesIO, name: str | None = None, upright: bool = False) -> Tensor:
+def decode(file: str | Path | BytesIO, name: str | None = None, upright: bool = False) -> "Tensor":
     """Decode an image file, as `read_image`, into a tensor.
 
     Args:
@@ -54,7 +56,7 @@ def decode(file: str | Path | BytesIO, name: str | None = None, upright: bool = 
     return planes(read_image(file, name, upright))
 
 
-def rescale(image: Tensor, side: int, filter: str = "bilinear") -> Tensor:
+def rescale(image: "Tensor", side: int, filter: str = "bilinear") -> "Tensor":
     """Resize an image so that its shorter side is `side`, keeping the aspect ratio.
 
     Smaller images are enlarged, never padded. The filter widens when it shrinks (antialias), and
@@ -78,7 +80,7 @@ def rescale(image: Tensor, side: int, filter: str = "bilinear") -> Tensor:
 
 def rescaled_part(
     image: Image.Image, side: int, top: int, left: int, crop: int, filter: str = "bilinear"
-) -> Tensor:
+) -> "Tensor":
     """Compute a square of the rescaled image, and no more: at S = 512 a sixth of a photo.
 
     Pillow takes the position of the square as float32, so that a few values in a hundred differ
@@ -109,6 +111,8 @@ def rescaled_part(
     return planes(image.resize((crop, crop), RESAMPLING[filter], box=box))
 
 
-def planes(image: Image.Image) -> Tensor:
+def planes(image: Image.Image) -> "Tensor":
     """Copy an RGB image to a (3, H, W) uint8 tensor, whose channels stay interleaved in memory."""
+    import torch  # here, because reading a header or resizing needs no PyTorch
+
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)

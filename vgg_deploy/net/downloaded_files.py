@@ -15,9 +15,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from vgg_deploy.cache import cache_folder
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import sha256
-from vgg_deploy.net.checkpoint import is_checkpoint_file, load_checkpoint
-from vgg_deploy.net.foreign_files import WEIGHTS_SUFFIXES, open_tensors
 from vgg_deploy.net.torch_files import TORCH_SUFFIXES
+from vgg_deploy.net.weights_suffixes import WEIGHTS_SUFFIXES
 from vgg_deploy.progress import elapsed
 
 # torch.hub's convention: name-<first digits of the sha256>.suffix. A date is no digest
@@ -196,6 +195,10 @@ def _check_readable(path: Path, given: str) -> None:
     Raises:
         InputError: If it cannot be read.
     """
+    # here, because most runs download nothing, and these import PyTorch
+    from vgg_deploy.net.checkpoint import is_checkpoint_file, load_checkpoint
+    from vgg_deploy.net.foreign_files import open_tensors
+
     try:
         if path.suffix in TORCH_SUFFIXES and is_checkpoint_file(path):
             load_checkpoint(path)

@@ -14,6 +14,7 @@ from vgg_deploy.net.checkpoint import is_checkpoint, is_plain
 from vgg_deploy.net.stand_ins import StandIn, load_with_stand_ins
 from vgg_deploy.net.torch_archive import check_archive, check_old_file, is_archive
 from vgg_deploy.net.torch_files import TORCH_SUFFIXES, is_torchscript, why_unreadable
+from vgg_deploy.net.weights_suffixes import NPZ, SAFETENSORS
 from vgg_deploy.net.wrapped_weights import AVERAGE_COUNTER, unwrapped, without_prefix
 from vgg_deploy.regular_files import is_regular, open_regular, read_regular
 from vgg_deploy.unchanged_files import unchanged
@@ -25,8 +26,6 @@ Metadata = dict[str, str]
 BATCH_COUNTER = ".num_batches_tracked"
 MOST_NPZ_BYTES = 2**32  # net E in float64 has 1.2 GB
 MOST_SAFETENSORS_BYTES = 2**32
-SAFETENSORS, NPZ = ".safetensors", ".npz"
-WEIGHTS_SUFFIXES = (SAFETENSORS, NPZ, *TORCH_SUFFIXES)
 
 
 class NamedTensors(NamedTuple):

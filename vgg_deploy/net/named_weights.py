@@ -16,10 +16,10 @@ from pathlib import Path
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.net.downloaded_files import downloaded
-from vgg_deploy.net.foreign_files import WEIGHTS_SUFFIXES
 from vgg_deploy.net.hub_weights import HUB_FILES, hub_file
 from vgg_deploy.net.torchvision_weights import torchvision_file
 from vgg_deploy.net.weights_names import HUB, NAMES_HELP, TIMM, TORCHVISION, URLS, is_name
+from vgg_deploy.net.weights_suffixes import WEIGHTS_SUFFIXES
 from vgg_deploy.regular_files import is_folder, is_regular
 
 

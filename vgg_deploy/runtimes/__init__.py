@@ -1,26 +1,30 @@
-"""Runs a net in PyTorch, ONNX Runtime, OpenVINO, ncnn or TensorRT, by one interface."""
+"""Runs a net in PyTorch, ONNX Runtime, OpenVINO, ncnn or TensorRT, by one interface.
+
+A runtime's own module is imported when it is used: stored posteriors need none of them.
+"""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.ncnn_files import find_ncnn
 from vgg_deploy.exported.trt_manifest import read_engine_manifest
 from vgg_deploy.exported.trt_packages import FLAVOURS
-from vgg_deploy.net.foreign_weights import Assumed
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.named_weights import Located, locate
-from vgg_deploy.net.open_net import open_layers
 from vgg_deploy.regular_files import is_regular
 from vgg_deploy.runtimes.contract import Runtime, Scores, WrongOutputs
-from vgg_deploy.runtimes.ncnn import NcnnRuntime
-from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
-from vgg_deploy.runtimes.openvino import OpenVinoRuntime
-from vgg_deploy.runtimes.openvino_model import IR
 from vgg_deploy.runtimes.packages import PACKAGES, runtime_package, runtime_version
-from vgg_deploy.runtimes.pytorch import TYPES, TorchRuntime
-from vgg_deploy.runtimes.tensorrt import EngineRuntime
 from vgg_deploy.unchanged_files import unchanged
+
+if TYPE_CHECKING:
+    from vgg_deploy.net.foreign_weights import Assumed
+    from vgg_deploy.runtimes.ncnn import NcnnRuntime
+    from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
+    from vgg_deploy.runtimes.openvino import OpenVinoRuntime
+    from vgg_deploy.runtimes.pytorch import TYPES, TorchRuntime
+    from vgg_deploy.runtimes.tensorrt import EngineRuntime
 
 __all__ = [
     "PACKAGES",
@@ -40,6 +44,21 @@ __all__ = [
 ]
 
 OPENVINO = ("openvino", "openvino-bf16")
+IR = ".xml"  # the suffix of OpenVINO's own files
+MODULES = {  # of this package, by what they define
+    "EngineRuntime": "tensorrt",
+    "NcnnRuntime": "ncnn",
+    "OnnxRuntime": "onnxruntime",
+    "OpenVinoRuntime": "openvino",
+    "TYPES": "pytorch",
+    "TorchRuntime": "pytorch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in MODULES:
+        return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def runtimes_for(path: Path) -> tuple[str, ...]:
@@ -70,7 +89,7 @@ def open_runtime(
     runtime: str | None = None,
     precision: str = "fp32",
     stated: StatedInput = NOTHING_STATED,
-    on_assumed: Callable[[Assumed], None] | None = None,
+    on_assumed: "Callable[[Assumed], None] | None" = None,
 ) -> Runtime:
     """Open a file, ready to run.
 
@@ -105,6 +124,9 @@ def open_runtime(
     if path.suffix in (".onnx", IR, ".param", ".engine"):
         with unchanged(path):  # what is checked is what runs
             return _open_exported(path, device, threads, runtime)
+    from vgg_deploy.net.open_net import open_layers
+    from vgg_deploy.runtimes.pytorch import TorchRuntime
+
     net = open_layers(path, None, stated, on_assumed)
     compiled = runtime == "torch-compile"
     return TorchRuntime(net, device, threads, precision, compiled=compiled, where=str(path))
@@ -113,10 +135,19 @@ def open_runtime(
 def _open_exported(path: Path, device: str, threads: int, runtime: str) -> Runtime:
     """Open an exported file, as `open_runtime`."""
     if runtime in OPENVINO:
+        from vgg_deploy.runtimes.openvino import OpenVinoRuntime
+
         return OpenVinoRuntime(path, device, threads, runtime)
     match path.suffix:
         case ".onnx":
+            from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
+
             return OnnxRuntime(path, device, threads, runtime)
         case ".param":
+            from vgg_deploy.exported.ncnn_files import find_ncnn
+            from vgg_deploy.runtimes.ncnn import NcnnRuntime
+
             return NcnnRuntime(find_ncnn(path), device, threads)
+    from vgg_deploy.runtimes.tensorrt import EngineRuntime
+
     return EngineRuntime(path, device, threads)

@@ -1,18 +1,18 @@
 """Defines what every runtime is: a net ready to run, which whoever has it can call."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.interface import WHOLE
 from vgg_deploy.exported.metadata import Artifact
-from vgg_deploy.net.open_net import refuse_without_scores
 from vgg_deploy.net.outputs import SCORES, output_shape
 from vgg_deploy.net.spec import USUAL_MEAN, USUAL_STD, NetSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # float32, by name: of SCORES, BOXES, or of layers
 Outputs: TypeAlias = dict[str, np.ndarray]
@@ -93,7 +93,7 @@ class Runtime(Protocol):
 class DeviceRuntime(Runtime, Protocol):
     """A runtime on a GPU, which also takes images that are there already."""
 
-    def on_device(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def on_device(self, pixels: "Tensor") -> "tuple[Tensor, Tensor]":
         """Score a batch without copies, queued on PyTorch's current stream.
 
         Args:
@@ -109,7 +109,7 @@ def is_device_runtime(runtime: Runtime) -> TypeGuard[DeviceRuntime]:
     return runtime.device == "cuda"
 
 
-def feed(pixels: Tensor, form: str) -> Tensor:
+def feed(pixels: "Tensor", form: str) -> "Tensor":
     """Convert images to the input of a graph, on the same device.
 
     Args:
@@ -125,6 +125,8 @@ def feed(pixels: Tensor, form: str) -> Tensor:
         return pixels
     if form == "float32":
         return pixels.float()
+    import torch  # here, so that stored posteriors can be read without it
+
     mean = torch.tensor(USUAL_MEAN, device=pixels.device).view(1, 3, 1, 1)
     std = torch.tensor(USUAL_STD, device=pixels.device).view(1, 3, 1, 1)
     return (pixels.float() / 255 - mean) / std
@@ -141,6 +143,8 @@ def page_locked(shape: tuple[int, ...]) -> np.ndarray:
     Returns:
         uint8, not initialised.
     """
+    import torch
+
     return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
 
 
@@ -152,6 +156,8 @@ def require_scores(runtime: Runtime) -> None:
     """
     is_whole_net = runtime.name.startswith("torch") or bool(runtime.spec.boxes)
     if is_whole_net and "posterior" not in runtime.outputs:
+        from vgg_deploy.net.open_net import refuse_without_scores
+
         refuse_without_scores(runtime.spec, runtime.where)
     require(runtime.where, runtime.outputs, SCORES)
 
@@ -184,7 +190,7 @@ def require(where: str, has: Sequence[str], asked: Sequence[str]) -> None:
         )
 
 
-def empty_outputs(spec: NetSpec, outputs: Sequence[str], pixels: Tensor) -> dict[str, Tensor]:
+def empty_outputs(spec: NetSpec, outputs: Sequence[str], pixels: "Tensor") -> "dict[str, Tensor]":
     """Allocate a net's outputs for a batch, on the device of the batch.
 
     Args:
@@ -195,14 +201,18 @@ def empty_outputs(spec: NetSpec, outputs: Sequence[str], pixels: Tensor) -> dict
     Returns:
         By name, float32, not initialised.
     """
+    import torch
+
     return {
         name: torch.empty(output_shape(spec, name, tuple(pixels.shape)), device=pixels.device)
         for name in outputs
     }
 
 
-def to_host(outputs: Mapping[str, Tensor]) -> Outputs:
+def to_host(outputs: "Mapping[str, Tensor]") -> Outputs:
     """Wait for the device and copy outputs to host memory, as float32 with planes of channels."""
+    import torch
+
     return {
         name: tensor.to(torch.float32).contiguous().cpu().numpy()
         for name, tensor in outputs.items()

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.interface import LOGITS, Interface
@@ -75,6 +74,8 @@ def softmax_of_logits(outputs: Mapping[str, T]) -> dict[str, T]:
     found = dict(outputs)
     logits: Any = found.pop(LOGITS, None)
     if logits is not None:
+        import torch
+
         posterior: Any = torch.softmax(torch.as_tensor(logits), 1)
         found["posterior"] = posterior.numpy() if isinstance(logits, np.ndarray) else posterior
     return found

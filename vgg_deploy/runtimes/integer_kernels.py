@@ -19,11 +19,14 @@ from torch.nn import functional as F
 
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.exported.interface import LOGITS, PIXELS
+from vgg_deploy.exported.onnx_wire import data_files
 from vgg_deploy.machine import cpu_instructions
 from vgg_deploy.net.fully_connected import convolve
 from vgg_deploy.net.outputs import BOXES, SCORES
+from vgg_deploy.regular_files import read_regular
 from vgg_deploy.runtimes.contract import feed
 
+MOST_BYTES = 2**31  # of a protobuf
 ROUNDING = 1  # levels of 8 bits: a value halfway between two may go either way
 ROWS = 512  # output channels whose weights are converted to float32 at a time
 
@@ -73,10 +76,13 @@ def kernel_errors(path: Path, images: np.ndarray, form: str, threads: int) -> di
         Largest difference, levels of 8 bits, by the name of the convolution that computes the
         values, in running order.
     """
-    model = onnx.load(path)
+    is_one_file = not data_files(path)
+    content = read_regular(path, MOST_BYTES) if is_one_file else b""
+    model = onnx.load_model_from_string(content) if is_one_file else onnx.load(path)
+    content = content or model.SerializeToString()  # with weights that lie outside
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     image = feed(torch.from_numpy(images), form)
-    fused_outputs = _fused(model, image.contiguous().numpy(), threads)
+    fused_outputs = _fused(model, content, image.contiguous().numpy(), threads)
     nodes, values = list(model.graph.node), image
     if PIXELS in fused_outputs:  # the graph rescales; behind that it is a straight line
         rescaled = next(i for i, node in enumerate(nodes) if PIXELS in node.output)
@@ -101,24 +107,29 @@ def kernel_errors(path: Path, images: np.ndarray, form: str, threads: int) -> di
     return errors
 
 
-def _fused(model: onnx.ModelProto, image: np.ndarray, threads: int) -> dict[str, np.ndarray]:
-    """The output of every quantizer, and rescaled pixels, from ONNX Runtime as it is used."""
+def _fused(
+    model: onnx.ModelProto, content: bytes, image: np.ndarray, threads: int
+) -> dict[str, np.ndarray]:
+    """The output of every quantizer, and rescaled pixels, from ONNX Runtime as it is used.
+
+    Messages of protobuf that stand one after another are one message, whose repeated fields have
+    the elements of both. So outputs are added to the file's bytes without writing it anew.
+    """
     import onnxruntime as ort
 
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    tapped = onnx.ModelProto()
-    tapped.CopyFrom(model)
+    taps = onnx.ModelProto()
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear":
             kind = types[node.input[2]]  # that of the zero point
-            tapped.graph.output.append(helper.make_tensor_value_info(node.output[0], kind, None))
+            taps.graph.output.append(helper.make_tensor_value_info(node.output[0], kind, None))
         if PIXELS in node.output:
             kind = onnx.TensorProto.UINT8
-            tapped.graph.output.append(helper.make_tensor_value_info(PIXELS, kind, None))
+            taps.graph.output.append(helper.make_tensor_value_info(PIXELS, kind, None))
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 4
     session = ort.InferenceSession(
-        tapped.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        content + taps.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {"image": image}), strict=True))

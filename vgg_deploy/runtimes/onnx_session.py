@@ -11,7 +11,12 @@ from torch import Tensor, uint8
 from vgg_deploy.errors import InputError
 from vgg_deploy.exported.metadata import EXPORT_AGAIN, check_manifest
 from vgg_deploy.exported.onnx_wire import data_files
-from vgg_deploy.onnx_options import PROVIDERS, provider_options, session_options
+from vgg_deploy.onnx_options import (
+    PROVIDERS,
+    provider_options,
+    session_options,
+    session_settings,
+)
 from vgg_deploy.runtimes.packages import runtime_package
 from vgg_deploy.runtimes.plugins import add_plugin, is_plugin
 
@@ -103,7 +108,7 @@ def open_session(
             {i.name: i.type for i in session.get_inputs()},
             {o.name: (o.type, o.shape) for o in session.get_outputs()},
             failures,
-            {"provider": provider, "graph_optimization": optimisation},
+            session_settings(runtime, device, optimisation),
         )
     except load_failures as error:
         raise _load_failure(path, device, error, provider) from None

@@ -20,9 +20,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from tests.support.foreign import assert_same, our_net, photos, randomise, torchvision_net
 from vgg_deploy.errors import InputError
-from vgg_deploy.net.foreign_files import WEIGHTS_SUFFIXES
 from vgg_deploy.net.foreign_weights import read_foreign
 from vgg_deploy.net.open_net import open_net
+from vgg_deploy.net.weights_suffixes import WEIGHTS_SUFFIXES
 from vgg_deploy.net.wrapped_weights import AVERAGED, TRAINED, unwrapped, without_prefix
 
 MEAN_STD = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], dtype=torch.float64)
