@@ -33,8 +33,13 @@ class BackgroundWriter:
                 self._error = error
 
         # a daemon: a second signal ends the process without waiting for it
-        self._thread = threading.Thread(target=run, name="checkpoint", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=run, name="checkpoint", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more threads
+            run()
+        else:
+            self._thread = thread
 
     def check(self) -> None:
         """Raise what went wrong so far; wait for nothing.

@@ -8,12 +8,8 @@ from train.record.measures import MEASURES
 from train.record.tables import Row
 
 KNOWN_COLUMNS = {name for measures in MEASURES.values() for name in measures.columns}
-LATER_FIELDS = (
-    "window",
-    "window_s",
-    "colours",
-    "micro_batch",
-)  # earlier versions did not write them
+# earlier versions did not write them
+LATER_FIELDS = ("window", "window_s", "colours", "micro_batch")
 
 
 def _no_sums() -> list[float]:

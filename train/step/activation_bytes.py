@@ -8,7 +8,7 @@ of the next layer are one array. Weights are not counted: they are there anyway.
 from dataclasses import dataclass
 
 from train.recipe.config import TrainConfig
-from vgg_deploy.net.archs import ARCHS, HIDDEN, STRIDE, Conv, thin
+from vgg_deploy.net.archs import ARCHS, HIDDEN, STRIDE, WIDTHS, Conv, thin
 from vgg_deploy.net.box_outputs import NUMBERS
 
 FLOAT32, HALF, INDEX = 4, 2, 8  # bytes of a value, of one in half precision, of an int64
@@ -40,7 +40,7 @@ def layers_of(config: TrainConfig, outputs: int, head_only: bool) -> list[Layer]
         head_only: Whether fc6-fc8 alone are trained, on pool5.
     """
     value = FLOAT32 if config.precision == "fp32" else HALF
-    channels, side = thin(512, config.width), config.crop // STRIDE
+    channels, side = thin(WIDTHS[-1], config.width), config.crop // STRIDE
     layers = [] if head_only else _trunk(config, value)
     if head_only:
         pool5 = channels * side * side * value

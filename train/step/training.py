@@ -11,6 +11,7 @@ from train.record.keeper import Keeper
 from train.record.snapshot import snapshot
 from train.record.state import State
 from train.record.tables import Row
+from train.step.free_memory import is_out_of_memory
 from train.step.health import Health
 from train.step.update import Updater
 from vgg_deploy.errors import CheckFailed
@@ -62,7 +63,8 @@ class Training:
     def save(self, epoch: Row | None = None, best: bool = False) -> None:
         """Start to write last.pt, in the main process.
 
-        It is written in the background, from a copy of weights and state.
+        It is written in the background, from a copy of weights and state. Where memory does not
+        suffice for the copy, it is written at once.
 
         Args:
             epoch: Row of metrics.csv, which is added once the checkpoint is complete.
@@ -79,8 +81,15 @@ class Training:
         self.state.micro_batch = self.updater.micro_batch.size
         run, net = self.keeper.run, self.updater.net
         self.keeper.writer.wait()  # before there is a second copy
-        training = snapshot({**self.state.__dict__, **self.updater.state()})
-        checkpoint = Checkpoint(net.spec, snapshot(net.state_dict()), training)
+        content = {**self.state.__dict__, **self.updater.state()}, net.state_dict()
+        try:
+            training, weights = snapshot(list(content))
+            is_copy = True
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            (training, weights), is_copy = content, False
+        checkpoint = Checkpoint(net.spec, weights, training)
 
         def write() -> None:
             run.save(checkpoint, best)
@@ -88,6 +97,8 @@ class Training:
                 run.add_epoch(epoch)
 
         self.keeper.writer.start(write)
+        if not is_copy:  # for want of memory; training would change what is being written
+            self.keeper.writer.wait()
 
     def wait_for_checkpoint(self) -> None:
         """Wait until the checkpoint that was started is complete.
