@@ -251,8 +251,8 @@ def _wrong_kernels(
 ) -> dict[int, str]:
     """Models whose integer kernels are wrong on this CPU.
 
-    A cell's identity has the model, the runtime, the CPU's instructions and the images, all that
-    the check depends on. So what was found right is noted there.
+    A cell's identity has the model, the runtime, the CPU's instructions and the images. So what
+    was found right is noted with the cell, together with the kind of CPU.
     """
     unknown = {cell.model for cell, one in stored.items() if not one.kernels}
     known = {cell.model for cell in stored} - unknown

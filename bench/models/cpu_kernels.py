@@ -35,7 +35,6 @@ def check_kernels(models: Sequence[Model], dataset: Dataset, known: Container[in
         models: All models of the run.
         dataset: The run's images.
         known: Indices of models that earlier runs found right on these images and such a CPU.
-
     """
     wrong: dict[int, str] = {}
     right: set[int] = set()
