@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 OPENVINO = ("openvino", "openvino-bf16")
+NCNN = ("ncnn", "ncnn-bf16")
 
 
 def runtimes_for(path: Path) -> tuple[str, ...]:
@@ -57,7 +58,7 @@ def runtimes_for(path: Path) -> tuple[str, ...]:
         case ".xml":
             return OPENVINO
         case ".param":
-            return ("ncnn",)
+            return NCNN
         case ".engine":
             return (FLAVOURS[read_engine_manifest(path).flavour].runtime,)
     return ("torch", "torch-compile")
@@ -118,5 +119,5 @@ def _open_exported(path: Path, device: str, threads: int, runtime: str) -> Runti
         case ".onnx":
             return OnnxRuntime(path, device, threads, runtime)
         case ".param":
-            return NcnnRuntime(find_ncnn(path), device, threads)
+            return NcnnRuntime(find_ncnn(path), device, threads, runtime)
     return EngineRuntime(path, device, threads)

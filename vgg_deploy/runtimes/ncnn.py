@@ -17,7 +17,7 @@ from vgg_deploy.net.model import posterior
 from vgg_deploy.net.outputs import BOXES, SCORES, layer_of, least_side
 from vgg_deploy.runtimes.contract import Outputs, Scores, checked, feed, give_scores, require
 from vgg_deploy.runtimes.ncnn_bands import band_ends, run_bands
-from vgg_deploy.runtimes.ncnn_cut import Part, cut
+from vgg_deploy.runtimes.ncnn_cut import IN_CACHE, Part, cut
 from vgg_deploy.runtimes.ncnn_head import images_at_once, run_head
 from vgg_deploy.runtimes.ncnn_loading import PACKED, NcnnPart, load_ncnn
 
@@ -36,7 +36,7 @@ class NcnnRuntime:
             files: As `find_ncnn` finds them.
             device: "cpu".
             threads: To run with.
-            runtime: "ncnn" for float32, "ncnn-bf16" to compute in bfloat16, all but fc8.
+            runtime: "ncnn" for float32, "ncnn-bf16" to compute in bfloat16.
 
         Raises:
             InputError: For another device, without the package, or for files that ncnn refuses.
@@ -56,16 +56,22 @@ class NcnnRuntime:
         self.precision = "bf16" if self._in_bfloat16 else files.artifact.precision
         self._files, self._graph = files, ncnn_graph(files.artifact)
         parts = cut(self._graph)
+        # Small bands have their own, where each finds the memory of the one before, still in the
+        # cache
+        small, large = self.ncnn.PoolAllocator(), self.ncnn.PoolAllocator()
         # The largest first: while fc6 is loaded it needs its weights twice
-        self._head = self._open(parts.head) if parts.head else None
-        self._body = self._open(parts.body)
-        self._stages = [self._open(stage) for stage in parts.stages]
+        self._head = self._open(parts.head, large) if parts.head else None
+        self._body = self._open(parts.body, large)
+        self._stages = [
+            self._open(stage, small if stage.band_bytes <= IN_CACHE else large)
+            for stage in parts.stages
+        ]
         self._side = parts.side
 
     @cached_property
     def net(self) -> Any:
         """The whole net, for those who look at single layers; read once more, with all weights."""
-        return self._open(Part(self._graph.layers, 0)).net
+        return self._open(Part(self._graph.layers, 0), self.ncnn.PoolAllocator()).net
 
     def __call__(self, images: np.ndarray) -> Scores:
         """Score a batch, as `Runtime`."""
@@ -133,5 +139,5 @@ class NcnnRuntime:
             for name, value in zip(names, self._body(given, names), strict=True)
         }
 
-    def _open(self, part: Part) -> NcnnPart:
-        return NcnnPart(self.ncnn, self._files, part, self.threads, self._in_bfloat16)
+    def _open(self, part: Part, memory: Any) -> NcnnPart:
+        return NcnnPart(self.ncnn, self._files, part, self.threads, self._in_bfloat16, memory)

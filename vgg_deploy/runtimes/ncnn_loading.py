@@ -33,7 +33,13 @@ class NcnnPart:
     """A part of a net, ready to run."""
 
     def __init__(
-        self, ncnn: ModuleType, files: NcnnFiles, part: Part, threads: int, bfloat16: bool
+        self,
+        ncnn: ModuleType,
+        files: NcnnFiles,
+        part: Part,
+        threads: int,
+        bfloat16: bool,
+        memory: Any,
     ):
         """Open it.
 
@@ -43,13 +49,14 @@ class NcnnPart:
             part: Of the net of those files.
             threads: To run with.
             bfloat16: Keep weights and values in bfloat16, and multiply in it.
+            memory: A PoolAllocator for values and buffers, which other parts may share that run
+                before or after this one. It keeps its memory from call to call.
 
         Raises:
             InputError: If ncnn does not load it.
         """
         self.ncnn, self.part, self._where = ncnn, part, str(files.param)
-        # Of its own, so that a band finds the memory of the band before it, still in the cache
-        self._values, self._buffers = ncnn.PoolAllocator(), ncnn.PoolAllocator()
+        self._memory = memory
         self.net: Any = ncnn.Net()
         for name in OFF:
             setattr(self.net.opt, name, bfloat16 and name in BFLOAT16)
@@ -76,8 +83,8 @@ class NcnnPart:
             InputError: If ncnn gives none.
         """
         extractor = self.net.create_extractor()
-        extractor.set_blob_allocator(self._values)
-        extractor.set_workspace_allocator(self._buffers)
+        extractor.set_blob_allocator(self._memory)
+        extractor.set_workspace_allocator(self._memory)
         extractor.input(self.part.reads, values)
         found = []
         for name in names:
