@@ -19,7 +19,7 @@ from vgg_deploy.runtimes.contract import Outputs, Scores, checked, feed, give_sc
 from vgg_deploy.runtimes.ncnn_bands import band_ends, run_bands
 from vgg_deploy.runtimes.ncnn_cut import IN_CACHE, Part, cut
 from vgg_deploy.runtimes.ncnn_head import images_at_once, run_head
-from vgg_deploy.runtimes.ncnn_loading import PACKED, NcnnPart, load_ncnn
+from vgg_deploy.runtimes.ncnn_loading import PACKED, NcnnPart, load_ncnn, new_memory
 
 IN_BFLOAT16 = "ncnn-bf16"
 
@@ -56,14 +56,13 @@ class NcnnRuntime:
         self.precision = "bf16" if self._in_bfloat16 else files.artifact.precision
         self._files, self._graph = files, ncnn_graph(files.artifact)
         parts = cut(self._graph)
-        # Small bands have their own, where each finds the memory of the one before, still in the
-        # cache
-        small, large = self.ncnn.PoolAllocator(), self.ncnn.PoolAllocator()
+        large = new_memory(self.ncnn)
         # The largest first: while fc6 is loaded it needs its weights twice
         self._head = self._open(parts.head, large) if parts.head else None
         self._body = self._open(parts.body, large)
         self._stages = [
-            self._open(stage, small if stage.band_bytes <= IN_CACHE else large)
+            # its own, where each band finds the memory of the one before, still in the cache
+            self._open(stage, new_memory(self.ncnn) if stage.band_bytes <= IN_CACHE else large)
             for stage in parts.stages
         ]
         self._side = parts.side
@@ -71,7 +70,7 @@ class NcnnRuntime:
     @cached_property
     def net(self) -> Any:
         """The whole net, for those who look at single layers; read once more, with all weights."""
-        return self._open(Part(self._graph.layers, 0), self.ncnn.PoolAllocator()).net
+        return self._open(Part(self._graph.layers, 0), new_memory(self.ncnn)).net
 
     def __call__(self, images: np.ndarray) -> Scores:
         """Score a batch, as `Runtime`."""

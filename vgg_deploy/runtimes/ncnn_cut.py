@@ -10,7 +10,7 @@ from vgg_deploy.exported.ncnn_files import NcnnGraph, NcnnLayer, input_layer
 # Pools at the end of a stage that runs in bands, and bytes of Winograd's buffer in a band. In the
 # first two it stays in the CPU's cache. Behind them bands only keep memory bounded.
 IN_CACHE = 10 << 20
-IN_BANDS = {"pool1": IN_CACHE, "pool2": IN_CACHE, "pool3": 20 << 20, "pool4": 20 << 20}
+IN_BANDS = {"pool1": IN_CACHE, "pool2": IN_CACHE, "pool3": 40 << 20, "pool4": 40 << 20}
 FIRST_OF_HEAD = "fc6"
 AFTER_SCORES = ("mean_score", "softmax")  # computed by PyTorch, for each image on its own
 KERNEL = 1  # id of a convolution's parameter
