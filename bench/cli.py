@@ -60,6 +60,7 @@ RUNTIMES = (
     "openvino",
     "openvino-bf16",
     "ncnn",
+    "ncnn-bf16",
     "tensorrt",
     "tensorrt-rtx",
 )
@@ -328,9 +329,9 @@ TORCH_PRECISIONS = ("fp32", "fp16", "bf16")
     show_default=False,
     type=Names(RUNTIMES),
     help="Runtimes for the files, each used where it fits: torch, torch-compile; onnxruntime, "
-    "onnxruntime-tensorrt, onnxruntime-rtx; openvino, openvino-bf16 (float files computed in "
-    "bfloat16); ncnn; tensorrt, tensorrt-rtx.  [default: torch, onnxruntime, openvino for .xml, "
-    "ncnn, the engine's own]",
+    "onnxruntime-tensorrt, onnxruntime-rtx; openvino, openvino-bf16; ncnn, ncnn-bf16 (-bf16: float "
+    "files computed in bfloat16); tensorrt, tensorrt-rtx.  [default: torch, onnxruntime, openvino "
+    "for .xml, ncnn, the engine's own]",
 )
 @click.option(
     "--torch-precision",

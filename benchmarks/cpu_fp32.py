@@ -1,12 +1,14 @@
-"""Compares ncnn with ONNX Runtime at float32 on the CPU.
+"""Compares ncnn with ONNX Runtime at float32 on the CPU, and what computes in bfloat16 there.
 
     python benchmarks/cpu_fp32.py
 
-Full-width D, the same weights, in turn (A B A B) at each size: medians, the ratios of the rounds
-with their interval, processor time beside wall time (a busy machine disturbs it less), and the
-difference of the scores. Loading time and memory are measured in processes of their own. With
---data also the best classes of the validation photos at each Q. On a machine with other users set
-OMP_WAIT_POLICY=passive: while ncnn's OpenMP threads wait, they spin on cores that others use.
+Full-width D, the same weights, in turn (A B C A B C) at each size: medians, the rounds' ratios
+to ONNX Runtime in float32 with their interval, processor time beside wall time (a busy machine
+disturbs it less), and the difference of the scores. Loading time and memory are measured in
+processes of their own. With --data also the best classes of the validation photos at each Q. On a
+machine with other users set OMP_WAIT_POLICY=passive: while ncnn's OpenMP threads wait, they spin on
+cores that others use. A long run can be split: --work keeps the nets, --append keeps the rows of
+other sizes.
 """
 
 import math
@@ -19,15 +21,17 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
-from models import ncnn_export, random_weights
+from models import exports, ncnn_export, random_weights
 from peers.memory import peak_mib
 from result_tables import environment_block, markdown_table, write_csv
 from timing import time_in_turn
 
 from bench.speed.side_by_side import PAUSE_S
 from bench.statistics.median import median_interval
-from export.release import ExportOptions, export_onnx
+from export.release import ExportOptions
 from vgg_deploy.data.layouts import open_dataset
+from vgg_deploy.errors import InputError
+from vgg_deploy.exported.metadata import weights_path
 from vgg_deploy.files import write_text
 from vgg_deploy.images.decode import rescale
 from vgg_deploy.machine import available_cores
@@ -35,20 +39,23 @@ from vgg_deploy.net.spec import NetSpec, numbered
 from vgg_deploy.runtimes import Runtime, open_runtime
 
 LARGEST = (8, 512, 512)  # batch, height, width at which memory is measured
+WAYS = {"ncnn": "ncnn", "ncnn-bf16": "ncnn", "openvino-bf16": "onnx"}  # runtime -> file
+PLACE = ["height_px", "width_px", "batch"]  # columns that say where a row belongs
 
 
 @dataclass(frozen=True)
 class Turn:
-    """ncnn against ONNX Runtime at one size; field names are the columns of cpu_fp32.csv."""
+    """A runtime against ONNX Runtime at one size; field names are the columns of cpu_fp32.csv."""
 
     height_px: int
     width_px: int
     batch: int
+    runtime: str
     rounds: int
     onnxruntime_ms: float  # medians
-    ncnn_ms: float
+    runtime_ms: float
     onnxruntime_images_per_s: float
-    ncnn_images_per_s: float
+    images_per_s: float
     speedup: float  # median of the rounds' ratios
     speedup_low: float  # 95 % interval of this median; missing for fewer than 6 rounds
     speedup_high: float
@@ -57,47 +64,65 @@ class Turn:
     posterior_difference: float
 
 
-def measure_turn(
-    reference: Runtime, other: Runtime, batch: int, height: int, width: int, rounds: int
-) -> Turn:
-    """Compare two runtimes at one size.
+def measure_turns(
+    reference: Runtime, others: dict[str, Runtime], batch: int, height: int, width: int, rounds: int
+) -> list[Turn]:
+    """Compare runtimes at one size.
 
     Args:
         reference: ONNX Runtime.
-        other: ncnn.
+        others: By name.
         batch: Images per call.
         height: Of the images, pixels.
         width: Of the images, pixels.
         rounds: Calls of each, after one warm-up call each.
     """
     images = np.random.default_rng(0).integers(0, 256, (batch, 3, height, width), np.uint8)
-    expected, scores = reference(images), other(images)
-    calls = [lambda _: reference(images), lambda _: other(images)]
+    expected = reference(images)
+    scores = {name: other(images) for name, other in others.items()}
+    calls = [lambda _, runtime=r: runtime(images) for r in (reference, *others.values())]
     seconds = time_in_turn(calls, rounds, pause_s=PAUSE_S)
-    ratios = seconds[:, 0] / seconds[:, 1]
-    medians = np.median(seconds[:, :, 0], axis=0)
-    onnxruntime_s, ncnn_s = medians.tolist()
-    speedup_low, speedup_high = median_interval(ratios[:, 0])
-    difference = np.abs(scores.score_map - expected.score_map).max()
-    return Turn(
-        height,
-        width,
-        batch,
-        rounds,
-        onnxruntime_ms=1000 * onnxruntime_s,
-        ncnn_ms=1000 * ncnn_s,
-        onnxruntime_images_per_s=batch / onnxruntime_s,
-        ncnn_images_per_s=batch / ncnn_s,
-        speedup=float(np.median(ratios[:, 0])),
-        speedup_low=speedup_low,
-        speedup_high=speedup_high,
-        cpu_speedup=float(np.median(ratios[:, 1])),
-        score_difference=float(difference / np.abs(expected.score_map).max()),
-        posterior_difference=float(np.abs(scores.posterior - expected.posterior).max()),
-    )
+    reference_s, largest = float(np.median(seconds[:, 0, 0])), np.abs(expected.score_map).max()
+    turns = []
+    for i, (name, found) in enumerate(scores.items(), 1):
+        ratios = seconds[:, 0] / seconds[:, i]
+        median_s = float(np.median(seconds[:, i, 0]))
+        low, high = median_interval(ratios[:, 0])
+        difference = np.abs(found.score_map - expected.score_map).max()
+        turns.append(
+            Turn(
+                height,
+                width,
+                batch,
+                name,
+                rounds,
+                onnxruntime_ms=1000 * reference_s,
+                runtime_ms=1000 * median_s,
+                onnxruntime_images_per_s=batch / reference_s,
+                images_per_s=batch / median_s,
+                speedup=float(np.median(ratios[:, 0])),
+                speedup_low=low,
+                speedup_high=high,
+                cpu_speedup=float(np.median(ratios[:, 1])),
+                score_difference=float(difference / largest),
+                posterior_difference=float(np.abs(found.posterior - expected.posterior).max()),
+            )
+        )
+    return turns
 
 
-def loading_cost(path: Path, threads: int) -> tuple[float, float, float, float]:
+def open_others(files: dict[str, Path], names: list[str], threads: int) -> dict[str, Runtime]:
+    """The runtimes that are here; those that are not are named in a line."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = open_runtime(files[WAYS[name]], threads=threads, runtime=name)
+        except InputError as error:
+            print(f"Left out: {name} ({error.message})")
+    return found
+
+
+def loading_cost(path: Path, runtime: str, threads: int) -> tuple[float, float, float, float]:
     """Cost of loading a file in this process.
 
     Returns:
@@ -106,11 +131,11 @@ def loading_cost(path: Path, threads: int) -> tuple[float, float, float, float]:
     """
     before = peak_mib()
     start = time.perf_counter()
-    runtime = open_runtime(path, threads=threads)
+    opened = open_runtime(path, threads=threads, runtime=runtime)
     seconds = time.perf_counter() - start
     loaded = peak_mib()
     batch, height, width = LARGEST
-    runtime(np.zeros((batch, 3, height, width), np.uint8))
+    opened(np.zeros((batch, 3, height, width), np.uint8))
     return seconds, before, loaded, peak_mib()
 
 
@@ -130,10 +155,10 @@ def agreement(reference: Runtime, other: Runtime, data: Path, side: int) -> dict
     }
 
 
-def text_table(records: list[dict[str, float | str]]) -> str:
-    """Records as a Markdown table, their keys as heads."""
-    rows = [[short(value) for value in record.values()] for record in records]
-    return markdown_table(list(records[0]), rows)
+def text_table(table: pd.DataFrame) -> str:
+    """A table in Markdown."""
+    rows = [[short(value) for value in row] for row in table.itertuples(index=False)]
+    return markdown_table(list(table.columns), rows)
 
 
 def short(value: float | int | str) -> str:
@@ -159,6 +184,17 @@ def short(value: float | int | str) -> str:
 )
 @click.option("--batches", default="1,8")
 @click.option("--rounds", default=15, type=click.IntRange(1))
+@click.option("--runtimes", default=",".join(WAYS), help="Beside ONNX Runtime, comma-separated.")
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    help="Folder that keeps the files.  [default: a temporary one]",
+)
+@click.option(
+    "--append",
+    is_flag=True,
+    help="Keep the rows of other sizes and batches in --out; load times and memory too.",
+)
 @click.option(
     "--data",
     type=click.Path(),
@@ -172,6 +208,9 @@ def main(
     sizes: str,
     batches: str,
     rounds: int,
+    runtimes: str,
+    work: Path | None,
+    append: bool,
     data: str | None,
     threads: int | None,
     out: Path,
@@ -181,46 +220,65 @@ def main(
     threads = threads or available_cores()
     agreements: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+        folder = work or Path(scratch)
         spec = NetSpec("D", numbered(1000), width=width)
         source = weights or random_weights(spec, folder)
-        (export,) = export_onnx(source, folder, ExportOptions(("fp32",)), None, threads, print)
-        files = {"onnxruntime": export.path, "ncnn": ncnn_export(export.path)}
-        costs = loading_costs(files, threads)
-        reference, other = (open_runtime(path, threads=threads) for path in files.values())
-        turns = []
+        (path,) = exports(source, folder, ExportOptions(("fp32",)))
+        files = {"onnx": path, "ncnn": ncnn_export(path)}
+        reference = open_runtime(path, threads=threads)
+        others = open_others(files, runtimes.split(","), threads)
+        turns: list[Turn] = []
         for height, width_px in shapes:
             for batch in map(int, batches.split(",")):
-                turns.append(measure_turn(reference, other, batch, height, width_px, rounds))
-                print(turns[-1])
+                turns += measure_turns(reference, others, batch, height, width_px, rounds)
+                print(*turns[-len(others) :], sep="\n", flush=True)
         if data:
             for side in sorted({min(shape) for shape in shapes}):
-                agreements.append(agreement(reference, other, Path(data), side))
-    rows = [asdict(turn) for turn in turns]
-    write_csv(pd.DataFrame(rows), out / "cpu_fp32.csv")
+                agreements.append(agreement(reference, others["ncnn"], Path(data), side))
+        ways = {"onnxruntime": path} | {name: files[WAYS[name]] for name in others}
+        del reference, others
+        table = pd.DataFrame([asdict(turn) for turn in turns])
+        if append:
+            table = joined(pd.read_csv(out / "cpu_fp32.csv"), table)
+            costs = pd.read_csv(out / "cpu_fp32_memory.csv")
+        else:
+            costs = pd.DataFrame(loading_costs(ways, threads))
+    write_csv(table, out / "cpu_fp32.csv")
+    write_csv(costs, out / "cpu_fp32_memory.csv")
     parts = [
-        f"# ncnn against ONNX Runtime, VGG-D in float32 on the CPU\n\n{text_table(rows)}",
+        f"# VGG-D on the CPU against ONNX Runtime in float32\n\n{text_table(table)}",
         f"Loading and memory (one process each)\n\n{text_table(costs)}",
     ]
     if agreements:
-        parts.append(f"Photos\n\n{text_table(agreements)}")
+        parts.append(f"Photos\n\n{text_table(pd.DataFrame(agreements))}")
     write_text(out / "cpu_fp32.md", "\n".join([*parts, environment_block(threads)]))
     print(text_table(costs))
 
 
-def loading_costs(files: dict[str, Path], threads: int) -> list[dict[str, float | str]]:
+def joined(earlier: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
+    """The rows of two runs, in order; where both have a size and a batch, those of the second."""
+    measured = set(now[PLACE].itertuples(index=False, name=None))
+    kept = [place not in measured for place in earlier[PLACE].itertuples(index=False, name=None)]
+    return pd.concat([earlier[kept], now]).sort_values(PLACE, kind="stable", ignore_index=True)
+
+
+def loading_costs(ways: dict[str, Path], threads: int) -> list[dict[str, float | str]]:
     """One row per runtime, each from a process of its own."""
-    costs = []
-    for name, path in files.items():
+    costs: list[dict[str, float | str]] = []
+    for name, path in ways.items():
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            seconds, before, loaded, after = pool.apply(loading_cost, (path, threads))
+            seconds, before, loaded, after = pool.apply(loading_cost, (path, name, threads))
+        weights = weights_path(path) if path.suffix == ".param" else path
+        weights_mib = weights.stat().st_size / 2**20
         costs.append(
             {
                 "runtime": name,
-                "load s": seconds,
-                "peak MiB before": before,
-                "loaded": loaded,
-                f"after {LARGEST}": after,
+                "load_s": seconds,
+                "peak_mib_before": before,
+                "peak_mib_loaded": loaded,
+                f"peak_mib_after_{'_'.join(map(str, LARGEST))}": after,
+                "float32_weights_mib": weights_mib,
+                "more_than_before_as_part_of_weights": (after - before) / weights_mib,
             }
         )
     return costs

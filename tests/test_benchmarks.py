@@ -502,12 +502,21 @@ def test_ncnn_against_onnx_runtime_in_rehearsal(tmp_path, photos):
     }
     rehearse("cpu_fp32.py", tmp_path, options)
     table = pd.read_csv(tmp_path / "cpu_fp32.csv")
-    shapes = list(zip(table.height_px, table.width_px, table.batch, strict=True))
+    exact = table[table.runtime == "ncnn"]
+    shapes = list(zip(exact.height_px, exact.width_px, exact.batch, strict=True))
     assert shapes == [(32, 32, 1), (32, 32, 2), (32, 64, 1), (32, 64, 2)]
-    assert (table.score_difference < 1e-4).all()
+    assert (exact.score_difference < 1e-4).all()
+    assert (table[table.runtime == "ncnn-bf16"].score_difference > 1e-4).all()
     assert (table.speedup_low <= table.speedup).all()
     assert (table.speedup <= table.speedup_high).all()
     assert "| 32 | 24 | 24 |" in (tmp_path / "cpu_fp32.md").read_text()
+    memory = pd.read_csv(tmp_path / "cpu_fp32_memory.csv")
+    assert set(memory.runtime) == {"onnxruntime", *table.runtime}
+    rehearse("cpu_fp32.py", tmp_path, options | {"--sizes": "64x32"}, "--append")
+    longer = pd.read_csv(tmp_path / "cpu_fp32.csv")
+    pd.testing.assert_frame_equal(longer[: len(table)], table)
+    assert set(longer[len(table) :].height_px) == {64}
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "cpu_fp32_memory.csv"), memory)
 
 
 @pytest.mark.nightly

@@ -8,7 +8,7 @@ from vgg_deploy.printable import json_text
 
 RUNTIMES = (  # as `vgg_deploy.checkup.runtimes.DEVICES`, whose import takes long
     *("torch", "torch-compile", "onnxruntime", "onnxruntime-tensorrt", "onnxruntime-rtx"),
-    *("openvino", "openvino-bf16", "ncnn", "tensorrt", "tensorrt-rtx"),
+    *("openvino", "openvino-bf16", "ncnn", "ncnn-bf16", "tensorrt", "tensorrt-rtx"),
 )
 
 

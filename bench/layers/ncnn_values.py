@@ -49,7 +49,7 @@ class NcnnValues:
 
     def rounding(self, part: Part) -> Rounding:
         """As `LayerValues`."""
-        return Rounding()
+        return Rounding(kind=self.runtime.precision)
 
     def _run(self, start: str, values: np.ndarray, wanted: Sequence[str]) -> list[np.ndarray]:
         """Some values (C, h, w), computed from one that is given."""

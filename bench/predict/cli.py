@@ -40,6 +40,7 @@ RUNTIME_NAMES = (
     "openvino",
     "openvino-bf16",
     "ncnn",
+    "ncnn-bf16",
     "tensorrt",
     "tensorrt-rtx",
 )
@@ -91,8 +92,8 @@ RUNTIME_NAMES = (
 @click.option(
     "--runtime",
     type=click.Choice(RUNTIME_NAMES),
-    help="What runs the file; openvino-bf16 computes a float file in bfloat16.  [default: PyTorch, "
-    "ONNX Runtime, OpenVINO, ncnn or TensorRT, by the file]",
+    help="What runs the file; openvino-bf16 and ncnn-bf16 compute a float file in bfloat16.  "
+    "[default: PyTorch, ONNX Runtime, OpenVINO, ncnn or TensorRT, by the file]",
 )
 @click.option(
     "--precision",

@@ -19,6 +19,7 @@ DEVICES = {  # that a runtime can use; a test compares the names with PACKAGES
     "openvino": ("cpu",),
     "openvino-bf16": ("cpu",),
     "ncnn": ("cpu",),
+    "ncnn-bf16": ("cpu",),
     "tensorrt": ("cuda",),
     "tensorrt-rtx": ("cuda",),
 }

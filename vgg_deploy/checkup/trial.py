@@ -64,18 +64,12 @@ def run_openvino_bf16(device: str) -> np.ndarray:
 
 def run_ncnn(device: str) -> np.ndarray:
     """In ncnn."""
-    from vgg_deploy.runtimes.ncnn import load_ncnn
+    return _in_ncnn(bfloat16=False)
 
-    ncnn = load_ncnn()
-    net = ncnn.Net()
-    with tempfile.TemporaryDirectory() as folder:
-        param, weights = tiny_net.write_ncnn(Path(folder))
-        if net.load_param(str(param)) or net.load_model(str(weights)):
-            raise RuntimeError("ncnn does not load a net of one convolution")
-        extractor = net.create_extractor()
-        extractor.input("image", ncnn.Mat(tiny_net.image()[0]).clone())
-        _, posterior = extractor.extract("posterior")
-        return np.array(posterior)
+
+def run_ncnn_bf16(device: str) -> np.ndarray:
+    """In ncnn, in bfloat16."""
+    return _in_ncnn(bfloat16=True)
 
 
 def run_tensorrt(device: str) -> np.ndarray:
@@ -97,6 +91,7 @@ RUNS: dict[str, Callable[[str], np.ndarray]] = {
     "openvino": run_openvino,
     "openvino-bf16": run_openvino_bf16,
     "ncnn": run_ncnn,
+    "ncnn-bf16": run_ncnn_bf16,
     "tensorrt": run_tensorrt,
     "tensorrt-rtx": run_rtx,
 }
@@ -121,7 +116,7 @@ def trial(runtime: str, device: str) -> str:
         first = (str(error).strip().splitlines() or [""])[0]
         return f"{type(error).__name__}: {first}"[:300]
     difference = float(np.abs(posterior - tiny_net.expected()).max())
-    in_float32 = runtime != "openvino-bf16"
+    in_float32 = not runtime.endswith("-bf16")
     allowed = tiny_net.TOLERANCE if in_float32 else tiny_net.BFLOAT16_TOLERANCE
     if not difference <= allowed:
         return f"its posterior is off by {difference:.2g}, allowed {allowed:g}"
@@ -145,6 +140,22 @@ def _in_onnxruntime(provider: str) -> np.ndarray:
     if session.get_providers()[0] != provider:
         raise RuntimeError(f"ONNX Runtime fell back to {session.get_providers()[0]}")
     return np.asarray(session.run(None, {"image": tiny_net.image()})[0])
+
+
+def _in_ncnn(bfloat16: bool) -> np.ndarray:
+    from vgg_deploy.runtimes.ncnn_loading import load_ncnn
+
+    ncnn = load_ncnn()
+    net = ncnn.Net()
+    net.opt.use_bf16_storage = net.opt.use_bf16_packed = bfloat16
+    with tempfile.TemporaryDirectory() as folder:
+        param, weights = tiny_net.write_ncnn(Path(folder))
+        if net.load_param(str(param)) or net.load_model(str(weights)):
+            raise RuntimeError("ncnn does not load a net of one convolution")
+        extractor = net.create_extractor()
+        extractor.input("image", ncnn.Mat(tiny_net.image()[0]).clone())
+        _, posterior = extractor.extract("posterior")
+        return np.array(posterior)
 
 
 def _in_openvino(hint: str) -> np.ndarray:

@@ -52,8 +52,8 @@ def load(
         device: "cpu" or "cuda". Another device is never used instead.
         threads: On the CPU; None for all cores that this process may use.
         runtime: "torch", "torch-compile", "onnxruntime", "onnxruntime-tensorrt",
-            "onnxruntime-rtx", "openvino", "openvino-bf16", "ncnn", "tensorrt" or "tensorrt-rtx";
-            None for the usual one of the file.
+            "onnxruntime-rtx", "openvino", "openvino-bf16", "ncnn", "ncnn-bf16", "tensorrt" or
+            "tensorrt-rtx"; None for the usual one of the file.
         precision: Of weights in PyTorch, "fp32", "fp16" or "bf16"; exported files have their own.
         stated: What the file does not say about the input of another project's weights.
 

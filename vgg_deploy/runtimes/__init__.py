@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 OPENVINO = ("openvino", "openvino-bf16")
+NCNN = ("ncnn", "ncnn-bf16")
 IR = ".xml"  # the suffix of OpenVINO's own files
 MODULES = {  # of this package, by what they define
     "EngineRuntime": "tensorrt",
@@ -76,7 +77,7 @@ def runtimes_for(path: Path) -> tuple[str, ...]:
         case ".xml":
             return OPENVINO
         case ".param":
-            return ("ncnn",)
+            return NCNN
         case ".engine":
             return (FLAVOURS[read_engine_manifest(path).flavour].runtime,)
     return ("torch", "torch-compile")
@@ -147,7 +148,7 @@ def _open_exported(path: Path, device: str, threads: int, runtime: str) -> Runti
             from vgg_deploy.exported.ncnn_files import find_ncnn
             from vgg_deploy.runtimes.ncnn import NcnnRuntime
 
-            return NcnnRuntime(find_ncnn(path), device, threads)
+            return NcnnRuntime(find_ncnn(path), device, threads, runtime)
     from vgg_deploy.runtimes.tensorrt import EngineRuntime
 
     return EngineRuntime(path, device, threads)

@@ -20,6 +20,7 @@ PACKAGES = {
     "openvino": ("openvino",),
     "openvino-bf16": ("openvino",),
     "ncnn": ("ncnn",),
+    "ncnn-bf16": ("ncnn",),
     "tensorrt": ("tensorrt",),
     "tensorrt-rtx": ("tensorrt-rtx",),
 }

@@ -61,6 +61,14 @@ def test_half_precision_leaves_no_bound(layer_files, squares_of_photos, precisio
     assert one.beyond == "" and 0 < one.largest_of_bound < 1
 
 
+def test_bfloat16_in_ncnn_leaves_no_bound(layer_files, squares_of_photos):
+    options = ModelOptions(runtimes=("torch", "ncnn-bf16"))
+    for image in squares_of_photos:
+        files = [layer_files["A.pt"], layer_files["A.fp32.ncnn.param"]]
+        one, _ = explained(files, image, options)
+        assert one.beyond == "" and 0 < one.largest_of_bound < 1, one.sentence()
+
+
 @pytest.mark.parametrize(
     ("name", "array"),
     [
