@@ -174,7 +174,9 @@ def test_hardly_a_set_of_layers_is_smaller(planted, precision):
     sizes = dict.fromkeys(names, 1)
     searches = optimal = 0
     for allowed in range(changed[frozenset()] + 1):
-        found = find_layers(order, sizes, lambda kept, allowed=allowed: changed[kept] <= allowed)
+        found = find_layers(
+            lambda: order, sizes, lambda kept, allowed=allowed: changed[kept] <= allowed
+        )
         passing = [kept for kept in subsets if changed[kept] <= allowed and len(kept) < 6]
         if not found.passes:
             assert order[-1] in names and changed[frozenset(order[:-1])] > allowed

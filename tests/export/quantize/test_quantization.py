@@ -83,7 +83,7 @@ def test_a_quantized_convolution_is_the_integer_sum():
     images = torch.rand(1, 3, 5, 4) * 7
     mapping = input_mapping("conv2_1", 6.0, UINT8)
     with torch.inference_mode():
-        found = layer_as(conv, images, UINT8, mapping, per_channel=True).numpy()
+        found = layer_as(conv, [images], UINT8, mapping, per_channel=True)[0].numpy()
     scales = weight_scales(conv.weight.detach().numpy(), UINT8, True).astype(np.float64)
     q = np.clip(np.rint(images.numpy() / np.float32(mapping.scale)), 0, 255).astype(int)
     steps = scales.astype(np.float32)[:, None, None, None]
