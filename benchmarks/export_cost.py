@@ -69,14 +69,14 @@ EXPLANATION = (
     "aside; CPU: user and system seconds of the whole process, imports included. reference: "
     "PyTorch's outputs, for quantized files also calibration on 4 built-in images, the scores of 4 "
     "held-out images, and the rounding to 4 bits. check: onnx, ONNX Runtime at all check sizes, "
-    "for all but fp32 also lint and float32 twin, for quantized files also the cost on the held-out "
-    "images; fsync and sha256. Written twice: the same number of bytes, with fsync. "
+    "for all but fp32 also lint and float32 twin, for quantized files also the cost on the "
+    "held-out images; fsync and sha256. Written twice: the same number of bytes, with fsync. "
     "torch.onnx.export (dynamo) checks nothing."
 )
 PHOTOS = (
     "Wall time over that of a forward pass of the float net (the PyTorch runtime, batches of up to "
-    "8) over the same photos at Q 256. Both start from files and decode in as many processes. Called "
-    "in turn; median, and range of the rounds."
+    "8) over the same photos at Q 256. Both start from files and decode in as many processes. "
+    "Called in turn; median, and range of the rounds."
 )
 
 
