@@ -1,5 +1,6 @@
 """Rounds weights and activations to 8 bits, in NumPy for files and in PyTorch to check them."""
 
+import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -21,7 +22,7 @@ LAST = "fc8"  # never quantized, because its scores decide
 SMALLEST_SCALE = (
     2.0**-20
 )  # half precision still represents it to 6 %; 127 steps of it are negligible
-CHUNK = 128  # output channels whose weights are converted at a time; of fc6 they take 13 MB
+CHUNK = 2**22  # weights that are converted at a time; those of a convolution of the trunk are fewer
 
 
 class Mapping(NamedTuple):
@@ -121,7 +122,7 @@ def quantize_weight(weight: np.ndarray, scales: np.ndarray, precision: Precision
     """
     format = precision.weight_format
     stored = np.empty(weight.shape, format.dtype)
-    for rows in _chunks(len(weight)):  # fc6 of a full-width net has 411 MB
+    for rows in _chunks(weight):  # fc6 of a full-width net has 411 MB
         values = weight[rows] / _scales_of(scales, rows)
         if format.dtype.kind == "i":
             np.rint(values, out=values)
@@ -188,7 +189,7 @@ def layer_as(
         batches = [rounded_input(images, mapping) for images in batches]
         scales = weight_scales(weight, precision, per_channel)
     parts: list[list[Tensor]] = [[] for _ in batches]
-    for rows in _chunks(layer.out_channels):
+    for rows in _chunks(layer.weight):
         if mapping is None:
             stored = rounded_to_trunk(layer.weight[rows], precision)
         else:
@@ -219,7 +220,7 @@ def stored_layer(
     weight = layer.weight.detach().numpy()
     scales = weight_scales(weight, precision, per_channel)
     stored = torch.empty(weight.shape)
-    for rows in _chunks(layer.out_channels):
+    for rows in _chunks(layer.weight):
         stored[rows] = _stored_weight(weight[rows], scales, rows, precision)
     return stored, bias
 
@@ -368,22 +369,22 @@ class ReducedNet:
         kernel = layer.kernel_size[0]
         heights = [images.shape[2] + 2 * vertical - kernel + 1 for images in batches]
         bands = [self.rows(height) for height in heights]
-        inputs = [
-            inputs_of(images, band, kernel, vertical)
+        inputs = [  # bands of equal height, as so many images
+            torch.cat([inputs_of(images, band, kernel, vertical) for band in own_bands])
             for images, own_bands in zip(batches, bands, strict=True)
-            for band in own_bands
         ]
         padding = (0, horizontal)
         found = layer_as(layer, inputs, self.precision, mapping, self.per_channel, padding)
-        parts = iter(found)
         return [
-            Rows(torch.cat([next(parts) for _ in own_bands], 2), height, own_bands)
-            for height, own_bands in zip(heights, bands, strict=True)
+            Rows(torch.cat(output.chunk(len(own_bands)), 2), height, own_bands)
+            for output, height, own_bands in zip(found, heights, bands, strict=True)
         ]
 
 
-def _chunks(rows: int) -> Iterator[slice]:
-    return (slice(start, start + CHUNK) for start in range(0, rows, CHUNK))
+def _chunks(weight: Tensor | np.ndarray) -> Iterator[slice]:
+    """Output channels (O, ...) whose weights are converted together."""
+    rows = max(1, CHUNK // math.prod(weight.shape[1:]))
+    return (slice(start, start + rows) for start in range(0, len(weight), rows))
 
 
 def _scales_of(scales: np.ndarray, rows: slice) -> np.ndarray:
