@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-WORK = 0.7  # passes of the net over all photos, for all layers together
+WORK = 0.6  # passes of the net over all photos, for all layers together
 LEAST = 6  # photos of a layer
 GOLDEN = (5**0.5 - 1) / 2
 
