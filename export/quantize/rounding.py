@@ -22,7 +22,9 @@ LAST = "fc8"  # never quantized, because its scores decide
 SMALLEST_SCALE = (
     2.0**-20
 )  # half precision still represents it to 6 %; 127 steps of it are negligible
-CHUNK = 2**22  # weights that are converted at a time; those of a convolution of the trunk are fewer
+CHUNK = (
+    3 * 2**20
+)  # weights that are converted at a time; those of a convolution of the trunk are fewer
 
 
 class Mapping(NamedTuple):

@@ -117,9 +117,10 @@ def _fused(model: onnx.ModelProto, image: np.ndarray, threads: int) -> dict[str,
             tapped.graph.output.append(helper.make_tensor_value_info(PIXELS, kind, None))
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 4
-    session = ort.InferenceSession(
-        tapped.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    serialised = tapped.SerializeToString()
+    del tapped  # it has all weights
+    session = ort.InferenceSession(serialised, options, providers=["CPUExecutionProvider"])
+    del serialised
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {"image": image}), strict=True))
 
