@@ -28,6 +28,7 @@ from export.onnx.graph import IR_VERSIONS
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.onnx_manifest import PACKAGES, describe_quantization
 from export.preparation import Task
+from export.quantize.bands import some_rows
 from export.quantize.rounding import Quantization, ReducedNet
 from export.released_files import DistancesPartlyExported, ExportedDistance, FailedFile
 from export.settings.distance_choice import DistanceChoice
@@ -177,7 +178,7 @@ class _Export:
         prepared, name, threads = self.prepared, self.path.name, self.task.threads
         layers = self.artifact.layers
         form = "float32" if self.artifact.input == "uint8" else self.artifact.input
-        reduced = ReducedNet(prepared.net, self.precision, self.quantization, layers)
+        reduced = ReducedNet(prepared.net, self.precision, self.quantization, layers, some_rows)
         findings = lint(
             only_convolutions(model, self.artifact),
             self.precision,
@@ -189,7 +190,7 @@ class _Export:
             raise CheckFailed("; ".join(findings))
         batches = [np.concatenate(pairs) for pairs in prepared.check]
         with float32_twin(only_convolutions(model, self.artifact), written) as twin:
-            for _ in check_twin(twin, reduced, form, batches, threads, name):
+            for _ in check_twin(twin, lambda: reduced, form, batches, threads, name):
                 pass
         if self.precision.fused:
             photos = np.concatenate([images[:1] for images in prepared.distorted[0]])

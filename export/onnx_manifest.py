@@ -46,6 +46,7 @@ def onnx_manifest(
         "ir_version": IR_VERSIONS[precision.opset],
         **json.loads(exported.artifact.to_json()),
         **prepared.record,
+        "check_of": exported.checked,
         "check": [asdict(comparison) for comparison in exported.comparisons],
         "check_features": [asdict(comparison) for comparison in exported.features],
         "versions": {name: version(name) for name in (*PACKAGES, runtime_package("onnxruntime"))},

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from export.quantize.calibration_images import open_calibration_images, split, w
 from export.quantize.convolve import layers_for, paper_name
 from export.quantize.four_bits import BlockWeight, round_weight
 from export.quantize.low_rank import LowRank, check_ranks, factor, factored
-from export.quantize.ranges import Range, clip, measure_ranges
+from export.quantize.ranges import Range, clip, empty_ranges
 from export.quantize.rounding import LAST, Quantization
 from export.quantize.second_moments import IMAGES, measure_moments
 from export.settings.export_options import ExportOptions
@@ -133,6 +133,8 @@ class Prepared:
         convolutions: That the outputs need, in running order.
         photos: That choose layers and judge files; None without a limit.
         factors: Of layers that the files have in two factors.
+        opened: The net, for the first file that is written, which takes it out; the others open it
+            anew, because it must not be in memory while they are checked.
     """
 
     arch: str
@@ -147,6 +149,7 @@ class Prepared:
     convolutions: tuple[str, ...]
     factors: dict[str, LowRank]
     photos: Photos | None = None
+    opened: list[VGG] = field(default_factory=list)
 
 
 def prepare(task: Task) -> Prepared:
@@ -193,6 +196,7 @@ def _prepare(
     images = images_for(net.spec.crop, interface)
     seen = [seen_batch(batch, net.spec, interface) for batch in images]
     ranges: dict[str, Range] = {}
+    of_check_images: dict[str, Range] | None = None
     quantized: Quantized | None = None
     if task.options.calibration or task.quantizes or factors:
         identity = weights_identity(source_sha256, assumed)
@@ -201,9 +205,9 @@ def _prepare(
         calibration, quantized = _calibrate(task, net, outputs, identity, photos)
         ranges = calibration.ranges
     elif any(precision.trunk == HALF for precision in task.precisions):
-        ranges = measure_ranges(net, seen)
+        of_check_images = ranges = empty_ranges(net)
     task.log("PyTorch's outputs for the check images")
-    reference = reference_outputs(net, outputs, seen)
+    reference = reference_outputs(net, outputs, seen, of_check_images)
     _judge_reference(task, outputs, reference)
     return Prepared(
         arch=net.spec.arch,
@@ -218,6 +222,7 @@ def _prepare(
         convolutions=tuple(convolutions),
         photos=photos,
         factors=factors,
+        opened=[] if photos else [net],
     )
 
 

@@ -15,9 +15,10 @@ from export.onnx.graph import Graph, onnx_graph
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.onnx_manifest import describe_quantization, onnx_manifest
 from export.preparation import Prepared, Task, prepare
+from export.quantize.bands import some_rows
 from export.quantize.convolve import paper_name
 from export.quantize.cost import judge_cost
-from export.quantize.low_rank import factored
+from export.quantize.low_rank import put_factors
 from export.quantize.rounding import Quantization, ReducedNet
 from export.released_files import Exported, FailedFile, PartlyExported
 from export.settings.export_options import ExportOptions
@@ -190,12 +191,8 @@ class _FileExport:
         Raises:
             CheckFailed: If a check fails.
         """
-        net = self.task.open_net()
-        with factored(net, self.prepared.factors):
-            return self._write_and_check(net, written)
-
-    def _write_and_check(self, net: VGG, written: _Written) -> Exported:
         log, path = self.task.log, self.path
+        net = self._open_net(self.prepared.opened)
         artifact = Artifact(
             net.spec,
             self.task.options.input,
@@ -210,6 +207,7 @@ class _FileExport:
             log(f"Warning: {replaced} if the new file passes; --name gives it another name")
         log(f"writing {path}")
         self._write(onnx_graph(net, artifact, self.precision, self.quantization), written)
+        del net  # its weights and ONNX Runtime's need not be in memory together
         log(f"checking {path.name} in onnx and ONNX Runtime")
         model = read_referring(*written)
         compared = Compared()
@@ -218,23 +216,40 @@ class _FileExport:
             check_onnx(file)
             rescaled = self._compare_rescaled(model)
             if self.precision.name != "fp32":
-                reduced = ReducedNet(net, self.precision, self.quantization, artifact.outputs)
-                twin = self._lint_and_check_twin(model, written.graph, reduced)
-                for index, outputs in enumerate(twin):
-                    if self.precision.trunk == BF16:  # no CPU kernel runs it
+                for index, outputs in enumerate(self._lint_and_check_twin(model, written.graph)):
+                    if self._twin_is_compared:
                         self._compare(compared, outputs, index)
-                del reduced, twin
-            del net  # its weights and ONNX Runtime's need not be in memory together
             if self.precision.trunk != BF16:
                 costs = self._run(file, compared)
         return replace(self._judged(artifact, written, compared, costs), rescaled=rescaled)
+
+    def _open_net(self, opened: list[VGG] | None = None) -> VGG:
+        """The net as the file has it: one that is open already, or opened anew."""
+        net = opened.pop() if opened else self.task.open_net()
+        put_factors(net, self.prepared.factors)
+        return net
+
+    def _open_reduced(self) -> ReducedNet:
+        """What the file must compute."""
+        outputs = self.prepared.outputs
+        return ReducedNet(self._open_net(), self.precision, self.quantization, outputs, some_rows)
+
+    @property
+    def _twin_is_compared(self) -> bool:
+        """Whether the outputs for the check images are the twin's.
+
+        No CPU kernel runs bfloat16. Of quantized files for GPUs ONNX Runtime converts all weights
+        in every call, and the twin has the same nodes and values.
+        """
+        quantized_for_gpus = self.precision.is_quantized and not self.precision.fused
+        return self.precision.trunk == BF16 or quantized_for_gpus
 
     @property
     def _kept(self) -> tuple[str, ...]:
         """Convolutions that are not quantized, of a quantized file."""
         if not self.quantization:
             return ()
-        quantized = {*self.quantization.thresholds, *self.quantization.blocks}
+        quantized = self.quantization.quantized
         names = (name for name in self.prepared.convolutions if name not in quantized)
         return tuple(dict.fromkeys(paper_name(name) for name in names))
 
@@ -251,19 +266,19 @@ class _FileExport:
         else:
             write_onnx(written.graph, graph)
 
-    def _lint_and_check_twin(
-        self, model: ModelProto, written: Path, reduced: ReducedNet
-    ) -> Iterator[Outputs]:
+    def _lint_and_check_twin(self, model: ModelProto, written: Path) -> Iterator[Outputs]:
         """Outputs of a reduced file's float32 twin for the check images. Changes `model`."""
-        findings = lint(
-            model, self.precision, reduced.quantized, self.prepared.ranges, written.parent
-        )
+        quantized: set[str] = set()
+        if self.quantization:
+            own = self.quantization.quantized
+            quantized = {name for name in self.prepared.convolutions if name in own}
+        findings = lint(model, self.precision, quantized, self.prepared.ranges, written.parent)
         if findings:
             raise CheckFailed("; ".join(findings))
         with float32_twin(model, written) as twin:
             yield from check_twin(
                 twin,
-                reduced,
+                self._open_reduced,
                 self.task.options.input,
                 self.prepared.check_images,
                 self.task.threads,
@@ -284,7 +299,11 @@ class _FileExport:
             check_products(file, images, options.input, threads, name)
         runtime = _as_it_will_run(file, self.precision, threads)
         # The largest batches run first: they need most memory, and fc6's weights are not yet read
-        for index in sorted(range(len(batches)), key=lambda i: batches[i].size, reverse=True):
+        largest_first = sorted(range(len(batches)), key=lambda i: batches[i].size, reverse=True)
+        if self._twin_is_compared:  # the file itself then shows that ONNX Runtime runs it
+            self._run_once(runtime, largest_first[0])
+            largest_first = []
+        for index in largest_first:
             self._compare(compared, runtime.run(batches[index], runtime.outputs), index)
         if not (self.quantization or self.prepared.factors) or not held_out:
             return Costs()
@@ -296,6 +315,13 @@ class _FileExport:
         if self.judge:
             self.judge.judge(runtime)
         return costs
+
+    def _run_once(self, runtime: OnnxRuntime, index: int) -> None:
+        """Run one batch of check images, and check that its outputs agree with each other."""
+        compared = Compared()
+        batch = self.prepared.check_images[index]
+        self._compare(compared, runtime.run(batch, runtime.outputs), index)
+        judge_consistent(compared.scores, self.path)
 
     def _compare_rescaled(self, model: ModelProto) -> RescaleParity | None:
         """Compare the pixels that a file of whole images makes with Pillow's."""
@@ -332,6 +358,7 @@ class _FileExport:
             features=tuple(features),
             feature_costs=tuple(costs.features),
             limit=self.limit,
+            checked="float32 twin" if self._twin_is_compared else "file",
         )
 
 

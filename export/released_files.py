@@ -32,6 +32,7 @@ class Exported:
         feature_costs: Of a quantized file, by layer.
         limit: How layers were chosen so that it keeps a limit; None if there was none.
         rescaled: Pixels of a file that takes whole images, beside Pillow's.
+        checked: What gave the outputs that were compared: "file" or "float32 twin".
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Exported:
     feature_costs: tuple[FeatureCost, ...] = ()
     limit: LimitRecord | None = None
     rescaled: RescaleParity | None = None
+    checked: str = "file"
 
     @property
     def rating(self) -> str:

@@ -17,7 +17,10 @@ SENSITIVITY = Table(
             sqnr_db="of the mean scores: 10 log10 of the signal's power over the error's",
             agreement_pct="images whose best class is that of float32",
         ),
-        *columns("whole number", images="how many were measured"),
+        *columns(
+            "whole number",
+            images="how many the layer was tried on; fewer for an early layer, see Export",
+        ),
     ),
 )
 TRIALS = Table(

@@ -18,7 +18,6 @@ from export.limit.photos import Photos, batches_of, ordered, standard
 from export.limit.record import (
     JUDGED,
     LimitRecord,
-    alone_row,
     failure,
     tried_row,
     write_trials,
@@ -103,6 +102,7 @@ class LimitedFiles:
             CheckFailed: If a file fails another check.
         """
         record, kept = self._choose(precision)
+        rank = self._ranking(precision, record)
         table = path.with_name(f"{path.name.removesuffix('.onnx')}.trials.csv")
         following: Kept | None = kept
         while following is not None:
@@ -111,7 +111,7 @@ class LimitedFiles:
             except _NotShown:
                 attempts = len(record.attempts)
                 goes_on = may_go_on(attempts, record.attempts[-1].tally.images, self.criterion)
-                following = safer(record.order, following) if goes_on else None
+                following = safer(rank(), following) if goes_on else None
             finally:
                 write_trials(record, table)
         raise failure(record, best_of(record.attempts), table)
@@ -167,27 +167,46 @@ class LimitedFiles:
         assert quantized is not None
         whole = quantized.quantizations[precision.name]
         choosing = self._read_choosing(net)
-        alone = self._sensitivities(net, precision, whole)
-        order = tuple(row.layer for row in sorted(alone, key=lambda row: (row.sqnr_db, row.layer)))
+        trials = Trials(net, precision, whole, choosing.batches)
         record = LimitRecord(
             precision.name,
             self.criterion,
-            order,
+            trials.names,
             self.photos.stated,
             "the float32 file in ONNX Runtime on a CPU",
             MEASURED[precision.name],
             reference.error_pct(),
-            [alone_row(row, order) for row in alone],
+            [],
             [],
         )
         judging = int((reference.best != UNREADABLE).sum())
-        trials = Trials(net, precision, whole, choosing.batches)
-        return record, choose_layers(trials, choosing, judging, record, self.task.log)
+        rank = self._ranking(precision, record, net)
+        return record, choose_layers(trials, choosing, judging, record, rank, self.task.log)
+
+    def _ranking(
+        self, precision: Precision, record: LimitRecord, net: VGG | None = None
+    ) -> Callable[[], tuple[str, ...]]:
+        """Gives the layers of a file, the most sensitive first; measures that in its first call.
+
+        Args:
+            precision: Of the file.
+            record: Gets the order.
+            net: The float32 net; None: it is opened if it is needed.
+        """
+        quantized = self.prepared.quantized
+        assert quantized is not None
+        whole = quantized.quantizations[precision.name]
+
+        def measure() -> list[Sensitivity]:
+            return self._sensitivities(net or self.task.open_net(), precision, whole)
+
+        return lambda: record.rank(measure)
 
     def _sensitivities(
         self, net: VGG, precision: Precision, quantization: Quantization
     ) -> list[Sensitivity]:
         """What quantizing every layer alone costs."""
+        self.task.log(f"{precision.name}: some layers have to stay in float; each is tried alone")
         images = self.photos.choose.subset(SENSITIVITY_IMAGES)
         batches = [batch.images for batch in self._batches(images, net.spec)]
         with progress(f"{precision.name}: each layer alone", sum(map(len, batches))) as bar:

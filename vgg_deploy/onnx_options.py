@@ -23,7 +23,8 @@ def session_options(
         device: "cpu" or "cuda".
         threads: On the CPU.
         optimisation: ONNX Runtime's own word, ENABLE_ALL or ENABLE_EXTENDED.
-        arena: Keep the memory of activations for the next call.
+        arena: Keep the memory of activations for the next call. Without it, stored values that are
+            converted are so right before their use, not all of them at the start.
 
     Returns:
         An onnxruntime.SessionOptions.
@@ -32,6 +33,8 @@ def session_options(
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{optimisation}")
     options.enable_cpu_mem_arena = arena
+    if not arena:
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     options.log_severity_level = 4  # failures come back as exceptions
     if device != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

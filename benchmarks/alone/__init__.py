@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 
-def run_alone(module: str, *args: object, **environment: str) -> dict:
+def run_alone(module: str, *args: object, tree: Path | None = None, **environment: str) -> dict:
     """Run a module of this package in a process of its own.
 
     Args:
         module: Its name, such as "build_engine".
         args: Its arguments.
+        tree: Another checkout of this repository whose code is measured.
         environment: Additional environment variables.
 
     Returns:
@@ -24,11 +25,14 @@ def run_alone(module: str, *args: object, **environment: str) -> dict:
     Raises:
         SystemExit: With its error output if it failed.
     """
-    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    own = os.environ.get("PYTHONPATH", "")
+    # the script of this checkout, and the other packages of the other one
+    paths = [str(Path(__file__).parents[1]), str(tree) if tree else own]
     done = subprocess.run(
         [sys.executable, "-m", f"alone.{module}", *map(str, args)],
         capture_output=True,
         text=True,
+        cwd=tree,
         env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
     )
     if done.returncode:

@@ -101,7 +101,7 @@ def distance_graph(
     model.doc_string = _in_words(artifact)
     properties = {prop.key: prop.value for prop in trunk.model.metadata_props}
     helper.set_model_props(model, {DISTANCE_KEY: artifact.to_json(), KEPT: properties[KEPT]})
-    return Graph(model, {**joined.weights, **trunk.weights, **compared.weights})
+    return Graph(model, {**joined.weights, **trunk.weights, **compared.weights}, trunk.types)
 
 
 def _in_words(artifact: DistanceArtifact) -> str:

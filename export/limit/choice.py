@@ -1,7 +1,7 @@
 """Chooses the layers that stay in float, by trials on the choosing images."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,7 @@ def choose_layers(
     images: ChoosingImages,
     judging: int,
     record: LimitRecord,
+    rank: Callable[[], Sequence[str]],
     log: Callable[[str], None],
 ) -> Kept:
     """Find layers with which the limit would be shown to be kept.
@@ -46,7 +47,8 @@ def choose_layers(
         trials: Of the choosing images.
         images: The same images.
         judging: Number of judging images that can be read.
-        record: With the order of the layers; gets a row for every trial.
+        record: Gets a row for every trial.
+        rank: Gives the layers, the most sensitive first; called only if some have to be kept.
         log: Called with a sentence for each step.
 
     Returns:
@@ -75,7 +77,7 @@ def choose_layers(
         return passed
 
     sizes = {layer: conv.weight.numel() for layer, conv in convolutions_of(trials.net).items()}
-    found = find_layers(record.order, sizes, passes)
+    found = find_layers(rank, sizes, passes)
     if not found.passes:
         log(
             f"{name}: no set of layers promises to keep the limit on the choosing images; the one "

@@ -1,6 +1,7 @@
 """What was tried to keep a limit, for the manifest, a CSV file and the terminal."""
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -51,14 +52,15 @@ class Trial:
     passes: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class LimitRecord:
     """How a file came to keep a limit, or why none does.
 
     Attributes:
         precision: Of the file.
         criterion: The limit.
-        order: The layers that could be quantized, the most sensitive first.
+        order: The layers that could be quantized: the most sensitive first once `rank` was called,
+            until then in running order.
         photos: Which images did what, in words.
         reference: Of the losses, in words.
         measured: What ran the file, in words.
@@ -76,6 +78,24 @@ class LimitRecord:
     error_pct: float | None
     trials: list[Trial]
     attempts: list[Attempt]
+    is_ranked: bool = False
+
+    def rank(self, measure: Callable[[], list[Sensitivity]]) -> tuple[str, ...]:
+        """Put the layers in order by what each of them costs alone; a second call changes nothing.
+
+        Args:
+            measure: Gives the cost of every layer, in running order.
+
+        Returns:
+            The layers, the most sensitive first.
+        """
+        if not self.is_ranked:
+            alone = measure()
+            by_error = sorted(alone, key=lambda row: (row.sqnr_db, row.layer))
+            self.order = tuple(row.layer for row in by_error)
+            self.trials += [alone_row(row, self.order) for row in alone]
+            self.is_ranked = True
+        return self.order
 
     def document(self) -> dict[str, object]:
         """For the manifest of a file that keeps the limit."""

@@ -22,22 +22,24 @@ class Found(NamedTuple):
 
 
 def find_layers(
-    order: Sequence[str], sizes: Mapping[str, int], passes: Callable[[Kept], bool]
+    rank: Callable[[], Sequence[str]], sizes: Mapping[str, int], passes: Callable[[Kept], bool]
 ) -> Found:
     """Find layers to keep.
 
-    First the smallest number k is searched such that the trial passes if the k most sensitive
+    If the trial passes with all layers quantized, none is kept and none is ranked. Else the
+    smallest number k is searched such that the trial passes if the k most sensitive
     layers are kept: 1, 2, 4, 8 ... layers until it passes, then by bisection. Then every kept layer
     is tried in 8 bits again, the one with the largest weights first, and stays there if the trial
     passes without it. No set is tried twice. At least one layer is always quantized.
 
     Args:
-        order: The layers, the most sensitive first; at least one.
+        rank: Gives the layers, the most sensitive first, at least one; called only if some have to
+            be kept.
         sizes: Number of weights by layer.
         passes: The trial.
 
     Example:
-        >>> find_layers(["a", "b", "c"], {"a": 1, "b": 9, "c": 1}, lambda kept: "b" in kept)
+        >>> find_layers(lambda: "abc", {"a": 1, "b": 9, "c": 1}, lambda kept: "b" in kept)
         Found(kept=frozenset({'b'}), passes=True)
     """
     trials: dict[Kept, bool] = {}
@@ -47,6 +49,9 @@ def find_layers(
             trials[kept] = passes(kept)
         return trials[kept]
 
+    if tried(frozenset()):
+        return Found(frozenset(), True)
+    order = rank()
     kept = _most_sensitive(order, tried)
     if kept is None:
         return Found(frozenset(order[:-1]), False)

@@ -19,12 +19,14 @@ class NodeChain:
         dtype: Type of the last output.
         nodes: The nodes so far.
         weights: Their stored arrays by name.
+        types: Of arrays that are converted when they are written, by name.
     """
 
     def __init__(self, value: str, dtype: np.dtype):
         self.value, self.dtype = value, dtype
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, np.ndarray] = {}
+        self.types: dict[str, np.dtype] = {}
 
     def add(
         self,

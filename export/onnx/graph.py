@@ -5,6 +5,8 @@ layer, so this gives full control of names, types and memory. The tests compare 
 torch.onnx.export's graph of the same net.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +19,8 @@ from export.onnx.describe import describe
 from export.onnx.rescale import rescale_nodes
 from export.quantize.convolve import bias_of, layers_for, padding_of, whole_name
 from export.quantize.four_bits import BlockWeight
-from export.quantize.rounding import LAST, Mapping, Quantization, quantize_weight, weight_scales
+from export.quantize.rounding import LAST, Quantization, quantize_weight, weight_scales
+from export.quantize.rounding import Mapping as Rounding
 from export.settings.precision import FLOAT, Precision
 from vgg_deploy.exported.interface import PIXELS, WHOLE
 from vgg_deploy.exported.metadata import Artifact
@@ -31,10 +34,22 @@ AXES_ARE_INPUTS = 18  # of the mean, from this opset on
 
 
 class Graph(NamedTuple):
-    """A model whose weights are not yet in it."""
+    """A model whose weights are not yet in it.
+
+    Attributes:
+        model: Without initialisers.
+        weights: Initialisers by name.
+        types: Of those that are converted when they are written, by name. Converted at once, those
+            of a full-width net would be in memory twice.
+    """
 
     model: onnx.ModelProto
-    weights: dict[str, np.ndarray]  # initialisers by name
+    weights: dict[str, np.ndarray]
+    types: Mapping[str, np.dtype] = MappingProxyType({})
+
+    def type_of(self, name: str) -> np.dtype:
+        """Type that an initialiser is stored in."""
+        return self.types.get(name, self.weights[name].dtype)
 
 
 def onnx_graph(
@@ -67,7 +82,7 @@ def onnx_graph(
         ir_version=IR_VERSIONS[precision.opset],
     )
     describe(model, artifact, writer.kept_convolutions(layers))
-    return Graph(model, writer.chain.weights)
+    return Graph(model, writer.chain.weights, writer.chain.types)
 
 
 class _NetWriter:
@@ -203,11 +218,12 @@ class _NetWriter:
         self, name: str, layer: nn.Conv2d, dtype: np.dtype, output: str | None = None
     ) -> None:
         self.chain.cast(dtype, f"{name}.to_{dtype.name}")
-        weight = _array(layer.weight).astype(dtype, copy=False)
+        weight = _array(layer.weight)
         bias = _array(bias_of(layer)).astype(dtype, copy=False)
         self.chain.add("Conv", name, {"weight": weight, "bias": bias}, _geometry(layer), output)
+        self.chain.types[f"{name}.weight"] = dtype
 
-    def _write_quantized_convolution(self, name: str, layer: nn.Conv2d, mapping: Mapping) -> None:
+    def _write_quantized_convolution(self, name: str, layer: nn.Conv2d, mapping: Rounding) -> None:
         """What TensorRT takes as an 8-bit convolution.
 
         QuantizeLinear and DequantizeLinear at the input, DequantizeLinear at the stored weight,
@@ -261,7 +277,7 @@ class _NetWriter:
         if conv in self.mappings:
             self._quantize(conv, self.mappings[conv])
 
-    def _round_input(self, conv: str, mapping: Mapping) -> None:
+    def _round_input(self, conv: str, mapping: Rounding) -> None:
         """QuantizeLinear, unless it stands ahead of the pool, and DequantizeLinear."""
         trunk = self.precision.trunk
         if self.chain.dtype != mapping.format.dtype:
@@ -270,7 +286,7 @@ class _NetWriter:
         self.chain.add("DequantizeLinear", f"{conv}.dequantize", _parameters(mapping, trunk))
         self.chain.dtype = trunk
 
-    def _quantize(self, conv: str, mapping: Mapping) -> None:
+    def _quantize(self, conv: str, mapping: Rounding) -> None:
         parameters = _parameters(mapping, self.chain.dtype)
         self.chain.add("QuantizeLinear", f"{conv}.quantize", parameters)
         self.chain.dtype = mapping.format.dtype
@@ -326,7 +342,7 @@ def _per_channel(values: tuple[float, float, float]) -> np.ndarray:
     return np.array(values).reshape(1, 3, 1, 1)
 
 
-def _parameters(mapping: Mapping, dtype: np.dtype) -> dict[str, Input]:
+def _parameters(mapping: Rounding, dtype: np.dtype) -> dict[str, Input]:
     """Scale and zero point of rank 0.
 
     TensorRT accepts a scale of shape (1,) silently and then computes in floats.

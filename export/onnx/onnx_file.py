@@ -16,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
+import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from export.onnx.graph import Graph
@@ -32,6 +33,7 @@ MOST_BYTES = 2**31 - 1  # of a protobuf message
 SMALL = 65536
 INT4 = np.dtype(ml_dtypes.int4)
 PACKED_AT_ONCE = 2**22  # 4-bit values, an even number
+CONVERTED_AT_ONCE = 2**22  # values
 PAGE = 65536  # bytes; memory can be mapped from multiples of it on any system
 
 
@@ -56,10 +58,10 @@ def write_onnx(path: Path, graph: Graph) -> None:
     outer.CopyFrom(graph.model)
     outer.ClearField("graph")
     inner = graph.model.graph.SerializeToString()
-    heads = [_tensor_head(name, array).SerializeToString() for name, array in graph.weights.items()]
+    heads = [_tensor_head(graph, name).SerializeToString() for name in graph.weights]
     sizes = [
-        len(head) + _field_size(TENSOR_RAW_DATA, _stored_bytes(array.dtype, array.size))
-        for head, array in zip(heads, graph.weights.values(), strict=True)
+        len(head) + _field_size(TENSOR_RAW_DATA, _stored_bytes(graph.type_of(name), array.size))
+        for head, (name, array) in zip(heads, graph.weights.items(), strict=True)
     ]
     total = len(inner) + sum(_field_size(GRAPH_INITIALIZER, size) for size in sizes)
     if total > MOST_BYTES:
@@ -67,10 +69,11 @@ def write_onnx(path: Path, graph: Graph) -> None:
     with open(path, "wb") as file:
         file.write(outer.SerializeToString())
         file.write(_field_start(MODEL_GRAPH, total) + inner)
-        for head, size, array in zip(heads, sizes, graph.weights.values(), strict=True):
+        for head, size, (name, array) in zip(heads, sizes, graph.weights.items(), strict=True):
+            dtype = graph.type_of(name)
             file.write(_field_start(GRAPH_INITIALIZER, size) + head)
-            file.write(_field_start(TENSOR_RAW_DATA, _stored_bytes(array.dtype, array.size)))
-            _write_array(file, array)
+            file.write(_field_start(TENSOR_RAW_DATA, _stored_bytes(dtype, array.size)))
+            _write_array(file, array, dtype)
 
 
 def write_with_data(path: Path, graph: Graph, data: Path, location: str) -> None:
@@ -86,13 +89,15 @@ def write_with_data(path: Path, graph: Graph, data: Path, location: str) -> None
     model.CopyFrom(graph.model)
     with open(data, "wb") as file:
         for name, array in graph.weights.items():
-            if array.nbytes < SMALL:
-                model.graph.initializer.append(numpy_helper.from_array(array, name))
+            dtype = graph.type_of(name)
+            if array.size * dtype.itemsize < SMALL:
+                stored = array.astype(dtype, copy=False)
+                model.graph.initializer.append(numpy_helper.from_array(stored, name))
                 continue
             file.write(bytes(-file.tell() % PAGE))
-            span = Span(file.tell(), _stored_bytes(array.dtype, array.size))
-            model.graph.initializer.append(referring(_tensor_head(name, array), location, span))
-            _write_array(file, array)
+            span = Span(file.tell(), _stored_bytes(dtype, array.size))
+            model.graph.initializer.append(referring(_tensor_head(graph, name), location, span))
+            _write_array(file, array, dtype)
     path.write_bytes(model.SerializeToString())
 
 
@@ -207,19 +212,33 @@ def _read_tensor(view: memoryview, field: Field, path: Path, data: Path | None) 
     return tensor
 
 
-def _tensor_head(name: str, array: np.ndarray) -> TensorProto:
+def _tensor_head(graph: Graph, name: str) -> TensorProto:
     """A tensor without its values."""
-    dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
-    return TensorProto(name=name, dims=array.shape, data_type=dtype)
+    dtype = helper.np_dtype_to_tensor_dtype(graph.type_of(name))
+    return TensorProto(name=name, dims=graph.weights[name].shape, data_type=dtype)
 
 
-def _write_array(file: BinaryIO, array: np.ndarray) -> None:
-    """Little-endian bytes in C order, as ONNX requires."""
-    if array.dtype == INT4:
+def _write_array(file: BinaryIO, array: np.ndarray, dtype: np.dtype) -> None:
+    """Little-endian bytes in C order, as ONNX requires, converted a part at a time."""
+    if dtype == INT4:
         _write_packed(file, array)
         return
-    ordered = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    file.write(ordered.reshape(-1).view(np.uint8).data)
+    if array.dtype == dtype:
+        ordered = np.ascontiguousarray(array, dtype.newbyteorder("<"))
+        file.write(ordered.reshape(-1).view(np.uint8).data)
+        return
+    flat = np.ascontiguousarray(array).reshape(-1)
+    for start in range(0, flat.size, CONVERTED_AT_ONCE):
+        part = _converted(flat[start : start + CONVERTED_AT_ONCE], dtype)
+        file.write(np.ascontiguousarray(part, part.dtype.newbyteorder("<")).view(np.uint8).data)
+
+
+def _converted(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Values of another type, rounded to the nearest; to half precision PyTorch is faster."""
+    if values.dtype == np.float32 and dtype == np.float16:
+        rounded: np.ndarray = torch.from_numpy(values).half().numpy()
+        return rounded
+    return values.astype(dtype)
 
 
 def _stored_bytes(dtype: np.dtype, count: int) -> int:

@@ -36,6 +36,41 @@ def layers_of(net: VGG) -> list[tuple[str, nn.Module]]:
     return layers
 
 
+def trunk_and_head(
+    net: VGG,
+) -> tuple[list[tuple[str, nn.Module]], list[tuple[str, nn.Module]]]:
+    """Names and layers as `layers_of`, those before fc6 and those from there on.
+
+    The trunk's activations are large and its weights small. The head is the other way round, so it
+    takes many images at once.
+    """
+    layers = layers_of(net)
+    first = next(
+        (i for i, (name, _) in enumerate(layers) if paper_name(name) == "fc6"), len(layers)
+    )
+    return layers[:first], layers[first:]
+
+
+def multiply_adds(net: VGG, height: int, width: int) -> dict[str, int]:
+    """The work of every convolution for one image of a size, in multiplications.
+
+    Args:
+        net: The net.
+        height: Of the image, pixels.
+        width: Of the image, pixels.
+    """
+    work = {}
+    for name, layer in layers_of(net):
+        if isinstance(layer, nn.Conv2d):
+            vertical, horizontal = padding_of(layer)
+            height += 2 * vertical - layer.kernel_size[0] + 1
+            width += 2 * horizontal - layer.kernel_size[1] + 1
+            work[name] = layer.weight.numel() * height * width
+        elif isinstance(layer, nn.MaxPool2d):
+            height, width = height // 2, width // 2
+    return work
+
+
 def whole_name(name: str) -> str:
     """The layer whose output this one gives: that of a second factor is the layer's own."""
     return name.removesuffix(SECOND)
@@ -68,6 +103,9 @@ def convolutions_of(net: VGG) -> dict[str, nn.Conv2d]:
 def net_input(images: np.ndarray, spec: NetSpec) -> Tensor:
     """Images as the net's first layer takes them.
 
+    Channels lie last in memory, and stay there from layer to layer: PyTorch's convolutions are
+    faster so on CPUs.
+
     Args:
         images: (N, 3, H, W) uint8 RGB.
         spec: Description of the net.
@@ -75,7 +113,8 @@ def net_input(images: np.ndarray, spec: NetSpec) -> Tensor:
     Returns:
         (N, 3, H, W) float32, minus the mean.
     """
-    return subtract_mean(torch.from_numpy(images), spec.preprocessing)
+    values = subtract_mean(torch.from_numpy(images), spec.preprocessing)
+    return values.contiguous(memory_format=torch.channels_last)
 
 
 def run_layer(layer: nn.Module, images: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ LARGEST = 7  # magnitude in use; -8 is not
 DAMPING = 0.01  # of the mean square, added to every input's: few images leave some at zero
 SHARES = np.linspace(0.6, 1.0, 13)  # of the largest weight of a block, tried as its reach
 SMALLEST_SCALE = 2.0**-20  # as of 8-bit weights
-CHUNK = 512  # outputs whose weights are converted to float32 at a time
+CHUNK = 128  # outputs whose weights are converted to float32 at a time
 
 
 class BlockWeight(NamedTuple):
@@ -92,28 +92,30 @@ def values_of(weight: BlockWeight, outputs: slice, trunk: np.dtype) -> np.ndarra
 
 
 def block_product(
-    images: Tensor, layer: nn.Conv2d, weight: BlockWeight, bias: Tensor, trunk: np.dtype
-) -> Tensor:
-    """Output of a layer with its 4-bit weights, in float32.
+    batches: list[Tensor], layer: nn.Conv2d, weight: BlockWeight, bias: Tensor, trunk: np.dtype
+) -> list[Tensor]:
+    """Outputs of a layer with its 4-bit weights, in float32.
 
     Args:
-        images: (N, C, H, W) float32.
+        batches: (N, C, H, W) float32.
         layer: The convolution.
         weight: Its weights.
         bias: (O,) float32, as stored.
         trunk: Type that the scales are stored in.
 
     Returns:
-        (N, O, h, w).
+        (N, O, h, w) by batch.
     """
     height, width = layer.kernel_size
-    parts = []
+    parts: list[list[Tensor]] = [[] for _ in batches]
     for start in range(0, layer.out_channels, CHUNK):
         outputs = slice(start, start + CHUNK)
         values = torch.from_numpy(values_of(weight, outputs, trunk))
         kernel = values.view(len(values), width, height, layer.in_channels).permute(0, 3, 2, 1)
-        parts.append(convolve(images, kernel.contiguous(), bias[outputs], 0))
-    return torch.cat(parts, 1)
+        kernel = kernel.contiguous()
+        for images, own_parts in zip(batches, parts, strict=True):
+            own_parts.append(convolve(images, kernel, bias[outputs], 0))
+    return [torch.cat(own, 1) for own in parts]
 
 
 def _inputs_of(weight: Tensor, first: int, count: int) -> Tensor:

@@ -105,13 +105,18 @@ def factor(net: VGG, ranks: Mapping[str, int], batches: Iterable[np.ndarray]) ->
 def factored(net: VGG, factors: Mapping[str, LowRank]) -> Iterator[None]:
     """Put factors in place of a net's layers, within a block."""
     whole = {name: net.convolution(name) for name in factors}
-    for name, low_rank in factors.items():
-        setattr(net, name, _layers_of(low_rank))
+    put_factors(net, factors)
     try:
         yield
     finally:
         for name, layer in whole.items():
             setattr(net, name, layer)
+
+
+def put_factors(net: VGG, factors: Mapping[str, LowRank]) -> None:
+    """Put factors in place of a net's layers, for good."""
+    for name, low_rank in factors.items():
+        setattr(net, name, _layers_of(low_rank))
 
 
 def _factored(layer: nn.Conv2d, rank: int, seen: _Outputs) -> LowRank:

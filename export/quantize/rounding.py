@@ -1,5 +1,6 @@
 """Rounds weights and activations to 8 bits, in NumPy for files and in PyTorch to check them."""
 
+import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from export.quantize.bands import Rows, RowsOf, all_rows, inputs_of, whole
 from export.quantize.convolve import SECOND, bias_of, layers_for, padding_of, run_layer
 from export.quantize.four_bits import BlockWeight, block_product
 from export.settings.precision import FOUR_BIT, Format, Precision
@@ -20,7 +22,9 @@ LAST = "fc8"  # never quantized, because its scores decide
 SMALLEST_SCALE = (
     2.0**-20
 )  # half precision still represents it to 6 %; 127 steps of it are negligible
-CHUNK = 512  # output channels whose weights are converted at a time
+CHUNK = (
+    3 * 2**20
+)  # weights that are converted at a time; those of a convolution of the trunk are fewer
 
 
 class Mapping(NamedTuple):
@@ -48,6 +52,11 @@ class Quantization:
     per_channel: bool = True
     last_input: float | None = None
     blocks: dict[str, BlockWeight] = field(default_factory=dict)
+
+    @property
+    def quantized(self) -> set[str]:
+        """Convolutions whose weights are quantized."""
+        return {*self.thresholds, *self.blocks}
 
     def mappings(self, precision: Precision) -> dict[str, Mapping]:
         """How the inputs of convolutions are rounded, by convolution."""
@@ -115,7 +124,7 @@ def quantize_weight(weight: np.ndarray, scales: np.ndarray, precision: Precision
     """
     format = precision.weight_format
     stored = np.empty(weight.shape, format.dtype)
-    for rows in _chunks(len(weight)):  # fc6 of a full-width net has 411 MB
+    for rows in _chunks(weight):  # fc6 of a full-width net has 411 MB
         values = weight[rows] / _scales_of(scales, rows)
         if format.dtype.kind == "i":
             np.rint(values, out=values)
@@ -153,37 +162,44 @@ def rounded_input(values: Tensor, mapping: Mapping) -> Tensor:
 
 def layer_as(
     layer: nn.Module,
-    images: Tensor,
+    batches: list[Tensor],
     precision: Precision,
     mapping: Mapping | None,
     per_channel: bool,
-) -> Tensor:
-    """Output of one layer with the values that a file of this precision stores.
+    padding: tuple[int, int] | None = None,
+) -> list[Tensor]:
+    """Outputs of one layer with the values that a file of this precision stores.
 
-    The arithmetic is float32.
+    The arithmetic is float32. Weights are rounded once for all batches.
 
     Args:
         layer: Any layer of a VGG.
-        images: (N, C, H, W) float32 input.
+        batches: (N, C, H, W) float32 inputs.
         precision: Of the file.
         mapping: Of the input of a convolution that is quantized; None for other layers.
         per_channel: Whether quantized weights have one scale per output channel.
+        padding: Zeros vertically and horizontally; None: those of the layer.
+
+    Returns:
+        (N, O, h, w) by batch.
     """
     if not isinstance(layer, nn.Conv2d):
-        return run_layer(layer, images)
+        return [run_layer(layer, images) for images in batches]
+    padding = padding_of(layer) if padding is None else padding
     weight = layer.weight.detach().numpy()
     if mapping is not None:
-        images = rounded_input(images, mapping)
+        batches = [rounded_input(images, mapping) for images in batches]
         scales = weight_scales(weight, precision, per_channel)
-    parts = []
-    for rows in _chunks(layer.out_channels):
+    parts: list[list[Tensor]] = [[] for _ in batches]
+    for rows in _chunks(layer.weight):
         if mapping is None:
             stored = rounded_to_trunk(layer.weight[rows], precision)
         else:
             stored = _stored_weight(weight[rows], scales, rows, precision)
         bias = rounded_to_trunk(bias_of(layer)[rows], precision)
-        parts.append(convolve(images, stored, bias, padding_of(layer)))
-    return torch.cat(parts, 1)
+        for images, own_parts in zip(batches, parts, strict=True):
+            own_parts.append(convolve(images, stored, bias, padding))
+    return [own[0] if len(own) == 1 else torch.cat(own, 1) for own in parts]
 
 
 def stored_layer(
@@ -206,50 +222,54 @@ def stored_layer(
     weight = layer.weight.detach().numpy()
     scales = weight_scales(weight, precision, per_channel)
     stored = torch.empty(weight.shape)
-    for rows in _chunks(layer.out_channels):
+    for rows in _chunks(layer.weight):
         stored[rows] = _stored_weight(weight[rows], scales, rows, precision)
     return stored, bias
 
 
 def quantized_alone(
-    name: str, layer: nn.Module, images: Tensor, precision: Precision, quantization: Quantization
-) -> Tensor:
-    """Output of one quantized convolution, as `layer_as`.
+    name: str,
+    layer: nn.Module,
+    batches: list[Tensor],
+    precision: Precision,
+    quantization: Quantization,
+) -> list[Tensor]:
+    """Outputs of one quantized convolution, as `layer_as`.
 
     Args:
         name: Of the layer, one of the quantization's.
         layer: The convolution.
-        images: (N, C, H, W) float32 input.
+        batches: (N, C, H, W) float32 inputs.
         precision: One that is quantized.
         quantization: Of the net.
     """
     mapping = quantization.mappings(precision).get(name)
     if name not in quantization.blocks:
-        return layer_as(layer, images, precision, mapping, quantization.per_channel)
+        return layer_as(layer, batches, precision, mapping, quantization.per_channel)
     assert isinstance(layer, nn.Conv2d)
-    return layer_of_blocks(layer, images, precision, mapping, quantization.blocks[name])
+    return layer_of_blocks(layer, batches, precision, mapping, quantization.blocks[name])
 
 
 def layer_of_blocks(
     layer: nn.Conv2d,
-    images: Tensor,
+    batches: list[Tensor],
     precision: Precision,
     mapping: Mapping | None,
     weight: BlockWeight,
-) -> Tensor:
-    """Output of a convolution with 4-bit weights, as `layer_as`.
+) -> list[Tensor]:
+    """Outputs of a convolution with 4-bit weights, as `layer_as`.
 
     Args:
         layer: The convolution.
-        images: (N, C, H, W) float32 input.
+        batches: (N, C, H, W) float32 inputs.
         precision: Of the file.
         mapping: Of the input, if it is rounded.
         weight: The 4-bit weights.
     """
     if mapping:
-        images = rounded_input(images, mapping)
+        batches = [rounded_input(images, mapping) for images in batches]
     bias = rounded_to_trunk(bias_of(layer), precision)
-    return block_product(images, layer, weight, bias, precision.trunk)
+    return block_product(batches, layer, weight, bias, precision.trunk)
 
 
 def _stored_weight(
@@ -280,6 +300,7 @@ class ReducedNet:
         mappings: How inputs are rounded, by convolution; empty if nothing is quantized.
         per_channel: Whether quantized weights have one scale per output channel.
         blocks: 4-bit weights, by convolution.
+        rows: Which rows of the outputs of convolutions with padding are computed, by their height.
     """
 
     def __init__(
@@ -288,7 +309,9 @@ class ReducedNet:
         precision: Precision,
         quantization: Quantization | None,
         outputs: tuple[str, ...] = SCORES,
+        rows: RowsOf = all_rows,
     ):
+        self.rows = rows
         self.net, self.spec, self.precision, self.outputs = net, net.spec, precision, outputs
         self.layers = layers_for(net, outputs)
         mappings = quantization.mappings(precision) if quantization else {}
@@ -298,45 +321,72 @@ class ReducedNet:
         blocks = quantization.blocks if quantization else {}
         self.blocks = {name: weight for name, weight in blocks.items() if name in names}
 
-    @property
-    def quantized(self) -> set[str]:
-        """Convolutions whose weights are quantized."""
-        return {*self.mappings, *self.blocks} - {LAST}
-
     @torch.inference_mode()
-    def steps(self, images: Tensor) -> Generator[tuple[str, Tensor], Tensor, None]:
+    def steps(self, batches: list[Tensor]) -> Generator[tuple[str, list[Rows]], list[Tensor], None]:
         """Compute one convolution after the other, LRN, and every layer that is an output.
 
-        The caller sends the tensor to continue with in place of each output, so that an error of
-        one step does not reach the next.
+        The caller sends the tensors to continue with in place of the outputs, so that an error of
+        one step does not reach the next. They have all rows, and are not changed.
 
         Args:
-            images: (N, 3, H, W) float32 RGB minus mean.
+            batches: (N, 3, H, W) float32 RGB minus mean.
 
         Yields:
-            Name and output (N, C, h, w) of each step.
+            Name and outputs (N, C, h, w) of each step, by batch; of a convolution with padding
+            only its `rows`.
         """
         for name, layer in self.layers:
             if isinstance(layer, nn.Conv2d):
-                images = (yield name, self._convolution(name, layer, images)).clone()
+                batches = yield name, self._convolution(name, layer, batches)
             elif isinstance(layer, nn.LocalResponseNorm) or name in self.outputs:
-                images = (yield name, run_layer(layer, images)).clone()
+                batches = yield name, [whole(run_layer(layer, images)) for images in batches]
             else:
-                images = run_layer(layer, images)
+                batches = [run_layer(layer, images) for images in batches]
+                continue
+            # a copy, because a ReLU overwrites its input
+            batches = [
+                torch.empty_like(images, memory_format=torch.channels_last).copy_(images)
+                for images in batches
+            ]
 
-    def _convolution(self, name: str, layer: nn.Conv2d, images: Tensor) -> Tensor:
+    def _convolution(self, name: str, layer: nn.Conv2d, batches: list[Tensor]) -> list[Rows]:
         mapping = self.mappings.get(name)
+        if name != LAST and padding_of(layer) != (0, 0):
+            return self._padded_convolution(layer, batches, mapping)
         if name in self.blocks:
-            return layer_of_blocks(layer, images, self.precision, mapping, self.blocks[name])
-        if name != LAST:
-            return layer_as(layer, images, self.precision, mapping, self.per_channel)
-        if mapping:
-            images = rounded_input(images, mapping)
-        return run_layer(layer, images)
+            weight = self.blocks[name]
+            found = layer_of_blocks(layer, batches, self.precision, mapping, weight)
+        elif name != LAST:
+            found = layer_as(layer, batches, self.precision, mapping, self.per_channel)
+        else:
+            rounded = [rounded_input(images, mapping) if mapping else images for images in batches]
+            found = [run_layer(layer, images) for images in rounded]
+        return [whole(output) for output in found]
+
+    def _padded_convolution(
+        self, layer: nn.Conv2d, batches: list[Tensor], mapping: Mapping | None
+    ) -> list[Rows]:
+        """Rows of a convolution; the zeros above and below it are among the inputs."""
+        vertical, horizontal = padding_of(layer)
+        kernel = layer.kernel_size[0]
+        heights = [images.shape[2] + 2 * vertical - kernel + 1 for images in batches]
+        bands = [self.rows(height) for height in heights]
+        inputs = [  # bands of equal height, as so many images
+            torch.cat([inputs_of(images, band, kernel, vertical) for band in own_bands])
+            for images, own_bands in zip(batches, bands, strict=True)
+        ]
+        padding = (0, horizontal)
+        found = layer_as(layer, inputs, self.precision, mapping, self.per_channel, padding)
+        return [
+            Rows(torch.cat(output.chunk(len(own_bands)), 2), height, own_bands)
+            for output, height, own_bands in zip(found, heights, bands, strict=True)
+        ]
 
 
-def _chunks(rows: int) -> Iterator[slice]:
-    return (slice(start, start + CHUNK) for start in range(0, rows, CHUNK))
+def _chunks(weight: Tensor | np.ndarray) -> Iterator[slice]:
+    """Output channels (O, ...) whose weights are converted together."""
+    rows = max(1, CHUNK // math.prod(weight.shape[1:]))
+    return (slice(start, start + rows) for start in range(0, len(weight), rows))
 
 
 def _scales_of(scales: np.ndarray, rows: slice) -> np.ndarray:

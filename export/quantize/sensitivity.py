@@ -1,8 +1,11 @@
 """Measures which layers suffer: the error that quantizing one convolution alone causes."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,16 +13,31 @@ from torch import Tensor, nn
 
 from export.quantize.calibration import read_calibration, read_images
 from export.quantize.calibration_images import open_calibration_images
-from export.quantize.convolve import layers_of, net_input
+from export.quantize.convolve import (
+    multiply_adds,
+    net_input,
+    padding_of,
+    run_layer,
+    trunk_and_head,
+)
 from export.quantize.four_bits import round_weight
+from export.quantize.photos_by_layer import photos_by_layer, spread_order
 from export.quantize.ranges import clip
-from export.quantize.rounding import LAST, Quantization, quantized_alone
+from export.quantize.rounding import (
+    LAST,
+    Mapping,
+    Quantization,
+    quantized_alone,
+    rounded_input,
+    stored_layer,
+)
 from export.quantize.second_moments import measure_moments
 from export.settings.export_options import ExportOptions
 from export.settings.precision import FOUR_BIT, PRECISIONS, Precision
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.net.class_lists import ClassList
+from vgg_deploy.net.fully_connected import convolve
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.named_weights import Located
@@ -28,6 +46,7 @@ from vgg_deploy.progress import progress
 from vgg_deploy.terminal_tables import Column, print_table
 
 IMAGES = 64  # of those for calibration
+MAPS = 32  # that the head takes at a time; the windows of fc6 of as many have some 30 MB
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,7 @@ class Sensitivity:
         threshold: Its input is clipped to this magnitude.
         sqnr_db: Of the mean scores: 10 log10 of the signal's power over the error's.
         agreement_pct: Images whose best class is that of float32, in per cent.
-        images: Number of images.
+        images: Number of images that the layer was tried on: few for an early layer.
     """
 
     layer: str
@@ -115,15 +134,30 @@ def report_sensitivity(
 def _print(measured: list[Sensitivity], images: int) -> None:
     rows = sorted(measured, key=lambda row: (row.precision, row.sqnr_db))
     print_table(
-        f"What quantizing one layer alone costs, {images} images, worst first",
+        f"What quantizing one layer alone costs, of {images} images, worst first",
         [
             Column("precision", [row.precision for row in rows], words=True),
             Column("layer", [row.layer for row in rows], words=True),
             Column("clipped at", [f"{row.threshold:.4g}" for row in rows], spare=1),
             Column("SQNR of scores dB", [f"{row.sqnr_db:.1f}" for row in rows]),
             Column("top-1 agrees %", [f"{row.agreement_pct:.1f}" for row in rows]),
+            Column("images", [str(row.images) for row in rows]),
         ],
     )
+
+
+class _Trial(NamedTuple):
+    """One photo with one layer quantized, on its way through the net.
+
+    Attributes:
+        layer: The layer; empty for the float32 net.
+        photo: Number of the photo.
+        values: (1, C, h, w), what the layer that was run last gives.
+    """
+
+    layer: str
+    photo: int
+    values: Tensor
 
 
 @torch.inference_mode()
@@ -134,7 +168,10 @@ def measure_sensitivity(
     batches: list[np.ndarray],
     advance: Callable[[int], None],
 ) -> list[Sensitivity]:
-    """Quantize every convolution alone. What precedes it is computed once for all of them.
+    """Quantize every convolution alone.
+
+    What precedes it is computed once for all of them. What follows is computed on as many photos
+    as `photos_by_layer` gives the layer. All of it is exact: nothing is linearised.
 
     Args:
         net: The float32 net, in evaluation mode.
@@ -143,30 +180,112 @@ def measure_sensitivity(
         batches: (N, 3, H, W) uint8 RGB.
         advance: Called with the number of images of each batch after its use.
     """
-    layers = layers_of(net)
-    exact: list[Tensor] = []
-    quantized: dict[str, list[Tensor]] = {name: [] for name in quantization.thresholds}
+    trunk, head = trunk_and_head(net)
+    photos = sum(map(len, batches))
+    counts = photos_by_layer(_costs(net, quantization, batches), photos)
+    ranks = spread_order(photos)
+    trials: list[_Trial] = []
+    convolutions = _trunk_alone(trunk, precision, quantization)
+    photo = 0
     for batch in batches:
-        values = net_input(batch, net.spec)
-        for i, (name, layer) in enumerate(layers):
-            if name in quantized:
-                output = quantized_alone(name, layer, values, precision, quantization)
-                quantized[name].append(_mean_scores(layers[i + 1 :], output))
-            values = layer(values)
-        exact.append(values.mean((2, 3)))
+        for image in batch:
+            values = net_input(image[None], net.spec)
+            for i, (name, layer) in enumerate(trunk):
+                if name in counts and ranks[photo] < counts[name]:
+                    output = convolutions[name](values)
+                    for _, later in trunk[i + 1 :]:
+                        output = run_layer(later, output)
+                    trials.append(_Trial(name, photo, output))
+                values = run_layer(layer, values)
+            trials.append(_Trial("", photo, values))
+            photo += 1
         advance(len(batch))
-    reference = torch.cat(exact)
+    for name, layer in head:
+        chosen = [t for t in trials if not t.layer and ranks[t.photo] < counts.get(name, 0)]
+        rounded = partial(
+            quantized_alone, name, layer, precision=precision, quantization=quantization
+        )
+        alone = _each(chosen, rounded)
+        trials = _each(trials, partial(_run, layer))
+        trials += [trial._replace(layer=name) for trial in alone]
+    return _results(trials, precision, quantization)
+
+
+def _run(layer: nn.Module, batches: list[Tensor]) -> list[Tensor]:
+    return [run_layer(layer, values) for values in batches]
+
+
+def _costs(net: VGG, quantization: Quantization, batches: list[np.ndarray]) -> dict[str, float]:
+    """Work of trying each layer alone, as a share of a pass of the net, mean over the photos."""
+    work: Counter[str] = Counter()
+    for batch in batches:
+        count, _, height, width = batch.shape
+        for name, own in multiply_adds(net, height, width).items():
+            work[name] += count * own
+    names, left = list(work), sum(work.values())
+    behind = {}  # the work of a layer and of all behind it
+    for name in names:
+        behind[name] = left
+        left -= work[name]
+    return {name: behind[name] / behind[names[0]] for name in quantization.thresholds}
+
+
+def _trunk_alone(
+    trunk: list[tuple[str, nn.Module]], precision: Precision, quantization: Quantization
+) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Convolutions of the trunk with the weights and inputs that a file would have, by name."""
+    mappings = quantization.mappings(precision)
+    found = {}
+    for name, layer in trunk:
+        if name in quantization.thresholds and isinstance(layer, nn.Conv2d):
+            found[name] = _alone(layer, precision, mappings[name], quantization.per_channel)
+    return found
+
+
+def _alone(
+    layer: nn.Conv2d, precision: Precision, mapping: Mapping, per_channel: bool
+) -> Callable[[Tensor], Tensor]:
+    weight, bias = stored_layer(layer, precision, mapping, per_channel)
+    padding = padding_of(layer)
+    return lambda values: convolve(rounded_input(values, mapping), weight, bias, padding)
+
+
+def _each(trials: list[_Trial], run: Callable[[list[Tensor]], list[Tensor]]) -> list[_Trial]:
+    """Run something on the values of all trials, MAPS of one shape at a time."""
+    by_shape: dict[torch.Size, list[_Trial]] = {}
+    for trial in trials:
+        by_shape.setdefault(trial.values.shape, []).append(trial)
+    groups = [
+        group[start : start + MAPS]
+        for group in by_shape.values()
+        for start in range(0, len(group), MAPS)
+    ]
+    outputs = run([torch.cat([trial.values for trial in group]) for group in groups])
     return [
-        _compared(name, precision, quantization.thresholds[name], torch.cat(scores), reference)
-        for name, scores in quantized.items()
+        trial._replace(values=values)
+        for group, output in zip(groups, outputs, strict=True)
+        for trial, values in zip(group, torch.split(output, 1), strict=True)
     ]
 
 
-def _mean_scores(layers: list[tuple[str, nn.Module]], values: Tensor) -> Tensor:
-    """(N, classes) after the rest of the layers."""
-    for _, layer in layers:
-        values = layer(values)
-    return values.mean((2, 3))
+def _results(
+    trials: list[_Trial], precision: Precision, quantization: Quantization
+) -> list[Sensitivity]:
+    """Compare the mean scores of every layer's trials with the float32 net's of the same photos."""
+    scores: dict[str, dict[int, Tensor]] = {}
+    for trial in trials:
+        scores.setdefault(trial.layer, {})[trial.photo] = trial.values.mean((2, 3))
+    exact = scores.pop("")
+    return [
+        _compared(
+            name,
+            precision,
+            threshold,
+            torch.cat(list(scores[name].values())),
+            torch.cat([exact[photo] for photo in scores[name]]),
+        )
+        for name, threshold in quantization.thresholds.items()
+    ]
 
 
 def _compared(

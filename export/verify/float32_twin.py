@@ -3,14 +3,15 @@
 ONNX Runtime has no bfloat16 convolutions on CPUs, and computes half precision with its own
 roundings. The twin computes its sums in float32. This takes the arithmetic out of the comparison:
 what remains are the values and the structure of the file, and they must be exact. Convolutions are
-compared one by one, each fed with what the twin itself computes before it. A value between two
+compared one by one, each fed with what the twin itself computes before it, on all rows of small
+outputs and on the first, middle and last rows of large ones. A value between two
 levels of a quantizer may be rounded either way, and in a whole net that would grow.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from export.onnx.onnx_file import PAGE, Span, beside, read_referring, referring, stored_values
+from export.quantize.bands import Rows, chosen
 from export.quantize.convolve import net_input
 from export.quantize.rounding import LAST, ReducedNet
 from export.settings.precision import FLOAT, FOUR_BIT
@@ -39,7 +41,29 @@ class Twin(NamedTuple):
 
     session: Any  # onnxruntime.InferenceSession
     form: str  # of the input, one of INPUT_FORMS
-    name: str  # of the file that it is the twin of
+
+
+class _Kept:
+    """A twin's outputs for some batches, on disk: those of one batch can have 100 MB."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._files = folder, dict[tuple[int, str], Path]()
+
+    def add(self, index: int, outputs: Outputs) -> None:
+        """Keep the outputs of one batch."""
+        for name, values in outputs.items():
+            path = self.folder / f"{len(self._files)}.npy"
+            np.save(path, values)
+            self._files[index, name] = path
+
+    def has(self, name: str) -> bool:
+        """Whether the twin gives this output."""
+        return (0, name) in self._files
+
+    def read(self, index: int, name: str) -> np.ndarray:
+        """(N, C, h, w) float32 of one batch."""
+        found: np.ndarray = np.load(self._files[index, name])
+        return found
 
 
 @contextmanager
@@ -82,9 +106,10 @@ def in_float32(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
             yield twin
 
 
+@torch.inference_mode()
 def check_twin(
     path: Path,
-    reduced: ReducedNet,
+    open_reduced: Callable[[], ReducedNet],
     form: str,
     batches: list[np.ndarray],
     threads: int,
@@ -93,9 +118,11 @@ def check_twin(
 ) -> Iterator[Outputs]:
     """Compare every convolution and every feature of a twin with PyTorch's on the same input.
 
+    First the twin runs, then PyTorch, so that only one of them has its weights in memory.
+
     Args:
         path: The twin.
-        reduced: The reference.
+        open_reduced: Gives the reference; called after the twin was run.
         form: Of the input, one of INPUT_FORMS, or WHOLE.
         batches: (N, 3, H, W) uint8 RGB.
         threads: Of ONNX Runtime.
@@ -103,14 +130,23 @@ def check_twin(
         seen: The batches as the convolutions see them; None: as they are.
 
     Yields:
-        The twin's outputs for every batch.
+        The twin's outputs for every batch, after all were compared.
 
     Raises:
         CheckFailed: If a layer differs; its name is in the message.
     """
-    twin = Twin(_session(path, threads), form, name)
-    for batch, pixels in zip(batches, seen or batches, strict=True):
-        yield _check_batch(twin, reduced, batch, pixels)
+    with TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
+        twin = Twin(_session(path, threads), form)
+        kept = _Kept(Path(folder))
+        for index, batch in enumerate(batches):
+            kept.add(index, _outputs(twin, batch))
+        del twin
+        reduced = open_reduced()
+        outputs = reduced.outputs
+        _check_steps(name, kept, reduced, batches, seen or batches)
+        del reduced
+        for index in range(len(batches)):
+            yield {output: kept.read(index, output) for output in outputs}
 
 
 def twin_outputs(
@@ -133,7 +169,7 @@ def twin_outputs(
     ).input
     names = [output.name for output in model.graph.output]
     with float32_twin(model, path) as file:
-        twin = Twin(_session(file, threads), form, path.name)
+        twin = Twin(_session(file, threads), form)
         found = [_outputs(twin, batch) for batch in batches]
     return [{name: outputs[name] for name in names} for outputs in found]
 
@@ -171,28 +207,39 @@ def _convert(tensor: TensorProto, file: IO[bytes], folder: Path) -> None:
     start = file.tell()
     values = stored_values(tensor, folder)
     for row in range(0, len(values), ROWS):
-        converted = np.ascontiguousarray(values[row : row + ROWS].astype(FLOAT))
-        file.write(converted.reshape(-1).view(np.uint8).data)
+        file.write(_in_float32(values[row : row + ROWS]).reshape(-1).view(np.uint8).data)
     tensor.data_type = TensorProto.FLOAT
     referring(tensor, Path(file.name).name, Span(start, file.tell() - start))
 
 
-@torch.inference_mode()
-def _check_batch(twin: Twin, reduced: ReducedNet, batch: np.ndarray, seen: np.ndarray) -> Outputs:
-    """Compare all steps on one batch (N, 3, H, W) uint8, which the convolutions see so."""
-    outputs = _outputs(twin, batch)
-    steps = reduced.steps(net_input(seen, reduced.spec))
+def _in_float32(values: np.ndarray) -> np.ndarray:
+    """Values of half precision or bfloat16, by PyTorch, which is faster at it than NumPy."""
+    bits = torch.from_numpy(np.array(values).view(np.int16))
+    dtype = torch.float16 if values.dtype == np.float16 else torch.bfloat16
+    converted: np.ndarray = bits.view(dtype).float().numpy()
+    return converted
+
+
+def _check_steps(
+    name: str,
+    kept: _Kept,
+    reduced: ReducedNet,
+    batches: list[np.ndarray],
+    seen: list[np.ndarray],
+) -> None:
+    """Compare all steps on some batches (N, 3, H, W) uint8, which the convolutions see so."""
+    steps = reduced.steps([net_input(images, reduced.spec) for images in seen])
     step, expected = next(steps)
     while True:
-        # an output that was compared needs no memory any more
-        own = f"{step}.out"
-        output = outputs.pop(own) if own in outputs else outputs[_shown(step, reduced)]
-        found = torch.from_numpy(output)
-        _compare_step(f"{twin.name}: {step}", found, expected, batch)
+        output = f"{step}.out" if kept.has(f"{step}.out") else _shown(step, reduced)
+        found = []
+        for index, batch in enumerate(batches):
+            found.append(torch.from_numpy(kept.read(index, output)))
+            _compare_step(f"{name}: {step}", found[-1], expected.pop(0), batch)
         try:
             step, expected = steps.send(found)
         except StopIteration:
-            return {name: outputs[name] for name in reduced.outputs}
+            return
 
 
 def _shown(step: str, reduced: ReducedNet) -> str:
@@ -207,10 +254,13 @@ def _outputs(twin: Twin, batch: np.ndarray) -> dict[str, np.ndarray]:
     return softmax_of_logits(found)
 
 
-def _compare_step(where: str, found: Tensor, expected: Tensor, batch: np.ndarray) -> None:
-    """Raise CheckFailed if an output differs from PyTorch's."""
-    if found.shape != expected.shape:
-        raise CheckFailed(f"{where} gives {tuple(found.shape)}, PyTorch {tuple(expected.shape)}")
+def _compare_step(where: str, output: Tensor, rows: Rows, batch: np.ndarray) -> None:
+    """Raise CheckFailed if an output differs from PyTorch's rows of it."""
+    count, channels, _, width = rows.values.shape
+    shape = (count, channels, rows.height, width)
+    if output.shape != shape:
+        raise CheckFailed(f"{where} gives {tuple(output.shape)}, PyTorch {shape}")
+    found, expected = chosen(output, rows.bands), rows.values
     largest = float(expected.abs().max())
     difference = float((found - expected).abs().max())
     if not difference <= EXACT * largest:
@@ -230,5 +280,7 @@ def _session(path: Path, threads: int) -> Any:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.enable_cpu_mem_arena = False
+    # weights are dequantized right before their use, not all of them at the start
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     options.add_session_config_entry("session.disable_prepacking", "1")
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -13,7 +13,9 @@ from PIL import Image
 from rich.console import Console
 
 from bench.cli import main as vgg_bench
+from export import within_limit
 from export.cli import main as vgg_export
+from export.limit import choice
 from export.limit.photos import open_photos
 from export.limit.record import ALONE, CHOOSING, JUDGED, show_limit
 from export.limit.search import find_layers
@@ -174,7 +176,9 @@ def test_hardly_a_set_of_layers_is_smaller(planted, precision):
     sizes = dict.fromkeys(names, 1)
     searches = optimal = 0
     for allowed in range(changed[frozenset()] + 1):
-        found = find_layers(order, sizes, lambda kept, allowed=allowed: changed[kept] <= allowed)
+        found = find_layers(
+            lambda: order, sizes, lambda kept, allowed=allowed: changed[kept] <= allowed
+        )
         passing = [kept for kept in subsets if changed[kept] <= allowed and len(kept) < 6]
         if not found.passes:
             assert order[-1] in names and changed[frozenset(order[:-1])] > allowed
@@ -196,6 +200,39 @@ def test_a_limit_that_no_file_keeps(work):
     assert "A.int8-cpu.trials.csv" in output
     left = {path.name for path in (work / "exported").iterdir()}
     assert left == {"A.calibration.json", "A.int8-cpu.trials.csv"}
+
+
+@pytest.mark.slow
+def test_nothing_is_ranked_where_nothing_has_to_be_kept(here, monkeypatch):
+    """The net has no layer that 8 bits ruin."""
+    save_net(net_and_photos(here / "photos", COUNT), here / "A.pt")
+
+    def refuse(*args):
+        raise AssertionError("layers are tried alone")
+
+    monkeypatch.setattr(within_limit, "measure_sensitivity", refuse)
+    (exported,) = export("A.pt", precision="int8-cpu", max_top1_drop=20, data="photos", threads=1)
+    assert exported.kept == ("fc8",)
+    found = exported.limit.document()
+    assert found["confidence"] == pytest.approx(0.96) and found["kept"] == []
+    assert [trial["step"] for trial in found["trials"]] == [CHOOSING, JUDGED]
+    assert exported.limit.order == tuple(CONVOLUTIONS)
+
+
+@pytest.mark.slow
+def test_layers_are_ranked_once_the_file_without_floats_fails(work, monkeypatch):
+    """The choosing images promise too much; the levels of the files that follow are shared."""
+    monkeypatch.setattr(choice, "promises", lambda *args: True)
+    limit = ("--max-top1-drop", 11, "--data", "photos", "--threads", 1)
+    run(vgg_export, "A.pt", "--onnx", "--precision", "int8-cpu", *limit)
+    table = pd.read_csv("exported/A.int8-cpu.trials.csv", keep_default_na=False)
+    assert list(table.step) == [CHOOSING, JUDGED, *[ALONE] * len(CONVOLUTIONS), JUDGED]
+    judged = table[table.step == JUDGED]
+    assert list(judged.passes) == ["no", "yes"]
+    assert list(judged.level_pct.astype(float)) == pytest.approx([4, 0.8])
+    first, second = (row.split() for row in judged.kept)
+    assert first == [] and "conv3_2" in second and len(second) == len(CONVOLUTIONS) // 2
+    assert second[0] == "conv3_2"  # the most sensitive first
 
 
 @pytest.mark.slow

@@ -28,14 +28,14 @@ def whole_pass(net, precision, quantization, kept) -> np.ndarray:
     reduced = ReducedNet(net, precision, Quantization(thresholds, True, quantization.last_input))
     found = []
     for batch in BATCHES:
-        steps = reduced.steps(net_input(batch, net.spec))
-        name, value = next(steps)
+        steps = reduced.steps([net_input(batch, net.spec)])
+        name, (rows,) = next(steps)
         try:
             while True:
-                name, value = steps.send(value)
+                name, (rows,) = steps.send([rows.values])
         except StopIteration:
             assert name == LAST
-        found.append(value.mean((2, 3)).numpy())
+        found.append(rows.values.mean((2, 3)).numpy())
     return np.concatenate(found)
 
 
@@ -91,5 +91,5 @@ def test_stored_weights_are_those_of_a_layer(precision, per_channel):
     weight, bias = stored_layer(layer, format, None, per_channel)
     with torch.inference_mode():
         found = torch.nn.functional.conv2d(values, weight, bias, padding=1)
-        expected = layer_as(layer, values, format, None, per_channel)
+        (expected,) = layer_as(layer, [values], format, None, per_channel)
     torch.testing.assert_close(found, expected)

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -205,6 +206,25 @@ def test_a_graph_that_nests_without_end_or_is_cut_is_refused(tmp_path, exported)
             path.write_bytes(whole)
         with pytest.raises(InputError, match="not a model that ONNX Runtime can load"):
             data_locations(path)
+
+
+@pytest.mark.parametrize("external", [False, True])
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_weights_that_are_converted_while_they_are_written(
+    precision, external, tmp_path, monkeypatch
+):
+    """Oracle: NumPy's rounding of the whole tensor; they are converted in parts of 1,000."""
+    monkeypatch.setattr(onnx_file, "CONVERTED_AT_ONCE", 1000)
+    net = thin_net("D")
+    path = export(tmp_path, external, precision, net).path
+    stored = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+    dtype = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}[precision]
+    for name in ("conv1_1", "conv3_2", "fc6", "fc7"):
+        expected = net.get_submodule(name).weight.detach().numpy().astype(dtype)
+        assert stored[f"{name}.weight"].dtype == expected.dtype
+        assert (stored[f"{name}.weight"].view(np.int16) == expected.view(np.int16)).all()
+    weight = net.fc8.weight.detach().numpy()
+    assert (stored["fc8.weight"] == weight).all() and stored["fc8.weight"].dtype == np.float32
 
 
 def test_the_check_reads_the_very_bytes_of_the_data_file(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """8-bit arithmetic, calibration and sensitivity against closed forms and naive loops."""
 
+import copy
 import itertools
 import json
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from export.quantize.calibration import calibrate, read_calibration
 from export.quantize.calibration_images import open_calibration_images
+from export.quantize.photos_by_layer import LEAST, spread_order
 from export.quantize.ranges import BINS, Range, clip, measure_ranges
 from export.quantize.rounding import (
     LAST,
@@ -83,7 +85,7 @@ def test_a_quantized_convolution_is_the_integer_sum():
     images = torch.rand(1, 3, 5, 4) * 7
     mapping = input_mapping("conv2_1", 6.0, UINT8)
     with torch.inference_mode():
-        found = layer_as(conv, images, UINT8, mapping, per_channel=True).numpy()
+        found = layer_as(conv, [images], UINT8, mapping, per_channel=True)[0].numpy()
     scales = weight_scales(conv.weight.detach().numpy(), UINT8, True).astype(np.float64)
     q = np.clip(np.rint(images.numpy() / np.float32(mapping.scale)), 0, 255).astype(int)
     steps = scales.astype(np.float32)[:, None, None, None]
@@ -233,3 +235,44 @@ def test_sensitivity_finds_the_layer_whose_range_is_wrong():
     reference, found = torch.cat(exact), torch.cat(moved)
     expected = 10 * np.log10(float((reference**2).mean() / ((found - reference) ** 2).mean()))
     assert sqnr_db[name] == pytest.approx(expected, abs=0.2)
+
+
+def test_early_layers_are_tried_on_few_photos_and_the_figures_are_those_of_whole_runs():
+    """Oracle: the net with one layer's weights and input rounded, on the same photos, in one run.
+
+    The photos have two sizes, and are given in batches; a late layer is tried on more of them.
+    """
+    net, rng = thin_net("A"), np.random.default_rng(0)
+    images = [rng.integers(0, 256, (10, 3, 40, 40 + 16 * n), np.uint8) for n in range(3)]
+    ranges = measure_ranges(net, images)
+    thresholds = {name: seen.input_max for name, seen in ranges.items() if name != LAST}
+    rows = measure_sensitivity(net, INT8, Quantization(thresholds), images, lambda n: None)
+    counts = {row.layer: row.images for row in rows}
+    assert counts["conv1_1"] == LEAST < counts["conv5_2"] <= counts["fc7"] <= 30
+    ranks = spread_order(30)
+    photos = [image for batch in images for image in batch]
+    for row in rows:
+        chosen = [photos[i][None] for i in range(30) if ranks[i] < row.images]
+        reference, found = whole_runs(net, row.layer, thresholds[row.layer], chosen)
+        expected = 10 * np.log10(float((reference**2).mean() / ((found - reference) ** 2).mean()))
+        assert row.sqnr_db == pytest.approx(expected, abs=0.3), row.layer
+        agreeing = (reference.argmax(1) == found.argmax(1)).double().mean()
+        assert row.agreement_pct == pytest.approx(
+            100 * float(agreeing), abs=100 / row.images + 1e-9
+        )
+
+
+def whole_runs(net, name, threshold, images):
+    """(N, classes) mean scores of the float net, and with one layer in 8 bits."""
+    changed = copy.deepcopy(net)
+    conv, step = changed.get_submodule(name), float(np.float16(threshold / 127))
+    steps = (conv.weight.abs().amax((1, 2, 3)) / 127).half().float().view(-1, 1, 1, 1)
+    mean = torch.tensor(net.spec.preprocessing.mean).view(1, 3, 1, 1)
+    conv.register_forward_pre_hook(
+        lambda module, args: ((args[0] / step).round().clamp(-128, 127) * step,)
+    )
+    with torch.no_grad():
+        conv.weight.copy_((conv.weight / steps).round().clamp(-127, 127) * steps)
+        conv.bias.copy_(conv.bias.half().float())
+        inputs = [torch.from_numpy(image).float() - mean for image in images]
+        return [torch.cat([one(x).mean((2, 3)) for x in inputs]) for one in (net, changed)]

@@ -262,6 +262,61 @@ def test_the_twin_names_the_convolution_with_a_planted_fault(
     assert not (tmp_path / "out" / f"D.{precision}.onnx").exists()
 
 
+def one_weight_of_conv1_2(graph):
+    """One of 144: the first column of one input of one output."""
+    weights = graph.weights["conv1_2.weight.quantized"].copy()
+    weights[3, 1, 2, 0] += 60 if weights[3, 1, 2, 0] < 0 else -60
+    graph.weights["conv1_2.weight.quantized"] = weights
+
+
+def fewer_rows_of_conv1_2(graph):
+    node = next(n for n in graph.model.graph.node if n.name == "conv1_2")
+    next(a for a in node.attribute if a.name == "pads").ints[:] = [0, 1, 0, 1]
+
+
+def upside_down_conv1_2(graph):
+    """Its padding is all above: right in the middle, wrong at both borders."""
+    node = next(n for n in graph.model.graph.node if n.name == "conv1_2")
+    next(a for a in node.attribute if a.name == "pads").ints[:] = [2, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        (one_weight_of_conv1_2, "differs from PyTorch"),
+        (fewer_rows_of_conv1_2, r"gives \(2, 4, 30, 32\), PyTorch \(2, 4, 32, 32\)"),
+        (upside_down_conv1_2, "differs from PyTorch"),
+    ],
+)
+def test_the_twin_finds_faults_in_maps_of_which_it_compares_some_rows(
+    fault, found, tmp_path, folder, monkeypatch
+):
+    def faulty(net, artifact, *how):
+        graph = onnx_graph(net, artifact, *how)
+        fault(graph)
+        return graph
+
+    monkeypatch.setattr(release, "onnx_graph", faulty)
+    with pytest.raises(CheckFailed, match=f"conv1_2 {found}"):
+        export(tmp_path, folder, "int8")
+
+
+def test_outputs_of_whom_the_manifest_says(tmp_path, folder):
+    """Quantized files for GPUs and bfloat16 are compared as twins."""
+    files = export(tmp_path, folder, "fp32", *REDUCED)
+    said = {
+        f.artifact.precision: json.loads(f.path.with_suffix(".json").read_text()) for f in files
+    }
+    assert {name: manifest["check_of"] for name, manifest in said.items()} == {
+        "fp32": "file",
+        "fp16": "file",
+        "bf16": "float32 twin",
+        "int8": "float32 twin",
+        "int8-cpu": "file",
+        "fp8": "float32 twin",
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_softmax_before_the_average_is_found_in_reduced_files(precision, tmp_path, monkeypatch):
