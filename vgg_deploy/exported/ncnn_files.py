@@ -51,54 +51,11 @@ class StoredArray(NamedTuple):
         return 4 * (prod(self.shape) + self.marked)
 
 
-class NcnnLayer(NamedTuple):
-    """A layer, and a line of the .param.
-
-    Attributes:
-        kind: ncnn's name of its type.
-        name: Its own.
-        reads: The value that it takes, "" for the input.
-        gives: The values that it gives.
-        parameters: By ncnn's ids.
-        arrays: Its weights, in their order in the .bin.
-    """
-
-    kind: str
-    name: str
-    reads: str
-    gives: tuple[str, ...]
-    parameters: Mapping[int, float]
-    arrays: tuple[StoredArray, ...] = ()
-
-    @property
-    def line(self) -> str:
-        """The layer in the .param."""
-        settings = [f"{id}={value!r}" for id, value in self.parameters.items()]
-        reads = [self.reads] if self.reads else []
-        counts = [str(len(reads)), str(len(self.gives))]
-        return " ".join([self.kind, self.name, *counts, *reads, *self.gives, *settings])
-
-
 class NcnnGraph(NamedTuple):
-    """What both files must contain.
+    """What both files must contain."""
 
-    Attributes:
-        layers: In running order; the first is the input.
-    """
-
-    layers: tuple[NcnnLayer, ...]
-
-    @property
-    def text(self) -> str:
-        """The .param."""
-        values = sum(len(layer.gives) for layer in self.layers)
-        lines = [layer.line for layer in self.layers]
-        return "\n".join([MAGIC, f"{len(lines)} {values}", *lines, ""])
-
-    @property
-    def arrays(self) -> list[StoredArray]:
-        """The arrays of the .bin."""
-        return [array for layer in self.layers for array in layer.arrays]
+    text: str
+    arrays: list[StoredArray]
 
     @property
     def weight_bytes(self) -> int:
@@ -110,7 +67,10 @@ class _Chain:
     """Layers in a row, each of which reads the last output of the one before."""
 
     def __init__(self) -> None:
-        self.layers = [input_layer("image")]
+        self.output = "image"
+        self.lines = ["Input image 0 1 image"]
+        self.values = 1  # inputs and outputs so far
+        self.arrays: list[StoredArray] = []
 
     def add(
         self,
@@ -129,8 +89,13 @@ class _Chain:
             arrays: Its weights, in their order in the .bin.
             outputs: By default one, named after the layer.
         """
-        reads, gives = self.layers[-1].gives[-1], tuple(outputs) or (f"{name}.out",)
-        self.layers.append(NcnnLayer(kind, name, reads, gives, parameters, tuple(arrays)))
+        outputs = outputs or (f"{name}.out",)
+        settings = [f"{id}={value!r}" for id, value in parameters.items()]
+        words = [kind, name, "1", str(len(outputs)), self.output, *outputs, *settings]
+        self.lines.append(" ".join(words))
+        self.arrays += arrays
+        self.values += len(outputs)
+        self.output = outputs[-1]
 
     def show(self, name: str, is_last: bool) -> None:
         """Make the last output an output of the net.
@@ -147,10 +112,8 @@ class _Chain:
             following = "scores" if name == "score_map" else f"{name}.following"
             self.add("Split", split, {}, outputs=(name, following))
 
-
-def input_layer(value: str) -> NcnnLayer:
-    """The input of a net, under the name of its value."""
-    return NcnnLayer("Input", value, "", (value,), {})
+    def text(self) -> str:
+        return "\n".join([MAGIC, f"{len(self.lines)} {self.values}", *self.lines, ""])
 
 
 def ncnn_graph(artifact: Artifact) -> NcnnGraph:
@@ -187,7 +150,7 @@ def ncnn_graph(artifact: Artifact) -> NcnnGraph:
         chain.show("score_map", False)
         chain.add("Pooling", "mean_score", {0: 1, 4: 1})
         chain.add("Softmax", "softmax", {0: 0, 1: 1}, outputs=("posterior",))
-    return NcnnGraph(tuple(chain.layers))
+    return NcnnGraph(chain.text(), chain.arrays)
 
 
 def _add_input(chain: _Chain, form: str) -> None:

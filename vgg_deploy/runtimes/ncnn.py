@@ -4,28 +4,36 @@ Winograd's convolution takes a quarter of the multiplications of a 3x3 convoluti
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.ncnn_files import NcnnFiles, ncnn_graph
-from vgg_deploy.net.archs import map_side
-from vgg_deploy.net.model import posterior
-from vgg_deploy.net.outputs import BOXES, SCORES, layer_of, least_side
+from vgg_deploy.exported.ncnn_files import AGAIN, NcnnFiles
+from vgg_deploy.net.outputs import least_side
 from vgg_deploy.runtimes.contract import Outputs, Scores, checked, feed, give_scores, require
-from vgg_deploy.runtimes.ncnn_bands import band_ends, run_bands
-from vgg_deploy.runtimes.ncnn_cut import IN_CACHE, Part, cut
-from vgg_deploy.runtimes.ncnn_head import images_at_once, run_head
-from vgg_deploy.runtimes.ncnn_loading import PACKED, NcnnPart, load_ncnn, new_memory
 
+# Where the CPU has half precision ncnn would use it, and a GPU where it finds one
+OFF = (
+    "use_fp16_packed",
+    "use_fp16_storage",
+    "use_fp16_arithmetic",
+    "use_bf16_packed",
+    "use_bf16_storage",
+    "use_int8_inference",
+    "use_vulkan_compute",
+)
 IN_BFLOAT16 = "ncnn-bf16"
+BFLOAT16 = ("use_bf16_packed", "use_bf16_storage")
 
 
 class NcnnRuntime:
-    """Images of any size: one at a time up to fc6, and from there on several at once."""
+    """One image at a time, of any size.
+
+    ncnn runs a batch in this way too, but keeps its activations longer.
+    """
 
     def __init__(
         self, files: NcnnFiles, device: str = "cpu", threads: int = 1, runtime: str = "ncnn"
@@ -52,25 +60,14 @@ class NcnnRuntime:
         self.name, self.device, self.threads = runtime, device, threads
         self.artifact, self.where = files.artifact, str(files.param)
         self.spec, self.outputs = files.artifact.spec, files.artifact.outputs
-        self._in_bfloat16 = runtime == IN_BFLOAT16
-        self.precision = "bf16" if self._in_bfloat16 else files.artifact.precision
-        self._files, self._graph = files, ncnn_graph(files.artifact)
-        parts = cut(self._graph)
-        large = new_memory(self.ncnn)
-        # The largest first: while fc6 is loaded it needs its weights twice
-        self._head = self._open(parts.head, large) if parts.head else None
-        self._body = self._open(parts.body, large)
-        self._stages = [
-            # its own, where each band finds the memory of the one before, still in the cache
-            self._open(stage, new_memory(self.ncnn) if stage.band_bytes <= IN_CACHE else large)
-            for stage in parts.stages
-        ]
-        self._side = parts.side
-
-    @cached_property
-    def net(self) -> Any:
-        """The whole net, for those who look at single layers; read once more, with all weights."""
-        return self._open(Part(self._graph.layers, 0), new_memory(self.ncnn)).net
+        in_bfloat16 = runtime == IN_BFLOAT16
+        self.precision = "bf16" if in_bfloat16 else files.artifact.precision
+        self.net: Any = self.ncnn.Net()
+        for name in OFF:
+            setattr(self.net.opt, name, in_bfloat16 and name in BFLOAT16)
+        self.net.opt.num_threads = threads
+        if self.net.load_param(str(files.param)) or self.net.load_model(str(files.weights)):
+            raise InputError(f"{files.param}: ncnn {self.ncnn.__version__} does not load it", AGAIN)
 
     def __call__(self, images: np.ndarray) -> Scores:
         """Score a batch, as `Runtime`."""
@@ -87,56 +84,39 @@ class NcnnRuntime:
                 "takes; enlarge them"
             )
         inputs = feed(torch.from_numpy(images), self.artifact.input).float().contiguous().numpy()
-        of_head = [name for name in outputs if self._is_of_head(name)]
-        at_once = 1
-        if of_head:
-            crop = self.spec.crop
-            at_once = images_at_once(map_side(height, crop), map_side(width, crop))
-        found = [
-            self._run_some(inputs[i : i + at_once], outputs, of_head)
-            for i in range(0, len(inputs), at_once)
-        ]
-        joined = {name: np.concatenate([part[name] for part in found]) for name in outputs}
-        return checked(joined, images, self.spec, self.where)
+        found = [self._run_one(image, outputs) for image in inputs]
+        stacked = {name: np.stack([one[name] for one in found]) for name in outputs}
+        return checked(stacked, images, self.spec, self.where)
 
-    def _is_of_head(self, name: str) -> bool:
-        return name in (*SCORES, BOXES) or layer_of(self.spec, name).is_head
+    def _run_one(self, image: np.ndarray, outputs: Sequence[str]) -> Outputs:
+        """The outputs for one (3, H, W) float32 image."""
+        extractor = self.net.create_extractor()
+        # A copy, in memory of ncnn's own: its first layer works in place, and a Mat made from a
+        # NumPy array does not keep the array alive
+        extractor.input("image", self.ncnn.Mat(image).clone())
+        return {name: self._extract(extractor, name, image) for name in outputs}
 
-    def _run_some(
-        self, inputs: np.ndarray, outputs: Sequence[str], of_head: Sequence[str]
-    ) -> Outputs:
-        """The outputs for some (N, 3, H, W) float32 images; `of_head` are those behind fc6."""
-        names = [name for name in outputs if name not in of_head]
-        head = self._head if of_head else None
-        wanted = [*names, head.part.reads] if head else names
-        each = [self._run_one(image, wanted) for image in inputs]
-        found = {name: np.stack([one[name] for one in each]) for name in wanted}
-        if not head:
-            return found
-        maps = found.pop(head.part.reads)
-        asked = ["score_map" if name == "posterior" else name for name in of_head]
-        found |= run_head(head, maps, self._side, list(dict.fromkeys(asked)))
-        if "posterior" in of_head:
-            found["posterior"] = posterior(torch.from_numpy(found["score_map"])).numpy()
-        return found
+    def _extract(self, extractor: Any, name: str, image: np.ndarray) -> np.ndarray:
+        status, values = extractor.extract(name)
+        if status:
+            raise InputError(
+                f"{self.where}: ncnn gives no {name} of an image of "
+                f"{image.shape[1]}x{image.shape[2]} (status {status}); it may need more memory"
+            )
+        return np.array(values)
 
-    def _run_one(self, image: np.ndarray, names: Sequence[str]) -> Outputs:
-        """Values of the body for one (3, H, W) float32 image."""
-        values: Any = None  # a Mat, in ncnn's own order
-        plain: np.ndarray | None = image  # the same, as an array, where it is one
-        for stage in self._stages:
-            ends = [0, 1] if plain is None else band_ends(stage.part, *plain.shape[1:])
-            if plain is not None and len(ends) > 2:
-                plain = run_bands(stage, plain, ends)
-                continue
-            given = values if plain is None else stage.mat(plain)
-            (values,) = stage(given, [stage.part.gives], PACKED)
-            plain = None
-        given = values if plain is None else self._body.mat(plain)
-        return {
-            name: np.array(value)
-            for name, value in zip(names, self._body(given, names), strict=True)
-        }
 
-    def _open(self, part: Part, memory: Any) -> NcnnPart:
-        return NcnnPart(self.ncnn, self._files, part, self.threads, self._in_bfloat16, memory)
+def load_ncnn() -> ModuleType:
+    """Import ncnn.
+
+    Raises:
+        InputError: If it is not installed; says how to install it.
+    """
+    try:
+        import ncnn
+    except ImportError as error:
+        raise InputError(
+            f"ncnn cannot be imported ({error}); pip install vgg-deploy[ncnn], or ncnn alone"
+        ) from None
+    module: ModuleType = ncnn
+    return module
