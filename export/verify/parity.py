@@ -63,7 +63,7 @@ def check_sizes(crop: int) -> list[tuple[int, int, int]]:
     """Sizes to check a file at.
 
     They show that nothing in the file is of one size: one image and several; score maps of one
-    position, of one row, and of several rows and columns; images that are square, wide and tall;
+    position, one row, one column, and several of both; images that are square, wide and tall;
     sides that every pool halves, and sides of which every pool drops a row or a column. They
     include 224 even if the crop is smaller.
 
@@ -76,6 +76,7 @@ def check_sizes(crop: int) -> list[tuple[int, int, int]]:
     c = crop
     sizes = [
         (2, c, c),
+        (2, c + 75, c + 13),
         (1, c + 64, c + 33),
         (1, c + 31, c + 97),
     ]

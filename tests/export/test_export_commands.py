@@ -55,7 +55,7 @@ def test_onnx_files_engines_and_a_triton_repository(here, model, photos):
         *("conv4_1", "conv4_2", "conv5_1", "conv5_2"),
         *("fc6", "fc7"),
     }
-    assert table.sqnr_db.notna().all() and (table.images == 16).all()
+    assert table.sqnr_db.notna().all() and table.images.between(6, 16).all()
     assert {p.name for p in (here / "models").iterdir()} == {"A_fp16_onnx", "A_int8_onnx"}
     assert "Triton runs engines of tensorrt only" in output
 

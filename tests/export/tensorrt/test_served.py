@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[3]
 ENVIRONMENT = Path(os.environ.get("VGG_DEPLOY_SERVER", ROOT / ".server"))
 # What .ci/server puts there last
 STUB = "lib/python*/site-packages/pytriton/tritonserver/backends/python/triton_python_backend_stub"
+pytest.importorskip("gevent", reason="tritonclient[http] is not installed")
 http = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
 grpc = pytest.importorskip("tritonclient.grpc", reason="tritonclient[grpc] is not installed")
 pytestmark = [
