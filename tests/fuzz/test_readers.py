@@ -40,11 +40,8 @@ def counts(tmp_path, cases: int, seed: int) -> list[dict[str, str]]:
     return rows
 
 
-def test_some_cases_of_every_reader(tmp_path):
-    assert len(counts(tmp_path, 10 * len(READERS), seed=0)) == len(READERS) >= 27
-
-
 @pytest.mark.slow
 def test_two_thousand_cases(tmp_path):
     rows = counts(tmp_path, 2000, seed=0)
+    assert len(rows) == len(READERS) >= 27
     assert sum(int(row["cases"]) for row in rows) > 1900

@@ -181,6 +181,7 @@ def test_two_processes_stop_where_one_does(here, model, photos):
         assert json.loads(manifest.read_text())["timed"] == two["images"]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_an_image_that_one_process_cannot_read_ends_all(here, model, photos_copy):
     bad = damage_image(photos_copy, 9)

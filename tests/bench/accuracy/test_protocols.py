@@ -56,7 +56,7 @@ def measure(paths, data, tmp_path, protocols, sides, fuse=(), batch=5):
     return dataset, measure_accuracy(models, rows, dataset, scoring)
 
 
-@pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("filter", [pytest.param("bilinear", marks=pytest.mark.nightly), "bicubic"])
 @pytest.mark.slow
 def test_every_protocol_equals_the_naive_evaluation(odd_photos, tmp_path, filter):
     net = thin_net("B")

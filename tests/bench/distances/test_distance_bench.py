@@ -162,6 +162,8 @@ def test_a_photo_below_the_least_side_is_named(folder, tmp_path):
     )
 
 
+@pytest.mark.nightly
+@pytest.mark.slow
 def test_other_distances_are_ranked_but_have_no_error(folder, tmp_path):
     words = (folder / "net.pt", "--onnx", "--gram", "relu2_2", "--threads", "2")
     run(vgg_export, *words, "--out", tmp_path)

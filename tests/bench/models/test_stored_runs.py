@@ -61,7 +61,7 @@ def environment(folder) -> dict[str, object]:
 def test_it_imports_no_library_and_writes_what_opened_models_give(here, exported, monkeypatch):
     """Oracle: the same command, with every net opened, run on the shown images and checked."""
     # a worker's own words are "-c", which results() would take out of every text
-    monkeypatch.setattr(sys, "argv", ["vgg-bench", "words of this run"])
+    monkeypatch.setattr(sys, "argv", ["vgg-bench", "words-of-this-run"])
     run(vgg_bench, *exported, "--out", here / "first")
     command = [sys.executable, "-c", CODE, *exported, "--out", here / "stored"]
     done = subprocess.run(

@@ -162,6 +162,7 @@ def test_a_damaged_package_is_refused(tmp_path, monkeypatch):
         heads.read_heads()
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_weights_with_another_mean_are_warned_of_and_still_checked(weights, tmp_path, monkeypatch):
     from vgg_deploy.net.input_convention import StatedInput
