@@ -88,7 +88,8 @@ def test_parts_round_no_worse_than_the_whole_batch(precision):
 
     def error(**more) -> float:
         weights, _ = after(replace(config, **more), False, steps=1)
-        return float(torch.cat([(w - e).flatten() for w, e in zip(weights, exact)]).norm())  # noqa: B905
+        pairs = zip(weights, exact, strict=True)
+        return float(torch.cat([(w - e).flatten() for w, e in pairs]).norm())
 
     assert 0 < error(micro_batch=5) < 1.5 * error()
 
