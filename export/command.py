@@ -123,7 +123,7 @@ def check_packages(request: ExportRequest) -> EnginePlan | None:
         precisions = request.precisions if request.to_onnx else ()
         plan = plan_engines(request.engines, precisions)
     if request.to_ncnn:
-        from vgg_deploy.runtimes.ncnn import load_ncnn
+        from vgg_deploy.runtimes.ncnn_loading import load_ncnn
 
         load_ncnn()
     return plan

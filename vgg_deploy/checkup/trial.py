@@ -143,7 +143,7 @@ def _in_onnxruntime(provider: str) -> np.ndarray:
 
 
 def _in_ncnn(bfloat16: bool) -> np.ndarray:
-    from vgg_deploy.runtimes.ncnn import load_ncnn
+    from vgg_deploy.runtimes.ncnn_loading import load_ncnn
 
     ncnn = load_ncnn()
     net = ncnn.Net()

@@ -51,11 +51,60 @@ class StoredArray(NamedTuple):
         return 4 * (prod(self.shape) + self.marked)
 
 
-class NcnnGraph(NamedTuple):
-    """What both files must contain."""
+class NcnnLayer(NamedTuple):
+    """A layer, and a line of the .param.
 
-    text: str
-    arrays: list[StoredArray]
+    Attributes:
+        kind: ncnn's name of its type.
+        name: Its own.
+        reads: The values that it takes.
+        gives: The values that it gives.
+        parameters: By ncnn's ids.
+        arrays: Its weights, in their order in the .bin.
+    """
+
+    kind: str
+    name: str
+    reads: tuple[str, ...]
+    gives: tuple[str, ...]
+    parameters: Mapping[int, float | tuple[float, ...]]
+    arrays: tuple[StoredArray, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """The layer in the .param."""
+        settings = [_setting(id, value) for id, value in self.parameters.items()]
+        counts = [str(len(self.reads)), str(len(self.gives))]
+        return " ".join([self.kind, self.name, *counts, *self.reads, *self.gives, *settings])
+
+
+def _setting(id: int, value: float | tuple[float, ...]) -> str:
+    """A parameter in the .param; ncnn marks a list by its id."""
+    if isinstance(value, tuple):
+        return f"{-23300 - id}={len(value)},{','.join(map(repr, value))}"
+    return f"{id}={value!r}"
+
+
+class NcnnGraph(NamedTuple):
+    """What both files must contain.
+
+    Attributes:
+        layers: In running order; the first is the input.
+    """
+
+    layers: tuple[NcnnLayer, ...]
+
+    @property
+    def text(self) -> str:
+        """The .param."""
+        values = sum(len(layer.gives) for layer in self.layers)
+        lines = [layer.line for layer in self.layers]
+        return "\n".join([MAGIC, f"{len(lines)} {values}", *lines, ""])
+
+    @property
+    def arrays(self) -> list[StoredArray]:
+        """The arrays of the .bin."""
+        return [array for layer in self.layers for array in layer.arrays]
 
     @property
     def weight_bytes(self) -> int:
@@ -67,10 +116,7 @@ class _Chain:
     """Layers in a row, each of which reads the last output of the one before."""
 
     def __init__(self) -> None:
-        self.output = "image"
-        self.lines = ["Input image 0 1 image"]
-        self.values = 1  # inputs and outputs so far
-        self.arrays: list[StoredArray] = []
+        self.layers = [input_layer("image")]
 
     def add(
         self,
@@ -89,13 +135,8 @@ class _Chain:
             arrays: Its weights, in their order in the .bin.
             outputs: By default one, named after the layer.
         """
-        outputs = outputs or (f"{name}.out",)
-        settings = [f"{id}={value!r}" for id, value in parameters.items()]
-        words = [kind, name, "1", str(len(outputs)), self.output, *outputs, *settings]
-        self.lines.append(" ".join(words))
-        self.arrays += arrays
-        self.values += len(outputs)
-        self.output = outputs[-1]
+        reads, gives = self.layers[-1].gives[-1], tuple(outputs) or (f"{name}.out",)
+        self.layers.append(NcnnLayer(kind, name, (reads,), gives, parameters, tuple(arrays)))
 
     def show(self, name: str, is_last: bool) -> None:
         """Make the last output an output of the net.
@@ -112,8 +153,10 @@ class _Chain:
             following = "scores" if name == "score_map" else f"{name}.following"
             self.add("Split", split, {}, outputs=(name, following))
 
-    def text(self) -> str:
-        return "\n".join([MAGIC, f"{len(self.lines)} {self.values}", *self.lines, ""])
+
+def input_layer(value: str) -> NcnnLayer:
+    """The input of a net, under the name of its value."""
+    return NcnnLayer("Input", value, (), (value,), {})
 
 
 def ncnn_graph(artifact: Artifact) -> NcnnGraph:
@@ -150,7 +193,7 @@ def ncnn_graph(artifact: Artifact) -> NcnnGraph:
         chain.show("score_map", False)
         chain.add("Pooling", "mean_score", {0: 1, 4: 1})
         chain.add("Softmax", "softmax", {0: 0, 1: 1}, outputs=("posterior",))
-    return NcnnGraph(chain.text(), chain.arrays)
+    return NcnnGraph(tuple(chain.layers))
 
 
 def _add_input(chain: _Chain, form: str) -> None:

@@ -4,36 +4,35 @@ Winograd's convolution takes a quarter of the multiplications of a 3x3 convoluti
 """
 
 from collections.abc import Sequence
-from types import ModuleType
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.ncnn_files import AGAIN, NcnnFiles
-from vgg_deploy.net.outputs import least_side
+from vgg_deploy.exported.ncnn_files import NcnnFiles, ncnn_graph
+from vgg_deploy.net.archs import map_side
+from vgg_deploy.net.model import posterior
+from vgg_deploy.net.outputs import BOXES, SCORES, layer_of, least_side
 from vgg_deploy.runtimes.contract import Outputs, Scores, checked, feed, give_scores, require
-
-# Where the CPU has half precision ncnn would use it, and a GPU where it finds one
-OFF = (
-    "use_fp16_packed",
-    "use_fp16_storage",
-    "use_fp16_arithmetic",
-    "use_bf16_packed",
-    "use_bf16_storage",
-    "use_int8_inference",
-    "use_vulkan_compute",
+from vgg_deploy.runtimes.ncnn_bands import run_in_bands
+from vgg_deploy.runtimes.ncnn_cut import Part, cut, whole
+from vgg_deploy.runtimes.ncnn_loading import NcnnPart, load_ncnn
+from vgg_deploy.runtimes.ncnn_rows import (
+    PRODUCTS,
+    chunks_of_rows,
+    in_order,
+    row_value,
+    sums_of_rows,
 )
+
 IN_BFLOAT16 = "ncnn-bf16"
-BFLOAT16 = ("use_bf16_packed", "use_bf16_storage")
+COLUMNS = 128  # of fc6's products at once; they take 17 MB for a net of full width
 
 
 class NcnnRuntime:
-    """One image at a time, of any size.
-
-    ncnn runs a batch in this way too, but keeps its activations longer.
-    """
+    """Images of any size: one at a time up to fc6, and from there on the whole batch."""
 
     def __init__(
         self, files: NcnnFiles, device: str = "cpu", threads: int = 1, runtime: str = "ncnn"
@@ -60,14 +59,20 @@ class NcnnRuntime:
         self.name, self.device, self.threads = runtime, device, threads
         self.artifact, self.where = files.artifact, str(files.param)
         self.spec, self.outputs = files.artifact.spec, files.artifact.outputs
-        in_bfloat16 = runtime == IN_BFLOAT16
-        self.precision = "bf16" if in_bfloat16 else files.artifact.precision
-        self.net: Any = self.ncnn.Net()
-        for name in OFF:
-            setattr(self.net.opt, name, in_bfloat16 and name in BFLOAT16)
-        self.net.opt.num_threads = threads
-        if self.net.load_param(str(files.param)) or self.net.load_model(str(files.weights)):
-            raise InputError(f"{files.param}: ncnn {self.ncnn.__version__} does not load it", AGAIN)
+        self._files, self._in_bfloat16 = files, runtime == IN_BFLOAT16
+        self.precision = "bf16" if self._in_bfloat16 else files.artifact.precision
+        graph = ncnn_graph(files.artifact)
+        # The sums of rows are too large for bfloat16: fc6's error would be four times as large
+        parts = whole(graph) if self._in_bfloat16 else cut(graph)
+        # The largest first: while a layer is loaded ncnn holds its weights up to three times
+        self._head = self._open(parts.head) if parts.head else None
+        self._body = self._open(parts.body)
+        self._stage = self._open(parts.stage) if parts.stage else None
+
+    @cached_property
+    def net(self) -> Any:
+        """The whole net, for those who look at single layers; read once more, with all weights."""
+        return self._open(whole(ncnn_graph(self.artifact)).body).net
 
     def __call__(self, images: np.ndarray) -> Scores:
         """Score a batch, as `Runtime`."""
@@ -83,40 +88,49 @@ class NcnnRuntime:
                 f"images of {height}x{width} have a side below {least}, the least that the net "
                 "takes; enlarge them"
             )
-        inputs = feed(torch.from_numpy(images), self.artifact.input).float().contiguous().numpy()
-        found = [self._run_one(image, outputs) for image in inputs]
-        stacked = {name: np.stack([one[name] for one in found]) for name in outputs}
-        return checked(stacked, images, self.spec, self.where)
+        of_head = [name for name in outputs if self._head and self._is_of_head(name)]
+        names = [name for name in outputs if name not in of_head]
+        rows = self._head is not None and bool(of_head)
+        each, sums = [], []
+        for image in images:
+            found = self._run_body(image, [*names, *[self._body.part.gives] * rows])
+            if rows:
+                sums.append(sums_of_rows(found.pop(self._body.part.gives)))
+            each.append(found)
+        stacked = {name: np.stack([one[name] for one in each]) for name in names}
+        if rows:
+            stacked |= self._run_head(sums, of_head, map_side(height, self.spec.crop))
+        return checked({name: stacked[name] for name in outputs}, images, self.spec, self.where)
 
-    def _run_one(self, image: np.ndarray, outputs: Sequence[str]) -> Outputs:
-        """The outputs for one (3, H, W) float32 image."""
-        extractor = self.net.create_extractor()
-        # A copy, in memory of ncnn's own: its first layer works in place, and a Mat made from a
-        # NumPy array does not keep the array alive
-        extractor.input("image", self.ncnn.Mat(image).clone())
-        return {name: self._extract(extractor, name, image) for name in outputs}
+    def _is_of_head(self, name: str) -> bool:
+        return name in (*SCORES, BOXES) or layer_of(self.spec, name).is_head
 
-    def _extract(self, extractor: Any, name: str, image: np.ndarray) -> np.ndarray:
-        status, values = extractor.extract(name)
-        if status:
-            raise InputError(
-                f"{self.where}: ncnn gives no {name} of an image of "
-                f"{image.shape[1]}x{image.shape[2]} (status {status}); it may need more memory"
-            )
-        return np.array(values)
+    def _run_body(self, image: np.ndarray, names: Sequence[str]) -> Outputs:
+        """Values up to fc6 for one (3, H, W) uint8 image; of a net without a head part, all."""
+        pixels = feed(torch.from_numpy(image[None]), self.artifact.input).float()[0].numpy()
+        given = run_in_bands(self._stage, pixels) if self._stage else pixels
+        values = self._body({self._body.part.reads: given}, names)
+        return {name: np.array(value) for name, value in zip(names, values, strict=True)}
 
+    def _run_head(self, sums: Sequence[np.ndarray], names: Sequence[str], height: int) -> Outputs:
+        """Values from fc6 on.
 
-def load_ncnn() -> ModuleType:
-    """Import ncnn.
+        Args:
+            sums: Of every image, as `sums_of_rows` gives them.
+            names: Of the values that are wanted.
+            height: Of the score map.
+        """
+        assert self._head is not None
+        asked = list(dict.fromkeys("score_map" if name == "posterior" else name for name in names))
+        chunks: dict[str, list[np.ndarray]] = {name: [] for name in asked}
+        for chunk in chunks_of_rows(np.concatenate(sums, 2), COLUMNS):
+            values = self._head({row_value(i): chunk[i] for i in range(PRODUCTS)}, asked)
+            for name, value in zip(asked, values, strict=True):
+                chunks[name].append(np.array(value))
+        found = {name: in_order(chunks[name], len(sums), height) for name in asked}
+        if "posterior" in names:
+            found["posterior"] = posterior(torch.from_numpy(found["score_map"])).numpy()
+        return found
 
-    Raises:
-        InputError: If it is not installed; says how to install it.
-    """
-    try:
-        import ncnn
-    except ImportError as error:
-        raise InputError(
-            f"ncnn cannot be imported ({error}); pip install vgg-deploy[ncnn], or ncnn alone"
-        ) from None
-    module: ModuleType = ncnn
-    return module
+    def _open(self, part: Part) -> NcnnPart:
+        return NcnnPart(self.ncnn, self._files, part, self.threads, self._in_bfloat16)
