@@ -18,11 +18,12 @@ from vgg_deploy.net.outputs import BOXES, SCORES, layer_of, least_side
 from vgg_deploy.runtimes.contract import Outputs, Scores, checked, feed, give_scores, require
 from vgg_deploy.runtimes.ncnn_bands import run_in_bands
 from vgg_deploy.runtimes.ncnn_cut import Part, cut, whole
-from vgg_deploy.runtimes.ncnn_loading import NcnnPart, load_ncnn
+from vgg_deploy.runtimes.ncnn_loading import FITS, NcnnPart, load_ncnn, new_memory
 from vgg_deploy.runtimes.ncnn_rows import (
     PRODUCTS,
     chunks_of_rows,
     in_order,
+    no_odd_rows,
     row_value,
     sums_of_rows,
 )
@@ -65,14 +66,19 @@ class NcnnRuntime:
         # The sums of rows are too large for bfloat16: fc6's error would be four times as large
         parts = whole(graph) if self._in_bfloat16 else cut(graph)
         # The largest first: while a layer is loaded ncnn holds its weights up to three times
-        self._head = self._open(parts.head) if parts.head else None
-        self._body = self._open(parts.body)
-        self._stage = self._open(parts.stage) if parts.stage else None
+        shared = new_memory(self.ncnn)
+        self._head = self._open(parts.head, shared) if parts.head else None
+        self._body = self._open(parts.body, shared)
+        self._stages = [
+            # the first on its own, where each band finds the memory of the one before in the cache
+            self._open(stage, shared if i else new_memory(self.ncnn, FITS))
+            for i, stage in enumerate(parts.stages)
+        ]
 
     @cached_property
     def net(self) -> Any:
         """The whole net, for those who look at single layers; read once more, with all weights."""
-        return self._open(whole(ncnn_graph(self.artifact)).body).net
+        return self._open(whole(ncnn_graph(self.artifact)).body, new_memory(self.ncnn)).net
 
     def __call__(self, images: np.ndarray) -> Scores:
         """Score a batch, as `Runtime`."""
@@ -107,8 +113,9 @@ class NcnnRuntime:
 
     def _run_body(self, image: np.ndarray, names: Sequence[str]) -> Outputs:
         """Values up to fc6 for one (3, H, W) uint8 image; of a net without a head part, all."""
-        pixels = feed(torch.from_numpy(image[None]), self.artifact.input).float()[0].numpy()
-        given = run_in_bands(self._stage, pixels) if self._stage else pixels
+        given: Any = _pixels(image, self.artifact.input)
+        for stage in self._stages:
+            given = run_in_bands(stage, given)
         values = self._body({self._body.part.reads: given}, names)
         return {name: np.array(value) for name, value in zip(names, values, strict=True)}
 
@@ -124,7 +131,10 @@ class NcnnRuntime:
         asked = list(dict.fromkeys("score_map" if name == "posterior" else name for name in names))
         chunks: dict[str, list[np.ndarray]] = {name: [] for name in asked}
         for chunk in chunks_of_rows(np.concatenate(sums, 2), COLUMNS):
-            values = self._head({row_value(i): chunk[i] for i in range(PRODUCTS)}, asked)
+            given = {row_value(i): chunk[i] for i in range(PRODUCTS)}
+            if height == 1:
+                given |= no_odd_rows(chunk, layer_of(self.spec, "fc6").channels)
+            values = self._head(given, asked)
             for name, value in zip(asked, values, strict=True):
                 chunks[name].append(np.array(value))
         found = {name: in_order(chunks[name], len(sums), height) for name in asked}
@@ -132,5 +142,13 @@ class NcnnRuntime:
             found["posterior"] = posterior(torch.from_numpy(found["score_map"])).numpy()
         return found
 
-    def _open(self, part: Part) -> NcnnPart:
-        return NcnnPart(self.ncnn, self._files, part, self.threads, self._in_bfloat16)
+    def _open(self, part: Part, memory: Any) -> NcnnPart:
+        return NcnnPart(self.ncnn, self._files, part, self.threads, self._in_bfloat16, memory)
+
+
+def _pixels(image: np.ndarray, form: str) -> np.ndarray:
+    """Convert one (3, H, W) uint8 image to what the net takes, (3, H, W) float32."""
+    if form == "float32":
+        # PyTorch's threads would go on spinning on the cores for some ms, beside ncnn's
+        return image.astype(np.float32)
+    return feed(torch.from_numpy(image[None]), form)[0].numpy()

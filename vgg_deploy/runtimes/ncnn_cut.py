@@ -1,6 +1,6 @@
-"""Cuts a net, as ncnn reads it, into a first stage that runs in bands, a body and a head.
+"""Cuts a net, as ncnn reads it, into stages that run in bands, a body and a head.
 
-The first stage is everything up to pool1, the head is fc6 and what follows it.
+A stage is convolutions and the pool behind them. The head is fc6 and what follows it.
 """
 
 from collections.abc import Mapping
@@ -10,14 +10,17 @@ from typing import NamedTuple
 from vgg_deploy.exported.ncnn_files import NcnnGraph, NcnnLayer, input_layer
 from vgg_deploy.runtimes.ncnn_rows import SIDE, KernelRows, kernel_rows, row_layers
 
-FIRST_POOL, FIRST_OF_HEAD = "pool1", "fc6"
+FIRST_OF_HEAD = "fc6"
+# Pools at the end of a stage that runs in bands, and bytes of the widest value in a band. The first
+# stays in the CPU's cache. In the second, bands only bound the memory.
+IN_BANDS = {"pool1": 4 << 20, "pool2": 8 << 20}
 AFTER_SCORES = ("mean_score", "softmax")  # computed by PyTorch, for each image on its own
 KERNEL = 1  # id of a convolution's parameter
 # ncnn's id of what a layer must not use, and its bit for Winograd's convolution. It does not pay
 # where 3 channels come in: conv1_1 of 256 x 256 takes 2.8 ms instead of 5.8
 NOT_USED, WINOGRAD = 31, 1 << 6
 # A thinner net runs whole: little memory is in question, and parts take calls of their own
-LEAST_CHANNELS = 32  # of the first stage that runs in bands
+LEAST_CHANNELS = 32  # of a first stage that runs in bands
 LEAST_BYTES = 64 << 20  # of fc6's weights, for a head of its own
 
 
@@ -27,10 +30,12 @@ class Part(NamedTuple):
     Attributes:
         layers: In running order, its inputs too.
         summed: Weights that stand before a layer's arrays, by its name.
+        band_bytes: Of a stage: most that its widest value takes in a band.
     """
 
     layers: tuple[NcnnLayer, ...]
     summed: Mapping[str, KernelRows] = MappingProxyType({})
+    band_bytes: int = 0
 
     @property
     def reads(self) -> str:
@@ -62,19 +67,19 @@ class Cut(NamedTuple):
     """The parts of a net, in running order.
 
     Attributes:
-        stage: From the image to pool1; None if it gives an output of the net, or is thin.
-        body: What follows it, up to the head; without a head, all of the rest.
+        stages: From the image on, each up to its pool. None gives an output of the net.
+        body: What follows them, up to the head; without a head, all of the rest.
         head: From sums of rows on, see `row_layers`, without the posterior.
     """
 
-    stage: Part | None
+    stages: tuple[Part, ...]
     body: Part
     head: Part | None
 
 
 def whole(graph: NcnnGraph) -> Cut:
     """A net as one part, with Winograd's convolution only where it pays."""
-    return Cut(None, Part(_without_first_winograd(graph.layers)), None)
+    return Cut((), Part(_without_first_winograd(graph.layers)), None)
 
 
 def cut(graph: NcnnGraph) -> Cut:
@@ -86,15 +91,22 @@ def cut(graph: NcnnGraph) -> Cut:
     layers = _without_first_winograd(graph.layers)[1:]
     names = [layer.name for layer in layers]
     start = names.index(FIRST_OF_HEAD) if FIRST_OF_HEAD in names else len(layers)
-    pool = names.index(FIRST_POOL) + 1 if FIRST_POOL in names else len(layers)
     head = _head(layers[start:]) if start < len(layers) else None
     end = start if head else len(layers)
-    stage = None
-    if pool < end and not any(layer.kind == "Split" for layer in layers[: pool + 1]):
-        stage = _part(layers[:pool])
-        if stage.channels < LEAST_CHANNELS:
-            stage = None
-    return Cut(stage, _part(layers[pool if stage else 0 : end]), head)
+    ends = [0]
+    for pool in IN_BANDS:
+        stop = names.index(pool) + 1 if pool in names else end
+        gives_output = any(layer.kind == "Split" for layer in layers[ends[-1] : stop + 1])
+        if gives_output or stop >= end:
+            break
+        ends.append(stop)
+    stages = tuple(
+        _part(layers[first:stop])._replace(band_bytes=most)
+        for first, stop, most in zip(ends, ends[1:], IN_BANDS.values(), strict=False)
+    )
+    if stages and stages[0].channels < LEAST_CHANNELS:
+        stages, ends = (), [0]
+    return Cut(stages, _part(layers[ends[-1] : end]), head)
 
 
 def _part(layers: tuple[NcnnLayer, ...]) -> Part:

@@ -25,8 +25,8 @@ OFF = (
     "use_vulkan_compute",
 )
 BFLOAT16 = ("use_bf16_packed", "use_bf16_storage")
-# Part of a block of memory that a value must fill to get it. Without a bound ncnn gives the oldest
-# block, however large, and a band leaves the cache
+# Part of a block of memory that a value of a stage must fill to get it. Without a bound ncnn gives
+# the oldest block, however large: less memory in all, but a band leaves the cache
 FITS = 0.6
 PLAIN, PACKED = 0, 1  # of Extractor.extract: channels one after the other, or ncnn's own order
 
@@ -41,7 +41,13 @@ class NcnnPart:
     """A part of a net, ready to run."""
 
     def __init__(
-        self, ncnn: ModuleType, files: NcnnFiles, part: Part, threads: int, bfloat16: bool
+        self,
+        ncnn: ModuleType,
+        files: NcnnFiles,
+        part: Part,
+        threads: int,
+        bfloat16: bool,
+        memory: Any,
     ):
         """Open it.
 
@@ -51,13 +57,13 @@ class NcnnPart:
             part: Of the net of those files.
             threads: To run with.
             bfloat16: Keep weights and values in bfloat16, and multiply in it.
+            memory: Of `new_memory`; other parts may share it that run before or after this one.
 
         Raises:
             InputError: If ncnn does not load it.
         """
         self.ncnn, self.part, self._where = ncnn, part, str(files.param)
-        self._memory: Any = ncnn.PoolAllocator()
-        self._memory.set_size_compare_ratio(FITS)
+        self._memory = memory
         self.net: Any = ncnn.Net()
         for name in OFF:
             setattr(self.net.opt, name, bfloat16 and name in BFLOAT16)
@@ -118,6 +124,18 @@ class NcnnPart:
         mat = self.new_mat(values.shape)
         np.asarray(mat)[:] = values
         return mat
+
+
+def new_memory(ncnn: ModuleType, fits: float = 0.0) -> Any:
+    """A PoolAllocator for values and buffers, which keeps its memory from call to call.
+
+    Args:
+        ncnn: The package.
+        fits: Part of a block that a value must fill to get it.
+    """
+    memory = ncnn.PoolAllocator()
+    memory.set_size_compare_ratio(fits)
+    return memory
 
 
 def _fills(file: BinaryIO, part: Part, graph: NcnnGraph) -> Iterator[_Fill]:

@@ -152,6 +152,19 @@ def sums_of_rows(values: np.ndarray) -> np.ndarray:
     return found
 
 
+def no_odd_rows(sums: np.ndarray, outputs: int) -> dict[str, np.ndarray]:
+    """What to give for the product that only odd rows need, where a score map has one row.
+
+    ncnn does not compute a value that it is given, so this product's weights are not read.
+
+    Args:
+        sums: As `sums_of_rows` gives them.
+        outputs: Of fc6.
+    """
+    _, _, rows, width = sums.shape
+    return {f"{product_name(PRODUCTS - 1)}.out": np.zeros((outputs, rows, width - SIDE + 1), "f4")}
+
+
 def chunks_of_rows(sums: np.ndarray, most: int) -> Iterator[np.ndarray]:
     """Cut sums of rows (8, C, rows, w) so that rows times w is about `most` at once."""
     rows = max(1, most // sums.shape[-1])
