@@ -26,7 +26,6 @@ from peers.memory import peak_mib
 from result_tables import environment_block, markdown_table, write_csv
 from timing import time_in_turn
 
-from bench.speed.side_by_side import PAUSE_S
 from bench.statistics.median import median_interval
 from export.release import ExportOptions
 from vgg_deploy.data.layouts import open_dataset
@@ -38,6 +37,7 @@ from vgg_deploy.machine import available_cores
 from vgg_deploy.net.spec import NetSpec, numbered
 from vgg_deploy.runtimes import Runtime, open_runtime
 
+PAUSE_S = 0.2  # before a call: ONNX Runtime's threads spin for up to 0.1 s after theirs
 LARGEST = (8, 512, 512)  # batch, height, width at which memory is measured
 WAYS = {"ncnn": "ncnn", "ncnn-bf16": "ncnn", "openvino-bf16": "onnx"}  # runtime -> file
 PLACE = ["height_px", "width_px", "batch"]  # columns that say where a row belongs
