@@ -232,7 +232,7 @@ def test_a_wrong_kernel_is_named_with_the_cpu(output, tmp_path, monkeypatch):
 
 
 def test_weights_have_the_range_of_all_convolutions_of_a_kind(tmp_path, monkeypatch):
-    """Oracle: the stored weights as onnx reads them. conv5_1 and conv5_2 of a D are of one kind."""
+    """Oracle: the stored weights as onnx reads them."""
     path, _ = write(tmp_path / "net.onnx", WRITTEN, "D")
     stored = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
     tried = []
@@ -245,8 +245,8 @@ def test_weights_have_the_range_of_all_convolutions_of_a_kind(tmp_path, monkeypa
     kernel_errors(path, 1)
     found = quantized_convolutions(read_outline(path).graph)
     of_kind = {kind: [one.name for one in found if one.kind == kind] for kind in tried[0]}
-    assert ["conv5_1", "conv5_2"] in of_kind.values() and ["conv5_3"] in of_kind.values()
-    assert sum(of_kind.values(), []) == [one.name for one in found]
+    assert ["conv4_2", "conv5_1", "conv5_2"] in of_kind.values()
+    assert ["conv4_3", "conv5_3"] in of_kind.values()  # before a pooling
     for kind, names in of_kind.items():
         values = np.concatenate([stored[f"{name}.weight.quantized"].ravel() for name in names])
         assert tried[0][kind] == (values.min(), values.max())
@@ -268,7 +268,8 @@ def test_an_outline_is_the_graph_without_its_weights(external_data, tmp_path, mo
     for tensor in model.graph.initializer:
         array, own = numpy_helper.to_array(tensor), found[tensor.name]
         assert (tuple(own.dims), own.data_type) == (array.shape, tensor.data_type)
-        assert own.raw_data == (tensor.raw_data if array.nbytes <= most else b"")
+        values = b"" if array.nbytes > most else tensor.raw_data
+        assert own.raw_data == values or own.data_location == TensorProto.EXTERNAL
         if array.dtype == np.int8:
             assert value_range(outline, tensor.name) == (array.min(), array.max())
     in_file = {"fc6.weight.quantized", "fc7.weight.quantized"} & set(outline.spans)
