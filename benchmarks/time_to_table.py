@@ -8,10 +8,11 @@ r"""Times the bench from image files to its table, of this code and of an older 
 
 - table: one model on photos of their own sizes, dense, nothing stored. `table s` begins when models
   are loaded and ends when every file is written. The bound is the slower of two parts measured
-  alone, decoding and the net over the same batches. `fixed CPU s` is what the processor does
-  beyond both, from loaded models to the end.
+  alone, decoding and the net over the same batches. `fixed CPU` is what the processor does beyond
+  the calls of the net and decoding, from loaded models to the end.
 - gate: two models with a limit, all posteriors stored: the whole process.
-- peers: the centre crop beside timm's validate.py and onnx_validate.py, as against_peers.py.
+- peers: the centre crop beside timm's validate.py and onnx_validate.py, as against_peers.py, and
+  all these nets alone, over the same crops in memory.
 
 Every measurement is a process of its own. Its row has the cores that others used meanwhile, by
 /proc/stat; medians are of the rows where that is at most QUIET cores. Each call adds rows to
@@ -44,10 +45,12 @@ from vgg_deploy.machine import available_cores, cpu_instructions, cpu_model
 ROOT = Path(__file__).resolve().parents[1]
 QUIET = 0.1  # cores that others may use
 TICKS = 100  # of /proc/stat, per second
-PEERS = {  # by their name: script, key of the file
-    "timm validate": ("timm_validate", "weights"),
-    "timm onnx_validate": ("timm_onnx_validate", "normalised"),
+PEERS = {  # by their name: script, key of the file, how crop_net.py runs it
+    "timm validate": ("timm_validate", "weights", "timm"),
+    "timm onnx_validate": ("timm_onnx_validate", "normalised", "onnxruntime"),
 }
+BATCH, NET_CALLS = 16, 3
+NET = "net of "  # before the name of an evaluation
 COLUMNS = {
     "part": "part",
     "model": "model",
@@ -95,7 +98,8 @@ def stages(code: Path, words: list[str]) -> dict:
     done = subprocess.run(command, capture_output=True, text=True, cwd=code, env=environment)
     if done.returncode:
         raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])["since_start"]
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {**found["since_start"], "in_nets": found["in_nets"]}
 
 
 def bench_words(models: tuple[Path, ...], data: Path, images: int, side: int) -> list[str]:
@@ -109,7 +113,7 @@ def table_rows(code: dict[str, Path], model: Path, data: Path, images: int, side
     rows = []
 
     def parts() -> dict:
-        return run_alone("bench_parts", model, data, images, side, 16, threads)
+        return run_alone("bench_parts", model, data, images, side, BATCH, threads)
 
     measured = beside_others(parts)
     for name in ("decode", "net_once", "net"):
@@ -122,6 +126,8 @@ def table_rows(code: dict[str, Path], model: Path, data: Path, images: int, side
             run = beside_others(lambda w=words, f=folder: {"at": stages(f, w)})
         loaded, ended = run["at"]["loaded"], run["at"]["ended"]
         row = {unit: ended[f"{long}"] - loaded[f"{long}"] for unit, long in UNITS.items()}
+        row["net_cpu_s"] = run["at"]["in_nets"]["cpu_s"]
+        row["net_s"] = run["at"]["in_nets"]["wall_s"]
         rows.append({"what": what, **row, "others_cores": run["others_cores"]})
     return rows
 
@@ -151,14 +157,21 @@ def peer_rows(
     """One round of the crop: our files, then timm's programs."""
     files = {"weights": weights, "normalised": normalised}
     files |= {model.name: model for model in models}
-    settings = Settings(files, photos, 256, 16, available_cores(), 1)
+    threads = available_cores()
+    settings = Settings(files, photos, 256, BATCH, threads, 1)
     evaluations = [Evaluation(model.name, "ours", model.name) for model in models]
-    evaluations += [Evaluation(name, *way) for name, way in PEERS.items()]
+    evaluations += [Evaluation(name, *way[:2]) for name, way in PEERS.items()]
     rows = []
     for one in evaluations:
         run = beside_others(lambda e=one: evaluate("crop", e, settings))
         row = {"what": one.name, "s": run["seconds"], "top1_error_pct": run["top1_error_pct"]}
         row["predictions"] = " ".join(map(str, run["predictions"]))
+        rows.append({**row, "cpu_s": run["process_cpu_s"], "others_cores": run["others_cores"]})
+    for one in evaluations:
+        way = PEERS[one.name][2] if one.name in PEERS else "ours"
+        given = (way, files[one.file], BATCH, NET_CALLS, threads)
+        run = beside_others(lambda given=given: run_alone("crop_net", *given))
+        row = {"what": NET + one.name, "s": run["wall_s"] * images / run["images"]}
         rows.append({**row, "cpu_s": run["process_cpu_s"], "others_cores": run["others_cores"]})
     return rows
 
@@ -251,14 +264,19 @@ def part_rows(part: str, model: str, own: pd.DataFrame) -> list[dict]:
         ratios = {f"bound over {w}": bound / wall[w] for w in ("before", "now") if w in wall}
         for which in ("before", "now"):
             if which in cpu:
-                fixed = cpu[which] - cpu["net_once"] - cpu["decode"]
+                net = calm.pivot_table(
+                    index=["images", "round"], columns="what", values="net_cpu_s"
+                )
+                fixed = cpu[which] - net[which] - cpu["decode"]
                 row = {"part": part, "model": model, "what": f"fixed CPU, {which}"}
                 rows.append({**row, **summarised("cpu_s", fixed)})
     if part == "gate" and {"before", "now"} <= set(cpu):
         ratios = {"CPU before over now": cpu["before"] / cpu["now"]}
     if part == "peers":
-        ours = [w for w in wall if w not in PEERS]
-        ratios = {f"{p} over {o}": wall[p] / wall[o] for p in PEERS for o in ours if p in wall}
+        ours = [w for w in wall if w not in PEERS and not w.startswith(NET)]
+        pairs = [(p, o) for p in PEERS for o in ours]
+        pairs += [(NET + p, NET + o) for p, o in pairs]
+        ratios = {f"{p} over {o}": wall[p] / wall[o] for p, o in pairs if {p, o} <= set(wall)}
     for what, ratio in ratios.items():
         rows.append({"part": part, "model": model, "what": what, **summarised("ratio", ratio)})
     return rows
