@@ -8,8 +8,8 @@ r"""Times the bench from image files to its table, of this code and of an older 
 
 - table: one model on photos of their own sizes, dense, nothing stored. `table s` begins when models
   are loaded and ends when every file is written. The bound is the slower of two parts measured
-  alone, decoding and the net over the same batches. `fixed CPU` is what the processor does beyond
-  the calls of the net and decoding, from loaded models to the end.
+  alone, decoding and the net over the same batches. `fixed CPU` is what the processor does from
+  loaded models to the end of a run with few photos, beyond the net's calls and decoding.
 - gate: two models with a limit, all posteriors stored: the whole process.
 - peers: the centre crop beside timm's validate.py and onnx_validate.py, as against_peers.py, and
   all these nets alone, over the same crops in memory.
@@ -37,6 +37,8 @@ from peer_comparison.prepare import Settings, write_photos
 from peer_comparison.rounds import evaluate
 from result_rows import markdown_table
 from result_tables import environment_block, write_csv
+from table_goals import COLUMNS as GOAL_COLUMNS
+from table_goals import goal_rows
 
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.files import write_text
@@ -50,6 +52,7 @@ PEERS = {  # by their name: script, key of the file, how crop_net.py runs it
     "timm onnx_validate": ("timm_onnx_validate", "normalised", "onnxruntime"),
 }
 BATCH, NET_CALLS = 16, 3
+FEW, SHORT = 8, ", few photos"  # of a run that shows the fixed cost, and its name's end
 NET = "net of "  # before the name of an evaluation
 COLUMNS = {
     "part": "part",
@@ -62,6 +65,8 @@ COLUMNS = {
     "of rounds (CPU)": "cpu_s_range",
     "ratio": "ratio:.3f",
     "of rounds (ratio)": "ratio_range",
+    "top-1 error %": "top1_error_pct:.1f",
+    "best class as timm": "same_best_class:.0f",
     "rounds": "rounds:.0f",
     "disturbed": "disturbed:.0f",
 }
@@ -120,19 +125,25 @@ def table_rows(code: dict[str, Path], model: Path, data: Path, images: int, side
         row = {"what": name, "s": measured[name]["wall_s"], "cpu_s": measured[name]["cpu_s"]}
         rows.append({**row, "others_cores": measured["others_cores"]})
     for what, folder in code.items():
-        with tempfile.TemporaryDirectory() as scratch:
-            words = [*bench_words((model,), data, images, side), "--no-labels"]
-            words += ["--cells", f"{scratch}/cells", "--out", f"{scratch}/out"]
-            run = beside_others(lambda w=words, f=folder: {"at": stages(f, w)})
-        loaded, ended = run["at"]["loaded"], run["at"]["ended"]
-        row = {unit: ended[f"{long}"] - loaded[f"{long}"] for unit, long in UNITS.items()}
-        row["net_cpu_s"] = run["at"]["in_nets"]["cpu_s"]
-        row["net_s"] = run["at"]["in_nets"]["wall_s"]
-        rows.append({"what": what, **row, "others_cores": run["others_cores"]})
+        for name, count in ((what, images), (what + SHORT, FEW)):
+            row = fresh_run(folder, bench_words((model,), data, count, side))
+            rows.append({"what": name, **row})
     return rows
 
 
-UNITS = {"s": "wall_s", "cpu_s": "cpu_s"}
+def fresh_run(code: Path, words: list[str]) -> dict:
+    """Time of a run with nothing stored, from loaded models to the end, and that of the net."""
+    with tempfile.TemporaryDirectory() as scratch:
+        stored = ["--no-labels", "--cells", f"{scratch}/cells", "--out", f"{scratch}/out"]
+        run = beside_others(lambda: {"at": stages(code, [*words, *stored])})
+    loaded, ended, net = (run["at"][name] for name in ("loaded", "ended", "in_nets"))
+    return {
+        "s": ended["wall_s"] - loaded["wall_s"],
+        "cpu_s": ended["cpu_s"] - loaded["cpu_s"],
+        "net_s": net["wall_s"],
+        "net_cpu_s": net["cpu_s"],
+        "others_cores": run["others_cores"],
+    }
 
 
 def gate_rows(
@@ -211,7 +222,7 @@ def main(
         if part == "peers":
             name = "crop"
             photos = write_photos(open_dataset(data, "val").subset(images), None, kept / "photos")
-        for turn in range(rounds):
+        for _ in range(rounds):
             if part == "table":
                 rows = table_rows(code, models[0], data, images, side)
             elif part == "gate":
@@ -220,11 +231,14 @@ def main(
                 if weights is None or normalised is None:
                     raise click.UsageError("--part peers needs --weights and --normalised")
                 rows = peer_rows(models, weights, normalised, photos, images)
-            common = {"part": part, "model": name, "images": images, "round": turn}
+            old = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["part", "model"])
+            earlier = old[(old.part == part) & (old.model == name)]
+            number = int(earlier["round"].max()) + 1 if len(earlier) else 0
+            common = {"part": part, "model": name, "images": images, "round": number}
             added = pd.DataFrame([{**common, **row} for row in rows])
             print(added.drop(columns="predictions", errors="ignore").to_string(), flush=True)
-            old = [pd.read_csv(path)] if path.is_file() else []
-            write_csv(pd.concat([*old, added], ignore_index=True), path)
+            parts = [old, added] if len(old) else [added]
+            write_csv(pd.concat(parts, ignore_index=True), path)
     write_text(out / "time_to_table.md", report(pd.read_csv(path)))
 
 
@@ -239,6 +253,10 @@ def report(samples: pd.DataFrame) -> str:
         f"beside which others used more than {QUIET} cores are left out and counted as disturbed. "
         "Ratio of a table: the bound (the slower of decode and net) over it. Of a gate: CPU time "
         "before over now. Of a peer: its time over that of each file of ours.\n\n"
+        "The ceiling of a table is the bound over the net and decoding on the same cores: the net "
+        "uses all of them, so decoding takes time from it. The ceiling of a peer is its net alone "
+        "over ours alone, on the same crops in memory.\n\n"
+        f"{markdown_table(goal_rows(rows, list(PEERS), NET), GOAL_COLUMNS)}\n"
         f"{markdown_table(rows, COLUMNS)}\n{environment_block(available_cores())}"
     )
 
@@ -257,17 +275,20 @@ def part_rows(part: str, model: str, own: pd.DataFrame) -> list[dict]:
         row |= {"rounds": int((calm.what == what).sum()), "disturbed": int(disturbed[what])}
         if what in wall:
             row |= summarised("s", wall[what]) | summarised("cpu_s", cpu[what])
-        rows.append(row)
+        rows.append(row | answers(own, str(what)))
     ratios: dict[str, pd.Series] = {}
     if part == "table" and {"net", "decode"} <= set(wall):
         bound = wall[["net", "decode"]].max(axis=1)
         ratios = {f"bound over {w}": bound / wall[w] for w in ("before", "now") if w in wall}
+        if {"before", "now"} <= set(wall):
+            ratios["before over now"] = wall["before"] / wall["now"]
+        ratios["ceiling"] = bound / (wall["net"] + cpu["decode"] / available_cores())
+        beyond = calm.assign(cpu_s=calm.cpu_s - calm.net_cpu_s).pivot_table(
+            index=["images", "round"], columns="what", values="cpu_s", aggfunc="last"
+        )
         for which in ("before", "now"):
-            if which in cpu:
-                net = calm.pivot_table(
-                    index=["images", "round"], columns="what", values="net_cpu_s"
-                )
-                fixed = cpu[which] - net[which] - cpu["decode"]
+            if which + SHORT in beyond:
+                fixed = beyond[which + SHORT] - cpu["decode"] * FEW / own.images.iloc[-1]
                 row = {"part": part, "model": model, "what": f"fixed CPU, {which}"}
                 rows.append({**row, **summarised("cpu_s", fixed)})
     if part == "gate" and {"before", "now"} <= set(cpu):
@@ -282,12 +303,26 @@ def part_rows(part: str, model: str, own: pd.DataFrame) -> list[dict]:
     return rows
 
 
+def answers(own: pd.DataFrame, what: str) -> dict[str, object]:
+    """Errors of an evaluation of labelled photos, and how many classes are the first peer's."""
+    if "predictions" not in own:
+        return {}
+    best = own.dropna(subset="predictions").groupby("what").predictions.last().str.split()
+    if what not in best:
+        return {}
+    pairs = zip(best[what], best[next(iter(PEERS))], strict=True)
+    error = own[own.what == what].top1_error_pct.iloc[-1]
+    return {"top1_error_pct": error, "same_best_class": sum(a == b for a, b in pairs)}
+
+
 def summarised(name: str, values: pd.Series) -> dict[str, object]:
     """Median and range as two columns."""
     values = values.dropna()
     if values.empty:
         return {}
-    return {name: values.median(), f"{name}_range": f"{values.min():.2f}-{values.max():.2f}"}
+    low, high = values.min(), values.max()
+    shown = {name: values.median(), f"{name}_range": f"{low:.3g}-{high:.3g}"}
+    return {**shown, f"{name}_low": low, f"{name}_high": high}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Runs `python -m bench` in this process and notes the time of its stages: bench_stages.py WORD...
 
-The words are those of the command line. Also: how long the nets were called. The package `bench` is the first one on PYTHONPATH, so that
-an older one can be measured beside this one.
+Also the time in calls of nets. The words are those of the command line. The package `bench` is the
+first one on PYTHONPATH, so that an older one can be measured beside this one.
 """
 
 import json

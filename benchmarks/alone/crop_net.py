@@ -1,7 +1,7 @@
 r"""Times one net alone on crops in memory: crop_net.py WAY MODEL BATCH CALLS THREADS.
 
-WAY is ours (a file of vgg-export), timm (its net with our weights, from a checkpoint) or onnxruntime
-(a file with normalised input). Prints the seconds of the calls after a first one.
+WAY is ours (a file of vgg-export), timm (its net with our weights, from a checkpoint) or
+onnxruntime (a file with normalised input). Prints the seconds of the calls after a first one.
 """
 
 import json

@@ -1,12 +1,14 @@
 """Lists the convolutions of a graph that have inputs, weights and outputs of 8 bits."""
 
 from collections.abc import Mapping
+from math import ceil, prod
 from typing import Any, NamedTuple
 
 import onnx
 from onnx import helper, numpy_helper
 
-ROWS = 64  # output channels: a multiple of those that kernels compute together
+BLOCK = 64  # channels: a multiple of those that kernels compute together
+PRODUCTS = 1024  # more than kernels add up before they store sums
 
 
 class Pool(NamedTuple):
@@ -26,13 +28,13 @@ class Zero(NamedTuple):
 class Kind(NamedTuple):
     """What decides which kernel computes a convolution, and how.
 
-    Convolutions that differ by whole blocks of output channels are of one kind.
+    Convolutions that differ by further whole blocks of channels are of one kind.
     """
 
     kernel: tuple[int, ...]  # height, width
     strides: tuple[int, ...]
     pads: tuple[int, ...]  # top, left, bottom, right
-    channels: int  # of the input
+    channels: int  # of the input: whole blocks until the products are enough, and what is left
     rows: int  # output channels: at most one block, and what is left behind whole blocks
     by_channel: bool  # whether every output channel has a scale of its own
     relu: bool
@@ -88,8 +90,8 @@ class _Look:
             kernel=tuple(kernel),
             strides=tuple(own["strides"]),
             pads=tuple(own["pads"]),
-            channels=channels,
-            rows=outputs if outputs <= ROWS else ROWS + outputs % ROWS,
+            channels=_fewest(channels, PRODUCTS / prod(kernel)),
+            rows=_fewest(outputs, BLOCK),
             by_channel=bool(self.stored[weight.input[1]].dims),
             relu=rectified is not None,
             pool=_pool(_attributes(pool)) if pool else None,
@@ -112,6 +114,11 @@ class _Look:
     def _zero(self, node: onnx.NodeProto) -> Zero:
         tensor = self.stored[node.input[2]]
         return Zero(tensor.data_type, int(numpy_helper.to_array(tensor).flat[0]))
+
+
+def _fewest(channels: int, enough: float) -> int:
+    """As few channels as are enough in whole blocks, and what is left behind whole blocks."""
+    return min(channels, BLOCK * ceil(enough / BLOCK) + channels % BLOCK)
 
 
 def _pool(attributes: Mapping[str, Any]) -> Pool:
