@@ -1,6 +1,5 @@
 """The command vgg-bench: options in; tables, reports and a verdict out."""
 
-import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,7 @@ from vgg_deploy.net.input_convention import (
 )
 from vgg_deploy.net.weights_names import WEIGHTS
 from vgg_deploy.number_bounds import MOST_BATCH, MOST_CLASSES, MOST_IMAGES, MOST_SIDE, MOST_THREADS
+from vgg_deploy.waiting_threads import let_waiting_threads_sleep
 
 # How long a process waits for another one: the main process measures latency alone. A process
 # that has ended is noticed at once.
@@ -480,9 +480,7 @@ def main(**options: Any) -> None:
     if request.output.prune:
         _prune(request.output)
         return
-    # Waiting threads must sleep, not spin: decoders and other runtimes need the same cores. The
-    # variable is read when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    let_waiting_threads_sleep()
     from bench.command import bench
     from vgg_deploy.job import hide_other_gpus, joined
 

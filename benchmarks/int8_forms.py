@@ -213,9 +213,7 @@ def measure(folder: Path, setting: Setting) -> dict[str, dict]:
         rows[name]["rms_pct"] = 100 * float(error)
         rows[name]["agree_pct"] = 100 * float((scores[name].argmax(1) == exact.argmax(1)).mean())
         if not form.settings and form.file != "uint8":
-            levels = kernel_errors(
-                folder / f"{form.file}.onnx", images[:1], "uint8", setting.threads
-            )
+            levels = kernel_errors(folder / f"{form.file}.onnx", setting.threads)
             rows[name]["levels_off"] = max(levels.values())
     calls = [partial(_call, run, images) for run in running.values()]
     ms = 1000 * time_in_turn(calls, setting.rounds, warm_up=2)[:, :, 0]
@@ -364,7 +362,7 @@ def _cells(row: dict) -> list[str]:
         f"{row['top1_error_pct']:.1f}",
         _number(row["rms_pct"], 2),
         _number(row["agree_pct"], 1),
-        _number(row["levels_off"], 0),
+        _number(row["levels_off"], 1),
         f"{row['ms']:.1f}",
         f"{row['times_fp32']:.2f}",
         f"{row['low']:.2f}-{row['high']:.2f}",

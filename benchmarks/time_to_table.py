@@ -8,10 +8,11 @@ r"""Times the bench from image files to its table, of this code and of an older 
 
 - table: one model on photos of their own sizes, dense, nothing stored. `table s` begins when models
   are loaded and ends when every file is written. The bound is the slower of two parts measured
-  alone, decoding and the net over the same batches. `fixed CPU s` is what the processor does
-  beyond both, from loaded models to the end.
+  alone, decoding and the net over the same batches. `fixed CPU` is what the processor does from
+  loaded models to the end of a run with few photos, beyond the net's calls and decoding.
 - gate: two models with a limit, all posteriors stored: the whole process.
-- peers: the centre crop beside timm's validate.py and onnx_validate.py, as against_peers.py.
+- peers: the centre crop beside timm's validate.py and onnx_validate.py, as against_peers.py, and
+  all these nets alone, over the same crops in memory.
 
 Every measurement is a process of its own. Its row has the cores that others used meanwhile, by
 /proc/stat; medians are of the rows where that is at most QUIET cores. Each call adds rows to
@@ -36,6 +37,8 @@ from peer_comparison.prepare import Settings, write_photos
 from peer_comparison.rounds import evaluate
 from result_rows import markdown_table
 from result_tables import environment_block, write_csv
+from table_goals import COLUMNS as GOAL_COLUMNS
+from table_goals import goal_rows
 
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.files import write_text
@@ -44,10 +47,13 @@ from vgg_deploy.machine import available_cores, cpu_instructions, cpu_model
 ROOT = Path(__file__).resolve().parents[1]
 QUIET = 0.1  # cores that others may use
 TICKS = 100  # of /proc/stat, per second
-PEERS = {  # by their name: script, key of the file
-    "timm validate": ("timm_validate", "weights"),
-    "timm onnx_validate": ("timm_onnx_validate", "normalised"),
+PEERS = {  # by their name: script, key of the file, how crop_net.py runs it
+    "timm validate": ("timm_validate", "weights", "timm"),
+    "timm onnx_validate": ("timm_onnx_validate", "normalised", "onnxruntime"),
 }
+BATCH, NET_CALLS = 16, 3
+FEW, SHORT = 8, ", few photos"  # of a run that shows the fixed cost, and its name's end
+NET = "net of "  # before the name of an evaluation
 COLUMNS = {
     "part": "part",
     "model": "model",
@@ -59,6 +65,8 @@ COLUMNS = {
     "of rounds (CPU)": "cpu_s_range",
     "ratio": "ratio:.3f",
     "of rounds (ratio)": "ratio_range",
+    "top-1 error %": "top1_error_pct:.1f",
+    "best class as timm": "same_best_class:.0f",
     "rounds": "rounds:.0f",
     "disturbed": "disturbed:.0f",
 }
@@ -95,7 +103,8 @@ def stages(code: Path, words: list[str]) -> dict:
     done = subprocess.run(command, capture_output=True, text=True, cwd=code, env=environment)
     if done.returncode:
         raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])["since_start"]
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {**found["since_start"], "in_nets": found["in_nets"]}
 
 
 def bench_words(models: tuple[Path, ...], data: Path, images: int, side: int) -> list[str]:
@@ -109,24 +118,32 @@ def table_rows(code: dict[str, Path], model: Path, data: Path, images: int, side
     rows = []
 
     def parts() -> dict:
-        return run_alone("bench_parts", model, data, images, side, 16, threads)
+        return run_alone("bench_parts", model, data, images, side, BATCH, threads)
 
     measured = beside_others(parts)
     for name in ("decode", "net_once", "net"):
         row = {"what": name, "s": measured[name]["wall_s"], "cpu_s": measured[name]["cpu_s"]}
         rows.append({**row, "others_cores": measured["others_cores"]})
     for what, folder in code.items():
-        with tempfile.TemporaryDirectory() as scratch:
-            words = [*bench_words((model,), data, images, side), "--no-labels"]
-            words += ["--cells", f"{scratch}/cells", "--out", f"{scratch}/out"]
-            run = beside_others(lambda w=words, f=folder: {"at": stages(f, w)})
-        loaded, ended = run["at"]["loaded"], run["at"]["ended"]
-        row = {unit: ended[f"{long}"] - loaded[f"{long}"] for unit, long in UNITS.items()}
-        rows.append({"what": what, **row, "others_cores": run["others_cores"]})
+        for name, count in ((what, images), (what + SHORT, FEW)):
+            row = fresh_run(folder, bench_words((model,), data, count, side))
+            rows.append({"what": name, **row})
     return rows
 
 
-UNITS = {"s": "wall_s", "cpu_s": "cpu_s"}
+def fresh_run(code: Path, words: list[str]) -> dict:
+    """Time of a run with nothing stored, from loaded models to the end, and that of the net."""
+    with tempfile.TemporaryDirectory() as scratch:
+        stored = ["--no-labels", "--cells", f"{scratch}/cells", "--out", f"{scratch}/out"]
+        run = beside_others(lambda: {"at": stages(code, [*words, *stored])})
+    loaded, ended, net = (run["at"][name] for name in ("loaded", "ended", "in_nets"))
+    return {
+        "s": ended["wall_s"] - loaded["wall_s"],
+        "cpu_s": ended["cpu_s"] - loaded["cpu_s"],
+        "net_s": net["wall_s"],
+        "net_cpu_s": net["cpu_s"],
+        "others_cores": run["others_cores"],
+    }
 
 
 def gate_rows(
@@ -151,14 +168,21 @@ def peer_rows(
     """One round of the crop: our files, then timm's programs."""
     files = {"weights": weights, "normalised": normalised}
     files |= {model.name: model for model in models}
-    settings = Settings(files, photos, 256, 16, available_cores(), 1)
+    threads = available_cores()
+    settings = Settings(files, photos, 256, BATCH, threads, 1)
     evaluations = [Evaluation(model.name, "ours", model.name) for model in models]
-    evaluations += [Evaluation(name, *way) for name, way in PEERS.items()]
+    evaluations += [Evaluation(name, *way[:2]) for name, way in PEERS.items()]
     rows = []
     for one in evaluations:
         run = beside_others(lambda e=one: evaluate("crop", e, settings))
         row = {"what": one.name, "s": run["seconds"], "top1_error_pct": run["top1_error_pct"]}
         row["predictions"] = " ".join(map(str, run["predictions"]))
+        rows.append({**row, "cpu_s": run["process_cpu_s"], "others_cores": run["others_cores"]})
+    for one in evaluations:
+        way = PEERS[one.name][2] if one.name in PEERS else "ours"
+        given = (way, files[one.file], BATCH, NET_CALLS, threads)
+        run = beside_others(lambda given=given: run_alone("crop_net", *given))
+        row = {"what": NET + one.name, "s": run["wall_s"] * images / run["images"]}
         rows.append({**row, "cpu_s": run["process_cpu_s"], "others_cores": run["others_cores"]})
     return rows
 
@@ -198,7 +222,7 @@ def main(
         if part == "peers":
             name = "crop"
             photos = write_photos(open_dataset(data, "val").subset(images), None, kept / "photos")
-        for turn in range(rounds):
+        for _ in range(rounds):
             if part == "table":
                 rows = table_rows(code, models[0], data, images, side)
             elif part == "gate":
@@ -207,11 +231,14 @@ def main(
                 if weights is None or normalised is None:
                     raise click.UsageError("--part peers needs --weights and --normalised")
                 rows = peer_rows(models, weights, normalised, photos, images)
-            common = {"part": part, "model": name, "images": images, "round": turn}
+            old = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["part", "model"])
+            earlier = old[(old.part == part) & (old.model == name)]
+            number = int(earlier["round"].max()) + 1 if len(earlier) else 0
+            common = {"part": part, "model": name, "images": images, "round": number}
             added = pd.DataFrame([{**common, **row} for row in rows])
             print(added.drop(columns="predictions", errors="ignore").to_string(), flush=True)
-            old = [pd.read_csv(path)] if path.is_file() else []
-            write_csv(pd.concat([*old, added], ignore_index=True), path)
+            parts = [old, added] if len(old) else [added]
+            write_csv(pd.concat(parts, ignore_index=True), path)
     write_text(out / "time_to_table.md", report(pd.read_csv(path)))
 
 
@@ -226,6 +253,10 @@ def report(samples: pd.DataFrame) -> str:
         f"beside which others used more than {QUIET} cores are left out and counted as disturbed. "
         "Ratio of a table: the bound (the slower of decode and net) over it. Of a gate: CPU time "
         "before over now. Of a peer: its time over that of each file of ours.\n\n"
+        "The ceiling of a table is the bound over the net and decoding on the same cores: the net "
+        "uses all of them, so decoding takes time from it. The ceiling of a peer is its net alone "
+        "over ours alone, on the same crops in memory.\n\n"
+        f"{markdown_table(goal_rows(rows, list(PEERS), NET), GOAL_COLUMNS)}\n"
         f"{markdown_table(rows, COLUMNS)}\n{environment_block(available_cores())}"
     )
 
@@ -244,24 +275,44 @@ def part_rows(part: str, model: str, own: pd.DataFrame) -> list[dict]:
         row |= {"rounds": int((calm.what == what).sum()), "disturbed": int(disturbed[what])}
         if what in wall:
             row |= summarised("s", wall[what]) | summarised("cpu_s", cpu[what])
-        rows.append(row)
+        rows.append(row | answers(own, str(what)))
     ratios: dict[str, pd.Series] = {}
     if part == "table" and {"net", "decode"} <= set(wall):
         bound = wall[["net", "decode"]].max(axis=1)
         ratios = {f"bound over {w}": bound / wall[w] for w in ("before", "now") if w in wall}
+        if {"before", "now"} <= set(wall):
+            ratios["before over now"] = wall["before"] / wall["now"]
+        ratios["ceiling"] = bound / (wall["net"] + cpu["decode"] / available_cores())
+        beyond = calm.assign(cpu_s=calm.cpu_s - calm.net_cpu_s).pivot_table(
+            index=["images", "round"], columns="what", values="cpu_s", aggfunc="last"
+        )
         for which in ("before", "now"):
-            if which in cpu:
-                fixed = cpu[which] - cpu["net_once"] - cpu["decode"]
+            if which + SHORT in beyond:
+                fixed = beyond[which + SHORT] - cpu["decode"] * FEW / own.images.iloc[-1]
                 row = {"part": part, "model": model, "what": f"fixed CPU, {which}"}
                 rows.append({**row, **summarised("cpu_s", fixed)})
     if part == "gate" and {"before", "now"} <= set(cpu):
         ratios = {"CPU before over now": cpu["before"] / cpu["now"]}
     if part == "peers":
-        ours = [w for w in wall if w not in PEERS]
-        ratios = {f"{p} over {o}": wall[p] / wall[o] for p in PEERS for o in ours if p in wall}
+        ours = [w for w in wall if w not in PEERS and not w.startswith(NET)]
+        pairs = [(p, o) for p in PEERS for o in ours]
+        pairs += [(NET + p, NET + o) for p, o in pairs]
+        ratios = {f"{p} over {o}": wall[p] / wall[o] for p, o in pairs if {p, o} <= set(wall)}
     for what, ratio in ratios.items():
         rows.append({"part": part, "model": model, "what": what, **summarised("ratio", ratio)})
     return rows
+
+
+def answers(own: pd.DataFrame, what: str) -> dict[str, object]:
+    """Errors of an evaluation of labelled photos, and how many classes are the first peer's."""
+    if "predictions" not in own:
+        return {}
+    best = own.dropna(subset="predictions").groupby("what").predictions.last().str.split()
+    if what not in best:
+        return {}
+    pairs = zip(best[what], best[next(iter(PEERS))], strict=True)
+    error = own[own.what == what].top1_error_pct.iloc[-1]
+    return {"top1_error_pct": error, "same_best_class": sum(a == b for a, b in pairs)}
 
 
 def summarised(name: str, values: pd.Series) -> dict[str, object]:
@@ -269,7 +320,9 @@ def summarised(name: str, values: pd.Series) -> dict[str, object]:
     values = values.dropna()
     if values.empty:
         return {}
-    return {name: values.median(), f"{name}_range": f"{values.min():.2f}-{values.max():.2f}"}
+    low, high = values.min(), values.max()
+    shown = {name: values.median(), f"{name}_range": f"{low:.3g}-{high:.3g}"}
+    return {**shown, f"{name}_low": low, f"{name}_high": high}
 
 
 if __name__ == "__main__":

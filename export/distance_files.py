@@ -193,10 +193,7 @@ class _Export:
             for _ in check_twin(twin, lambda: reduced, form, batches, threads, name):
                 pass
         if self.precision.fused:
-            photos = np.concatenate([images[:1] for images in prepared.distorted[0]])
-            trunk = only_convolutions(model, self.artifact)
-            with beside(written, trunk, ".convolutions.onnx") as file:
-                check_arithmetic(file, photos, form, threads, name)
+            check_arithmetic(written, threads, name)
 
     def _compare(self, runtime: OnnxDistance) -> list[PairParity]:
         """Compare the check pairs with the reference."""

@@ -291,9 +291,8 @@ class _FileExport:
         name, options, threads = self.path.name, self.task.options, self.task.threads
         batches = self.prepared.check_images
         held_out = self.prepared.quantized.held_out if self.prepared.quantized else None
-        if self.precision.fused and held_out:
-            images = next(fixed_batches(held_out.batches[0][:2], options.interface.count))
-            check_arithmetic(file, images, options.input, threads, name)
+        if self.precision.fused:
+            check_arithmetic(file, threads, name)
         if self.precision.block and held_out:
             images = next(fixed_batches(held_out.batches[0][:2], options.interface.count))
             check_products(file, images, options.input, threads, name)

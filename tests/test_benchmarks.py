@@ -412,19 +412,42 @@ def test_a_table_is_compared_with_its_bound(benchmarks):
     """By hand: 8 s of 10 s are the net's; one round of two is disturbed."""
     script = benchmarks("time_to_table")
     of_round = {"decode": (1, 2), "net_once": (9, 16), "net": (8, 15), "before": (16, 30),
-                "now": (10, 19)}  # fmt: skip
-    common = {"part": "table", "model": "D", "images": 4}
+                "now": (10, 19), "now, few photos": (4, 6)}  # fmt: skip
+    common = {"part": "table", "model": "D", "images": 16}
     rows = [
         {**common, "round": turn, "what": what, "s": s * (1 + turn), "cpu_s": cpu * (1 + turn),
-         "others_cores": turn}
+         "net_cpu_s": cpu * (1 + turn) - 5, "others_cores": turn}
         for turn in (0, 1)
         for what, (s, cpu) in of_round.items()
     ]  # fmt: skip
     found = {row["what"]: row for row in script.part_rows("table", "D", pd.DataFrame(rows))}
     assert found["bound over now"]["ratio"] == 0.8 and found["bound over before"]["ratio"] == 0.5
-    assert found["fixed CPU, now"]["cpu_s"] == 1 and found["fixed CPU, before"]["cpu_s"] == 12
+    assert found["fixed CPU, now"]["cpu_s"] == 5 - 8 / 16 * 2 and "fixed CPU, before" not in found
+    assert found["before over now"]["ratio"] == 1.6
     assert (found["now"]["s"], found["now"]["rounds"], found["now"]["disturbed"]) == (10, 1, 1)
-    assert "| table | D | bound over now |" in script.report(pd.DataFrame(rows))
+    text = script.report(pd.DataFrame(rows))
+    assert "| table | D | bound over now |" in text
+    assert "| 16 photos to their table, D: the bound over it | 0.97 or more | 0.5 | 0.8 |" in text
+
+
+def test_peers_are_compared_with_files_and_nets(benchmarks):
+    """By hand: 60 s of timm's over 12 s of int8, 52 over 10 of the nets; one answer differs."""
+    script = benchmarks("time_to_table")
+    ways = {"D.int8-cpu.onnx": (12, "1 2 3"), "timm validate": (60, "1 2 4"),
+            "net of D.int8-cpu.onnx": (10, None), "net of timm validate": (52, None)}  # fmt: skip
+    rows = [
+        {"part": "peers", "model": "crop", "images": 3, "round": 0, "what": what, "s": s,
+         "cpu_s": s, "others_cores": 0, "predictions": best, "top1_error_pct": 50}
+        for what, (s, best) in ways.items()
+    ]  # fmt: skip
+    found = {row["what"]: row for row in script.part_rows("peers", "crop", pd.DataFrame(rows))}
+    assert found["timm validate over D.int8-cpu.onnx"]["ratio"] == 5
+    assert found["D.int8-cpu.onnx"]["same_best_class"] == 2
+    assert found["timm validate"]["top1_error_pct"] == 50
+    goal = (
+        "| timm validate over D.int8-cpu.onnx, time of the crops | 6 or more |  | 5 | 5-5 |  | 5.2"
+    )
+    assert f"{goal} | no |" in script.report(pd.DataFrame(rows))
 
 
 def test_the_work_of_groups_is_the_work(benchmarks):

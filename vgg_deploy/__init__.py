@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
+from vgg_deploy.waiting_threads import let_waiting_threads_sleep
+
 # ONNX Runtime would write a device id and a queue of events under the user's home and send them. It
 # reads this when it is imported, which no module of ours does before this line.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -41,9 +43,7 @@ _GROUP = "vgg_deploy.python"  # of entry points
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        # Waiting threads of OpenMP must sleep, not spin: decoding processes need the same cores.
-        # PyTorch reads this when it is imported, which is later unless the caller has done it.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        let_waiting_threads_sleep()  # if the caller has imported PyTorch, that is too late
     if name in _HERE:
         return getattr(import_module(_HERE[name]), name)
     if name in __all__:

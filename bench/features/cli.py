@@ -1,6 +1,5 @@
 """The command vgg-features: a model and images in, a folder of their descriptors out."""
 
-import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from vgg_deploy.net.input_convention import (
 )
 from vgg_deploy.net.weights_names import WEIGHTS
 from vgg_deploy.number_bounds import MOST_BATCH, MOST_IMAGES, MOST_SIDE, MOST_THREADS
+from vgg_deploy.waiting_threads import let_waiting_threads_sleep
 
 # How long a process waits for another one, whose share of the images may take longer. A process
 # that has ended is noticed at once.
@@ -204,7 +204,7 @@ def main(**options: Any) -> None:
     """
     request = FeaturesRequest(**options)
     refuse_contradictions(request)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see bench.cli
+    let_waiting_threads_sleep()
     from bench.features.command import write_features
     from vgg_deploy.job import hide_other_gpus, joined
 

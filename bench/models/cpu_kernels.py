@@ -1,6 +1,7 @@
 """Checks that this CPU computes the quantized files of a run as they are written."""
 
 from collections.abc import Container, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,8 @@ class Kernels(NamedTuple):
 def check_kernels(models: Sequence[Model], dataset: Dataset, known: Container[int] = ()) -> Kernels:
     """Find models whose integer kernels are wrong on this CPU.
 
-    One image of the data goes through each such model, kernel by kernel.
+    Convolutions in integers are tried with random integers. Products of 4-bit weights are computed
+    for one image of the data.
 
     Args:
         models: All models of the run.
@@ -43,22 +45,31 @@ def check_kernels(models: Sequence[Model], dataset: Dataset, known: Container[in
         is_checked = runtime.precision in (*FUSED, *BLOCKS) and index not in known
         if not is_checked or runtime.device != "cpu" or runtime.artifact is None:
             continue
-        image = _first_image(dataset, runtime)
-        if image is None:
-            continue  # the run fails because no image is readable
-        checked = (model.path, image, runtime.artifact.input, runtime.threads, str(model.path))
-        from vgg_deploy.runtimes.block_products import check_products  # here: PyTorch, onnx
-        from vgg_deploy.runtimes.integer_kernels import check_arithmetic
-
         try:
-            if runtime.precision in FUSED:
-                check_arithmetic(*checked)
-            if runtime.precision in BLOCKS:
-                check_products(*checked)
-            right.add(index)
+            if _checked(model.path, runtime, runtime.artifact.input, dataset):
+                right.add(index)
         except CheckFailed as error:
             wrong[index] = error.message
     return Kernels(wrong, right)
+
+
+def _checked(path: Path, runtime: Runtime, form: str, dataset: Dataset) -> bool:
+    """Check the kernels of a model; False if that takes an image and none is readable.
+
+    Raises:
+        CheckFailed: If they are wrong.
+    """
+    from vgg_deploy.runtimes.block_products import check_products  # here: PyTorch, onnx
+    from vgg_deploy.runtimes.integer_kernels import check_arithmetic
+
+    if runtime.precision in FUSED:
+        check_arithmetic(path, runtime.threads, str(path))
+    if runtime.precision in BLOCKS:
+        image = _first_image(dataset, runtime)
+        if image is None:
+            return False  # the run fails for that reason
+        check_products(path, image, form, runtime.threads, str(path))
+    return True
 
 
 def _first_image(dataset: Dataset, runtime: Runtime) -> np.ndarray | None:

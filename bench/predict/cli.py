@@ -1,6 +1,5 @@
 """The command vgg-predict: a model and images in, their best classes out."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from vgg_deploy.net.input_convention import (
 )
 from vgg_deploy.net.weights_names import WEIGHTS
 from vgg_deploy.number_bounds import MOST_BATCH, MOST_CLASSES, MOST_SIDE, MOST_THREADS
+from vgg_deploy.waiting_threads import let_waiting_threads_sleep
 
 PROTOCOL_NAMES = (
     "dense",
@@ -161,7 +161,7 @@ def main(**options: Any) -> None:
     """
     request = PredictRequest(**options)
     refuse_contradictions(request)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see bench.cli
+    let_waiting_threads_sleep()
     from bench.predict.command import predict
 
     predict(request)

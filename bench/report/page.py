@@ -1,18 +1,19 @@
 """Writes the HTML page: chapters, figures and tables in one self-contained file."""
 
 import json
+import secrets
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from bench.report.drawing import Drawing
 from bench.report.maps import ImageMaps
 from bench.report.sections import Section
 from bench.report.tables import Texts
-from vgg_deploy.files import write_text
+from vgg_deploy.files import whole_file
 from vgg_deploy.printable import printable
 
 HERE = Path(__file__).parent
@@ -99,6 +100,7 @@ def write_page(path: Path, page: Page) -> None:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=False, finalize=_shown
     )
+    place = secrets.token_hex()
     text = environment.get_template("page.html").render(
         title=page.title,
         subtitle=page.subtitle,
@@ -109,9 +111,16 @@ def write_page(path: Path, page: Page) -> None:
         draw=_figure_element,
         css=(HERE / "page.css").read_text(encoding="utf-8"),
         js=(HERE / "page.js").read_text(encoding="utf-8"),
-        plotly=get_plotlyjs(),
+        plotly=place,
     )
-    write_text(path, text)
+    around = [part.encode("utf-8", "backslashreplace") for part in text.split(place)]
+    with whole_file(path) as partial:
+        partial.write_bytes(_plotly().join(around))
+
+
+def _plotly() -> bytes:
+    """The 5 MB of `plotly.offline.get_plotlyjs`, which would have to be encoded again."""
+    return (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
 
 
 def _shown(value: object) -> object:

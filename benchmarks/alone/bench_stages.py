@@ -1,7 +1,7 @@
 """Runs `python -m bench` in this process and notes the time of its stages: bench_stages.py WORD...
 
-The words are those of the command line. The package `bench` is the first one on PYTHONPATH, so that
-an older one can be measured beside this one.
+Also the time in calls of nets. The words are those of the command line. The package `bench` is the
+first one on PYTHONPATH, so that an older one can be measured beside this one.
 """
 
 import json
@@ -28,6 +28,7 @@ def main() -> None:
     import bench.accuracy.measure as measuring
     import bench.command as command
     from bench.cli import main as vgg_bench
+    from bench.speed.first_calls import ShapeLog
 
     at = {"imported": now()}
 
@@ -39,6 +40,17 @@ def main() -> None:
 
         return call
 
+    in_nets = {"wall_s": 0.0, "cpu_s": 0.0}
+    score = ShapeLog.__call__
+
+    def timed(log: ShapeLog, images: Any) -> Any:
+        before = now()
+        scores = score(log, images)
+        for unit, value in now().items():
+            in_nets[unit] += value - before[unit]
+        return scores
+
+    ShapeLog.__call__ = timed
     command.open_inputs = noted("loaded", command.open_inputs)
     measuring.fill_cells = noted("scored", measuring.fill_cells)
     sys.argv = ["vgg-bench", *sys.argv[1:]]
@@ -53,7 +65,8 @@ def main() -> None:
     at["ended"] = now()
     since = {name: {unit: t[unit] - start[unit] for unit in t} for name, t in at.items()}
     modules = [name for name in ("torch", "onnx", "onnxruntime", "pandas") if name in sys.modules]
-    print(json.dumps({"code": code, "since_start": since, "modules": modules}))
+    found = {"code": code, "since_start": since, "in_nets": in_nets, "modules": modules}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,17 @@
+"""Lets threads of OpenMP that wait for work leave the cores to others. Imports nothing heavy."""
+
+import os
+
+# Turns of a waiting thread, a fraction of a millisecond. Within a layer threads wait for less, and
+# waking them costs more: ncnn's would sleep and wake hundreds of times for an image.
+TURNS = "30000"
+
+
+def let_waiting_threads_sleep() -> None:
+    """Set how threads of OpenMP wait, unless the user has; before PyTorch or ncnn are imported.
+
+    Decoders and other runtimes need the same cores.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", TURNS)
