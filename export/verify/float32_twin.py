@@ -11,8 +11,8 @@ levels of a quantizer may be rounded either way, and in a whole net that would g
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory
-from typing import IO, Any, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -20,7 +20,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from export.onnx.onnx_file import PAGE, Span, beside, read_referring, referring, stored_values
+from export.onnx.onnx_file import beside, read_referring
 from export.quantize.bands import Rows, chosen
 from export.quantize.convolve import net_input
 from export.quantize.rounding import LAST, ReducedNet
@@ -33,7 +33,6 @@ from vgg_deploy.runtimes.graph_interface import softmax_of_logits
 
 EXACT = 1e-4  # of a convolution's largest output; rounding in another order gives about 1e-6
 REDUCED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
-ROWS = 512  # of a weight that are converted at a time
 
 
 class Twin(NamedTuple):
@@ -61,8 +60,8 @@ class _Kept:
         return (0, name) in self._files
 
     def read(self, index: int, name: str) -> np.ndarray:
-        """(N, C, h, w) float32 of one batch."""
-        found: np.ndarray = np.load(self._files[index, name])
+        """(N, C, h, w) float32 of one batch, mapped: what is not looked at is not read."""
+        found: np.ndarray = np.load(self._files[index, name], mmap_mode="c")
         return found
 
 
@@ -86,8 +85,7 @@ def float32_twin(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
 def in_float32(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
     """Write a model so that it computes in float32 with the values that it stores.
 
-    Weights of half precision are converted into a separate file, others are used where they are.
-    ONNX Runtime maps both without a copy.
+    Weights are used where they are. Those of half precision get a Cast to float32.
 
     Args:
         model: Of `read_referring`; it is changed.
@@ -97,13 +95,9 @@ def in_float32(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
         The file, which is removed at the end of the block.
     """
     _cast_to_float32(model.graph)
-    with NamedTemporaryFile(prefix=f"{path.name}.", suffix=".twin.data", dir=path.parent) as file:
-        for tensor in model.graph.initializer:
-            if tensor.data_type in REDUCED:
-                _convert(tensor, file, path.parent)
-        file.flush()
-        with beside(path, model, ".twin.onnx") as twin:
-            yield twin
+    _cast_stored(model.graph)
+    with beside(path, model, ".twin.onnx") as twin:
+        yield twin
 
 
 @torch.inference_mode()
@@ -197,27 +191,21 @@ def _cast_to_float32(graph: onnx.GraphProto) -> None:
                 attribute.i = TensorProto.FLOAT
 
 
-def _convert(tensor: TensorProto, file: IO[bytes], folder: Path) -> None:
-    """Convert a tensor to float32, and append its values to `file` if they are external."""
-    if tensor.data_location != TensorProto.EXTERNAL:
-        values = numpy_helper.to_array(tensor).astype(FLOAT)
-        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-        return
-    file.write(bytes(-file.tell() % PAGE))
-    start = file.tell()
-    values = stored_values(tensor, folder)
-    for row in range(0, len(values), ROWS):
-        file.write(_in_float32(values[row : row + ROWS]).reshape(-1).view(np.uint8).data)
-    tensor.data_type = TensorProto.FLOAT
-    referring(tensor, Path(file.name).name, Span(start, file.tell() - start))
-
-
-def _in_float32(values: np.ndarray) -> np.ndarray:
-    """Values of half precision or bfloat16, by PyTorch, which is faster at it than NumPy."""
-    bits = torch.from_numpy(np.array(values).view(np.int16))
-    dtype = torch.float16 if values.dtype == np.float16 else torch.bfloat16
-    converted: np.ndarray = bits.view(dtype).float().numpy()
-    return converted
+def _cast_stored(graph: onnx.GraphProto) -> None:
+    """Make every stored value of a reduced type one of float32, a large one by a Cast."""
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type not in REDUCED:
+            continue
+        if tensor.data_location != TensorProto.EXTERNAL:
+            values = numpy_helper.to_array(tensor).astype(FLOAT)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+            continue
+        name, tensor.name = tensor.name, f"{tensor.name}.stored"
+        casts.append(helper.make_node("Cast", [tensor.name], [name], name, to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _check_steps(
@@ -272,15 +260,19 @@ def _compare_step(where: str, output: Tensor, rows: Rows, batch: np.ndarray) -> 
 
 
 def _session(path: Path, threads: int) -> Any:
-    """A session that computes the nodes as written, without fusing any."""
+    """A session that computes the nodes as written, and stored values in float32 only once.
+
+    ONNX Runtime folds what depends on stored values alone: DequantizeLinear of weights, and casts
+    of them. Without the option it would not fold the first, but fuse it into integer kernels.
+    """
     import onnxruntime as ort  # here, after vgg_deploy has turned its telemetry off
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 4
     options.enable_cpu_mem_arena = False
-    # weights are dequantized right before their use, not all of them at the start
-    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
