@@ -71,7 +71,9 @@ def behind(layer: nn.Module, before: Map) -> Map:
     height = (before.height - side) // stride + 1
     return Map(
         height,
-        lambda band: layer(before.rows(slice(band.start * stride, (band.stop - 1) * stride + side))),
+        lambda band: layer(
+            before.rows(slice(band.start * stride, (band.stop - 1) * stride + side))
+        ),
     )
 
 

@@ -8,7 +8,7 @@ outputs and on the first, middle and last rows of large ones. A value between tw
 levels of a quantizer may be rounded either way, and in a whole net that would grow.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +20,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from export.memory import keep_blocks, return_blocks, trim
 from export.onnx.onnx_file import beside, read_referring
 from export.quantize.bands import Rows, chosen
 from export.quantize.convolve import net_input
@@ -29,7 +30,11 @@ from vgg_deploy.errors import CheckFailed
 from vgg_deploy.exported.metadata import KEY, Artifact
 from vgg_deploy.net.outputs import map_name
 from vgg_deploy.runtimes.contract import Outputs, feed
-from vgg_deploy.runtimes.graph_interface import softmax_of_logits
+from vgg_deploy.runtimes.graph_interface import (
+    fixed_batches,
+    joined_batches,
+    softmax_of_logits,
+)
 
 EXACT = 1e-4  # of a convolution's largest output; rounding in another order gives about 1e-6
 REDUCED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -40,6 +45,24 @@ class Twin(NamedTuple):
 
     session: Any  # onnxruntime.InferenceSession
     form: str  # of the input, one of INPUT_FORMS
+
+
+class TwinRuntime:
+    """A twin that is run as its file would be."""
+
+    def __init__(self, twin: Twin, artifact: Artifact):
+        self._twin, self._artifact = twin, artifact
+        self.outputs = artifact.outputs
+
+    def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
+        """Outputs by name of images (N, 3, H, W) uint8 RGB, as `Runtime`."""
+        interface = self._artifact.interface
+        names = [interface.graph_name(name) for name in outputs]
+        parts = [
+            _outputs(self._twin, part, names) for part in fixed_batches(images, interface.count)
+        ]
+        trim()
+        return joined_batches(parts, len(images))
 
 
 class _Kept:
@@ -109,6 +132,7 @@ def check_twin(
     threads: int,
     name: str,
     seen: list[np.ndarray] | None = None,
+    on_twin: Callable[[Twin], None] = lambda twin: None,
 ) -> Iterator[Outputs]:
     """Compare every convolution and every feature of a twin with PyTorch's on the same input.
 
@@ -122,6 +146,7 @@ def check_twin(
         threads: Of ONNX Runtime.
         name: Of the file that it is the twin of.
         seen: The batches as the convolutions see them; None: as they are.
+        on_twin: Called with the twin after it was run on the batches.
 
     Yields:
         The twin's outputs for every batch, after all were compared.
@@ -131,14 +156,20 @@ def check_twin(
     """
     with TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
         twin = Twin(_session(path, threads), form)
+        keep_blocks()
         kept = _Kept(Path(folder))
         for index, batch in enumerate(batches):
             kept.add(index, _outputs(twin, batch))
+            trim()
+        on_twin(twin)
         del twin
+        return_blocks()
         reduced = open_reduced()
         outputs = reduced.outputs
+        keep_blocks()
         _check_steps(name, kept, reduced, batches, seen or batches)
         del reduced
+        return_blocks()
         for index in range(len(batches)):
             yield {output: kept.read(index, output) for output in outputs}
 
@@ -235,8 +266,11 @@ def _shown(step: str, reduced: ReducedNet) -> str:
     return map_name(reduced.spec) if step == LAST and step not in reduced.outputs else step
 
 
-def _outputs(twin: Twin, batch: np.ndarray) -> dict[str, np.ndarray]:
-    names = [output.name for output in twin.session.get_outputs()]
+def _outputs(
+    twin: Twin, batch: np.ndarray, names: list[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Outputs of these names in the graph, or all."""
+    names = names or [output.name for output in twin.session.get_outputs()]
     image = feed(torch.from_numpy(batch), twin.form).contiguous().numpy()
     found = dict(zip(names, twin.session.run(names, {"image": image}), strict=True))
     return softmax_of_logits(found)
