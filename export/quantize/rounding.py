@@ -190,16 +190,25 @@ def layer_as(
     if mapping is not None:
         batches = [rounded_input(images, mapping) for images in batches]
         scales = weight_scales(weight, precision, per_channel)
-    parts: list[list[Tensor]] = [[] for _ in batches]
+    found: list[Tensor] = []
     for rows in _chunks(layer.weight):
         if mapping is None:
             stored = rounded_to_trunk(layer.weight[rows], precision)
         else:
             stored = _stored_weight(weight[rows], scales, rows, precision)
         bias = rounded_to_trunk(bias_of(layer)[rows], precision)
-        for images, own_parts in zip(batches, parts, strict=True):
-            own_parts.append(convolve(images, stored, bias, padding))
-    return [own[0] if len(own) == 1 else torch.cat(own, 1) for own in parts]
+        parts = [convolve(images, stored, bias, padding) for images in batches]
+        # at once for all rows: small blocks between large ones would keep the memory of these
+        found = found or [_with_channels(part, layer.out_channels) for part in parts]
+        for output, part in zip(found, parts, strict=True):
+            output[:, rows] = part
+    return found
+
+
+def _with_channels(part: Tensor, channels: int) -> Tensor:
+    """Room for an output (N, channels, h, w) of which a part is known."""
+    count, _, height, width = part.shape
+    return part.new_empty(count, channels, height, width)
 
 
 def stored_layer(

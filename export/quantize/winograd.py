@@ -43,7 +43,7 @@ def convolve_fast(images: Tensor, weight: Tensor, bias: Tensor, padding: tuple[i
         return convolve(images, weight, bias, padding)
     images = images.contiguous()
     outputs, inputs = weight.shape[:2]
-    together = min(outputs, WORKSPACE // 2 // (inputs * TRANSFORMED))
+    together = max(1, min(outputs, WORKSPACE // 2 // (inputs * TRANSFORMED)))
     for_row_of_tiles = -(-width // TILE) * (together + inputs) * TRANSFORMED
     rows = TILE * max(1, (WORKSPACE // 2) // for_row_of_tiles)
     if together == outputs and rows >= height:

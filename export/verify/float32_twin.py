@@ -61,7 +61,6 @@ class TwinRuntime:
         parts = [
             _outputs(self._twin, part, names) for part in fixed_batches(images, interface.count)
         ]
-        trim()
         return joined_batches(parts, len(images))
 
 
@@ -161,6 +160,7 @@ def check_twin(
         for index, batch in enumerate(batches):
             kept.add(index, _outputs(twin, batch))
             trim()
+        return_blocks()
         on_twin(twin)
         del twin
         return_blocks()

@@ -7,7 +7,6 @@ VNNI, products of uint8 activations and int8 weights are added in pairs in 16 bi
 of the 8-bit values before it.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +26,24 @@ from vgg_deploy.regular_files import read_regular
 from vgg_deploy.runtimes.contract import feed
 
 MOST_BYTES = 2**31  # of a protobuf
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"  # ONNX Runtime's word
 ROUNDING = 1  # levels of 8 bits: a value halfway between two may go either way
 ROWS = 512  # output channels whose weights are converted to float32 at a time
 
-Stored = Mapping[str, onnx.TensorProto]  # weights of a file, by name
+
+class Stored:
+    """The stored values of a file, in it or beside it."""
+
+    def __init__(self, model: onnx.ModelProto, folder: Path):
+        self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._folder = str(folder)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """The values of a tensor, read now."""
+        return numpy_helper.to_array(self._tensors[name], self._folder)
 
 
 def check_arithmetic(path: Path, images: np.ndarray, form: str, threads: int, name: str) -> None:
@@ -76,13 +89,12 @@ def kernel_errors(path: Path, images: np.ndarray, form: str, threads: int) -> di
         Largest difference, levels of 8 bits, by the name of the convolution that computes the
         values, in running order.
     """
-    is_one_file = not data_files(path)
-    content = read_regular(path, MOST_BYTES) if is_one_file else b""
-    model = onnx.load_model_from_string(content) if is_one_file else onnx.load(path)
-    content = content or model.SerializeToString()  # with weights that lie outside
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    data_files(path)  # refuses weights that are not beside the file
+    content = read_regular(path, MOST_BYTES)
+    model = onnx.load_model_from_string(content)
+    stored = Stored(model, path.parent)
     image = feed(torch.from_numpy(images), form)
-    fused_outputs = _fused(model, content, image.contiguous().numpy(), threads)
+    fused_outputs = _fused(model, content, path.parent, image.contiguous().numpy(), threads)
     nodes, values = list(model.graph.node), image
     if PIXELS in fused_outputs:  # the graph rescales; behind that it is a straight line
         rescaled = next(i for i, node in enumerate(nodes) if PIXELS in node.output)
@@ -108,7 +120,7 @@ def kernel_errors(path: Path, images: np.ndarray, form: str, threads: int) -> di
 
 
 def _fused(
-    model: onnx.ModelProto, content: bytes, image: np.ndarray, threads: int
+    model: onnx.ModelProto, content: bytes, folder: Path, image: np.ndarray, threads: int
 ) -> dict[str, np.ndarray]:
     """The output of every quantizer, and rescaled pixels, from ONNX Runtime as it is used.
 
@@ -128,6 +140,8 @@ def _fused(
             taps.graph.output.append(helper.make_tensor_value_info(PIXELS, kind, None))
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 4
+    # where weights lie that are not in the bytes
+    options.add_session_config_entry(EXTERNAL_FOLDER, str(folder))
     session = ort.InferenceSession(
         content + taps.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
@@ -160,11 +174,7 @@ def _computed(
         case "LRN":
             names = ("size", "alpha", "beta", "bias")
             return F.local_response_norm(values, *(attributes[name] for name in names))
-    operands = [
-        torch.from_numpy(numpy_helper.to_array(stored[name]).copy())
-        for name in node.input[1:]
-        if name in stored
-    ]
+    operands = [torch.from_numpy(stored[name].copy()) for name in node.input[1:] if name in stored]
     match node.op_type, operands:
         case "Sub", [operand]:
             return values - operand
@@ -190,14 +200,14 @@ def _convolved(
 
     So fc6's weights are not all in memory as float32.
     """
-    bias = torch.from_numpy(numpy_helper.to_array(stored[node.input[2]]).copy())
+    bias = torch.from_numpy(stored[node.input[2]].copy())
     dequantizers = {n.output[0]: n for n in graph.node}
     dequantizer = dequantizers.get(node.input[1])
     if dequantizer is None:
-        weight, scale = numpy_helper.to_array(stored[node.input[1]]), np.ones((), np.float32)
+        weight, scale = stored[node.input[1]], np.ones((), np.float32)
     else:
-        weight = numpy_helper.to_array(stored[dequantizer.input[0]])
-        scale = np.asarray(numpy_helper.to_array(stored[dequantizer.input[1]]))
+        weight = stored[dequantizer.input[0]]
+        scale = np.asarray(stored[dequantizer.input[1]])
     parts = []
     for start in range(0, len(weight), ROWS):
         rows = slice(start, start + ROWS)
