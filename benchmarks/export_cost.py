@@ -71,7 +71,8 @@ EXPLANATION = (
     "held-out images, and the rounding to 4 bits. check: onnx, ONNX Runtime at all check sizes, "
     "for all but fp32 also lint and float32 twin, for quantized files also the cost on the "
     "held-out images; fsync and sha256. Written twice: the same number of bytes, with fsync. "
-    "torch.onnx.export (dynamo) checks nothing."
+    "torch.onnx.export (dynamo) checks nothing. OpenMP's threads sleep while they wait, as vgg-export "
+    "sets it (OMP_WAIT_POLICY)."
 )
 PHOTOS = (
     "Wall time over that of a forward pass of the float net (the PyTorch runtime, batches of up to "

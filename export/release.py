@@ -240,7 +240,7 @@ class _FileExport:
 
     @property
     def _twin_is_compared(self) -> bool:
-        """Whether the outputs for the check images are the twin's.
+        """Whether the outputs for the check images, and for held-out ones, are the twin's.
 
         No CPU kernel runs bfloat16. Of quantized files for GPUs ONNX Runtime converts all weights
         in every call, and the twin has the same nodes and values.
