@@ -89,6 +89,16 @@ class Bar:
             percent = 100 * self.done / self.total
             _log(f"{self.label}  {percent:3.0f} %  {clock(left)} left  {self.note}")
 
+    def extend(self, by: float) -> None:
+        """There is more work than was known.
+
+        Args:
+            by: How much more.
+        """
+        self.total += by
+        if self._display:
+            self._display.update(self._task, total=self.total)
+
 
 @contextmanager
 def progress(label: str, total: float, done: float = 0) -> Iterator[Bar]:

@@ -16,6 +16,7 @@ from vgg_deploy.name_frames import named_frame
 from vgg_deploy.progress import Bar, progress
 
 ROUNDS = 30
+MOST_ROUNDS = 4 * ROUNDS  # where fewer have no interval
 WARM_UP = 2  # rounds before them, not counted
 # Seconds before each call: the threads of the previous runtime still spin for a while on the cores
 PAUSE_S = 0.05
@@ -68,7 +69,7 @@ def measure_side_by_side(
                 ms = time_rounds(models, side, batch, bar)
                 for index, model in enumerate(models):
                     size = {"height_px": side, "width_px": side, "batch": batch}
-                    times = {"round": range(ROUNDS), "ms": ms[:, index]}
+                    times = {"round": range(len(ms)), "ms": ms[:, index]}
                     samples.append(named_frame({**model.described, **size, **times}))
                 for index in range(1, len(models)):
                     row = _row(models[0], models[index], (side, batch), ms[:, [0, index]])
@@ -77,7 +78,11 @@ def measure_side_by_side(
 
 
 def time_rounds(models: Sequence[Model], side: int, batch: int, bar: Bar) -> np.ndarray:
-    """Call every model once per round.
+    """Call every model once per round, ROUNDS times.
+
+    Where the rounds depend on each other so much that a ratio to the first model has no interval,
+    as on a machine that others start to use, as many rounds follow again, up to MOST_ROUNDS. This
+    looks at the order of the rounds alone, never at which model is faster.
 
     Args:
         models: Opened models.
@@ -86,18 +91,37 @@ def time_rounds(models: Sequence[Model], side: int, batch: int, bar: Bar) -> np.
         bar: Advances by one per round.
 
     Returns:
-        (ROUNDS, models) milliseconds.
+        (rounds, models) milliseconds.
     """
     images = np.random.default_rng(0).integers(0, 256, (batch, 3, side, side), np.uint8)
-    ms = np.empty((WARM_UP + ROUNDS, len(models)))
-    for of_round in ms:
-        for index, model in enumerate(models):
-            time.sleep(PAUSE_S)
-            start = time.perf_counter()
-            model.runtime(images)
-            of_round[index] = 1000 * (time.perf_counter() - start)
-        bar.advance(1, f"{side} x {side} batch {batch}")
-    return ms[WARM_UP:]
+
+    def rounds(count: int) -> np.ndarray:
+        ms = np.empty((count, len(models)))
+        for of_round in ms:
+            for index, model in enumerate(models):
+                time.sleep(PAUSE_S)
+                start = time.perf_counter()
+                model.runtime(images)
+                of_round[index] = 1000 * (time.perf_counter() - start)
+            bar.advance(1, f"{side} x {side} batch {batch}")
+        return ms
+
+    rounds(WARM_UP)
+    ms = rounds(ROUNDS)
+    while len(ms) < MOST_ROUNDS and not _all_have_intervals(ms):
+        bar.extend(ROUNDS)
+        ms = np.concatenate([ms, rounds(ROUNDS)])
+    return ms
+
+
+def _all_have_intervals(ms: np.ndarray) -> bool:
+    """Whether the ratios of every model to the first have an interval.
+
+    Args:
+        ms: (rounds, models) milliseconds.
+    """
+    reference, *others = ms.T
+    return all(np.isfinite(median_interval(reference / other)).all() for other in others)
 
 
 def _row(

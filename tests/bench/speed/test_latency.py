@@ -22,6 +22,7 @@ from bench.statistics.median import dependence, median_interval, window_medians
 from tests.support.nets import save_net, thin_net, thin_spec
 from tests.support.run import run
 from vgg_deploy.net.open_net import open_net
+from vgg_deploy.progress import progress
 from vgg_deploy.runtimes import TorchRuntime
 
 DESCRIBED = {"model": "A.pt", "runtime": "torch", "precision": "fp32"}
@@ -339,10 +340,60 @@ def test_simulated_rows_hold_the_true_median(tmp_path, monkeypatch):
 def test_side_by_side_samples_carry_the_rows_keys(monkeypatch):
     monkeypatch.setattr(side_by_side, "PAUSE_S", 0.0)
     rows, samples = measure_side_by_side([FakeModel(), FakeModel()], lambda model: (32,), (1, 2))
-    assert [(row.height_px, row.batch, row.rounds) for row in rows] == [(32, 1, 30), (32, 2, 30)]
+    assert [(row.height_px, row.batch) for row in rows] == [(32, 1), (32, 2)]
     keys = ["model", "runtime", "precision", "height_px", "width_px", "batch"]
     assert list(samples) == [*keys, "round", "ms"]
-    of_batch = samples[samples.batch == 2].ms.to_numpy().reshape(2, 30)
+    rounds = rows[1].rounds  # the calls take microseconds, and may depend on each other
+    assert rounds in (30, 60, 90, 120)
+    of_batch = samples[samples.batch == 2].ms.to_numpy().reshape(2, rounds)
     assert rows[1].reference_median_ms == pytest.approx(np.median(of_batch[0]))
     assert rows[1].median_ms == pytest.approx(np.median(of_batch[1]))
     assert rows[1].speedup == pytest.approx(np.median(of_batch[0] / of_batch[1]))
+
+
+class Clock:
+    """A clock that only calls of models advance."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def sleep(self, seconds):
+        pass
+
+
+class Taking:
+    """A model whose n-th call, warm-up aside, takes so many ms."""
+
+    def __init__(self, clock, ms_of_round):
+        self.clock, self.ms_of_round, self.calls = clock, ms_of_round, 0
+
+    def runtime(self, images):
+        self.clock.now += self.ms_of_round(self.calls - side_by_side.WARM_UP) / 1000
+        self.calls += 1
+
+
+NOISE = np.random.default_rng(8).normal(0, 0.1, 200)
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [
+        (lambda i: 1 + NOISE[i], 30),
+        (lambda i: 1 + NOISE[i] + (i < 15), 60),  # something else ran for the first 15 rounds
+        (lambda i: 1 + 0.1 * i, 120),  # and so it goes on: they are no more than these
+    ],
+)
+def test_rounds_are_added_until_there_is_an_interval(monkeypatch, factor, expected):
+    """The same whichever of both models is the faster one."""
+    for scale in (0.1, 10.0):
+        clock = Clock()
+        monkeypatch.setattr(side_by_side, "time", clock)
+        models = [Taking(clock, lambda i: 5.0), Taking(clock, lambda i, s=scale: s * factor(i))]
+        with progress("in turn", 32) as bar:
+            ms = side_by_side.time_rounds(models, 32, 1, bar)
+        assert len(ms) == expected and bar.done == bar.total == expected + side_by_side.WARM_UP
+        assert ms[:, 1] == pytest.approx([scale * factor(i) for i in range(expected)])
+        assert np.isnan(median_interval(ms[:, 0] / ms[:, 1])).any() == (expected == 120)
