@@ -40,8 +40,6 @@ CASES = {  # precision, whether with external data
     "fp8": ("fp8", False),
     "int4-cpu": ("int4-cpu", False),
 }
-CALIBRATED = 64  # photos of a round
-TRIED = 64  # photos of sensitivity
 PEER = "torch.onnx.export"
 STAGES = (  # start of a step's name, the column its time counts in
     ("reading", "read_s"),
@@ -71,7 +69,8 @@ EXPLANATION = (
     "held-out images, and the rounding to 4 bits. check: onnx, ONNX Runtime at all check sizes, "
     "for all but fp32 also lint and float32 twin, for quantized files also the cost on the "
     "held-out images; fsync and sha256. Written twice: the same number of bytes, with fsync. "
-    "torch.onnx.export (dynamo) checks nothing."
+    "torch.onnx.export (dynamo) checks nothing. Waiting threads of OpenMP sleep, as under "
+    "vgg-export."
 )
 PHOTOS = (
     "Wall time over that of a forward pass of the float net (the PyTorch runtime, batches of up to "
@@ -137,22 +136,27 @@ def cell(column: str, value: float) -> str:
     return f"{value:,.0f}" if column in ("mb", "peak_mib") else f"{value:.1f}"
 
 
-def measure_photos(source: Path, photos: Path, rounds: int, threads: int, code: str) -> list[dict]:
+def measure_photos(
+    source: Path, photos: Path, calibrated: int, rounds: int, tried: int, threads: int, code: str
+) -> list[dict]:
     """Seconds of calibration and sensitivity beside forward passes, one row each and round.
 
     Args:
         source: The checkpoint.
         photos: A folder.
+        calibrated: Photos of a round.
         rounds: Of calibration.
+        tried: Photos of sensitivity; 0: it is not measured.
         threads: Of PyTorch, and processes that decode.
         code: Another checkout, or empty for this one.
     """
-    tree, tried = Path(code) if code else None, TRIED if not code else TRIED // 4
+    tree = Path(code) if code else None
     seconds = run_alone(
-        "photos_cost", source, photos, CALIBRATED, rounds, tried, threads, tree=tree
+        "photos_cost", source, photos, calibrated, rounds, tried, threads, tree=tree
     )
-    pairs = (("calibration", CALIBRATED, "calibrate", "forward"),)
-    pairs += (("sensitivity, int8", tried, "sensitivity", "forward, tried"),)
+    pairs = [("calibration", calibrated, "calibrate", "forward")]
+    if tried:
+        pairs.append(("sensitivity, int8", tried, "sensitivity", "forward, tried"))
     return [
         {"code": "old" if code else "new", "step": step, "photos": count, "s": own, "forward_s": f}
         for step, count, name, forward in pairs
@@ -180,9 +184,9 @@ def photos_text(rows: list[dict]) -> str:
     table = pd.DataFrame(rows)
     table["ratio"] = table.s / table.forward_s
     cells = []
-    for (step, code), group in table.groupby(["step", "code"], sort=False):
+    for (step, code, count), group in table.groupby(["step", "code", "photos"], sort=False):
         span = f"{group.ratio.min():.2f}-{group.ratio.max():.2f}" if len(group) > 1 else ""
-        photos = " + ".join(str(count) for count in group.photos)
+        photos = " + ".join([str(count)] * len(group))
         cells.append([step, code, photos, f"{group.ratio.median():.2f}", span])
     table = markdown_table(["step", "code", "photos", "forward passes", "range"], cells)
     return f"\n## Calibration and sensitivity\n\n{PHOTOS}\n\n{table}"
@@ -196,6 +200,8 @@ def photos_text(rows: list[dict]) -> str:
 )
 @click.option("--old", default="", help="Another checkout, called in turn.")
 @click.option("--photos", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--calibrated", default=64, help="Photos of a round of calibration.")
+@click.option("--tried", default=64, help="Photos of sensitivity; 0: it is not measured.")
 @click.option("--work", default="results/export_cost", type=click.Path(path_type=Path))
 @click.option("--out", default="benchmarks/results", type=click.Path(path_type=Path))
 def main(
@@ -204,6 +210,8 @@ def main(
     only: tuple[str, ...],
     old: str,
     photos: Path | None,
+    calibrated: int,
+    tried: int,
     work: Path,
     out: Path,
 ) -> None:
@@ -220,7 +228,8 @@ def main(
 
     if photos:
         for code in ("", old) if old else ("",):
-            for row in measure_photos(source, photos, repeats, threads, code):
+            own = measure_photos(source, photos, calibrated, repeats, tried, threads, code)
+            for row in own:
                 record("photos", row)
     else:
         images = built_in("train", 8).root

@@ -1,6 +1,7 @@
 """vgg-export: options in, files and tables out."""
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -475,6 +476,9 @@ def main(**options: Any) -> None:
     """
     request = ExportRequest(**options)
     refuse_contradictions(request)
+    # Waiting threads of OpenMP must sleep, not spin beside those of NNPACK. PyTorch reads this
+    # when it is imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from export.command import export
 
     export(request)

@@ -23,7 +23,7 @@ from export.distance.parity import (
 )
 from export.distance_preparation import PreparedDistance, prepare_distance
 from export.file_names import onnx_name, replaces_distance
-from export.memory import return_large_blocks
+from export.memory import keep_blocks
 from export.onnx.graph import IR_VERSIONS
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.onnx_manifest import PACKAGES, describe_quantization
@@ -80,7 +80,7 @@ def export_distances(
         InputError: If the input cannot be used; nothing is written then.
         DistancesPartlyExported: If files fail; the others are written.
     """
-    return_large_blocks()
+    keep_blocks()
     task = Task(locate(source), folder, options, None, threads, log, stated)
     prepared = prepare_distance(task, choice)
     exported: list[ExportedDistance] = []

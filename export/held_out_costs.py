@@ -1,17 +1,29 @@
 """Measures what a quantized file costs on the held-out images: in its scores and its features."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
 
 from export.preparation import HeldOut
+from export.quantize.convolve import run_layer_fast
 from export.quantize.cost import Cost, measure_cost
 from export.verify.feature_cost import FeatureCost, FeatureErrors
 from export.verify.parity import reference_outputs, scores_in
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.outputs import SCORES
 from vgg_deploy.progress import progress
-from vgg_deploy.runtimes.contract import Scores
-from vgg_deploy.runtimes.onnxruntime import OnnxRuntime
+from vgg_deploy.runtimes.contract import Outputs, Scores
+
+
+class GivesOutputs(Protocol):
+    """What a file, or its float32 twin, gives."""
+
+    outputs: tuple[str, ...]
+
+    def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
+        """Outputs by name of images (N, 3, H, W) uint8 RGB."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +40,12 @@ class Costs:
 
 
 def measure_costs(
-    runtime: OnnxRuntime, held_out: HeldOut, open_net: Callable[[], VGG], name: str
+    runtime: GivesOutputs, held_out: HeldOut, open_net: Callable[[], VGG], name: str
 ) -> Costs:
     """Run the held-out images through a file and compare it with the float32 net.
 
     Args:
-        runtime: With the file.
+        runtime: With the file or its twin.
         held_out: The images.
         open_net: Gives the float32 net; called if the file gives features or boxes.
         name: Of the file, for the progress.
@@ -48,7 +60,7 @@ def measure_costs(
             if held_out.reference:
                 scores.append(scores_in(found))
             if net is not None:
-                (reference,) = reference_outputs(net, layers, [batch])
+                (reference,) = reference_outputs(net, layers, [batch], run=run_layer_fast)
                 errors.add(found, reference)
             bar.advance(len(batch))
     cost = measure_cost(scores, held_out.reference) if held_out.reference else None

@@ -12,7 +12,7 @@ from export.limit.criterion import Criterion
 from export.limit.photos import Photos, open_photos, refuse_too_few
 from export.quantize.calibration import Calibration, calibrate, each_batch, read_images
 from export.quantize.calibration_images import open_calibration_images, split, warn_of_few
-from export.quantize.convolve import layers_for, paper_name
+from export.quantize.convolve import layers_for, paper_name, run_layer, run_layer_fast
 from export.quantize.four_bits import BlockWeight, round_weight
 from export.quantize.low_rank import LowRank, check_ranks, factor, factored
 from export.quantize.ranges import Range, clip, empty_ranges
@@ -207,7 +207,9 @@ def _prepare(
     elif any(precision.trunk == HALF for precision in task.precisions):
         of_check_images = ranges = empty_ranges(net)
     task.log("PyTorch's outputs for the check images")
-    reference = reference_outputs(net, outputs, seen, of_check_images)
+    is_exact = any(precision.name == "fp32" for precision in task.precisions)
+    run = run_layer if is_exact else run_layer_fast
+    reference = reference_outputs(net, outputs, seen, of_check_images, run)
     _judge_reference(task, outputs, reference)
     return Prepared(
         arch=net.spec.arch,
@@ -405,7 +407,7 @@ def _hold_out(task: Task, net: VGG, outputs: tuple[str, ...], images: Dataset) -
         return HeldOut(batches, [], skipped)
     task.log(f"PyTorch's scores of {len(images)} held-out calibration images")
     seen = [seen_batch(batch, net.spec, interface) for batch in batches]
-    scores = [scores_in(one) for one in reference_outputs(net, SCORES, seen)]
+    scores = [scores_in(one) for one in reference_outputs(net, SCORES, seen, run=run_layer_fast)]
     return HeldOut(batches, scores, skipped)
 
 

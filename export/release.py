@@ -9,8 +9,8 @@ from typing import NamedTuple
 from onnx import ModelProto
 
 from export.file_names import FEATURES, LOCALISER, onnx_name, replaces
-from export.held_out_costs import Costs, measure_costs
-from export.memory import return_large_blocks
+from export.held_out_costs import Costs, GivesOutputs, measure_costs
+from export.memory import keep_blocks, return_blocks
 from export.onnx.graph import Graph, onnx_graph
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.onnx_manifest import describe_quantization, onnx_manifest
@@ -26,7 +26,7 @@ from export.settings.precision import BF16, Precision
 from export.verify.compared import Compared
 from export.verify.feature_cost import judge_feature_costs
 from export.verify.feature_parity import judge_exact_features, judge_reduced_features
-from export.verify.float32_twin import check_twin, float32_twin
+from export.verify.float32_twin import Twin, TwinRuntime, check_twin, float32_twin
 from export.verify.lint import lint
 from export.verify.onnx_checker import check_onnx
 from export.verify.parity import judge_consistent, judge_exact, judge_reduced
@@ -98,7 +98,7 @@ def export_onnx(
         Undecided: If the photos cannot show a limit; nothing is written then.
         PartlyExported: If files fail; the others are written.
     """
-    return_large_blocks()
+    keep_blocks()
     task = Task(locate(source), folder, options, classes, threads, log, stated)
     prepared = prepare(task)
     limited = LimitedFiles(task, prepared) if prepared.photos else None
@@ -181,6 +181,7 @@ class _FileExport:
     ):
         self.task, self.prepared, self.precision, self.path = task, prepared, precision, path
         self.judge, self.limit = judge, None if judge is None else judge.record
+        self.costs = Costs()
         self.quantization: Quantization | None = None
         if prepared.quantized:
             self.quantization = prepared.quantized.quantizations.get(precision.name)
@@ -205,23 +206,26 @@ class _FileExport:
         replaced = replaces(path, artifact, self._described())
         if replaced:
             log(f"Warning: {replaced} if the new file passes; --name gives it another name")
+        return_blocks()
         log(f"writing {path}")
         self._write(onnx_graph(net, artifact, self.precision, self.quantization), written)
         del net  # its weights and ONNX Runtime's need not be in memory together
+        return_blocks()
         log(f"checking {path.name} in onnx and ONNX Runtime")
         model = read_referring(*written)
         compared = Compared()
-        costs = Costs()
         with beside(written.graph, model, ".check.onnx") as file:
             check_onnx(file)
             rescaled = self._compare_rescaled(model)
             if self.precision.name != "fp32":
-                for index, outputs in enumerate(self._lint_and_check_twin(model, written.graph)):
+                twin = self._lint_and_check_twin(model, written.graph, artifact)
+                for index, outputs in enumerate(twin):
                     if self._twin_is_compared:
                         self._compare(compared, outputs, index)
+            return_blocks()
             if self.precision.trunk != BF16:
-                costs = self._run(file, compared)
-        return replace(self._judged(artifact, written, compared, costs), rescaled=rescaled)
+                self._run(file, compared)
+        return replace(self._judged(artifact, written, compared), rescaled=rescaled)
 
     def _open_net(self, opened: list[VGG] | None = None) -> VGG:
         """The net as the file has it: one that is open already, or opened anew."""
@@ -236,7 +240,7 @@ class _FileExport:
 
     @property
     def _twin_is_compared(self) -> bool:
-        """Whether the outputs for the check images are the twin's.
+        """Whether the outputs for the check images, and for held-out ones, are the twin's.
 
         No CPU kernel runs bfloat16. Of quantized files for GPUs ONNX Runtime converts all weights
         in every call, and the twin has the same nodes and values.
@@ -266,7 +270,9 @@ class _FileExport:
         else:
             write_onnx(written.graph, graph)
 
-    def _lint_and_check_twin(self, model: ModelProto, written: Path) -> Iterator[Outputs]:
+    def _lint_and_check_twin(
+        self, model: ModelProto, written: Path, artifact: Artifact
+    ) -> Iterator[Outputs]:
         """Outputs of a reduced file's float32 twin for the check images. Changes `model`."""
         quantized: set[str] = set()
         if self.quantization:
@@ -275,6 +281,11 @@ class _FileExport:
         findings = lint(model, self.precision, quantized, self.prepared.ranges, written.parent)
         if findings:
             raise CheckFailed("; ".join(findings))
+
+        def measure(twin: Twin) -> None:
+            if self._twin_is_compared:
+                self._measure_costs(TwinRuntime(twin, artifact))
+
         with float32_twin(model, written) as twin:
             yield from check_twin(
                 twin,
@@ -284,10 +295,11 @@ class _FileExport:
                 self.task.threads,
                 self.path.name,
                 self.prepared.seen,
+                measure,
             )
 
-    def _run(self, file: Path, compared: Compared) -> Costs:
-        """Compare the check images in ONNX Runtime, and measure the cost of a quantized file."""
+    def _run(self, file: Path, compared: Compared) -> None:
+        """Run a file in ONNX Runtime: compare its outputs, and measure its cost."""
         name, options, threads = self.path.name, self.task.options, self.task.threads
         batches = self.prepared.check_images
         held_out = self.prepared.quantized.held_out if self.prepared.quantized else None
@@ -297,23 +309,27 @@ class _FileExport:
             images = next(fixed_batches(held_out.batches[0][:2], options.interface.count))
             check_products(file, images, options.input, threads, name)
         runtime = _as_it_will_run(file, self.precision, threads)
-        # The largest batches run first: they need most memory, and fc6's weights are not yet read
-        largest_first = sorted(range(len(batches)), key=lambda i: batches[i].size, reverse=True)
+        sizes = {index: batch.size for index, batch in enumerate(batches)}
         if self._twin_is_compared:  # the file itself then shows that ONNX Runtime runs it
-            self._run_once(runtime, largest_first[0])
-            largest_first = []
-        for index in largest_first:
-            self._compare(compared, runtime.run(batches[index], runtime.outputs), index)
-        if not (self.quantization or self.prepared.factors) or not held_out:
-            return Costs()
-        self.task.log(f"measuring the cost of {name} on held-out images")
-        costs = measure_costs(runtime, held_out, self.task.open_net, name)
-        if costs.scores:
-            judge_cost(costs.scores, options.max_cost, self.task.log, name)
-        judge_feature_costs(costs.features, options.max_cost, self.task.log, name)
+            self._run_once(runtime, min(sizes, key=sizes.__getitem__))
+        else:  # the largest run first: they need most memory, and fc6's weights are not yet read
+            for index in sorted(sizes, key=sizes.__getitem__, reverse=True):
+                self._compare(compared, runtime.run(batches[index], runtime.outputs), index)
+            self._measure_costs(runtime)
         if self.judge:
             self.judge.judge(runtime)
-        return costs
+
+    def _measure_costs(self, runtime: GivesOutputs) -> None:
+        """Measure and judge what a quantized file costs on the held-out images."""
+        held_out = self.prepared.quantized.held_out if self.prepared.quantized else None
+        if not (self.quantization or self.prepared.factors) or not held_out:
+            return
+        name, log, most = self.path.name, self.task.log, self.task.options.max_cost
+        log(f"measuring the cost of {name} on held-out images")
+        self.costs = measure_costs(runtime, held_out, self.task.open_net, name)
+        if self.costs.scores:
+            judge_cost(self.costs.scores, most, log, name)
+        judge_feature_costs(self.costs.features, most, log, name)
 
     def _run_once(self, runtime: OnnxRuntime, index: int) -> None:
         """Run one batch of check images, and check that its outputs agree with each other."""
@@ -335,9 +351,7 @@ class _FileExport:
         reference, batch = self.prepared.reference[index], self.prepared.check_images[index]
         compared.add(index, found, reference, batch)
 
-    def _judged(
-        self, artifact: Artifact, written: _Written, compared: Compared, costs: Costs
-    ) -> Exported:
+    def _judged(self, artifact: Artifact, written: _Written, compared: Compared) -> Exported:
         """The file, if its outputs are good enough."""
         scores, features = compared.scores, compared.features
         if self.precision.name == "fp32":
@@ -353,9 +367,9 @@ class _FileExport:
             written.size,
             scores,
             self._kept,
-            cost=costs.scores,
+            cost=self.costs.scores,
             features=tuple(features),
-            feature_costs=tuple(costs.features),
+            feature_costs=tuple(self.costs.features),
             limit=self.limit,
             checked="float32 twin" if self._twin_is_compared else "file",
         )

@@ -4,14 +4,17 @@ export_ours.py CHECKPOINT FOLDER PRECISION EXTERNAL CALIBRATION THREADS; EXTERNA
 CALIBRATION a folder or empty.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
 
-import torch
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as vgg-export does, before PyTorch is there
 
-from alone.measurements import print_measurements
-from export.release import ExportOptions, export_onnx
+import torch  # noqa: E402
+
+from alone.measurements import print_measurements  # noqa: E402
+from export.release import ExportOptions, export_onnx  # noqa: E402
 
 
 def main() -> None:

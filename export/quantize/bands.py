@@ -1,14 +1,15 @@
 """Computes some rows of a convolution's output: all columns and channels, in a few bands of rows.
 
 A convolution is the same at every position but the borders, so its first, middle and last rows show
-every stored value of it, its padding and its strides, in a fraction of the time.
+every stored value of it, its padding and its strides, in a fraction of the time. What stands before
+it is computed for these rows only.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 ROWS = 4  # of a band
@@ -32,6 +33,48 @@ def some_rows(height: int) -> list[slice]:
         return all_rows(height)
     starts = (0, (height - ROWS) // 2, height - ROWS)
     return [slice(start, start + ROWS) for start in starts]
+
+
+class Map(NamedTuple):
+    """What a layer gives, of which only the rows are computed that are asked for.
+
+    Attributes:
+        height: Of the whole.
+        rows: Gives some of its rows, (N, C, rows, W), as a new tensor.
+    """
+
+    height: int
+    rows: Callable[[slice], Tensor]
+
+    def whole(self) -> Tensor:
+        """(N, C, H, W)."""
+        return self.rows(slice(0, self.height))
+
+
+def held(values: Tensor) -> Map:
+    """A map whose values (N, C, H, W) exist; they are not changed."""
+
+    def rows(band: slice) -> Tensor:
+        part = values[:, :, band]
+        # a copy, because a ReLU overwrites its input. Convolutions are faster with channels last
+        return torch.empty_like(part, memory_format=torch.channels_last).copy_(part)
+
+    return Map(values.shape[2], rows)
+
+
+def behind(layer: nn.Module, before: Map) -> Map:
+    """What a pool, or a layer that looks at one position, gives for a map."""
+    if not isinstance(layer, nn.MaxPool2d):
+        return Map(before.height, lambda band: layer(before.rows(band)))
+    side, stride = layer.kernel_size, layer.stride
+    assert isinstance(side, int) and isinstance(stride, int)  # a VGG's windows are square
+    height = (before.height - side) // stride + 1
+    return Map(
+        height,
+        lambda band: layer(
+            before.rows(slice(band.start * stride, (band.stop - 1) * stride + side))
+        ),
+    )
 
 
 class Rows(NamedTuple):
@@ -69,11 +112,11 @@ def chosen(values: Tensor, bands: list[slice]) -> Tensor:
     return torch.cat([values[:, :, band] for band in bands], 2)
 
 
-def inputs_of(images: Tensor, band: slice, kernel: int, padding: int) -> Tensor:
+def inputs_of(images: Map, band: slice, kernel: int, padding: int) -> Tensor:
     """The input rows that a band of an output is computed from, zeros beyond the borders.
 
     Args:
-        images: (N, C, H, W), the input of a convolution with stride 1.
+        images: The input of a convolution with stride 1.
         band: Rows of its output.
         kernel: Its height.
         padding: Its zeros above and below.
@@ -81,7 +124,7 @@ def inputs_of(images: Tensor, band: slice, kernel: int, padding: int) -> Tensor:
     Returns:
         (N, C, rows + kernel - 1, W).
     """
-    height = images.shape[2]
+    height = images.height
     first, end = band.start - padding, band.stop - padding + kernel - 1
-    part = images[:, :, max(first, 0) : min(end, height)]
+    part = images.rows(slice(max(first, 0), min(end, height)))
     return F.pad(part, (0, 0, max(-first, 0), max(end - height, 0)))

@@ -7,7 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.quantize.convolve import convolutions_of, net_input, run_layer, trunk_and_head
+from export.quantize.convolve import (
+    Run,
+    convolutions_of,
+    net_input,
+    run_layer_fast,
+    trunk_and_head,
+)
 from export.quantize.rounding import input_mapping, rounded_input
 from export.settings.export_options import METHOD_NAMES
 from export.settings.precision import Precision
@@ -98,11 +104,11 @@ def measure_ranges(net: VGG, batches: Iterable[np.ndarray]) -> dict[str, Range]:
         for image in batch:
             values = net_input(image[None], net.spec)
             for name, layer in trunk:
-                values = observed(ranges, name, layer, values)
+                values = observed(ranges, name, layer, values, run_layer_fast)
             maps.append(values)
         values = torch.cat(maps) if head else values
         for name, layer in head:
-            values = observed(ranges, name, layer, values)
+            values = observed(ranges, name, layer, values, run_layer_fast)
     return ranges
 
 
@@ -111,7 +117,13 @@ def empty_ranges(net: VGG) -> dict[str, Range]:
     return {name: Range() for name in convolutions_of(net)}
 
 
-def observed(ranges: dict[str, Range], name: str, layer: nn.Module, values: Tensor) -> Tensor:
+def observed(
+    ranges: dict[str, Range],
+    name: str,
+    layer: nn.Module,
+    values: Tensor,
+    run: Run,
+) -> Tensor:
     """Run a layer, and add its input and output to the ranges if it is a convolution.
 
     Args:
@@ -119,6 +131,7 @@ def observed(ranges: dict[str, Range], name: str, layer: nn.Module, values: Tens
         name: Of the layer.
         layer: The layer.
         values: (N, C, H, W) float32.
+        run: Runs a layer.
 
     Returns:
         (N, C', H', W').
@@ -127,9 +140,9 @@ def observed(ranges: dict[str, Range], name: str, layer: nn.Module, values: Tens
         InputError: If a value is not finite.
     """
     if not isinstance(layer, nn.Conv2d):
-        return run_layer(layer, values)
+        return run(layer, values)
     ranges[name].add(values)
-    values = run_layer(layer, values)
+    values = run(layer, values)
     ranges[name].add_output(values)
     return values
 

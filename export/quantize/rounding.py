@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.quantize.bands import Rows, RowsOf, all_rows, inputs_of, whole
+from export.quantize.bands import Map, Rows, RowsOf, all_rows, behind, held, inputs_of, whole
 from export.quantize.convolve import SECOND, bias_of, layers_for, padding_of, run_layer
 from export.quantize.four_bits import BlockWeight, block_product
 from export.settings.precision import FOUR_BIT, Format, Precision
@@ -190,16 +190,25 @@ def layer_as(
     if mapping is not None:
         batches = [rounded_input(images, mapping) for images in batches]
         scales = weight_scales(weight, precision, per_channel)
-    parts: list[list[Tensor]] = [[] for _ in batches]
+    found: list[Tensor] = []
     for rows in _chunks(layer.weight):
         if mapping is None:
             stored = rounded_to_trunk(layer.weight[rows], precision)
         else:
             stored = _stored_weight(weight[rows], scales, rows, precision)
         bias = rounded_to_trunk(bias_of(layer)[rows], precision)
-        for images, own_parts in zip(batches, parts, strict=True):
-            own_parts.append(convolve(images, stored, bias, padding))
-    return [own[0] if len(own) == 1 else torch.cat(own, 1) for own in parts]
+        parts = [convolve(images, stored, bias, padding) for images in batches]
+        # at once for all rows: small blocks between large ones would keep the memory of these
+        found = found or [_with_channels(part, layer.out_channels) for part in parts]
+        for output, part in zip(found, parts, strict=True):
+            output[:, rows] = part
+    return found
+
+
+def _with_channels(part: Tensor, channels: int) -> Tensor:
+    """Room for an output (N, channels, h, w) of which a part is known."""
+    count, _, height, width = part.shape
+    return part.new_empty(count, channels, height, width)
 
 
 def stored_layer(
@@ -335,24 +344,22 @@ class ReducedNet:
             Name and outputs (N, C, h, w) of each step, by batch; of a convolution with padding
             only its `rows`.
         """
+        maps = [held(images) for images in batches]
         for name, layer in self.layers:
             if isinstance(layer, nn.Conv2d):
-                batches = yield name, self._convolution(name, layer, batches)
+                found = yield name, self._convolution(name, layer, maps)
             elif isinstance(layer, nn.LocalResponseNorm) or name in self.outputs:
-                batches = yield name, [whole(run_layer(layer, images)) for images in batches]
+                found = yield name, [whole(behind(layer, map).whole()) for map in maps]
             else:
-                batches = [run_layer(layer, images) for images in batches]
+                maps = [behind(layer, map) for map in maps]
                 continue
-            # a copy, because a ReLU overwrites its input
-            batches = [
-                torch.empty_like(images, memory_format=torch.channels_last).copy_(images)
-                for images in batches
-            ]
+            maps = [held(images) for images in found]
 
-    def _convolution(self, name: str, layer: nn.Conv2d, batches: list[Tensor]) -> list[Rows]:
+    def _convolution(self, name: str, layer: nn.Conv2d, maps: list[Map]) -> list[Rows]:
         mapping = self.mappings.get(name)
         if name != LAST and padding_of(layer) != (0, 0):
-            return self._padded_convolution(layer, batches, mapping)
+            return self._padded_convolution(layer, maps, mapping)
+        batches = [map.whole() for map in maps]
         if name in self.blocks:
             weight = self.blocks[name]
             found = layer_of_blocks(layer, batches, self.precision, mapping, weight)
@@ -364,16 +371,16 @@ class ReducedNet:
         return [whole(output) for output in found]
 
     def _padded_convolution(
-        self, layer: nn.Conv2d, batches: list[Tensor], mapping: Mapping | None
+        self, layer: nn.Conv2d, maps: list[Map], mapping: Mapping | None
     ) -> list[Rows]:
         """Rows of a convolution; the zeros above and below it are among the inputs."""
         vertical, horizontal = padding_of(layer)
         kernel = layer.kernel_size[0]
-        heights = [images.shape[2] + 2 * vertical - kernel + 1 for images in batches]
+        heights = [map.height + 2 * vertical - kernel + 1 for map in maps]
         bands = [self.rows(height) for height in heights]
         inputs = [  # bands of equal height, as so many images
-            torch.cat([inputs_of(images, band, kernel, vertical) for band in own_bands])
-            for images, own_bands in zip(batches, bands, strict=True)
+            torch.cat([inputs_of(map, band, kernel, vertical) for band in own_bands])
+            for map, own_bands in zip(maps, bands, strict=True)
         ]
         padding = (0, horizontal)
         found = layer_as(layer, inputs, self.precision, mapping, self.per_channel, padding)

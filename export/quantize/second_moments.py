@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.quantize.convolve import convolutions_of, layers_of, net_input, run_layer
+from export.quantize.convolve import convolutions_of, layers_of, net_input, run_layer_fast
 from vgg_deploy.net.model import VGG
 
 GROUP = 512  # inputs whose moments are measured together
@@ -72,7 +72,7 @@ def measure_moments(
                     rows = windows(values, _kernel(layer))
                     _add(sums[name], rows)
                     rows_seen[name] += len(rows)
-                values = run_layer(layer, values)
+                values = run_layer_fast(layer, values)
     return {name: total / rows_seen[name] for name, total in sums.items()}
 
 

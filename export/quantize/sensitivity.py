@@ -17,7 +17,7 @@ from export.quantize.convolve import (
     multiply_adds,
     net_input,
     padding_of,
-    run_layer,
+    run_layer_fast,
     trunk_and_head,
 )
 from export.quantize.four_bits import round_weight
@@ -32,12 +32,12 @@ from export.quantize.rounding import (
     stored_layer,
 )
 from export.quantize.second_moments import measure_moments
+from export.quantize.winograd import convolve_fast
 from export.settings.export_options import ExportOptions
 from export.settings.precision import FOUR_BIT, PRECISIONS, Precision
 from vgg_deploy.errors import InputError
 from vgg_deploy.files import whole_file
 from vgg_deploy.net.class_lists import ClassList
-from vgg_deploy.net.fully_connected import convolve
 from vgg_deploy.net.input_convention import NOTHING_STATED, StatedInput
 from vgg_deploy.net.model import VGG
 from vgg_deploy.net.named_weights import Located
@@ -194,9 +194,9 @@ def measure_sensitivity(
                 if name in counts and ranks[photo] < counts[name]:
                     output = convolutions[name](values)
                     for _, later in trunk[i + 1 :]:
-                        output = run_layer(later, output)
+                        output = run_layer_fast(later, output)
                     trials.append(_Trial(name, photo, output))
-                values = run_layer(layer, values)
+                values = run_layer_fast(layer, values)
             trials.append(_Trial("", photo, values))
             photo += 1
         advance(len(batch))
@@ -212,7 +212,7 @@ def measure_sensitivity(
 
 
 def _run(layer: nn.Module, batches: list[Tensor]) -> list[Tensor]:
-    return [run_layer(layer, values) for values in batches]
+    return [run_layer_fast(layer, values) for values in batches]
 
 
 def _costs(net: VGG, quantization: Quantization, batches: list[np.ndarray]) -> dict[str, float]:
@@ -247,7 +247,7 @@ def _alone(
 ) -> Callable[[Tensor], Tensor]:
     weight, bias = stored_layer(layer, precision, mapping, per_channel)
     padding = padding_of(layer)
-    return lambda values: convolve(rounded_input(values, mapping), weight, bias, padding)
+    return lambda values: convolve_fast(rounded_input(values, mapping), weight, bias, padding)
 
 
 def _each(trials: list[_Trial], run: Callable[[list[Tensor]], list[Tensor]]) -> list[_Trial]:

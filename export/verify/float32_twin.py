@@ -8,11 +8,11 @@ outputs and on the first, middle and last rows of large ones. A value between tw
 levels of a quantizer may be rounded either way, and in a whole net that would grow.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory
-from typing import IO, Any, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -20,7 +20,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from export.onnx.onnx_file import PAGE, Span, beside, read_referring, referring, stored_values
+from export.memory import keep_blocks, return_blocks, trim
+from export.onnx.onnx_file import beside, read_referring
 from export.quantize.bands import Rows, chosen
 from export.quantize.convolve import net_input
 from export.quantize.rounding import LAST, ReducedNet
@@ -29,11 +30,14 @@ from vgg_deploy.errors import CheckFailed
 from vgg_deploy.exported.metadata import KEY, Artifact
 from vgg_deploy.net.outputs import map_name
 from vgg_deploy.runtimes.contract import Outputs, feed
-from vgg_deploy.runtimes.graph_interface import softmax_of_logits
+from vgg_deploy.runtimes.graph_interface import (
+    fixed_batches,
+    joined_batches,
+    softmax_of_logits,
+)
 
 EXACT = 1e-4  # of a convolution's largest output; rounding in another order gives about 1e-6
 REDUCED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
-ROWS = 512  # of a weight that are converted at a time
 
 
 class Twin(NamedTuple):
@@ -41,6 +45,23 @@ class Twin(NamedTuple):
 
     session: Any  # onnxruntime.InferenceSession
     form: str  # of the input, one of INPUT_FORMS
+
+
+class TwinRuntime:
+    """A twin that is run as its file would be."""
+
+    def __init__(self, twin: Twin, artifact: Artifact):
+        self._twin, self._artifact = twin, artifact
+        self.outputs = artifact.outputs
+
+    def run(self, images: np.ndarray, outputs: Sequence[str]) -> Outputs:
+        """Outputs by name of images (N, 3, H, W) uint8 RGB, as `Runtime`."""
+        interface = self._artifact.interface
+        names = [interface.graph_name(name) for name in outputs]
+        parts = [
+            _outputs(self._twin, part, names) for part in fixed_batches(images, interface.count)
+        ]
+        return joined_batches(parts, len(images))
 
 
 class _Kept:
@@ -61,8 +82,8 @@ class _Kept:
         return (0, name) in self._files
 
     def read(self, index: int, name: str) -> np.ndarray:
-        """(N, C, h, w) float32 of one batch."""
-        found: np.ndarray = np.load(self._files[index, name])
+        """(N, C, h, w) float32 of one batch, mapped: what is not looked at is not read."""
+        found: np.ndarray = np.load(self._files[index, name], mmap_mode="c")
         return found
 
 
@@ -86,8 +107,7 @@ def float32_twin(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
 def in_float32(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
     """Write a model so that it computes in float32 with the values that it stores.
 
-    Weights of half precision are converted into a separate file, others are used where they are.
-    ONNX Runtime maps both without a copy.
+    Weights are used where they are. Those of half precision get a Cast to float32.
 
     Args:
         model: Of `read_referring`; it is changed.
@@ -97,13 +117,9 @@ def in_float32(model: onnx.ModelProto, path: Path) -> Iterator[Path]:
         The file, which is removed at the end of the block.
     """
     _cast_to_float32(model.graph)
-    with NamedTemporaryFile(prefix=f"{path.name}.", suffix=".twin.data", dir=path.parent) as file:
-        for tensor in model.graph.initializer:
-            if tensor.data_type in REDUCED:
-                _convert(tensor, file, path.parent)
-        file.flush()
-        with beside(path, model, ".twin.onnx") as twin:
-            yield twin
+    _cast_stored(model.graph)
+    with beside(path, model, ".twin.onnx") as twin:
+        yield twin
 
 
 @torch.inference_mode()
@@ -115,6 +131,7 @@ def check_twin(
     threads: int,
     name: str,
     seen: list[np.ndarray] | None = None,
+    on_twin: Callable[[Twin], None] = lambda twin: None,
 ) -> Iterator[Outputs]:
     """Compare every convolution and every feature of a twin with PyTorch's on the same input.
 
@@ -128,6 +145,7 @@ def check_twin(
         threads: Of ONNX Runtime.
         name: Of the file that it is the twin of.
         seen: The batches as the convolutions see them; None: as they are.
+        on_twin: Called with the twin after it was run on the batches.
 
     Yields:
         The twin's outputs for every batch, after all were compared.
@@ -137,14 +155,21 @@ def check_twin(
     """
     with TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
         twin = Twin(_session(path, threads), form)
+        keep_blocks()
         kept = _Kept(Path(folder))
         for index, batch in enumerate(batches):
             kept.add(index, _outputs(twin, batch))
+            trim()
+        return_blocks()
+        on_twin(twin)
         del twin
+        return_blocks()
         reduced = open_reduced()
         outputs = reduced.outputs
+        keep_blocks()
         _check_steps(name, kept, reduced, batches, seen or batches)
         del reduced
+        return_blocks()
         for index in range(len(batches)):
             yield {output: kept.read(index, output) for output in outputs}
 
@@ -197,27 +222,21 @@ def _cast_to_float32(graph: onnx.GraphProto) -> None:
                 attribute.i = TensorProto.FLOAT
 
 
-def _convert(tensor: TensorProto, file: IO[bytes], folder: Path) -> None:
-    """Convert a tensor to float32, and append its values to `file` if they are external."""
-    if tensor.data_location != TensorProto.EXTERNAL:
-        values = numpy_helper.to_array(tensor).astype(FLOAT)
-        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-        return
-    file.write(bytes(-file.tell() % PAGE))
-    start = file.tell()
-    values = stored_values(tensor, folder)
-    for row in range(0, len(values), ROWS):
-        file.write(_in_float32(values[row : row + ROWS]).reshape(-1).view(np.uint8).data)
-    tensor.data_type = TensorProto.FLOAT
-    referring(tensor, Path(file.name).name, Span(start, file.tell() - start))
-
-
-def _in_float32(values: np.ndarray) -> np.ndarray:
-    """Values of half precision or bfloat16, by PyTorch, which is faster at it than NumPy."""
-    bits = torch.from_numpy(np.array(values).view(np.int16))
-    dtype = torch.float16 if values.dtype == np.float16 else torch.bfloat16
-    converted: np.ndarray = bits.view(dtype).float().numpy()
-    return converted
+def _cast_stored(graph: onnx.GraphProto) -> None:
+    """Make every stored value of a reduced type one of float32, a large one by a Cast."""
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type not in REDUCED:
+            continue
+        if tensor.data_location != TensorProto.EXTERNAL:
+            values = numpy_helper.to_array(tensor).astype(FLOAT)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+            continue
+        name, tensor.name = tensor.name, f"{tensor.name}.stored"
+        casts.append(helper.make_node("Cast", [tensor.name], [name], name, to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _check_steps(
@@ -247,8 +266,11 @@ def _shown(step: str, reduced: ReducedNet) -> str:
     return map_name(reduced.spec) if step == LAST and step not in reduced.outputs else step
 
 
-def _outputs(twin: Twin, batch: np.ndarray) -> dict[str, np.ndarray]:
-    names = [output.name for output in twin.session.get_outputs()]
+def _outputs(
+    twin: Twin, batch: np.ndarray, names: list[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Outputs of these names in the graph, or all."""
+    names = names or [output.name for output in twin.session.get_outputs()]
     image = feed(torch.from_numpy(batch), twin.form).contiguous().numpy()
     found = dict(zip(names, twin.session.run(names, {"image": image}), strict=True))
     return softmax_of_logits(found)
@@ -272,15 +294,19 @@ def _compare_step(where: str, output: Tensor, rows: Rows, batch: np.ndarray) -> 
 
 
 def _session(path: Path, threads: int) -> Any:
-    """A session that computes the nodes as written, without fusing any."""
+    """A session that computes the nodes as written, and stored values in float32 only once.
+
+    ONNX Runtime folds what depends on stored values alone: DequantizeLinear of weights, and casts
+    of them. Without the option it would not fold the first, but fuse it into integer kernels.
+    """
     import onnxruntime as ort  # here, after vgg_deploy has turned its telemetry off
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 4
     options.enable_cpu_mem_arena = False
-    # weights are dequantized right before their use, not all of them at the start
-    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
