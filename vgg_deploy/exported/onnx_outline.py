@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from onnx import external_data_helper, numpy_helper
 
 from vgg_deploy.errors import InputError
-from vgg_deploy.exported.onnx_wire import LENGTH_DELIMITED, fields, mapped
+from vgg_deploy.exported.onnx_wire import LENGTH_DELIMITED, data_files, fields, mapped
 
 MODEL_GRAPH, GRAPH_TENSOR, TENSOR_BYTES = 7, 5, 9  # numbers of fields in onnx.proto
 MOST_BYTES = 2**16  # of a tensor whose values are read: scales and biases are, weights are not
@@ -48,8 +48,9 @@ def read_outline(path: Path) -> Outline:
         path: An ONNX file.
 
     Raises:
-        InputError: If it is damaged.
+        InputError: If it is damaged, or refers to weights that are not beside it.
     """
+    data_files(path)  # refuses such weights
     graph, spans = onnx.GraphProto(), {}
     with mapped(path) as view:
         try:
