@@ -344,8 +344,7 @@ def report(table: pd.DataFrame, setting: Setting, out: Path) -> None:
         f"{setting.images} validation photos, calibrated on {setting.calibration_images}, fc8 "
         f"fitted on {setting.head_images}; 224 x 224, batch 1, {setting.threads} threads, "
         f"{setting.rounds} rounds of all forms in turn (median, quartiles of the ratio). Levels "
-        "off: the largest error of any fused convolution's 8-bit output on one photo, 1 is "
-        "rounding.\n\n"
+        "off: the largest error of any kind of convolution on random integers, 0.5 is rounding.\n\n"
         + "\n".join(parts)
         + "\n7-bit activations are not an option: QuantizeLinear ends at 255, so a value beyond "
         "the calibrated range would use the eighth bit.\n\n"

@@ -40,6 +40,7 @@ from result_tables import environment_block, write_csv
 from table_goals import COLUMNS as GOAL_COLUMNS
 from table_goals import goal_rows
 
+from bench.results.commit import commit_of
 from vgg_deploy.data.layouts import open_dataset
 from vgg_deploy.files import write_text
 from vgg_deploy.machine import available_cores, cpu_instructions, cpu_model
@@ -69,6 +70,7 @@ COLUMNS = {
     "best class as timm": "same_best_class:.0f",
     "rounds": "rounds:.0f",
     "disturbed": "disturbed:.0f",
+    "of commits": "commits",
 }
 
 
@@ -235,6 +237,8 @@ def main(
             earlier = old[(old.part == part) & (old.model == name)]
             number = int(earlier["round"].max()) + 1 if len(earlier) else 0
             common = {"part": part, "model": name, "images": images, "round": number}
+            commit = commit_of(ROOT)
+            common["commit"] = commit.shown if commit else ""
             added = pd.DataFrame([{**common, **row} for row in rows])
             print(added.drop(columns="predictions", errors="ignore").to_string(), flush=True)
             parts = [old, added] if len(old) else [added]
@@ -271,7 +275,10 @@ def part_rows(part: str, model: str, own: pd.DataFrame) -> list[dict]:
     )
     rows = []
     for what in dict.fromkeys(own.what):
-        row = {"part": part, "model": model, "what": what, "images": own.images.iloc[-1]}
+        images = FEW if what.endswith(SHORT) else own.images.iloc[-1]
+        row = {"part": part, "model": model, "what": what, "images": images}
+        if "commit" in own:
+            row["commits"] = ", ".join(dict.fromkeys(own[own.what == what].commit.dropna()))
         row |= {"rounds": int((calm.what == what).sum()), "disturbed": int(disturbed[what])}
         if what in wall:
             row |= summarised("s", wall[what]) | summarised("cpu_s", cpu[what])

@@ -2,8 +2,9 @@
 
 import os
 
-# Turns of a waiting thread, a fraction of a millisecond. Within a layer threads wait for less, and
-# waking them costs more: ncnn's would sleep and wake hundreds of times for an image.
+# Turns of a waiting thread before it sleeps: tenths of a millisecond. Threads of a layer wait for
+# each other: two cores were idle for 7 % of ncnn's calls when each wait was a sleep, for 3 % with
+# these turns.
 TURNS = "30000"
 
 
