@@ -10,7 +10,6 @@ from onnx import ModelProto
 
 from export.file_names import FEATURES, LOCALISER, onnx_name, replaces
 from export.held_out_costs import Costs, GivesOutputs, measure_costs
-from export.memory import keep_blocks, return_blocks
 from export.onnx.graph import Graph, onnx_graph
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.onnx_manifest import describe_quantization, onnx_manifest
@@ -28,6 +27,7 @@ from export.verify.feature_cost import judge_feature_costs
 from export.verify.feature_parity import judge_exact_features, judge_reduced_features
 from export.verify.float32_twin import Twin, TwinRuntime, check_twin, float32_twin
 from export.verify.lint import lint
+from export.verify.memory import keep_blocks, return_blocks
 from export.verify.onnx_checker import check_onnx
 from export.verify.parity import judge_consistent, judge_exact, judge_reduced
 from export.verify.rescale_parity import RescaleParity, compare_rescaled, judge_rescaled
