@@ -23,7 +23,6 @@ from export.distance.parity import (
 )
 from export.distance_preparation import PreparedDistance, prepare_distance
 from export.file_names import onnx_name, replaces_distance
-from export.memory import keep_blocks
 from export.onnx.graph import IR_VERSIONS
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.onnx_manifest import PACKAGES, describe_quantization
@@ -36,6 +35,7 @@ from export.settings.export_options import ExportOptions
 from export.settings.precision import BF16, Precision
 from export.verify.float32_twin import check_twin, float32_twin, in_float32
 from export.verify.lint import lint
+from export.verify.memory import keep_blocks
 from export.verify.onnx_checker import check_onnx
 from vgg_deploy.errors import CheckFailed, InputError
 from vgg_deploy.exported.distance_metadata import DistanceArtifact

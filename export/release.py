@@ -10,7 +10,6 @@ from onnx import ModelProto
 
 from export.file_names import FEATURES, LOCALISER, onnx_name, replaces
 from export.held_out_costs import Costs, GivesOutputs, measure_costs
-from export.memory import keep_blocks, return_blocks
 from export.onnx.graph import Graph, onnx_graph
 from export.onnx.onnx_file import beside, read_referring, write_onnx, write_with_data
 from export.onnx_manifest import describe_quantization, onnx_manifest
@@ -22,12 +21,13 @@ from export.quantize.low_rank import put_factors
 from export.quantize.rounding import Quantization, ReducedNet
 from export.released_files import Exported, FailedFile, PartlyExported
 from export.settings.export_options import ExportOptions
-from export.settings.precision import BF16, Precision
+from export.settings.precision import BF16, FLOAT, Precision
 from export.verify.compared import Compared
 from export.verify.feature_cost import judge_feature_costs
 from export.verify.feature_parity import judge_exact_features, judge_reduced_features
 from export.verify.float32_twin import Twin, TwinRuntime, check_twin, float32_twin
 from export.verify.lint import lint
+from export.verify.memory import keep_blocks, return_blocks
 from export.verify.onnx_checker import check_onnx
 from export.verify.parity import judge_consistent, judge_exact, judge_reduced
 from export.verify.rescale_parity import RescaleParity, compare_rescaled, judge_rescaled
@@ -242,11 +242,10 @@ class _FileExport:
     def _twin_is_compared(self) -> bool:
         """Whether the outputs for the check images, and for held-out ones, are the twin's.
 
-        No CPU kernel runs bfloat16. Of quantized files for GPUs ONNX Runtime converts all weights
-        in every call, and the twin has the same nodes and values.
+        No CPU kernel runs bfloat16. ONNX Runtime computes half precision in float32, and converts
+        weights in every call. The twin has the same nodes and values, which are converted once.
         """
-        quantized_for_gpus = self.precision.is_quantized and not self.precision.fused
-        return self.precision.trunk == BF16 or quantized_for_gpus
+        return self.precision.trunk != FLOAT
 
     @property
     def _kept(self) -> tuple[str, ...]:
@@ -332,11 +331,14 @@ class _FileExport:
         judge_feature_costs(self.costs.features, most, log, name)
 
     def _run_once(self, runtime: OnnxRuntime, index: int) -> None:
-        """Run one batch of check images, and check that its outputs agree with each other."""
+        """Run the file itself on one batch of check images, and judge its outputs."""
         compared = Compared()
         batch = self.prepared.check_images[index]
         self._compare(compared, runtime.run(batch, runtime.outputs), index)
         judge_consistent(compared.scores, self.path)
+        if not self.quantization:
+            judge_reduced(compared.scores, self.precision.name, self.path)
+            judge_reduced_features(compared.features, self.precision.name, self.path)
 
     def _compare_rescaled(self, model: ModelProto) -> RescaleParity | None:
         """Compare the pixels that a file of whole images makes with Pillow's."""

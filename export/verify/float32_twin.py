@@ -20,12 +20,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from export.memory import keep_blocks, return_blocks, trim
 from export.onnx.onnx_file import beside, read_referring
 from export.quantize.bands import Rows, chosen
 from export.quantize.convolve import net_input
 from export.quantize.rounding import LAST, ReducedNet
 from export.settings.precision import FLOAT, FOUR_BIT
+from export.verify.memory import keep_blocks, return_blocks, trim
 from vgg_deploy.errors import CheckFailed
 from vgg_deploy.exported.metadata import KEY, Artifact
 from vgg_deploy.net.outputs import map_name

@@ -302,14 +302,14 @@ def test_the_twin_finds_faults_in_maps_of_which_it_compares_some_rows(
 
 
 def test_outputs_of_whom_the_manifest_says(tmp_path, folder):
-    """Quantized files for GPUs and bfloat16 are compared as twins."""
+    """Files of half precision are compared as twins, and so are quantized files for GPUs."""
     files = export(tmp_path, folder, "fp32", *REDUCED)
     said = {
         f.artifact.precision: json.loads(f.path.with_suffix(".json").read_text()) for f in files
     }
     assert {name: manifest["check_of"] for name, manifest in said.items()} == {
         "fp32": "file",
-        "fp16": "file",
+        "fp16": "float32 twin",
         "bf16": "float32 twin",
         "int8": "float32 twin",
         "int8-cpu": "file",
