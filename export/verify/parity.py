@@ -75,10 +75,10 @@ def check_sizes(crop: int) -> list[tuple[int, int, int]]:
     """
     c = crop
     sizes = [
-        (2, c, c),
-        (1, c + 63, c),
+        (1, c, c),
+        (2, c + 32, c),
         (1, c, c + 63),
-        (1, c + 32, c + 64),
+        (1, c + 63, c + 33),
     ]
     if crop < 224:
         sizes += [(2, 224, 224), (1, 224, 299)]
