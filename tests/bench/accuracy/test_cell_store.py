@@ -123,10 +123,9 @@ def start_bench(net, data, cells):
     )
 
 
-@pytest.mark.parametrize(
-    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)]
-)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_an_interrupted_run_resumes(many, tmp_path, how):
     net, data = many
     process = start_bench(net, data, tmp_path / "cells")

@@ -194,6 +194,7 @@ def test_an_image_that_one_process_cannot_read_ends_all(here, model, photos_copy
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_an_error_ends_all_processes_with_its_code_and_is_reported_once(here, model, photos):
     codes, (main, other) = run_job(2, here / "gone.pt", "--data", photos)
     assert codes == [2, 2] and "gone.pt: no such file" in main and other == ""

@@ -170,6 +170,7 @@ def test_a_stopped_process_is_named_and_killed(photos, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_processes_end_quietly_beside_another_dataloader(photos, monkeypatch):
     """PyTorch's handler of ended children raises when a worker is killed: it must not see ours."""
     monkeypatch.setenv(START_METHOD, "spawn")
