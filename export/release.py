@@ -310,7 +310,8 @@ class _FileExport:
         runtime = _as_it_will_run(file, self.precision, threads)
         sizes = {index: batch.size for index, batch in enumerate(batches)}
         if self._twin_is_compared:  # the file itself then shows that ONNX Runtime runs it
-            self._run_once(runtime, max(sizes, key=lambda index: len(batches[index])))
+            alone = (index for index, batch in enumerate(batches) if len(batch) == 1)
+            self._run_once(runtime, max(alone, key=sizes.__getitem__))
         else:  # the largest run first: they need most memory, and fc6's weights are not yet read
             for index in sorted(sizes, key=sizes.__getitem__, reverse=True):
                 self._compare(compared, runtime.run(batches[index], runtime.outputs), index)
