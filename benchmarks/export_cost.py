@@ -41,6 +41,7 @@ CASES = {  # precision, whether with external data
     "int4-cpu": ("int4-cpu", False),
 }
 PEER = "torch.onnx.export"
+AS_THE_COMMAND = {"OMP_WAIT_POLICY": "PASSIVE"}  # vgg-export sets it before it imports PyTorch
 STAGES = (  # start of a step's name, the column its time counts in
     ("reading", "read_s"),
     ("calibrat", "reference_s"),
@@ -101,7 +102,7 @@ def measure_export(
         precision, external = CASES[name]
         calibration = images if PRECISIONS[precision].is_quantized else ""
         words = (source, folder, precision, external, calibration, threads)
-        row = run_alone("export_ours", *words, tree=tree)
+        row = run_alone("export_ours", *words, tree=tree, **AS_THE_COMMAND)
     steps = row.pop("steps")
     column = "read_s"
     for (text, start), (_, end) in zip(steps, steps[1:], strict=False):
@@ -151,9 +152,8 @@ def measure_photos(
         code: Another checkout, or empty for this one.
     """
     tree = Path(code) if code else None
-    seconds = run_alone(
-        "photos_cost", source, photos, calibrated, rounds, tried, threads, tree=tree
-    )
+    words = (source, photos, calibrated, rounds, tried, threads)
+    seconds = run_alone("photos_cost", *words, tree=tree, **AS_THE_COMMAND)
     pairs = [("calibration", calibrated, "calibrate", "forward")]
     if tried:
         pairs.append(("sensitivity, int8", tried, "sensitivity", "forward, tried"))

@@ -6,9 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from io import BufferedReader
 from pathlib import Path
-from typing import cast
 
 from vgg_deploy.errors import InputError
 from vgg_deploy.partial_files import older_files_aside, partial_file
@@ -210,7 +208,7 @@ def sha256(path: Path) -> str:
             if seen in _DIGESTS:
                 return _DIGESTS[seen]
             started = time.time_ns()
-            digest = hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
             if started - max(times) > SETTLED_S * 1e9:
                 _DIGESTS[seen] = digest
             return digest

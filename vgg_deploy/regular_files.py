@@ -8,8 +8,8 @@ wrong is an OSError, as for any other file that cannot be opened.
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 MOST_TEXT_BYTES = 256 * 2**20  # of a list or a table
 CHUNK = 2**20  # bytes that are read at once
@@ -21,7 +21,7 @@ KINDS = {
 }
 
 
-def open_regular(path: str | os.PathLike[str], most: int | None = None) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str], most: int | None = None) -> BufferedReader:
     """Open a regular file to read its bytes.
 
     Args:

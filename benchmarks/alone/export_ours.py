@@ -4,17 +4,14 @@ export_ours.py CHECKPOINT FOLDER PRECISION EXTERNAL CALIBRATION THREADS; EXTERNA
 CALIBRATION a folder or empty.
 """
 
-import os
 import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as vgg-export does, before PyTorch is there
+import torch
 
-import torch  # noqa: E402
-
-from alone.measurements import print_measurements  # noqa: E402
-from export.release import ExportOptions, export_onnx  # noqa: E402
+from alone.measurements import print_measurements
+from export.release import ExportOptions, export_onnx
 
 
 def main() -> None:

@@ -6,26 +6,23 @@ files. Prints a line of JSON: seconds by name, a list of rounds each.
 """
 
 import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as vgg-export does, before PyTorch is there
+import torch
 
-import torch  # noqa: E402
-
-from export.quantize.calibration import calibrate, each_batch, read_images  # noqa: E402
-from export.quantize.calibration_images import open_calibration_images  # noqa: E402
-from export.quantize.ranges import clip, measure_ranges  # noqa: E402
-from export.quantize.rounding import LAST, Quantization  # noqa: E402
-from export.quantize.sensitivity import measure_sensitivity  # noqa: E402
-from export.settings.precision import PRECISIONS  # noqa: E402
-from vgg_deploy.data.dataset import Dataset  # noqa: E402
-from vgg_deploy.net.open_net import open_net  # noqa: E402
-from vgg_deploy.runtimes.pytorch import TorchRuntime  # noqa: E402
+from export.quantize.calibration import calibrate, each_batch, read_images
+from export.quantize.calibration_images import open_calibration_images
+from export.quantize.ranges import clip, measure_ranges
+from export.quantize.rounding import LAST, Quantization
+from export.quantize.sensitivity import measure_sensitivity
+from export.settings.precision import PRECISIONS
+from vgg_deploy.data.dataset import Dataset
+from vgg_deploy.net.open_net import open_net
+from vgg_deploy.runtimes.pytorch import TorchRuntime
 
 
 def seconds_of(call: Callable[[], object]) -> float:

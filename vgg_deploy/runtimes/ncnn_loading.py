@@ -3,8 +3,9 @@
 import ctypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from io import BufferedReader
 from types import ModuleType
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -138,7 +139,7 @@ def new_memory(ncnn: ModuleType, fits: float = 0.0) -> Any:
     return memory
 
 
-def _fills(file: BinaryIO, part: Part, graph: NcnnGraph) -> Iterator[_Fill]:
+def _fills(file: BufferedReader, part: Part, graph: NcnnGraph) -> Iterator[_Fill]:
     """What ncnn reads, in the order in which it asks for it.
 
     Args:
@@ -166,13 +167,13 @@ def _mark(place: np.ndarray) -> bool:
     return True
 
 
-def _sum(rows: KernelRows, file: BinaryIO, offset: int, place: np.ndarray) -> bool:
+def _sum(rows: KernelRows, file: BufferedReader, offset: int, place: np.ndarray) -> bool:
     return rows.fill(file, offset, place.view(np.float32))
 
 
-def _read(file: BinaryIO, offset: int, place: np.ndarray) -> bool:
+def _read(file: BufferedReader, offset: int, place: np.ndarray) -> bool:
     file.seek(offset)
-    return file.readinto(place.data) == place.nbytes  # type: ignore[attr-defined, no-any-return]
+    return file.readinto(place.data) == place.nbytes
 
 
 def _reader(ncnn: ModuleType, fills: Iterator[_Fill]) -> Any:

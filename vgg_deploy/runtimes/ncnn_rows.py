@@ -7,7 +7,8 @@ below each other, so the weights are read once for all of them.
 """
 
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from io import BufferedReader
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ class KernelRows(NamedTuple):
     stored: StoredArray
     product: int
 
-    def fill(self, file: BinaryIO, offset: int, place: np.ndarray) -> bool:
+    def fill(self, file: BufferedReader, offset: int, place: np.ndarray) -> bool:
         """Compute them.
 
         Args:
@@ -67,7 +68,7 @@ class KernelRows(NamedTuple):
         file.seek(offset)
         for start in range(0, outputs, AT_ONCE):
             some = kernels[: outputs - start]
-            if file.readinto(some.data.cast("B")) != some.nbytes:  # type: ignore[attr-defined]
+            if file.readinto(some.data.cast("B")) != some.nbytes:
                 return False
             target = torch.from_numpy(rows[start : start + AT_ONCE].reshape(-1, SIDE))
             given = torch.from_numpy(some.reshape(-1, SIDE * SIDE))
